@@ -1,0 +1,46 @@
+"""Transfer learning and multi-task learning with PyTorch Lightning."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tl.data import (
+        CifarDataModule,
+        FolderDataModule,
+        GeneratedDataModule,
+        MultiTaskDataModule,
+    )
+    from tl.modules import MultiTaskModule, TransferModule
+    from tl.tasks import Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CifarDataModule",
+    "FolderDataModule",
+    "GeneratedDataModule",
+    "MultiTaskDataModule",
+    "MultiTaskModule",
+    "Task",
+    "TransferModule",
+    "__version__",
+]
+
+_HOME = {
+    "CifarDataModule": "tl.data",
+    "FolderDataModule": "tl.data",
+    "GeneratedDataModule": "tl.data",
+    "MultiTaskDataModule": "tl.data",
+    "MultiTaskModule": "tl.modules",
+    "Task": "tl.tasks",
+    "TransferModule": "tl.modules",
+}
+
+
+def __getattr__(name: str) -> object:
+    # imported when first used: `import tl` costs no torch
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

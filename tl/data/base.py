@@ -1,0 +1,392 @@
+"""What every data source shares: split, loaders, augmentation on the device, fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tl.data.augment import Augment, augment, normalise
+from tl.data.errors import DataError
+from tl.data.images import check_images, list_images
+from tl.data.resident import Batch, EpochSampler, ImageDataset, as_batch, mixed_seed
+from tl.data.split import stratified_split
+from tl.tasks import Task
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Values of the settings that all sources share, after inheritance and defaults."""
+
+    root: str = "data"
+    batch_size: int = 128
+    eval_batch_size: int = 500
+    val_size: float = 0.1
+    label_fraction: float = 1.0
+    seed: int = 0
+    augment: Augment = field(default_factory=Augment)
+    num_workers: int = 0
+    predict_folder: str | None = None
+
+    def __post_init__(self) -> None:
+        limits = {
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "eval_batch_size": (self.eval_batch_size >= 1, "1 or more"),
+            "val_size": (0 <= self.val_size < 1, "0 or more and below 1"),
+            "label_fraction": (0 < self.label_fraction <= 1, "above 0 and at most 1"),
+            "num_workers": (self.num_workers >= 0, "0 or more"),
+        }
+        for name, (right, range_) in limits.items():
+            if not right:
+                raise ValueError(f"`{name}` must be {range_}, got {getattr(self, name)}.")
+
+
+@dataclass(kw_only=True, eq=False)
+class ImageDataModule(LightningDataModule, ABC):
+    """Labelled images of one source: seeded validation split, label fraction, fast loaders.
+
+    The settings below may stay unset; then they come from the `MultiTaskDataModule` around this
+    source, or are the stated defaults. Their values in force are in ``settings``.
+
+    Args:
+        root: Folder of the data sets, default ``data``.
+        batch_size: Training images per step and process, default 128.
+        eval_batch_size: Images per evaluation step and process, default 500.
+        val_size: Share of each class of the training split that validates, default 0.1. With 0
+            there is no validation. The test split never validates.
+        label_fraction: Share of each class's training images that is used, default 1.0. Fractions
+            are nested: 1 % is a part of 10 %; the validation images stay the same.
+        seed: Seed of split, order and augmentation, default 0.
+        augment: Random crop, flip and cutout of training images.
+        num_workers: Loader processes, default 0. Images in memory need none; images streamed from
+            files do.
+        predict_folder: Folder of images, with or without labels, that ``predict`` reads; the test
+            split by default.
+    """
+
+    root: str | None = None
+    batch_size: int | None = None
+    eval_batch_size: int | None = None
+    val_size: float | None = None
+    label_fraction: float | None = None
+    seed: int | None = None
+    augment: Augment | None = None
+    num_workers: int | None = None
+    predict_folder: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.image_size = 32
+        self.data_name = self._default_name()
+        self.splits: dict[str, ImageDataset] = {}
+        self.statistics: tuple[Tensor, Tensor] | None = None
+        self.inherit()
+
+    # What a kind of source says of itself
+
+    @abstractmethod
+    def _default_name(self) -> str:
+        """Name of the data set, used for its task."""
+
+    @abstractmethod
+    def target_classes(self) -> dict[str, tuple[str, ...]]:
+        """Class names by target (``fine``, ``coarse``), known before anything is loaded."""
+
+    @abstractmethod
+    def load(self, split: Split) -> ImageDataset:
+        """Read one official split.
+
+        Raises:
+            DataError: If the data are missing or damaged.
+        """
+
+    def kind(self) -> str:
+        """Say where the pixels come from: ``real`` or ``generated``."""
+        return "real"
+
+    # Settings and names
+
+    def inherit(self, **given: Any) -> None:  # noqa: ANN401 - whatever type the setting has
+        """Take over settings for what this source does not set itself."""
+        own = {f.name: getattr(self, f.name) for f in fields(Settings)}
+        outer = {name: value for name, value in given.items() if name in own}
+        for name, value in given.items():
+            if name not in own and value is not None and getattr(self, name, ...) is None:
+                setattr(self, name, value)
+        chosen = {**outer, **{n: v for n, v in own.items() if v is not None}}
+        self.settings = Settings(**{n: v for n, v in chosen.items() if v is not None})
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """One task per target: named after the data set, or ``<data>_<target>`` for several."""
+        classes = self.target_classes()
+        if len(classes) == 1:
+            return (Task(self.data_name, len(next(iter(classes.values())))),)
+        return tuple(
+            Task(f"{self.data_name}_{target}", len(names), target=target)
+            for target, names in classes.items()
+        )
+
+    @property
+    def task(self) -> Task | None:
+        """The only task, or ``None`` where a source has several."""
+        return self.tasks[0] if len(self.tasks) == 1 else None
+
+    @property
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Class names by task, in the order of the labels."""
+        names = self.target_classes().values()
+        return {task.name: classes for task, classes in zip(self.tasks, names, strict=True)}
+
+    @property
+    def num_classes(self) -> dict[str, int]:
+        """Number of classes by task."""
+        return {task.name: task.num_classes for task in self.tasks}
+
+    # Loading
+
+    def setup(self, stage: str) -> None:
+        """Load what a stage needs: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            DataError: If the data are missing, damaged, or labelled out of range.
+        """
+        if "train" not in self.splits:
+            # The statistics and the validation part both come from the training split.
+            whole = self._checked("train")
+            first = next(iter(self.target_classes()))
+            train, val = stratified_split(
+                whole.targets[first],
+                val_size=self.settings.val_size,
+                label_fraction=self.settings.label_fraction,
+                seed=self.settings.seed,
+                classes=self.target_classes()[first],
+            )
+            self.statistics = self._statistics(whole)
+            self.splits |= {"train": whole.subset(train), "val": whole.subset(val)}
+        wants_test = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
+        if wants_test and "test" not in self.splits:
+            self.splits["test"] = self._checked("test")
+        if stage == "predict":
+            self.splits["predict"] = self._predict_split()
+
+    def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
+        return whole.statistics()
+
+    def _checked(self, split: Split) -> ImageDataset:
+        data = self.load(split)
+        for target, names in self.target_classes().items():
+            labels = data.targets[target]
+            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
+                raise DataError(
+                    f"{self.data_name}: {split} labels ({target}) run from {int(labels.min())} to "
+                    f"{int(labels.max())}, expected 0 to {len(names) - 1} for {len(names)} classes."
+                )
+        return data
+
+    def _predict_split(self) -> ImageDataset:
+        folder = self.settings.predict_folder
+        if folder is None:
+            return self.splits["test"]
+        from tl.data.images import StreamedDataset  # noqa: PLC0415 - used by predict alone
+
+        paths = list_images(Path(folder))
+        if not paths:
+            raise DataError(f"`predict_folder` {folder} holds no images.")
+        check_images(paths, self.image_size, folder)
+        unknown = {"index": torch.arange(len(paths))}
+        return StreamedDataset(paths, unknown, self.image_size, [str(path) for path in paths])
+
+    # Loaders
+
+    def train_steps(self) -> int:
+        """Steps of one pass over the training images by all processes together, at least 1."""
+        return max(1, len(self.splits["train"]) // (self.settings.batch_size * self._world()))
+
+    def train_dataloader(self, steps: int | None = None) -> DataLoader[Batch]:
+        """Shuffled training batches.
+
+        Args:
+            steps: Length of the epoch; one pass by default. Longer epochs recycle the images in a
+                new order for each pass.
+        """
+        data = self.splits["train"]
+        steps = steps or self.train_steps()
+        batch_size = min(self.settings.batch_size, math.ceil(len(data) / self._world()))
+        sampler = EpochSampler(
+            data,
+            batch_size=batch_size,
+            steps_per_epoch=steps,
+            seed=self.settings.seed,
+            num_replicas=self._world(),
+            rank=self._rank(),
+        )
+        if self.trainer is not None:
+            sampler.set_epoch(self.trainer.current_epoch)
+            # A run that resumes within an epoch goes on at the step after its last one.
+            done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            sampler.first_step = done % steps
+        return self._loader(data, sampler, batch_size)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Every validation image once over all processes; an empty list if `val_size` is 0."""
+        return self._eval_loader("val") if len(self.splits["val"]) else []
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Every test image once over all processes."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The images to predict, in order."""
+        return self._eval_loader("predict")
+
+    def _eval_loader(self, split: str) -> DataLoader[Batch]:
+        data = self.splits[split]
+        world = self._world()
+        sampler = EpochSampler(
+            data,
+            batch_size=self.settings.eval_batch_size,
+            num_replicas=world,
+            rank=self._rank(),
+        )
+        batch_size = even_batch_size(len(data), world, self.settings.eval_batch_size)
+        return self._loader(data, sampler, batch_size)
+
+    def _loader(
+        self, data: ImageDataset, sampler: EpochSampler, batch_size: int
+    ) -> DataLoader[Batch]:
+        return DataLoader(
+            data,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.settings.num_workers,
+            collate_fn=as_batch,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.settings.num_workers > 0,
+        )
+
+    def _world(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer is not None else 0
+
+    # On the device
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augment training images and normalise all, on the device that trains."""
+        del dataloader_idx
+        trainer = self.trainer
+        if trainer is None or not trainer.training:
+            return self.transform(batch, None)
+        # Random draws are a function of (seed, epoch, step, rank, source) and of nothing else.
+        seed = mixed_seed(
+            "augment",
+            self.settings.seed,
+            trainer.current_epoch,
+            trainer.fit_loop.epoch_loop.batch_progress.current.ready,
+            trainer.global_rank,
+            self.data_name,
+        )
+        return self.transform(batch, torch.Generator().manual_seed(seed))
+
+    def transform(self, batch: Batch, generator: torch.Generator | None) -> Batch:
+        """Normalise a batch, and augment it first where a generator is given.
+
+        Args:
+            batch: Images ``(N, 3, H, W)`` uint8 and their labels.
+            generator: Random numbers of the augmentation; ``None`` for evaluation.
+
+        Returns:
+            Images ``(N, 3, H, W)`` float32 in channels-last memory, and the labels.
+        """
+        if self.statistics is None:
+            raise RuntimeError(
+                "Call `setup` before `transform`: the statistics come from the data."
+            )
+        images, targets = batch
+        mean, std = self.statistics
+        if generator is not None:
+            images = augment(images, self.settings.augment, mean, generator)
+        return normalise(images, mean, std), targets
+
+    # What was loaded
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Kind of the data and a hash of what was loaded to train and validate.
+
+        Pixels, labels, split and label fraction all change it; batch size and augmentation do
+        not. (Of images streamed from files it hashes names and sizes, not contents.)
+        """
+        digest = hashlib.sha256()
+        for split in ("train", "val"):
+            digest.update(self.splits[split].digest().encode())
+        return f"{self.kind()}:{digest.hexdigest()[:16]}"
+
+    def describe(self) -> dict[str, Any]:
+        """Say in plain types what was loaded: for reports, dashboards and checkpoints."""
+        return {
+            "name": self.data_name,
+            "kind": self.kind(),
+            "fingerprint": self.fingerprint,
+            "root": self.settings.root,
+            "images": {split: len(data) for split, data in self.splits.items()},
+            "classes": {target: len(names) for target, names in self.target_classes().items()},
+            "val_size": self.settings.val_size,
+            "label_fraction": self.settings.label_fraction,
+            "seed": self.settings.seed,
+        }
+
+    def sources(self) -> dict[str, ImageDataModule]:
+        """Return the sources by name: this one alone."""
+        return {self.data_name: self}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must find again."""
+        return {"fingerprint": self.fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on training on other data than the run was started on.
+
+        Raises:
+            DataError: If the fingerprint differs from the checkpoint's.
+        """
+        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        then, now = state_dict.get("fingerprint"), self.fingerprint
+        if then != now:
+            raise DataError(
+                f"{self.data_name}: the run to resume was trained on {then}, this is {now}. Resume "
+                "with the same data, label fraction, validation size and seed, or start a new run "
+                "from its weights with `init_from`."
+            )
+
+
+def even_batch_size(size: int, world: int, batch_size: int) -> int:
+    """Evaluation batch size near the one asked for that gives every process as many batches.
+
+    Processes hold one image more or less of an uneven split, never a repeated one; with equal
+    numbers of batches none waits for another for ever.
+
+    Raises:
+        DataError: If there are fewer images than processes.
+    """
+    most, least = math.ceil(size / world), size // world
+    if least == 0:
+        raise DataError(f"{size} images cannot be evaluated by {world} processes; use fewer.")
+    wanted = min(batch_size, most)
+    nearest = [*range(wanted, wanted // 2, -1), *range(wanted + 1, most + 1)]
+    return next(b for b in nearest if math.ceil(most / b) == math.ceil(least / b))

@@ -1,0 +1,15 @@
+"""The error of everything that can be wrong with data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class DataError(ValueError):
+    """Data are missing, damaged, or do not fit what was asked for."""
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Join names for a message: the first `most`, then a count of the rest."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,282 @@
+"""Image files: found, checked, decoded in parallel, and cached by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from tl.data.errors import DataError, listed
+from tl.data.resident import ImageDataset
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The image files of one split: ``paths[i]`` shows class ``classes[labels[i]]``."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: Tensor
+
+    def names(self) -> list[str]:
+        """Paths relative to the split's folder."""
+        return [path.relative_to(self.folder).as_posix() for path in self.paths]
+
+
+def find_classes(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders in ``folder``, sorted.
+
+    Raises:
+        DataError: If the folder is missing, unreadable, or holds no class folder.
+    """
+    try:
+        names = sorted(
+            entry.name
+            for entry in os.scandir(folder)
+            if entry.is_dir() and not entry.name.startswith(".")
+        )
+    except FileNotFoundError:
+        raise DataError(
+            f"No such folder: {folder}. Expected {folder}/<class>/* with one folder of images per "
+            "class; point `root` at the folder above it."
+        ) from None
+    except OSError as error:
+        raise DataError(f"Cannot read {folder}: {error.strerror}.") from None
+    if not names:
+        raise DataError(
+            f"{folder} holds no class folders. Expected {folder}/<class>/* with one folder of "
+            "images per class."
+        )
+    return tuple(names)
+
+
+def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFiles:
+    """List ``folder/<class>/*`` in sorted order.
+
+    Args:
+        folder: One split.
+        classes: The classes expected, in the order of their labels; found by default.
+
+    Raises:
+        DataError: If a class folder is empty, unknown, or there is none.
+    """
+    found = find_classes(folder)
+    if classes is None:
+        classes = found
+    elif unknown := sorted(set(found) - set(classes)):
+        raise DataError(
+            f"{folder} has class folders that the training split lacks: {listed(unknown)}."
+        )
+    paths: list[Path] = []
+    labels: list[int] = []
+    empty: list[str] = []
+    for label, name in enumerate(classes):
+        files = list_images(folder / name) if name in found else []
+        if not files:
+            empty.append(name)
+        paths += files
+        labels += [label] * len(files)
+    if empty:
+        raise DataError(
+            f"{len(empty)} of {len(classes)} classes have no images in {folder}: {listed(empty)}. "
+            f"Expected files ending in {', '.join(sorted(EXTENSIONS))}."
+        )
+    return ImageFiles(folder, tuple(classes), tuple(paths), torch.tensor(labels))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files anywhere below ``folder``, sorted by path."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+    )
+
+
+def decode(path: Path, size: int) -> np.ndarray:
+    """Read one image as ``(size, size, 3)`` uint8: upright, RGB, resized and centre-cropped."""
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        if upright.size != (size, size):
+            upright = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
+        return np.asarray(upright)
+
+
+def load_images(paths: Sequence[Path], size: int, cache: Path | None, what: str) -> Tensor:
+    """Decode files into one ``(N, size, size, 3)`` uint8 tensor, or read them from the cache.
+
+    The cache's name is a hash of every file's content, so that a changed, added or removed file
+    is decoded anew.
+
+    Args:
+        paths: The files.
+        size: Height and width in pixels.
+        cache: Folder of the cache; ``None`` turns it off.
+        what: Description for the progress bar.
+
+    Raises:
+        DataError: If files cannot be read, naming the first 20 of them.
+    """
+    keys = _collect(_content_hash, paths, f"Checking {what}")
+    digest = hashlib.sha256(f"{size}".encode())
+    for key in keys:
+        digest.update(key)
+    stored = cache / f"{digest.hexdigest()[:32]}-{len(paths)}x{size}.npy" if cache else None
+    shape = (len(paths), size, size, 3)
+    if stored and (images := _read_cache(stored, shape)) is not None:
+        return images
+    images = torch.from_numpy(
+        np.stack(_collect(lambda p: decode(p, size), paths, f"Decoding {what}"))
+    )
+    if stored:
+        _write_cache(stored, images.numpy())
+    return images
+
+
+def check_images(paths: Sequence[Path], size: int, what: str) -> None:
+    """Decode every file once and drop the pixels, so that bad files show before training.
+
+    Raises:
+        DataError: If files cannot be read, naming the first 20 of them.
+    """
+
+    def check(path: Path) -> None:
+        decode(path, size)
+
+    _collect(check, paths, f"Checking {what}")
+
+
+class StreamedDataset(ImageDataset):
+    """Image files that are decoded when they are needed, by the loader's workers.
+
+    Args:
+        paths: The files.
+        targets: Labels by name, each ``(N,)`` int64.
+        size: Height and width in pixels.
+        names: Name of each file for reports.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], targets: Mapping[str, Tensor], size: int, names: Sequence[str]
+    ) -> None:
+        super().__init__(targets, names)
+        self.paths = paths
+        self.size = size
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Decode images by row: ``(B, H, W, 3)`` uint8."""
+        return torch.from_numpy(np.stack([decode(self.paths[r], self.size) for r in rows.tolist()]))
+
+    def digest(self) -> str:
+        """SHA-256 over the files' names, sizes and labels, in order (contents are not read)."""
+        digest = hashlib.sha256()
+        for row in self.index.tolist():
+            size = self.paths[row].stat().st_size
+            digest.update(f"{self.paths[row].name} {size}\n".encode())
+        for name, labels in sorted(self.targets.items()):
+            digest.update(name.encode())
+            digest.update(labels.numpy())
+        return digest.hexdigest()
+
+
+def default_cache() -> Path:
+    """Folder for decoded images: ``$TL_CACHE``, else ``tl`` in the user's cache folder."""
+    if chosen := os.environ.get("TL_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tl"
+
+
+def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
+    """Show a progress bar on standard error while iterating, if it is long enough to wait for."""
+    return iter(
+        track(
+            items,
+            total=total,
+            description=what,
+            console=Console(stderr=True),
+            transient=True,
+            disable=total < 2000,  # noqa: PLR2004 - done before a bar could be read
+        )
+    )
+
+
+def _content_hash(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def _collect(function: Callable[[Path], _R], paths: Sequence[Path], what: str) -> list[_R]:
+    """Apply `function` to every path in threads; name all that fail in one error."""
+    bad: list[str] = []
+
+    def guarded(path: Path) -> _R | None:
+        try:
+            return function(path)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            reason = getattr(error, "strerror", None) or str(error).split(str(path))[0].strip(
+                " '\""
+            )
+            bad.append(f"{path} ({reason or type(error).__name__})")
+            return None
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        results = list(progress(pool.map(guarded, paths), len(paths), what))
+    if bad:
+        raise DataError(
+            f"{len(bad)} of {len(paths)} image files cannot be read: {listed(sorted(bad))}. Remove "
+            "or replace them."
+        )
+    return results  # type: ignore[return-value]  # None stands for a failure only, raised above
+
+
+def _read_cache(stored: Path, shape: tuple[int, ...]) -> Tensor | None:
+    try:
+        images = np.load(stored, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        _log.warning("Decoding again: the cached images %s are damaged (%s).", stored, error)
+        return None
+    if images.shape != shape or images.dtype != np.uint8:
+        _log.warning("Decoding again: the cached images %s have another shape.", stored)
+        return None
+    return torch.from_numpy(images)
+
+
+def _write_cache(stored: Path, images: np.ndarray) -> None:
+    """Write beside the final name and rename, so that a cache file is whole or absent."""
+    temporary = None
+    try:
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=stored.parent, suffix=".tmp", delete=False) as file:
+            temporary = Path(file.name)
+            np.save(file, images)
+        temporary.replace(stored)
+    except OSError as error:
+        _log.warning(
+            "Decoded images are not cached: cannot write %s (%s). Set TL_CACHE to a folder with "
+            "room to decode only once.",
+            stored,
+            error.strerror or error,
+        )
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,191 @@
+"""Several data sources as one stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import CombinedLoader
+
+from tl.data.augment import Augment
+from tl.data.base import ImageDataModule
+from tl.data.errors import DataError
+from tl.data.resident import Batch
+from tl.tasks import Task
+
+MultiBatch = dict[str, Batch | None]
+
+
+@dataclass(kw_only=True, eq=False)
+class MultiTaskDataModule(LightningDataModule):
+    """Several sources in one run: every training step holds a batch of each.
+
+    Batches are dicts ``{source: (images, targets)}``. In evaluation a source that has no images
+    left is ``None``; every image of every source comes exactly once.
+
+    Args:
+        sources: Data modules by the name of the source. A source with one target gives a task of
+            the source's name; one with several gives ``<source>_<target>``.
+        epoch_length: Steps of a training epoch: ``longest`` source once, with the others recycled
+            in a new order each time; ``shortest`` source once; or a number of steps.
+        root: Folder of the data sets, for sources that do not set it themselves, as all below.
+        batch_size: Training images per step, process **and source**.
+        eval_batch_size: Images per evaluation step, process and source.
+        val_size: Share of each class of the training split that validates.
+        label_fraction: Share of each class's training images that is used.
+        seed: Seed of split, order and augmentation.
+        augment: Random crop, flip and cutout of training images.
+        num_workers: Loader processes per source.
+        predict_folder: Folder of images that ``predict`` runs through every task.
+        download: Download archives that are not there.
+        offline: What to do if a set cannot be had: ``error`` or ``generated``.
+        images: ``real``, or ``generated`` for drawn images.
+        generated_size: Number of drawn training images per source.
+
+    Raises:
+        ValueError: If there is no source, or the epoch's length is not positive.
+    """
+
+    sources: dict[str, ImageDataModule]
+    epoch_length: Literal["longest", "shortest"] | int = "longest"
+    root: str | None = None
+    batch_size: int | None = None
+    eval_batch_size: int | None = None
+    val_size: float | None = None
+    label_fraction: float | None = None
+    seed: int | None = None
+    augment: Augment | None = None
+    num_workers: int | None = None
+    predict_folder: str | None = None
+    download: bool | None = None
+    offline: Literal["error", "generated"] | None = None
+    images: Literal["real", "generated"] | None = None
+    generated_size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        if not self.sources:
+            raise ValueError("`sources` is empty; give at least one data module by name.")
+        if isinstance(self.epoch_length, int) and self.epoch_length < 1:
+            raise ValueError(f"`epoch_length` must be 1 or more steps, got {self.epoch_length}.")
+        own = {"sources", "epoch_length"}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+        for name, source in self.sources.items():
+            source.inherit(**{key: value for key, value in given.items() if value is not None})
+            source.data_name = name
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All sources' tasks, in the order of the sources."""
+        return tuple(
+            replace(task, source=name)
+            for name, source in self.sources.items()
+            for task in source.tasks
+        )
+
+    @property
+    def task(self) -> Task | None:
+        """The only task, or ``None`` where there are several."""
+        return self.tasks[0] if len(self.tasks) == 1 else None
+
+    @property
+    def class_names(self) -> dict[str, tuple[str, ...]]:
+        """Class names by task, in the order of the labels."""
+        return {t: names for s in self.sources.values() for t, names in s.class_names.items()}
+
+    @property
+    def num_classes(self) -> dict[str, int]:
+        """Number of classes by task."""
+        return {task.name: task.num_classes for task in self.tasks}
+
+    # Loading
+
+    def prepare_data(self) -> None:
+        """Prepare each source: download, unpack."""
+        for source in self.sources.values():
+            source.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Load each source.
+
+        Raises:
+            DataError: If a source cannot be loaded.
+        """
+        for source in self.sources.values():
+            source.trainer = self.trainer
+            source.setup(stage)
+
+    def teardown(self, stage: str) -> None:
+        """End each source."""
+        for source in self.sources.values():
+            source.teardown(stage)
+
+    # Loaders
+
+    def train_steps(self) -> int:
+        """Steps of a training epoch."""
+        if isinstance(self.epoch_length, int):
+            return self.epoch_length
+        lengths = [source.train_steps() for source in self.sources.values()]
+        return max(lengths) if self.epoch_length == "longest" else min(lengths)
+
+    def train_dataloader(self) -> CombinedLoader:
+        """Batches of all sources, step by step, for one epoch of `train_steps`."""
+        steps = self.train_steps()
+        loaders = {name: s.train_dataloader(steps) for name, s in self.sources.items()}
+        return CombinedLoader(loaders, "min_size")
+
+    def val_dataloader(self) -> CombinedLoader | list[Any]:
+        """Every validation image of every source once."""
+        loaders = {name: s.val_dataloader() for name, s in self.sources.items()}
+        loaders = {name: loader for name, loader in loaders.items() if loader != []}
+        return CombinedLoader(loaders, "max_size") if loaders else []
+
+    def test_dataloader(self) -> CombinedLoader:
+        """Every test image of every source once."""
+        return CombinedLoader({n: s.test_dataloader() for n, s in self.sources.items()}, "max_size")
+
+    def predict_dataloader(self) -> CombinedLoader:
+        """The images to predict, source by source."""
+        return CombinedLoader(
+            {n: s.predict_dataloader() for n, s in self.sources.items()}, "max_size"
+        )
+
+    def on_after_batch_transfer(self, batch: MultiBatch, dataloader_idx: int) -> MultiBatch:
+        """Augment and normalise each source's images, on the device that trains."""
+        return {
+            name: None
+            if part is None
+            else self.sources[name].on_after_batch_transfer(part, dataloader_idx)
+            for name, part in batch.items()
+        }
+
+    # What was loaded
+
+    @property
+    def fingerprint(self) -> str:
+        """The sources' fingerprints by name, in one line."""
+        return ", ".join(f"{name}={s.fingerprint}" for name, s in self.sources.items())
+
+    def describe(self) -> dict[str, Any]:
+        """Say in plain types what was loaded, by source."""
+        return {name: source.describe() for name, source in self.sources.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must find again, by source."""
+        return {name: source.state_dict() for name, source in self.sources.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on training on other data than the run was started on.
+
+        Raises:
+            DataError: If the sources or their fingerprints differ from the checkpoint's.
+        """
+        if set(state_dict) != set(self.sources):
+            raise DataError(
+                f"The run to resume has the sources {', '.join(state_dict)}; this has "
+                f"{', '.join(self.sources)}."
+            )
+        for name, source in self.sources.items():
+            source.load_state_dict(state_dict[name])

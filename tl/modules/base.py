@@ -1,0 +1,361 @@
+"""The one step that training, validation and test share, around a backbone with heads."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from types import FrameType
+from typing import Any, Literal, cast
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from tl.data.resident import Batch, Targets
+from tl.heads import linear_head
+from tl.modules.batch_norm import SourceBatchNorm2d
+from tl.modules.schedule import total_steps_of
+from tl.modules.window import Window
+from tl.tasks import Task
+from tl.transfer.param_groups import named_groups
+from tl.transfer.weights import TransferReport, load_weights
+
+Split = Literal["train", "val", "test"]
+AnyBatch = Batch | Mapping[str, Batch | None]
+Outputs = dict[str, tuple[Tensor, Tensor]]
+FORMAT = 1
+
+
+class SharedBackboneModule(LightningModule):
+    """A backbone, a head per task, and everything around them that all ways of training share.
+
+    Subclasses say how features come from a batch of one or several sources.
+
+    Attributes:
+        backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``.
+        heads: Features to logits ``(N, num_classes)``, by task.
+        tasks: The tasks by name, in a fixed order.
+        provenance: Where the start weights came from, and where those came from; ``None`` for
+            random ones.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        tasks: Sequence[Task],
+        *,
+        init_from: str | None,
+        rename: Mapping[str, str] | None,
+        reinit: Sequence[str],
+        optimizer: OptimizerCallable,
+        scheduler: LRSchedulerCallable | None,
+        label_smoothing: float,
+        channels_last: bool,
+    ) -> None:
+        super().__init__()
+        num_features = getattr(backbone, "num_features", None)
+        if not isinstance(num_features, int):
+            raise ValueError(
+                f"The backbone {type(backbone).__name__} has no integer attribute `num_features`; "
+                "set it to the length of its output."
+            )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"`label_smoothing` must be at least 0 and below 1, got {label_smoothing}."
+            )
+        tasks = [as_task(task) for task in tasks]
+        if not tasks:
+            raise ValueError("`tasks` is empty; give at least one task.")
+        names = [task.name for task in tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Task names must differ, got {', '.join(names)}.")
+        self.tasks = {task.name: task for task in tasks}
+        self.backbone = backbone
+        self.heads = nn.ModuleDict(
+            {name: linear_head(num_features, t.num_classes) for name, t in self.tasks.items()}
+        )
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.init_from = init_from
+        self.rename = dict(rename or {})
+        self.reinit = tuple(reinit)
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = scheduler
+        self.label_smoothing = label_smoothing
+        self.provenance: dict[str, Any] | None = None
+        self.transfer_report: TransferReport | None = None
+        self._window = Window()
+        self._loss_metrics = nn.ModuleDict()
+        self._accuracy_metrics = nn.ModuleDict()
+        for split in ("val", "test"):
+            for name, task in self.tasks.items():
+                self._loss_metrics[f"{split}/{name}"] = MeanMetric()
+                self._accuracy_metrics[f"{split}/{name}"] = MulticlassAccuracy(
+                    task.num_classes, average="micro"
+                )
+
+    def _keep_hyperparameters(self, frame: FrameType | None) -> None:
+        """Keep the constructor's arguments, as plain types that load without unpickling code.
+
+        Modules that the command line builds keep their whole configuration; to those built in
+        Python, ``load_from_checkpoint`` must be given backbone, optimiser and scheduler again.
+
+        Args:
+            frame: The constructor's frame, where its arguments are found.
+        """
+        self.save_hyperparameters(ignore=["backbone", "optimizer", "scheduler"], frame=frame)
+        for key, value in list(self.hparams.items()):
+            if key == "task":
+                self.hparams[key] = asdict(as_task(value))
+            elif key == "tasks":
+                self.hparams[key] = [asdict(as_task(task)) for task in value]
+            elif isinstance(value, tuple):
+                self.hparams[key] = list(value)
+        self._hparams_initial = self.hparams.copy()
+
+    # Features and losses
+
+    @abstractmethod
+    def features(self, images: Mapping[str | None, Tensor]) -> dict[str | None, Tensor]:
+        """Return features by source ``(N, num_features)`` of images by source ``(N, 3, H, W)``."""
+
+    def task_losses(
+        self, batch: AnyBatch, *, smooth: bool = False
+    ) -> tuple[dict[str, Tensor], Outputs]:
+        """Loss of each task that the batch holds images of.
+
+        Args:
+            batch: ``(images, targets)``, or a dict of them by source, ``None`` where a source has
+                no images left.
+            smooth: Apply label smoothing, as in training.
+
+        Returns:
+            Mean cross-entropy by task, and logits ``(N, num_classes)`` with targets ``(N,)``.
+        """
+        parts = by_source(batch)
+        features = self.features({source: images for source, (images, _) in parts.items()})
+        losses: dict[str, Tensor] = {}
+        outputs: Outputs = {}
+        for name, task in self.tasks.items():
+            source = task.source if task.source in parts or len(parts) != 1 else next(iter(parts))
+            if source not in parts:
+                continue
+            logits = self.heads[name](features[source])
+            target = labels_of(task, parts[source][1])
+            losses[name] = functional.cross_entropy(
+                logits.float(), target, label_smoothing=self.label_smoothing if smooth else 0.0
+            )
+            outputs[name] = (logits.detach(), target)
+        if not losses:
+            raise ValueError(
+                f"No task reads a source of this batch: tasks read "
+                f"{', '.join(str(t.source) for t in self.tasks.values())}, the batch holds "
+                f"{', '.join(map(str, parts))}."
+            )
+        return losses, outputs
+
+    @abstractmethod
+    def metric(self, split: str, task: str, what: str) -> str:
+        """Name under which a task's value is logged, such as ``val/cifar10/acc``."""
+
+    # Steps
+
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
+        """Return the sum of the tasks' losses."""
+        losses, outputs = self.task_losses(batch, smooth=True)
+        for name, loss in losses.items():
+            self._window.add(name, loss.detach(), *outputs[name])
+        return self.total_loss(losses)
+
+    def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Combine the tasks' losses: their plain sum."""
+        return torch.stack(list(losses.values())).sum()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Log the means since the last time, every ``log_every_n_steps``-th optimiser step."""
+        every = self.trainer.log_every_n_steps
+        if every and self.global_step % every == 0:
+            self._log_window()
+
+    def on_train_epoch_end(self) -> None:
+        """Log what the last steps of the epoch add."""
+        self._log_window()
+
+    def _log_window(self) -> None:
+        means = self._window.means(self.trainer.strategy.reduce)
+        if not means:
+            return
+        values = {
+            self.metric("train", task, what): value
+            for task, both in means.items()
+            for what, value in both.items()
+        }
+        values["train/loss"] = self.total_loss({task: both["loss"] for task, both in means.items()})
+        values["train/acc"] = torch.stack([both["acc"] for both in means.values()]).mean()
+        bar = {"train/loss", "train/acc"}
+        self.log_dict({k: v for k, v in values.items() if k in bar}, prog_bar=True)
+        self.log_dict({k: v for k, v in values.items() if k not in bar})
+
+    def validation_step(self, batch: AnyBatch, batch_idx: int) -> Outputs:
+        """Evaluate a batch; returns logits and targets by task for callbacks."""
+        return self._evaluation_step(batch, "val")
+
+    def test_step(self, batch: AnyBatch, batch_idx: int) -> Outputs:
+        """Evaluate a batch; returns logits and targets by task for callbacks."""
+        return self._evaluation_step(batch, "test")
+
+    def _evaluation_step(self, batch: AnyBatch, split: Split) -> Outputs:
+        losses, outputs = self.task_losses(batch)
+        for name, (logits, target) in outputs.items():
+            self._loss_metrics[f"{split}/{name}"].update(losses[name], len(target))
+            self._accuracy_metrics[f"{split}/{name}"].update(logits, target)
+        return outputs
+
+    def on_validation_epoch_end(self) -> None:
+        """Log each task's loss and accuracy over the whole validation set."""
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log each task's loss and accuracy over the whole test set."""
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, split: Split) -> None:
+        losses: dict[str, Tensor] = {}
+        accuracies: dict[str, Tensor] = {}
+        for name in self.tasks:
+            loss = cast("MeanMetric", self._loss_metrics[f"{split}/{name}"])
+            accuracy = cast("MulticlassAccuracy", self._accuracy_metrics[f"{split}/{name}"])
+            if loss.update_called:
+                losses[name], accuracies[name] = loss.compute(), accuracy.compute()
+            loss.reset()
+            accuracy.reset()
+        if not losses:
+            return
+        values = {self.metric(split, task, "loss"): value for task, value in losses.items()}
+        values |= {self.metric(split, task, "acc"): value for task, value in accuracies.items()}
+        values[f"{split}/loss"] = self.total_loss(losses)
+        values[f"{split}/acc"] = torch.stack(list(accuracies.values())).mean()
+        # torchmetrics has reduced over the processes already
+        self.log_dict(values, prog_bar=True, sync_dist=False, rank_zero_only=False)
+
+    def predict_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return class probabilities ``(N, num_classes)`` and image indices ``(N,)`` by task."""
+        parts = by_source(batch)
+        features = self.features({source: images for source, (images, _) in parts.items()})
+        found = {}
+        for name, task in self.tasks.items():
+            source = task.source if task.source in parts or len(parts) != 1 else next(iter(parts))
+            if source in parts:
+                index = parts[source][1]
+                logits = self.heads[name](features[source])
+                index = next(iter(index.values())) if isinstance(index, dict) else index
+                found[name] = (logits.float().softmax(1), index)
+        return found
+
+    # Optimisation
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimiser over named groups, and its schedule over the Trainer's steps."""
+        optimizer = self.optimizer_factory(named_groups(self.backbone, self.heads))
+        if self.scheduler_factory is None:
+            return optimizer
+        fill, per_step = total_steps_of(
+            self.scheduler_factory, lambda: int(self.trainer.estimated_stepping_batches)
+        )
+        scheduler = cast("Callable[..., Any]", self.scheduler_factory)(optimizer, **fill)
+        config: dict[str, Any] = {
+            "scheduler": scheduler,
+            "interval": "step" if per_step else "epoch",
+            "name": "lr",
+        }
+        if isinstance(scheduler, ReduceLROnPlateau):
+            config["monitor"] = getattr(scheduler, "monitor", "val/loss")
+        return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
+
+    # Weights in and out
+
+    def setup(self, stage: str) -> None:
+        """Check the data against the heads; bring in the source's weights at a run's start."""
+        self._check_data()
+        if stage != "fit" or self.init_from is None or self.trainer.ckpt_path is not None:
+            return
+        report = load_weights(self.backbone, self.init_from, rename=self.rename, reinit=self.reinit)
+        for name, layer in self.backbone.named_modules():
+            wanted = f"{name}.running_mean_"
+            if isinstance(layer, SourceBatchNorm2d) and not any(
+                loaded.startswith(wanted) for loaded in report.loaded
+            ):
+                layer.spread()
+        self.transfer_report = report
+        self.provenance = report.record()
+        rank_zero_info(report.table())
+
+    def _check_data(self) -> None:
+        data = self._datamodule()
+        offered = {task.name: task for task in getattr(data, "tasks", ())}
+        for name, task in self.tasks.items():
+            if len(self.tasks) == len(offered) == 1:
+                other = next(iter(offered.values()))
+            elif name in offered:
+                other = offered[name]
+            else:
+                continue
+            if other.num_classes != task.num_classes:
+                raise ValueError(
+                    f"Task {name!r} has a head of {task.num_classes} classes, the data have "
+                    f"{other.num_classes}."
+                )
+
+    def _datamodule(self) -> LightningDataModule | None:
+        return getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep, in plain types under ``tl``, what the weights are and where they came from."""
+        data = self._datamodule()
+        describe = getattr(data, "describe", None)
+        checkpoint["tl"] = {
+            "format": FORMAT,
+            "tasks": [asdict(task) for task in self.tasks.values()],
+            "data": describe() if callable(describe) else None,
+            "provenance": self.provenance,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the provenance of a run that goes on."""
+        self.provenance = checkpoint.get("tl", {}).get("provenance")
+
+
+def as_task(task: Task | Mapping[str, Any]) -> Task:
+    """Return a task, also from the plain dict that checkpoints keep of it."""
+    return task if isinstance(task, Task) else Task(**task)
+
+
+def by_source(batch: AnyBatch) -> dict[str | None, Batch]:
+    """Sort a batch by source; the only source of a plain ``(images, targets)`` is ``None``."""
+    if isinstance(batch, Mapping):
+        return {source: part for source, part in batch.items() if part is not None}
+    images, targets = batch
+    return {None: (images, targets)}
+
+
+def labels_of(task: Task, targets: Targets) -> Tensor:
+    """Pick a task's labels ``(N,)`` out of its source's targets.
+
+    Raises:
+        ValueError: If the source has several targets and none is the task's.
+    """
+    if isinstance(targets, Tensor):
+        return targets
+    if task.target in targets:
+        return targets[task.target]
+    raise ValueError(
+        f"Task {task.name!r} reads the target {task.target!r}, the data have {', '.join(targets)}."
+    )

@@ -1,0 +1,117 @@
+"""Batch-norm statistics of one's own for each data source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class SourceBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm with shared scale and shift, and running statistics per source.
+
+    The statistics part of domain-specific batch normalisation (Chang et al., 2019,
+    arXiv:1906.03950, equation 3): each source is normalised with its own mean and variance, in
+    training and in evaluation.
+
+    In a state dict ``running_mean`` and ``running_var`` are those of an even mixture of the
+    sources, so that the weights load into an ordinary network too.
+
+    Args:
+        num_features: Channels.
+        sources: Names of the sources.
+        eps: Added to the variance.
+        momentum: Share of the newest batch in the running statistics.
+    """
+
+    def __init__(
+        self, num_features: int, sources: Sequence[str], eps: float = 1e-5, momentum: float = 0.1
+    ) -> None:
+        super().__init__(num_features, eps, momentum)
+        self.sources = tuple(sources)
+        self.source: str | None = None
+        for name in self.sources:
+            self.register_buffer(f"running_mean_{name}", torch.zeros(num_features))
+            self.register_buffer(f"running_var_{name}", torch.ones(num_features))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise ``(N, C, H, W)`` activations of the source in force."""
+        if self.source is None:
+            raise RuntimeError("Name the source with `source_statistics` around the forward pass.")
+        return functional.batch_norm(
+            images,
+            getattr(self, f"running_mean_{self.source}"),
+            getattr(self, f"running_var_{self.source}"),
+            self.weight,
+            self.bias,
+            training=self.training,
+            momentum=self.momentum or 0.0,
+            eps=self.eps,
+        )
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:  # noqa: ANN401
+        means = torch.stack([getattr(self, f"running_mean_{s}") for s in self.sources])
+        variances = torch.stack([getattr(self, f"running_var_{s}") for s in self.sources])
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.copy_(means.mean(0))
+            self.running_var.copy_(variances.mean(0) + means.var(0, unbiased=False))
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def adopt(self, layer: nn.BatchNorm2d) -> None:
+        """Take over another layer's scale, shift and statistics, the latter for every source."""
+        self.load_state_dict(layer.state_dict(), strict=False)
+        self.spread()
+
+    def spread(self) -> None:
+        """Start every source from the shared running statistics."""
+        for name in self.sources:
+            getattr(self, f"running_mean_{name}").copy_(self.running_mean)
+            getattr(self, f"running_var_{name}").copy_(self.running_var)
+
+
+def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Module:
+    """Replace every ``BatchNorm2d`` by one with running statistics per source.
+
+    Args:
+        backbone: A network; changed in place, its weights are kept.
+        sources: Names of the sources.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: If the network has no ``BatchNorm2d``.
+    """
+    layers = [
+        (parent, name, child)
+        for parent in backbone.modules()
+        for name, child in parent.named_children()
+        if type(child) is nn.BatchNorm2d
+    ]
+    if not layers:
+        raise ValueError(
+            "`batch_norm='per_source_statistics'` needs a backbone with BatchNorm2d layers, "
+            f"{type(backbone).__name__} has none."
+        )
+    for parent, name, layer in layers:
+        new = SourceBatchNorm2d(layer.num_features, sources, layer.eps, layer.momentum or 0.1)
+        new.adopt(layer)
+        setattr(parent, name, new)
+    return backbone
+
+
+@contextmanager
+def source_statistics(backbone: nn.Module, source: str) -> Iterator[None]:
+    """Normalise with one source's statistics within the context."""
+    layers = [m for m in backbone.modules() if isinstance(m, SourceBatchNorm2d)]
+    for layer in layers:
+        layer.source = source
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.source = None

@@ -1,0 +1,132 @@
+"""Multi-task learning: one shared backbone, one head per task."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from tl.modules.base import SharedBackboneModule, as_task
+from tl.modules.batch_norm import per_source_statistics, source_statistics
+from tl.tasks import Task
+
+BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
+
+
+class MultiTaskModule(SharedBackboneModule):
+    """Train any number of tasks over any number of data sources on one shared backbone.
+
+    ``theta* = argmin sum_i L_i``: the tasks' losses are added. Tasks may read one source each,
+    share a source (CIFAR-100's fine and coarse labels), or both.
+
+    Args:
+        backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``: any module with an
+            integer attribute ``num_features``.
+        tasks: What to predict. The command line fills it in from the data.
+        batch_norm: What batch norm averages over. ``joint``: one pass over all sources' images
+            together, statistics of the mixture; the fastest, and right where sources look alike.
+            ``per_source``: a pass for each source, each normalised by its own batch in training,
+            with one set of running statistics for all: for sources that look different,
+            evaluation then does not match training. ``per_source_statistics``: a pass and running
+            statistics for each source (Chang et al., 2019, arXiv:1906.03950, without their
+            separate scale and shift), so that evaluation matches training.
+        init_from: Checkpoint whose weights the backbone starts from: one of this framework, a
+            plain state dict, or safetensors. Not for resuming a run: that is ``ckpt_path``.
+        rename: Beginnings of names in that checkpoint and what they are called in the backbone.
+        reinit: Beginnings of names in the backbone that keep their random start.
+        optimizer: Makes the optimiser from parameter groups. Norms and biases never decay.
+        scheduler: Makes the learning-rate schedule from the optimiser; ``total_steps`` is filled
+            in from the Trainer for schedules that take it.
+        label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
+            al., 2016, section 7), in training only.
+        channels_last: Keep weights in channels-last memory, faster for convolutions.
+
+    Raises:
+        ValueError: If the backbone lacks ``num_features`` or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        tasks: Sequence[Task],
+        batch_norm: BatchNorm = "joint",
+        init_from: str | None = None,
+        rename: dict[str, str] | None = None,
+        reinit: Sequence[str] = (),
+        optimizer: OptimizerCallable = lambda p: torch.optim.SGD(
+            p, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
+        ),
+        scheduler: LRSchedulerCallable | None = None,
+        label_smoothing: float = 0.0,
+        channels_last: bool = True,
+    ) -> None:
+        if batch_norm not in get_args(BatchNorm):
+            raise ValueError(
+                f"`batch_norm` must be one of {', '.join(get_args(BatchNorm))}, got {batch_norm!r}."
+            )
+        if batch_norm == "per_source_statistics":
+            sources = sorted({t.source for t in map(as_task, tasks) if t.source is not None})
+            if not sources:
+                raise ValueError(
+                    "`batch_norm='per_source_statistics'` needs tasks that name their `source`."
+                )
+            backbone = per_source_statistics(backbone, sources)
+        super().__init__(
+            backbone,
+            tasks,
+            init_from=init_from,
+            rename=rename,
+            reinit=reinit,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            label_smoothing=label_smoothing,
+            channels_last=channels_last,
+        )
+        self.batch_norm = batch_norm
+        self._keep_hyperparameters(inspect.currentframe())
+
+    def forward(self, images: Tensor, source: str | None = None) -> dict[str, Tensor]:
+        """Return logits ``(N, num_classes)`` by task of normalised images ``(N, 3, H, W)``.
+
+        Args:
+            images: The images.
+            source: Where they come from; needed with running statistics per source, where it
+                chooses among them, and then only that source's tasks answer.
+        """
+        features = self.features({source: images})[source]
+        return {
+            name: self.heads[name](features)
+            for name, task in self.tasks.items()
+            if source is None or task.source == source
+        }
+
+    def features(self, images: Mapping[str | None, Tensor]) -> dict[str | None, Tensor]:
+        """Return features by source: one pass over all images, or one for each source."""
+        if self.batch_norm == "joint" and len(images) > 1:
+            shapes = {pixels.shape[1:] for pixels in images.values()}
+            if len(shapes) > 1:
+                raise ValueError(
+                    "Sources of different image sizes cannot share a pass: "
+                    + ", ".join(f"{s} {tuple(p.shape[1:])}" for s, p in images.items())
+                    + ". Give them one size, or set `batch_norm` to 'per_source'."
+                )
+            sizes = [len(pixels) for pixels in images.values()]
+            together = self.backbone(torch.cat(list(images.values())))
+            return dict(zip(images, together.split(sizes), strict=True))
+        if self.batch_norm != "per_source_statistics":
+            return {source: self.backbone(pixels) for source, pixels in images.items()}
+        found = {}
+        for source, pixels in images.items():
+            if source is None:
+                raise ValueError("Running statistics per source need batches that name it.")
+            with source_statistics(self.backbone, source):
+                found[source] = self.backbone(pixels)
+        return {**found}
+
+    def metric(self, split: str, task: str, what: str) -> str:
+        """Name under which a task's value is logged: ``val/cifar10/acc``."""
+        return f"{split}/{task}/{what}"

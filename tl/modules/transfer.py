@@ -1,0 +1,82 @@
+"""Transfer: start a target task from a source's weights and go on training."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from tl.modules.base import SharedBackboneModule
+from tl.tasks import Task
+
+
+class TransferModule(SharedBackboneModule):
+    """Train one task, from scratch or from the weights of a source.
+
+    ``theta_t* = argmin L_t`` from ``theta_s*``: with `init_from` the backbone starts from the
+    source's weights, the head is new, and everything goes on training.
+
+    Args:
+        backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``: any module with an
+            integer attribute ``num_features``.
+        task: What to predict. The command line fills it in from the data.
+        init_from: Checkpoint of a source whose weights the backbone starts from: one of this
+            framework, a plain state dict, or safetensors. Not for resuming a run: that is
+            ``ckpt_path``.
+        rename: Beginnings of names in that checkpoint and what they are called in the backbone.
+        reinit: Beginnings of names in the backbone that keep their random start.
+        optimizer: Makes the optimiser from parameter groups. Norms and biases never decay.
+        scheduler: Makes the learning-rate schedule from the optimiser; ``total_steps`` is filled
+            in from the Trainer for schedules that take it.
+        label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
+            al., 2016, section 7), in training only.
+        channels_last: Keep weights in channels-last memory, faster for convolutions.
+
+    Raises:
+        ValueError: If the backbone lacks ``num_features`` or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        task: Task,
+        init_from: str | None = None,
+        rename: dict[str, str] | None = None,
+        reinit: Sequence[str] = (),
+        optimizer: OptimizerCallable = lambda p: torch.optim.SGD(
+            p, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
+        ),
+        scheduler: LRSchedulerCallable | None = None,
+        label_smoothing: float = 0.0,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__(
+            backbone,
+            [task],
+            init_from=init_from,
+            rename=rename,
+            reinit=reinit,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            label_smoothing=label_smoothing,
+            channels_last=channels_last,
+        )
+        self.task = next(iter(self.tasks.values()))
+        self._keep_hyperparameters(inspect.currentframe())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(N, num_classes)`` of normalised images ``(N, 3, H, W)``."""
+        logits: Tensor = self.heads[self.task.name](self.backbone(images))
+        return logits
+
+    def features(self, images: Mapping[str | None, Tensor]) -> dict[str | None, Tensor]:
+        """Return features by source; there is one."""
+        return {source: self.backbone(pixels) for source, pixels in images.items()}
+
+    def metric(self, split: str, task: str, what: str) -> str:
+        """Name under which a value is logged: ``val/acc``."""
+        del task
+        return f"{split}/{what}"

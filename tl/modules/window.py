@@ -1,0 +1,44 @@
+"""Training metrics as sums on the device: nothing is read back until they are logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Reduce = Callable[..., Tensor]
+
+
+class Window:
+    """Loss and accuracy by task since they were last read."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, task: str, loss: Tensor, logits: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            task: Name of the task.
+            loss: Mean loss of the batch, a scalar.
+            logits: ``(N, num_classes)``.
+            target: ``(N,)``.
+        """
+        count = len(target)
+        right = (logits.argmax(1) == target).sum()
+        sums = torch.stack([loss.float() * count, right.float(), right.new_tensor(count).float()])
+        self._sums[task] = self._sums[task] + sums if task in self._sums else sums
+
+    def means(self, reduce: Reduce) -> dict[str, dict[str, Tensor]]:
+        """Return mean ``loss`` and ``acc`` by task over all processes, and begin anew.
+
+        Args:
+            reduce: Sums a tensor over the processes: ``reduce(tensor, reduce_op="sum")``.
+        """
+        sums, self._sums = self._sums, {}
+        means = {}
+        for task, values in sums.items():
+            loss, right, count = reduce(values, reduce_op="sum")
+            means[task] = {"loss": loss / count, "acc": right / count}
+        return means

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from tl.data.augment import Augment, augment, normalise
 from tl.data.errors import DataError
-from tl.data.images import check_images, list_images
+from tl.data.images import StreamedDataset, check_images, list_images
 from tl.data.resident import Batch, EpochSampler, ImageDataset, as_batch, mixed_seed
 from tl.data.split import stratified_split
 from tl.tasks import Task
@@ -197,17 +197,15 @@ class ImageDataModule(LightningDataModule, ABC):
         return data
 
     def _predict_split(self) -> ImageDataset:
+        """Images to predict; their "labels" are their positions, to name them in the output."""
         folder = self.settings.predict_folder
         if folder is None:
-            return self.splits["test"]
-        from tl.data.images import StreamedDataset  # noqa: PLC0415 - used by predict alone
-
-        paths = list_images(Path(folder))
+            return self.splits["test"].unlabelled()
+        paths = list_images(Path(folder).expanduser())
         if not paths:
             raise DataError(f"`predict_folder` {folder} holds no images.")
         check_images(paths, self.image_size, folder)
-        unknown = {"index": torch.arange(len(paths))}
-        return StreamedDataset(paths, unknown, self.image_size, [str(path) for path in paths])
+        return StreamedDataset(paths, {}, self.image_size, [str(p) for p in paths]).unlabelled()
 
     # Loaders
 
@@ -236,7 +234,7 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.trainer is not None:
             sampler.set_epoch(self.trainer.current_epoch)
             # A run that resumes within an epoch goes on at the step after its last one.
-            done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            done = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
             sampler.first_step = done % steps
         return self._loader(data, sampler, batch_size)
 

@@ -179,7 +179,7 @@ class StreamedDataset(ImageDataset):
     def __init__(
         self, paths: Sequence[Path], targets: Mapping[str, Tensor], size: int, names: Sequence[str]
     ) -> None:
-        super().__init__(targets, names)
+        super().__init__(len(paths), targets, names)
         self.paths = paths
         self.size = size
 

@@ -28,14 +28,17 @@ class ImageDataset(Dataset[Batch]):
     """Labelled images that are cut into batches by index.
 
     Args:
+        size: Number of images ``N``.
         targets: Labels by name, each ``(N,)`` int64.
         names: Where each image comes from (a path), or ``None``: its index names it.
     """
 
-    def __init__(self, targets: Mapping[str, Tensor], names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, size: int, targets: Mapping[str, Tensor], names: Sequence[str] | None = None
+    ) -> None:
         self.all_targets = dict(targets)
         self.all_names = names
-        self.index = torch.arange(len(next(iter(self.all_targets.values()))))
+        self.index = torch.arange(size)
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Return images by their row among all images: ``(B, H, W, 3)`` uint8."""
@@ -53,6 +56,14 @@ class ImageDataset(Dataset[Batch]):
         part = copy.copy(self)
         part.index = self.index[index]
         return part
+
+    def unlabelled(self) -> Self:
+        """Return the same images with their positions in the place of labels."""
+        same = copy.copy(self)
+        position = torch.zeros(int(self.index.max()) + 1, dtype=torch.int64)
+        position[self.index] = torch.arange(len(self))
+        same.all_targets = {"index": position}
+        return same
 
     @property
     def targets(self) -> dict[str, Tensor]:
@@ -106,7 +117,7 @@ class ResidentDataset(ImageDataset):
     def __init__(
         self, images: Tensor, targets: Mapping[str, Tensor], names: Sequence[str] | None = None
     ) -> None:
-        super().__init__(targets, names)
+        super().__init__(len(images), targets, names)
         self.images = images
 
     def pixels(self, rows: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ def stratified_split(
 
     Args:
         labels: ``(N,)`` int64.
-        val_size: Share of each class that validates, 0 or more and below 1.
+        val_size: Share of each class that validates, 0 or more and below 1; above 0 at least one
+            image of each class does.
         label_fraction: Share of each class's other images that trains, above 0 and at most 1.
         seed: Seed of the order.
         classes: Class names, for messages.
@@ -36,7 +37,7 @@ def stratified_split(
         Positions that train and positions that validate, both ascending.
 
     Raises:
-        DataError: If a class would be left without an image on either side.
+        DataError: If a class would be left without a training image.
     """
     train, val = [], []
     empty: list[str] = []
@@ -44,16 +45,16 @@ def stratified_split(
         members = torch.nonzero(labels == label).flatten()
         generator = torch.Generator().manual_seed(mixed_seed("split", seed, label))
         members = members[torch.randperm(len(members), generator=generator)]
-        held_out = round(len(members) * val_size)
+        held_out = max(round(len(members) * val_size), 1 if val_size > 0 else 0)
         kept = int((len(members) - held_out) * label_fraction + 1e-9)
-        if kept == 0 or (val_size > 0 and held_out == 0):
+        if kept == 0:
             empty.append(f"{name} ({len(members)} images)")
         val.append(members[:held_out])
         train.append(members[held_out : held_out + kept])
     if empty:
         raise DataError(
             f"`val_size={val_size}` and `label_fraction={label_fraction}` leave {len(empty)} of "
-            f"{len(classes)} classes without a training or a validation image: {listed(empty)}. "
+            f"{len(classes)} classes without a training image: {listed(empty)}. "
             "Raise the fraction or give more images."
         )
     return torch.cat(train).sort().values, torch.cat(val).sort().values

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # tiny tensors: threads cost more than they bring, and results must not depend on their number
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def repository() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Real CIFAR image folders: $TL_TEST_IMAGES, or archives in a folder beside the repository."""
+    if given := os.environ.get("TL_TEST_IMAGES"):
+        yield Path(given)
+        return
+    archives = ROOT.parent / "shared" / "data"
+    if not (archives / "cifar100-images.tar.xz").exists():
+        pytest.skip("no real images: set TL_TEST_IMAGES to a folder with cifar10/ and cifar100/")
+    folder = tmp_path_factory.mktemp("images")
+    for name in ("cifar10", "cifar100"):
+        with tarfile.open(archives / f"{name}-images.tar.xz") as tar:
+            # a part is enough, and quick: the first images of each class
+            kept: Counter[str] = Counter()
+            for member in tar:
+                parent = str(Path(member.name).parent)
+                kept[parent] += member.name.endswith(".jpg")
+                if kept[parent] <= (50 if name == "cifar10" else 8):
+                    tar.extract(member, folder, filter="data")
+    yield folder

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from tl.data import Augment, DataError, GeneratedDataModule
+
+
+def data(**settings: Any) -> GeneratedDataModule:
+    return GeneratedDataModule(train_size=200, test_size=100, **{"batch_size": 32, **settings})
+
+
+class Recorder(LightningModule):
+    """Keeps the images it is trained on; trains nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.seen: list[Tensor] = []
+        self.validated: list[Tensor] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        self.seen.append(batch[0].clone())
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.validated.append(batch[0].clone())
+
+    def configure_optimizers(self) -> None:
+        return None
+
+
+def run(epochs: int, module: Recorder, **settings: Any) -> Recorder:
+    trainer = Trainer(
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, data(**settings))
+    return module
+
+
+def test_settings_unset_settings_inherit_and_set_ones_stay() -> None:
+    source = data(label_fraction=0.5)
+    assert source.settings.eval_batch_size == 500
+    source.inherit(label_fraction=0.1, eval_batch_size=7, batch_size=None)
+    assert (source.settings.label_fraction, source.settings.eval_batch_size) == (0.5, 7)
+    assert source.settings.batch_size == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch_size", 0), ("val_size", 1.0), ("label_fraction", 0.0), ("num_workers", -1)],
+)
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be .*, got {value}"):
+        data(**{name: value})
+
+
+def test_training_images_are_augmented_anew_each_epoch_as_a_function_of_the_seed() -> None:
+    one, two = run(2, Recorder()), run(2, Recorder())
+    assert all(torch.equal(a, b) for a, b in zip(one.seen, two.seen, strict=True))
+    other = run(1, Recorder(), seed=1)
+    assert not torch.equal(one.seen[0], other.seen[0])
+    plain = run(1, Recorder(), augment=Augment(padding=0, flip=False))
+    assert not torch.equal(one.seen[0], plain.seen[0])
+    assert not torch.equal(one.seen[0], one.seen[len(one.seen) // 2])
+
+
+def test_validation_images_are_normalised_and_never_augmented() -> None:
+    module = run(2, Recorder())
+    half = len(module.validated) // 2
+    assert torch.equal(torch.cat(module.validated[:half]), torch.cat(module.validated[half:]))
+
+
+def test_training_images_have_zero_mean_and_unit_variance() -> None:
+    module = run(1, Recorder(), augment=Augment(padding=0, flip=False))
+    pixels = torch.cat(module.seen)
+    torch.testing.assert_close(pixels.mean((0, 2, 3)), torch.zeros(3), atol=0.05, rtol=0)
+    torch.testing.assert_close(pixels.std((0, 2, 3)), torch.ones(3), atol=0.05, rtol=0)
+
+
+def test_the_fingerprint_tells_label_fraction_and_split_apart_but_not_batch_size() -> None:
+    def fingerprint(**settings: Any) -> str:
+        made = data(**settings)
+        made.setup("fit")
+        return made.fingerprint
+
+    base = fingerprint()
+    assert fingerprint(batch_size=7, augment=Augment(cutout=8)) == base
+    others = {
+        fingerprint(label_fraction=0.5),
+        fingerprint(val_size=0.2),
+        fingerprint(seed=1),
+        fingerprint(relatedness=0.0),
+    }
+    assert len(others | {base}) == 5
+
+
+def test_no_validation_with_a_share_of_zero() -> None:
+    made = data(val_size=0.0)
+    made.setup("fit")
+    assert made.val_dataloader() == []
+    assert len(made.splits["train"]) == 200
+
+
+def test_labels_out_of_range_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = data()
+    loaded = made.load("train")
+    loaded.all_targets["fine"][3] = 10
+    monkeypatch.setattr(made, "load", lambda _: loaded)
+    with pytest.raises(DataError, match=r"train labels \(fine\) run from 0 to 10, expected 0 to 9"):
+        made.setup("fit")
+
+
+def test_fewer_images_than_a_batch_give_one_smaller_batch() -> None:
+    made = data(label_fraction=0.06, batch_size=128)
+    made.setup("fit")
+    batches = list(made.train_dataloader())
+    assert [len(images) for images, _ in batches] == [10]

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tl.data import DataError, FolderDataModule
+from tl.data.images import StreamedDataset, load_images
+from tl.data.resident import ResidentDataset
+
+CLASSES = ("ant", "bee", "cat")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Images of several sizes and formats: class k is mostly of grey level 60 k + 40."""
+    root = tmp_path / "photos"
+    shapes = [(40, 60), (64, 32), (20, 20), (33, 90)]
+    formats = ["png", "jpg", "bmp", "webp"]
+    for split in ("train", "test"):
+        for k, name in enumerate(CLASSES):
+            (root / split / name / "deeper").mkdir(parents=True)
+            for i, (shape, form) in enumerate(zip(shapes, formats, strict=True)):
+                where = root / split / name / ("deeper" if i == 3 else "")
+                Image.fromarray(np.full((*shape, 3), 60 * k + 40, np.uint8)).save(
+                    where / f"{i}.{form}"
+                )
+    return root
+
+
+def loaded(root: Path, **settings: Any) -> FolderDataModule:
+    data = FolderDataModule(root=str(root), val_size=0.25, **settings)
+    data.prepare_data()
+    data.setup("fit")
+    data.setup("test")
+    return data
+
+
+def test_images_of_any_size_are_read_resized(folder: Path) -> None:
+    data = loaded(folder, size=16)
+    assert data.class_names == {"photos": CLASSES}
+    assert {s: len(d) for s, d in data.splits.items()} == {"train": 9, "val": 3, "test": 12}
+    images, labels = data.splits["test"].__getitems__(list(range(12)))
+    assert isinstance(labels, torch.Tensor)
+    assert images.shape == (12, 3, 16, 16)
+    levels = images.float().mean((1, 2, 3))
+    assert ((levels - (60 * labels + 40)).abs() < 3).all()
+
+
+def test_grey_palette_alpha_and_rotated_files_become_upright_rgb(tmp_path: Path) -> None:
+    wide = np.zeros((10, 20, 3), np.uint8)
+    wide[:, :10] = 255  # left half white
+    paths = [tmp_path / name for name in ("l.png", "p.png", "a.png", "turned.jpg")]
+    Image.fromarray(wide).convert("L").save(paths[0])
+    Image.fromarray(wide).convert("P").save(paths[1])
+    Image.fromarray(wide).convert("RGBA").save(paths[2])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it rotated by 270 degrees
+    Image.fromarray(np.rot90(wide)).save(paths[3], exif=exif, quality=95)
+    for image in load_images(paths, 8, None, "images"):
+        assert image.shape == (8, 8, 3)
+        assert image[:, :3].float().mean() > 240
+        assert image[:, 5:].float().mean() < 15
+
+
+def test_streamed_batches_equal_those_in_memory(folder: Path) -> None:
+    resident, streamed = loaded(folder), loaded(folder, max_memory_gb=0.0, num_workers=2)
+    assert isinstance(resident.splits["train"], ResidentDataset)
+    assert isinstance(streamed.splits["train"], StreamedDataset)
+    one, two = (next(iter(d.train_dataloader())) for d in (resident, streamed))
+    assert torch.equal(one[0], two[0])
+    assert torch.equal(one[1], two[1])  # type: ignore[arg-type]
+    torch.testing.assert_close(resident.statistics, streamed.statistics)
+
+
+def test_groups_give_coarse_labels(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text("class,group\nant,insect\nbee,insect\ncat,mammal\n")
+    data = loaded(folder, groups=str(table), targets="both")
+    assert [t.num_classes for t in data.tasks] == [3, 2]
+    assert data.class_names["photos_coarse"] == ("insect", "mammal")
+    labels = data.splits["test"].targets
+    assert torch.equal(labels["coarse"], (labels["fine"] == 2).long())
+
+
+def test_a_group_must_be_given_for_each_class(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text("class,group\nant,insect\n")
+    with pytest.raises(DataError, match="no group for 2 classes: bee, cat"):
+        loaded(folder, groups=str(table), targets="coarse")
+    table.write_text("name,kind\nant,insect\n")
+    with pytest.raises(DataError, match="columns class,group, got name,kind"):
+        loaded(folder, groups=str(table), targets="coarse")
+
+
+@pytest.mark.parametrize("memory", [4.0, 0.0])
+def test_all_unreadable_files_are_named_in_one_error(folder: Path, memory: float) -> None:
+    whole = (folder / "train/ant/1.jpg").read_bytes()
+    for i in range(22):
+        (folder / f"train/ant/bad{i:02}.jpg").write_bytes(whole[: 100 + i])
+    (folder / "train/bee/text.png").write_text("no image")
+    with pytest.raises(DataError) as error:
+        loaded(folder, max_memory_gb=memory)
+    message = str(error.value)
+    assert message.startswith("23 of 35 image files cannot be read")
+    assert "bad00.jpg" in message
+    assert "bad19.jpg" in message
+    assert "bad20.jpg" not in message
+    assert "and 3 more" in message
+
+
+def test_the_cache_is_keyed_by_content(folder: Path) -> None:
+    before = loaded(folder).fingerprint
+    assert loaded(folder).fingerprint == before
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(folder / "train/bee/2.bmp")
+    assert loaded(folder).fingerprint != before
+
+
+def test_a_damaged_cache_is_decoded_again(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = loaded(folder).fingerprint
+    for file in (tmp_path / "cache").glob("*.npy"):
+        file.write_bytes(file.read_bytes()[:200])
+    assert loaded(folder).fingerprint == before
+    assert "damaged" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TL_CACHE", str(tmp_path / "file"))
+    loaded(folder)
+    assert "not cached" in caplog.text
+
+
+def test_missing_and_empty_folders(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"No such folder: {tmp_path}/none/train"):
+        _ = FolderDataModule(root=str(tmp_path / "none")).tasks
+    (tmp_path / "empty/train").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds no class folders"):
+        _ = FolderDataModule(root=str(tmp_path / "empty")).tasks
+    (folder / "train/dog").mkdir()
+    with pytest.raises(DataError, match=r"1 of 4 classes have no images .*: dog"):
+        loaded(folder)
+
+
+def test_a_class_that_only_the_test_split_has_is_refused(folder: Path) -> None:
+    (folder / "test/dog").mkdir()
+    with pytest.raises(DataError, match="training split lacks: dog"):
+        loaded(folder)
+
+
+def test_a_named_folder_lies_below_root(folder: Path) -> None:
+    data = FolderDataModule(root=str(folder.parent), name="photos")
+    assert data.class_names == {"photos": CLASSES}
+
+
+def test_predict_reads_a_folder_without_labels(folder: Path) -> None:
+    data = FolderDataModule(root=str(folder), predict_folder=str(folder / "test" / "bee"))
+    data.setup("predict")
+    images, positions = next(iter(data.predict_dataloader()))
+    assert isinstance(positions, torch.Tensor)
+    assert positions.tolist() == [0, 1, 2, 3]
+    assert data.splits["predict"].name(0).endswith("bee/0.png")
+    assert (images.float().mean((1, 2, 3)) - 100).abs().max() < 3
+    with pytest.raises(DataError, match="holds no images"):
+        empty = FolderDataModule(root=str(folder), predict_folder=str(folder / "none"))
+        empty.setup("predict")

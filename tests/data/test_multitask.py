@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from tl.data import CifarDataModule, DataError, GeneratedDataModule, MultiTaskDataModule
+
+
+def two(**settings: Any) -> MultiTaskDataModule:
+    sources = {
+        "small": GeneratedDataModule(classes=10, train_size=100, test_size=30),
+        "large": GeneratedDataModule(classes=100, train_size=400, test_size=100, targets="both"),
+    }
+    made = MultiTaskDataModule(sources=sources, **{"batch_size": 20, "val_size": 0.5, **settings})
+    made.setup("fit")
+    made.setup("test")
+    return made
+
+
+def test_common_settings_reach_sources_that_do_not_set_them() -> None:
+    own = CifarDataModule("cifar10", root="mine", offline="error")
+    other = CifarDataModule("cifar100")
+    MultiTaskDataModule(
+        sources={"a": own, "b": other},
+        root="common",
+        offline="generated",
+        generated_size=300,
+        label_fraction=0.5,
+    )
+    assert (own.settings.root, own.offline, own.generated_size) == ("mine", "error", 300)
+    assert (other.settings.root, other.offline, other.generated_size) == ("common", "generated", 300)
+    assert own.settings.label_fraction == other.settings.label_fraction == 0.5
+
+
+def test_tasks_name_their_source_and_target() -> None:
+    tasks = two().tasks
+    assert [(t.name, t.source, t.target, t.num_classes) for t in tasks] == [
+        ("small", "small", None, 10),
+        ("large_fine", "large", "fine", 100),
+        ("large_coarse", "large", "coarse", 20),
+    ]
+
+
+@pytest.mark.parametrize(("length", "steps"), [("longest", 10), ("shortest", 2), (13, 13)])
+def test_epoch_length(length: Any, steps: int) -> None:
+    made = two(epoch_length=length)
+    batches = [batch for batch, _, _ in made.train_dataloader()]
+    assert len(batches) == steps
+    assert all(len(b[s][0]) == 20 for b in batches for s in ("small", "large"))
+
+
+def test_the_shorter_source_is_recycled_in_a_new_order() -> None:
+    made = two()
+    labels = torch.cat([b["small"][1] for b, _, _ in made.train_dataloader()])
+    passes = [tuple(p.tolist()) for p in labels.split(50)]
+    assert len(passes) == 4
+    assert all(Counter(p) == Counter(passes[0]) for p in passes)
+    assert len(set(passes)) == 4
+
+
+def test_evaluation_gives_every_image_of_every_source_once() -> None:
+    made = two(eval_batch_size=30)
+    for loader, wanted in (
+        (made.val_dataloader(), {"small": 50, "large": 200}),
+        (made.test_dataloader(), {"small": 30, "large": 100}),
+    ):
+        seen: dict[str, list[torch.Tensor]] = {"small": [], "large": []}
+        for batch, _, _ in loader:  # type: ignore[misc]
+            for name, part in batch.items():
+                if part is not None:
+                    seen[name].append(part[0])
+        for name, parts in seen.items():
+            images = torch.cat(parts)
+            assert len(images) == wanted[name]
+            assert len(images.flatten(1).unique(dim=0)) == wanted[name]
+
+
+def test_sources_of_their_own_batch_size() -> None:
+    sources = {
+        "a": GeneratedDataModule(train_size=100, batch_size=8),
+        "b": GeneratedDataModule(train_size=100),
+    }
+    made = MultiTaskDataModule(sources=sources, batch_size=16)
+    made.setup("fit")
+    batch, _, _ = next(iter(made.train_dataloader()))
+    assert {name: len(images) for name, (images, _) in batch.items()} == {"a": 8, "b": 16}
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match="`sources` is empty"):
+        MultiTaskDataModule(sources={})
+    with pytest.raises(ValueError, match="`epoch_length` must be 1 or more steps, got 0"):
+        two(epoch_length=0)
+
+
+def test_a_state_of_other_sources_is_refused() -> None:
+    made = two()
+    state = made.state_dict()
+    del state["small"]
+    with pytest.raises(DataError, match="has the sources large; this has small, large"):
+        made.load_state_dict(state)

@@ -145,7 +145,7 @@ class SharedBackboneModule(LightningModule):
         losses: dict[str, Tensor] = {}
         outputs: Outputs = {}
         for name, task in self.tasks.items():
-            source = task.source if task.source in parts or len(parts) != 1 else next(iter(parts))
+            source = source_of(task, parts)
             if source not in parts:
                 continue
             logits = self.heads[name](features[source])
@@ -204,11 +204,13 @@ class SharedBackboneModule(LightningModule):
         self.log_dict({k: v for k, v in values.items() if k in bar}, prog_bar=True)
         self.log_dict({k: v for k, v in values.items() if k not in bar})
 
-    def validation_step(self, batch: AnyBatch, batch_idx: int) -> Outputs:
+    def validation_step(
+        self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Outputs:
         """Evaluate a batch; returns logits and targets by task for callbacks."""
         return self._evaluation_step(batch, "val")
 
-    def test_step(self, batch: AnyBatch, batch_idx: int) -> Outputs:
+    def test_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Evaluate a batch; returns logits and targets by task for callbacks."""
         return self._evaluation_step(batch, "test")
 
@@ -246,13 +248,15 @@ class SharedBackboneModule(LightningModule):
         # torchmetrics has reduced over the processes already
         self.log_dict(values, prog_bar=True, sync_dist=False, rank_zero_only=False)
 
-    def predict_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, tuple[Tensor, Tensor]]:
+    def predict_step(
+        self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """Return class probabilities ``(N, num_classes)`` and image indices ``(N,)`` by task."""
         parts = by_source(batch)
         features = self.features({source: images for source, (images, _) in parts.items()})
         found = {}
         for name, task in self.tasks.items():
-            source = task.source if task.source in parts or len(parts) != 1 else next(iter(parts))
+            source = source_of(task, parts)
             if source in parts:
                 index = parts[source][1]
                 logits = self.heads[name](features[source])
@@ -344,6 +348,16 @@ def by_source(batch: AnyBatch) -> dict[str | None, Batch]:
         return {source: part for source, part in batch.items() if part is not None}
     images, targets = batch
     return {None: (images, targets)}
+
+
+def source_of(task: Task, parts: Mapping[str | None, Batch]) -> str | None:
+    """Name the part of a batch that a task reads; it may be absent.
+
+    A batch without names is every task's, and a task without a source reads the only one.
+    """
+    if None in parts:
+        return None
+    return next(iter(parts)) if task.source is None and len(parts) == 1 else task.source
 
 
 def labels_of(task: Task, targets: Targets) -> Tensor:

@@ -68,12 +68,15 @@ def test_the_loss_is_the_sum_of_the_tasks_cross_entropies() -> None:
     together = ours.backbone(torch.cat([images for images, _ in batch().values()]))
     wanted = functional.cross_entropy(ours.heads["a"](together[:6]), batch()["a"][1])
     torch.testing.assert_close(losses["a"], wanted)
-    assert ours.training_step(batch(), 0).item() == pytest.approx(sum(v.item() for v in losses.values()))
+    assert ours.training_step(batch(), 0).item() == pytest.approx(
+        sum(v.item() for v in losses.values())
+    )
     assert outputs["b"][0].shape == (4, 5)
 
 
 @pytest.mark.parametrize(
-    ("choice", "passes"), [("joint", [10]), ("per_source", [6, 4]), ("per_source_statistics", [6, 4])]
+    ("choice", "passes"),
+    [("joint", [10]), ("per_source", [6, 4]), ("per_source_statistics", [6, 4])],
 )
 def test_passes_of_the_backbone(choice: Any, passes: list[int]) -> None:
     ours = module(batch_norm=choice)
@@ -164,7 +167,9 @@ def data(**settings: Any) -> MultiTaskDataModule:
     return MultiTaskDataModule(
         sources={
             "ten": GeneratedDataModule(classes=10, train_size=100, test_size=45),
-            "hundred": GeneratedDataModule(classes=100, train_size=200, test_size=100, targets="both"),
+            "hundred": GeneratedDataModule(
+                classes=100, train_size=200, test_size=100, targets="both"
+            ),
         },
         **{"batch_size": 25, "val_size": 0.5, "eval_batch_size": 20, **settings},
     )
@@ -184,7 +189,9 @@ def test_metrics_equal_a_count_by_hand() -> None:
     assert isinstance(labels, Tensor)
     with torch.no_grad():
         logits = ours(images, "ten")["ten"]
-    assert found["test/ten/acc"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert found["test/ten/acc"] == pytest.approx(
+        (logits.argmax(1) == labels).float().mean().item()
+    )
     assert found["test/ten/loss"] == pytest.approx(
         functional.cross_entropy(logits, labels).item(), rel=1e-4
     )

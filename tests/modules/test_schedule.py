@@ -32,9 +32,7 @@ def test_values_by_hand() -> None:
     assert found[-1] == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("total_steps", 0), ("warmup", 1.0), ("final", -0.1)]
-)
+@pytest.mark.parametrize(("name", "value"), [("total_steps", 0), ("warmup", 1.0), ("final", -0.1)])
 def test_out_of_range(name: str, value: float) -> None:
     arguments = {"total_steps": 10, name: value}
     with pytest.raises(ValueError, match=f"`{name}` must be .*, got {value}"):

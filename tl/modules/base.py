@@ -92,6 +92,7 @@ class SharedBackboneModule(LightningModule):
         self.label_smoothing = label_smoothing
         self.provenance: dict[str, Any] | None = None
         self.transfer_report: TransferReport | None = None
+        self._resumed = False
         self._window = Window()
         self._loss_metrics = nn.ModuleDict()
         self._accuracy_metrics = nn.ModuleDict()
@@ -204,9 +205,7 @@ class SharedBackboneModule(LightningModule):
         self.log_dict({k: v for k, v in values.items() if k in bar}, prog_bar=True)
         self.log_dict({k: v for k, v in values.items() if k not in bar})
 
-    def validation_step(
-        self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> Outputs:
+    def validation_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Evaluate a batch; returns logits and targets by task for callbacks."""
         return self._evaluation_step(batch, "val")
 
@@ -271,9 +270,7 @@ class SharedBackboneModule(LightningModule):
         optimizer = self.optimizer_factory(named_groups(self.backbone, self.heads))
         if self.scheduler_factory is None:
             return optimizer
-        fill, per_step = total_steps_of(
-            self.scheduler_factory, lambda: int(self.trainer.estimated_stepping_batches)
-        )
+        fill, per_step = total_steps_of(self.scheduler_factory, self._count_steps)
         scheduler = cast("Callable[..., Any]", self.scheduler_factory)(optimizer, **fill)
         config: dict[str, Any] = {
             "scheduler": scheduler,
@@ -284,18 +281,29 @@ class SharedBackboneModule(LightningModule):
             config["monitor"] = getattr(scheduler, "monitor", "val/loss")
         return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
 
+    def _count_steps(self) -> int:
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 < steps < float("inf"):
+            raise ValueError(
+                f"The schedule needs the length of the run, and it is {steps} steps; set "
+                "`max_epochs` or `max_steps`, or give the schedule its `total_steps`."
+            )
+        return int(steps)
+
     # Weights in and out
 
     def setup(self, stage: str) -> None:
-        """Check the data against the heads; bring in the source's weights at a run's start."""
+        """Check the data against the heads."""
         self._check_data()
-        if stage != "fit" or self.init_from is None or self.trainer.ckpt_path is not None:
+
+    def on_fit_start(self) -> None:
+        """Bring in the source's weights, unless the run goes on from a checkpoint of its own."""
+        if self.init_from is None or self._resumed:
             return
         report = load_weights(self.backbone, self.init_from, rename=self.rename, reinit=self.reinit)
         for name, layer in self.backbone.named_modules():
-            wanted = f"{name}.running_mean_"
             if isinstance(layer, SourceBatchNorm2d) and not any(
-                loaded.startswith(wanted) for loaded in report.loaded
+                loaded.startswith(f"{name}.running_mean_") for loaded in report.loaded
             ):
                 layer.spread()
         self.transfer_report = report
@@ -334,6 +342,7 @@ class SharedBackboneModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the provenance of a run that goes on."""
+        self._resumed = True
         self.provenance = checkpoint.get("tl", {}).get("provenance")
 
 

@@ -1,0 +1,276 @@
+"""The command line: ``python -m tl.cli fit --config configs/multitask.yaml``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichModelSummary,
+    RichProgressBar,
+)
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from tl import __version__
+from tl.callbacks import (
+    Dashboard,
+    PredictionWriter,
+    RunResults,
+    SaveOnSignal,
+    StoppedBySignal,
+    Throughput,
+)
+from tl.messages import exception_line, parse_error_line
+from tl.transfer.files import read_checkpoint
+
+USAGE_ERROR, FAILURE = 2, 1
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the line that matters and exit with 2."""
+        if os.environ.get("TL_DEBUG") == "1":
+            raise ValueError(message) from ex
+        options = [o.lstrip("-") for a in self._actions for o in a.option_strings]
+        print(f"tl: {parse_error_line(message, options)}", file=sys.stderr)  # noqa: T201
+        self.exit(USAGE_ERROR)
+
+
+class TlCLI(LightningCLI):
+    """Lightning's command line with run folders, dashboards and safe checkpoints."""
+
+    run_folder: Path | None = None
+
+    def init_parser(self, **kwargs: Any) -> OneLineParser:  # noqa: ANN401
+        """Build the parser with one-line errors."""
+        kwargs.setdefault("dump_header", [f"lightning.pytorch, tl {__version__}"])
+        parser = OneLineParser(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action="config", help="Configuration file; a later one adds to it."
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add our arguments and callbacks, and let the data tell the model its tasks."""
+        parser.add_argument("--name", type=str, default="run", help="Folder of the run's versions.")
+        parser.add_argument("--log_dir", type=str, default="lightning_logs", help="Folder of runs.")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Dashboard, "dashboard")
+        parser.add_lightning_class_args(Throughput, "throughput")
+        parser.add_lightning_class_args(RunResults, "results")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_lightning_class_args(SaveOnSignal, "save_on_signal")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/acc",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+            }
+        )
+        # the model's arguments that follow from the data; the one that a model lacks is ignored
+        parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
+        parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Let the command line win over the hyper-parameters in a checkpoint."""
+
+    # Before anything is built
+
+    @property
+    def chosen(self) -> Any:  # noqa: ANN401 - jsonargparse's namespace of the subcommand
+        """The configuration of the subcommand."""
+        return self.config[str(self.subcommand)]
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what depends on the machine or on other settings, so that config.yaml says it."""
+        config = self.chosen
+        if config.trainer.precision is None:
+            config.trainer.precision = choose_precision(config.trainer.accelerator)
+        seed = config.get("data.init_args.seed")
+        if seed is None and isinstance(config.seed_everything, int):
+            config["data.init_args.seed"] = int(config.seed_everything)
+        config.weights_only = True  # no code from a checkpoint ever runs
+        folder = Path(config.log_dir) / config.name
+        if config.ckpt_path is None and self.subcommand != "fit":
+            config.ckpt_path = str(latest_best(folder))
+            rank_zero_info(f"tl: using {config.ckpt_path}, the best checkpoint of the latest run.")
+        if config.ckpt_path is not None:
+            self._check_checkpoint(config)
+
+    def _check_checkpoint(self, config: Any) -> None:  # noqa: ANN401
+        checkpoint = read_checkpoint(config.ckpt_path)
+        if "state_dict" not in checkpoint or "epoch" not in checkpoint:
+            raise ValueError(
+                f"{config.ckpt_path} holds weights but no run to go on with; to start from its "
+                "weights use --model.init_args.init_from."
+            )
+        loops = checkpoint.get("loops", {}).get("fit_loop", {})
+        done = loops.get("epoch_progress", {}).get("current", {}).get("completed")
+        limit = config.trainer.max_epochs
+        if (
+            self.subcommand == "fit"
+            and done is not None
+            and limit not in (None, -1)
+            and done >= limit
+        ):
+            raise ValueError(
+                f"Nothing is left to train: {config.ckpt_path} has completed {done} of "
+                f"{limit} epochs. Raise --trainer.max_epochs to go on."
+            )
+
+    # The run folder
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
+        """Build the trainer with TensorBoard and CSV logs in one new run folder."""
+        config = self.chosen
+        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
+            self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
+            place = {
+                "save_dir": config.log_dir,
+                "name": config.name,
+                "version": self.run_folder.name,
+            }
+            kwargs["logger"] = [
+                TensorBoardLogger(**place, default_hp_metric=False),
+                CSVLogger(**place),
+            ]
+        return super().instantiate_trainer(**kwargs)
+
+    @rank_zero_only
+    def drop_empty_run_folder(self) -> None:
+        """Remove the folder of a run that failed before its first step."""
+        trainer = getattr(self, "trainer", None)
+        if self.run_folder is not None and (trainer is None or not trainer.global_step):
+            shutil.rmtree(self.run_folder, ignore_errors=True)
+
+    @rank_zero_only
+    def after_fit(self) -> None:
+        """Say where everything is."""
+        best = cast("ModelCheckpoint | None", self.trainer.checkpoint_callback)
+        lines = [f"tl: run folder {self.run_folder}"] if self.run_folder else []
+        if best is not None and best.best_model_path:
+            score = best.best_model_score
+            value = f" ({best.monitor} {float(score):.4f})" if score is not None else ""
+            lines.append(f"tl: best checkpoint {os.path.relpath(best.best_model_path)}{value}")
+        lines.append(f"tl: dashboards: tensorboard --logdir {self.chosen.log_dir}")
+        print("\n".join(lines))  # noqa: T201
+
+
+def choose_precision(accelerator: str) -> str:
+    """Pick bf16 where a GPU has it, full precision elsewhere: on CPUs bf16 is far slower."""
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if gpu and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16-mixed"
+    return "32-true"
+
+
+def new_run_folder(parent: Path) -> Path:
+    """Make ``parent/version_N`` with the next free N; only the first process makes it."""
+    numbers = [
+        int(path.name.removeprefix("version_"))
+        for path in parent.glob("version_*")
+        if path.name.removeprefix("version_").isdigit()
+    ]
+    number = max(numbers, default=-1) + 1
+    while True:
+        folder = parent / f"version_{number}"
+        if rank_zero_only.rank not in (None, 0):
+            return folder
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def latest_best(folder: Path) -> Path:
+    """Find the best checkpoint of the newest run below a folder.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    found = sorted(folder.glob("version_*/checkpoints/best.ckpt"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise ValueError(
+            f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/best.ckpt. Give "
+            "one with --ckpt_path, or run fit first."
+        )
+    return found[-1]
+
+
+def _quiet() -> None:
+    """Silence what is neither the user's doing nor ours."""
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage())
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line.
+
+    Exit codes: 0 done; 1 failed; 2 a mistake in the command or configuration; 128 + the signal's
+    number when Ctrl-C or SIGTERM stopped a run that left a checkpoint. ``TL_DEBUG=1`` shows
+    tracebacks.
+
+    Args:
+        args: Arguments in place of ``sys.argv``.
+    """
+    _quiet()
+    arguments = sys.argv[1:] if args is None else args
+    if arguments in (["--version"], ["-V"]):
+        print(f"tl {__version__}")  # noqa: T201
+        return
+    # kept outside the constructor, which runs the subcommand, so that a failure can tidy up
+    cli = TlCLI.__new__(TlCLI)
+    try:
+        TlCLI.__init__(
+            cli,
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            trainer_defaults={
+                "callbacks": [
+                    LearningRateMonitor(logging_interval="step"),
+                    RichProgressBar(),
+                    RichModelSummary(max_depth=1),
+                ]
+            },
+            parser_kwargs={"description": "Transfer and multi-task learning."},
+            args=args,
+        )
+    except StoppedBySignal as stopped:
+        SaveOnSignal.tell(stopped)
+        sys.exit(128 + stopped.number)
+    except KeyboardInterrupt:
+        cli.drop_empty_run_folder()
+        print("tl: interrupted.", file=sys.stderr)  # noqa: T201
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        cli.drop_empty_run_folder()
+        if os.environ.get("TL_DEBUG") == "1":
+            raise
+        print(f"tl: {exception_line(error)}", file=sys.stderr)  # noqa: T201
+        sys.exit(FAILURE)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,17 +8,13 @@ import shutil
 import signal
 import sys
 import warnings
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import (
-    LearningRateMonitor,
-    ModelCheckpoint,
-    RichModelSummary,
-    RichProgressBar,
-)
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
@@ -45,9 +41,15 @@ class OneLineParser(LightningArgumentParser):
         """Print the line that matters and exit with 2."""
         if os.environ.get("TL_DEBUG") == "1":
             raise ValueError(message) from ex
-        options = [o.lstrip("-") for a in self._actions for o in a.option_strings]
+        options = [o.lstrip("-") for p in self._family() for a in p._actions for o in a.option_strings]
         print(f"tl: {parse_error_line(message, options)}", file=sys.stderr)  # noqa: T201
         self.exit(USAGE_ERROR)
+
+
+    def _family(self) -> list[ArgumentParser]:
+        """This parser and those of its subcommands."""
+        below = [a.choices for a in self._actions if isinstance(a.choices, dict)]
+        return [self, *(p for choices in below for p in choices.values())]
 
 
 class TlCLI(LightningCLI):
@@ -140,14 +142,10 @@ class TlCLI(LightningCLI):
         config = self.chosen
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
-            place = {
-                "save_dir": config.log_dir,
-                "name": config.name,
-                "version": self.run_folder.name,
-            }
+            version = int(self.run_folder.name.removeprefix("version_"))
             kwargs["logger"] = [
-                TensorBoardLogger(**place, default_hp_metric=False),
-                CSVLogger(**place),
+                TensorBoardLogger(config.log_dir, config.name, version, default_hp_metric=False),
+                CSVLogger(config.log_dir, config.name, version),
             ]
         return super().instantiate_trainer(**kwargs)
 
@@ -218,6 +216,8 @@ def _quiet() -> None:
     """Silence what is neither the user's doing nor ours."""
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # the folder is new and holds the other logger's files; the CSV logger deletes its own only
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* is not empty")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage())
 
@@ -247,13 +247,7 @@ def main(args: list[str] | None = None) -> None:
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
-            trainer_defaults={
-                "callbacks": [
-                    LearningRateMonitor(logging_interval="step"),
-                    RichProgressBar(),
-                    RichModelSummary(max_depth=1),
-                ]
-            },
+            trainer_defaults={"callbacks": [LearningRateMonitor(logging_interval="step")]},
             parser_kwargs={"description": "Transfer and multi-task learning."},
             args=args,
         )
@@ -269,7 +263,8 @@ def main(args: list[str] | None = None) -> None:
         if os.environ.get("TL_DEBUG") == "1":
             raise
         print(f"tl: {exception_line(error)}", file=sys.stderr)  # noqa: T201
-        sys.exit(FAILURE)
+        # before there is a trainer, it is the command or the configuration that is wrong
+        sys.exit(USAGE_ERROR if getattr(cli, "trainer", None) is None else FAILURE)
 
 
 if __name__ == "__main__":

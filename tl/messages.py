@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from importlib import import_module
 
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
 _TYPES = {"NoneType": "null", "str": "text", "bool": "true or false"}
 
 
@@ -29,52 +31,62 @@ def parse_error_line(message: str, options: Iterable[str] = ()) -> str:
         message: The parser's message.
         options: All known options, to suggest a close one.
     """
-    where = ".".join(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
-    prefix = f"{where}: " if where else ""
-    if found := re.findall(r"Problem with given class_path '([^']+)'", message):
-        path = found[-1]
-        if missing := re.search(r"Option '([^']+)' is not accepted", message):
-            option = missing.group(1)
-            return (
-                f"{prefix}{path} has no option {option!r}."
-                f"{did_you_mean(option, _arguments_of(path))}"
-            )
-        if required := re.search(r"Parameter '([^']+)' is required", message):
-            return f"{prefix}{path} needs the option {required.group(1)!r}."
-    if missing := re.search(r"(?:has no attribute|cannot import name) '([^']+)'", message):
-        path = found[-1] if found else missing.group(1)
-        return f"{prefix}there is no {path}.{did_you_mean(missing.group(1), _siblings(path))}"
-    if missing := re.search(r"No module named '([^']+)'", message):
-        return f"{prefix}there is no module {missing.group(1)!r}; give a full class path."
-    if unknown := re.search(
-        r"(?:Option|Key|key) ['\"]([^'\"]+)['\"] is not (?:accepted|expected)", message
-    ):
+    if "arguments are required: " in message and ".model" in message:
+        return "give a configuration, such as --config configs/multitask.yaml."
+    keys = list(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
+    nested = re.search(r"NestedArg\(key='([^']+)', val='?(.*?)'?\)", message)
+    if nested and keys:
+        keys = [keys[0], nested.group(1)]
+    prefix = f"{'.'.join(keys)}: " if keys else ""
+    owners = re.findall(r"Problem with given class_path '([^']+)'", message)
+    if missing := re.search(r"[Oo]ption '([^']+)' is not accepted", message):
+        option = missing.group(1)
+        owner = owners[-1] if owners else ""
+        known = _arguments_of(owner) if owner else options
+        said = f"{owner} has no option" if owner else "unknown option"
+        return f"{prefix}{said} {option!r}.{did_you_mean(option, known)}"
+    if unknown := re.search(r"does not accept option '([^']+)'", message):
         return f"unknown option {unknown.group(1)!r}.{did_you_mean(unknown.group(1), options)}"
     if unknown := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
         name = unknown.group(1).lstrip("-").split("=")[0]
         return f"unknown option --{name}.{did_you_mean(name, options)}"
-    expected = re.findall(
-        r"Expected (?:a )?(?:<class '([^']+)'>|(typing\.Literal\[[^\]]*\]|Literal\[[^\]]*\]))",
-        message,
-    )
-    if expected:
-        kinds = dict.fromkeys(
-            (c.rsplit(".", 1)[-1] or lit.removeprefix("typing.")) for c, lit in expected
-        )
-        kinds.pop("NoneType", None) if len(kinds) > 1 else None
-        words = " or ".join(_TYPES.get(kind, kind) for kind in kinds)
-        given = re.findall(r"Given value: (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)
-        return f"{prefix}expected {words}, got {given[0] if given else 'something else'}."
+    if missing := re.search(r"has no attribute '([^']+)'", message):
+        path = owners[-1] if owners else missing.group(1)
+        return f"{prefix}there is no {path}.{did_you_mean(missing.group(1), _siblings(path))}"
+    if missing := re.search(r"No module named '([^']+)'", message):
+        return f"{prefix}there is no module {missing.group(1)!r}; give a full class path."
+    reasons = re.findall(r"^\s*- (?!Expected|Does not|Parser key|Problem)(.+)$", message, re.MULTILINE)
+    if reasons:
+        return one_line(str(reasons[0]))
+    if line := _type_line(message, nested.group(2) if nested else None):
+        return prefix + line
     return prefix + one_line(re.sub(r'^Parser key "[^"]+":', "", message))
+
+
+def _type_line(message: str, given: str | None) -> str:
+    """Say which types were expected, if that is what is wrong."""
+    expected = re.findall(r"Expected a (?:<class '([^']+)'>|typing\.Literal\[([^\]]*)\])", message)
+    kinds = list(dict.fromkeys(name.rsplit(".", 1)[-1] or choices for name, choices in expected))
+    if len(kinds) > 1 and "NoneType" in kinds:
+        kinds.remove("NoneType")
+    if not kinds:
+        return ""
+    if given is None:
+        values = re.findall(r"(?:Given|Got) value: (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)
+        given = values[0] if values else "something else"
+    return f"expected {' or '.join(_TYPES.get(k, k) for k in kinds)}, got {given}."
 
 
 def exception_line(error: BaseException) -> str:
     """Return an exception as one line: its message, with its type where that says more."""
+    if "Does not validate against any of the Union subtypes" in str(error):
+        # raised by a constructor, and wrapped by the parser
+        return parse_error_line(str(error))
     text = one_line(str(error))
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror}."
-    if isinstance(error, ValueError | RuntimeError) and text:
+    if isinstance(error, ValueError | RuntimeError | MisconfigurationException) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -104,7 +104,10 @@ def test_download_from_a_server(server: str, tmp_path: Path) -> None:
     root = tmp_path / "new" / "folder"
     data = loaded(root, url=server)
     assert data.kind() == "real"
-    assert sorted(p.name for p in root.iterdir()) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
+    assert sorted(p.name for p in root.iterdir()) == [
+        "cifar-10-batches-py",
+        "cifar-10-python.tar.gz",
+    ]
 
 
 def test_a_download_with_a_wrong_checksum_is_refused_and_leaves_nothing(
@@ -203,7 +206,9 @@ def test_other_class_names_are_refused(tmp_path: Path) -> None:
         loaded(tmp_path, download=False)
 
 
-def test_drawn_images_stand_in_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_drawn_images_stand_in_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = loaded(tmp_path, download=False, offline="generated", generated_size=100)
     assert data.kind() == "generated"
     assert data.fingerprint.startswith("generated:")

@@ -25,8 +25,9 @@ def test_sizes_and_labels() -> None:
 
 def test_splits_show_other_images() -> None:
     data = loaded()
-    train, test = data.splits["train"].pixels(torch.arange(100)), data.splits["test"].pixels(
-        torch.arange(100)
+    train, test = (
+        data.splits["train"].pixels(torch.arange(100)),
+        data.splits["test"].pixels(torch.arange(100)),
     )
     assert not (train == test).flatten(1).all(1).any()
 
@@ -36,7 +37,9 @@ def test_pixels_depend_on_the_draw_seed_and_the_order_on_the_seed() -> None:
     assert loaded().fingerprint == base.fingerprint
     assert loaded(draw_seed=1).fingerprint != base.fingerprint
     other = loaded(seed=1)
-    assert torch.equal(other.splits["test"].pixels(torch.arange(9)), base.splits["test"].pixels(torch.arange(9)))
+    assert torch.equal(
+        other.splits["test"].pixels(torch.arange(9)), base.splits["test"].pixels(torch.arange(9))
+    )
     assert other.splits["train"].index.tolist() != base.splits["train"].index.tolist()
 
 

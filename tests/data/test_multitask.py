@@ -31,7 +31,11 @@ def test_common_settings_reach_sources_that_do_not_set_them() -> None:
         label_fraction=0.5,
     )
     assert (own.settings.root, own.offline, own.generated_size) == ("mine", "error", 300)
-    assert (other.settings.root, other.offline, other.generated_size) == ("common", "generated", 300)
+    assert (other.settings.root, other.offline, other.generated_size) == (
+        "common",
+        "generated",
+        300,
+    )
     assert own.settings.label_fraction == other.settings.label_fraction == 0.5
 
 

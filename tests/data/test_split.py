@@ -18,9 +18,7 @@ def split(fraction: float, *, val_size: float = 0.1, seed: int = 0) -> tuple[set
 
 
 def test_every_class_is_split_in_the_same_proportion() -> None:
-    train, val = stratified_split(
-        LABELS, val_size=0.1, label_fraction=0.5, seed=0, classes=CLASSES
-    )
+    train, val = stratified_split(LABELS, val_size=0.1, label_fraction=0.5, seed=0, classes=CLASSES)
     assert LABELS[val].bincount().tolist() == [10, 20, 4]
     assert LABELS[train].bincount().tolist() == [45, 90, 18]
     assert not set(train.tolist()) & set(val.tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -113,8 +114,11 @@ class SharedBackboneModule(LightningModule):
             frame: The constructor's frame, where its arguments are found.
         """
         self.save_hyperparameters(ignore=["backbone", "optimizer", "scheduler"], frame=frame)
+        arguments = inspect.signature(type(self).__init__).parameters
         for key, value in list(self.hparams.items()):
-            if key == "task":
+            if not key.startswith("_") and key not in arguments:
+                del self.hparams[key]  # a link from the data that this class does not take
+            elif key == "task":
                 self.hparams[key] = asdict(as_task(value))
             elif key == "tasks":
                 self.hparams[key] = [asdict(as_task(task)) for task in value]
@@ -244,8 +248,10 @@ class SharedBackboneModule(LightningModule):
         values |= {self.metric(split, task, "acc"): value for task, value in accuracies.items()}
         values[f"{split}/loss"] = self.total_loss(losses)
         values[f"{split}/acc"] = torch.stack(list(accuracies.values())).mean()
+        bar = {f"{split}/loss", f"{split}/acc"}
         # torchmetrics has reduced over the processes already
-        self.log_dict(values, prog_bar=True, sync_dist=False, rank_zero_only=False)
+        self.log_dict({k: v for k, v in values.items() if k not in bar})
+        self.log_dict({k: v for k, v in values.items() if k in bar}, prog_bar=True)
 
     def predict_step(
         self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0

@@ -1,0 +1,19 @@
+"""Backbones: images in, feature vectors out."""
+
+from tl.backbones.base import Backbone, stages_of
+from tl.backbones.resnet import ResNet18, ResNet34, ResNet50
+from tl.backbones.resnet_cifar import ResNet20, ResNet32, ResNet44, ResNet56
+from tl.backbones.wide_resnet import WideResNet
+
+__all__ = [
+    "Backbone",
+    "ResNet18",
+    "ResNet20",
+    "ResNet32",
+    "ResNet34",
+    "ResNet44",
+    "ResNet50",
+    "ResNet56",
+    "WideResNet",
+    "stages_of",
+]

@@ -1,0 +1,39 @@
+"""What the rest of the framework may ask of a backbone."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module, ABC):
+    """Turn images into feature vectors.
+
+    Any other ``nn.Module`` with the attribute ``num_features`` is a backbone too; this class adds
+    the stages that gradual unfreezing and discriminative learning rates work on.
+
+    Attributes:
+        num_features: Length of a feature vector.
+    """
+
+    num_features: int
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features ``(N, num_features)`` of float images ``(N, 3, H, W)``."""
+
+    @abstractmethod
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Name the parts from the stem to the top; each parameter is in exactly one of them."""
+
+
+def stages_of(backbone: nn.Module) -> dict[str, list[nn.Module]]:
+    """Return the stages of any backbone, from the stem to the top.
+
+    Args:
+        backbone: A module; one without a method ``stages`` is a single stage, ``backbone``.
+    """
+    stages = getattr(backbone, "stages", None)
+    # A foreign network may hold a child called `stages` (timm's ConvNeXt does): no such method.
+    if not callable(stages) or isinstance(stages, nn.Module):
+        return {"backbone": [backbone]}
+    return dict(stages())

@@ -1,0 +1,97 @@
+"""Wide residual networks."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tl.backbones.base import Backbone
+
+
+class WideBlock(nn.Module):
+    """Pre-activation block: twice batch norm, ReLU, 3x3 convolution; dropout before the second.
+
+    Args:
+        in_channels: Channels that come in.
+        channels: Channels that go out.
+        stride: Stride of the first convolution.
+        dropout: Probability of dropping an activation between the convolutions.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.shortcut = (
+            nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
+            if stride != 1 or in_channels != channels
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, in_channels, H, W)`` to ``(N, channels, H / stride, W / stride)``."""
+        activated = functional.relu(self.bn1(x))
+        # A convolved shortcut starts from the activated input, the identity from the raw one.
+        shortcut: Tensor = x if self.shortcut is None else self.shortcut(activated)
+        out: Tensor = functional.relu(self.bn2(self.conv1(activated)))
+        out = self.conv2(self.dropout(out))
+        return out + shortcut
+
+
+class WideResNet(Backbone):
+    """WRN-depth-widen_factor (Zagoruyko & Komodakis, 2016, arXiv:1605.07146).
+
+    One 3x3 convolution, three stages of ``n = (depth - 4) / 6`` pre-activation blocks with
+    ``16k``, ``32k`` and ``64k`` channels, batch norm and ReLU; ``64k`` features. The defaults
+    are the paper's best network, WRN-28-10; WRN-16-4 is 13 times smaller.
+
+    Args:
+        depth: Layers with weights, ``6n + 4``: 16, 22, 28 or 40 in the paper.
+        widen_factor: ``k``, the width relative to the thin ResNet.
+        dropout: Probability of dropping an activation inside a block; the paper's CIFAR runs
+            use 0 or 0.3.
+    """
+
+    def __init__(self, depth: int = 28, widen_factor: int = 10, dropout: float = 0.0) -> None:
+        blocks, rest = divmod(depth - 4, 6)
+        if blocks < 1 or rest:
+            raise ValueError(f"`depth` must be 6n + 4 (10, 16, 22, 28, 34, 40, ...), got {depth}.")
+        if widen_factor < 1:
+            raise ValueError(f"`widen_factor` must be at least 1, got {widen_factor}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
+        super().__init__()
+        widths = [16 * widen_factor, 32 * widen_factor, 64 * widen_factor]
+        self.num_features = widths[-1]
+        self.conv1 = nn.Conv2d(3, 16, kernel_size=3, padding=1, bias=False)
+        self.layer1 = _stage(16, widths[0], blocks, 1, dropout)
+        self.layer2 = _stage(widths[0], widths[1], blocks, 2, dropout)
+        self.layer3 = _stage(widths[1], widths[2], blocks, 2, dropout)
+        self.bn1 = nn.BatchNorm2d(widths[2])
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features ``(N, 64 * widen_factor)`` of images ``(N, 3, H, W)``."""
+        x = self.layer3(self.layer2(self.layer1(self.conv1(images))))
+        return functional.adaptive_avg_pool2d(functional.relu(self.bn1(x)), 1).flatten(1)
+
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Name the parts: ``stem``, ``layer1`` to ``layer3``; the last has the final norm."""
+        return {
+            "stem": [self.conv1],
+            "layer1": [self.layer1],
+            "layer2": [self.layer2],
+            "layer3": [self.layer3, self.bn1],
+        }
+
+
+def _stage(
+    in_channels: int, channels: int, blocks: int, stride: int, dropout: float
+) -> nn.Sequential:
+    """Stack blocks; the first one strides and widens."""
+    first = WideBlock(in_channels, channels, stride, dropout)
+    rest = (WideBlock(channels, channels, 1, dropout) for _ in range(blocks - 1))
+    return nn.Sequential(first, *rest)

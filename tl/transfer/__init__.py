@@ -1,0 +1,13 @@
+"""Transfer: how source weights come in and what is kept of them."""
+
+from tl.transfer.files import CheckpointError, file_sha256, read_checkpoint
+from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
+
+__all__ = [
+    "CheckpointError",
+    "TransferReport",
+    "WeightsMismatchError",
+    "file_sha256",
+    "load_weights",
+    "read_checkpoint",
+]

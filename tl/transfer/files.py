@@ -1,0 +1,250 @@
+"""Read checkpoint files of any origin without running code from them."""
+
+import difflib
+import hashlib
+import io
+import pickle
+import pickletools
+import warnings
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+
+_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+_MIB = 2**20
+
+# What people have in place of a checkpoint, by the file's first bytes.
+_FOREIGN = {
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
+    b"<": "an HTML or XML page, perhaps of a failed download; download the file again",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"\x89HDF": "an HDF5 file (Keras?); export the weights to safetensors",
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; one line says what was found and what to do."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a PyTorch or safetensors checkpoint on the CPU; nothing in the file is executed.
+
+    The format is told from the content. Pickles are read with ``weights_only=True``, passed
+    explicitly, so that ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` cannot turn it off: a file that needs
+    anything but tensors and plain types is refused, and so is TorchScript. Zip archives are
+    checked against their checksums first, which ``torch.load`` does not do.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: If the file is missing, unreadable, damaged, unsafe or no checkpoint.
+    """
+    path = Path(path).expanduser()
+    _check_file(path)
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols: the outcome says enough
+            content = _read(file, path)
+    except PermissionError:
+        raise CheckpointError(f"{path}: no permission to read it.") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise CheckpointError(
+            f"{path}: holds a {type(content).__name__}, expected a dict with names as keys; save "
+            f"a `state_dict()`."
+        )
+    return content
+
+
+def listed(names: Iterable[str], limit: int = 5) -> str:
+    """Join the first names for a message; what a terminal would not print is escaped.
+
+    Args:
+        names: Names, possibly from an untrusted file.
+        limit: How many to show.
+    """
+    names = [name if name.isprintable() else ascii(name) for name in names]
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal.
+
+    Args:
+        path: The file.
+    """
+    with Path(path).expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file with content, naming what is there instead."""
+    try:
+        if path.is_dir():
+            below = [f"checkpoints/{name}" for name in _checkpoints_in(path / "checkpoints")]
+            found = listed(_checkpoints_in(path) + below)
+            raise CheckpointError(
+                f"{path}: is a folder; name a checkpoint in it" + (f": {found}." if found else ".")
+            )
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file; {_nearby(path)}")
+        if not path.is_file():
+            raise CheckpointError(f"{path}: is not a regular file; name a checkpoint.")
+        if path.stat().st_size == 0:
+            raise CheckpointError(f"{path}: is empty, its writing was cut short; use another one.")
+    except PermissionError:
+        raise CheckpointError(f"{path}: no permission to look at it.") from None
+
+
+def _nearby(path: Path) -> str:
+    """Say what is where the file should be."""
+    if ":/" in str(path):
+        return "addresses are not read, download the file first."
+    if not path.parent.is_dir():
+        return f"nor is there a folder {path.parent}."
+    names = _checkpoints_in(path.parent)
+    if close := difflib.get_close_matches(path.name, names, n=3):
+        return f"did you mean {' or '.join(close)}?"
+    return f"that folder has {listed(names) or 'no checkpoint'}."
+
+
+def _checkpoints_in(folder: Path) -> list[str]:
+    """List the names of the checkpoints directly in a folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.suffix in _SUFFIXES)
+
+
+def _read(file: BinaryIO, path: Path) -> object:
+    """Read an open file by the format that its first bytes announce."""
+    head = file.read(512)
+    file.seek(0)
+    if head.startswith(b"PK\x03\x04"):
+        _check_zip(file, path)
+        return _torch_load(file, path)
+    # safetensors: the header's length, of at most 100 MB, then the header as JSON
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100 * _MIB:
+        return _safetensors_load(file, path)
+    if head.startswith(pickle.PROTO):
+        return _torch_load(file, path)
+    found = next((what for start, what in _FOREIGN.items() if head.startswith(start)), None)
+    if head[257:262] == b"ustar":
+        found = "a tar archive; unpack it first"
+    found = found or (
+        f"not a checkpoint, it starts with {head[:12]!r}; expected a file written by torch.save or "
+        f"safetensors"
+    )
+    raise CheckpointError(f"{path}: is {found}.")
+
+
+def _safetensors_load(file: BinaryIO, path: Path) -> object:
+    """Load a safetensors file, which holds tensors only."""
+    try:
+        return safetensors.torch.load(file.read())
+    except Exception as error:  # noqa: BLE001  # SafetensorError, KeyError for a type unknown here
+        raise CheckpointError(
+            f"{path}: is a truncated or damaged safetensors file ({_first_line(error)}); copy it "
+            f"again or use an earlier one."
+        ) from None
+
+
+def _check_zip(file: BinaryIO, path: Path) -> None:
+    """Refuse an archive that is cut short, damaged, or not from ``torch.save``."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            # torch can be told to write no checksums and then stores zeros
+            checked = any(entry.CRC for entry in archive.infolist())
+            damaged = archive.testzip() if checked else None
+    except Exception as error:  # noqa: BLE001  # a damaged archive may raise anything
+        raise CheckpointError(
+            f"{path}: is truncated or damaged ({_first_line(error)}); copy it again or use an "
+            f"earlier one."
+        ) from None
+    file.seek(0)
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path}: is damaged, its part {listed([damaged])} does not match the checksum; copy "
+            f"it again or use an earlier one."
+        )
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise CheckpointError(
+            f"{path}: is a TorchScript archive, which holds code; where it was made, save the "
+            f"module's `state_dict()` instead."
+        )
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise CheckpointError(
+            f"{path}: is a zip archive of {listed(names)}, not a checkpoint; expected a file "
+            f"written by torch.save or safetensors."
+        )
+
+
+def _torch_load(file: BinaryIO, path: Path) -> object:
+    """Load tensors and plain types, or refuse."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  # a damaged pickle may raise anything
+        file.seek(0)
+        if names := _refused_globals(file):
+            raise CheckpointError(
+                f"{path}: refused, since it needs more than tensors and plain types, and loading "
+                f"that runs code: {listed(names)}; where it was made, save the `state_dict()` "
+                f"alone."
+            ) from None
+        # torch's own text here advises weights_only=False
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({_first_line(error)})"
+        raise CheckpointError(
+            f"{path}: is truncated, damaged or not written by torch.save with its default "
+            f"protocol{reason}; copy it again or use an earlier one."
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    """Shorten a library's message to what fits in one line."""
+    line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {listed([line[:100]])}"
+
+
+def _refused_globals(file: BinaryIO) -> list[str]:
+    """List the classes and functions in a checkpoint that weights-only loading refuses."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+    except Exception:  # noqa: BLE001  # no zip archive, a newer pickle protocol, or damage
+        file.seek(0)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entry = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            pickled = archive.read(entry)
+    except Exception:  # noqa: BLE001  # no zip archive, or damage
+        file.seek(0)
+        pickled = file.read(64 * _MIB)
+    names = _globals(pickled)
+    harmless = ("torch._utils._rebuild_", "collections.OrderedDict")
+    return sorted(n for n in names if not n.startswith(harmless) and not n.endswith("Storage"))
+
+
+def _globals(pickled: bytes) -> set[str]:
+    """List the classes and functions that a row of pickles names, without loading them."""
+    names: set[str] = set()
+    stream = io.BytesIO(pickled)
+    try:
+        while True:  # the legacy format is several pickles, then the tensors' bytes
+            strings: list[str] = []
+            memo: list[str] = []
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name in {"GLOBAL", "INST"}:
+                    names.add(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL":
+                    names.add(".".join(strings[-2:]))
+                elif opcode.name == "MEMOIZE":
+                    memo.append(strings[-1] if strings else "")
+                elif opcode.name in {"BINGET", "LONG_BINGET"} and isinstance(argument, int):
+                    strings.extend(memo[argument : argument + 1])
+                elif isinstance(argument, str):
+                    strings.append(argument)
+    except ValueError:
+        return names

@@ -1,0 +1,157 @@
+"""Which name in a checkpoint is which name in a backbone."""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from tl.transfer.files import listed
+
+# Where training scripts keep a state dict, in the order in which they are looked for.
+CONTAINERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "params",
+    "state_dict_ema",
+    "model_ema",
+    "params_ema",
+    "ema",
+)
+# What wrappers put in front of names, in any order and number.
+WRAPPERS = ("module", "model", "net", "encoder", "backbone")
+# Classifiers: the network's purpose, not its features.
+HEADS = ("fc", "head", "heads", "classifier")
+
+
+def find_state(content: Mapping[str, Any], depth: int = 4) -> Mapping[str, Any] | None:
+    """Return the state dict in a checkpoint: the first in ``CONTAINERS``, or the content itself.
+
+    Args:
+        content: What the file holds.
+        depth: How many containers may lie in one another.
+    """
+    inner = [content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)]
+    for candidate in inner if depth else []:
+        state = find_state(candidate, depth - 1)
+        if state is not None:
+            return state
+    return content if any(isinstance(value, Tensor) for value in content.values()) else None
+
+
+def is_below(name: str, prefix: str) -> bool:
+    """Tell if a name begins with a prefix in whole parts: ``layer1.0`` but not ``layer10``."""
+    prefix = prefix.strip(".")
+    return not prefix or f"{name}.".startswith(f"{prefix}.")
+
+
+def uncompiled(name: str) -> str:
+    """Take torch.compile's part out of a name, wherever in it a module was compiled."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def unwrapped(name: str) -> Iterator[str]:
+    """Yield a name as it is, then with one wrapper's prefix after the other taken off."""
+    yield name
+    first, _, rest = name.partition(".")
+    while rest and first in WRAPPERS:
+        yield rest
+        first, _, rest = rest.partition(".")
+
+
+def top_level_part(name: str) -> str:
+    """Return the first part of a name that is no wrapper's: ``layer1`` of ``model.layer1.0``."""
+    *_, innermost = unwrapped(uncompiled(name))
+    return innermost.partition(".")[0]
+
+
+def spellings(name: str, rename: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """Yield what a source name may be called in a backbone, and the entry of ``rename`` used.
+
+    Args:
+        name: Name in the checkpoint.
+        rename: Beginnings of source names, in whole parts, and what they become. The longest that
+            applies is taken, and then the name without it is no longer tried.
+    """
+    whole = uncompiled(name)
+    renamed = False
+    for spelling in unwrapped(whole):
+        entries = [old for old in rename if is_below(spelling, old)]
+        if entries:
+            renamed = True
+            old = max(entries, key=len)
+            rest = spelling[len(old.strip(".")) :].strip(".")
+            yield ".".join(part for part in (rename[old].strip("."), rest) if part), old
+        # `fc.weight` is a classifier, `backbone.fc.weight` a layer of the backbone
+        elif not renamed and (
+            spelling.partition(".")[0] not in HEADS
+            or whole.removesuffix(spelling).endswith("backbone.")
+        ):
+            yield spelling, None
+
+
+def find_target(
+    name: str, targets: Collection[str], rename: Mapping[str, str]
+) -> tuple[str | None, str | None]:
+    """Return the target that a source name stands for, and the entry of ``rename`` that applied.
+
+    Args:
+        name: Name in the checkpoint.
+        targets: Names in the backbone.
+        rename: As for ``spellings``.
+    """
+    applied = None
+    for spelling, applied in spellings(name, rename):
+        if spelling in targets:
+            return spelling, applied
+    return None, applied
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What there is to fill in a backbone; names are without torch.compile's part.
+
+    Attributes:
+        tensors: Parameters and buffers by name; tied ones once, under their first name.
+        keys: For every name the one in ``tensors``.
+        left_out: Names in ``tensors`` that stay as they are.
+    """
+
+    tensors: dict[str, Tensor]
+    keys: dict[str, str]
+    left_out: frozenset[str]
+
+
+def targets_of(backbone: nn.Module, reinit: Sequence[str]) -> Targets:
+    """List what there is to fill in a backbone.
+
+    Args:
+        backbone: The module.
+        reinit: Beginnings of names, in whole parts, that are left out.
+    """
+    if isinstance(reinit, str):
+        raise TypeError(f"`reinit` must be a list of names, got the string {reinit!r}.")
+    tensors: dict[str, Tensor] = {}
+    keys: dict[str, str] = {}
+    first: dict[int, str] = {}
+    for raw, tensor in backbone.state_dict(keep_vars=True).items():
+        if not isinstance(tensor, Tensor):
+            continue  # a module's own extra state
+        name = uncompiled(raw)
+        if is_lazy(tensor) or tensor.is_meta:
+            raise ValueError(f"`backbone` has no values yet in {name}; give it storage first.")
+        keys[name] = first.setdefault(id(tensor), name)
+        tensors.setdefault(keys[name], tensor)
+    for entry in reinit:
+        if not entry or not any(is_below(name, entry) for name in keys):
+            parts = {name.rsplit(".", depth)[0] for name in keys for depth in range(4)}
+            close = difflib.get_close_matches(entry, sorted(parts), n=3)
+            known = dict.fromkeys(name.split(".")[0] for name in keys)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {listed(known)}."
+            raise ValueError(f"`reinit` names {entry!r}, which the backbone does not have; {hint}")
+    left_out = {keys[name] for name in keys if any(is_below(name, entry) for entry in reinit)}
+    return Targets(tensors, keys, frozenset(left_out))

@@ -1,0 +1,282 @@
+"""Bring weights from a checkpoint into a backbone: match, check, load, report."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tl.transfer.files import CheckpointError, file_sha256, listed, read_checkpoint
+from tl.transfer.names import (
+    CONTAINERS,
+    Targets,
+    find_state,
+    find_target,
+    spellings,
+    targets_of,
+    top_level_part,
+    uncompiled,
+)
+from tl.transfer.provenance import TransferReport, source_record
+
+__all__ = ["TransferReport", "WeightsMismatchError", "load_weights"]
+
+
+class WeightsMismatchError(CheckpointError):
+    """A checkpoint was read but does not fit the backbone."""
+
+
+def load_weights(
+    backbone: nn.Module,
+    path: str | Path,
+    *,
+    rename: Mapping[str, str] | None = None,
+    reinit: Sequence[str] = (),
+    min_fraction: float = 0.9,
+) -> TransferReport:
+    """Load a checkpoint's weights into a backbone, all that is checked first or nothing at all.
+
+    The checkpoint may come from this framework, or be a plain state dict of PyTorch or
+    safetensors, also one kept under ``state_dict``, ``model`` and the like. Prefixes of wrappers
+    (``module.``, ``_orig_mod.``, ``model.``, ``net.``, ``encoder.``, ``backbone.``) are taken
+    off until a name fits. Heads (``fc``, ``head``, ``heads``, ``classifier``) never fill the
+    backbone, unless they stand below ``backbone.`` or ``rename`` says so.
+
+    Args:
+        backbone: The module to fill, compiled or not.
+        path: The checkpoint.
+        rename: Beginnings of names in the checkpoint and what they are called in the backbone, in
+            whole parts: ``encoder_q: ""`` takes ``encoder_q.`` off, ``"": model`` puts ``model.``
+            in front. Tried on a name as it is and without wrappers' prefixes; the longest counts.
+        reinit: Beginnings of names in the backbone, in whole parts, that stay as they are, such as
+            ``conv1`` where the stem differs.
+        min_fraction: Refuse when less than this share of the wanted values is found, and when the
+            backbone has room for less than this share of what the file holds in the same parts.
+            Below 0.9 it is rarely the same network.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        WeightsMismatchError: If it does not fit the backbone.
+    """
+    if not 0 < min_fraction <= 1:
+        raise ValueError(f"`min_fraction` must be above 0 and at most 1, got {min_fraction}.")
+    targets = targets_of(backbone, reinit)
+    content = read_checkpoint(path)
+    try:
+        state = _state(content)
+        matches, unused = _match(state, targets, rename or {})
+        fraction = _fraction(matches, unused, targets, min_fraction)
+        _check_surplus(matches, unused, targets, rename or {}, min_fraction)
+        _check_statistics(matches, targets)
+        values = _converted(state, matches, targets)
+    except WeightsMismatchError as error:
+        raise WeightsMismatchError(f"{path}: {error}") from None
+    # Nothing was touched so far. The full state keeps what is tied, left out or no tensor.
+    full = backbone.state_dict()
+    for name in full:
+        if (target := targets.keys.get(uncompiled(name))) in values:
+            full[name] = values[target]
+    backbone.load_state_dict(full)
+    left = {name: t.numel() for name, t in targets.tensors.items() if name not in values}
+    return TransferReport(
+        path=str(path),
+        sha256=file_sha256(path),
+        loaded=tuple(values),
+        reinitialised=tuple(left),
+        unused=tuple(unused),
+        fraction=fraction,
+        source=source_record(content),
+        values={
+            "loaded": {name: value.numel() for name, value in values.items()},
+            "re-initialised": left,
+            "unused": unused,
+        },
+    )
+
+
+def _state(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state dict in a checkpoint."""
+    state = find_state(content)
+    if state is None:
+        raise WeightsMismatchError(
+            f"has no weights, only {listed(content) or 'an empty dict'}; expected a state dict, or "
+            f"one under {', '.join(CONTAINERS)}."
+        )
+    return {str(name): value for name, value in state.items()}
+
+
+def _match(
+    state: Mapping[str, Any], targets: Targets, rename: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Return the source name of each target, and the sizes of what is left over."""
+    claims: dict[str, list[tuple[str, str, str | None]]] = {}
+    applied: set[str] = set()
+    reached: set[str] = set()
+    for name, value in state.items():
+        target, entry = find_target(name, targets.keys, rename)
+        if entry is not None:
+            (applied if target is None else reached).add(entry)
+        if target is not None and isinstance(value, Tensor):
+            claims.setdefault(targets.keys[target], []).append((name, target, entry))
+    for entry in rename:
+        if entry not in reached:
+            what = (
+                f"makes names of {rename[entry]!r} that the backbone does not have"
+                if entry in applied
+                else "begins no name in the checkpoint"
+            )
+            raise WeightsMismatchError(
+                f"the entry {entry!r} of `rename` {what}; the file begins with "
+                f"{listed(state, 3)} and the backbone with {listed(targets.keys, 3)}"
+            )
+    matches: dict[str, str] = {}
+    used: set[str] = set()
+    for target, every in claims.items():
+        # What `rename` names stands above what a prefix taken off would give.
+        claimants = [claim for claim in every if claim[2] is not None] or every
+        (name, spelling, _), *others = claimants
+        for other, other_spelling, _ in others:
+            tied = spelling != other_spelling and _equal(state[name], state[other])
+            if not tied:
+                raise WeightsMismatchError(
+                    f"{listed([name])} and {listed([other])} both claim {target}; say by `rename` "
+                    f"which of the two it is, or save the right one alone."
+                )
+        if target not in targets.left_out:
+            matches[target] = name
+            used.update(claim[0] for claim in claimants)
+    sizes = {
+        name: value.numel() if isinstance(value, Tensor) else 0
+        for name, value in state.items()
+        if name not in used
+    }
+    return {target: matches[target] for target in targets.tensors if target in matches}, sizes
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Tell if two tensors are the same in type, shape and value."""
+    return a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _wanted(targets: Targets) -> dict[str, int]:
+    """Return the sizes of what a checkpoint should fill."""
+    return {
+        name: tensor.numel()
+        for name, tensor in targets.tensors.items()
+        if name not in targets.left_out and not name.endswith("num_batches_tracked")
+    }
+
+
+def _fraction(
+    matches: Mapping[str, str], unused: Mapping[str, int], targets: Targets, min_fraction: float
+) -> float:
+    """Return the share of the wanted values that was found; refuse if it is too small."""
+    wanted = _wanted(targets)
+    found = {name: size for name, size in wanted.items() if name in matches}
+    total = sum(wanted.values())
+    if not total:
+        raise WeightsMismatchError("nothing to load: the backbone has no values but `reinit`'s.")
+    fraction = sum(found.values()) / total
+    if fraction < min_fraction:
+        missing = [name for name in wanted if name not in found]
+        raise WeightsMismatchError(
+            f"fills {sum(found.values()):,} of the {total:,} wanted values ({len(found)} of "
+            f"{len(wanted)} tensors), less than {min_fraction:.0%}; missing: {listed(missing)}; "
+            f"unused in the file: {listed(unused) or 'none'}; choose the backbone it was trained "
+            f"with, map names by `rename`, or leave parts out by `reinit`."
+        )
+    return fraction
+
+
+def _check_surplus(
+    matches: Mapping[str, str],
+    unused: Mapping[str, int],
+    targets: Targets,
+    rename: Mapping[str, str],
+    min_fraction: float,
+) -> None:
+    """Refuse another network of which much fits, told by what it has too much in the same parts.
+
+    Each layer of a ResNet-18 is found in a ResNet-34; and where ``shortcut`` stands for
+    ``downsample``, all but 2 % of the values fit.
+    """
+    parts = {top_level_part(target) for target in _wanted(targets)}
+    surplus: dict[str, int] = {}
+    crowded: set[str] = set()
+    for name, size in unused.items():
+        found = {top_level_part(spelling) for spelling, _ in spellings(name, rename)} & parts
+        if size and found and find_target(name, targets.keys, rename)[0] is None:
+            surplus[name] = size
+            crowded |= found
+    missing = [name for name in _wanted(targets) if name not in matches]
+    if misnamed := [name for name in missing if top_level_part(name) in crowded]:
+        raise WeightsMismatchError(
+            f"has no {listed(misnamed, 3)} but, in the same parts, {listed(surplus, 3)}; map these "
+            f"names by `rename`, or leave the backbone's out by `reinit`."
+        )
+    used = sum(targets.tensors[target].numel() for target in matches)
+    if used < min_fraction * (used + sum(surplus.values())):
+        raise WeightsMismatchError(
+            f"the backbone has no room for {sum(surplus.values()):,} values in {len(surplus)} "
+            f"tensors of its own parts, such as {listed(surplus, 3)}; is this checkpoint of a "
+            f"deeper network? Choose that backbone."
+        )
+
+
+def _check_statistics(matches: Mapping[str, str], targets: Targets) -> None:
+    """Refuse batch norm with new statistics under old weights: eval-mode features are wrong."""
+    missing = [
+        name
+        for name in targets.tensors
+        if name.endswith(("running_mean", "running_var"))
+        and name not in matches
+        and name not in targets.left_out
+        and f"{name.rpartition('.')[0]}.weight" in matches
+    ]
+    if missing:
+        raise WeightsMismatchError(
+            f"has weights but no running statistics ({len(missing)} missing: {listed(missing, 3)});"
+            f" save the whole `state_dict()`, or name them in `reinit` to estimate them anew."
+        )
+
+
+def _converted(
+    state: Mapping[str, Tensor], matches: Mapping[str, str], targets: Targets
+) -> dict[str, Tensor]:
+    """Return the new values in the targets' types; refuse what does not fit."""
+    shapes, types, infinite = [], [], []
+    values: dict[str, Tensor] = {}
+    for target, name in matches.items():
+        old, new = targets.tensors[target], state[name]
+        if old.shape != new.shape:
+            shapes.append(f"{name} {tuple(new.shape)} against {target} {tuple(old.shape)}")
+            continue
+        floats = old.is_floating_point() and new.is_floating_point()
+        if new.layout != torch.strided or new.is_meta or not (floats or old.dtype == new.dtype):
+            types.append(f"{name} {new.dtype} against {target} {old.dtype}")
+            continue
+        values[target] = new.detach().to(old.dtype)
+        if not values[target].isfinite().all():
+            infinite.append(name)
+    if shapes:
+        parts = dict.fromkeys(t.rpartition(".")[0] for t in matches if t not in values)
+        raise WeightsMismatchError(
+            f"shapes differ: {listed(shapes, 3)} ({len(shapes)} in all); is this checkpoint of "
+            f"another architecture (width, stem)? Choose that one, or leave parts out by `reinit`, "
+            f"here {listed(parts, 3)}."
+        )
+    if types:
+        raise WeightsMismatchError(
+            f"types differ: {listed(types, 3)} ({len(types)} in all); expected plain tensors, "
+            f"floating for floating. Save the weights before they are quantised or packed."
+        )
+    if infinite:
+        raise WeightsMismatchError(
+            f"has values that are not finite (NaN, infinite or beyond the backbone's type) in "
+            f"{listed(infinite)}; did its training diverge? Use an earlier checkpoint."
+        )
+    return values

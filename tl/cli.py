@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
@@ -23,6 +23,7 @@ from tl import __version__
 from tl.callbacks import (
     Dashboard,
     PredictionWriter,
+    RunCheckpoint,
     RunResults,
     SaveOnSignal,
     StoppedBySignal,
@@ -70,7 +71,8 @@ class TlCLI(LightningCLI):
         """Add our arguments and callbacks, and let the data tell the model its tasks."""
         parser.add_argument("--name", type=str, default="run", help="Folder of the run's versions.")
         parser.add_argument("--log_dir", type=str, default="lightning_logs", help="Folder of runs.")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(Dashboard, "dashboard")
         parser.add_lightning_class_args(Throughput, "throughput")
         parser.add_lightning_class_args(RunResults, "results")
@@ -81,7 +83,8 @@ class TlCLI(LightningCLI):
                 "checkpoint.monitor": "val/acc",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
+                # its own callback: `save_last` follows the best one and skips worse epochs
+                "last_checkpoint.filename": "last",
             }
         )
         # the model's arguments that follow from the data; the one that a model lacks is ignored
@@ -109,8 +112,10 @@ class TlCLI(LightningCLI):
         config.weights_only = True  # no code from a checkpoint ever runs
         folder = Path(config.log_dir) / config.name
         if config.ckpt_path is None and self.subcommand != "fit":
-            config.ckpt_path = str(latest_best(folder))
-            rank_zero_info(f"tl: using {config.ckpt_path}, the best checkpoint of the latest run.")
+            config.ckpt_path = str(latest_checkpoint(folder))
+            rank_zero_info(f"tl: using {config.ckpt_path}, of the latest run.")
+        if self.subcommand == "predict":
+            config.return_predictions = False  # they are written as they come
         if config.ckpt_path is not None:
             self._check_checkpoint(config)
 
@@ -159,7 +164,7 @@ class TlCLI(LightningCLI):
     @rank_zero_only
     def after_fit(self) -> None:
         """Say where everything is."""
-        best = cast("ModelCheckpoint | None", self.trainer.checkpoint_callback)
+        best = cast("RunCheckpoint | None", self.trainer.checkpoint_callback)
         lines = [f"tl: run folder {self.run_folder}"] if self.run_folder else []
         if best is not None and best.best_model_path:
             score = best.best_model_score
@@ -197,19 +202,20 @@ def new_run_folder(parent: Path) -> Path:
             return folder
 
 
-def latest_best(folder: Path) -> Path:
-    """Find the best checkpoint of the newest run below a folder.
+def latest_checkpoint(folder: Path) -> Path:
+    """Find the best checkpoint of the newest run below a folder; its last where there is no best.
 
     Raises:
-        FileNotFoundError: If there is none.
+        ValueError: If there is none.
     """
-    found = sorted(folder.glob("version_*/checkpoints/best.ckpt"), key=lambda p: p.stat().st_mtime)
-    if not found:
-        raise ValueError(
-            f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/best.ckpt. Give "
-            "one with --ckpt_path, or run fit first."
-        )
-    return found[-1]
+    for name in ("best.ckpt", "last.ckpt"):
+        found = list(folder.glob(f"version_*/checkpoints/{name}"))
+        if found:
+            return max(found, key=lambda path: path.stat().st_mtime)
+    raise ValueError(
+        f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/best.ckpt. Give one "
+        "with --ckpt_path, or run fit first."
+    )
 
 
 def _quiet() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
@@ -147,10 +148,11 @@ class MultiTaskDataModule(LightningDataModule):
         return CombinedLoader({n: s.test_dataloader() for n, s in self.sources.items()}, "max_size")
 
     def predict_dataloader(self) -> CombinedLoader:
-        """The images to predict, source by source."""
-        return CombinedLoader(
-            {n: s.predict_dataloader() for n, s in self.sources.items()}, "max_size"
-        )
+        """The images to predict, one source after the other (Lightning predicts no other way)."""
+        loaders = {name: source.predict_dataloader() for name, source in self.sources.items()}
+        for name, loader in loaders.items():
+            loader.collate_fn = partial(_named, name)
+        return CombinedLoader(loaders, "sequential")
 
     def on_after_batch_transfer(self, batch: MultiBatch, dataloader_idx: int) -> MultiBatch:
         """Augment and normalise each source's images, on the device that trains."""
@@ -189,3 +191,8 @@ class MultiTaskDataModule(LightningDataModule):
             )
         for name, source in self.sources.items():
             source.load_state_dict(state_dict[name])
+
+
+def _named(source: str, batch: Batch) -> MultiBatch:
+    """Collate function: a batch of one source as a multi-task batch."""
+    return {source: batch}

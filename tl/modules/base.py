@@ -6,6 +6,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from types import FrameType
 from typing import Any, Literal, cast
 
@@ -16,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -274,10 +275,10 @@ class SharedBackboneModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser over named groups, and its schedule over the Trainer's steps."""
         optimizer = self.optimizer_factory(named_groups(self.backbone, self.heads))
-        if self.scheduler_factory is None:
-            return optimizer
-        fill, per_step = total_steps_of(self.scheduler_factory, self._count_steps)
-        scheduler = cast("Callable[..., Any]", self.scheduler_factory)(optimizer, **fill)
+        # a schedule that changes nothing has the learning rates logged as those of any other
+        factory = self.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)
+        fill, per_step = total_steps_of(factory, self._count_steps)
+        scheduler = cast("Callable[..., Any]", factory)(optimizer, **fill)
         config: dict[str, Any] = {
             "scheduler": scheduler,
             "interval": "step" if per_step else "epoch",

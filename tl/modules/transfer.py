@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from tl.modules.base import SharedBackboneModule
+from tl.modules.base import SharedBackboneModule, as_task
 from tl.tasks import Task
 
 
@@ -22,7 +23,7 @@ class TransferModule(SharedBackboneModule):
     Args:
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``: any module with an
             integer attribute ``num_features``.
-        task: What to predict. The command line fills it in from the data.
+        task: What to predict, a task or its fields. The command line fills it in from the data.
         init_from: Checkpoint of a source whose weights the backbone starts from: one of this
             framework, a plain state dict, or safetensors. Not for resuming a run: that is
             ``ckpt_path``.
@@ -42,7 +43,7 @@ class TransferModule(SharedBackboneModule):
     def __init__(
         self,
         backbone: nn.Module,
-        task: Task,
+        task: Task | dict[str, Any],
         init_from: str | None = None,
         rename: dict[str, str] | None = None,
         reinit: Sequence[str] = (),
@@ -55,7 +56,7 @@ class TransferModule(SharedBackboneModule):
     ) -> None:
         super().__init__(
             backbone,
-            [task],
+            [as_task(task)],
             init_from=init_from,
             rename=rename,
             reinit=reinit,

@@ -1,0 +1,18 @@
+"""What watches a run: dashboards, results, throughput, predictions, signals."""
+
+from tl.callbacks.checkpoint import RunCheckpoint
+from tl.callbacks.dashboard import Dashboard
+from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal
+from tl.callbacks.predictions import PredictionWriter
+from tl.callbacks.results import RunResults
+from tl.callbacks.throughput import Throughput
+
+__all__ = [
+    "Dashboard",
+    "PredictionWriter",
+    "RunCheckpoint",
+    "RunResults",
+    "SaveOnSignal",
+    "StoppedBySignal",
+    "Throughput",
+]

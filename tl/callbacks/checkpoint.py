@@ -1,0 +1,29 @@
+"""Checkpoints of a run: the best and the last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, which in a resumed run still knows the best score so far.
+
+    A resumed run has a run folder of its own. Lightning's class then forgets the best score, so
+    that a worse epoch after the resume would pass for the best. The earlier folder's files stay.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the scores and paths of the run that goes on, wherever they lie."""
+        here = self.dirpath
+        self.dirpath = state_dict.get("dirpath", here)
+        super().load_state_dict(state_dict)
+        self.dirpath = here
+        # a file that is gone can neither be named as the best nor be replaced
+        self.best_k_models = {p: s for p, s in self.best_k_models.items() if Path(p).exists()}
+        if self.best_model_path and not Path(self.best_model_path).exists():
+            self.best_model_path, self.best_model_score = "", None
+        if self.kth_best_model_path not in self.best_k_models:
+            self.kth_best_model_path = ""

@@ -1,0 +1,314 @@
+"""What TensorBoard shows of a run besides its curves."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams as hparams_summary
+
+from tl.callbacks.figures import Mistakes, confusion_figure, display_images, image_grid
+from tl.callbacks.results import versions
+from tl.modules.base import SharedBackboneModule, by_source, source_of
+from tl.modules.batch_norm import source_statistics
+
+
+class Dashboard(Callback):
+    """Fill TensorBoard: tasks side by side, pictures, model graph, hyper-parameters, texts.
+
+    *Custom scalars* holds a chart per metric with all tasks in it. *Images* holds the confusion
+    matrix and the most confident mistakes of each task, and augmented training images. *Graphs*
+    holds the network, *HParams* the hyper-parameters with the final metrics, *Text* what the data
+    are, what was transferred, and the versions. Without a TensorBoard logger nothing happens.
+    Mistakes are those that the first process saw; the confusion matrix counts all.
+
+    Args:
+        every_n_epochs: Epochs between the pictures of validation; 0 turns them off.
+        mistakes: How many mistakes to show per task.
+        images: How many augmented training images to show per source.
+        graph: Show the network.
+
+    Raises:
+        ValueError: If a number is negative.
+    """
+
+    def __init__(
+        self, every_n_epochs: int = 5, mistakes: int = 16, images: int = 32, graph: bool = True
+    ) -> None:
+        for name, value in (
+            ("every_n_epochs", every_n_epochs),
+            ("mistakes", mistakes),
+            ("images", images),
+        ):
+            if value < 0:
+                raise ValueError(f"`{name}` must be 0 or more, got {value}.")
+        self.every_n_epochs = every_n_epochs
+        self.mistakes = mistakes
+        self.images = images
+        self.graph = graph
+        self._confusion: dict[str, Tensor] = {}
+        self._mistakes: dict[str, Mistakes] = {}
+        self._shown = False
+
+    # The start of a run
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write texts, layout and hyper-parameters, which need no training."""
+        self._shown = False
+        writer = writer_of(trainer)
+        if writer is None or not isinstance(pl_module, SharedBackboneModule):
+            return
+        writer.add_custom_scalars(layout(pl_module))
+        data = getattr(trainer, "datamodule", None)
+        describe = getattr(data, "describe", None)
+        if callable(describe):
+            writer.add_text("run/data", as_markdown(describe()))
+        if pl_module.transfer_report is not None:
+            writer.add_text("run/transfer", _block(pl_module.transfer_report.table()))
+        elif pl_module.provenance is not None:
+            writer.add_text("run/transfer", as_markdown(pl_module.provenance))
+        writer.add_text("run/versions", as_markdown(versions()))
+        metrics = [f"val/{what}" for what in ("acc", "loss")]
+        metrics += [pl_module.metric("val", t, w) for t in pl_module.tasks for w in ("acc", "loss")]
+        known = dict.fromkeys(metrics, 0.0)  # names only: their values are the run's own curves
+        experiment, start, _ = hparams_summary(hyperparameters(trainer, pl_module), known)
+        for summary in (experiment, start):
+            writer._get_file_writer().add_summary(summary)  # noqa: SLF001 - as Lightning's logger
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Show the first batch's images, and the network that they run through."""
+        if self._shown:
+            return
+        self._shown = True
+        writer = writer_of(trainer)
+        if writer is None or not isinstance(pl_module, SharedBackboneModule):
+            return
+        parts = by_source(batch)
+        for source, (images, _) in parts.items():
+            statistics = statistics_of(trainer, source)
+            if self.images:
+                grid = image_grid(display_images(images[: self.images], statistics))
+                tag = "train/augmented" if source is None else f"train/augmented/{source}"
+                writer.add_image(tag, grid, trainer.global_step)
+        if self.graph:
+            source, (images, _) = next(iter(parts.items()))
+            add_graph(writer, pl_module, images[:1], source)
+
+    # Validation
+
+    def _wanted(self, trainer: Trainer) -> bool:
+        if trainer.sanity_checking or not self.every_n_epochs or not trainer.loggers:
+            return False
+        if trainer.state.fn != "fit":
+            return True
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        return last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count."""
+        self._confusion, self._mistakes = {}, {}
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count a batch's predictions."""
+        if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
+            return
+        parts = by_source(batch)
+        for name, (logits, target) in outputs.items():
+            classes = logits.shape[1]
+            labelled = target >= 0
+            pairs = target[labelled] * classes + logits.argmax(1)[labelled]
+            counts = torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+            self._confusion[name] = self._confusion.get(name, 0) + counts
+            if self.mistakes and trainer.is_global_zero:
+                images = parts[source_of(pl_module.tasks[name], parts)][0]
+                kept = self._mistakes.setdefault(name, Mistakes(self.mistakes))
+                kept.add(images, logits, target)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the confusion matrix and the mistakes of each task."""
+        if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
+            return
+        split = "test" if trainer.testing else "val"
+        for name, task in pl_module.tasks.items():
+            # every process takes part, also one that saw no image of this task
+            counts = self._confusion.get(
+                name,
+                torch.zeros(
+                    task.num_classes, task.num_classes, dtype=torch.int64, device=pl_module.device
+                ),
+            )
+            counts = trainer.strategy.reduce(counts, reduce_op="sum")
+            writer = writer_of(trainer)
+            if writer is None or not int(counts.sum()):
+                continue
+            names = class_names_of(trainer, name, task.num_classes)
+            step = trainer.global_step
+            title = f"{name}, {split}, epoch {trainer.current_epoch}"
+            figure = confusion_figure(counts, names, title)
+            writer.add_figure(f"{split}/confusion/{name}", figure, step)
+            if name in self._mistakes:
+                statistics = statistics_of(trainer, task.source)
+                mistakes = self._mistakes[name].figure(names, statistics, title)
+                if mistakes is not None:
+                    writer.add_figure(f"{split}/mistakes/{name}", mistakes, step)
+        self._confusion, self._mistakes = {}, {}
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    # The end
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Mark the run as finished in the HParams tab."""
+        writer = writer_of(trainer)
+        if writer is not None:
+            _, _, end = hparams_summary({}, {})
+            writer._get_file_writer().add_summary(end)  # noqa: SLF001 - as Lightning's logger
+            writer.flush()
+
+
+def writer_of(trainer: Trainer) -> SummaryWriter | None:
+    """TensorBoard's writer, in the first process of a run that has one."""
+    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    found = next((lo for lo in trainer.loggers if isinstance(lo, TensorBoardLogger)), None)
+    return found.experiment if found is not None else None
+
+
+def layout(module: SharedBackboneModule) -> dict[str, Any]:
+    """Custom scalars: a chart per split and metric with all tasks, and training beside validation."""
+    charts: dict[str, Any] = {}
+    several = len(module.tasks) > 1
+    for what in ("acc", "loss"):
+        both = [f"^{split}/{what}$" for split in ("train", "val")]
+        charts[what] = {f"{what}: train and val": ["Multiline", both]}
+        if not several:
+            continue
+        for split in ("val", "train"):
+            tags = [f"^{module.metric(split, task, what)}$" for task in module.tasks]
+            charts[what][f"{split} {what}: all tasks"] = ["Multiline", tags]
+        for task in module.tasks:
+            pair = [f"^{module.metric(split, task, what)}$" for split in ("train", "val")]
+            charts[what][f"{task} {what}: train and val"] = ["Multiline", pair]
+    return charts
+
+
+def hyperparameters(trainer: Trainer, module: LightningModule) -> dict[str, bool | int | float | str]:
+    """Flatten what distinguishes runs: the module's arguments, the data's settings, the length."""
+    found: dict[str, Any] = {}
+    for key, value in module.hparams.items():
+        if key.startswith("_"):
+            continue
+        if key in ("task", "tasks"):  # the data say it below
+            continue
+        found[key] = value
+    data = getattr(trainer, "datamodule", None)
+    settings = getattr(data, "settings", None)
+    for key in ("batch_size", "label_fraction", "seed"):
+        value = getattr(settings, key, getattr(data, key, None))
+        found[f"data/{key}"] = value
+    found["data/fingerprint"] = getattr(data, "fingerprint", None)
+    found["epochs"] = trainer.max_epochs
+    found["precision"] = str(trainer.precision)
+    return {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in flattened(found).items()
+        if value is not None
+    }
+
+
+def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten dicts: ``{"a": {"b": 1}}`` becomes ``{"a/b": 1}``; ``init_args`` and the like go."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        name = prefix if key in ("init_args", "class_path") and prefix else f"{prefix}/{key}"
+        if isinstance(value, Mapping):
+            flat |= flattened(value, name)
+        else:
+            flat[name.removeprefix("/")] = value
+    return flat
+
+
+def add_graph(
+    writer: SummaryWriter, module: SharedBackboneModule, images: Tensor, source: str | None
+) -> None:
+    """Trace a copy of the network in evaluation mode, so that the run itself is not touched."""
+    network = copy.deepcopy(nn.ModuleDict({"backbone": module.backbone, "heads": module.heads}))
+    traced = _Network(network).eval().float()
+    try:
+        with (
+            torch.no_grad(),
+            torch.autocast(images.device.type, enabled=False),
+            source_statistics(traced, source or ""),
+            warnings.catch_warnings(),
+        ):
+            # TensorBoard's graph is made of TorchScript, which torch calls deprecated
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            writer.add_graph(traced, images.float())
+    except Exception as error:  # noqa: BLE001 - a foreign network may do what tracing cannot follow
+        rank_zero_warn(f"TensorBoard shows no graph: tracing the network failed ({error}).")
+
+
+class _Network(nn.Module):
+    """Backbone and heads as one module that returns a tuple, as tracing wants it."""
+
+    def __init__(self, parts: nn.ModuleDict) -> None:
+        super().__init__()
+        self.backbone = parts["backbone"]
+        self.heads = parts["heads"]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features = self.backbone(images)
+        return tuple(head(features) for head in self.heads.children())
+
+
+def statistics_of(trainer: Trainer, source: str | None) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation that a source's images were normalised by, if it tells."""
+    data = getattr(trainer, "datamodule", None)
+    sources = getattr(data, "sources", None)
+    owner = sources.get(source) if isinstance(sources, Mapping) else data
+    found: tuple[Tensor, Tensor] | None = getattr(owner, "statistics", None)
+    return found
+
+
+def class_names_of(trainer: Trainer, task: str, count: int) -> list[str]:
+    """Class names of a task from the data, or their numbers."""
+    names = getattr(getattr(trainer, "datamodule", None), "class_names", {})
+    found = names.get(task) or (next(iter(names.values())) if len(names) == 1 else None)
+    return list(found) if found and len(found) == count else [str(i) for i in range(count)]
+
+
+def as_markdown(content: Mapping[str, Any]) -> str:
+    """Show plain types as an indented block."""
+    return _block(json.dumps(content, indent=2, default=str))
+
+
+def _block(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -1,0 +1,109 @@
+"""``predictions.csv``: what the model says of each image."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+COLUMNS = ("image", "task", "class", "class_name", "probability", "top5")
+
+
+class PredictionWriter(Callback):
+    """Write a CSV of predictions: one row per image and task.
+
+    Columns: ``image`` (its path, or its index in the test set), ``task``, ``class``,
+    ``class_name``, ``probability``, and ``top5``, the most probable classes with their
+    probabilities, separated by semicolons. Rows are in the order of the images. With several
+    processes each writes a part, and the first one joins them.
+
+    Args:
+        filename: Name of the file in the run folder, or a path of one's own.
+    """
+
+    def __init__(self, filename: str = "predictions.csv") -> None:
+        self.filename = filename
+        self._rows: list[tuple[Any, ...]] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew."""
+        self._rows = []
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Mapping[str, tuple[Tensor, Tensor]],
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the rows of a batch."""
+        data = getattr(trainer, "datamodule", None)
+        class_names = getattr(data, "class_names", {})
+        tasks: Mapping[str, Any] = getattr(pl_module, "tasks", {})
+        for order, (task, (probabilities, index)) in enumerate(outputs.items()):
+            count = probabilities.shape[1]
+            names = class_names.get(task) or only(class_names, count) or [*map(str, range(count))]
+            top = probabilities.float().cpu().topk(min(5, count), dim=1)
+            source = getattr(tasks.get(task), "source", None)
+            for position, chances, classes in zip(
+                index.tolist(), top.values.tolist(), top.indices.tolist(), strict=True
+            ):
+                best = "; ".join(
+                    f"{names[c]} {p:.4f}" for c, p in zip(classes, chances, strict=True)
+                )
+                row = (name_of(data, source, position), task, classes[0], names[classes[0]])
+                self._rows.append((order, position, *row, f"{chances[0]:.6f}", best))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file."""
+        path = Path(self.filename)
+        if not path.is_absolute() and path.parent == Path():
+            path = Path(trainer.log_dir or trainer.default_root_dir) / path
+        rows: list[list[tuple[Any, ...]]] = [self._rows]
+        if trainer.world_size > 1:
+            rows = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(rows, self._rows)
+        self._rows = []
+        if trainer.is_global_zero:
+            together = sorted((row for part in rows for row in part), key=lambda row: row[:2])
+            write_csv(path, [row[2:] for row in together])
+            rank_zero_info(f"tl: {len(together)} predictions in {os.path.relpath(path)}")
+
+
+def only(class_names: Mapping[str, Any], count: int) -> Any:  # noqa: ANN401
+    """Return the only set of class names, where the task has another name than the data's."""
+    found = next(iter(class_names.values())) if len(class_names) == 1 else None
+    return found if found is not None and len(found) == count else None
+
+
+def name_of(data: object, source: str | None, position: int) -> str:
+    """Path of a predicted image, or its index where it has none."""
+    sources = getattr(data, "sources", None)
+    owner = sources.get(source) if isinstance(sources, Mapping) else data
+    if owner is None and isinstance(sources, Mapping) and len(sources) == 1:
+        owner = next(iter(sources.values()))
+    split = getattr(owner, "splits", {}).get("predict")
+    return split.name(position) if split is not None else str(position)
+
+
+def write_csv(path: Path, rows: list[tuple[Any, ...]]) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(rows)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -72,7 +72,7 @@ def run(out: Path, name: str, config: str, seed: int, arguments: list[str]) -> N
     shared += [f"--log_dir={out}", f"--name={name}", "--dashboard.graph=false"]
     for verb in ("fit", "test"):
         command = [sys.executable, "-m", "tl.cli", verb, *shared]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
             sys.exit(f"{name}: {verb} failed: {done.stderr.strip().splitlines()[-1]}")
     print(f"{name}: {accuracy(out, name):.4f}", flush=True)

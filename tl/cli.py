@@ -42,10 +42,14 @@ class OneLineParser(LightningArgumentParser):
         """Print the line that matters and exit with 2."""
         if os.environ.get("TL_DEBUG") == "1":
             raise ValueError(message) from ex
-        options = [o.lstrip("-") for p in self._family() for a in p._actions for o in a.option_strings]
+        options = [
+            option.lstrip("-")
+            for parser in self._family()
+            for action in parser._actions  # noqa: SLF001 - argparse has no public list of options
+            for option in action.option_strings
+        ]
         print(f"tl: {parse_error_line(message, options)}", file=sys.stderr)  # noqa: T201
         self.exit(USAGE_ERROR)
-
 
     def _family(self) -> list[ArgumentParser]:
         """This parser and those of its subcommands."""
@@ -192,7 +196,7 @@ def new_run_folder(parent: Path) -> Path:
     number = max(numbers, default=-1) + 1
     while True:
         folder = parent / f"version_{number}"
-        if rank_zero_only.rank not in (None, 0):
+        if getattr(rank_zero_only, "rank", None) not in (None, 0):
             return folder
         try:
             folder.mkdir(parents=True)
@@ -203,7 +207,7 @@ def new_run_folder(parent: Path) -> Path:
 
 
 def latest_checkpoint(folder: Path) -> Path:
-    """Find the best checkpoint of the newest run below a folder; its last where there is no best.
+    """Find the best checkpoint of the newest run below a folder, or else the last.
 
     Raises:
         ValueError: If there is none.
@@ -213,8 +217,8 @@ def latest_checkpoint(folder: Path) -> Path:
         if found:
             return max(found, key=lambda path: path.stat().st_mtime)
     raise ValueError(
-        f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/best.ckpt. Give one "
-        "with --ckpt_path, or run fit first."
+        f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/best.ckpt. Give "
+        "one with --ckpt_path, or run fit first."
     )
 
 

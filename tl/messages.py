@@ -24,7 +24,9 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def parse_error_line(message: str, options: Iterable[str] = ()) -> str:
+def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
+    message: str, options: Iterable[str] = ()
+) -> str:
     """Fold jsonargparse's tree of reasons into the one line that matters.
 
     Args:
@@ -55,7 +57,9 @@ def parse_error_line(message: str, options: Iterable[str] = ()) -> str:
         return f"{prefix}there is no {path}.{did_you_mean(missing.group(1), _siblings(path))}"
     if missing := re.search(r"No module named '([^']+)'", message):
         return f"{prefix}there is no module {missing.group(1)!r}; give a full class path."
-    reasons = re.findall(r"^\s*- (?!Expected|Does not|Parser key|Problem)(.+)$", message, re.MULTILINE)
+    reasons = re.findall(
+        r"^\s*- (?!Expected|Does not|Parser key|Problem)(.+)$", message, re.MULTILINE
+    )
     if reasons:
         return one_line(str(reasons[0]))
     if line := _type_line(message, nested.group(2) if nested else None):
@@ -72,7 +76,9 @@ def _type_line(message: str, given: str | None) -> str:
     if not kinds:
         return ""
     if given is None:
-        values = re.findall(r"(?:Given|Got) value: (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)
+        values = re.findall(
+            r"(?:Given|Got) value: (.+?)(?:\. Got value.*)?$", message, re.MULTILINE
+        )
         given = values[0] if values else "something else"
     return f"expected {' or '.join(_TYPES.get(k, k) for k in kinds)}, got {given}."
 

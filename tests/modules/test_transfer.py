@@ -142,7 +142,7 @@ def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
     run.fit(module(made), made)
     run.save_checkpoint(tmp_path / "run.ckpt")
     other = data(draw_seed=1)
-    with pytest.raises(DataError, match="trained on generated:.* this is generated:"):
+    with pytest.raises(DataError, match=r"trained on generated:.* this is generated:"):
         trainer(tmp_path).fit(
             module(other), other, ckpt_path=tmp_path / "run.ckpt", weights_only=True
         )
@@ -177,7 +177,7 @@ def test_the_schedule_spans_the_run(tmp_path: Path) -> None:
 
 def test_a_schedule_over_an_endless_run_is_refused(tmp_path: Path) -> None:
     made = data()
-    with pytest.raises(ValueError, match="length of the run.*max_epochs"):
+    with pytest.raises(ValueError, match=r"length of the run.*max_epochs"):
         trainer(tmp_path, max_epochs=-1).fit(module(made), made)
 
 

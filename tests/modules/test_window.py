@@ -27,6 +27,6 @@ def test_processes_are_added() -> None:
     window = Window()
     window.add("a", torch.tensor(2.0), torch.eye(2), torch.tensor([0, 0]))
     other = torch.tensor([6 * 1.0, 6.0, 6.0])  # six more samples: loss 1, all right
-    means = window.means(lambda values, reduce_op: values + other)
+    means = window.means(lambda values, **_: values + other)
     assert means["a"]["loss"].item() == pytest.approx((2 * 2 + 6) / 8)
     assert means["a"]["acc"].item() == pytest.approx(7 / 8)

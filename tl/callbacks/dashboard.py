@@ -80,9 +80,8 @@ class Dashboard(Callback):
         metrics = [f"val/{what}" for what in ("acc", "loss")]
         metrics += [pl_module.metric("val", t, w) for t in pl_module.tasks for w in ("acc", "loss")]
         known = dict.fromkeys(metrics, 0.0)  # names only: their values are the run's own curves
-        experiment, start, _ = hparams_summary(hyperparameters(trainer, pl_module), known)
-        for summary in (experiment, start):
-            writer._get_file_writer().add_summary(summary)  # noqa: SLF001 - as Lightning's logger
+        experiment, start, _ = hparams_summary(hyperparameters(trainer, pl_module), known)  # type: ignore[no-untyped-call]
+        add_summaries(writer, experiment, start)
 
     def on_train_batch_start(
         self,
@@ -188,8 +187,8 @@ class Dashboard(Callback):
         """Mark the run as finished in the HParams tab."""
         writer = writer_of(trainer)
         if writer is not None:
-            _, _, end = hparams_summary({}, {})
-            writer._get_file_writer().add_summary(end)  # noqa: SLF001 - as Lightning's logger
+            _, _, end = hparams_summary({}, {})  # type: ignore[no-untyped-call]
+            add_summaries(writer, end)
             writer.flush()
 
 
@@ -201,8 +200,14 @@ def writer_of(trainer: Trainer) -> SummaryWriter | None:
     return found.experiment if found is not None else None
 
 
+def add_summaries(writer: SummaryWriter, *summaries: Any) -> None:  # noqa: ANN401 - protobuf
+    """Write summaries that the writer has no method for, as Lightning's logger does."""
+    for summary in summaries:
+        writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]  # noqa: SLF001
+
+
 def layout(module: SharedBackboneModule) -> dict[str, Any]:
-    """Custom scalars: a chart per split and metric with all tasks, and training beside validation."""
+    """Custom scalars: all tasks in one chart, and training beside validation."""
     charts: dict[str, Any] = {}
     several = len(module.tasks) > 1
     for what in ("acc", "loss"):
@@ -219,40 +224,30 @@ def layout(module: SharedBackboneModule) -> dict[str, Any]:
     return charts
 
 
-def hyperparameters(trainer: Trainer, module: LightningModule) -> dict[str, bool | int | float | str]:
-    """Flatten what distinguishes runs: the module's arguments, the data's settings, the length."""
-    found: dict[str, Any] = {}
-    for key, value in module.hparams.items():
-        if key.startswith("_"):
-            continue
-        if key in ("task", "tasks"):  # the data say it below
-            continue
-        found[key] = value
-    data = getattr(trainer, "datamodule", None)
-    settings = getattr(data, "settings", None)
-    for key in ("batch_size", "label_fraction", "seed"):
-        value = getattr(settings, key, getattr(data, key, None))
-        found[f"data/{key}"] = value
-    found["data/fingerprint"] = getattr(data, "fingerprint", None)
-    found["epochs"] = trainer.max_epochs
-    found["precision"] = str(trainer.precision)
-    return {
-        key: value if isinstance(value, bool | int | float | str) else str(value)
-        for key, value in flattened(found).items()
-        if value is not None
+def hyperparameters(
+    trainer: Trainer, module: SharedBackboneModule
+) -> dict[str, bool | int | float | str]:
+    """What tells one run from another: network, optimiser, data, length; plain types."""
+    optimizer = trainer.optimizers[0]
+    group = optimizer.param_groups[0]
+    sources = getattr(trainer.datamodule, "sources", None)  # type: ignore[attr-defined]
+    data = next(iter(sources.values())) if isinstance(sources, Mapping) else trainer.datamodule  # type: ignore[attr-defined]
+    found: dict[str, Any] = {
+        "backbone": type(module.backbone).__name__,
+        "tasks": ", ".join(module.tasks),
+        "init_from": module.init_from or "scratch",
+        "batch_norm": getattr(module, "batch_norm", None),
+        "optimizer": type(optimizer).__name__,
+        "lr": group.get("initial_lr", group["lr"]),
+        "weight_decay": group.get("weight_decay"),
+        "label_smoothing": module.label_smoothing,
+        "epochs": trainer.max_epochs,
+        "precision": str(trainer.precision),
     }
-
-
-def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten dicts: ``{"a": {"b": 1}}`` becomes ``{"a/b": 1}``; ``init_args`` and the like go."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        name = prefix if key in ("init_args", "class_path") and prefix else f"{prefix}/{key}"
-        if isinstance(value, Mapping):
-            flat |= flattened(value, name)
-        else:
-            flat[name.removeprefix("/")] = value
-    return flat
+    for key in ("batch_size", "label_fraction", "seed"):
+        found[f"data/{key}"] = getattr(getattr(data, "settings", None), key, None)
+    found["data/kind"] = data.kind() if hasattr(data, "kind") else None
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def add_graph(
@@ -260,7 +255,7 @@ def add_graph(
 ) -> None:
     """Trace a copy of the network in evaluation mode, so that the run itself is not touched."""
     network = copy.deepcopy(nn.ModuleDict({"backbone": module.backbone, "heads": module.heads}))
-    traced = _Network(network).eval().float()
+    traced = Network(network).eval().float()
     try:
         with (
             torch.no_grad(),
@@ -276,7 +271,7 @@ def add_graph(
         rank_zero_warn(f"TensorBoard shows no graph: tracing the network failed ({error}).")
 
 
-class _Network(nn.Module):
+class Network(nn.Module):
     """Backbone and heads as one module that returns a tuple, as tracing wants it."""
 
     def __init__(self, parts: nn.ModuleDict) -> None:
@@ -285,6 +280,7 @@ class _Network(nn.Module):
         self.heads = parts["heads"]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits of all heads."""
         features = self.backbone(images)
         return tuple(head(features) for head in self.heads.children())
 

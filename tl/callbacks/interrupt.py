@@ -121,6 +121,7 @@ class SaveOnSignal(Callback):
     def tell(stopped: StoppedBySignal) -> None:
         """Say on standard error where the checkpoint is and how to go on."""
         print(  # noqa: T201
-            f"tl: {stopped}. Resume by adding --ckpt_path {stopped.checkpoint} to the same command.",
+            f"tl: {stopped}. Resume by adding "
+            f"--ckpt_path {stopped.checkpoint} to the same command.",
             file=sys.stderr,
         )

@@ -80,7 +80,7 @@ class RunResults(Callback):
         self._metrics |= {name: number(value) for name, value in trainer.callback_metrics.items()}
         describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
         speed = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore[attr-defined]
-        best = trainer.checkpoint_callback
+        best: Any = trainer.checkpoint_callback
         results: dict[str, Any] = {
             "metrics": dict(sorted(self._metrics.items())),
             "best": None,
@@ -95,9 +95,9 @@ class RunResults(Callback):
         }
         if best is not None and getattr(best, "best_model_path", ""):
             results["best"] = {
-                "checkpoint": os.path.relpath(best.best_model_path, trainer.log_dir),  # type: ignore[attr-defined]
-                "monitor": best.monitor,  # type: ignore[attr-defined]
-                "score": number(best.best_model_score),  # type: ignore[attr-defined]
+                "checkpoint": os.path.relpath(best.best_model_path, trainer.log_dir),
+                "monitor": best.monitor,
+                "score": number(best.best_model_score),
             }
         write_json(Path(trainer.log_dir) / self.filename, results)
 

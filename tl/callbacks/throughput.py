@@ -72,7 +72,7 @@ class Throughput(Callback):
     ) -> None:
         """Count a batch; every ``log_every_n_steps`` say how fast the last ones went."""
         self._count(trainer, batch)
-        every = trainer.log_every_n_steps
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if not every or trainer.global_step % every:
             return
         images, seconds = self.images - self._last[0], self.seconds - self._last[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +66,7 @@ class SharedBackboneModule(LightningModule):
         super().__init__()
         num_features = getattr(backbone, "num_features", None)
         if not isinstance(num_features, int):
-            raise ValueError(
+            raise ValueError(  # noqa: TRY004 - an argument that lacks something, as those below
                 f"The backbone {type(backbone).__name__} has no integer attribute `num_features`; "
                 "set it to the length of its output."
             )
@@ -85,7 +86,7 @@ class SharedBackboneModule(LightningModule):
             {name: linear_head(num_features, t.num_classes) for name, t in self.tasks.items()}
         )
         if channels_last:
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.to(memory_format=torch.channels_last)
         self.init_from = init_from
         self.rename = dict(rename or {})
         self.reinit = tuple(reinit)
@@ -125,7 +126,7 @@ class SharedBackboneModule(LightningModule):
                 self.hparams[key] = [asdict(as_task(task)) for task in value]
             elif isinstance(value, tuple):
                 self.hparams[key] = list(value)
-        self._hparams_initial = self.hparams.copy()
+        self._hparams_initial = copy.copy(self.hparams)
 
     # Features and losses
 
@@ -187,7 +188,7 @@ class SharedBackboneModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Log the means since the last time, every ``log_every_n_steps``-th optimiser step."""
-        every = self.trainer.log_every_n_steps
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
             self._log_window()
 
@@ -221,9 +222,15 @@ class SharedBackboneModule(LightningModule):
     def _evaluation_step(self, batch: AnyBatch, split: Split) -> Outputs:
         losses, outputs = self.task_losses(batch)
         for name, (logits, target) in outputs.items():
-            self._loss_metrics[f"{split}/{name}"].update(losses[name], len(target))
-            self._accuracy_metrics[f"{split}/{name}"].update(logits, target)
+            self._loss_metric(split, name).update(losses[name], len(target))
+            self._accuracy_metric(split, name).update(logits, target)
         return outputs
+
+    def _loss_metric(self, split: Split, task: str) -> MeanMetric:
+        return cast("MeanMetric", self._loss_metrics[f"{split}/{task}"])
+
+    def _accuracy_metric(self, split: Split, task: str) -> MulticlassAccuracy:
+        return cast("MulticlassAccuracy", self._accuracy_metrics[f"{split}/{task}"])
 
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss and accuracy over the whole validation set."""
@@ -237,8 +244,7 @@ class SharedBackboneModule(LightningModule):
         losses: dict[str, Tensor] = {}
         accuracies: dict[str, Tensor] = {}
         for name in self.tasks:
-            loss = cast("MeanMetric", self._loss_metrics[f"{split}/{name}"])
-            accuracy = cast("MulticlassAccuracy", self._accuracy_metrics[f"{split}/{name}"])
+            loss, accuracy = self._loss_metric(split, name), self._accuracy_metric(split, name)
             if loss.update_called:
                 losses[name], accuracies[name] = loss.compute(), accuracy.compute()
             loss.reset()

@@ -119,13 +119,13 @@ class MultiTaskModule(SharedBackboneModule):
             return dict(zip(images, together.split(sizes), strict=True))
         if self.batch_norm != "per_source_statistics":
             return {source: self.backbone(pixels) for source, pixels in images.items()}
-        found = {}
+        found: dict[str | None, Tensor] = {}
         for source, pixels in images.items():
             if source is None:
                 raise ValueError("Running statistics per source need batches that name it.")
             with source_statistics(self.backbone, source):
                 found[source] = self.backbone(pixels)
-        return {**found}
+        return found
 
     def metric(self, split: str, task: str, what: str) -> str:
         """Name under which a task's value is logged: ``val/cifar10/acc``."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from tl import __version__
@@ -80,7 +81,7 @@ class RunResults(Callback):
         self._metrics |= {name: number(value) for name, value in trainer.callback_metrics.items()}
         describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
         speed = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore[attr-defined]
-        best: Any = trainer.checkpoint_callback
+        best = trainer.checkpoint_callback
         results: dict[str, Any] = {
             "metrics": dict(sorted(self._metrics.items())),
             "best": None,
@@ -93,7 +94,7 @@ class RunResults(Callback):
             "images_per_second": speed.images_per_second if speed else None,
             "peak_memory_bytes": peak_memory_bytes(),
         }
-        if best is not None and getattr(best, "best_model_path", ""):
+        if isinstance(best, ModelCheckpoint) and best.best_model_path:
             results["best"] = {
                 "checkpoint": os.path.relpath(best.best_model_path, trainer.log_dir),
                 "monitor": best.monitor,

@@ -289,7 +289,7 @@ def test_code_in_a_checkpoint_never_runs(
 def test_a_full_disk_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*args: Any, **kwargs: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "best.ckpt")
 
     monkeypatch.setattr("lightning.pytorch.Trainer.save_checkpoint", full)

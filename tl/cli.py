@@ -239,6 +239,8 @@ def _quiet() -> None:
     """Silence what is neither the user's doing nor ours."""
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # it is: the sampler goes on at the step after the last one
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     # `main(args)` is meant to be called from Python too
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
     # evaluation has a run folder of its own and saves nothing in it

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
-    line.split("tl.cli ", 1)[1] for block in BLOCKS for line in block.splitlines() if "tl.cli " in line
+    line.split("tl.cli ", 1)[1]
+    for block in BLOCKS
+    for line in block.splitlines()
+    if "tl.cli " in line
 ]
 
 

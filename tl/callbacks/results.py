@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 
 from tl import __version__
 from tl.callbacks.throughput import Throughput
@@ -74,9 +73,9 @@ class RunResults(Callback):
         """Write the results."""
         self._write(trainer, pl_module)
 
-    @rank_zero_only
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.log_dir is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        folder = trainer.log_dir  # all processes must ask: the first one tells the others
+        if folder is None or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         self._metrics |= {name: number(value) for name, value in trainer.callback_metrics.items()}
         describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
@@ -96,11 +95,11 @@ class RunResults(Callback):
         }
         if isinstance(best, ModelCheckpoint) and best.best_model_path:
             results["best"] = {
-                "checkpoint": os.path.relpath(best.best_model_path, trainer.log_dir),
+                "checkpoint": os.path.relpath(best.best_model_path, folder),
                 "monitor": best.monitor,
                 "score": number(best.best_model_score),
             }
-        write_json(Path(trainer.log_dir) / self.filename, results)
+        write_json(Path(folder) / self.filename, results)
 
 
 def by_source(description: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from tl import __version__
 from tl.callbacks import (
+    AtomicCheckpointIO,
     Dashboard,
     PredictionWriter,
     RunCheckpoint,
@@ -152,6 +153,8 @@ class TlCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """Build the trainer with TensorBoard and CSV logs in one new run folder."""
         config = self.chosen
+        if not config.trainer.plugins:
+            kwargs["plugins"] = [AtomicCheckpointIO()]
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
             version = int(self.run_folder.name.removeprefix("version_"))

@@ -21,8 +21,8 @@ class PredictionWriter(Callback):
 
     Columns: ``image`` (its path, or its index in the test set), ``task``, ``class``,
     ``class_name``, ``probability``, and ``top5``, the most probable classes with their
-    probabilities, separated by semicolons. Rows are in the order of sources and images. With several
-    processes each writes a part, and the first one joins them.
+    probabilities, separated by semicolons. Rows are in the order of sources and images, also
+    where several processes predict.
 
     Args:
         filename: Name of the file in the run folder, or a path of one's own.

@@ -37,9 +37,9 @@ def test_lines_are_folded() -> None:
         ),
         ("the following arguments are required: fit.model", "give a configuration, such as "),
         (
-            'Parser key "model":\n'
-            "Problem with given class_path 'torch.optim.SDG':\n"
-            "  module 'torch.optim' has no attribute 'SDG'",
+            """Parser key "model":
+Problem with given class_path 'torch.optim.SDG':
+  module 'torch.optim' has no attribute 'SDG'""",
             "model: there is no torch.optim.SDG. Did you mean 'SGD'?",
         ),
         (
@@ -47,8 +47,8 @@ def test_lines_are_folded() -> None:
             "model: there is no module 'tll'; give a full class path.",
         ),
         (
-            "Problem with given class_path 'tl.heads.linear_head':\n"
-            "  Option 'num_feature' is not accepted",
+            """Problem with given class_path 'tl.heads.linear_head':
+  Option 'num_feature' is not accepted""",
             "tl.heads.linear_head has no option 'num_feature'. Did you mean 'num_features'?",
         ),
     ],

@@ -18,7 +18,7 @@ from tl.callbacks import Dashboard
 
 def events(folder: Path) -> EventAccumulator:
     accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0})
-    accumulator.Reload()  # type: ignore[no-untyped-call]
+    accumulator.Reload()
     return accumulator
 
 
@@ -110,7 +110,7 @@ def test_the_run_is_the_same_with_and_without_a_dashboard(tmp_path: Path) -> Non
 def test_a_network_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
     class Odd(Tiny):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            if torch.jit.is_tracing():
+            if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
                 raise RuntimeError("no graph of this")
             return super().forward(images)
 

@@ -24,7 +24,7 @@ def test_normalised_images_get_their_colours_back() -> None:
     normalised = (colours * 255 - mean[:, None, None]) / std[:, None, None]
     torch.testing.assert_close(display_images(normalised, (mean, std)), colours)
     stretched = display_images(normalised, None)
-    assert (stretched.amin(), stretched.amax()) == (0, 1)
+    assert (stretched.amin().item(), stretched.amax().item()) == (0, 1)
 
 
 def test_small_images_are_enlarged() -> None:

@@ -75,15 +75,15 @@ def test_learning_rates_are_logged_by_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("tasks", "said"),
     [
-        ({"tasks": []}, "`tasks` is empty"),
-        ({"tasks": [Task("a", 2), Task("a", 3)]}, "Task names must differ, got a, a"),
+        ([], "`tasks` is empty"),
+        ([Task("a", 2), Task("a", 3)], "Task names must differ, got a, a"),
     ],
 )
-def test_task_lists_are_checked(settings: dict[str, list[Task]], said: str) -> None:
+def test_task_lists_are_checked(tasks: list[Task], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        MultiTaskModule(Tiny(), **settings)
+        MultiTaskModule(Tiny(), tasks)
 
 
 def test_a_backbone_says_its_width() -> None:

@@ -30,7 +30,7 @@ def test_norms_and_biases_do_not_decay() -> None:
 
 
 def test_frozen_parameters_stand_in_their_groups_too() -> None:
-    backbone, heads = ResNet20().requires_grad_(False), nn.ModuleDict()  # noqa: FBT003 - torch's
+    backbone, heads = ResNet20().requires_grad_(False), nn.ModuleDict()
     groups = named_groups(backbone, heads)
     assert sum(len(g["params"]) for g in groups) == len(list(backbone.parameters()))
 

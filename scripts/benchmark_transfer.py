@@ -12,12 +12,11 @@ drawn images.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tl.grid import GridRun, best_checkpoint, by_seed, run_all
 from tl.report import mean_interval
 
 METHODS = ("scratch", "fine_tuning")
@@ -29,62 +28,58 @@ def main() -> None:
     parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument("--out", default="lightning_logs/benchmark_transfer", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--fractions", type=float, nargs="+", default=[0.05, 0.2])
-    parser.add_argument("--source-fraction", type=float, default=0.4)
+    parser.add_argument("--fractions", type=float, nargs="+", default=[0.05, 0.1])
+    parser.add_argument("--source-fraction", type=float, default=0.2)
     parser.add_argument("--source-epochs", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--smoke", action="store_true", help="a tiny grid on drawn images")
     options = parser.parse_args()
-    common = ["--config", "configs/overlays/cpu.yaml", f"--data.init_args.root={options.root}"]
-    common += ["--data.init_args.offline=error", "--data.init_args.download=false"]
     if options.smoke:
-        common += ["--data.init_args.images=generated", "--data.init_args.generated_size=2000"]
         options.seeds, options.fractions = options.seeds[:1], options.fractions[-1:]
         options.source_epochs = options.epochs = 1
-
-    for seed in options.seeds:
-        source = [*common, f"--trainer.max_epochs={options.source_epochs}"]
-        source += [f"--data.init_args.label_fraction={options.source_fraction}"]
-        name = f"source-{seed}"
-        run(options.out, name, "configs/source_cifar10.yaml", seed, source)
-        start = options.out / name / "version_0" / "checkpoints" / "best.ckpt"
-        for fraction in options.fractions:
-            target = [*common, f"--trainer.max_epochs={options.epochs}"]
-            target += [f"--data.init_args.label_fraction={fraction}"]
-            for method in METHODS:
-                more = [f"--model.init_args.init_from={start}"] if method != "scratch" else []
-                name = f"{method}-{fraction}-{seed}"
-                run(options.out, name, "configs/transfer_cifar100.yaml", seed, target + more)
+    try:
+        run_all(list(sources(options)), options.out, options.jobs)
+        run_all(list(targets(options)), options.out, options.jobs)
+    except RuntimeError as error:
+        sys.exit(str(error))
     lines = list(table(options.out, options.fractions, options.seeds))
     (options.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 
-def run(out: Path, name: str, config: str, seed: int, arguments: list[str]) -> None:
-    """Train and test, unless that is done."""
-    if accuracy(out, name) is not None:
-        print(f"{name}: done before", flush=True)
-        return
-    print(f"{name}: running", flush=True)
-    for old in sorted((out / name).glob("version_*")):  # what a cut-off run left
-        old.rename(out / f"unfinished-{name}-{old.name}-{len(list(out.iterdir()))}")
-    shared = ["--config", config, *arguments, f"--seed_everything={seed}"]
-    shared += [f"--log_dir={out}", f"--name={name}", "--dashboard.graph=false"]
-    for verb in ("fit", "test"):
-        command = [sys.executable, "-m", "tl.cli", verb, *shared]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode:
-            sys.exit(f"{name}: {verb} failed: {done.stderr.strip().splitlines()[-1]}")
-    print(f"{name}: {accuracy(out, name):.4f}", flush=True)
+def arguments(
+    options: argparse.Namespace, config: str, seed: int, epochs: int, fraction: float
+) -> tuple[str, ...]:
+    """What the runs have in common."""
+    drawn = ("--data.init_args.images=generated", "--data.init_args.generated_size=2000")
+    return (
+        *("--config", config, "--config", "configs/overlays/cpu.yaml"),
+        *("--data.init_args.offline=error", "--data.init_args.download=false"),
+        *(f"--data.init_args.root={options.root}", f"--data.init_args.label_fraction={fraction}"),
+        *(f"--trainer.max_epochs={epochs}", f"--seed_everything={seed}"),
+        *("--dashboard.graph=false", *(drawn if options.smoke else ())),
+    )
 
 
-def accuracy(out: Path, name: str) -> float | None:
-    """Test accuracy of a finished run; ``None`` if it is not finished."""
-    for path in (out / name).glob("version_*/results.json"):
-        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-        if "test/acc" in metrics:
-            return float(metrics["test/acc"])
-    return None
+def sources(options: argparse.Namespace) -> Iterator[GridRun]:
+    """The sources, one per seed."""
+    for seed in options.seeds:
+        config = "configs/source_cifar10.yaml"
+        given = arguments(options, config, seed, options.source_epochs, options.source_fraction)
+        yield GridRun(f"source-{seed}", given)
+
+
+def targets(options: argparse.Namespace) -> Iterator[GridRun]:
+    """The targets, by seed, label fraction and method."""
+    for seed in options.seeds:
+        start = best_checkpoint(options.out / f"source-{seed}")
+        for fraction in options.fractions:
+            config = "configs/transfer_cifar100.yaml"
+            given = arguments(options, config, seed, options.epochs, fraction)
+            for method in METHODS:
+                more = () if method == "scratch" else (f"--model.init_args.init_from={start}",)
+                yield GridRun(f"{method}-{fraction}-{seed}", (*given, *more))
 
 
 def table(out: Path, fractions: list[float], seeds: list[int]) -> Iterator[str]:
@@ -92,13 +87,11 @@ def table(out: Path, fractions: list[float], seeds: list[int]) -> Iterator[str]:
     yield "| label fraction | method | test accuracy, % | gain over scratch, points |"
     yield "| --- | --- | --- | --- |"
     for fraction in fractions:
-        reached = {
-            method: [value for s in seeds if (value := accuracy(out, f"{method}-{fraction}-{s}"))]
-            for method in METHODS
-        }
-        for method, values in reached.items():
-            pairs = zip(values, reached["scratch"], strict=True)
-            gain = mean_interval([value - base for value, base in pairs])  # paired by seed
+        scratch = by_seed(out, [f"scratch-{fraction}-{seed}" for seed in seeds])
+        for method in METHODS:
+            values = by_seed(out, [f"{method}-{fraction}-{seed}" for seed in seeds])
+            pairs = zip(values, scratch, strict=True)  # by seed
+            gain = mean_interval([value - base for value, base in pairs])
             mark = " **negative transfer**" if gain.below_zero else ""
             brought = "-" if method == "scratch" else gain.percent(signed=True) + mark
             yield f"| {fraction:.0%} | {method} | {mean_interval(values).percent()} | {brought} |"

@@ -22,7 +22,7 @@ FLOORS = (
 )
 # said in the design of the package: weights are matched against stages, batches against tasks
 SIDEWAYS = {("transfer", "backbones")}
-FREE = {"report"}  # reads files only
+FREE = {"report", "grid"}  # read files and run commands only
 
 
 def room(path: Path) -> str:

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from tl.report import delta_m, delta_m_interval
+
+
+def test_a_value_by_hand() -> None:
+    # (0.81 - 0.9) / 0.9 = -0.1 and (0.55 - 0.5) / 0.5 = 0.1 and, an error, -(3 - 2) / 2 = -0.5
+    values = {"a": 0.81, "b": 0.55, "c": 3.0}
+    assert delta_m(values, {"a": 0.9, "b": 0.5, "c": 2.0}, {"c"}) == pytest.approx(-0.5 / 3)
+
+
+def test_the_baselines_themselves_are_zero() -> None:
+    assert delta_m({"a": 0.3, "b": 0.7}, {"b": 0.7, "a": 0.3}) == 0
+
+
+def test_each_seed_is_set_against_its_own_baseline() -> None:
+    values = [{"a": 0.5}, {"a": 0.8}]
+    found = delta_m_interval(values, [{"a": 0.4}, {"a": 0.64}])
+    assert found.mean == pytest.approx(0.25)
+    assert found.half_width == pytest.approx(0, abs=1e-12)
+    assert found.above_zero
+
+
+@pytest.mark.parametrize(
+    ("values", "baselines", "lower", "said"),
+    [
+        ({"a": 1.0}, {"b": 1.0}, (), "has the tasks a, the baselines b"),
+        ({"a": 1.0}, {"a": 0.0}, (), "baseline of 'a' is 0"),
+        ({"a": 1.0}, {"a": 1.0}, ("b",), "names b, which is no task"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    values: dict[str, float], baselines: dict[str, float], lower: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        delta_m(values, baselines, lower)
+
+
+def test_seeds_must_match() -> None:
+    with pytest.raises(ValueError, match="2 runs and 1 baselines"):
+        delta_m_interval([{"a": 1.0}, {"a": 1.0}], [{"a": 1.0}])

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
@@ -25,6 +26,7 @@ from tl.data.resident import ImageDataset
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+Pixels = NDArray[np.uint8]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
 
@@ -113,13 +115,21 @@ def list_images(folder: Path) -> list[Path]:
     )
 
 
-def decode(path: Path, size: int) -> np.ndarray:
+def decode(path: Path, size: int) -> Pixels:
     """Read one image as ``(size, size, 3)`` uint8: upright, RGB, resized and centre-cropped."""
     with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright = _as_eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
         if upright.size != (size, size):
             upright = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
         return np.asarray(upright)
+
+
+def _as_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey, which Pillow would clip at 255 and so show white."""
+    # older releases of Pillow give a 16-bit PNG the mode of 32 bits
+    if not image.mode.startswith("I;16") and (image.mode, image.format) != ("I", "PNG"):
+        return image
+    return Image.fromarray((np.asarray(image, np.float32) / 257 + 0.5).astype(np.uint8))
 
 
 def load_images(paths: Sequence[Path], size: int, cache: Path | None, what: str) -> Tensor:
@@ -202,7 +212,7 @@ class StreamedDataset(ImageDataset):
 def default_cache() -> Path:
     """Folder for decoded images: ``$TL_CACHE``, else ``tl`` in the user's cache folder."""
     if chosen := os.environ.get("TL_CACHE"):
-        return Path(chosen)
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tl"
 
 
@@ -250,7 +260,9 @@ def _collect(function: Callable[[Path], _R], paths: Sequence[Path], what: str) -
 
 def _read_cache(stored: Path, shape: tuple[int, ...]) -> Tensor | None:
     try:
-        images = np.load(stored, allow_pickle=False)
+        with stored.open("rb") as file:
+            images = np.load(file, allow_pickle=False)
+            checksum = file.read()
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError) as error:
@@ -259,17 +271,25 @@ def _read_cache(stored: Path, shape: tuple[int, ...]) -> Tensor | None:
     if images.shape != shape or images.dtype != np.uint8:
         _log.warning("Decoding again: the cached images %s have another shape.", stored)
         return None
+    if checksum != _checksum(images):
+        _log.warning("Decoding again: the cached images %s have a wrong checksum.", stored)
+        return None
     return torch.from_numpy(images)
 
 
-def _write_cache(stored: Path, images: np.ndarray) -> None:
-    """Write beside the final name and rename, so that a cache file is whole or absent."""
+def _checksum(images: Pixels) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(images).data).digest()
+
+
+def _write_cache(stored: Path, images: Pixels) -> None:
+    """Write the array and its SHA-256 beside the final name, and rename: whole or absent."""
     temporary = None
     try:
         stored.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=stored.parent, suffix=".tmp", delete=False) as file:
             temporary = Path(file.name)
             np.save(file, images)
+            file.write(_checksum(images))
         temporary.replace(stored)
     except OSError as error:
         _log.warning(

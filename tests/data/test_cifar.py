@@ -42,7 +42,7 @@ def make_archive(folder: Path, kind: type[CIFAR10], monkeypatch: pytest.MonkeyPa
             lists[attribute].append([name, md5(base / name)])
     meta = base / kind.meta["filename"]
     meta.write_bytes(pickle.dumps({kind.meta["key"]: list(classes)}))
-    archive = folder / kind.filename
+    archive = folder / str(kind.filename)
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(base, kind.base_folder)
     for attribute, value in lists.items():

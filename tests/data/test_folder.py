@@ -73,7 +73,7 @@ def test_streamed_batches_equal_those_in_memory(folder: Path) -> None:
     assert isinstance(streamed.splits["train"], StreamedDataset)
     one, two = (next(iter(d.train_dataloader())) for d in (resident, streamed))
     assert torch.equal(one[0], two[0])
-    assert torch.equal(one[1], two[1])  # type: ignore[arg-type]
+    assert torch.equal(one[1], two[1])
     torch.testing.assert_close(resident.statistics, streamed.statistics)
 
 
@@ -169,6 +169,6 @@ def test_predict_reads_a_folder_without_labels(folder: Path) -> None:
     assert positions.tolist() == [0, 1, 2, 3]
     assert data.splits["predict"].name(0).endswith("bee/0.png")
     assert (images.float().mean((1, 2, 3)) - 100).abs().max() < 3
+    empty = FolderDataModule(root=str(folder), predict_folder=str(folder / "none"))
     with pytest.raises(DataError, match="holds no images"):
-        empty = FolderDataModule(root=str(folder), predict_folder=str(folder / "none"))
         empty.setup("predict")

@@ -207,7 +207,7 @@ def test_labels_follow_the_classes_given(tmp_path: Path) -> None:
     found = find_images(tmp_path, ("y", "x"))
     assert found.names() == ["y/1.png", "x/1.png"]
     assert found.labels.tolist() == [0, 1]
-    with pytest.raises(DataError, match="1 of 3 classes have no images .*: z"):
+    with pytest.raises(DataError, match=r"1 of 3 classes have no images .*: z"):
         find_images(tmp_path, ("x", "y", "z"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import tempfile
@@ -124,8 +123,8 @@ class CifarDataModule(ImageDataModule):
                 return
         if damaged:
             raise DataError(
-                f"{damaged} {self._why_not_downloaded()} Delete it, or replace it with the official "
-                f"file from {self.url or self._archive.url}."
+                f"{damaged} {self._why_not_downloaded()} Delete it, or replace it with the "
+                f"official file from {self.url or self._archive.url}."
             )
         if self.offline != "generated":
             raise self._missing()
@@ -170,7 +169,7 @@ class CifarDataModule(ImageDataModule):
         target = self._root() / source.name
         if target.is_dir():
             shutil.rmtree(target)
-        os.replace(source, target)
+        source.replace(target)
 
     def _root(self) -> Path:
         return Path(self.settings.root).expanduser()
@@ -198,8 +197,8 @@ class CifarDataModule(ImageDataModule):
                 parts = [f"missing: {listed(missing)}"] if missing else []
                 parts += [f"wrong checksum: {listed(wrong)}"] if wrong else []
                 raise DataError(
-                    f"{base} is not the official {self.name}: {'; '.join(parts)}. Delete the folder "
-                    "and unpack the archive again, or allow `download`."
+                    f"{base} is not the official {self.name}: {'; '.join(parts)}. Delete the "
+                    "folder and unpack the archive again, or allow `download`."
                 )
             return "nowhere"
         return "folders" if (self._root() / self.name).is_dir() else "nowhere"

@@ -205,7 +205,7 @@ class StreamedDataset(ImageDataset):
             digest.update(f"{self.paths[row].name} {size}\n".encode())
         for name, labels in sorted(self.targets.items()):
             digest.update(name.encode())
-            digest.update(labels.numpy())
+            digest.update(labels.numpy().data)
         return digest.hexdigest()
 
 

@@ -159,6 +159,35 @@ def test_damaged_files_are_found_before_anything_is_unpickled(
     assert not marker.exists()
 
 
+def test_a_damaged_folder_is_not_replaced_by_drawn_images(tmp_path: Path) -> None:
+    base = tmp_path / "cifar-10-batches-py"
+    base.mkdir()
+    (base / "data_batch_1").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"wrong checksum: data_batch_1.*Connection refused"):
+        loaded(tmp_path, url="http://127.0.0.1:9/none.tar.gz", offline="generated")
+    alone = CifarDataModule("cifar10", root=str(tmp_path), offline="generated")
+    with pytest.raises(DataError, match="wrong checksum: data_batch_1"):
+        alone.setup("fit")
+
+
+def test_an_unreadable_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").mkdir()
+    with pytest.raises(DataError, match=r"Cannot read .*cifar-10-python.tar.gz: Is a directory"):
+        loaded(tmp_path, download=False, offline="generated")
+
+
+def test_a_root_that_cannot_be_written_is_no_failed_download(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"^Cannot write to .*file/data: Not a directory"):
+        loaded(tmp_path / "file" / "data", offline="generated")
+
+
+@pytest.mark.parametrize("url", ["file:///data/cifar.tar.gz", "mirror.org/cifar.tar.gz"])
+def test_a_url_that_is_no_web_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"`url` must start with http"):
+        CifarDataModule("cifar10", url=url)
+
+
 def test_cifar100_gives_fine_and_coarse_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

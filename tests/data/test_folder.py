@@ -87,6 +87,13 @@ def test_groups_give_coarse_labels(folder: Path, tmp_path: Path) -> None:
     assert torch.equal(labels["coarse"], (labels["fine"] == 2).long())
 
 
+def test_groups_saved_by_a_spreadsheet(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_bytes(b"\xef\xbb\xbfclass,group\r\nant,insect\r\nbee,insect\r\ncat,mammal\r\n")
+    data = loaded(folder, groups=str(table), targets="coarse")
+    assert data.class_names == {"photos": ("insect", "mammal")}
+
+
 def test_a_group_must_be_given_for_each_class(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "groups.csv"
     table.write_text("class,group\nant,insect\n")
@@ -137,6 +144,7 @@ def test_a_cache_that_cannot_be_written_is_said(
     monkeypatch.setenv("TL_CACHE", str(tmp_path / "file"))
     loaded(folder)
     assert "not cached" in caplog.text
+    assert "damaged" not in caplog.text
 
 
 def test_missing_and_empty_folders(folder: Path, tmp_path: Path) -> None:

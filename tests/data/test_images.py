@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,6 +198,33 @@ def test_listing_is_sorted_and_skips_what_is_no_image(tmp_path: Path) -> None:
         "b.JPG",
         "deeper/c.webp",
     ]
+
+
+def test_hidden_folders_and_circular_links_give_no_image_twice(tmp_path: Path) -> None:
+    (copies := tmp_path / "class" / ".ipynb_checkpoints").mkdir(parents=True)
+    files(copies, 2)
+    files(tmp_path / "class", 1)
+    (tmp_path / "class" / "circle").symlink_to(tmp_path / "class")
+    (tmp_path / "link").symlink_to(tmp_path / "class")
+    assert list_images(tmp_path / "class") == [tmp_path / "class" / "00.png"]
+    assert list_images(tmp_path / "link") == [tmp_path / "link" / "00.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (closed := tmp_path / "closed").mkdir()
+    files(tmp_path, 2)
+    scan = os.scandir
+
+    def guarded(path: Any) -> Any:  # root may read everything, so that `chmod` would show nothing
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(DataError, match=r"Cannot read .*closed: Permission denied"):
+        list_images(tmp_path)
 
 
 def test_labels_follow_the_classes_given(tmp_path: Path) -> None:

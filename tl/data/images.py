@@ -107,12 +107,24 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files anywhere below ``folder``, sorted by path."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    )
+    """Image files anywhere below ``folder``, sorted by path.
+
+    Hidden files and folders are left out (notebooks keep copies there), linked subfolders are not
+    followed (they may lead in circles); ``folder`` itself may be a link.
+
+    Raises:
+        DataError: If a folder cannot be read, whose images would be missing silently.
+    """
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise DataError(f"Cannot read {error.filename}: {error.strerror}.")
+
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS)
 
 
 def decode(path: Path, size: int) -> Pixels:
@@ -263,7 +275,7 @@ def _read_cache(stored: Path, shape: tuple[int, ...]) -> Tensor | None:
         with stored.open("rb") as file:
             images = np.load(file, allow_pickle=False)
             checksum = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, EOFError) as error:
         _log.warning("Decoding again: the cached images %s are damaged (%s).", stored, error)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from tl.data import images as module
 from tl.data.errors import DataError
@@ -22,6 +23,7 @@ from tl.data.images import (
     list_images,
     load_images,
 )
+from tl.data.resident import as_batch
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -245,6 +247,15 @@ def test_streamed_pixels_equal_those_in_memory(tmp_path: Path) -> None:
     rows = torch.tensor([4, 0, 2])
     assert torch.equal(streamed.pixels(rows), load_images(paths, 8, None, "images")[rows])
     assert streamed.subset(rows).digest() != streamed.subset(rows.flip(0)).digest()
+
+
+def test_a_streamed_file_that_vanishes_is_named(tmp_path: Path) -> None:
+    paths = files(tmp_path, 4)
+    streamed = StreamedDataset(paths, {"fine": torch.arange(4)}, 8, [p.name for p in paths])
+    paths[2].unlink()
+    loader = DataLoader(streamed, batch_size=4, num_workers=1, collate_fn=as_batch)
+    with pytest.raises(DataError, match=r"02.png can no longer be read \(No such file"):
+        list(loader)  # also out of a worker's process
 
 
 def test_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

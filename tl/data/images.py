@@ -206,8 +206,21 @@ class StreamedDataset(ImageDataset):
         self.size = size
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Decode images by row: ``(B, H, W, 3)`` uint8."""
-        return torch.from_numpy(np.stack([decode(self.paths[r], self.size) for r in rows.tolist()]))
+        """Decode images by row: ``(B, H, W, 3)`` uint8.
+
+        Raises:
+            DataError: If a file cannot be read any more.
+        """
+        return torch.from_numpy(np.stack([self._decoded(self.paths[r]) for r in rows.tolist()]))
+
+    def _decoded(self, path: Path) -> Pixels:
+        try:
+            return decode(path, self.size)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise DataError(
+                f"{path} can no longer be read ({getattr(error, 'strerror', None) or error}). "
+                "Streamed images must stay in place until the run ends."
+            ) from error
 
     def digest(self) -> str:
         """SHA-256 over the files' names, sizes and labels, in order (contents are not read)."""

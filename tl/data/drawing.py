@@ -133,6 +133,9 @@ def draw_images(
     Image ``i`` is a pure function of ``(seed, start + i, labels[i], num_classes, relatedness,
     size)``: it depends neither on the other images of the call nor on the global random state.
 
+    The 10-class set is hard for pixels and easy for a small network: of 20,000 images a linear
+    model learns 16 % and ResNet-20 in 5 epochs 99 % (``scripts/generated_difficulty.py``).
+
     Args:
         labels: Class indices, int64 of shape (N,), in [0, num_classes).
         num_classes: 10 or 100; see ``drawn_classes``.

@@ -94,10 +94,11 @@ def test_normalise_equals_the_formula_and_is_channels_last() -> None:
     assert out.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", ["padding", "cutout"])
-def test_negative_sizes_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"augment.{name}.*-1"):
-        Augment(**{name: -1})
+def test_negative_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"augment.padding.*-1"):
+        Augment(padding=-1)
+    with pytest.raises(ValueError, match=r"augment.cutout.*-1"):
+        Augment(cutout=-1)
 
 
 def test_padding_as_large_as_the_image_is_refused() -> None:

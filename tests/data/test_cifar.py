@@ -42,7 +42,7 @@ def make_archive(folder: Path, kind: type[CIFAR10], monkeypatch: pytest.MonkeyPa
             lists[attribute].append([name, md5(base / name)])
     meta = base / kind.meta["filename"]
     meta.write_bytes(pickle.dumps({kind.meta["key"]: list(classes)}))
-    archive = folder / kind.filename
+    archive = folder / str(kind.filename)
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(base, kind.base_folder)
     for attribute, value in lists.items():
@@ -157,6 +157,35 @@ def test_damaged_files_are_found_before_anything_is_unpickled(
     with pytest.raises(DataError, match=r"missing: data_batch_4; wrong checksum: data_batch_2"):
         loaded(archive.parent, download=False)
     assert not marker.exists()
+
+
+def test_a_damaged_folder_is_not_replaced_by_drawn_images(tmp_path: Path) -> None:
+    base = tmp_path / "cifar-10-batches-py"
+    base.mkdir()
+    (base / "data_batch_1").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"wrong checksum: data_batch_1.*Connection refused"):
+        loaded(tmp_path, url="http://127.0.0.1:9/none.tar.gz", offline="generated")
+    alone = CifarDataModule("cifar10", root=str(tmp_path), offline="generated")
+    with pytest.raises(DataError, match="wrong checksum: data_batch_1"):
+        alone.setup("fit")
+
+
+def test_an_unreadable_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").mkdir()
+    with pytest.raises(DataError, match=r"Cannot read .*cifar-10-python.tar.gz: Is a directory"):
+        loaded(tmp_path, download=False, offline="generated")
+
+
+def test_a_root_that_cannot_be_written_is_no_failed_download(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"^Cannot write to .*file/data: Not a directory"):
+        loaded(tmp_path / "file" / "data", offline="generated")
+
+
+@pytest.mark.parametrize("url", ["file:///data/cifar.tar.gz", "mirror.org/cifar.tar.gz"])
+def test_a_url_that_is_no_web_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"`url` must start with http"):
+        CifarDataModule("cifar10", url=url)
 
 
 def test_cifar100_gives_fine_and_coarse_labels(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tl.data.errors import DataError, listed
+from tl.data.errors import DataError, listed, one_line
 
 
 def test_a_few_names_are_all_listed() -> None:
@@ -19,3 +19,8 @@ def test_a_data_error_is_a_value_error_and_keeps_its_message() -> None:
     error = DataError("no such folder")
     assert isinstance(error, ValueError)  # callers that know nothing of it can catch it
     assert str(error) == "no such folder"
+
+
+def test_a_message_of_several_lines_becomes_one() -> None:
+    assert one_line(OSError("redirected\nfor ever:\n  Found")) == "redirected for ever: Found"
+    assert one_line(TimeoutError()) == "TimeoutError"

@@ -73,7 +73,7 @@ def test_streamed_batches_equal_those_in_memory(folder: Path) -> None:
     assert isinstance(streamed.splits["train"], StreamedDataset)
     one, two = (next(iter(d.train_dataloader())) for d in (resident, streamed))
     assert torch.equal(one[0], two[0])
-    assert torch.equal(one[1], two[1])  # type: ignore[arg-type]
+    assert torch.equal(one[1], two[1])
     torch.testing.assert_close(resident.statistics, streamed.statistics)
 
 
@@ -85,6 +85,13 @@ def test_groups_give_coarse_labels(folder: Path, tmp_path: Path) -> None:
     assert data.class_names["photos_coarse"] == ("insect", "mammal")
     labels = data.splits["test"].targets
     assert torch.equal(labels["coarse"], (labels["fine"] == 2).long())
+
+
+def test_groups_saved_by_a_spreadsheet(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_bytes(b"\xef\xbb\xbfclass,group\r\nant,insect\r\nbee,insect\r\ncat,mammal\r\n")
+    data = loaded(folder, groups=str(table), targets="coarse")
+    assert data.class_names == {"photos": ("insect", "mammal")}
 
 
 def test_a_group_must_be_given_for_each_class(folder: Path, tmp_path: Path) -> None:
@@ -137,6 +144,7 @@ def test_a_cache_that_cannot_be_written_is_said(
     monkeypatch.setenv("TL_CACHE", str(tmp_path / "file"))
     loaded(folder)
     assert "not cached" in caplog.text
+    assert "damaged" not in caplog.text
 
 
 def test_missing_and_empty_folders(folder: Path, tmp_path: Path) -> None:
@@ -169,6 +177,6 @@ def test_predict_reads_a_folder_without_labels(folder: Path) -> None:
     assert positions.tolist() == [0, 1, 2, 3]
     assert data.splits["predict"].name(0).endswith("bee/0.png")
     assert (images.float().mean((1, 2, 3)) - 100).abs().max() < 3
+    empty = FolderDataModule(root=str(folder), predict_folder=str(folder / "none"))
     with pytest.raises(DataError, match="holds no images"):
-        empty = FolderDataModule(root=str(folder), predict_folder=str(folder / "none"))
         empty.setup("predict")

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from tl.data import images as module
 from tl.data.errors import DataError
@@ -21,6 +23,7 @@ from tl.data.images import (
     list_images,
     load_images,
 )
+from tl.data.resident import as_batch
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -199,6 +202,33 @@ def test_listing_is_sorted_and_skips_what_is_no_image(tmp_path: Path) -> None:
     ]
 
 
+def test_hidden_folders_and_circular_links_give_no_image_twice(tmp_path: Path) -> None:
+    (copies := tmp_path / "class" / ".ipynb_checkpoints").mkdir(parents=True)
+    files(copies, 2)
+    files(tmp_path / "class", 1)
+    (tmp_path / "class" / "circle").symlink_to(tmp_path / "class")
+    (tmp_path / "link").symlink_to(tmp_path / "class")
+    assert list_images(tmp_path / "class") == [tmp_path / "class" / "00.png"]
+    assert list_images(tmp_path / "link") == [tmp_path / "link" / "00.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (closed := tmp_path / "closed").mkdir()
+    files(tmp_path, 2)
+    scan = os.scandir
+
+    def guarded(path: Any) -> Any:  # root may read everything, so that `chmod` would show nothing
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(DataError, match=r"Cannot read .*closed: Permission denied"):
+        list_images(tmp_path)
+
+
 def test_labels_follow_the_classes_given(tmp_path: Path) -> None:
     for name in ("x", "y"):
         (tmp_path / name).mkdir()
@@ -207,7 +237,7 @@ def test_labels_follow_the_classes_given(tmp_path: Path) -> None:
     found = find_images(tmp_path, ("y", "x"))
     assert found.names() == ["y/1.png", "x/1.png"]
     assert found.labels.tolist() == [0, 1]
-    with pytest.raises(DataError, match="1 of 3 classes have no images .*: z"):
+    with pytest.raises(DataError, match=r"1 of 3 classes have no images .*: z"):
         find_images(tmp_path, ("x", "y", "z"))
 
 
@@ -217,6 +247,15 @@ def test_streamed_pixels_equal_those_in_memory(tmp_path: Path) -> None:
     rows = torch.tensor([4, 0, 2])
     assert torch.equal(streamed.pixels(rows), load_images(paths, 8, None, "images")[rows])
     assert streamed.subset(rows).digest() != streamed.subset(rows.flip(0)).digest()
+
+
+def test_a_streamed_file_that_vanishes_is_named(tmp_path: Path) -> None:
+    paths = files(tmp_path, 4)
+    streamed = StreamedDataset(paths, {"fine": torch.arange(4)}, 8, [p.name for p in paths])
+    paths[2].unlink()
+    loader = DataLoader(streamed, batch_size=4, num_workers=1, collate_fn=as_batch)
+    with pytest.raises(DataError, match=r"02.png can no longer be read \(No such file"):
+        list(loader)  # also out of a worker's process
 
 
 def test_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

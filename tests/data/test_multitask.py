@@ -59,7 +59,7 @@ def test_epoch_length(length: Any, steps: int) -> None:
 def test_the_shorter_source_is_recycled_in_a_new_order() -> None:
     made = two()
     labels = torch.cat([b["small"][1] for b, _, _ in made.train_dataloader()])
-    passes = [tuple(p.tolist()) for p in labels.split(50)]
+    passes = [tuple(p.tolist()) for p in torch.split(labels, 50)]
     assert len(passes) == 4
     assert all(Counter(p) == Counter(passes[0]) for p in passes)
     assert len(set(passes)) == 4
@@ -72,14 +72,14 @@ def test_evaluation_gives_every_image_of_every_source_once() -> None:
         (made.test_dataloader(), {"small": 30, "large": 100}),
     ):
         seen: dict[str, list[torch.Tensor]] = {"small": [], "large": []}
-        for batch, _, _ in loader:  # type: ignore[misc]
+        for batch, _, _ in loader:
             for name, part in batch.items():
                 if part is not None:
                     seen[name].append(part[0])
         for name, parts in seen.items():
             images = torch.cat(parts)
             assert len(images) == wanted[name]
-            assert len(images.flatten(1).unique(dim=0)) == wanted[name]
+            assert len(set(map(bytes, images.flatten(1).numpy()))) == wanted[name]
 
 
 def test_sources_of_their_own_batch_size() -> None:

@@ -99,7 +99,7 @@ def test_order_is_the_same_for_any_number_of_workers() -> None:
         loader = DataLoader(
             dataset(20), batch_size=3, sampler=order, num_workers=workers, collate_fn=as_batch
         )
-        return torch.cat([target for _, target in loader]).tolist()  # type: ignore[misc]
+        return torch.cat([target for _, target in loader]).tolist()
 
     assert labels(0) == labels(2)
 

@@ -36,6 +36,11 @@ def test_the_seed_decides() -> None:
     assert split(0.5, seed=1) != split(0.5, seed=2)
 
 
+def test_a_validation_part_that_takes_all_is_refused() -> None:
+    with pytest.raises(DataError, match=r"1 of 3 classes.*c \(40 images\).*Lower `val_size`"):
+        split(1.0, val_size=0.99)
+
+
 def test_a_class_without_images_is_named() -> None:
     with pytest.raises(DataError, match=r"label_fraction=0.015.* 1 of 3 classes.*c \(40 images\)"):
         split(0.015)

@@ -348,10 +348,6 @@ class ImageDataModule(LightningDataModule, ABC):
             "seed": self.settings.seed,
         }
 
-    def sources(self) -> dict[str, ImageDataModule]:
-        """Return the sources by name: this one alone."""
-        return {self.data_name: self}
-
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must find again."""
         return {"fingerprint": self.fingerprint}
@@ -386,5 +382,5 @@ def even_batch_size(size: int, world: int, batch_size: int) -> int:
     if least == 0:
         raise DataError(f"{size} images cannot be evaluated by {world} processes; use fewer.")
     wanted = min(batch_size, most)
-    nearest = [*range(wanted, wanted // 2, -1), *range(wanted + 1, most + 1)]
+    nearest: list[int] = [*range(wanted, wanted // 2, -1), *range(wanted + 1, most + 1)]
     return next(b for b in nearest if math.ceil(most / b) == math.ceil(least / b))

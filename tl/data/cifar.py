@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import tempfile
@@ -19,7 +18,7 @@ from torchvision.datasets.utils import calculate_md5, download_url, extract_arch
 from tl.data import cifar_classes as official
 from tl.data.base import ImageDataModule, Split
 from tl.data.drawing import DrawnClasses, drawn_classes
-from tl.data.errors import DataError, listed
+from tl.data.errors import DataError, listed, one_line
 from tl.data.generated import (
     TargetChoice,
     chosen_targets,
@@ -52,7 +51,7 @@ class CifarDataModule(ImageDataModule):
         generated_size: Number of drawn training images, default 5,000; a fifth as many for test.
 
     Raises:
-        ValueError: If coarse labels are asked of CIFAR-10.
+        ValueError: If coarse labels are asked of CIFAR-10, or `url` is no web address.
     """
 
     name: Literal["cifar10", "cifar100"] = field(default="cifar10", kw_only=False)
@@ -71,6 +70,8 @@ class CifarDataModule(ImageDataModule):
             raise ValueError(
                 f"CIFAR-10 has no coarse labels: `targets` must be 'fine', got {self.targets!r}."
             )
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"`url` must start with http:// or https://, got {self.url!r}.")
         self._archive = CIFAR10 if self.name == "cifar10" else CIFAR100
         self._stand_in = ""  # why drawn images take the place of the set
         self._download_failure = ""
@@ -119,18 +120,19 @@ class CifarDataModule(ImageDataModule):
                 self._move_in(folder / self._archive.base_folder)
             return
         if self.download is not False:
-            self._download_failure = self._fetch(damaged)
+            self._download_failure = self._fetch()
             if not self._download_failure:
                 return
         if damaged:
             raise DataError(
-                f"{damaged} {self._why_not_downloaded()} Delete it, or replace it with the official "
-                f"file from {self.url or self._archive.url}."
+                f"{damaged} {self._why_not_downloaded()} Delete it, or replace it with the "
+                f"official file from {self.url or self._archive.url}."
             )
+        self._refuse_damaged_folder()
         if self.offline != "generated":
             raise self._missing()
 
-    def _fetch(self, damaged: str) -> str:
+    def _fetch(self) -> str:
         """Download, verify and unpack beside the final place; return why it failed, or ``""``."""
         name, url = self._archive.filename, self.url or self._archive.url
         before = socket.getdefaulttimeout()
@@ -142,14 +144,15 @@ class CifarDataModule(ImageDataModule):
                 extract_archive(folder / name, folder)
                 self._move_in(folder / self._archive.base_folder)
                 self._move_in(folder / name)
+        except DataError:
+            raise  # `root` cannot be written: no failure of the download
         except (OSError, RuntimeError, ValueError) as error:
             if getattr(error, "errno", None) in (13, 28, 30):  # permission, space, read-only
                 raise DataError(f"Cannot write to {self._root()}: {error.strerror}.") from error  # type: ignore[union-attr]
-            reason = "its checksum is wrong" if "corrupted" in str(error) else str(error)
+            reason = "its checksum is wrong" if "corrupted" in str(error) else one_line(error)
             return f"{url}: {reason}"
         finally:
             socket.setdefaulttimeout(before)
-        del damaged
         return ""
 
     @contextmanager
@@ -170,7 +173,7 @@ class CifarDataModule(ImageDataModule):
         target = self._root() / source.name
         if target.is_dir():
             shutil.rmtree(target)
-        os.replace(source, target)
+        source.replace(target)
 
     def _root(self) -> Path:
         return Path(self.settings.root).expanduser()
@@ -182,8 +185,16 @@ class CifarDataModule(ImageDataModule):
             DataError: If files of the unpacked archive are missing or damaged and a download is
                 not allowed.
         """
+        if (self._root() / self._archive.base_folder).is_dir():
+            if self.download is False:
+                self._refuse_damaged_folder()
+            return "nowhere" if self._wrong_members() else "unpacked"
+        return "folders" if (self._root() / self.name).is_dir() else "nowhere"
+
+    def _wrong_members(self) -> str:
+        """Say which files of the unpacked archive are wrong; nothing if all are right."""
         base = self._root() / self._archive.base_folder
-        if base.is_dir():
+        try:
             members = dict([*self._archive.train_list, *self._archive.test_list])
             members[self._archive.meta["filename"]] = self._archive.meta["md5"]
             missing = [name for name in members if not (base / name).is_file()]
@@ -192,24 +203,30 @@ class CifarDataModule(ImageDataModule):
                 for name in members
                 if name not in missing and calculate_md5(base / name) != members[name]
             ]
-            if not missing and not wrong:
-                return "unpacked"
-            if self.download is False:
-                parts = [f"missing: {listed(missing)}"] if missing else []
-                parts += [f"wrong checksum: {listed(wrong)}"] if wrong else []
-                raise DataError(
-                    f"{base} is not the official {self.name}: {'; '.join(parts)}. Delete the folder "
-                    "and unpack the archive again, or allow `download`."
-                )
-            return "nowhere"
-        return "folders" if (self._root() / self.name).is_dir() else "nowhere"
+        except OSError as error:
+            raise DataError(f"Cannot read {error.filename}: {error.strerror}.") from error
+        parts = [f"missing: {listed(missing)}"] if missing else []
+        parts += [f"wrong checksum: {listed(wrong)}"] if wrong else []
+        return "; ".join(parts)
+
+    def _refuse_damaged_folder(self) -> None:
+        """Stop at a damaged folder, which is not a missing one that drawn images may replace."""
+        base = self._root() / self._archive.base_folder
+        if base.is_dir() and (wrong := self._wrong_members()):
+            raise DataError(
+                f"{base} is not the official {self.name}: {wrong}. {self._why_not_downloaded()} "
+                "Delete the folder and unpack the archive again, or allow `download`."
+            )
 
     def _damage(self, archive: Path) -> str:
         """Say what is wrong with an archive; nothing if it is right or not there."""
         if not archive.exists():
             return ""
-        if calculate_md5(archive) == self._archive.tgz_md5:
-            return ""
+        try:
+            if calculate_md5(archive) == self._archive.tgz_md5:
+                return ""
+        except OSError as error:
+            raise DataError(f"Cannot read {archive}: {error.strerror}.") from error
         return (
             f"{archive} is truncated or damaged: {archive.stat().st_size:,} bytes with a wrong "
             f"checksum (expected md5 {self._archive.tgz_md5})."
@@ -241,6 +258,7 @@ class CifarDataModule(ImageDataModule):
             DataError: If the set is damaged, or missing and `offline` is ``error``.
         """
         if not self._generated() and not self.splits and self._where() == "nowhere":
+            self._refuse_damaged_folder()
             if self.offline != "generated":
                 raise self._missing()
             self._stand_in = self._why_not_downloaded()

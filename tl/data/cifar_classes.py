@@ -1,4 +1,4 @@
-"""The official classes of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), in the order of their labels."""
+"""Official classes of CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), in the order of their labels."""
 
 # fmt: off
 CIFAR10: tuple[str, ...] = (

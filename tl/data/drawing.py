@@ -16,8 +16,10 @@ from torch import Tensor
 from tl.data.shapes import SHAPES, TEXTURES, Word
 
 #: The 100-class set is every pair of ten shapes and ten textures, always the same.
-_SHAPES = ("triangle", "ring", "cross", "square", "crescent")
-_SHAPES += ("star", "disc", "heart", "flower", "arrow")
+_SHAPES = (
+    *("triangle", "ring", "cross", "square", "crescent"),
+    *("star", "disc", "heart", "flower", "arrow"),
+)
 _LINES = ("striped", "zigzag", "ringed", "gridded", "pinstriped")
 _SPOTS = ("checked", "dotted", "hooped", "crossed", "speckled")
 #: Five words of each kind that the 10-class set may share, and their five unrelated stand-ins.
@@ -131,6 +133,9 @@ def draw_images(
     Image ``i`` is a pure function of ``(seed, start + i, labels[i], num_classes, relatedness,
     size)``: it depends neither on the other images of the call nor on the global random state.
 
+    The 10-class set is hard for pixels and easy for a small network: of 20,000 images a linear
+    model learns 16 % and ResNet-20 in 5 epochs 99 % (``scripts/generated_difficulty.py``).
+
     Args:
         labels: Class indices, int64 of shape (N,), in [0, num_classes).
         num_classes: 10 or 100; see ``drawn_classes``.
@@ -230,7 +235,7 @@ def _rotate(x: Tensor, y: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
 def _per_word(table: dict[str, Word], words: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Evaluate each image's own word: one call per word, on the images that have it."""
     functions, out = tuple(table.values()), torch.empty_like(x)
-    for word in words.unique().tolist():
+    for word in sorted(set(words.tolist())):
         rows = (words == word).nonzero().flatten()
         out[rows] = functions[word](x[rows], y[rows])
     return out

@@ -9,6 +9,11 @@ class DataError(ValueError):
     """Data are missing, damaged, or do not fit what was asked for."""
 
 
+def one_line(error: Exception) -> str:
+    """Message of an error, or its type where it has none, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def listed(names: Sequence[str], most: int = 20) -> str:
     """Join names for a message: the first `most`, then a count of the rest."""
     shown = ", ".join(names[:most])

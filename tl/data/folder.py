@@ -87,7 +87,7 @@ class FolderDataModule(ImageDataModule):
     def _read_groups(self, classes: tuple[str, ...]) -> Mapping[str, str]:
         path = Path(str(self.groups)).expanduser()
         try:
-            with path.open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file)
                 columns = reader.fieldnames or []
                 pair = next(
@@ -100,7 +100,8 @@ class FolderDataModule(ImageDataModule):
                 )
                 if pair is None:
                     raise DataError(
-                        f"{path} must have the columns class,group, got {','.join(columns) or 'none'}."
+                        f"{path} must have the columns class,group, got "
+                        f"{','.join(columns) or 'none'}."
                     )
                 group_of = {row[pair[0]]: row[pair[1]] for row in reader}
         except OSError as error:

@@ -107,12 +107,24 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files anywhere below ``folder``, sorted by path."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    )
+    """Image files anywhere below ``folder``, sorted by path.
+
+    Hidden files and folders are left out (notebooks keep copies there), linked subfolders are not
+    followed (they may lead in circles); ``folder`` itself may be a link.
+
+    Raises:
+        DataError: If a folder cannot be read, whose images would be missing silently.
+    """
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise DataError(f"Cannot read {error.filename}: {error.strerror}.")
+
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS)
 
 
 def decode(path: Path, size: int) -> Pixels:
@@ -194,8 +206,21 @@ class StreamedDataset(ImageDataset):
         self.size = size
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Decode images by row: ``(B, H, W, 3)`` uint8."""
-        return torch.from_numpy(np.stack([decode(self.paths[r], self.size) for r in rows.tolist()]))
+        """Decode images by row: ``(B, H, W, 3)`` uint8.
+
+        Raises:
+            DataError: If a file cannot be read any more.
+        """
+        return torch.from_numpy(np.stack([self._decoded(self.paths[r]) for r in rows.tolist()]))
+
+    def _decoded(self, path: Path) -> Pixels:
+        try:
+            return decode(path, self.size)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise DataError(
+                f"{path} can no longer be read ({getattr(error, 'strerror', None) or error}). "
+                "Streamed images must stay in place until the run ends."
+            ) from error
 
     def digest(self) -> str:
         """SHA-256 over the files' names, sizes and labels, in order (contents are not read)."""
@@ -205,7 +230,7 @@ class StreamedDataset(ImageDataset):
             digest.update(f"{self.paths[row].name} {size}\n".encode())
         for name, labels in sorted(self.targets.items()):
             digest.update(name.encode())
-            digest.update(labels.numpy())
+            digest.update(labels.numpy().data)
         return digest.hexdigest()
 
 
@@ -263,7 +288,7 @@ def _read_cache(stored: Path, shape: tuple[int, ...]) -> Tensor | None:
         with stored.open("rb") as file:
             images = np.load(file, allow_pickle=False)
             checksum = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, EOFError) as error:
         _log.warning("Decoding again: the cached images %s are damaged (%s).", stored, error)

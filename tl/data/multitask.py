@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal
@@ -48,7 +49,7 @@ class MultiTaskDataModule(LightningDataModule):
         ValueError: If there is no source, or the epoch's length is not positive.
     """
 
-    sources: dict[str, ImageDataModule]
+    sources: Mapping[str, ImageDataModule]
     epoch_length: Literal["longest", "shortest"] | int = "longest"
     root: str | None = None
     batch_size: int | None = None

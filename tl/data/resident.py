@@ -83,7 +83,7 @@ class ImageDataset(Dataset[Batch]):
         """
         rows = self.index[:: max(1, len(self) // most)] if most else self.index
         total, square, count = torch.zeros(3).double(), torch.zeros(3).double(), 0
-        for part in rows.split(1024):
+        for part in torch.split(rows, 1024):
             pixels = self.pixels(part).reshape(-1, 3).double()
             total += pixels.sum(0)
             square += pixels.square().sum(0)
@@ -127,11 +127,11 @@ class ResidentDataset(ImageDataset):
     def digest(self) -> str:
         """SHA-256 over the pixels and labels of this data set, in its order."""
         digest = hashlib.sha256()
-        for part in self.index.split(4096):
-            digest.update(self.pixels(part).numpy())
+        for part in torch.split(self.index, 4096):
+            digest.update(self.pixels(part).numpy().data)
         for name, labels in sorted(self.targets.items()):
             digest.update(name.encode())
-            digest.update(labels.numpy())
+            digest.update(labels.numpy().data)
         return digest.hexdigest()
 
 
@@ -140,18 +140,19 @@ def single(targets: dict[str, Tensor]) -> Targets:
     return next(iter(targets.values())) if len(targets) == 1 else targets
 
 
-def as_batch(batch: Batch) -> Batch:
+def as_batch(batch: Batch | list[Any]) -> Batch:
     """Collate function for data sets that cut whole batches themselves."""
-    return batch
+    return cast("Batch", batch)
 
 
 class EpochSampler(DistributedSampler[Any]):
     """The order of one epoch as a pure function of (seed, epoch), cut into ranks without padding.
 
     For training, an endless sequence of permutations (each one seeded by seed, epoch and its
-    number) is cut to `steps_per_epoch` batches: a short data set is recycled in a new order every time.
-    For evaluation each index comes exactly once over all ranks; none is repeated. Lightning
-    recognises a `DistributedSampler`, calls `set_epoch` and does not put its own in the place.
+    number) is cut to `steps_per_epoch` batches: a short data set is recycled in a new order
+    every time. For evaluation each index comes exactly once over all ranks; none is repeated.
+    Lightning recognises a `DistributedSampler`, calls `set_epoch` and does not put its own in the
+    place.
 
     Args:
         dataset: What is sampled; only its length is used.

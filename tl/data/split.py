@@ -55,6 +55,6 @@ def stratified_split(
         raise DataError(
             f"`val_size={val_size}` and `label_fraction={label_fraction}` leave {len(empty)} of "
             f"{len(classes)} classes without a training image: {listed(empty)}. "
-            "Raise the fraction or give more images."
+            "Lower `val_size`, raise `label_fraction`, or give more images."
         )
     return torch.cat(train).sort().values, torch.cat(val).sort().values

@@ -1,0 +1,43 @@
+"""Every script runs in its smallest form."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(ROOT.glob("scripts/*.py"))
+# what the table must hold, besides being one
+ROWS = {
+    "generated_difficulty.py": (
+        "| linear model on pixels |",
+        "| ResNet-20 |",
+        "drawing 500 images:",
+    )
+}
+
+
+def test_there_are_scripts() -> None:
+    assert "benchmark_transfer.py" in {path.name for path in SCRIPTS}
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_says_its_command_and_runs(path: Path, tmp_path: Path) -> None:
+    assert f"python scripts/{path.name}" in path.read_text().split('"""')[1]
+    more = [f"--out={tmp_path}"] if "--out" in path.read_text() else []
+    done = subprocess.run(
+        [sys.executable, str(path), "--smoke", *more],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "| --- |" in done.stdout  # a table
+    for row in ROWS.get(path.name, ()):
+        assert row in done.stdout

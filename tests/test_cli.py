@@ -286,6 +286,34 @@ def test_code_in_a_checkpoint_never_runs(
     assert not (tmp_path / "ran").exists()
 
 
+def test_without_a_logger_nothing_is_written_but_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = arguments("fit", SOURCE, tmp_path, "--trainer.logger=false")
+    monkeypatch.chdir(tmp_path)
+    main([str(ROOT / word) if word.startswith("configs/") else word for word in given])
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache", "checkpoints"}
+
+
+def test_ones_own_images_train_by_the_readmes_command(tmp_path: Path, real_images: Path) -> None:
+    """Over a configuration of another data module, whose own options must not linger."""
+    [line] = [
+        line
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if "FolderDataModule" in line and "tl.cli" in line
+    ]
+    words = line.split("tl.cli ")[1].split()
+    words = [word for word in words if "init_from" not in word]
+    words[words.index("--data.init_args.root=flowers")] = (
+        f"--data.init_args.root={real_images / 'cifar10'}"
+    )
+    more = ("--model.init_args.backbone=tl.backbones.ResNet20", "--trainer.max_epochs=1")
+    main([*words, *more, f"--log_dir={tmp_path}", "--trainer.accelerator=cpu"])
+    described = results_of(tmp_path / "flowers" / "version_0")["data"]["cifar10"]
+    assert described["kind"] == "real"
+    assert described["classes"] == {"fine": 10}
+
+
 def test_a_full_disk_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,6 +155,10 @@ class TlCLI(LightningCLI):
         config = self.chosen
         if not config.trainer.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
+        if config.trainer.logger is False:
+            # nobody to tell learning rates to, and no folder for the configuration
+            self.trainer_defaults["callbacks"] = []
+            self.save_config_callback = None
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
             version = int(self.run_folder.name.removeprefix("version_"))

@@ -165,7 +165,7 @@ def test_a_class_that_only_the_test_split_has_is_refused(folder: Path) -> None:
 
 
 def test_a_named_folder_lies_below_root(folder: Path) -> None:
-    data = FolderDataModule(root=str(folder.parent), name="photos")
+    data = FolderDataModule(root=str(folder.parent), folder="photos")
     assert data.class_names == {"photos": CLASSES}
 
 

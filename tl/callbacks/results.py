@@ -32,6 +32,8 @@ class RunResults(Callback):
     A later stage of the same trainer (a test after a fit) adds its metrics to the same file. The
     file is written beside its final name and renamed, so it is whole or absent.
 
+    Without a logger there is no run folder, and nothing is written.
+
     Args:
         filename: Name of the file in the run folder.
     """
@@ -75,7 +77,8 @@ class RunResults(Callback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder = trainer.log_dir  # all processes must ask: the first one tells the others
-        if folder is None or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+        nowhere = folder is None or not trainer.loggers or trainer.fast_dev_run  # type: ignore[attr-defined]
+        if folder is None or nowhere or not trainer.is_global_zero:
             return
         self._metrics |= {name: number(value) for name, value in trainer.callback_metrics.items()}
         describe = getattr(getattr(trainer, "datamodule", None), "describe", None)

@@ -34,7 +34,7 @@ class FolderDataModule(ImageDataModule):
     that are decoded by the loader's workers as they are needed.
 
     Args:
-        name: Folder below ``root`` that holds ``train`` and ``test``, and the name of the task;
+        folder: Folder below ``root`` that holds ``train`` and ``test``, and the name of the task;
             by default ``root`` holds them and its own name is used.
         size: Height and width of the images in pixels.
         groups: CSV file that groups the classes: columns ``class,group`` (or ``fine_name,
@@ -46,7 +46,7 @@ class FolderDataModule(ImageDataModule):
         ValueError: If coarse labels are asked for without `groups`, or `size` is not positive.
     """
 
-    name: str | None = None
+    folder: str | None = None
     size: int = 32
     groups: str | None = None
     targets: TargetChoice = "fine"
@@ -64,13 +64,13 @@ class FolderDataModule(ImageDataModule):
         self.image_size = self.size
 
     def _default_name(self) -> str:
-        name = self.name or Path(self.root or "data").resolve().name
+        name = self.folder or Path(self.root or "data").resolve().name
         # task names have letters, digits, `_` and `-`
         return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)
 
     def _folder(self) -> Path:
         root = Path(self.settings.root).expanduser()
-        return root / self.name if self.name else root
+        return root / self.folder if self.folder else root
 
     def target_classes(self) -> dict[str, tuple[str, ...]]:
         """Class names by target, from the folders of the training split.

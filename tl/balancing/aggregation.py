@@ -60,6 +60,7 @@ class GradientAggregation(Balancer):
         self._rows: Rows | None = None
         self._present = [False] * len(self.tasks)
         self._columns: int | None = None
+        self._factors = torch.ones(len(self.tasks))
 
     def _trial(self, method: nn.Module) -> list[str]:
         method(torch.eye(len(self.tasks)))
@@ -72,6 +73,7 @@ class GradientAggregation(Balancer):
         factors = torch.ones_like(values)
         if isinstance(self.method, TransformsLosses):
             factors = self.method.loss_weights(values)
+        self._factors = factors
         numbers = {task: number for number, task in enumerate(self.tasks)}
         terms = [factors[numbers[task]] * loss.float() for task, loss in batch.losses.items()]
         return torch.stack(terms).sum()
@@ -142,7 +144,7 @@ class GradientAggregation(Balancer):
             raise ValueError(f"{self.name} gave an update that is not finite at step {step}.")
         self.ratio = size / mean
         self.weights = torch.full_like(matrix[:, 0], torch.nan)
-        self.weights[numbers] = weights
+        self.weights[numbers] = weights * self._factors[numbers]  # of the losses themselves
         if self.rescale != "none":
             target = mean if self.rescale == "mean" else mean * len(numbers)
             factor = torch.where(size > 0, target / size, 1.0)

@@ -252,7 +252,9 @@ def _draw(labels: Tensor, keys: Tensor, words: _Vocabulary, size: int) -> Tensor
     hue = dice.between(0, 1)
     ground = dice.between(0.2, 0.85)
     tones = [
-        _hue(hue + dice.between(-0.1, 0.1), ground + dice.between(-0.15, 0.15), dice.between(0, 0.4))
+        _hue(
+            hue + dice.between(-0.1, 0.1), ground + dice.between(-0.15, 0.15), dice.between(0, 0.4)
+        )
         for _ in range(2)
     ]
     ramp, _ = _rotate(x, y, dice.between(0, 1))
@@ -274,7 +276,9 @@ def _draw(labels: Tensor, keys: Tensor, words: _Vocabulary, size: int) -> Tensor
 
     light, _ = _rotate(x, y, dice.between(0, 1))
     canvas = canvas * (1 + dice.between(0, 0.2) * light)[:, None]
-    canvas = (canvas - 0.5) * dice.between(0.7, 1.1)[:, None] + 0.5 + dice.between(-0.1, 0.1)[:, None]
+    canvas = (
+        (canvas - 0.5) * dice.between(0.7, 1.1)[:, None] + 0.5 + dice.between(-0.1, 0.1)[:, None]
+    )
     grain = _uniform(_mix(keys + 1), size * size).view(-1, 1, size, size) - 0.5
     canvas = canvas + dice.between(0, 0.1)[:, None] * grain
     return (canvas.clamp(0, 1) * 255 + 0.5).byte().permute(0, 2, 3, 1)
@@ -307,7 +311,9 @@ def _paint(
     dark, light = dice.between(0.1, 0.35), dice.between(0.65, 0.9)
     swap = dice.chance(0.5)
     first = _hue(hue + dice.between(-0.2, 0.2), dark + (light - dark) * swap, dice.between(0.3, 1))
-    second = _hue(hue + dice.between(-0.2, 0.2), light + (dark - light) * swap, dice.between(0.3, 1))
+    second = _hue(
+        hue + dice.between(-0.2, 0.2), light + (dark - light) * swap, dice.between(0.3, 1)
+    )
     edge = _hue(hue, dice.between(0, 0.2), dice.between(0, 0.4))
     ink = first + (second - first) * weave
 

@@ -171,7 +171,7 @@ def step() -> Step:
             loss=balancer.combine(batch) * scale,
             stages={"all": [theta]},
             own=[],
-            graphs={task: None for task in found},
+            graphs=dict.fromkeys(found),
             last=last,
             scale=scale,
             processes=1,

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import nn
 from torchjd import _mixins
 from torchjd.aggregation import MGDA, NashMTL, PCGrad, UPGrad
 from torchjd.scalarization import DWA, FAMO, UW
 
-from tl.balancing import GradientAggregation, LossWeighting, StaticWeights, make_balancer
+from tl.balancing import (
+    BalancerSpec,
+    GradientAggregation,
+    LossWeighting,
+    StaticWeights,
+    make_balancer,
+)
+
+
+def parsed(spec: dict[str, Any]) -> Any:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--balancer", type=BalancerSpec)
+    return parser.instantiate(parser.parse_object({"balancer": spec})).balancer
 
 
 def test_none_is_the_plain_sum() -> None:
     assert make_balancer(None, ["a", "b"]) is None
 
 
-@pytest.mark.parametrize("given", [UW, lambda n: UW(n), UW(3)])
+@pytest.mark.parametrize("given", [UW, partial(UW), UW(3)])
 def test_classes_callables_and_instances_are_taken(given: Any) -> None:
     balancer = make_balancer(given, ["a", "b", "c"])
     assert isinstance(balancer, LossWeighting)
@@ -74,27 +88,17 @@ def test_mistakes_are_one_clear_line(given: Any, tasks: list[str], said: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_a_setting_out_of_range_in_yaml_says_so(lab: Any) -> None:
+def test_a_setting_out_of_range_in_yaml_says_so() -> None:
     spec = {"class_path": "torchjd.scalarization.DWA", "init_args": {"temperature": -1.0}}
     with pytest.raises(ValueError, match=r"temperature.*-1"):
-        make_balancer(_parsed(spec), ["a", "b"])
-
-
-def _parsed(spec: dict[str, Any]) -> Any:
-    from jsonargparse import ArgumentParser  # noqa: PLC0415
-
-    from tl.balancing import BalancerSpec  # noqa: PLC0415
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--balancer", type=BalancerSpec)
-    return parser.instantiate(parser.parse_object({"balancer": spec})).balancer
+        make_balancer(parsed(spec), ["a", "b"])
 
 
 def test_a_missing_extra_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_mixins, "find_spec", lambda name: None)
+    monkeypatch.setattr(_mixins, "find_spec", lambda _: None)
     for kind, extra in (("UPGrad", "quadprog_projector"), ("NashMTL", "nash_mtl")):
         with pytest.raises(ImportError, match=rf'pip install "torchjd\[{extra}\]"'):
-            make_balancer(_parsed({"class_path": f"torchjd.aggregation.{kind}"}), ["a", "b"])
+            make_balancer(parsed({"class_path": f"torchjd.aggregation.{kind}"}), ["a", "b"])
 
 
 def test_rescale_is_checked() -> None:

@@ -38,21 +38,22 @@ for accumulate in (1, 2):
     for name in lab.names:
         module = lab.module(lab.method(name))
         lab.fit(
-            module, [half(batch) for batch in lab.stream(%d)], max_epochs=%d, strategy="ddp",
-            devices=2, use_distributed_sampler=False, accumulate_grad_batches=accumulate,
+            module, [half(batch) for batch in lab.stream(BATCHES)], max_epochs=EPOCHS,
+            strategy="ddp", devices=2, use_distributed_sampler=False,
+            accumulate_grad_batches=accumulate,
         )
         found[f"{name} {accumulate}"] = {
             k: p.detach().clone() for k, p in module.named_parameters()
         }
 torch.save(found, f"{sys.argv[2]}/rank{rank}.pt")
-""" % (BATCHES, EPOCHS)
+"""
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
     """Weights by method and process, after ten steps of every method in one pair of processes."""
     folder = tmp_path_factory.mktemp("ddp")
-    (folder / "run.py").write_text(SCRIPT)
+    (folder / "run.py").write_text(f"{BATCHES=}; {EPOCHS=}\n{SCRIPT}")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

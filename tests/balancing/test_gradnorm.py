@@ -92,6 +92,6 @@ def test_it_watches_the_last_stage_that_trains_or_the_one_named(lab: Any) -> Non
 
 
 @pytest.mark.parametrize("setting", [{"alpha": -1.0}, {"lr": 0.0}, {"floor": 0.0}])
-def test_refuses_settings_out_of_range(setting: dict[str, float]) -> None:
+def test_refuses_settings_out_of_range(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         GradNorm(**setting)

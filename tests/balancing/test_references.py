@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Vector = NDArray[np.float64]
+Vector = Any
 SEED = 5
 LOSSES = np.array([2.0, 0.5])
 ROWS = np.array([[1.0, 0.0, 0.5], [-2.0, 1.0, 0.25]])  # in conflict, of different norms
@@ -72,14 +71,12 @@ def db_mtl() -> Vector:
     # the first running mean is (1 - 0.9) of the gradient; both are scaled to the longest
     means = 0.1 * ROWS / LOSSES[:, None]
     norms = np.linalg.norm(means, axis=1)
-    found: Vector = (norms.max() * means / norms[:, None]).sum(0)
-    return found
+    return (norms.max() * means / norms[:, None]).sum(0)
 
 
 def aligned_mtl() -> Vector:
     left, singular, right = np.linalg.svd(ROWS, full_matrices=False)
-    found: Vector = np.array([0.5, 0.5]) @ (singular.min() * left @ right)
-    return found
+    return np.array([0.5, 0.5]) @ (singular.min() * left @ right)
 
 
 def cagrad() -> Vector:
@@ -88,15 +85,13 @@ def cagrad() -> Vector:
     root = 0.4 * np.linalg.norm(mean)
     tried = [np.array([w, 1 - w]) @ ROWS for w in np.linspace(0, 1, 20001)]
     worst = min(tried, key=lambda g: float(g @ mean + root * np.linalg.norm(g)))
-    found: Vector = mean + root / np.linalg.norm(worst) * worst
-    return found
+    return mean + root / np.linalg.norm(worst) * worst
 
 
 def conflict_free() -> Vector:
     units = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
     direction = units.sum(0) / np.linalg.norm(units.sum(0))  # two units: the bisector
-    found: Vector = (ROWS @ direction).sum() * direction
-    return found
+    return (ROWS @ direction).sum() * direction
 
 
 def dual_proj() -> Vector:
@@ -132,8 +127,7 @@ def grad_drop() -> Vector:
     positive = 0.5 * (1 + ROWS.sum(0) / np.abs(ROWS).sum(0))
     chance = drawn(lambda: torch.rand(3))
     kept = (positive > chance) * (ROWS > 0) + (positive < chance) * (ROWS < 0)
-    found: Vector = (kept * ROWS).sum(0)
-    return found
+    return (kept * ROWS).sum(0)
 
 
 def imtl_g() -> Vector:
@@ -154,8 +148,7 @@ def pcd() -> Vector:
     """The first gradient, turned until its cosine with the second is 0.02, at its own norm."""
     first, second = (row / np.linalg.norm(row) for row in ROWS)
     turned = first + max(0.0, 0.02 - first @ second) * second
-    found: Vector = np.linalg.norm(ROWS[0]) * turned / np.linalg.norm(turned)
-    return found
+    return np.linalg.norm(ROWS[0]) * turned / np.linalg.norm(turned)
 
 
 def pcgrad() -> Vector:

@@ -255,7 +255,10 @@ class SharedBackboneModule(LightningModule):
         for name in self.tasks:
             loss, accuracy = self._loss_metric(split, name), self._accuracy_metric(split, name)
             if loss.update_called:
-                losses[name], accuracies[name] = loss.compute(), accuracy.compute()
+                value, right = loss.compute(), accuracy.compute()
+                # NaN is also the mean over no labels at all, which is nothing to log
+                if not value.isnan() or self._total_weight(loss):
+                    losses[name], accuracies[name] = value, right
             loss.reset()
             accuracy.reset()
         if not losses:
@@ -268,6 +271,9 @@ class SharedBackboneModule(LightningModule):
         # torchmetrics has reduced over the processes already
         self.log_dict({k: v for k, v in values.items() if k not in bar})
         self.log_dict({k: v for k, v in values.items() if k in bar}, prog_bar=True)
+
+    def _total_weight(self, metric: MeanMetric) -> float:
+        return float(self.trainer.strategy.reduce(metric.weight.clone(), reduce_op="sum"))
 
     def predict_step(
         self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0

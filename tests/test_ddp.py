@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import json, sys
 import torch
@@ -59,7 +60,7 @@ if __name__ == "__main__":
 def run(folder: Path, devices: int, strategy: str, *more: str) -> dict[str, Any]:
     script, out = folder / "run.py", folder / f"{strategy}{devices}.json"
     script.write_text(SCRIPT)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, str(script), str(devices), strategy, str(out), *more],
         env=environment,
@@ -84,3 +85,42 @@ def test_training_keeps_the_processes_together(tmp_path: Path) -> None:
     two = run(tmp_path, 2, "ddp")
     assert two["ranks_agree"]
     assert {"train/loss", "val/loss", "val/a/acc"} <= set(two["fit"])
+
+
+def command(folder: Path, verb: str, *more: str) -> dict[str, Any] | None:
+    """Run the command line on a tiny uneven data set; return its results."""
+    before = set(folder.glob("multitask/version_*"))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tl.cli", verb, "--config", "configs/multitask.yaml"),
+            *("--config", "configs/overlays/quick.yaml", "--data.init_args.generated_size=333"),
+            *("--trainer.max_epochs=1", "--trainer.accelerator=cpu", f"--log_dir={folder}"),
+            *("--trainer.enable_progress_bar=false", *more),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    [made] = set(folder.glob("multitask/version_*")) - before
+    path = made / "results.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def test_the_command_line_on_two_processes(tmp_path: Path) -> None:
+    two = ("--trainer.strategy=ddp", "--trainer.devices=2")
+    fitted = command(tmp_path, "fit", *two)
+    assert fitted is not None
+    assert {"train/loss", "val/acc", "val/cifar100/acc"} <= set(fitted["metrics"])
+    alone, both = command(tmp_path, "test"), command(tmp_path, "test", *two)
+    assert alone is not None
+    assert both is not None
+    assert both["metrics"] == pytest.approx(alone["metrics"], rel=1e-5)
+    command(tmp_path, "predict", *two)
+    [path] = tmp_path.rglob("predictions.csv")
+    rows = path.read_text().splitlines()[1:]
+    # each image of 333 // 5 and of 100 once, in order
+    assert [row.split(",")[0] for row in rows] == [*map(str, range(66)), *map(str, range(100))]

@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -21,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from tl import __version__
 from tl.callbacks import (
+    AtomicCheckpointIO,
     Dashboard,
     PredictionWriter,
     RunCheckpoint,
@@ -47,6 +49,7 @@ class OneLineParser(LightningArgumentParser):
             for parser in self._family()
             for action in parser._actions  # noqa: SLF001 - argparse has no public list of options
             for option in action.option_strings
+            if not option.endswith(".help")
         ]
         print(f"tl: {parse_error_line(message, options)}", file=sys.stderr)  # noqa: T201
         self.exit(USAGE_ERROR)
@@ -65,6 +68,8 @@ class TlCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> OneLineParser:  # noqa: ANN401
         """Build the parser with one-line errors."""
         kwargs.setdefault("dump_header", [f"lightning.pytorch, tl {__version__}"])
+        kwargs.setdefault("prog", "tl")
+        kwargs.setdefault("allow_abbrev", False)  # half a name is a mistake, not a short form
         parser = OneLineParser(**kwargs)
         parser.add_argument(
             "-c", "--config", action="config", help="Configuration file; a later one adds to it."
@@ -130,8 +135,7 @@ class TlCLI(LightningCLI):
                 f"{config.ckpt_path} holds weights but no run to go on with; to start from its "
                 "weights use --model.init_args.init_from."
             )
-        loops = checkpoint.get("loops", {}).get("fit_loop", {})
-        done = loops.get("epoch_progress", {}).get("current", {}).get("completed")
+        done = completed_epochs(checkpoint)
         limit = config.trainer.max_epochs
         if (
             self.subcommand == "fit"
@@ -149,6 +153,8 @@ class TlCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """Build the trainer with TensorBoard and CSV logs in one new run folder."""
         config = self.chosen
+        if not config.trainer.plugins:
+            kwargs["plugins"] = [AtomicCheckpointIO()]
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
             version = int(self.run_folder.name.removeprefix("version_"))
@@ -176,6 +182,16 @@ class TlCLI(LightningCLI):
             lines.append(f"tl: best checkpoint {os.path.relpath(best.best_model_path)}{value}")
         lines.append(f"tl: dashboards: tensorboard --logdir {self.chosen.log_dir}")
         print("\n".join(lines))  # noqa: T201
+
+
+def completed_epochs(checkpoint: Mapping[str, Any]) -> int | None:
+    """Count the epochs that a run had trained when it was saved; ``None`` if it does not say."""
+    loops = checkpoint.get("loops", {}).get("fit_loop", {})
+    progress = loops.get("epoch_progress", {}).get("current", {})
+    if loops.get("epoch_loop.batch_progress", {}).get("is_last_batch"):
+        # saved after validation, when all is trained but the epoch is not yet counted
+        return cast("int | None", progress.get("ready"))
+    return cast("int | None", progress.get("completed"))
 
 
 def choose_precision(accelerator: str) -> str:
@@ -226,6 +242,12 @@ def _quiet() -> None:
     """Silence what is neither the user's doing nor ours."""
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # it is: the sampler goes on at the step after the last one
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
+    # `main(args)` is meant to be called from Python too
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+    # evaluation has a run folder of its own and saves nothing in it
+    warnings.filterwarnings("ignore", message="The dirpath has changed from")
     # the folder is new and holds the other logger's files; the CSV logger deletes its own only
     warnings.filterwarnings("ignore", message="Experiment logs directory .* is not empty")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
@@ -256,6 +278,7 @@ def main(args: list[str] | None = None) -> None:
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            auto_configure_optimizers=False,  # the modules take their optimiser as an argument
             seed_everything_default=0,
             trainer_defaults={"callbacks": [LearningRateMonitor(logging_interval="step")]},
             parser_kwargs={"description": "Transfer and multi-task learning."},

@@ -8,15 +8,19 @@ import re
 from collections.abc import Iterable
 from importlib import import_module
 
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 _TYPES = {"NoneType": "null", "str": "text", "bool": "true or false"}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` if a known name is close, else nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    names = list(known)
+    # `optimzer.class_path` is not known as a whole, but its first part has a neighbour
+    for wanted in dict.fromkeys((name, name.partition(".")[0])):
+        if close := difflib.get_close_matches(wanted, names, n=1, cutoff=0.6):
+            return f" Did you mean {close[0]!r}?"
+    return ""
 
 
 def one_line(text: str) -> str:
@@ -52,16 +56,18 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
     if unknown := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
         name = unknown.group(1).lstrip("-").split("=")[0]
         return f"unknown option --{name}.{did_you_mean(name, options)}"
-    if missing := re.search(r"has no attribute '([^']+)'", message):
-        path = owners[-1] if owners else missing.group(1)
-        return f"{prefix}there is no {path}.{did_you_mean(missing.group(1), _siblings(path))}"
+    if missing := re.search(r"(?:module '([^']+)' )?has no attribute '([^']+)'", message):
+        module, name = missing.groups()
+        path = f"{module}.{name}" if module else owners[-1] if owners else name
+        return f"{prefix}there is no {path}.{did_you_mean(name, _siblings(path))}"
     if missing := re.search(r"No module named '([^']+)'", message):
         return f"{prefix}there is no module {missing.group(1)!r}; give a full class path."
     reasons = re.findall(
         r"^\s*- (?!Expected|Does not|Parser key|Problem)(.+)$", message, re.MULTILINE
     )
     if reasons:
-        return one_line(str(reasons[0]))
+        given = re.findall(r"'class_path': '([^']+)'", message)
+        return (f"{given[-1]}: " if given else "") + one_line(str(reasons[0]))
     if line := _type_line(message, nested.group(2) if nested else None):
         return prefix + line
     return prefix + one_line(re.sub(r'^Parser key "[^"]+":', "", message))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -97,7 +97,7 @@ def test_own_statistics_keep_evaluation_right_on_shifted_sources() -> None:
 
     def gap(choice: Any) -> float:
         ours = module(batch_norm=choice)
-        images = {source: images for source, (images, _) in batch().items()}
+        images: dict[str | None, Tensor] = {s: pixels for s, (pixels, _) in batch().items()}
         for _ in range(100):
             trained = ours.features(images)
         ours.eval()
@@ -242,7 +242,7 @@ def test_it_learns() -> None:
 def test_datamodules_of_others_work() -> None:
     class Plain(LightningDataModule):
         def train_dataloader(self) -> DataLoader[Any]:
-            return DataLoader([batch(), batch()], batch_size=None)
+            return DataLoader(cast("Any", [batch(), batch()]), batch_size=None)
 
         def val_dataloader(self) -> list[DataLoader[Any]]:
             return [self.train_dataloader(), self.train_dataloader()]

@@ -18,7 +18,7 @@ def optimizer() -> Optimizer:
 def rates(scheduler: WarmupCosine, steps: int) -> list[float]:
     found = []
     for _ in range(steps):
-        found.append(scheduler.get_last_lr()[0])
+        found.append(float(scheduler.get_last_lr()[0]))
         scheduler.optimizer.step()
         scheduler.step()
     return found

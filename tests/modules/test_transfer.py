@@ -67,12 +67,12 @@ def test_the_backbone_starts_from_the_source_and_the_head_anew(tmp_path: Path) -
 
     target = data(classes=100, test_size=100, targets="coarse", val_size=0.0)
     ours = module(target, init_from=str(tmp_path / "source.ckpt"), scheduler=None)
-    head = ours.heads["generated100"].weight.clone()
+    head = ours.heads.state_dict()["generated100.weight"].clone()
     run = trainer(tmp_path, max_epochs=1, limit_train_batches=0)
     run.fit(ours, target)
     for name, value in ours.backbone.state_dict().items():
         assert torch.equal(value, weights[f"backbone.{name}"])
-    assert torch.equal(ours.heads["generated100"].weight, head)
+    assert torch.equal(ours.heads.state_dict()["generated100.weight"], head)
 
     assert ours.provenance is not None
     assert ours.provenance["tasks"][0]["name"] == "generated10"
@@ -189,7 +189,7 @@ def test_plateau_schedules_watch_the_validation_loss(tmp_path: Path) -> None:
 
 def test_channels_last_is_a_choice() -> None:
     for choice in (True, False):
-        weight = module(data(), channels_last=choice).backbone.conv.weight
+        weight = module(data(), channels_last=choice).backbone.get_parameter("conv.weight")
         assert weight.is_contiguous(memory_format=torch.channels_last) is choice
 
 

@@ -1,5 +1,6 @@
 """What watches a run: dashboards, results, throughput, predictions, signals."""
 
+from tl.callbacks.atomic_io import AtomicCheckpointIO
 from tl.callbacks.checkpoint import RunCheckpoint
 from tl.callbacks.dashboard import Dashboard
 from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal
@@ -8,6 +9,7 @@ from tl.callbacks.results import RunResults
 from tl.callbacks.throughput import Throughput
 
 __all__ = [
+    "AtomicCheckpointIO",
     "Dashboard",
     "PredictionWriter",
     "RunCheckpoint",

@@ -21,8 +21,8 @@ class PredictionWriter(Callback):
 
     Columns: ``image`` (its path, or its index in the test set), ``task``, ``class``,
     ``class_name``, ``probability``, and ``top5``, the most probable classes with their
-    probabilities, separated by semicolons. Rows are in the order of the images. With several
-    processes each writes a part, and the first one joins them.
+    probabilities, separated by semicolons. Rows are in the order of sources and images, also
+    where several processes predict.
 
     Args:
         filename: Name of the file in the run folder, or a path of one's own.
@@ -61,7 +61,9 @@ class PredictionWriter(Callback):
                     f"{names[c]} {p:.4f}" for c, p in zip(classes, chances, strict=True)
                 )
                 row = (name_of(data, source, position), task, classes[0], names[classes[0]])
-                self._rows.append((order, position, *row, f"{chances[0]:.6f}", best))
+                self._rows.append(
+                    (dataloader_idx, position, order, *row, f"{chances[0]:.6f}", best)
+                )
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file."""
@@ -74,8 +76,8 @@ class PredictionWriter(Callback):
             torch.distributed.all_gather_object(rows, self._rows)
         self._rows = []
         if trainer.is_global_zero:
-            together = sorted((row for part in rows for row in part), key=lambda row: row[:2])
-            write_csv(path, [row[2:] for row in together])
+            together = sorted((row for part in rows for row in part), key=lambda row: row[:3])
+            write_csv(path, [row[3:] for row in together])
             rank_zero_info(f"tl: {len(together)} predictions in {os.path.relpath(path)}")
 
 

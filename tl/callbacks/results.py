@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tl import __version__
 from tl.callbacks.throughput import Throughput
@@ -73,14 +73,14 @@ class RunResults(Callback):
         """Write the results."""
         self._write(trainer, pl_module)
 
-    @rank_zero_only
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.log_dir is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        folder = trainer.log_dir  # all processes must ask: the first one tells the others
+        if folder is None or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         self._metrics |= {name: number(value) for name, value in trainer.callback_metrics.items()}
         describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
         speed = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore[attr-defined]
-        best: Any = trainer.checkpoint_callback
+        best = trainer.checkpoint_callback
         results: dict[str, Any] = {
             "metrics": dict(sorted(self._metrics.items())),
             "best": None,
@@ -93,13 +93,13 @@ class RunResults(Callback):
             "images_per_second": speed.images_per_second if speed else None,
             "peak_memory_bytes": peak_memory_bytes(),
         }
-        if best is not None and getattr(best, "best_model_path", ""):
+        if isinstance(best, ModelCheckpoint) and best.best_model_path:
             results["best"] = {
-                "checkpoint": os.path.relpath(best.best_model_path, trainer.log_dir),
+                "checkpoint": os.path.relpath(best.best_model_path, folder),
                 "monitor": best.monitor,
                 "score": number(best.best_model_score),
             }
-        write_json(Path(trainer.log_dir) / self.filename, results)
+        write_json(Path(folder) / self.filename, results)
 
 
 def by_source(description: dict[str, Any]) -> dict[str, Any]:

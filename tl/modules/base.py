@@ -216,9 +216,13 @@ class SharedBackboneModule(LightningModule):
         }
         values["train/loss"] = self.total_loss({task: both["loss"] for task, both in means.items()})
         values["train/acc"] = torch.stack([both["acc"] for both in means.values()]).mean()
-        bar = {"train/loss", "train/acc"}
-        self.log_dict({k: v for k, v in values.items() if k in bar}, prog_bar=True)
-        self.log_dict({k: v for k, v in values.items() if k not in bar})
+        self._log_values(values, bar={"train/loss", "train/acc"})
+
+    def _log_values(self, values: Mapping[str, Tensor], bar: set[str]) -> None:
+        """Log values that are equal in all processes, some of them in the progress bar too."""
+        # reduced already; `sync_dist` keeps Lightning from warning that they might not be
+        self.log_dict({k: v for k, v in values.items() if k not in bar}, sync_dist=True)
+        self.log_dict({k: v for k, v in values.items() if k in bar}, sync_dist=True, prog_bar=True)
 
     def validation_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Evaluate a batch; returns logits and targets by task for callbacks."""
@@ -267,10 +271,7 @@ class SharedBackboneModule(LightningModule):
         values |= {self.metric(split, task, "acc"): value for task, value in accuracies.items()}
         values[f"{split}/loss"] = self.total_loss(losses)
         values[f"{split}/acc"] = torch.stack(list(accuracies.values())).mean()
-        bar = {f"{split}/loss", f"{split}/acc"}
-        # torchmetrics has reduced over the processes already
-        self.log_dict({k: v for k, v in values.items() if k not in bar})
-        self.log_dict({k: v for k, v in values.items() if k in bar}, prog_bar=True)
+        self._log_values(values, bar={f"{split}/loss", f"{split}/acc"})
 
     def _total_weight(self, metric: MeanMetric) -> float:
         return float(self.trainer.strategy.reduce(metric.weight.clone(), reduce_op="sum"))

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from tl.callbacks import RunCheckpoint
+
+
+def state(folder: Path) -> dict[str, object]:
+    best = folder / "best.ckpt"
+    return {
+        "monitor": "val/acc",
+        "best_model_score": torch.tensor(0.9),
+        "best_model_path": str(best),
+        "current_score": torch.tensor(0.8),
+        "dirpath": str(folder),
+        "best_k_models": {str(best): torch.tensor(0.9)},
+        "kth_best_model_path": str(best),
+        "kth_value": torch.tensor(0.9),
+        "last_model_path": "",
+    }
+
+
+def test_a_resumed_run_knows_the_best_of_the_earlier_folder(tmp_path: Path) -> None:
+    before, after = tmp_path / "version_0", tmp_path / "version_1"
+    before.mkdir()
+    (before / "best.ckpt").touch()
+    ours = RunCheckpoint(after, monitor="val/acc", mode="max")
+    ours.load_state_dict(state(before))
+    assert ours.best_model_score == pytest.approx(0.9)
+    assert ours.dirpath == str(after)
+    assert not ours.check_monitor_top_k(_trainer(), torch.tensor(0.85))
+    assert ours.check_monitor_top_k(_trainer(), torch.tensor(0.95))
+
+
+def test_a_best_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    ours = RunCheckpoint(tmp_path / "version_1", monitor="val/acc", mode="max")
+    ours.load_state_dict(state(tmp_path / "version_0"))
+    assert ours.best_model_path == ""
+    assert ours.best_model_score is None
+    assert ours.check_monitor_top_k(_trainer(), torch.tensor(0.1))
+
+
+def _trainer() -> Trainer:
+    return Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from tests.runs import Tiny, module, multitask_module, tiny_data, trainer, two_sources
+from tl import TransferModule
+from tl.callbacks import Dashboard
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def run(folder: Path, ours: Any, data: Any, dashboard: Dashboard, **settings: Any) -> Any:
+    logger = TensorBoardLogger(folder, "runs", default_hp_metric=False)
+    made = trainer(folder, logger=logger, callbacks=[dashboard], **settings)
+    made.fit(ours, data)
+    return events(Path(logger.log_dir))
+
+
+def test_a_multi_task_run_fills_every_tab(tmp_path: Path) -> None:
+    data = two_sources()
+    ours = multitask_module(data, batch_norm="per_source_statistics")
+    found = run(tmp_path, ours, data, Dashboard(every_n_epochs=1, mistakes=4, images=8))
+    tags = found.Tags()
+    assert {f"train/augmented/{source}" for source in data.sources} <= set(tags["images"])
+    for task in data.tasks:
+        assert f"val/confusion/{task.name}" in tags["images"]
+        assert f"val/mistakes/{task.name}" in tags["images"]
+    assert len(found.Images("val/confusion/ten")) == 2  # each of two epochs
+    assert tags["graph"]
+    assert {"run/data/text_summary", "run/versions/text_summary"} <= set(tags["tensors"])
+    text = found.Tensors("run/data/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert '"kind": "generated"' in text
+    # the tasks stand side by side
+    [event] = found.Tensors("custom_scalars__config__")
+    charts = layout_pb2.Layout()
+    charts.ParseFromString(event.tensor_proto.string_val[0])
+    titles = {chart.title: list(chart.multiline.tag) for c in charts.category for chart in c.chart}
+    assert titles["val acc: all tasks"] == [f"^val/{t.name}/acc$" for t in data.tasks]
+    scalars = set(tags["scalars"])
+    assert {tag.strip("^$") for tags in titles.values() for tag in tags} <= scalars
+
+
+def test_hyperparameters_stand_beside_the_final_metrics(tmp_path: Path) -> None:
+    data = tiny_data()
+    ours = module(data, label_smoothing=0.1)
+    found = run(tmp_path, ours, data, Dashboard())
+    plugin = found.summary_metadata
+    start = plugin_data_pb2.HParamsPluginData.FromString(
+        plugin["_hparams_/session_start_info"].plugin_data.content
+    ).session_start_info
+    assert start.hparams["backbone"].string_value == "Tiny"
+    assert start.hparams["lr"].number_value == pytest.approx(0.1)
+    assert start.hparams["label_smoothing"].number_value == pytest.approx(0.1)
+    assert start.hparams["data/kind"].string_value == "generated"
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(
+        plugin["_hparams_/experiment"].plugin_data.content
+    ).experiment
+    metrics = [info.name.tag for info in experiment.metric_infos]
+    assert "val/acc" in metrics
+    assert "hp_metric" not in found.Tags()["scalars"]
+    assert set(metrics) <= set(found.Tags()["scalars"])  # the values are the curves' own
+    assert [event.step for event in found.Scalars("val/acc")] == [4, 9]
+
+
+def test_pictures_come_every_n_epochs_and_at_the_end(tmp_path: Path) -> None:
+    data = tiny_data()
+    found = run(tmp_path, module(data), data, Dashboard(every_n_epochs=2), max_epochs=3)
+    assert [event.step for event in found.Images("val/confusion/generated10")] == [10, 15]
+
+
+def test_everything_can_be_turned_off(tmp_path: Path) -> None:
+    data = tiny_data()
+    found = run(tmp_path, module(data), data, Dashboard(0, 0, 0, graph=False))
+    assert found.Tags()["images"] == []
+    assert not found.Tags()["graph"]
+
+
+def test_the_transfer_is_described(tmp_path: Path) -> None:
+    torch.save(Tiny().state_dict(), tmp_path / "source.pt")
+    data = tiny_data()
+    found = run(tmp_path, module(data, init_from=str(tmp_path / "source.pt")), data, Dashboard())
+    text = found.Tensors("run/transfer/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "source.pt: 100.0%" in text
+
+
+def test_the_run_is_the_same_with_and_without_a_dashboard(tmp_path: Path) -> None:
+    ends = []
+    for name, callbacks in (("with", [Dashboard(every_n_epochs=1)]), ("without", [])):
+        data = tiny_data()
+        ours = module(data)
+        logger = TensorBoardLogger(tmp_path, name)
+        trainer(tmp_path, logger=logger, callbacks=callbacks).fit(ours, data)
+        ends.append(ours.state_dict())
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+def test_a_network_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
+    class Odd(Tiny):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+                raise RuntimeError("no graph of this")
+            return super().forward(images)
+
+    data = tiny_data()
+    ours = TransferModule(Odd(), data.tasks[0])
+    with pytest.warns(UserWarning, match="shows no graph.*no graph of this"):
+        run(tmp_path, ours, data, Dashboard())
+
+
+def test_other_loggers_and_none_are_fine(tmp_path: Path) -> None:
+    data = tiny_data()
+    trainer(tmp_path, callbacks=[Dashboard(every_n_epochs=1)]).fit(module(data), data)
+
+
+def test_negative_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="`mistakes` must be 0 or more, got -1"):
+        Dashboard(mistakes=-1)
+
+
+def test_texts_are_json(tmp_path: Path) -> None:
+    data = tiny_data()
+    found = run(tmp_path, module(data), data, Dashboard())
+    text = found.Tensors("run/versions/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert json.loads(text)["torch"] == torch.__version__.split("+")[0]

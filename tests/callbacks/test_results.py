@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+
+from tests.runs import module, multitask_module, tiny_data, trainer, two_sources
+from tl.callbacks import RunCheckpoint, RunResults, Throughput
+from tl.callbacks.results import number, peak_memory_bytes, write_json
+
+
+def results(folder: Path) -> dict[str, Any]:
+    [path] = folder.rglob("results.json")
+    loaded: dict[str, Any] = json.loads(path.read_text())
+    return loaded
+
+
+def test_results_hold_what_the_run_reached_and_on_what(tmp_path: Path) -> None:
+    data = two_sources()
+    ours = multitask_module(data)
+    best = RunCheckpoint(tmp_path / "kept", filename="best", monitor="val/acc", mode="max")
+    run = trainer(
+        tmp_path,
+        logger=CSVLogger(tmp_path),
+        enable_checkpointing=True,
+        callbacks=[Throughput(), RunResults(), best],
+    )
+    run.fit(ours, data)
+    found = results(tmp_path)
+    assert found["metrics"]["val/acc"] == pytest.approx(float(run.callback_metrics["val/acc"]))
+    assert set(found["data"]) == {"ten", "hundred"}
+    assert found["data"]["ten"]["fingerprint"] == data.sources["ten"].fingerprint
+    assert found["provenance"] is None
+    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert found["seconds"] > 0
+    assert found["images_per_second"] > 0
+    assert found["peak_memory_bytes"] > 1e6
+    assert found["epochs"] == 2
+    assert found["best"]["score"] == pytest.approx(float(best.best_model_score or 0))
+    # a test by the same trainer adds to the same file
+    run.test(ours, data, verbose=False)
+    again = results(tmp_path)["metrics"]
+    assert "test/ten/acc" in again
+    assert again["val/acc"] == found["metrics"]["val/acc"]
+
+
+def test_a_single_source_is_listed_by_its_name(tmp_path: Path) -> None:
+    data = tiny_data()
+    run = trainer(tmp_path, logger=CSVLogger(tmp_path), callbacks=[RunResults()])
+    run.validate(module(data), data, verbose=False)
+    found = results(tmp_path)
+    assert set(found["data"]) == {"generated10"}
+    assert found["images_per_second"] is None  # no Throughput, no number
+    assert set(found["metrics"]) == {"val/acc", "val/loss"}
+
+
+def test_without_a_run_folder_nothing_is_written(tmp_path: Path) -> None:
+    data = tiny_data()
+    trainer(tmp_path, callbacks=[RunResults()], fast_dev_run=True).fit(module(data), data)
+    assert not list(tmp_path.rglob("results.json"))
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
+    assert number(torch.tensor(0.5)) == 0.5
+    assert number(math.nan) is None
+    assert number(None) is None
+    write_json(tmp_path / "deep" / "a.json", {"a": 1})
+    assert json.loads((tmp_path / "deep" / "a.json").read_text()) == {"a": 1}
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_memory_is_in_bytes() -> None:
+    held = torch.ones(64 * 2**20, dtype=torch.uint8)  # touched, so resident
+    assert peak_memory_bytes() > held.numel()

@@ -1,0 +1,91 @@
+"""The step that training, validation and test share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger
+from torch import nn
+
+from tests.runs import Tiny, module, tiny_data, trainer
+from tl import MultiTaskModule, Task, TransferModule
+from tl.modules.base import as_task, by_source, labels_of, source_of
+
+
+def test_batches_are_sorted_by_source() -> None:
+    part = (torch.zeros(1, 3, 2, 2), torch.zeros(1))
+    assert set(by_source(part)) == {None}
+    assert set(by_source({"a": part, "b": None})) == {"a"}
+
+
+def test_a_task_finds_its_part_and_its_labels() -> None:
+    part = (torch.zeros(1, 3, 2, 2), torch.zeros(1))
+    assert source_of(Task("a", 2, source="x"), {None: part}) is None
+    assert source_of(Task("a", 2), {"x": part}) == "x"
+    assert source_of(Task("a", 2, source="y"), {"x": part}) == "y"
+    both = {"fine": torch.tensor([3]), "coarse": torch.tensor([1])}
+    assert labels_of(Task("a", 5, target="coarse"), both).item() == 1
+    with pytest.raises(ValueError, match="'a' reads the target 'other'"):
+        labels_of(Task("a", 5, target="other"), both)
+
+
+def test_a_batch_that_no_task_reads_is_an_error() -> None:
+    ours = TransferModule(Tiny(), Task("a", 2, source="x"))
+    part = (torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(ValueError, match="No task reads a source of this batch"):
+        ours.task_losses({"y": part, "z": part})
+
+
+def test_tasks_may_come_as_plain_dicts() -> None:
+    plain = {"name": "a", "num_classes": 3, "source": None, "target": None}
+    assert as_task(plain) == Task("a", 3)
+    assert TransferModule(Tiny(), plain).task == Task("a", 3)
+
+
+def test_hyperparameters_are_plain_types() -> None:
+    ours = TransferModule(Tiny(), Task("a", 3), reinit=("conv1",))
+    json.dumps(dict(ours.hparams))
+    assert ours.hparams["reinit"] == ["conv1"]
+
+
+def test_label_smoothing_acts_in_training_only() -> None:
+    ours = TransferModule(Tiny(), Task("a", 4), label_smoothing=0.2).eval()
+    batch = (torch.randn(6, 3, 8, 8), torch.arange(6) % 4)
+    plain, _ = ours.task_losses(batch)
+    smooth, outputs = ours.task_losses(batch, smooth=True)
+    log_p = outputs["a"][0].log_softmax(1)
+    # 0.8 of the target class's term, 0.2 of the mean over all classes (Szegedy et al., 2016)
+    wanted = -(0.8 * log_p[range(6), batch[1]] + 0.2 * log_p.mean(1)).mean()
+    torch.testing.assert_close(smooth["a"], wanted)
+    torch.testing.assert_close(plain["a"], -log_p[range(6), batch[1]].mean())
+
+
+def test_learning_rates_are_logged_by_group(tmp_path: Path) -> None:
+    """With a schedule and without one, under the same names."""
+    data = tiny_data()
+    run = trainer(tmp_path, logger=CSVLogger(tmp_path), callbacks=[LearningRateMonitor("step")])
+    run.fit(module(data), data)
+    logged = {name for name in run.callback_metrics if name.startswith("lr/")}
+    assert logged == {"lr/backbone", "lr/backbone_no_decay", "lr/head", "lr/head_no_decay"}
+    assert run.callback_metrics["lr/head"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        ([], "`tasks` is empty"),
+        ([Task("a", 2), Task("a", 3)], "Task names must differ, got a, a"),
+    ],
+)
+def test_task_lists_are_checked(tasks: list[Task], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        MultiTaskModule(Tiny(), tasks)
+
+
+def test_a_backbone_says_its_width() -> None:
+    with pytest.raises(ValueError, match="Identity has no integer attribute `num_features`"):
+        TransferModule(nn.Identity(), Task("a", 2))

@@ -1,0 +1,76 @@
+"""Tiny runs for tests of what watches them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+
+from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule, TransferModule
+
+
+class Tiny(nn.Module):
+    """The smallest backbone with batch norm."""
+
+    num_features = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=4)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features ``(N, 8)``."""
+        features: Tensor = self.norm(self.conv(images)).relu().mean((2, 3))
+        return features
+
+
+def tiny_data(**settings: Any) -> GeneratedDataModule:
+    """120 drawn images of 10 classes, of which 10 validate."""
+    given = {"train_size": 120, "test_size": 30, "batch_size": 20, **settings}
+    return GeneratedDataModule(**given)
+
+
+def two_sources(**settings: Any) -> MultiTaskDataModule:
+    """Two sources with three tasks."""
+    return MultiTaskDataModule(
+        sources={
+            "ten": GeneratedDataModule(train_size=100, test_size=20),
+            "hundred": GeneratedDataModule(
+                classes=100, train_size=200, test_size=100, targets="both"
+            ),
+        },
+        **{"batch_size": 30, **settings},
+    )
+
+
+def module(data: GeneratedDataModule, **settings: Any) -> TransferModule:
+    """A module for one source."""
+    torch.manual_seed(0)
+    return TransferModule(Tiny(), data.tasks[0], **settings)
+
+
+def multitask_module(data: MultiTaskDataModule, **settings: Any) -> MultiTaskModule:
+    """A module for several sources."""
+    torch.manual_seed(0)
+    return MultiTaskModule(Tiny(), data.tasks, **settings)
+
+
+def trainer(folder: Path, **settings: Any) -> Trainer:
+    """A trainer that is quiet and quick."""
+    return Trainer(
+        **{
+            "max_epochs": 2,
+            "logger": False,
+            "default_root_dir": folder,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "accelerator": "cpu",
+            "log_every_n_steps": 1,
+            **settings,
+        }
+    )

@@ -1,0 +1,369 @@
+"""The command line as a user types it, on tiny runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tl import __version__
+from tl.backbones import ResNet20
+from tl.cli import choose_precision, latest_checkpoint, main, new_run_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+MULTI = "configs/multitask.yaml"
+SOURCE = "configs/source_cifar10.yaml"
+TARGET = "configs/transfer_cifar100.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def arguments(verb: str, config: str, log_dir: Path, *more: str) -> list[str]:
+    """A tiny run: drawn images, a few steps."""
+    return [
+        *(verb, "--config", config, "--config", "configs/overlays/quick.yaml"),
+        *("--data.init_args.generated_size=200", "--trainer.max_epochs=1"),
+        *(f"--log_dir={log_dir}", "--trainer.log_every_n_steps=1", "--trainer.accelerator=cpu"),
+        "--trainer.enable_progress_bar=false",
+        *more,
+    ]
+
+
+def failure(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
+    """Exit code and the one line that a failing command says."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(args))
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    [line] = [line for line in said.splitlines() if line.startswith("tl: ")]
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code, line
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return loaded
+
+
+def test_a_run_from_fit_to_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(arguments("fit", MULTI, tmp_path))
+    said = capsys.readouterr()
+    assert "best.ckpt" in said.out
+    # a warning that cannot be missed, at the start and at the end, for either source
+    assert said.err.count("GENERATED IMAGES") == 4
+    assert said.err.count("200 drawn images, NOT CIFAR100") == 2
+    run = tmp_path / "multitask" / "version_0"
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    for name in ("best", "last"):
+        path = run / "checkpoints" / f"{name}.ckpt"
+        assert torch.serialization.get_unsafe_globals_in_checkpoint(path) == []
+    results = results_of(run)
+    assert set(results) >= {
+        *("metrics", "data", "provenance", "versions", "seconds"),
+        *("images_per_second", "peak_memory_bytes"),
+    }
+    assert {"train/loss", "val/loss", "val/acc", "val/cifar10/acc", "val/cifar100/acc"} <= set(
+        results["metrics"]
+    )
+    assert results["data"]["cifar10"]["kind"] == "generated"
+    assert results["data"]["cifar100"]["fingerprint"].startswith("generated:")
+    assert (run / "metrics.csv").exists()
+
+    main(arguments("validate", MULTI, tmp_path))
+    again = results_of(tmp_path / "multitask" / "version_1")["metrics"]
+    for name, value in again.items():
+        assert value == pytest.approx(results["metrics"][name], rel=1e-5)
+    main(arguments("test", MULTI, tmp_path))
+    assert "test/cifar100/acc" in results_of(tmp_path / "multitask" / "version_2")["metrics"]
+
+    main(arguments("predict", MULTI, tmp_path))
+    with (tmp_path / "multitask" / "version_3" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40 + 100  # a fifth of 200 and at least one image per class
+    assert {row["task"] for row in rows} == {"cifar10", "cifar100"}
+    for row in rows:
+        assert row["top5"].startswith(row["class_name"])
+        assert 0 < float(row["probability"]) <= 1
+
+
+def test_a_folder_of_images_is_predicted_by_path(tmp_path: Path, real_images: Path) -> None:
+    main(arguments("fit", SOURCE, tmp_path))
+    folder = real_images / "cifar10" / "test" / "cat"
+    main(arguments("predict", SOURCE, tmp_path, f"--data.init_args.predict_folder={folder}"))
+    with (tmp_path / "source_cifar10" / "version_1" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == sorted(map(str, folder.glob("*.jpg")))
+
+
+def test_the_saved_configuration_reproduces_the_run(tmp_path: Path) -> None:
+    main(arguments("fit", MULTI, tmp_path))
+    first = tmp_path / "multitask" / "version_0"
+    main(["fit", "--config", str(first / "config.yaml")])
+    again = results_of(tmp_path / "multitask" / "version_1")
+    for name, value in results_of(first)["metrics"].items():
+        if not name.startswith("perf/"):
+            assert again["metrics"][name] == value, name
+    saved = yaml.safe_load((first / "config.yaml").read_text())
+    assert saved["trainer"]["precision"] == "32-true"
+    assert saved["data"]["init_args"]["seed"] == saved["seed_everything"] == 0
+
+
+def test_transfer_records_where_its_weights_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("tl.modules.base.rank_zero_info", said.append)
+    main(arguments("fit", SOURCE, tmp_path))
+    source = tmp_path / "source_cifar10" / "version_0"
+    best = source / "checkpoints" / "best.ckpt"
+    main(arguments("fit", TARGET, tmp_path, f"--model.init_args.init_from={best}"))
+    assert len(said) == 1  # the table of what was loaded
+    assert "layer3" in said[0]
+    record = results_of(tmp_path / "transfer_cifar100" / "version_0")["provenance"]
+    assert record["tasks"][0]["name"] == "cifar10"
+    assert record["data"]["fingerprint"] == results_of(source)["data"]["cifar10"]["fingerprint"]
+    assert record["loaded"]["values"] == sum(
+        value.numel() for value in ResNet20().state_dict().values()
+    )
+
+
+def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> None:
+    steps = "--trainer.limit_train_batches=2"
+    main(arguments("fit", SOURCE, tmp_path / "whole", steps, "--trainer.max_epochs=3"))
+    # the schedule spans three epochs in both; the first run is stopped after two
+    stop = "--trainer.callbacks+=tests.stop.StopAfter"
+    main(arguments("fit", SOURCE, tmp_path / "part", steps, "--trainer.max_epochs=3", stop))
+    last = tmp_path / "part/source_cifar10/version_0/checkpoints/last.ckpt"
+    more = (steps, "--trainer.max_epochs=3", f"--ckpt_path={last}")
+    main(arguments("fit", SOURCE, tmp_path / "part", *more))
+    ends = [
+        torch.load(tmp_path / path / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for path in ("whole/source_cifar10/version_0", "part/source_cifar10/version_1")
+    ]
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]), name
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (["--data.init_args.batchsize=3"], 2, "'batchsize'. Did you mean 'batch_size'?"),
+        (["--model.init_args.label_smooth=.1"], 2, "Did you mean 'label_smoothing'?"),
+        (["--trainer.max_epoch=3"], 2, "Did you mean 'trainer.max_epochs'?"),
+        (["--nam=a"], 2, "Did you mean 'name'?"),
+        (["--data.init_args.batch_size=many"], 2, "batch_size: expected int, got many"),
+        (["--data.init_args.val_size=1.5"], 2, "`val_size` must be 0 or more and below 1"),
+        (["--data.init_args.augment.padding=-1"], 2, "`augment.padding` must be 0 or more"),
+        (["--model.init_args.label_smoothing=2"], 2, "must be at least 0 and below 1, got 2"),
+        (["--model.init_args.batch_norm=own"], 2, "expected 'joint', 'per_source'"),
+        (["--model.init_args.backbone=tl.backbones.ResNet21"], 2, "no tl.backbones.ResNet21"),
+        (["--model.init_args.backbone=torch.nn.Identity"], 2, "no integer attribute"),
+        (["--model.init_args.optimizer=torch.optim.SDG"], 2, "Did you mean 'SGD'?"),
+        (["--model.init_args.init_from=no.ckpt"], 1, "no.ckpt: no such file"),
+        (["--ckpt_path=no.ckpt"], 2, "no.ckpt: no such file"),
+        (["--ckpt_path=last"], 2, "last: no such file"),
+        (["--trainer.precision=bf17"], 2, "trainer.precision: expected"),
+        (["--trainer.accelerator=cuda"], 2, "accelerator"),
+        (["--config=configs/none.yaml"], 2, "configs/none.yaml"),
+        (["--log_dir=/proc/none"], 2, "/proc/none: No such file"),
+        (
+            [
+                "--data.init_args.images=real",
+                "--data.init_args.offline=error",
+                "--data.init_args.download=false",
+                "--data.init_args.root=none",
+            ],
+            1,
+            "expected the archive cifar-10-python.tar.gz",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    code: int,
+    said: str,
+) -> None:
+    if torch.cuda.is_available() and "cuda" in more[0]:
+        pytest.skip("this machine has the device")
+    found, line = failure(capsys, *arguments("fit", MULTI, tmp_path, *more))
+    assert said in line
+    assert found == code
+    assert not list(tmp_path.glob("multitask/version_*")), "a failed start leaves no run folder"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("trainr: {max_epochs: 1}", "Did you mean 'trainer.max_epochs'?"),
+        ("model: {init_args: {optimzer: {class_path: torch.optim.SGD}}}", "Did you mean 'opti"),
+        ("data: {init_args: {augment: {paddin: 1}}}", "'paddin'. Did you mean 'padding'?"),
+        ("a: [1,", "parsing config"),
+        ("data: {init_args: {offline: maybe}}", "offline: expected 'error', 'generated'"),
+    ],
+)
+def test_a_mistake_in_yaml_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    path = tmp_path / "mistake.yaml"
+    path.write_text(text)
+    code, line = failure(capsys, *arguments("fit", MULTI, tmp_path, f"--config={path}"))
+    assert said in line
+    assert code == 2
+
+
+def test_commands_without_what_they_need(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert failure(capsys, "fit") == (
+        2,
+        "tl: give a configuration, such as --config configs/multitask.yaml.",
+    )
+    assert "invalid choice: 'fitt'" in failure(capsys, "fitt")[1]
+    code, line = failure(capsys, *arguments("test", MULTI, tmp_path))
+    assert code == 2
+    assert "No checkpoint to evaluate" in line
+
+
+def test_weights_are_no_run_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(ResNet20().state_dict(), tmp_path / "weights.pt")
+    more = f"--ckpt_path={tmp_path / 'weights.pt'}"
+    code, line = failure(capsys, *arguments("fit", SOURCE, tmp_path, more))
+    assert code == 2
+    assert "init_from" in line
+
+
+def test_a_finished_run_is_not_resumed_for_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(arguments("fit", SOURCE, tmp_path))
+    capsys.readouterr()
+    last = tmp_path / "source_cifar10/version_0/checkpoints/last.ckpt"
+    code, line = failure(capsys, *arguments("fit", SOURCE, tmp_path, f"--ckpt_path={last}"))
+    assert code == 2
+    assert "Nothing is left to train" in line
+
+
+def test_other_data_are_refused_when_a_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(arguments("fit", SOURCE, tmp_path))
+    capsys.readouterr()
+    last = tmp_path / "source_cifar10/version_0/checkpoints/last.ckpt"
+    more = ("--trainer.max_epochs=2", "--data.init_args.generated_size=300", f"--ckpt_path={last}")
+    code, line = failure(capsys, *arguments("fit", SOURCE, tmp_path, *more))
+    assert code == 1
+    assert "was trained on generated:" in line
+
+
+def test_code_in_a_checkpoint_never_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    torch.save({"state_dict": {}, "epoch": 1, "x": Evil()}, tmp_path / "evil.ckpt")
+    for option in ("ckpt_path", "model.init_args.init_from"):
+        more = f"--{option}={tmp_path / 'evil.ckpt'}"
+        _, line = failure(capsys, *arguments("fit", SOURCE, tmp_path, more))
+        assert "posix.mkdir" in line
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", "best.ckpt")
+
+    monkeypatch.setattr("lightning.pytorch.Trainer.save_checkpoint", full)
+    code, line = failure(capsys, *arguments("fit", SOURCE, tmp_path))
+    assert (code, line) == (1, "tl: best.ckpt: No space left on device.")
+
+
+def test_tracebacks_are_there_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TL_DEBUG", "1")
+    with pytest.raises(ValueError, match="val_size"):
+        main(arguments("fit", SOURCE, tmp_path, "--data.init_args.val_size=1.5"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_and_says_its_path(tmp_path: Path, number: int) -> None:
+    command = arguments("fit", SOURCE, tmp_path, "--trainer.max_epochs=500")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tl.cli", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        last = tmp_path / "source_cifar10/version_0/checkpoints/last.ckpt"
+        for _ in range(1200):
+            if last.exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert last.exists(), process.stderr.read() if process.stderr else ""
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number
+    [line] = [line for line in said.splitlines() if line.startswith("tl: stopped")]
+    checkpoint = Path(line.split("--ckpt_path ")[1].split(" to the same")[0])
+    assert checkpoint.exists()
+    assert torch.load(checkpoint, weights_only=True)["global_step"] > 0
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out.strip() == f"tl {__version__}"
+    for verb in ("fit", "validate", "test", "predict"):
+        with pytest.raises(SystemExit) as stopped:
+            main([verb, "--help"])
+        assert stopped.value.code == 0
+        assert "Folder of the run's versions." in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.help=tl.modules.MultiTaskModule"])
+    assert "domain" not in (said := capsys.readouterr().out)
+    assert "What batch norm averages over." in said
+
+
+def test_run_folders_are_numbered_on(tmp_path: Path) -> None:
+    assert new_run_folder(tmp_path).name == "version_0"
+    (tmp_path / "version_9").mkdir()
+    (tmp_path / "version_old").mkdir()
+    assert new_run_folder(tmp_path).name == "version_10"
+
+
+def test_the_newest_runs_checkpoint_is_evaluated(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run fit first"):
+        latest_checkpoint(tmp_path)
+    for number, name in ((3, "last"), (1, "best"), (2, "best")):
+        path = tmp_path / f"version_{number}" / "checkpoints" / f"{name}.ckpt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (number, number))
+    assert latest_checkpoint(tmp_path).parts[-3] == "version_2"
+
+
+def test_precision_is_full_on_a_cpu() -> None:
+    assert choose_precision("cpu") == "32-true"

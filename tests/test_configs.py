@@ -1,0 +1,63 @@
+"""Every YAML is run, found by a glob, and says how."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tl.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*.yaml"))
+OVERLAYS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*.yaml"))
+TINY = (
+    *("--config", "configs/overlays/quick.yaml", "--data.init_args.images=generated"),
+    *("--data.init_args.generated_size=200", "--trainer.limit_train_batches=2"),
+    *("--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"),
+    *("--data.init_args.label_fraction=1", "--trainer.enable_progress_bar=false"),
+    "--dashboard.graph=false",
+)
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def command(path: str) -> list[str]:
+    """The command in a config's header: what follows ``tl.cli``."""
+    header = re.match(r"(?:#.*\n)+", (ROOT / path).read_text())
+    assert header, f"{path} does not start with a comment"
+    lines = re.sub(r"\\\n#", "", header.group())
+    found = re.search(r"python -m tl\.cli (.+)", lines)
+    assert found, f"{path} does not say its command"
+    return found.group(1).split()
+
+
+def test_there_are_configs() -> None:
+    assert {"configs/multitask.yaml", "configs/overlays/quick.yaml"} <= {*RUNS, *OVERLAYS}
+
+
+@pytest.mark.parametrize("path", [*RUNS, *OVERLAYS])
+def test_a_config_runs_by_the_command_in_its_header(path: str, tmp_path: Path) -> None:
+    given = command(path)
+    assert path in given
+    # the checkpoint of a run that the reader has made, and the test has not
+    given = [word for word in given if "init_from" not in word]
+    main([*given, *TINY, f"--log_dir={tmp_path}"])
+    [folder] = tmp_path.glob("*/version_0")
+    assert (folder / "results.json").exists()
+
+
+@pytest.mark.parametrize("path", RUNS)
+def test_a_run_has_the_recipe(path: str) -> None:
+    config = yaml.safe_load((ROOT / path).read_text())
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    assert model["backbone"]["class_path"] == "tl.backbones.ResNet18"
+    assert model["scheduler"]["class_path"] == "tl.modules.WarmupCosine"
+    assert data["offline"] == "generated"
+    assert data["augment"] == {"padding": 4, "flip": True, "cutout": 0}
+    assert config["trainer"]["precision"] is None  # chosen by the device

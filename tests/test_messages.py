@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from tl.messages import did_you_mean, exception_line, one_line, parse_error_line
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "said"),
+    [
+        ("batchsize", ["batch_size", "seed"], " Did you mean 'batch_size'?"),
+        ("optimzer.class_path", ["optimizer"], " Did you mean 'optimizer'?"),
+        ("colour", ["batch_size"], ""),
+        ("a", [], ""),
+    ],
+)
+def test_only_close_names_are_suggested(name: str, known: list[str], said: str) -> None:
+    assert did_you_mean(name, known) == said
+
+
+def test_lines_are_folded() -> None:
+    assert one_line(" a\n  b\tc ") == "a b c"
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (
+            "Parser key \"data.batch_size\":\n  Expected a <class 'int'>. Got value: three",
+            "data.batch_size: expected int, got three.",
+        ),
+        (
+            "Unrecognized arguments: --trainer.max_epoch=3",
+            "unknown option --trainer.max_epoch. Did you mean 'trainer.max_epochs'?",
+        ),
+        ("the following arguments are required: fit.model", "give a configuration, such as "),
+        (
+            """Parser key "model":
+Problem with given class_path 'torch.optim.SDG':
+  module 'torch.optim' has no attribute 'SDG'""",
+            "model: there is no torch.optim.SDG. Did you mean 'SGD'?",
+        ),
+        (
+            "Parser key \"model\":\n  No module named 'tll'",
+            "model: there is no module 'tll'; give a full class path.",
+        ),
+        (
+            """Problem with given class_path 'tl.heads.linear_head':
+  Option 'num_feature' is not accepted""",
+            "tl.heads.linear_head has no option 'num_feature'. Did you mean 'num_features'?",
+        ),
+    ],
+)
+def test_the_parsers_trees_become_one_line(message: str, line: str) -> None:
+    found = parse_error_line(message, ["trainer.max_epochs"])
+    assert found.startswith(line)
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("a\n b"), "a b"),
+        (KeyError("a"), "KeyError: 'a'"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+        (OSError(errno.ENOSPC, "No space left on device", "f.ckpt"), "f.ckpt: No space left on "),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied."),
+    ],
+)
+def test_exceptions_are_one_line(error: Exception, line: str) -> None:
+    assert exception_line(error).startswith(line)

@@ -35,6 +35,7 @@ Split = Literal["train", "val", "test"]
 AnyBatch = Batch | Mapping[str, Batch | None]
 Outputs = dict[str, tuple[Tensor, Tensor]]
 FORMAT = 1
+MISSING = -1
 
 
 class SharedBackboneModule(LightningModule):
@@ -103,19 +104,22 @@ class SharedBackboneModule(LightningModule):
             for name, task in self.tasks.items():
                 self._loss_metrics[f"{split}/{name}"] = MeanMetric()
                 self._accuracy_metrics[f"{split}/{name}"] = MulticlassAccuracy(
-                    task.num_classes, average="micro"
+                    task.num_classes, average="micro", ignore_index=MISSING
                 )
 
     def _keep_hyperparameters(self, frame: FrameType | None) -> None:
         """Keep the constructor's arguments, as plain types that load without unpickling code.
 
         Modules that the command line builds keep their whole configuration; to those built in
-        Python, ``load_from_checkpoint`` must be given backbone, optimiser and scheduler again.
+        Python, ``load_from_checkpoint`` must be given backbone, optimiser, scheduler and balancer
+        again.
 
         Args:
             frame: The constructor's frame, where its arguments are found.
         """
-        self.save_hyperparameters(ignore=["backbone", "optimizer", "scheduler"], frame=frame)
+        self.save_hyperparameters(
+            ignore=["backbone", "optimizer", "scheduler", "balancer"], frame=frame
+        )
         arguments = inspect.signature(type(self).__init__).parameters
         for key, value in list(self.hparams.items()):
             if not key.startswith("_") and key not in arguments:
@@ -145,7 +149,8 @@ class SharedBackboneModule(LightningModule):
             smooth: Apply label smoothing, as in training.
 
         Returns:
-            Mean cross-entropy by task, and logits ``(N, num_classes)`` with targets ``(N,)``.
+            Mean cross-entropy by task over the samples that have a label, 0 where none has, and
+            logits ``(N, num_classes)`` with targets ``(N,)``.
         """
         parts = by_source(batch)
         features = self.features({source: images for source, (images, _) in parts.items()})
@@ -157,8 +162,8 @@ class SharedBackboneModule(LightningModule):
                 continue
             logits = self.heads[name](features[source])
             target = labels_of(task, parts[source][1])
-            losses[name] = functional.cross_entropy(
-                logits.float(), target, label_smoothing=self.label_smoothing if smooth else 0.0
+            losses[name] = cross_entropy(
+                logits.float(), target, self.label_smoothing if smooth else 0.0
             )
             outputs[name] = (logits.detach(), target)
         if not losses:
@@ -180,6 +185,10 @@ class SharedBackboneModule(LightningModule):
         losses, outputs = self.task_losses(batch, smooth=True)
         for name, loss in losses.items():
             self._window.add(name, loss.detach(), *outputs[name])
+        return self.training_loss(batch, losses, outputs)
+
+    def training_loss(self, batch: AnyBatch, losses: dict[str, Tensor], outputs: Outputs) -> Tensor:
+        """Return what training minimises: the sum of the tasks' losses."""
         return self.total_loss(losses)
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -226,7 +235,7 @@ class SharedBackboneModule(LightningModule):
     def _evaluation_step(self, batch: AnyBatch, split: Split) -> Outputs:
         losses, outputs = self.task_losses(batch)
         for name, (logits, target) in outputs.items():
-            self._loss_metric(split, name).update(losses[name], len(target))
+            self._loss_metric(split, name).update(losses[name], (target != MISSING).sum())
             self._accuracy_metric(split, name).update(logits, target)
         return outputs
 
@@ -250,7 +259,10 @@ class SharedBackboneModule(LightningModule):
         for name in self.tasks:
             loss, accuracy = self._loss_metric(split, name), self._accuracy_metric(split, name)
             if loss.update_called:
-                losses[name], accuracies[name] = loss.compute(), accuracy.compute()
+                value, right = loss.compute(), accuracy.compute()
+                # NaN is also the mean over no labels at all, which is nothing to log
+                if not value.isnan() or self._total_weight(loss):
+                    losses[name], accuracies[name] = value, right
             loss.reset()
             accuracy.reset()
         if not losses:
@@ -260,6 +272,9 @@ class SharedBackboneModule(LightningModule):
         values[f"{split}/loss"] = self.total_loss(losses)
         values[f"{split}/acc"] = torch.stack(list(accuracies.values())).mean()
         self._log_values(values, bar={f"{split}/loss", f"{split}/acc"})
+
+    def _total_weight(self, metric: MeanMetric) -> float:
+        return float(self.trainer.strategy.reduce(metric.weight.clone(), reduce_op="sum"))
 
     def predict_step(
         self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
@@ -281,7 +296,7 @@ class SharedBackboneModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser over named groups, and its schedule over the Trainer's steps."""
-        optimizer = self.optimizer_factory(named_groups(self.backbone, self.heads))
+        optimizer = self.optimizer_factory(self.parameter_groups())
         # a schedule that changes nothing has the learning rates logged as those of any other
         factory = self.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)
         fill, per_step = total_steps_of(factory, self._count_steps)
@@ -294,6 +309,10 @@ class SharedBackboneModule(LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau):
             config["monitor"] = getattr(scheduler, "monitor", "val/loss")
         return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Sort the parameters into the optimiser's named groups."""
+        return named_groups(self.backbone, self.heads)
 
     def _count_steps(self) -> int:
         steps = self.trainer.estimated_stepping_batches
@@ -383,6 +402,27 @@ def source_of(task: Task, parts: Mapping[str | None, Batch]) -> str | None:
     return next(iter(parts)) if task.source is None and len(parts) == 1 else task.source
 
 
+def without_nan(target: Tensor) -> Tensor:
+    """Return labels as integers; NaN, a missing label in floats, becomes :data:`MISSING`."""
+    if not target.is_floating_point():
+        return target
+    return torch.where(target.isnan(), MISSING, target).long()
+
+
+def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+    """Return the mean over the samples with a label; 0, with a gradient of 0, if none has one.
+
+    Args:
+        logits: ``(N, num_classes)``.
+        target: ``(N,)``, :data:`MISSING` where there is no label.
+        label_smoothing: Share of the target spread over all classes, 0 to below 1.
+    """
+    total = functional.cross_entropy(
+        logits, target, ignore_index=MISSING, label_smoothing=label_smoothing, reduction="sum"
+    )
+    return total / (target != MISSING).sum().clamp(min=1)
+
+
 def labels_of(task: Task, targets: Targets) -> Tensor:
     """Pick a task's labels ``(N,)`` out of its source's targets.
 
@@ -390,9 +430,9 @@ def labels_of(task: Task, targets: Targets) -> Tensor:
         ValueError: If the source has several targets and none is the task's.
     """
     if isinstance(targets, Tensor):
-        return targets
+        return without_nan(targets)
     if task.target in targets:
-        return targets[task.target]
+        return without_nan(targets[task.target])
     raise ValueError(
         f"Task {task.name!r} reads the target {task.target!r}, the data have {', '.join(targets)}."
     )

@@ -8,20 +8,24 @@ from typing import Literal, get_args
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from tl.modules.base import SharedBackboneModule, as_task
+from tl.balancing import BalancerSpec, Rescale, make_balancer
+from tl.modules.balanced import BalancedModule
+from tl.modules.base import as_task
 from tl.modules.batch_norm import per_source_statistics, source_statistics
 from tl.tasks import Task
 
 BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
 
 
-class MultiTaskModule(SharedBackboneModule):
+class MultiTaskModule(BalancedModule):
     """Train any number of tasks over any number of data sources on one shared backbone.
 
-    ``theta* = argmin sum_i L_i``: the tasks' losses are added. Tasks may read one source each,
-    share a source (CIFAR-100's fine and coarse labels), or both.
+    ``theta* = argmin sum_i L_i``: the tasks' losses are added, or combined by a balancer. Tasks
+    may read one source each, share a source (CIFAR-100's fine and coarse labels), or both. Labels
+    may be missing for some samples (-1, or NaN in floats).
 
     Args:
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``: any module with an
@@ -33,7 +37,15 @@ class MultiTaskModule(SharedBackboneModule):
             with one set of running statistics for all: for sources that look different,
             evaluation then does not match training. ``per_source_statistics``: a pass and running
             statistics for each source (Chang et al., 2019, arXiv:1906.03950, without their
-            separate scale and shift), so that evaluation matches training.
+            separate scale and shift), so that evaluation matches training. With a balancer that
+            aggregates gradients, ``joint`` takes a pass for each source in training too, as
+            ``per_source`` does: one task's gradient must not depend on another's images.
+        balancer: How the tasks' losses or gradients become one update: any torchjd ``Scalarizer``
+            or ``Aggregator``, or one of ``tl.balancing``; ``shape`` and ``n_tasks`` are filled in.
+            Without one, the plain sum.
+        rescale: Brings the balanced update to the size of the ``mean`` or the ``sum`` of the
+            tasks' gradients, for comparisons at one learning rate; for loss weightings, the
+            weights to that sum.
         init_from: Checkpoint whose weights the backbone starts from: one of this framework, a
             plain state dict, or safetensors. Not for resuming a run: that is ``ckpt_path``.
         rename: Beginnings of names in that checkpoint and what they are called in the backbone.
@@ -54,6 +66,8 @@ class MultiTaskModule(SharedBackboneModule):
         backbone: nn.Module,
         tasks: Sequence[Task],
         batch_norm: BatchNorm = "joint",
+        balancer: BalancerSpec = None,
+        rescale: Rescale = "none",
         init_from: str | None = None,
         rename: dict[str, str] | None = None,
         reinit: Sequence[str] = (),
@@ -87,6 +101,13 @@ class MultiTaskModule(SharedBackboneModule):
             channels_last=channels_last,
         )
         self.batch_norm = batch_norm
+        self.use_balancer(make_balancer(balancer, list(self.tasks), rescale))
+        read = {task.source for task in self.tasks.values()}
+        if batch_norm == "joint" and len(read) > 1 and self.balancer and self.balancer.needs_rows:
+            rank_zero_info(
+                f"tl: {self.balancer.name} needs each task's own gradient: training takes a pass "
+                "for each source, with batch norm as in `batch_norm='per_source'`."
+            )
         self._keep_hyperparameters(inspect.currentframe())
 
     def forward(self, images: Tensor, source: str | None = None) -> dict[str, Tensor]:
@@ -106,7 +127,8 @@ class MultiTaskModule(SharedBackboneModule):
 
     def features(self, images: Mapping[str | None, Tensor]) -> dict[str | None, Tensor]:
         """Return features by source: one pass over all images, or one for each source."""
-        if self.batch_norm == "joint" and len(images) > 1:
+        rows = self.balancer is not None and self.balancer.needs_rows and self.training
+        if self.batch_norm == "joint" and len(images) > 1 and not rows:
             shapes = {pixels.shape[1:] for pixels in images.values()}
             if len(shapes) > 1:
                 raise ValueError(

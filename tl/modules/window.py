@@ -21,13 +21,13 @@ class Window:
 
         Args:
             task: Name of the task.
-            loss: Mean loss of the batch, a scalar.
+            loss: Mean loss over the samples with a label, a scalar.
             logits: ``(N, num_classes)``.
-            target: ``(N,)``.
+            target: ``(N,)``, negative where there is no label.
         """
-        count = len(target)
+        count = (target >= 0).sum()
         right = (logits.argmax(1) == target).sum()
-        sums = torch.stack([loss.float() * count, right.float(), right.new_tensor(count).float()])
+        sums = torch.stack([loss.float() * count, right.float(), count.float()])
         self._sums[task] = self._sums[task] + sums if task in self._sums else sums
 
     def means(self, reduce: Reduce) -> dict[str, dict[str, Tensor]]:
@@ -40,5 +40,6 @@ class Window:
         means = {}
         for task, values in sums.items():
             loss, right, count = reduce(values, reduce_op="sum")
-            means[task] = {"loss": loss / count, "acc": right / count}
+            if count > 0:  # else no sample had a label
+                means[task] = {"loss": loss / count, "acc": right / count}
         return means

@@ -1,0 +1,129 @@
+"""Two processes equal one on the joint batch, and each other to the bit."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+OVERLAYS = sorted(
+    p.stem for p in (Path(__file__).parents[2] / "configs" / "balancing").glob("*.yaml")
+)
+EPOCHS, BATCHES = 5, 2
+
+SCRIPT = """
+import importlib.util, os, sys, warnings
+import torch
+warnings.filterwarnings("ignore")
+spec = importlib.util.spec_from_file_location("lab", sys.argv[1])
+lab_module = importlib.util.module_from_spec(spec)
+sys.modules["lab"] = lab_module
+spec.loader.exec_module(lab_module)
+lab, rank = lab_module.Lab(), int(os.environ["LOCAL_RANK"])
+torch.set_num_threads(1)
+
+def half(batch):
+    return {
+        source: (images[rank::2], target[rank::2]) for source, (images, target) in batch.items()
+    }
+
+found = {}
+for accumulate in (1, 2):
+    for name in lab.names:
+        module = lab.module(lab.method(name))
+        lab.fit(
+            module, [half(batch) for batch in lab.stream(BATCHES)], max_epochs=EPOCHS,
+            strategy="ddp", devices=2, use_distributed_sampler=False,
+            accumulate_grad_batches=accumulate,
+        )
+        found[f"{name} {accumulate}"] = {
+            k: p.detach().clone() for k, p in module.named_parameters()
+        }
+torch.save(found, f"{sys.argv[2]}/rank{rank}.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
+    """Weights by method and process, after ten steps of every method in one pair of processes."""
+    folder = tmp_path_factory.mktemp("ddp")
+    (folder / "run.py").write_text(f"{BATCHES=}; {EPOCHS=}\n{SCRIPT}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "run.py", str(Path(__file__).parent / "conftest.py"), "."],
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
+                "OMP_NUM_THREADS": "1",
+                "LOCAL_RANK": str(rank),
+                "NODE_RANK": "0",
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            },
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors[-3000:]
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_both_processes_hold_the_same_weights(name: str, accumulate: int, ranks: Any) -> None:
+    first, second = (rank[f"{name} {accumulate}"] for rank in ranks)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+# losses enter beyond their weights here: a micro-batch is weighted by its own
+BY_LOSSES = {"famo", "geometric_mean", "stch", "pbi", "cosmos", "db_mtl"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_two_processes_equal_one_on_the_joint_batch(
+    name: str, accumulate: int, ranks: Any, lab: Any
+) -> None:
+    module = lab.module(lab.method(name))
+    start = {key: p.detach().clone() for key, p in module.named_parameters()}
+    lab.fit(module, lab.stream(BATCHES), max_epochs=EPOCHS, accumulate_grad_batches=accumulate)
+    # solvers stop at tolerances of their own, and signs of near-zeros fall as rounding has it
+    limit = 1e-4 if name in {"cagrad", "nash_mtl", "fair_grad", "grad_drop"} else 1e-6
+    for key, p in module.named_parameters():
+        other = ranks[0][f"{name} {accumulate}"][key]
+        torch.testing.assert_close(p.detach(), other, rtol=1e-6, atol=limit, msg=f"{name} {key}")
+    assert any(not torch.equal(p, start[key]) for key, p in module.named_parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(set(OVERLAYS) - BY_LOSSES - {"gradnorm"}))
+def test_two_micro_batches_equal_one_batch_of_both(name: str, lab: Any) -> None:
+    """Rows are accumulated before they are aggregated, so the cut does not matter."""
+    [whole] = lab.stream(1)
+    cut = [
+        {s: (images[rank::2], target[rank::2]) for s, (images, target) in whole.items()}
+        for rank in (0, 1)
+    ]
+    one, two = lab.module(lab.method(name)), lab.module(lab.method(name))
+    lab.fit(one, [whole])
+    lab.fit(two, cut, accumulate_grad_batches=2)
+    for (key, p), other in zip(one.named_parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(p, other, rtol=1e-5, atol=1e-5, msg=f"{name} {key}")

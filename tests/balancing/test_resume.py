@@ -1,0 +1,104 @@
+"""Two epochs and two more after a resume equal four, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchjd.aggregation import NashMTL
+
+from tl.balancing.state import same
+
+OVERLAYS = sorted(
+    p.stem for p in (Path(__file__).parents[2] / "configs" / "balancing").glob("*.yaml")
+)
+# what the next step depends on besides weights: history, inner optimisers, running means
+REMEMBERS = {
+    "dwa",
+    "famo",
+    "dtp",
+    "gradnorm",
+    "db_mtl",
+    "grad_vac",
+    "excess_mtl",
+    "nash_mtl",
+    "pcd",
+}
+
+
+def method_of(name: str, lab: Any) -> Any:
+    # with two tasks the solution hardly depends on the warm start: let old weights stay in force
+    return NashMTL(2, update_weights_every=4) if name == "nash_mtl" else lab.method(name)
+
+
+def everything(module: Any) -> dict[str, Any]:
+    found: dict[str, Any] = module.state_dict()
+    return found
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    assert one.keys() == other.keys()
+    return [
+        key
+        for key, value in one.items()
+        if not (
+            torch.equal(value, other[key])
+            if isinstance(value, Tensor)
+            else same(plain(value), plain(other[key]))
+        )
+    ]
+
+
+def plain(value: Any) -> Any:
+    """Dicts with number keys (an optimiser's) as ones with text, for the comparison."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    return value
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_two_and_two_epochs_equal_four(name: str, lab: Any, tmp_path: Path) -> None:
+    batches = lab.stream(3)
+    straight = lab.module(method_of(name, lab))
+    lab.fit(straight, batches, max_epochs=4)
+
+    half = lab.module(method_of(name, lab))
+    trainer = lab.fit(half, batches, max_epochs=2)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    saved = torch.load(tmp_path / "half.ckpt", weights_only=True)["state_dict"]
+    if name in REMEMBERS:
+        buffers = [k for k in saved if k.startswith("balancer.method")]
+        assert saved["balancer._extra_state"]["method"] or buffers
+
+    torch.manual_seed(123)  # must not matter
+    resumed = lab.module(method_of(name, lab))
+    lab.fit(resumed, batches, ckpt=str(tmp_path / "half.ckpt"), max_epochs=4)
+    assert differences(everything(straight), everything(resumed)) == []
+    assert differences(everything(straight), everything(half)) != []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(REMEMBERS))
+def test_forgetting_the_state_would_show(name: str, lab: Any, tmp_path: Path) -> None:
+    """Guards the test above: on this problem each method's state does matter."""
+    batches = lab.stream(3)
+    straight = lab.module(method_of(name, lab))
+    lab.fit(straight, batches, max_epochs=4)
+    half = lab.module(method_of(name, lab))
+    trainer = lab.fit(half, batches, max_epochs=2)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    content = torch.load(tmp_path / "half.ckpt", weights_only=True)
+    fresh = lab.module(method_of(name, lab)).state_dict()
+    state = content["state_dict"]
+    for key in [k for k in state if k.startswith("balancer")]:
+        del state[key]
+    state.update({k: v for k, v in fresh.items() if k.startswith("balancer")})
+    torch.save(content, tmp_path / "forgot.ckpt")
+    forgetful = lab.module(method_of(name, lab))
+    lab.fit(forgetful, batches, ckpt=str(tmp_path / "forgot.ckpt"), max_epochs=4)
+    changed = differences(everything(straight), {**everything(straight), **forgetful.state_dict()})
+    assert [key for key in changed if not key.startswith("balancer")]

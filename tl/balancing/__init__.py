@@ -1,0 +1,25 @@
+"""How several task losses become one update."""
+
+from tl.balancing.aggregation import GradientAggregation
+from tl.balancing.balancer import BalancerSpec, make_balancer
+from tl.balancing.base import Balancer, Rescale
+from tl.balancing.dbmtl import DBMTL
+from tl.balancing.dtp import DynamicTaskPrioritization
+from tl.balancing.gradnorm import GradNorm
+from tl.balancing.scalarization import LossWeighting
+from tl.balancing.static_weights import StaticWeights
+from tl.balancing.uncertainty import Uncertainty
+
+__all__ = [
+    "DBMTL",
+    "Balancer",
+    "BalancerSpec",
+    "DynamicTaskPrioritization",
+    "GradNorm",
+    "GradientAggregation",
+    "LossWeighting",
+    "Rescale",
+    "StaticWeights",
+    "Uncertainty",
+    "make_balancer",
+]

@@ -1,0 +1,199 @@
+"""Gradient aggregation: one update out of the tasks' gradients."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
+from torchjd.aggregation import Aggregator, WeightedAggregator
+
+from tl.balancing.base import Backward, Balancer, MicroBatch, Rescale, seeded
+from tl.balancing.gradients import Rows, add_task_gradients
+
+
+@runtime_checkable
+class TransformsLosses(Protocol):
+    """An aggregator of the gradients of a function of each loss, such as its logarithm."""
+
+    def loss_weights(self, values: Tensor) -> Tensor:
+        """Return the function's derivative at the losses ``(T,)``."""
+
+
+class GradientAggregation(Balancer):
+    """Aggregate the tasks' gradients by the shared parameters.
+
+    Gradients are added up over the micro-batches of an optimiser step and averaged over the
+    processes; then the method sees them, once per step. Heads receive the gradient of the plain,
+    unweighted sum of the losses (of their logarithms with DB-MTL): they are not shared, so there
+    is nothing to balance.
+
+    A task that is absent in a whole step is left out of it: the method aggregates the others
+    without a trace in its state, and a single one's gradient is the update. A method that cannot
+    do with fewer rows raises.
+
+    ``rescale`` brings the update to the norm of the ``mean`` or of the ``sum`` of the gradients.
+
+    Args:
+        method: A torchjd aggregator or one of ours.
+        tasks: Task names in their fixed order, two at least.
+        rescale: Whether the update is scaled.
+
+    Raises:
+        ValueError: If there is one task only, or the method does not fit their number.
+    """
+
+    needs_rows = True
+    method: Aggregator
+
+    def __init__(self, method: Aggregator, tasks: Sequence[str], rescale: Rescale) -> None:
+        if len(tasks) < 2:  # noqa: PLR2004 - one gradient is no choice
+            raise ValueError(
+                f"{type(method).__name__} aggregates the gradients of several tasks, and "
+                f"{', '.join(map(repr, tasks))} is the only one; leave out `balancer`."
+            )
+        super().__init__(method, tasks, rescale)
+        self._rows: Rows | None = None
+        self._present = [False] * len(self.tasks)
+        self._columns: int | None = None
+        self._factors = torch.ones(len(self.tasks))
+
+    def _trial(self, method: nn.Module) -> list[str]:
+        method(torch.eye(len(self.tasks)))
+        return []
+
+    def combine(self, batch: MicroBatch) -> Tensor:
+        """Return the sum of the losses, or of what the method makes of each."""
+        values, present = self.observe(batch)
+        self._present = [a or b for a, b in zip(self._present, present, strict=True)]
+        factors = torch.ones_like(values)
+        if isinstance(self.method, TransformsLosses):
+            factors = self.method.loss_weights(values)
+        self._factors = factors
+        numbers = {task: number for number, task in enumerate(self.tasks)}
+        terms = [factors[numbers[task]] * loss.float() for task, loss in batch.losses.items()]
+        return torch.stack(terms).sum()
+
+    def backward(self, run: Backward) -> None:
+        """Add up the gradients, and with the last micro-batch put their aggregate in ``.grad``."""
+        shared = [p for parameters in run.stages.values() for p in parameters]
+        if not shared:
+            raise ValueError(f"{self.name} needs shared parameters that train; all are frozen.")
+        if self._rows is None or not self._rows.fits(shared):
+            self._rows = Rows(shared, len(self.tasks))
+        losses = run.batch.losses
+        # what autograd puts on each loss: the loss scale and the accumulated batches
+        found = torch.autograd.grad(run.loss, list(losses.values()))
+        add_task_gradients(
+            self._rows,
+            losses,
+            dict(zip(losses, found, strict=True)),
+            {task: number for number, task in enumerate(self.tasks)},
+            run.graphs,
+            run.own,
+        )
+        if not run.last:
+            return
+        rows, self._rows = self._rows, None
+        present, self._present = self._present, [False] * len(self.tasks)
+        self.end_step()
+        self._synchronize(run)
+        matrix = run.mean(rows.matrix).div_(run.scale)
+        update = self._update(matrix, present, run)
+        if update is not None:
+            rows.write(update.mul_(run.scale))
+
+    @staticmethod
+    def _synchronize(run: Backward) -> None:
+        """Average the heads' gradients: DDP's hooks do not see them."""
+        if run.processes == 1:
+            return
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in run.own]
+        flat = run.mean(torch.cat([g.flatten() for g in gradients]))
+        for p, part in zip(run.own, torch.split(flat, [p.numel() for p in run.own]), strict=True):
+            p.grad = part.view_as(p).clone()
+
+    @torch.no_grad()
+    def _update(self, matrix: Tensor, present: Sequence[bool], run: Backward) -> Tensor | None:
+        """Aggregate rows ``(T, P)`` into an update ``(P,)``."""
+        step = run.batch.step
+        norms = matrix.norm(dim=1).tolist()
+        for task, norm in zip(self.tasks, norms, strict=True):
+            if not math.isfinite(norm):
+                if run.batch.scaled:  # the scaler finds the overflow and skips the step
+                    return torch.full_like(matrix[0], torch.inf)
+                raise ValueError(f"The gradient of task {task!r} is not finite at step {step}.")
+        numbers = [number for number, there in enumerate(present) if there]
+        if not numbers:
+            return None
+        if self._columns not in (None, matrix.shape[1]):
+            rank_zero_info(
+                f"tl: the shared parameters that train changed from {self._columns} to "
+                f"{matrix.shape[1]} numbers; what {self.name} remembers of gradients begins anew."
+            )
+        self._columns = matrix.shape[1]
+        part = matrix if len(numbers) == len(self.tasks) else matrix[numbers]
+        update, weights = self._aggregate(part, run)
+        size = update.norm()
+        mean = part.mean(dim=0).norm()
+        if not bool(size.isfinite()):
+            raise ValueError(f"{self.name} gave an update that is not finite at step {step}.")
+        self.ratio = size / mean
+        self.weights = torch.full_like(matrix[:, 0], torch.nan)
+        self.weights[numbers] = weights * self._factors[numbers]  # of the losses themselves
+        if self.rescale != "none":
+            target = mean if self.rescale == "mean" else mean * len(numbers)
+            factor = torch.where(size > 0, target / size, 1.0)
+            update, self.weights = update * factor, self.weights * factor
+            self.ratio = self.ratio * factor
+        return update
+
+    def _aggregate(self, part: Tensor, run: Backward) -> tuple[Tensor, Tensor]:
+        """Call the method on the rows that are there; returns update and weights."""
+        if len(part) == 1:
+            return part[0].clone(), torch.ones_like(part[:, 0])
+        # some are absent: a copy, so that the step leaves no trace in what the method remembers
+        whole = len(part) == len(self.tasks)
+        method = self.method if whole else copy.deepcopy(self.method)
+        try:
+            with (
+                torch.autocast(part.device.type, enabled=False),
+                seeded(run.batch.seed, part.device),
+            ):
+                return call(method, part)
+        except (ValueError, RuntimeError, IndexError) as error:
+            if whole:
+                raise
+            raise ValueError(
+                f"{self.name} needs a gradient of every task, and at step {run.batch.step} some "
+                f"of {', '.join(self.tasks)} were absent: {error}"
+            ) from error
+
+
+def call(method: Aggregator, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Aggregate, and tell the weight of each row.
+
+    Args:
+        method: The aggregator.
+        matrix: ``(T, P)``.
+
+    Returns:
+        The update ``(P,)`` and weights ``(T,)``: the method's own where it has them, else those
+        of the closest combination of the rows (least squares).
+    """
+    if isinstance(method, WeightedAggregator):
+        seen: list[Tensor] = []
+        hook = method.weighting.register_forward_hook(lambda _, __, out: seen.append(out))
+        try:
+            update = method(matrix)
+        finally:
+            hook.remove()
+        return update, seen[0].detach().to(matrix)
+    update = method(matrix)
+    gramian = (matrix @ matrix.T).double()
+    weights = torch.linalg.pinv(gramian, hermitian=True) @ (matrix @ update).double()
+    return update, weights.to(matrix)

@@ -1,0 +1,104 @@
+"""From what a user writes to a balancer that knows its tasks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+import torch
+from jsonargparse.typing import register_type
+from torch import Tensor
+from torchjd.aggregation import Aggregator
+from torchjd.scalarization import Scalarizer
+
+from tl.balancing.aggregation import GradientAggregation
+from tl.balancing.base import Balancer, Rescale
+from tl.balancing.scalarization import LossWeighting
+
+Method = Scalarizer | Aggregator
+BalancerSpec = (
+    Scalarizer | Aggregator | Callable[[int], Scalarizer] | Callable[[int], Aggregator] | None
+)
+
+_FILLED = ("shape", "n_tasks")
+
+
+def _to_tensor(value: list[float]) -> Tensor:
+    return torch.tensor(value, dtype=torch.float32)
+
+
+def _to_list(value: Tensor) -> list[float]:
+    found: list[float] = value.tolist()
+    return found
+
+
+# lets YAML give torchjd's preference vectors and weights as lists
+register_type(
+    Tensor,
+    serializer=_to_list,
+    deserializer=_to_tensor,
+    deserializer_exceptions=(TypeError, ValueError, RuntimeError),
+    fail_already_registered=False,
+)
+
+
+def make_balancer(
+    given: BalancerSpec | type[Method], tasks: Sequence[str], rescale: Rescale = "none"
+) -> Balancer | None:
+    """Build the balancer of some tasks.
+
+    Args:
+        given: A torchjd ``Scalarizer`` or ``Aggregator``, one of ours, or what makes one: a class
+            or a callable that takes the number of tasks. ``shape`` and ``n_tasks`` are filled in.
+            ``None`` is the plain sum.
+        tasks: Task names in their fixed order.
+        rescale: Whether the update is brought to the size of the ``mean`` or the ``sum``.
+
+    Returns:
+        The balancer, ``None`` for the plain sum.
+
+    Raises:
+        ImportError: If the method needs a package that is not installed; names the command.
+        ValueError: If the method is none of these or does not fit the tasks.
+    """
+    if rescale not in get_args(Rescale):
+        raise ValueError(
+            f"`rescale` must be one of {', '.join(get_args(Rescale))}, got {rescale!r}."
+        )
+    if given is None:
+        if rescale != "none":
+            raise ValueError(
+                f"`rescale={rescale!r}` needs a `balancer`; the plain sum has one size."
+            )
+        return None
+    method = given if isinstance(given, Scalarizer | Aggregator) else _built(given, len(tasks))
+    if isinstance(method, Scalarizer):
+        return LossWeighting(method, tasks, rescale)
+    if isinstance(method, Aggregator):
+        return GradientAggregation(method, tasks, rescale)
+    raise ValueError(
+        "`balancer` must be a torchjd Scalarizer or Aggregator, or one of tl.balancing, got "
+        f"{type(method).__name__}."
+    )
+
+
+def _built(given: object, count: int) -> object:
+    """Call a class or a callable, with the number of tasks where it wants it."""
+    if not callable(given):
+        return given
+    # the command line makes a partial around the class of what it could not build by itself:
+    # either a number of tasks is missing, or the constructor refuses, and then says why here
+    kinds = [a for a in getattr(given, "args", ()) if isinstance(a, type)]
+    kind = given if isinstance(given, type) else kinds[-1] if kinds else None
+    if kind is None:
+        return given(count)
+    settings = dict(getattr(given, "keywords", {}))
+    wanted = inspect.signature(kind).parameters
+    for name in _FILLED:
+        if name in wanted:
+            settings.setdefault(name, count)
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}.") from error

@@ -1,0 +1,301 @@
+"""What the two kinds of balancing share: losses of all processes, state, random numbers."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torchjd.aggregation import Aggregator
+from torchjd.scalarization import Scalarizer
+
+from tl.balancing.state import load_state, move, snapshot, state_of
+
+Rescale = Literal["none", "mean", "sum"]
+Reduce = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class NamesTasks(Protocol):
+    """A method that wants to know the tasks by name, in their order, before it starts."""
+
+    def name_tasks(self, tasks: Sequence[str]) -> None:
+        """Take the tasks."""
+
+
+@runtime_checkable
+class ReadsAccuracy(Protocol):
+    """A method that follows the tasks' training accuracy."""
+
+    def update_accuracy(self, accuracy: Tensor) -> None:
+        """Take the accuracies ``(T,)`` of an optimiser step, NaN for an absent task."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """A micro-batch as a balancer sees it.
+
+    Args:
+        losses: Scalar loss by task that the batch holds images of.
+        labelled: Number of labelled samples by task.
+        right: Number of samples that were classified right by task.
+        step: Optimiser steps done.
+        seed: Seed of this step, the same in all processes.
+        total: Sums a tensor over the processes, into a new or the same tensor.
+        scaled: Whether a loss scaler is on, so that overflow is its business.
+    """
+
+    losses: Mapping[str, Tensor]
+    labelled: Mapping[str, Tensor]
+    right: Mapping[str, Tensor]
+    step: int
+    seed: int
+    total: Reduce
+    scaled: bool
+
+
+@dataclass(frozen=True)
+class Backward:
+    """A backward pass as a balancer sees it.
+
+    Args:
+        batch: What the losses were computed on.
+        loss: What :meth:`Balancer.combine` returned, times loss scale, over accumulated batches.
+        stages: Shared parameters that require gradients, by stage from the stem to the top.
+        own: All other parameters that require gradients: the heads.
+        graphs: What each task's loss was computed on; equal values mean a shared graph.
+        last: Whether the optimiser steps after this micro-batch.
+        scale: Loss scale, 1 without a scaler.
+        processes: Number of processes.
+    """
+
+    batch: MicroBatch
+    loss: Tensor
+    stages: Mapping[str, Sequence[nn.Parameter]]
+    own: Sequence[nn.Parameter]
+    graphs: Mapping[str, Hashable]
+    last: bool
+    scale: float
+    processes: int
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """Average a tensor over the processes."""
+        return tensor if self.processes == 1 else self.batch.total(tensor) / self.processes
+
+
+class Balancer(nn.Module, ABC):
+    """Present a method to the module that trains: losses in, gradients out.
+
+    Everything a method works on is float32, outside autocast, without loss scale and averaged
+    over the processes, so that every process computes the same; its random numbers come from a
+    generator that is a function of seed and step. Its state is saved with the module's weights.
+
+    A task that is absent from a batch (no images, or no labels) stands in with its loss when it
+    was last seen and receives no gradient.
+
+    Args:
+        method: A torchjd object or one of ours.
+        tasks: Task names in their fixed order.
+        rescale: Whether the update is brought to the size of the ``mean`` or the ``sum``.
+
+    Attributes:
+        weights: Weight of each task in force ``(T,)``, NaN for an absent one; ``None`` before the
+            first step.
+        ratio: Norm of the update over the norm of the mean gradient; ``None`` where the tasks'
+            gradients are not computed.
+    """
+
+    needs_rows = False
+
+    def __init__(
+        self, method: Scalarizer | Aggregator, tasks: Sequence[str], rescale: Rescale
+    ) -> None:
+        super().__init__()
+        self.method = method
+        self.tasks = tuple(tasks)
+        self.rescale = rescale
+        if isinstance(method, NamesTasks):
+            method.name_tasks(self.tasks)
+        self._lazy = [
+            (owner, name)
+            for owner in method.modules()
+            for name, value in owner._buffers.items()  # noqa: SLF001 - torch tells of no None buffer
+            if value is None
+        ]
+        self._start = snapshot(method)
+        self.learned = self._try_out()
+        self.weights: Tensor | None = None
+        self.ratio: Tensor | None = None
+        self._last_losses = torch.full((len(self.tasks),), torch.nan)
+        self._epoch: int | None = None
+        self._sums = torch.zeros(4, len(self.tasks))  # since the last optimiser step
+
+    @property
+    def name(self) -> str:
+        """Name of the method."""
+        return type(self.method).__name__
+
+    # What the subclasses do
+
+    @abstractmethod
+    def _trial(self, method: nn.Module) -> list[str]:
+        """Run a copy of the method once; return the parameters that the optimiser must learn."""
+
+    @abstractmethod
+    def combine(self, batch: MicroBatch) -> Tensor:
+        """Return the scalar to backpropagate from the losses of a micro-batch."""
+
+    @abstractmethod
+    def backward(self, run: Backward) -> None:
+        """Put gradients into ``.grad``, or, before the last micro-batch, keep them."""
+
+    def begin(self, epoch: int) -> bool:
+        """Note the epoch of the coming step; returns whether another epoch ended."""
+        ended = self._epoch is not None and self._epoch != epoch
+        self._epoch = epoch
+        return ended
+
+    # Losses
+
+    def observe(self, batch: MicroBatch) -> tuple[Tensor, list[bool]]:
+        """Average the losses over the processes.
+
+        Args:
+            batch: A micro-batch.
+
+        Returns:
+            Losses ``(T,)`` float32, absent tasks' as last seen, and which tasks are there.
+
+        Raises:
+            ValueError: If a loss is not finite and no loss scaler can take care of it.
+        """
+        sums = self._table(batch)
+        present = sums[1] > 0
+        losses = sums[0] / sums[1].clamp(min=1)
+        there, found = torch.stack([present.to(losses), losses]).tolist()
+        for task, is_there, value in zip(self.tasks, there, found, strict=True):
+            if is_there and not math.isfinite(value) and not batch.scaled:
+                raise ValueError(
+                    f"The loss of task {task!r} is {value} at step {batch.step}; lower the "
+                    "learning rate or clip gradients."
+                )
+        self._sums = self._sums.to(sums.device) + sums
+        last = self._last_losses.to(losses)
+        mean = (losses * present).sum() / present.sum().clamp(min=1)
+        stand_in = torch.where(last.isnan(), mean, last)
+        values = torch.where(present, losses, stand_in)
+        self._last_losses = torch.where(present & losses.isfinite(), losses, last)
+        return values, [bool(value) for value in there]
+
+    def _table(self, batch: MicroBatch) -> Tensor:
+        """Loss, presence, right and labelled samples by task ``(4, T)``, over all processes."""
+        zero = next(iter(batch.losses.values())).detach().float() * 0
+        columns = []
+        for task in self.tasks:
+            if task in batch.losses:
+                there = (batch.labelled[task] > 0).to(zero)
+                loss = batch.losses[task].detach().float()
+                loss = torch.where(there > 0, loss, 0.0)
+                right, labelled = batch.right[task].to(zero), batch.labelled[task].to(zero)
+                columns.append(torch.stack([loss, there, right, labelled]))
+            else:
+                columns.append(torch.zeros(4, device=zero.device))
+        return batch.total(torch.stack(columns, dim=1))
+
+    def end_step(self) -> tuple[Tensor, Tensor]:
+        """Let the method know what the step has shown; begin to count anew.
+
+        Returns:
+            Mean losses ``(T,)`` over the step's micro-batches, and how often each task was there.
+        """
+        loss, there, right, labelled = self._sums
+        self._sums = torch.zeros_like(self._sums)
+        if isinstance(self.method, ReadsAccuracy):
+            self.method.update_accuracy(torch.where(labelled > 0, right / labelled, torch.nan))
+        return loss / there.clamp(min=1), there
+
+    # Trying out, random numbers, state
+
+    def _try_out(self) -> list[str]:
+        trial = copy.deepcopy(self.method)
+        try:
+            with seeded(0, torch.device("cpu")):
+                return self._trial(trial)
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise ValueError(
+                f"{self.name} does not fit {len(self.tasks)} tasks ({', '.join(self.tasks)}): "
+                f"{error}"
+            ) from error
+
+    def learned_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the method that the run's optimiser learns."""
+        parameters = dict(self.method.named_parameters())
+        return [parameters[name] for name in self.learned]
+
+    def private_parameters(self) -> list[str]:
+        """Names, from this module on, of parameters that the method learns by itself."""
+        names = [n for n, p in self.method.named_parameters() if p.requires_grad]
+        return [f"method.{name}" for name in names if name not in self.learned]
+
+    def memory(self) -> dict[str, Any]:
+        """Everything remembered from step to step outside parameters and buffers."""
+        return {
+            "method": state_of(self.method, self._start),
+            "last_losses": self._last_losses.detach().clone(),
+            "epoch": self._epoch,
+        }
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Take over what :meth:`memory` returned."""
+        device = self._last_losses.device
+        load_state(self.method, self._start, memory["method"], device)
+        self._last_losses = memory["last_losses"].to(device)
+        self._epoch = memory["epoch"]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the memory, which ``state_dict`` saves in plain types."""
+        return self.memory()
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take over the memory from a ``state_dict``."""
+        self.recall(state)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        *rest: Any,  # noqa: ANN401 - torch's hook
+    ) -> None:
+        # buffers that a method registers as None and makes in its first step
+        names = {id(owner): path for path, owner in self.method.named_modules()}
+        for owner, name in self._lazy:
+            path = names[id(owner)]
+            found = state_dict.get(f"{prefix}method.{path + '.' if path else ''}{name}")
+            if found is not None:
+                found = torch.empty_like(found, device=self._last_losses.device)
+            owner.register_buffer(name, found)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Balancer:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        move(self.method, fn)
+        self._last_losses = self._last_losses.to(fn(self._last_losses).device)
+        return self
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from generators with a seed, and leave the run's own as they were."""
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        if gpus:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -1,0 +1,109 @@
+"""Gradients of each task by the shared parameters, one row per task."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Rows:
+    """One float32 row of gradients per task, added up over micro-batches.
+
+    A row holds the shared parameters one after the other, each in its own memory order, so that
+    a gradient of a channels-last weight is channels-last too.
+
+    Args:
+        parameters: The shared parameters that require gradients.
+        tasks: Number of tasks.
+
+    Attributes:
+        parameters: The shared parameters.
+        matrix: ``(T, P)``, P the number of shared weights.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], tasks: int) -> None:
+        self.parameters = list(parameters)
+        # the memory order of a fresh tensor like it: its own, without gaps
+        self._strides = [torch.empty_like(p, device="meta").stride() for p in self.parameters]
+        size = sum(p.numel() for p in self.parameters)
+        self.matrix = torch.zeros(tasks, size, device=self.parameters[0].device)
+
+    def views(self, row: Tensor) -> list[Tensor]:
+        """Show a row ``(P,)`` as tensors of the parameters' shapes, sharing its memory."""
+        found, offset = [], row.storage_offset()
+        for p, strides in zip(self.parameters, self._strides, strict=True):
+            found.append(row.as_strided(p.shape, strides, offset))
+            offset += p.numel()
+        return found
+
+    def add(self, task: int, gradients: Sequence[Tensor | None]) -> None:
+        """Add gradients to a task's row; ``None`` adds nothing.
+
+        Args:
+            task: Number of the row.
+            gradients: One for each shared parameter.
+        """
+        pairs = [
+            (view, gradient)
+            for view, gradient in zip(self.views(self.matrix[task]), gradients, strict=True)
+            if gradient is not None
+        ]
+        if pairs:
+            views, found = zip(*pairs, strict=True)
+            torch._foreach_add_(list(views), list(found))
+
+    def fits(self, parameters: Sequence[nn.Parameter]) -> bool:
+        """Tell whether these are the parameters that the rows are made for."""
+        return len(parameters) == len(self.parameters) and all(
+            one is other for one, other in zip(parameters, self.parameters, strict=True)
+        )
+
+    def write(self, vector: Tensor) -> None:
+        """Add a vector ``(P,)`` to the parameters' ``.grad``, or let it be theirs."""
+        for p, gradient in zip(self.parameters, self.views(vector.contiguous()), strict=True):
+            p.grad = gradient if p.grad is None else p.grad + gradient
+
+
+def add_task_gradients(
+    rows: Rows,
+    losses: Mapping[str, Tensor],
+    factors: Mapping[str, Tensor],
+    numbers: Mapping[str, int],
+    graphs: Mapping[str, Hashable],
+    own: Sequence[nn.Parameter] = (),
+    *,
+    keep: bool = False,
+) -> None:
+    """Run a backward pass for each task and add its gradients to its row.
+
+    Tasks with separate graphs (each its own images) need one pass of each graph, together about
+    as much as one backward pass of the sum; tasks that share a graph need a pass through it each.
+
+    Args:
+        rows: Where the gradients of the shared parameters go.
+        losses: Scalar loss by task.
+        factors: What each loss is multiplied by (loss scale, 1 / accumulated batches).
+        numbers: Row of each task.
+        graphs: What each task's loss was computed on; equal values mean a shared graph.
+        own: Parameters that are not shared; their gradients are added to ``.grad``.
+        keep: Keep the graphs for another backward pass.
+    """
+    left = Counter(graphs[task] for task in losses)
+    for task, loss in losses.items():
+        left[graphs[task]] -= 1
+        if not loss.requires_grad:
+            continue
+        found = torch.autograd.grad(
+            loss,
+            [*rows.parameters, *own],
+            grad_outputs=factors[task],
+            retain_graph=keep or left[graphs[task]] > 0,
+            allow_unused=True,
+        )
+        rows.add(numbers[task], found[: len(rows.parameters)])
+        for p, gradient in zip(own, found[len(rows.parameters) :], strict=True):
+            if gradient is not None:
+                p.grad = gradient.clone() if p.grad is None else p.grad + gradient

@@ -1,0 +1,152 @@
+"""Loss weighting: one scalar of all losses, one backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torchjd.scalarization import DWA, FAMO, Scalarizer
+
+from tl.balancing.base import Backward, Balancer, MicroBatch, Rescale, seeded
+from tl.balancing.gradients import Rows, add_task_gradients
+
+
+@runtime_checkable
+class ReadsGradients(Protocol):
+    """A loss weighting that follows the norms of the weighted losses' gradients."""
+
+    stage: str | None
+
+    def update_gradients(self, norms: Tensor, losses: Tensor) -> None:
+        """Take norms ``(T,)``, NaN for an absent task, and losses ``(T,)`` of a step."""
+
+
+class LossWeighting(Balancer):
+    """Train on a scalarizer of the losses.
+
+    The scalarizer ``f`` sees the losses of all processes; each process then backpropagates
+    ``sum_i f_i' L_i`` with ``f_i' = df / dL_i`` at those values, which by the chain rule is the
+    gradient of ``f`` on the joint batch. ``f_i'`` is the weight in force. Heads follow the
+    weighted losses too. With accumulation each micro-batch is weighted by its own losses, and
+    methods that learn from a step do so once per optimiser step.
+
+    ``rescale`` scales the weights to sum to 1 (``mean``) or to the number of tasks (``sum``).
+
+    Args:
+        method: A torchjd scalarizer or one of ours.
+        tasks: Task names in their fixed order.
+        rescale: Whether the weights are scaled.
+    """
+
+    method: Scalarizer
+
+    def __init__(self, method: Scalarizer, tasks: Sequence[str], rescale: Rescale) -> None:
+        super().__init__(method, tasks, rescale)
+        self._rows: Rows | None = None
+
+    def _trial(self, method: nn.Module) -> list[str]:
+        values = torch.ones(len(self.tasks), requires_grad=True)
+        total = method(values)
+        named = {name: p for name, p in method.named_parameters() if p.requires_grad}
+        found = torch.autograd.grad(total, [values, *named.values()], allow_unused=True)
+        return [name for name, g in zip(named, found[1:], strict=True) if g is not None]
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether the method wants the losses of the same batch after the step."""
+        return isinstance(self.method, FAMO)
+
+    def begin(self, epoch: int) -> bool:
+        """Note the epoch of the coming step; DWA closes the one that ended."""
+        ended = super().begin(epoch)
+        if ended and isinstance(self.method, DWA):
+            self.method.step()
+        return ended
+
+    def combine(self, batch: MicroBatch) -> Tensor:
+        """Return a scalar with the value of the scalarizer and its gradient."""
+        values, _ = self.observe(batch)
+        values.requires_grad_()
+        with (
+            torch.enable_grad(),
+            torch.autocast(values.device.type, enabled=False),
+            seeded(batch.seed, values.device),
+        ):
+            total = self.method(values)
+            [weights] = torch.autograd.grad(total, values, retain_graph=True)
+        if not self.learned:
+            total = total.detach()
+        weights = self._rescaled(weights)
+        self.weights = weights.detach()
+        for task, weight in zip(self.tasks, weights, strict=True):
+            if task in batch.losses:
+                loss = batch.losses[task].float()
+                total = total + weight * (loss - loss.detach())
+        return total
+
+    def _rescaled(self, weights: Tensor) -> Tensor:
+        if self.rescale == "none":
+            return weights
+        target = 1.0 if self.rescale == "mean" else float(len(weights))
+        total = weights.sum()
+        return torch.where(total > 0, weights * target / total, weights)
+
+    def backward(self, run: Backward) -> None:
+        """Backpropagate, and let a method learn from the gradients."""
+        reads = isinstance(self.method, ReadsGradients)
+        if reads:
+            self._collect(run)
+        run.loss.backward()  # type: ignore[no-untyped-call]
+        if not run.last:
+            return
+        losses, there = self.end_step()
+        if reads:
+            self._learn(run, losses, there)
+
+    def _collect(self, run: Backward) -> None:
+        """Add the gradients of the weighted losses by the chosen stage to the rows."""
+        parameters = self._stage(run)
+        if self._rows is None or not self._rows.fits(parameters):
+            self._rows = Rows(parameters, len(self.tasks))
+        losses = run.batch.losses
+        # the loss scale, the accumulated batches and the weight of each task, all in one
+        found = torch.autograd.grad(run.loss, list(losses.values()), retain_graph=True)
+        add_task_gradients(
+            self._rows,
+            losses,
+            dict(zip(losses, found, strict=True)),
+            {task: number for number, task in enumerate(self.tasks)},
+            run.graphs,
+            keep=True,
+        )
+
+    def _stage(self, run: Backward) -> Sequence[nn.Parameter]:
+        wanted = getattr(self.method, "stage", None)
+        if wanted is not None and wanted not in run.stages:
+            raise ValueError(
+                f"`stage` must be one that trains: {', '.join(run.stages)}; got {wanted!r}."
+            )
+        if not run.stages:
+            raise ValueError(f"{self.name} needs a shared stage that trains; all are frozen.")
+        return run.stages[wanted if wanted is not None else list(run.stages)[-1]]
+
+    def _learn(self, run: Backward, losses: Tensor, there: Tensor) -> None:
+        rows, self._rows = self._rows, None
+        if rows is None or not isinstance(self.method, ReadsGradients):
+            return
+        norms = (run.mean(rows.matrix) / run.scale).norm(dim=1)
+        if not bool(norms.isfinite().all()):
+            if run.batch.scaled:
+                return  # the scaler skips this step
+            raise ValueError(f"A gradient is not finite at step {run.batch.step}.")
+        self.method.update_gradients(torch.where(there > 0, norms, torch.nan), losses)
+
+    def look_again(self, batch: MicroBatch) -> None:
+        """Let FAMO see the losses of the same batch after the step."""
+        sums = self._sums.clone()
+        values, _ = self.observe(batch)
+        self._sums = sums
+        if isinstance(self.method, FAMO):
+            self.method.update(values)

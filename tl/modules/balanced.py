@@ -1,0 +1,172 @@
+"""Training steps whose task losses go through a balancer, under automatic optimisation."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import Tensor, nn
+
+from tl.backbones.base import stages_of
+from tl.balancing.base import Backward, Balancer, MicroBatch
+from tl.balancing.scalarization import LossWeighting
+from tl.data.resident import mixed_seed
+from tl.modules.base import AnyBatch, Outputs, SharedBackboneModule, by_source, source_of
+
+
+class BalancedModule(SharedBackboneModule):
+    """A shared backbone whose tasks are balanced; without a balancer, their plain sum.
+
+    Attributes:
+        balancer: The balancer, or ``None``.
+    """
+
+    balancer: Balancer | None
+    _micro_batch: MicroBatch | None = None
+    _graphs: dict[str, str | None]
+    _stepped = False
+
+    def use_balancer(self, balancer: Balancer | None) -> None:
+        """Balance the tasks from now on; to be called once, in the constructor."""
+        self.balancer = balancer
+        if balancer is None:
+            return
+        # DDP wants a gradient of each parameter, and copies buffers from the first process
+        lazy = [name for name, _ in balancer.named_buffers()]
+        self._ddp_params_and_buffers_to_ignore = [
+            f"balancer.{name}" for name in [*balancer.private_parameters(), *lazy]
+        ]
+
+    def setup(self, stage: str) -> None:
+        """Check the data against the heads, and whether the strategy can be balanced."""
+        super().setup(stage)
+        strategy = self.trainer.strategy
+        if (
+            stage == "fit"
+            and self.balancer is not None
+            and not isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
+        ):
+            raise ValueError(
+                "`balancer` works on one device or with DDP, not with "
+                f"{type(strategy).__name__}: it needs whole gradients in each process."
+            )
+
+    # The step
+
+    def training_loss(self, batch: AnyBatch, losses: dict[str, Tensor], outputs: Outputs) -> Tensor:
+        """Combine the tasks' losses by the balancer, or add them."""
+        if self.balancer is None:
+            return super().training_loss(batch, losses, outputs)
+        self.balancer.begin(self.current_epoch)
+        self._micro_batch = self._observed(losses, outputs)
+        parts = by_source(batch)
+        self._graphs = {name: source_of(self.tasks[name], parts) for name in losses}
+        return self.balancer.combine(self._micro_batch)
+
+    def _observed(self, losses: dict[str, Tensor], outputs: Outputs) -> MicroBatch:
+        labelled = {name: (target >= 0).sum() for name, (_, target) in outputs.items()}
+        right = {
+            name: (logits.argmax(1) == target).sum() for name, (logits, target) in outputs.items()
+        }
+        return MicroBatch(
+            losses=losses,
+            labelled=labelled,
+            right=right,
+            step=self.global_step,
+            seed=mixed_seed(
+                "balance", int(os.environ.get("PL_GLOBAL_SEED", "0")), self.global_step
+            ),
+            total=self._total,
+            scaled=self._scaler() is not None,
+        )
+
+    def _total(self, tensor: Tensor) -> Tensor:
+        found: Tensor = self.trainer.strategy.reduce(tensor, reduce_op="sum")
+        return found
+
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Backpropagate by way of the balancer.
+
+        Clipping, accumulation, loss scaling and schedulers go on as Lightning does them: they
+        work on what stands in ``.grad`` when the optimiser is about to step.
+        """
+        if self.balancer is None or self._micro_batch is None:
+            super().backward(loss, *args, **kwargs)
+            return
+        scaler = self._scaler()
+        # Lightning's own question to itself; there is no public one
+        last = not self.trainer.fit_loop._should_accumulate()  # noqa: SLF001
+        stages = {
+            stage: [p for module in modules for p in module.parameters() if p.requires_grad]
+            for stage, modules in stages_of(self.backbone).items()
+        }
+        shared = {id(p) for p in self.backbone.parameters()}
+        private = {id(p) for p in self.balancer.parameters()}
+        self.balancer.backward(
+            Backward(
+                batch=self._micro_batch,
+                loss=loss,
+                stages={stage: found for stage, found in stages.items() if found},
+                own=[
+                    p
+                    for p in self.parameters()
+                    if p.requires_grad and id(p) not in shared | private
+                ],
+                graphs=self._graphs,
+                last=last,
+                scale=float(scaler.get_scale()) if scaler is not None else 1.0,
+                processes=self.trainer.world_size,
+            )
+        )
+        self._micro_batch = None
+        self._stepped = last
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Let methods that ask for it see the batch again, and log the weights in force."""
+        if isinstance(self.balancer, LossWeighting) and self.balancer.looks_again and self._stepped:
+            self._look_again(batch)
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self.balancer is not None and self._stepped and every and self.global_step % every == 0:
+            self.log_dict(self.balance())
+        self._stepped = False
+
+    def balance(self) -> dict[str, float]:
+        """Return the weights in force, and the size of the update where it is known, by name."""
+        balancer = self.balancer
+        if balancer is None or balancer.weights is None:
+            return {}
+        weights = zip(balancer.tasks, balancer.weights.tolist(), strict=True)
+        found = {
+            f"balance/{task}/weight": value for task, value in weights if not math.isnan(value)
+        }
+        if balancer.ratio is not None:
+            found["balance/update_ratio"] = float(balancer.ratio)
+        return found
+
+    @torch.no_grad()
+    def _look_again(self, batch: AnyBatch) -> None:
+        """Evaluate the losses of a batch after the step, without a trace in running statistics."""
+        kept = [(buffer, buffer.clone()) for buffer in self.backbone.buffers()]
+        with self.trainer.precision_plugin.forward_context():
+            losses, outputs = self.task_losses(batch, smooth=True)
+        for buffer, before in kept:
+            buffer.copy_(before)
+        if isinstance(self.balancer, LossWeighting):
+            self.balancer.look_again(self._observed(losses, outputs))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Add what a balancer learns, which does not decay, to the groups of the optimiser."""
+        groups = super().parameter_groups()
+        learned: list[nn.Parameter] = []
+        if self.balancer is not None:
+            learned = self.balancer.learned_parameters()
+        if learned:
+            groups.append({"name": "balancer", "params": learned, "weight_decay": 0.0})
+        return groups

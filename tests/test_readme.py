@@ -65,6 +65,7 @@ def test_the_example_for_other_projects_runs(tmp_path: Path) -> None:
 
 def test_what_is_in_the_box_can_be_imported() -> None:
     import tl.backbones  # noqa: PLC0415
+    import tl.balancing  # noqa: PLC0415
     import tl.callbacks  # noqa: PLC0415
     import tl.data  # noqa: PLC0415
     import tl.modules  # noqa: PLC0415

@@ -3,6 +3,7 @@
 from tl.callbacks.atomic_io import AtomicCheckpointIO
 from tl.callbacks.checkpoint import RunCheckpoint
 from tl.callbacks.dashboard import Dashboard
+from tl.callbacks.gradient_diagnostics import GradientDiagnostics
 from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.results import RunResults
@@ -11,6 +12,7 @@ from tl.callbacks.throughput import Throughput
 __all__ = [
     "AtomicCheckpointIO",
     "Dashboard",
+    "GradientDiagnostics",
     "PredictionWriter",
     "RunCheckpoint",
     "RunResults",

@@ -1,0 +1,100 @@
+"""Do balanced tasks beat networks of their own? Delta_m by method, over several seeds.
+
+    python scripts/evidence_balancing.py --root data
+
+Trains CIFAR-10 and CIFAR-100 alone (the baselines) and together, by each balancing method, with
+the same images of each task, epochs and schedule, once per seed. The checkpoint is chosen on
+validation images; the table shows accuracies on the whole test set and Delta_m (Maninis et al.,
+2019) against the baselines of the same seed, in percent, with 95 % intervals. Runs that are done
+are kept, so that a table that was cut off goes on where it stopped. ``--smoke`` makes a tiny
+table on drawn images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tl.grid import GridRun, by_seed, run_all
+from tl.report import delta_m_interval, mean_interval
+
+TASKS = {"cifar10": "configs/source_cifar10.yaml", "cifar100": "configs/transfer_cifar100.yaml"}
+METHODS = ("sum", "uncertainty", "dwa", "gradnorm", "upgrad", "pcgrad")
+
+
+def main() -> None:
+    """Run what is missing of the table, then print it."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--root", default="data", help="folder of the data sets")
+    parser.add_argument("--out", default="lightning_logs/evidence_balancing", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--fraction", type=float, default=0.1, help="share of the labels")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--smoke", action="store_true", help="a tiny table on drawn images")
+    options = parser.parse_args()
+    if options.smoke:
+        options.seeds, options.methods, options.epochs = options.seeds[:1], ["sum", "pcgrad"], 1
+        options.fraction = 0.5
+    try:
+        run_all([*baselines(options), *balanced(options)], options.out, options.jobs)
+    except RuntimeError as error:
+        sys.exit(str(error))
+    lines = list(table(options.out, options.methods, options.seeds))
+    (options.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+def arguments(options: argparse.Namespace, config: str, seed: int) -> tuple[str, ...]:
+    """What the runs have in common."""
+    drawn = ("--data.init_args.images=generated", "--data.init_args.generated_size=2000")
+    return (
+        *("--config", config, "--config", "configs/overlays/cpu.yaml"),
+        *("--data.init_args.offline=error", "--data.init_args.download=false"),
+        f"--data.init_args.root={options.root}",
+        f"--data.init_args.label_fraction={options.fraction}",
+        *(f"--trainer.max_epochs={options.epochs}", f"--seed_everything={seed}"),
+        *("--dashboard.graph=false", *(drawn if options.smoke else ())),
+    )
+
+
+def baselines(options: argparse.Namespace) -> Iterator[GridRun]:
+    """A network for each task alone, by seed."""
+    for seed in options.seeds:
+        for task, config in TASKS.items():
+            yield GridRun(f"{task}-{seed}", arguments(options, config, seed))
+
+
+def balanced(options: argparse.Namespace) -> Iterator[GridRun]:
+    """One network for both tasks, by seed and method."""
+    for seed in options.seeds:
+        for method in options.methods:
+            given = arguments(options, "configs/multitask.yaml", seed)
+            overlay = () if method == "sum" else ("--config", f"configs/balancing/{method}.yaml")
+            yield GridRun(f"{method}-{seed}", (*given, *overlay))
+
+
+def table(out: Path, methods: list[str], seeds: list[int]) -> Iterator[str]:
+    """Rows of Markdown, with negative transfer shown as such."""
+    alone = {task: by_seed(out, [f"{task}-{seed}" for seed in seeds]) for task in TASKS}
+    yield f"| method | {' | '.join(f'{task}, %' for task in TASKS)} | Delta_m, % |"
+    yield f"| --- | {'--- | ' * len(TASKS)}--- |"
+    cells = [mean_interval(alone[task]).percent() for task in TASKS]
+    yield f"| a network each | {' | '.join(cells)} | - |"
+    for method in methods:
+        names = [f"{method}-{seed}" for seed in seeds]
+        reached = {task: by_seed(out, names, f"test/{task}/acc") for task in TASKS}
+        change = delta_m_interval(
+            [{task: reached[task][i] for task in TASKS} for i in range(len(seeds))],
+            [{task: alone[task][i] for task in TASKS} for i in range(len(seeds))],
+        )
+        mark = " **negative transfer**" if change.below_zero else ""
+        cells = [mean_interval(reached[task]).percent() for task in TASKS]
+        yield f"| {method} | {' | '.join(cells)} | {change.percent(signed=True)}{mark} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torchjd.scalarization import Scalarizer
 
-from tl.messages import did_you_mean
-
 
 class StaticWeights(Scalarizer):
     """Weigh the losses by fixed numbers: ``sum_i w_i L_i``.
@@ -46,8 +44,7 @@ class StaticWeights(Scalarizer):
         for name in self.weights:
             if name not in tasks:
                 raise ValueError(
-                    f"`weights` names the unknown task {name!r}; the tasks are "
-                    f"{', '.join(tasks)}.{did_you_mean(name, tasks)}"
+                    f"`weights` names the unknown task {name!r}; the tasks are {', '.join(tasks)}."
                 )
         if missing := [name for name in tasks if name not in self.weights]:
             raise ValueError(f"`weights` has none for task {', '.join(map(repr, missing))}.")

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from tl import __version__
+from tl import MultiTaskModule, TransferModule, __version__
 from tl.backbones import ResNet20
 from tl.cli import choose_precision, latest_checkpoint, main, new_run_folder
 
@@ -138,6 +138,26 @@ def test_transfer_records_where_its_weights_came_from(
     assert record["loaded"]["values"] == sum(
         value.numel() for value in ResNet20().state_dict().values()
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "more"),
+    [
+        (SOURCE, TransferModule, ()),
+        (MULTI, MultiTaskModule, ()),
+        (MULTI, MultiTaskModule, ("--config=configs/balancing/uncertainty.yaml",)),
+    ],
+)
+def test_a_checkpoint_of_the_command_line_builds_its_module(
+    tmp_path: Path, config: str, kind: type[TransferModule | MultiTaskModule], more: tuple[str, ...]
+) -> None:
+    main(arguments("fit", config, tmp_path, *more))
+    [best] = tmp_path.rglob("best.ckpt")
+    loaded = kind.load_from_checkpoint(best, weights_only=True)
+    assert isinstance(loaded.backbone, ResNet20)
+    saved = torch.load(best, weights_only=True)["state_dict"]
+    for name, value in loaded.backbone.state_dict().items():
+        assert torch.equal(value, saved[f"backbone.{name}"])
 
 
 def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ class OneLineParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the line that matters and exit with 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)  # one member of a union: the parser tries the others
         if os.environ.get("TL_DEBUG") == "1":
             raise ValueError(message) from ex
         options = [

@@ -117,9 +117,10 @@ class SharedBackboneModule(LightningModule):
         Args:
             frame: The constructor's frame, where its arguments are found.
         """
-        self.save_hyperparameters(
-            ignore=["backbone", "optimizer", "scheduler", "balancer"], frame=frame
-        )
+        objects = ["backbone", "optimizer", "scheduler", "balancer"]
+        self.save_hyperparameters(ignore=objects, frame=frame)
+        if "_instantiator" in self.hparams:  # the command line's, where objects are class paths
+            self.save_hyperparameters(frame=frame)
         arguments = inspect.signature(type(self).__init__).parameters
         for key, value in list(self.hparams.items()):
             if not key.startswith("_") and key not in arguments:

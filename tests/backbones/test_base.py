@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tl.backbones import Backbone, ResNet18, ResNet20, ResNet50, WideResNet, stages_of
+from tl.backbones import (
+    Backbone,
+    ResNet18,
+    ResNet20,
+    ResNet50,
+    WideResNet,
+    last_block,
+    stages_of,
+)
 
 BACKBONES: dict[str, Callable[[], Backbone]] = {
     "resnet20": ResNet20,
@@ -90,3 +98,23 @@ def test_stages_of_a_compiled_backbone_are_its_own() -> None:
     compiled = torch.compile(net, backend="eager")
     assert isinstance(compiled, nn.Module)
     assert stages_of(compiled) == net.stages()
+
+
+def test_the_last_block_is_the_last_residual_block() -> None:
+    net = ResNet20()
+    assert {id(p) for p in last_block(net)} == {id(p) for p in net.layer3[-1].parameters()}
+    net.layer3.requires_grad_(False)
+    assert {id(p) for p in last_block(net)} == {id(p) for p in net.layer2[-1].parameters()}
+    net.requires_grad_(False)
+    assert last_block(net) == []
+
+
+def test_norms_behind_the_last_block_belong_to_it() -> None:
+    net = WideResNet(10, 1)
+    wanted = {id(p) for m in (net.layer3[-1], net.bn1) for p in m.parameters()}
+    assert {id(p) for p in last_block(net)} == wanted
+
+
+def test_a_network_without_stages_has_its_last_weights() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU())
+    assert {id(p) for p in last_block(net)} == {id(p) for p in net[2].parameters()}

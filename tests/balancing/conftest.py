@@ -170,6 +170,7 @@ def step() -> Step:
             batch=batch,
             loss=balancer.combine(batch) * scale,
             stages={"all": [theta]},
+            last_block=[theta],
             own=[],
             graphs=dict.fromkeys(found),
             last=last,

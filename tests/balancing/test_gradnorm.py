@@ -80,7 +80,7 @@ def test_an_absent_task_leaves_the_weights() -> None:
     assert weights(method).tolist() == [1.0, 1.0]
 
 
-def test_it_watches_the_last_stage_that_trains_or_the_one_named(lab: Any) -> None:
+def test_it_watches_the_last_block_that_trains_or_the_stage_named(lab: Any) -> None:
     for stage, module in (
         (None, lab.module(GradNorm())),
         ("stem", lab.module(GradNorm(stage="stem"))),

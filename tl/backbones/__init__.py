@@ -1,6 +1,6 @@
 """Backbones: images in, feature vectors out."""
 
-from tl.backbones.base import Backbone, stages_of
+from tl.backbones.base import Backbone, last_block, stages_of
 from tl.backbones.resnet import ResNet18, ResNet34, ResNet50
 from tl.backbones.resnet_cifar import ResNet20, ResNet32, ResNet44, ResNet56
 from tl.backbones.wide_resnet import WideResNet
@@ -15,5 +15,6 @@ __all__ = [
     "ResNet50",
     "ResNet56",
     "WideResNet",
+    "last_block",
     "stages_of",
 ]

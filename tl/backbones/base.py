@@ -26,6 +26,27 @@ class Backbone(nn.Module, ABC):
         """Name the parts from the stem to the top; each parameter is in exactly one of them."""
 
 
+def last_block(backbone: nn.Module) -> list[nn.Parameter]:
+    """Parameters that train of the last block with weights, and of norms behind it.
+
+    A block is a member of the topmost ``nn.Sequential`` of a stage: a residual block of a ResNet.
+    Where there is no such structure, it is the last stage that trains.
+
+    Args:
+        backbone: A network.
+    """
+    found: list[nn.Parameter] = []
+    for modules in reversed(stages_of(backbone).values()):
+        blocks: list[nn.Module] = []
+        for module in modules:
+            blocks += list(module) if isinstance(module, nn.Sequential) else [module]
+        for block in reversed(blocks):
+            found = [*(p for p in block.parameters() if p.requires_grad), *found]
+            if any(p.ndim > 1 for p in found):  # more than scales and shifts
+                return found
+    return found
+
+
 def stages_of(backbone: nn.Module) -> dict[str, list[nn.Module]]:
     """Return the stages of any backbone, from the stem to the top.
 

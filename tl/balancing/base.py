@@ -68,6 +68,7 @@ class Backward:
         batch: What the losses were computed on.
         loss: What :meth:`Balancer.combine` returned, times loss scale, over accumulated batches.
         stages: Shared parameters that require gradients, by stage from the stem to the top.
+        last_block: Those of the last shared block.
         own: All other parameters that require gradients: the heads.
         graphs: What each task's loss was computed on; equal values mean a shared graph.
         last: Whether the optimiser steps after this micro-batch.
@@ -78,6 +79,7 @@ class Backward:
     batch: MicroBatch
     loss: Tensor
     stages: Mapping[str, Sequence[nn.Parameter]]
+    last_block: Sequence[nn.Parameter]
     own: Sequence[nn.Parameter]
     graphs: Mapping[str, Hashable]
     last: bool

@@ -24,8 +24,8 @@ class GradNorm(Scalarizer):
         alpha: Strength of the pull towards equal rates, at least 0; 0 equalises the norms. The
             paper uses 1.5 for scenes (section 5.2) and 0.12 for its toy tasks.
         lr: Learning rate of the weights' Adam, positive; the paper's 0.025.
-        stage: Stage of the backbone whose weights are ``W``; the last that trains by default, as
-            in the paper, which costs little of a backward pass.
+        stage: Stage of the backbone whose weights are ``W``; by default only its last block that
+            trains (the paper's "last shared layer"), which costs little of a backward pass.
         floor: Smallest weight before they are scaled, positive: descent may overshoot 0.
 
     Raises:

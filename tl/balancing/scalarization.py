@@ -130,7 +130,7 @@ class LossWeighting(Balancer):
             )
         if not run.stages:
             raise ValueError(f"{self.name} needs a shared stage that trains; all are frozen.")
-        return run.stages[wanted if wanted is not None else list(run.stages)[-1]]
+        return run.last_block if wanted is None else run.stages[wanted]
 
     def _learn(self, run: Backward, losses: Tensor, there: Tensor) -> None:
         rows, self._rows = self._rows, None

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
-from tl.backbones.base import stages_of
+from tl.backbones.base import last_block, stages_of
 from tl.balancing.base import Backward, Balancer, MicroBatch
 from tl.balancing.scalarization import LossWeighting
 from tl.data.resident import mixed_seed
@@ -113,6 +113,7 @@ class BalancedModule(SharedBackboneModule):
                 batch=self._micro_batch,
                 loss=loss,
                 stages={stage: found for stage, found in stages.items() if found},
+                last_block=last_block(self.backbone),
                 own=[
                     p
                     for p in self.parameters()

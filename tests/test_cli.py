@@ -198,6 +198,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> No
         (["--trainer.precision=bf17"], 2, "trainer.precision: expected"),
         (["--trainer.accelerator=cuda"], 2, "accelerator"),
         (["--config=configs/none.yaml"], 2, "configs/none.yaml"),
+        (["--model.init_args.tasks=[{name: a, num_classes: 7}]"], 2, "follows from the data"),
         (["--log_dir=/proc/none"], 2, "/proc/none: No such file"),
         (
             [
@@ -334,15 +335,58 @@ def test_ones_own_images_train_by_the_readmes_command(tmp_path: Path, real_image
     assert described["classes"] == {"fine": 10}
 
 
+def test_a_checkpoint_of_another_model_is_one_short_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(arguments("fit", SOURCE, tmp_path))
+    capsys.readouterr()
+    best = tmp_path / "source_cifar10/version_0/checkpoints/best.ckpt"
+    more = ("--model.init_args.backbone=tl.backbones.ResNet32", f"--ckpt_path={best}")
+    code, line = failure(capsys, *arguments("test", SOURCE, tmp_path, *more))
+    assert code == 1
+    assert "of another model (missing: backbone.layer1.3.conv1.weight" in line
+    assert len(line) < 400
+
+
+def test_checkpoints_can_be_turned_off(tmp_path: Path) -> None:
+    main(arguments("fit", SOURCE, tmp_path, "--trainer.enable_checkpointing=false"))
+    run = tmp_path / "source_cifar10" / "version_0"
+    assert (run / "results.json").exists()
+    assert not (run / "checkpoints").exists()
+
+
+def test_several_tasks_need_another_module(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments("fit", TARGET, tmp_path, "--data.init_args.targets=both")
+    assert "the data have several" in failure(capsys, *given)[1]
+
+
+def test_classes_in_the_working_folder_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the console script too, which does not look there by itself."""
+    (tmp_path / "mine_for_this_test.py").write_text(
+        "from tl.backbones import ResNet20\nclass Net(ResNet20): pass\n"
+    )
+    given = arguments("fit", SOURCE, tmp_path)
+    given = [str(ROOT / word) if word.startswith("configs/") else word for word in given]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", str(ROOT))])
+    main([*given, "--model.init_args.backbone=mine_for_this_test.Net"])
+
+
 def test_a_full_disk_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "best.ckpt")
 
-    monkeypatch.setattr("lightning.pytorch.Trainer.save_checkpoint", full)
+    monkeypatch.setattr("os.fsync", full)
     code, line = failure(capsys, *arguments("fit", SOURCE, tmp_path))
-    assert (code, line) == (1, "tl: best.ckpt: No space left on device.")
+    assert code == 1
+    assert line.endswith("version_0/checkpoints/best.ckpt: No space left on device.")
+    assert not list(tmp_path.rglob("*.ckpt*")), "nothing is half-written"
 
 
 def test_tracebacks_are_there_when_asked_for(
@@ -381,6 +425,37 @@ def test_a_signal_leaves_a_checkpoint_and_says_its_path(tmp_path: Path, number: 
     assert torch.load(checkpoint, weights_only=True)["global_step"] > 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("verb", ["fit", "test"])
+def test_a_signal_before_training_leaves_nothing(tmp_path: Path, number: int, verb: str) -> None:
+    if verb == "test":
+        main(arguments("fit", SOURCE, tmp_path))
+    before = sorted(tmp_path.glob("source_cifar10/*"))
+    # drawing so many images takes minutes
+    command = arguments(verb, SOURCE, tmp_path, "--data.init_args.generated_size=400000")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tl.cli", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        for _ in range(1200):
+            if sorted(tmp_path.glob("source_cifar10/*")) != before or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number
+    name = signal.Signals(number).name
+    assert f"tl: stopped by {name}, nothing was saved." in said.splitlines()
+    assert sorted(tmp_path.glob("source_cifar10/*")) == before
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--version"])
     assert capsys.readouterr().out.strip() == f"tl {__version__}"
@@ -405,12 +480,14 @@ def test_run_folders_are_numbered_on(tmp_path: Path) -> None:
 def test_the_newest_runs_checkpoint_is_evaluated(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="run fit first"):
         latest_checkpoint(tmp_path)
-    for number, name in ((3, "last"), (1, "best"), (2, "best")):
+    made = ((1, "best"), (2, "best"), (2, "last"), (10, "last"), (11, "other"))
+    for number, name in made:
         path = tmp_path / f"version_{number}" / "checkpoints" / f"{name}.ckpt"
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        os.utime(path, (number, number))
-    assert latest_checkpoint(tmp_path).parts[-3] == "version_2"
+    assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_10", "last.ckpt")
+    (tmp_path / "version_10" / "checkpoints" / "last.ckpt").unlink()
+    assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_2", "best.ckpt")
 
 
 def test_precision_is_full_on_a_cpu() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import sys
 import warnings
 from argparse import ArgumentParser
@@ -30,6 +29,7 @@ from tl.callbacks import (
     SaveOnSignal,
     StoppedBySignal,
     Throughput,
+    stop_on_signals,
 )
 from tl.messages import exception_line, parse_error_line
 from tl.transfer.files import read_checkpoint
@@ -120,6 +120,12 @@ class TlCLI(LightningCLI):
         seed = config.get("data.init_args.seed")
         if seed is None and isinstance(config.seed_everything, int):
             config["data.init_args.seed"] = int(config.seed_everything)
+        for key in ("task", "tasks"):
+            if config.get(f"model.init_args.{key}"):
+                raise ValueError(
+                    f"`model.init_args.{key}` follows from the data; leave it out, and choose the "
+                    "data's `targets`."
+                )
         config.weights_only = True  # no code from a checkpoint ever runs
         folder = Path(config.log_dir) / config.name
         if config.ckpt_path is None and self.subcommand != "fit":
@@ -155,6 +161,9 @@ class TlCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """Build the trainer with TensorBoard and CSV logs in one new run folder."""
         config = self.chosen
+        if config.trainer.enable_checkpointing is False:
+            keys = self._parser(self.subcommand).callback_keys
+            keys[:] = [key for key in keys if key not in ("checkpoint", "last_checkpoint")]
         if not config.trainer.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
         if config.trainer.logger is False:
@@ -186,7 +195,8 @@ class TlCLI(LightningCLI):
             score = best.best_model_score
             value = f" ({best.monitor} {float(score):.4f})" if score is not None else ""
             lines.append(f"tl: best checkpoint {os.path.relpath(best.best_model_path)}{value}")
-        lines.append(f"tl: dashboards: tensorboard --logdir {self.chosen.log_dir}")
+        if self.run_folder:
+            lines.append(f"tl: dashboards: tensorboard --logdir {self.chosen.log_dir}")
         print("\n".join(lines))  # noqa: T201
 
 
@@ -194,7 +204,9 @@ def completed_epochs(checkpoint: Mapping[str, Any]) -> int | None:
     """Count the epochs that a run had trained when it was saved; ``None`` if it does not say."""
     loops = checkpoint.get("loops", {}).get("fit_loop", {})
     progress = loops.get("epoch_progress", {}).get("current", {})
-    if loops.get("epoch_loop.batch_progress", {}).get("is_last_batch"):
+    batches = loops.get("epoch_loop.batch_progress", {})
+    current = batches.get("current", {})
+    if batches.get("is_last_batch") and current.get("ready") == current.get("processed"):
         # saved after validation, when all is trained but the epoch is not yet counted
         return cast("int | None", progress.get("ready"))
     return cast("int | None", progress.get("completed"))
@@ -208,14 +220,15 @@ def choose_precision(accelerator: str) -> str:
     return "32-true"
 
 
+def numbered_versions(folder: Path) -> list[int]:
+    """List the N of all ``version_N`` in a folder."""
+    names = (path.name.removeprefix("version_") for path in folder.glob("version_*"))
+    return [int(name) for name in names if name.isdigit()]
+
+
 def new_run_folder(parent: Path) -> Path:
     """Make ``parent/version_N`` with the next free N; only the first process makes it."""
-    numbers = [
-        int(path.name.removeprefix("version_"))
-        for path in parent.glob("version_*")
-        if path.name.removeprefix("version_").isdigit()
-    ]
-    number = max(numbers, default=-1) + 1
+    number = max(numbered_versions(parent), default=-1) + 1
     while True:
         folder = parent / f"version_{number}"
         if getattr(rank_zero_only, "rank", None) not in (None, 0):
@@ -234,10 +247,11 @@ def latest_checkpoint(folder: Path) -> Path:
     Raises:
         ValueError: If there is none.
     """
-    for name in ("best.ckpt", "last.ckpt"):
-        found = list(folder.glob(f"version_*/checkpoints/{name}"))
-        if found:
-            return max(found, key=lambda path: path.stat().st_mtime)
+    for version in sorted(numbered_versions(folder), reverse=True):
+        for name in ("best.ckpt", "last.ckpt"):
+            path = folder / f"version_{version}" / "checkpoints" / name
+            if path.exists():
+                return path
     raise ValueError(
         f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/best.ckpt. Give "
         "one with --ckpt_path, or run fit first."
@@ -275,6 +289,9 @@ def main(args: list[str] | None = None) -> None:
     if arguments in (["--version"], ["-V"]):
         print(f"tl {__version__}")  # noqa: T201
         return
+    if not {"", os.getcwd()} & set(sys.path):  # noqa: PTH109 - as `python -m` has it
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - classes of one's own, also by `tl`
+    stop_on_signals()
     # kept outside the constructor, which runs the subcommand, so that a failure can tidy up
     cli = TlCLI.__new__(TlCLI)
     try:
@@ -291,12 +308,9 @@ def main(args: list[str] | None = None) -> None:
             args=args,
         )
     except StoppedBySignal as stopped:
+        cli.drop_empty_run_folder()
         SaveOnSignal.tell(stopped)
         sys.exit(128 + stopped.number)
-    except KeyboardInterrupt:
-        cli.drop_empty_run_folder()
-        print("tl: interrupted.", file=sys.stderr)  # noqa: T201
-        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         cli.drop_empty_run_folder()
         if os.environ.get("TL_DEBUG") == "1":

@@ -94,6 +94,8 @@ def exception_line(error: BaseException) -> str:
     if "Does not validate against any of the Union subtypes" in str(error):
         # raised by a constructor, and wrapped by the parser
         return parse_error_line(str(error))
+    if "Error(s) in loading state_dict for" in str(error):
+        return _mismatch_line(str(error))
     text = one_line(str(error))
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
@@ -101,6 +103,24 @@ def exception_line(error: BaseException) -> str:
     if isinstance(error, ValueError | RuntimeError | MisconfigurationException) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _mismatch_line(message: str) -> str:
+    """Shorten torch's list of all names that do not fit to the first of each kind."""
+    parts = []
+    for kind in ("Missing", "Unexpected"):
+        if found := re.search(rf"{kind} key\(s\) in state_dict: (.*)", message):
+            names = re.findall(r'"([^"]+)"', found.group(1))
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004 - shown
+            parts.append(f"{kind.lower()}: {', '.join(names[:3])}{more}")
+    sizes = re.findall(r"size mismatch for ([^:]+):", message)
+    if sizes:
+        parts.append(f"other shapes: {', '.join(sizes[:3])}")
+    return (
+        f"The checkpoint is of another model ({'; '.join(parts)}). Choose the backbone, the data "
+        "and the `batch_norm` that it was trained with; to start from its weights use "
+        "--model.init_args.init_from."
+    )
 
 
 def _arguments_of(class_path: str) -> list[str]:

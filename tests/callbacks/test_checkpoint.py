@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from tests.runs import module, tiny_data, trainer
 from tl.callbacks import RunCheckpoint
 
 
@@ -42,6 +43,18 @@ def test_a_best_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
     assert ours.best_model_path == ""
     assert ours.best_model_score is None
     assert ours.check_monitor_top_k(_trainer(), torch.tensor(0.1))
+
+
+def test_the_last_state_is_saved_also_after_the_last_validation(tmp_path: Path) -> None:
+    data = tiny_data()  # five steps per epoch
+    last = RunCheckpoint(tmp_path, filename="last")
+    run = trainer(
+        tmp_path, enable_checkpointing=True, callbacks=[last], val_check_interval=2, max_epochs=1
+    )
+    run.fit(module(data), data)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == run.global_step == 5
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".ckpt"] == ["last.ckpt"]
 
 
 def _trainer() -> Trainer:

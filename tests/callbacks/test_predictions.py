@@ -3,9 +3,12 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, TensorDataset
 
 from tests.runs import module, multitask_module, tiny_data, trainer, two_sources
 from tl.callbacks import PredictionWriter
@@ -49,6 +52,17 @@ def test_each_source_is_answered_by_its_own_tasks(tmp_path: Path) -> None:
     assert len(rows) == 20 + 2 * 100
     groups = set(data.class_names["hundred_coarse"])
     assert {r["class_name"] for r in rows if r["task"] == "hundred_coarse"} <= groups
+
+
+def test_images_of_a_foreign_data_module_are_counted(tmp_path: Path) -> None:
+    class Plain(LightningDataModule):
+        def predict_dataloader(self) -> DataLoader[Any]:
+            labels = torch.tensor([2, 0, 2, 1, 0])
+            return DataLoader(TensorDataset(torch.randn(5, 3, 8, 8), labels), batch_size=2)
+
+    run = trainer(tmp_path, callbacks=[PredictionWriter()])
+    run.predict(module(tiny_data()), Plain(), return_predictions=False)
+    assert [row["image"] for row in read(tmp_path / "predictions.csv")] == list("01234")
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:

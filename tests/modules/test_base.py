@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from tests.runs import Tiny, module, tiny_data, trainer
 from tl import MultiTaskModule, Task, TransferModule
+from tl.data import DataError
 from tl.modules.base import as_task, by_source, labels_of, source_of
 
 
@@ -84,6 +86,43 @@ def test_learning_rates_are_logged_by_group(tmp_path: Path) -> None:
 def test_task_lists_are_checked(tasks: list[Task], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         MultiTaskModule(Tiny(), tasks)
+
+
+@pytest.mark.parametrize("name", ["train", "keys", "type"])
+def test_names_of_torchs_own_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"cannot be called '{name}'"):
+        TransferModule(Tiny(), Task(name, 2))
+
+
+def test_several_tasks_are_no_single_one() -> None:
+    with pytest.raises(ValueError, match=r"the data have several.*targets: fine"):
+        TransferModule(Tiny(), None)
+
+
+def test_a_run_that_has_diverged_stops(tmp_path: Path) -> None:
+    data = tiny_data()
+    ours = module(data, optimizer=lambda p: torch.optim.SGD(p, lr=1e30))
+    with pytest.raises(ValueError, match=r"has diverged: train/loss is .* at step"):
+        trainer(tmp_path).fit(ours, data)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_images_have_the_type_of_the_weights(tmp_path: Path, precision: str) -> None:
+    data = tiny_data()
+    run = trainer(tmp_path, precision=precision, max_epochs=1)
+    run.fit(module(data), data)
+    assert run.callback_metrics["val/loss"].isfinite()
+
+
+def test_modules_can_be_pickled() -> None:
+    made = TransferModule(Tiny(), Task("a", 2))
+    assert pickle.loads(pickle.dumps(made)).task == Task("a", 2)  # noqa: S301 - our own
+
+
+def test_validation_without_images_is_an_error(tmp_path: Path) -> None:
+    data = tiny_data(val_size=0.0)
+    with pytest.raises(DataError, match="no validation images: `val_size` is 0"):
+        trainer(tmp_path).validate(module(data), data, verbose=False)
 
 
 def test_a_backbone_says_its_width() -> None:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from tl.modules.batch_norm import per_source_statistics, source_statistics
+from tests.runs import multitask_module, trainer, two_sources
+from tl.modules.batch_norm import SourceBatchNorm2d, per_source_statistics, source_statistics
+from tl.transfer import load_weights
 
 
 def net() -> nn.Sequential:
@@ -58,3 +63,41 @@ def test_without_a_source_it_does_not_guess() -> None:
 def test_a_network_without_batch_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="Linear has none"):
         per_source_statistics(nn.Linear(1, 1), "ab")
+
+
+def test_sources_of_other_names_start_from_the_mixture(tmp_path: Path) -> None:
+    old, new = per_source_statistics(net(), "ab"), per_source_statistics(net(), "bc")
+    for shift in (0.0, 3.0):
+        for source in "ab":
+            with source_statistics(old, source):
+                old(batch(shift))
+    torch.save(old.state_dict(), tmp_path / "old.pt")
+    report = load_weights(new, tmp_path / "old.pt")
+    ours, theirs = new.get_submodule("1"), old.get_submodule("1")
+    assert isinstance(ours, SourceBatchNorm2d)
+    ours.spread([s for s in "bc" if f"1.running_mean_{s}" not in report.loaded])
+    assert torch.equal(ours.get_buffer("running_mean_b"), theirs.get_buffer("running_mean_b"))
+    assert torch.equal(ours.get_buffer("running_mean_c"), ours.get_buffer("running_mean"))
+    assert ours.get_buffer("running_mean_c").abs().sum() > 0
+
+
+@pytest.mark.parametrize("setting", [{"affine": False}, {"momentum": None}])
+def test_layers_that_would_change_their_nature_are_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="needs layers with scale, shift, momentum"):
+        per_source_statistics(nn.Sequential(nn.BatchNorm2d(2, **setting)), "ab")
+
+
+def test_batches_are_counted() -> None:
+    ours = per_source_statistics(net(), "ab")
+    with source_statistics(ours, "a"):
+        ours(batch(0.0))
+    assert ours.get_buffer("1.num_batches_tracked") == 1
+
+
+def test_synchronised_statistics_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = two_sources()
+    run = trainer(Path())
+    monkeypatch.setattr(run.strategy, "_layer_sync", object(), raising=False)  # as on several GPUs
+    ours = multitask_module(data, batch_norm="per_source_statistics")
+    with pytest.raises(ValueError, match="`sync_batchnorm` would put one set"):
+        run.fit(ours, data)

@@ -30,3 +30,12 @@ def test_processes_are_added() -> None:
     means = window.means(lambda values, **_: values + other)
     assert means["a"]["loss"].item() == pytest.approx((2 * 2 + 6) / 8)
     assert means["a"]["acc"].item() == pytest.approx(7 / 8)
+
+
+def test_a_resumed_window_goes_on_with_the_sums_of_all_processes() -> None:
+    first, second = Window(), Window()
+    first.add("a", torch.tensor(2.0), torch.eye(2), torch.tensor([0, 0]))
+    second.load(first.state(lambda values, **_: 2 * values))
+    second.add("a", torch.tensor(5.0), torch.eye(2), torch.tensor([0, 1]))
+    means = second.means(lambda values, **_: values)
+    assert means["a"]["loss"].item() == pytest.approx((2 * 2 * 2 + 2 * 5) / 6)

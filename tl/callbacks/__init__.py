@@ -4,7 +4,7 @@ from tl.callbacks.atomic_io import AtomicCheckpointIO
 from tl.callbacks.checkpoint import RunCheckpoint
 from tl.callbacks.dashboard import Dashboard
 from tl.callbacks.gradient_diagnostics import GradientDiagnostics
-from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal
+from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal, stop_on_signals
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.results import RunResults
 from tl.callbacks.throughput import Throughput
@@ -19,4 +19,5 @@ __all__ = [
     "SaveOnSignal",
     "StoppedBySignal",
     "Throughput",
+    "stop_on_signals",
 ]

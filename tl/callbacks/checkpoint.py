@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
@@ -13,7 +14,17 @@ class RunCheckpoint(ModelCheckpoint):
 
     A resumed run has a run folder of its own. Lightning's class then forgets the best score, so
     that a worse epoch after the resume would pass for the best. The earlier folder's files stay.
+
+    Without a `monitor` it holds the last state: where training ends after the last validation, it
+    is saved once more.
     """
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last state if it is not saved yet."""
+        super().on_train_end(trainer, pl_module)
+        saved = self._last_global_step_saved == trainer.global_step
+        if self.monitor is None and self.save_top_k and not saved:
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the scores and paths of the run that goes on, wherever they lie."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,15 +14,16 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class StoppedBySignal(BaseException):
-    """A run was stopped by a signal and left a checkpoint.
+    """A run was stopped by a signal.
 
     Args:
         number: The signal.
-        checkpoint: Path of the checkpoint.
+        checkpoint: Path of the checkpoint that it left; ``None`` if it was stopped at once.
     """
 
-    def __init__(self, number: int, checkpoint: str) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}, saved {checkpoint}")
+    def __init__(self, number: int, checkpoint: str | None = None) -> None:
+        saved = "nothing was saved" if checkpoint is None else f"saved {checkpoint}"
+        super().__init__(f"stopped by {signal.Signals(number).name}, {saved}")
         self.number = number
         self.checkpoint = checkpoint
 
@@ -30,8 +32,8 @@ class SaveOnSignal(Callback):
     """Save after the step in which Ctrl-C or SIGTERM came, and stop.
 
     A signal that comes in validation acts at the first step after it. A second signal stops at
-    once. With several processes all stop at the same step, which is
-    agreed on every `every_n_steps` steps.
+    once. With several processes all stop at the same step, which is agreed on every
+    `every_n_steps` steps.
 
     Args:
         filename: Name of the checkpoint, in the run's ``checkpoints`` folder.
@@ -57,7 +59,7 @@ class SaveOnSignal(Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._received:
-            raise KeyboardInterrupt
+            raise StoppedBySignal(number)
         self._received = number
         name = signal.Signals(number).name
         print(f"\n{name}: stopping after this step; once more stops at once.", file=sys.stderr)  # noqa: T201
@@ -90,7 +92,12 @@ class SaveOnSignal(Callback):
         if not asked:
             return
         path = Path(self._folder(trainer)) / self.filename
-        trainer.save_checkpoint(path)
+        loop = trainer.fit_loop.epoch_loop
+        # a resumed run adds one to the step that loggers see, for checkpoints made after a step
+        early = int(not loop._should_accumulate())  # noqa: SLF001 - the question it asks itself
+        loop._batches_that_stepped -= early  # noqa: SLF001
+        trainer.save_checkpoint(path, weights_only=False)
+        loop._batches_that_stepped += early  # noqa: SLF001
         raise StoppedBySignal(self._received or signal.SIGTERM, str(path))
 
     @staticmethod
@@ -120,8 +127,23 @@ class SaveOnSignal(Callback):
     @rank_zero_only
     def tell(stopped: StoppedBySignal) -> None:
         """Say on standard error where the checkpoint is and how to go on."""
-        print(  # noqa: T201
-            f"tl: {stopped}. Resume by adding "
-            f"--ckpt_path {stopped.checkpoint} to the same command.",
-            file=sys.stderr,
-        )
+        more = ""
+        if stopped.checkpoint is not None:
+            more = f" Resume by adding --ckpt_path {stopped.checkpoint} to the same command."
+        print(f"tl: {stopped}.{more}", file=sys.stderr)  # noqa: T201
+
+
+def stop_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM raise :class:`StoppedBySignal`, wherever the program is.
+
+    While a network trains, :class:`SaveOnSignal` takes their place. Does nothing outside the main
+    thread, where signals cannot be handled.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise StoppedBySignal(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, stop)

@@ -13,6 +13,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from tl.data import ImageDataModule
+from tl.data.resident import ImageDataset
+
 COLUMNS = ("image", "task", "class", "class_name", "probability", "top5")
 
 
@@ -31,10 +34,11 @@ class PredictionWriter(Callback):
     def __init__(self, filename: str = "predictions.csv") -> None:
         self.filename = filename
         self._rows: list[tuple[Any, ...]] = []
+        self._seen: dict[tuple[int, str], int] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
-        self._rows = []
+        self._rows, self._seen = [], {}
 
     def on_predict_batch_end(
         self,
@@ -54,13 +58,23 @@ class PredictionWriter(Callback):
             names = class_names.get(task) or only(class_names, count) or [*map(str, range(count))]
             top = probabilities.float().cpu().topk(min(5, count), dim=1)
             source = getattr(tasks.get(task), "source", None)
+            split = predicted_split(data, source)
+            positions = index.tolist()
+            if split is None:  # a data module of another kind: its second element is labels
+                begin = self._seen.get((dataloader_idx, task), 0)
+                self._seen[dataloader_idx, task] = begin + len(positions)
+                positions = [
+                    trainer.global_rank + trainer.world_size * (begin + i)
+                    for i in range(len(positions))
+                ]
             for position, chances, classes in zip(
-                index.tolist(), top.values.tolist(), top.indices.tolist(), strict=True
+                positions, top.values.tolist(), top.indices.tolist(), strict=True
             ):
                 best = "; ".join(
                     f"{names[c]} {p:.4f}" for c, p in zip(classes, chances, strict=True)
                 )
-                row = (name_of(data, source, position), task, classes[0], names[classes[0]])
+                name = split.name(position) if split is not None else str(position)
+                row = (name, task, classes[0], names[classes[0]])
                 self._rows.append(
                     (dataloader_idx, position, order, *row, f"{chances[0]:.6f}", best)
                 )
@@ -87,14 +101,13 @@ def only(class_names: Mapping[str, Any], count: int) -> Any:  # noqa: ANN401
     return found if found is not None and len(found) == count else None
 
 
-def name_of(data: object, source: str | None, position: int) -> str:
-    """Path of a predicted image, or its index where it has none."""
+def predicted_split(data: object, source: str | None) -> ImageDataset | None:
+    """Images that are predicted, which know their names; ``None`` for a foreign data module."""
     sources = getattr(data, "sources", None)
     owner = sources.get(source) if isinstance(sources, Mapping) else data
     if owner is None and isinstance(sources, Mapping) and len(sources) == 1:
         owner = next(iter(sources.values()))
-    split = getattr(owner, "splits", {}).get("predict")
-    return split.name(position) if split is not None else str(position)
+    return owner.splits.get("predict") if isinstance(owner, ImageDataModule) else None
 
 
 def write_csv(path: Path, rows: list[tuple[Any, ...]]) -> None:

@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -19,7 +19,14 @@ from torch.utils.data import DataLoader
 from tl.data.augment import Augment, augment, normalise
 from tl.data.errors import DataError
 from tl.data.images import StreamedDataset, check_images, list_images
-from tl.data.resident import Batch, EpochSampler, ImageDataset, as_batch, mixed_seed
+from tl.data.resident import (
+    Batch,
+    EpochSampler,
+    ImageDataset,
+    LazyLoader,
+    as_batch,
+    mixed_seed,
+)
 from tl.data.split import stratified_split
 from tl.tasks import Task
 
@@ -232,14 +239,31 @@ class ImageDataModule(LightningDataModule, ABC):
             rank=self._rank(),
         )
         if self.trainer is not None:
-            sampler.set_epoch(self.trainer.current_epoch)
-            # A run that resumes within an epoch goes on at the step after its last one.
-            done = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
-            sampler.first_step = done % steps
+            sampler.position = self._position
         return self._loader(data, sampler, batch_size)
 
+    def _position(self) -> tuple[int, int]:
+        """Epoch, and step in it, at which a pass over the training images begins.
+
+        Asked when the pass begins: the loader may be made before the progress of a resumed run
+        is known. Such a run goes on at the step after its last one.
+        """
+        loop: Any = cast("Trainer", self.trainer).fit_loop  # its progress is typed too narrowly
+        batches = loop.epoch_loop.batch_progress
+        done = batches.current.processed
+        return loop.epoch_progress.current.processed, done if done < loop.max_batches else 0
+
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Every validation image once over all processes; an empty list if `val_size` is 0."""
+        """Every validation image once over all processes; an empty list if `val_size` is 0.
+
+        Raises:
+            DataError: If `val_size` is 0 and validation is what was asked for.
+        """
+        if not len(self.splits["val"]) and self.trainer and self.trainer.state.fn == "validate":
+            raise DataError(
+                f"{self.data_name} has no validation images: `val_size` is 0. Use `test`, or "
+                "validate with the `val_size` of the training run."
+            )
         return self._eval_loader("val") if len(self.splits["val"]) else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -265,7 +289,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def _loader(
         self, data: ImageDataset, sampler: EpochSampler, batch_size: int
     ) -> DataLoader[Batch]:
-        return DataLoader(
+        return LazyLoader(
             data,
             batch_size=batch_size,
             sampler=sampler,
@@ -288,7 +312,7 @@ class ImageDataModule(LightningDataModule, ABC):
         del dataloader_idx
         trainer = self.trainer
         if trainer is None or not trainer.training:
-            return self.transform(batch, None)
+            return self._in_precision(self.transform(batch, None))
         # Random draws are a function of (seed, epoch, step, rank, source) and of nothing else.
         seed = mixed_seed(
             "augment",
@@ -298,7 +322,14 @@ class ImageDataModule(LightningDataModule, ABC):
             trainer.global_rank,
             self.data_name,
         )
-        return self.transform(batch, torch.Generator().manual_seed(seed))
+        return self._in_precision(self.transform(batch, torch.Generator().manual_seed(seed)))
+
+    def _in_precision(self, batch: Batch) -> Batch:
+        """Give images the type of the weights, where the Trainer keeps those in another."""
+        if self.trainer is None:
+            return batch
+        converted: Batch = self.trainer.precision_plugin.convert_input(batch)
+        return converted
 
     def transform(self, batch: Batch, generator: torch.Generator | None) -> Batch:
         """Normalise a batch, and augment it first where a generator is given.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 Targets = Tensor | dict[str, Tensor]
 Batch = tuple[Tensor, Targets]
@@ -145,6 +145,18 @@ def as_batch(batch: Batch | list[Any]) -> Batch:
     return cast("Batch", batch)
 
 
+class LazyLoader(DataLoader[Batch]):
+    """A loader whose workers begin with the first batch that is asked for, not before.
+
+    Lightning makes the iterator of a run that resumes before it knows where the run stopped, and
+    workers would already be at work on batches of the first epoch.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch's class is narrower
+        """Yield the batches."""
+        yield from super().__iter__()
+
+
 class EpochSampler(DistributedSampler[Any]):
     """The order of one epoch as a pure function of (seed, epoch), cut into ranks without padding.
 
@@ -163,7 +175,8 @@ class EpochSampler(DistributedSampler[Any]):
         rank: This process.
 
     Attributes:
-        first_step: Step at which the next pass begins; set when a run resumes within an epoch.
+        position: Gives the epoch and the step in it at which a pass begins; asked at the beginning
+            of each. ``None``: the epoch that was set, from its first step.
     """
 
     def __init__(
@@ -186,7 +199,7 @@ class EpochSampler(DistributedSampler[Any]):
         self.size = len(cast("Sequence[Any]", dataset))
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
-        self.first_step = 0
+        self.position: Callable[[], tuple[int, int]] | None = None
 
     def __len__(self) -> int:
         if self.steps_per_epoch is not None:
@@ -197,7 +210,10 @@ class EpochSampler(DistributedSampler[Any]):
         if self.steps_per_epoch is None:
             yield from range(self.rank, self.size, self.num_replicas)
             return
-        start, self.first_step = self.first_step * self.batch_size, 0
+        step = 0
+        if self.position is not None:
+            self.epoch, step = self.position()
+        start = step * self.batch_size
         yield from self.order()[self.rank :: self.num_replicas][start:].tolist()
 
     def order(self) -> Tensor:

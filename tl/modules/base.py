@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from types import FrameType
@@ -79,6 +79,10 @@ class SharedBackboneModule(LightningModule):
         if not tasks:
             raise ValueError("`tasks` is empty; give at least one task.")
         names = [task.name for task in tasks]
+        if taken := [name for name in names if hasattr(nn.ModuleDict, name)]:
+            raise ValueError(
+                f"A task cannot be called {taken[0]!r}, a name of torch's own; rename its source."
+            )
         if len(set(names)) < len(names):
             raise ValueError(f"Task names must differ, got {', '.join(names)}.")
         self.tasks = {task.name: task for task in tasks}
@@ -218,6 +222,11 @@ class SharedBackboneModule(LightningModule):
         values["train/loss"] = self.total_loss({task: both["loss"] for task, both in means.items()})
         values["train/acc"] = torch.stack([both["acc"] for both in means.values()]).mean()
         self._log_values(values, bar={"train/loss", "train/acc"})
+        if not bool(values["train/loss"].isfinite()):
+            raise ValueError(
+                f"Training has diverged: train/loss is {float(values['train/loss'])} at step "
+                f"{self.global_step}. Lower the learning rate, or clip gradients."
+            )
 
     def _log_values(self, values: Mapping[str, Tensor], bar: set[str]) -> None:
         """Log values that are equal in all processes, some of them in the progress bar too."""
@@ -336,10 +345,9 @@ class SharedBackboneModule(LightningModule):
             return
         report = load_weights(self.backbone, self.init_from, rename=self.rename, reinit=self.reinit)
         for name, layer in self.backbone.named_modules():
-            if isinstance(layer, SourceBatchNorm2d) and not any(
-                loaded.startswith(f"{name}.running_mean_") for loaded in report.loaded
-            ):
-                layer.spread()
+            if isinstance(layer, SourceBatchNorm2d):
+                found = {s for s in layer.sources if f"{name}.running_mean_{s}" in report.loaded}
+                layer.spread([s for s in layer.sources if s not in found])
         self.transfer_report = report
         self.provenance = report.record()
         rank_zero_info(report.table())
@@ -368,6 +376,7 @@ class SharedBackboneModule(LightningModule):
         data = self._datamodule()
         describe = getattr(data, "describe", None)
         checkpoint["tl"] = {
+            "window": self._window.state(self.trainer.strategy.reduce),
             "format": FORMAT,
             "tasks": [asdict(task) for task in self.tasks.values()],
             "data": describe() if callable(describe) else None,
@@ -377,7 +386,15 @@ class SharedBackboneModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the provenance of a run that goes on."""
         self._resumed = True
+        # sums of all processes, which the first one takes over
+        if self._trainer is not None and self.trainer.is_global_zero:
+            self._window.load(checkpoint.get("tl", {}).get("window", {}))
         self.provenance = checkpoint.get("tl", {}).get("provenance")
+
+
+def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
+    """SGD with a learning rate of 0.1, Nesterov momentum of 0.9 and weight decay of 5e-4."""
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
 
 def as_task(task: Task | Mapping[str, Any]) -> Task:

@@ -42,6 +42,8 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
         """Normalise ``(N, C, H, W)`` activations of the source in force."""
         if self.source is None:
             raise RuntimeError("Name the source with `source_statistics` around the forward pass.")
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
         return functional.batch_norm(
             images,
             getattr(self, f"running_mean_{self.source}"),
@@ -66,9 +68,9 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
         self.load_state_dict(layer.state_dict(), strict=False)
         self.spread()
 
-    def spread(self) -> None:
-        """Start every source from the shared running statistics."""
-        for name in self.sources:
+    def spread(self, sources: Sequence[str] | None = None) -> None:
+        """Start sources, by default all, from the shared running statistics."""
+        for name in self.sources if sources is None else sources:
             getattr(self, f"running_mean_{name}").copy_(self.running_mean)
             getattr(self, f"running_var_{name}").copy_(self.running_var)
 
@@ -98,7 +100,12 @@ def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Mod
             f"{type(backbone).__name__} has none."
         )
     for parent, name, layer in layers:
-        new = SourceBatchNorm2d(layer.num_features, sources, layer.eps, layer.momentum or 0.1)
+        if not layer.affine or layer.momentum is None or not layer.track_running_stats:
+            raise ValueError(
+                "`batch_norm='per_source_statistics'` needs layers with scale, shift, momentum and "
+                f"running statistics, got {layer}."
+            )
+        new = SourceBatchNorm2d(layer.num_features, sources, layer.eps, layer.momentum)
         new.adopt(layer)
         setattr(parent, name, new)
     return backbone

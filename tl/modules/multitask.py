@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tl.balancing import BalancerSpec, Rescale, make_balancer
 from tl.modules.balanced import BalancedModule
-from tl.modules.base import as_task
+from tl.modules.base import as_task, default_optimizer
 from tl.modules.batch_norm import per_source_statistics, source_statistics
 from tl.tasks import Task
 
@@ -71,9 +71,7 @@ class MultiTaskModule(BalancedModule):
         init_from: str | None = None,
         rename: dict[str, str] | None = None,
         reinit: Sequence[str] = (),
-        optimizer: OptimizerCallable = lambda p: torch.optim.SGD(
-            p, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
-        ),
+        optimizer: OptimizerCallable = default_optimizer,
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
@@ -109,6 +107,16 @@ class MultiTaskModule(BalancedModule):
                 "for each source, with batch norm as in `batch_norm='per_source'`."
             )
         self._keep_hyperparameters(inspect.currentframe())
+
+    def setup(self, stage: str) -> None:
+        """Check the data against the heads, and the Trainer against the batch norm."""
+        super().setup(stage)
+        synced = getattr(self.trainer.strategy, "_layer_sync", None) is not None
+        if synced and self.batch_norm == "per_source_statistics":
+            raise ValueError(
+                "`sync_batchnorm` would put one set of statistics in the place of those per "
+                "source; leave it out, or choose another `batch_norm`."
+            )
 
     def forward(self, images: Tensor, source: str | None = None) -> dict[str, Tensor]:
         """Return logits ``(N, num_classes)`` by task of normalised images ``(N, 3, H, W)``.

@@ -6,11 +6,10 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from tl.modules.base import SharedBackboneModule, as_task
+from tl.modules.base import SharedBackboneModule, as_task, default_optimizer
 from tl.tasks import Task
 
 
@@ -43,17 +42,20 @@ class TransferModule(SharedBackboneModule):
     def __init__(
         self,
         backbone: nn.Module,
-        task: Task | dict[str, Any],
+        task: Task | dict[str, Any] | None,
         init_from: str | None = None,
         rename: dict[str, str] | None = None,
         reinit: Sequence[str] = (),
-        optimizer: OptimizerCallable = lambda p: torch.optim.SGD(
-            p, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
-        ),
+        optimizer: OptimizerCallable = default_optimizer,
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
     ) -> None:
+        if task is None:
+            raise ValueError(
+                "There is no single `task`: the data have several. Choose one kind of labels, such "
+                "as `targets: fine`, or train them together in a MultiTaskModule."
+            )
         super().__init__(
             backbone,
             [as_task(task)],

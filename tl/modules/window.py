@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -28,7 +28,16 @@ class Window:
         count = (target >= 0).sum()
         right = (logits.argmax(1) == target).sum()
         sums = torch.stack([loss.float() * count, right.float(), count.float()])
-        self._sums[task] = self._sums[task] + sums if task in self._sums else sums
+        before = self._sums.get(task)
+        self._sums[task] = sums if before is None else before.to(sums.device) + sums
+
+    def state(self, reduce: Reduce) -> dict[str, Tensor]:
+        """Return the sums over all processes by task, to go on with after a resume."""
+        return {task: reduce(s.clone(), reduce_op="sum").cpu() for task, s in self._sums.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with the sums of an earlier run."""
+        self._sums = dict(state)
 
     def means(self, reduce: Reduce) -> dict[str, dict[str, Tensor]]:
         """Return mean ``loss`` and ``acc`` by task over all processes, and begin anew.

@@ -167,8 +167,14 @@ def _wanted(targets: Targets) -> dict[str, int]:
     return {
         name: tensor.numel()
         for name, tensor in targets.tensors.items()
-        if name not in targets.left_out and not name.endswith("num_batches_tracked")
+        if name not in targets.left_out and not _is_optional(name)
     }
+
+
+def _is_optional(name: str) -> bool:
+    """Tell if a value may be absent: counters, and statistics per source, which have a mixture."""
+    last = name.rpartition(".")[2]
+    return last == "num_batches_tracked" or last.startswith(("running_mean_", "running_var_"))
 
 
 def _fraction(
@@ -209,7 +215,9 @@ def _check_surplus(
     crowded: set[str] = set()
     for name, size in unused.items():
         found = {top_level_part(spelling) for spelling, _ in spellings(name, rename)} & parts
-        if size and found and find_target(name, targets.keys, rename)[0] is None:
+        if _is_optional(name) or not size or not found:
+            continue
+        if find_target(name, targets.keys, rename)[0] is None:
             surplus[name] = size
             crowded |= found
     missing = [name for name in _wanted(targets) if name not in matches]

@@ -18,7 +18,7 @@ import yaml
 
 from tl import MultiTaskModule, TransferModule, __version__
 from tl.backbones import ResNet20
-from tl.cli import choose_precision, latest_checkpoint, main, new_run_folder
+from tl.cli import choose_precision, main
 
 ROOT = Path(__file__).resolve().parents[1]
 MULTI = "configs/multitask.yaml"
@@ -468,26 +468,6 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["fit", "--model.help=tl.modules.MultiTaskModule"])
     assert "domain" not in (said := capsys.readouterr().out)
     assert "What batch norm averages over." in said
-
-
-def test_run_folders_are_numbered_on(tmp_path: Path) -> None:
-    assert new_run_folder(tmp_path).name == "version_0"
-    (tmp_path / "version_9").mkdir()
-    (tmp_path / "version_old").mkdir()
-    assert new_run_folder(tmp_path).name == "version_10"
-
-
-def test_the_newest_runs_checkpoint_is_evaluated(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="run fit first"):
-        latest_checkpoint(tmp_path)
-    made = ((1, "best"), (2, "best"), (2, "last"), (10, "last"), (11, "other"))
-    for number, name in made:
-        path = tmp_path / f"version_{number}" / "checkpoints" / f"{name}.ckpt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_10", "last.ckpt")
-    (tmp_path / "version_10" / "checkpoints" / "last.ckpt").unlink()
-    assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_2", "best.ckpt")
 
 
 def test_precision_is_full_on_a_cpu() -> None:

@@ -17,7 +17,7 @@ FLOORS = (
     ("data", "backbones", "heads", "transfer", "balancing"),
     ("modules",),
     ("callbacks", "transferability"),
-    ("messages",),
+    ("messages", "runs"),
     ("cli",),
 )
 # said in the design of the package: weights are matched against stages, batches against tasks

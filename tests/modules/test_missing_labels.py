@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from tl import MultiTaskModule, Task
-from tl.modules.base import MISSING, cross_entropy
+from tl.modules.batch import MISSING, cross_entropy
 
 TASKS = (Task("fine", 5, target="fine"), Task("coarse", 3, target="coarse"))
 

@@ -18,7 +18,8 @@ from torch.utils.tensorboard.summary import hparams as hparams_summary
 
 from tl.callbacks.figures import Mistakes, confusion_figure, display_images, image_grid
 from tl.callbacks.results import versions
-from tl.modules.base import SharedBackboneModule, by_source, source_of
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import by_source, source_of
 from tl.modules.batch_norm import source_statistics
 
 

@@ -86,9 +86,7 @@ class Throughput(Callback):
         """Begin to count."""
         self._begin()
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
-        self._begin()
+    on_predict_start = on_test_start
 
     def on_validation_batch_end(
         self,
@@ -115,17 +113,7 @@ class Throughput(Callback):
         """Count a batch."""
         self._count(trainer, batch)
 
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count a batch."""
-        self._count(trainer, batch)
+    on_predict_batch_end = on_test_batch_end
 
 
 def images_in(batch: object) -> int:

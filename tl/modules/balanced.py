@@ -14,7 +14,8 @@ from tl.backbones.base import last_block, stages_of
 from tl.balancing.base import Backward, Balancer, MicroBatch
 from tl.balancing.scalarization import LossWeighting
 from tl.data.resident import mixed_seed
-from tl.modules.base import AnyBatch, Outputs, SharedBackboneModule, by_source, source_of
+from tl.modules.base import Outputs, SharedBackboneModule
+from tl.modules.batch import AnyBatch, by_source, source_of
 
 
 class BalancedModule(SharedBackboneModule):

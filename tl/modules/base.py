@@ -17,13 +17,19 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from tl.data.resident import Batch, Targets
 from tl.heads import linear_head
+from tl.modules.batch import (
+    MISSING,
+    AnyBatch,
+    by_source,
+    cross_entropy,
+    labels_of,
+    source_of,
+)
 from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.schedule import total_steps_of
 from tl.modules.window import Window
@@ -32,10 +38,8 @@ from tl.transfer.param_groups import named_groups
 from tl.transfer.weights import TransferReport, load_weights
 
 Split = Literal["train", "val", "test"]
-AnyBatch = Batch | Mapping[str, Batch | None]
 Outputs = dict[str, tuple[Tensor, Tensor]]
 FORMAT = 1
-MISSING = -1
 
 
 class SharedBackboneModule(LightningModule):
@@ -400,57 +404,3 @@ def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
 def as_task(task: Task | Mapping[str, Any]) -> Task:
     """Return a task, also from the plain dict that checkpoints keep of it."""
     return task if isinstance(task, Task) else Task(**task)
-
-
-def by_source(batch: AnyBatch) -> dict[str | None, Batch]:
-    """Sort a batch by source; the only source of a plain ``(images, targets)`` is ``None``."""
-    if isinstance(batch, Mapping):
-        return {source: part for source, part in batch.items() if part is not None}
-    images, targets = batch
-    return {None: (images, targets)}
-
-
-def source_of(task: Task, parts: Mapping[str | None, Batch]) -> str | None:
-    """Name the part of a batch that a task reads; it may be absent.
-
-    A batch without names is every task's, and a task without a source reads the only one.
-    """
-    if None in parts:
-        return None
-    return next(iter(parts)) if task.source is None and len(parts) == 1 else task.source
-
-
-def without_nan(target: Tensor) -> Tensor:
-    """Return labels as integers; NaN, a missing label in floats, becomes :data:`MISSING`."""
-    if not target.is_floating_point():
-        return target
-    return torch.where(target.isnan(), MISSING, target).long()
-
-
-def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-    """Return the mean over the samples with a label; 0, with a gradient of 0, if none has one.
-
-    Args:
-        logits: ``(N, num_classes)``.
-        target: ``(N,)``, :data:`MISSING` where there is no label.
-        label_smoothing: Share of the target spread over all classes, 0 to below 1.
-    """
-    total = functional.cross_entropy(
-        logits, target, ignore_index=MISSING, label_smoothing=label_smoothing, reduction="sum"
-    )
-    return total / (target != MISSING).sum().clamp(min=1)
-
-
-def labels_of(task: Task, targets: Targets) -> Tensor:
-    """Pick a task's labels ``(N,)`` out of its source's targets.
-
-    Raises:
-        ValueError: If the source has several targets and none is the task's.
-    """
-    if isinstance(targets, Tensor):
-        return without_nan(targets)
-    if task.target in targets:
-        return without_nan(targets[task.target])
-    raise ValueError(
-        f"Task {task.name!r} reads the target {task.target!r}, the data have {', '.join(targets)}."
-    )

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tl.runs import completed_epochs, latest_checkpoint, new_run_folder
+
+
+def test_run_folders_are_numbered_on(tmp_path: Path) -> None:
+    assert new_run_folder(tmp_path).name == "version_0"
+    (tmp_path / "version_9").mkdir()
+    (tmp_path / "version_old").mkdir()
+    assert new_run_folder(tmp_path).name == "version_10"
+
+
+def test_the_newest_runs_checkpoint_is_evaluated(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run fit first"):
+        latest_checkpoint(tmp_path)
+    made = ((1, "best"), (2, "best"), (2, "last"), (10, "last"), (11, "other"))
+    for number, name in made:
+        path = tmp_path / f"version_{number}" / "checkpoints" / f"{name}.ckpt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_10", "last.ckpt")
+    (tmp_path / "version_10" / "checkpoints" / "last.ckpt").unlink()
+    assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_2", "best.ckpt")
+
+
+def progress(ready: int, completed: int, *, last: bool, batches: tuple[int, int]) -> dict[str, Any]:
+    current = {"ready": batches[0], "processed": batches[1]}
+    fit = {
+        "epoch_progress": {"current": {"ready": ready, "completed": completed}},
+        "epoch_loop.batch_progress": {"is_last_batch": last, "current": current},
+    }
+    return {"loops": {"fit_loop": fit}}
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "epochs"),
+    [
+        (progress(3, 2, last=True, batches=(5, 5)), 3),  # after validation
+        (progress(3, 2, last=False, batches=(3, 2)), 2),  # within an epoch
+        (progress(3, 2, last=True, batches=(5, 4)), 2),  # before an epoch's last step
+        (progress(3, 3, last=False, batches=(0, 0)), 3),
+        ({}, None),
+    ],
+)
+def test_epochs_are_counted_when_all_is_trained(
+    checkpoint: dict[str, Any], epochs: int | None
+) -> None:
+    assert completed_epochs(checkpoint) == epochs

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from tl.backbones.base import stages_of
 
@@ -46,3 +48,50 @@ def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
     if missing := [name for name, p in everything if id(p) not in placed]:
         raise ValueError(f"`stages()` of the backbone leaves out {', '.join(missing[:5])}.")
     return groups
+
+
+def stage_of(group: Mapping[str, Any]) -> str:
+    """Name the stage of an optimiser group."""
+    return str(group["name"]).removesuffix("_no_decay")
+
+
+def scale_learning_rates(optimizer: Optimizer, scales: Mapping[str, float]) -> None:
+    """Give each stage its share of the learning rate, before a schedule is made.
+
+    The rates are written into the groups' ``lr``, which is what optimisers, schedules and logs
+    read; a field beside it, such as timm's ``lr_scale``, torch ignores.
+
+    Args:
+        optimizer: The optimiser over named groups; changed in place.
+        scales: Share of the learning rate by stage; groups of none of them keep theirs.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * scales.get(stage_of(group), 1.0)
+
+
+def keep_learning_rates(optimizer: Optimizer, scales: Mapping[str, float], schedule: str) -> None:
+    """Give each stage its share of what a schedule has set, or find that it has it already.
+
+    ``OneCycleLR`` overwrites the groups' learning rates by its own range; that is scaled then.
+
+    Args:
+        optimizer: The optimiser with a schedule; changed in place.
+        scales: Share of the learning rate by stage.
+        schedule: Name of the schedule, for the message.
+
+    Raises:
+        ValueError: If the schedule has set one learning rate for groups that should differ.
+    """
+    groups = [group for group in optimizer.param_groups if stage_of(group) in scales]
+    if len(set(scales.values())) == 1 and set(scales.values()) == {1.0}:
+        return
+    for group in groups:
+        if {"max_lr", "min_lr", "initial_lr"} <= group.keys():
+            for key in ("max_lr", "min_lr", "initial_lr", "lr"):
+                group[key] = group[key] * scales[stage_of(group)]
+    per_share = [group["lr"] / scales[stage_of(group)] for group in groups]
+    if not all(math.isclose(rate, per_share[-1], rel_tol=1e-6) for rate in per_share):
+        raise ValueError(
+            f"{schedule} sets one range of learning rates for all stages, and the strategy wants "
+            "one for each; choose a schedule that scales them, such as WarmupCosine or OneCycleLR."
+        )

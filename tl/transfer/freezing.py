@@ -1,0 +1,342 @@
+"""What trains when: strategies that are pure functions of the epoch.
+
+A strategy keeps no state. Asked about an epoch it always answers the same, so a run that goes on
+from a checkpoint freezes what the uninterrupted run froze.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from tl.backbones.base import stages_of
+
+BatchNormMode = Literal["frozen", "adapt_stats", "train"]
+HEAD = "head"
+
+
+class Strategy(ABC):
+    """Say which stages train in an epoch, and at which share of the learning rate.
+
+    Stages are the backbone's, from the stem to the top, and then ``head`` for all heads.
+
+    Args:
+        bn: What batch norm does while training. ``train``: as the stage that it stands in, so that
+            a frozen stage keeps its statistics, bit for bit. ``frozen``: it normalises by the
+            start's statistics everywhere; scale and shift still train with their stage.
+            ``adapt_stats``: statistics follow the target everywhere, also in frozen stages (as Li
+            et al., 2018, "Adaptive Batch Normalization", do it to adapt a domain): it helps a
+            target that looks different, and ruins the source.
+
+    Raises:
+        ValueError: If `bn` is none of these.
+    """
+
+    def __init__(self, bn: BatchNormMode = "train") -> None:
+        if bn not in get_args(BatchNormMode):
+            raise ValueError(f"`bn` must be one of {', '.join(get_args(BatchNormMode))}, got {bn}.")
+        self.bn: BatchNormMode = bn
+
+    @abstractmethod
+    def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
+        """Name the stages that train.
+
+        Args:
+            epoch: The epoch, 0 or more.
+            stages: All stages from the stem to the top, ``head`` last.
+        """
+
+    def changes(self, stages: Sequence[str]) -> list[int]:
+        """Epochs, ascending, at which other stages train than in the epoch before."""
+        return []
+
+    def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
+        """Share of the optimiser's learning rate by stage, above 0."""
+        return dict.fromkeys(stages, 1.0)
+
+    def check(self, stages: Sequence[str]) -> None:
+        """Refuse a network that lacks what the strategy names.
+
+        Raises:
+            ValueError: If a stage that the strategy names is not there; lists those that are.
+        """
+
+    def first_epochs(self, stages: Sequence[str]) -> dict[str, int | None]:
+        """First epoch in which each stage trains; ``None`` for one that never does."""
+        epochs = [0, *self.changes(stages)]
+        trained = {epoch: self.trainable(epoch, stages) for epoch in epochs}
+        return {
+            stage: next((epoch for epoch in epochs if stage in trained[epoch]), None)
+            for stage in stages
+        }
+
+
+class FullFineTuning(Strategy):
+    """Train everything from the first epoch on."""
+
+    def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
+        """All stages."""
+        return set(stages)
+
+
+class LinearProbe(Strategy):
+    """Train the heads alone, on features that stay as they are (Alain & Bengio, 2016)."""
+
+    def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
+        """The head."""
+        return {HEAD}
+
+
+class LPFT(Strategy):
+    """Train the heads alone, then everything from there (Kumar et al., 2022, arXiv:2202.10054).
+
+    A new, random head sends large gradients into pretrained features and distorts them (their
+    theorem 3.2); a probed head does not.
+
+    Args:
+        probe_epochs: Epochs of the first part, 1 or more. The rest of the run is the second.
+        backbone_lr: Share of the head's learning rate for the backbone, above 0. The paper
+            searches it for each part.
+        bn: As for every strategy.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self, probe_epochs: int = 5, backbone_lr: float = 1.0, bn: BatchNormMode = "train"
+    ) -> None:
+        super().__init__(bn)
+        if probe_epochs < 1:
+            raise ValueError(f"`probe_epochs` must be 1 or more, got {probe_epochs}.")
+        if backbone_lr <= 0:
+            raise ValueError(f"`backbone_lr` must be positive, got {backbone_lr}.")
+        self.probe_epochs = probe_epochs
+        self.backbone_lr = backbone_lr
+
+    def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
+        """The head, and from epoch `probe_epochs` on everything."""
+        return {HEAD} if epoch < self.probe_epochs else set(stages)
+
+    def changes(self, stages: Sequence[str]) -> list[int]:
+        """The end of the probe."""
+        return [self.probe_epochs]
+
+    def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
+        """`backbone_lr` for all stages but the head."""
+        return {stage: 1.0 if stage == HEAD else self.backbone_lr for stage in stages}
+
+
+class GradualUnfreezing(Strategy):
+    """Thaw from the top: the head first, then one stage more at a time.
+
+    With discriminative learning rates ``lr[l - 1] = lr[l] / 2.6`` (Howard & Ruder, 2018,
+    arXiv:1801.06146, sections 3.2 and 3.3, where each stage joins after one epoch).
+
+    Args:
+        epochs_per_stage: Epochs between two thaws, 1 or more.
+        factor: Learning rate of a stage over that of the stage below it, 1 or more; 1 gives all
+            the same.
+        bn: As for every strategy.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self, epochs_per_stage: int = 1, factor: float = 2.6, bn: BatchNormMode = "train"
+    ) -> None:
+        super().__init__(bn)
+        if epochs_per_stage < 1:
+            raise ValueError(f"`epochs_per_stage` must be 1 or more, got {epochs_per_stage}.")
+        if factor < 1:
+            raise ValueError(f"`factor` must be 1 or more, got {factor}.")
+        self.epochs_per_stage = epochs_per_stage
+        self.factor = factor
+
+    def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
+        """The head and the ``epoch // epochs_per_stage`` topmost stages."""
+        return set(stages[-1 - epoch // self.epochs_per_stage :]) if epoch >= 0 else set()
+
+    def changes(self, stages: Sequence[str]) -> list[int]:
+        """One epoch per stage of the backbone."""
+        return [number * self.epochs_per_stage for number in range(1, len(stages))]
+
+    def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
+        """``factor ** -depth``, the head at depth 0."""
+        return {stage: self.factor**-depth for depth, stage in enumerate(reversed(stages))}
+
+
+class LayerWiseDecay(Strategy):
+    """Train everything, each stage slower than the one above it.
+
+    ``lr[l] = lr * decay ** (L - l)`` (Clark et al., 2020, ELECTRA, arXiv:2003.10555, and, for
+    images, Bao et al., 2022, BEiT, arXiv:2106.08254), the head at ``lr``. Those papers count the
+    layers of transformers; here a stage is a layer.
+
+    Args:
+        decay: Learning rate of a stage over that of the stage above, above 0 and at most 1. The
+            default is that of He et al., 2022 (MAE, arXiv:2111.06377, table 9).
+        bn: As for every strategy.
+
+    Raises:
+        ValueError: If `decay` is out of range.
+    """
+
+    def __init__(self, decay: float = 0.75, bn: BatchNormMode = "train") -> None:
+        super().__init__(bn)
+        if not 0 < decay <= 1:
+            raise ValueError(f"`decay` must be above 0 and at most 1, got {decay}.")
+        self.decay = decay
+
+    def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
+        """All stages."""
+        return set(stages)
+
+    def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
+        """``decay ** depth``, the head at depth 0."""
+        return {stage: self.decay**depth for depth, stage in enumerate(reversed(stages))}
+
+
+class SurgicalFineTuning(Strategy):
+    """Train the named stages alone, all the time (Lee et al., 2023, arXiv:2210.11466).
+
+    Args:
+        stages: Names of the stages that train, at least one; the backbone's, or ``head``.
+        bn: As for every strategy.
+
+    Raises:
+        ValueError: If no stage is named; at the run's start, if the backbone lacks one.
+    """
+
+    def __init__(self, stages: Sequence[str], bn: BatchNormMode = "train") -> None:
+        super().__init__(bn)
+        if isinstance(stages, str) or not stages:
+            raise ValueError(f"`stages` must be a list of at least one stage, got {stages!r}.")
+        self.stages = tuple(stages)
+
+    def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
+        """The named stages."""
+        return set(self.stages)
+
+    def check(self, stages: Sequence[str]) -> None:
+        """Refuse names that the network lacks."""
+        if missing := [stage for stage in self.stages if stage not in stages]:
+            raise ValueError(
+                f"{type(self).__name__} names the stage {missing[0]!r}, which the backbone lacks; "
+                f"its stages are {', '.join(stages)}."
+            )
+
+
+# A network in an epoch
+
+
+def stage_modules(backbone: nn.Module, heads: nn.Module) -> dict[str, list[nn.Module]]:
+    """Return the modules of each stage from the stem to the top, ``head`` last."""
+    return {**stages_of(backbone), HEAD: [heads]}
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    """Tell if a module keeps running statistics of its batches."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - torch has no public name
+
+
+def set_requires_grad(
+    stages: dict[str, list[nn.Module]], trainable: Iterable[str], fixed: Iterable[nn.Parameter] = ()
+) -> list[nn.Parameter]:
+    """Let the parameters of some stages require gradients, and those of all others not.
+
+    What is frozen loses its gradient, so that optimisers pass over it: neither momentum nor weight
+    decay moves it.
+
+    Args:
+        stages: Modules by stage.
+        trainable: The stages that train.
+        fixed: Parameters whose ``requires_grad`` stays as it is.
+
+    Returns:
+        The frozen parameters.
+    """
+    chosen, kept = set(trainable), {id(p) for p in fixed}
+    frozen: list[nn.Parameter] = []
+    for stage, modules in stages.items():
+        for parameter in (p for module in modules for p in module.parameters()):
+            if id(parameter) not in kept:
+                parameter.requires_grad_(stage in chosen)
+            if stage not in chosen:
+                parameter.grad = None
+                frozen.append(parameter)
+    return frozen
+
+
+def set_modes(
+    backbone: nn.Module,
+    stages: dict[str, list[nn.Module]],
+    trainable: Iterable[str],
+    bn: BatchNormMode,
+) -> None:
+    """Put each stage in training or evaluation mode.
+
+    Frozen stages evaluate: dropout is off, batch norm normalises by its running statistics and
+    leaves them alone. ``requires_grad`` alone would let them drift, and ``track_running_stats``
+    would have training and evaluation normalise differently.
+
+    Args:
+        backbone: The network; modules in no stage train if any of its stages does.
+        stages: Modules by stage.
+        trainable: The stages that train.
+        bn: What batch norm does.
+    """
+    chosen = set(trainable)
+    backbone.train(any(stage in chosen for stage in stages if stage != HEAD))
+    for stage, modules in stages.items():
+        for module in modules:
+            module.train(stage in chosen)
+    if bn != "train":
+        for module in backbone.modules():
+            if is_batch_norm(module):
+                module.train(bn == "adapt_stats")
+
+
+# Running statistics
+
+
+def running_statistics(backbone: nn.Module) -> dict[str, torch.Tensor]:
+    """Copy the running means and variances of a network, by name."""
+    return {
+        name: buffer.detach().clone()
+        for name, buffer in backbone.named_buffers()
+        if name.rpartition(".")[2].startswith(("running_mean", "running_var"))
+    }
+
+
+def statistics_drift(backbone: nn.Module, start: dict[str, torch.Tensor]) -> float:
+    """Measure how far running statistics have moved.
+
+    The mean over all channels of the Kullback-Leibler divergence between the normal distributions
+    that they describe, ``(v / v0 + (m - m0)^2 / v0 - 1 - log(v / v0)) / 2`` in nats: 0 if and only
+    if nothing has moved.
+
+    Args:
+        backbone: The network.
+        start: Statistics at the start, by name, of :func:`running_statistics`.
+
+    Returns:
+        The divergence, 0 or more; 0 without any statistics.
+    """
+    now = running_statistics(backbone)
+    terms: list[torch.Tensor] = []
+    for name, mean in now.items():
+        if "running_mean" not in name.rpartition(".")[2] or name not in start:
+            continue
+        other = "running_var".join(name.rsplit("running_mean", 1))
+        m, m0 = mean.double(), start[name].to(mean.device).double()
+        v, v0 = (t.to(mean.device).double().clamp(min=1e-12) for t in (now[other], start[other]))
+        # log1p and the difference: exactly 0 where nothing moved
+        ratio = (v - v0) / v0
+        terms.append((ratio - torch.log1p(ratio) + (m - m0).square() / v0) / 2)
+    return float(torch.cat(terms).mean()) if terms else 0.0

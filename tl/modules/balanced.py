@@ -44,6 +44,11 @@ class BalancedModule(SharedBackboneModule):
     def setup(self, stage: str) -> None:
         """Check the data against the heads, and whether the strategy can be balanced."""
         super().setup(stage)
+        if self.penalties and self.balancer is not None and self.balancer.needs_rows:
+            raise ValueError(
+                f"`penalties` add up to the loss, which {self.balancer.name} does not train on: it "
+                "aggregates the tasks' own gradients. Choose a loss weighting, or no balancer."
+            )
         strategy = self.trainer.strategy
         if (
             stage == "fit"
@@ -104,7 +109,7 @@ class BalancedModule(SharedBackboneModule):
         # Lightning's own question to itself; there is no public one
         last = not self.trainer.fit_loop._should_accumulate()  # noqa: SLF001
         stages = {
-            stage: [p for module in modules for p in module.parameters() if p.requires_grad]
+            stage: [p for module in modules for p in module.parameters() if self.trains(p)]
             for stage, modules in stages_of(self.backbone).items()
         }
         shared = {id(p) for p in self.backbone.parameters()}

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -31,10 +31,13 @@ from tl.modules.batch import (
     source_of,
 )
 from tl.modules.batch_norm import SourceBatchNorm2d
+from tl.modules.fine_tuning import FineTunedModule, Penalties
 from tl.modules.schedule import total_steps_of
 from tl.modules.window import Window
 from tl.tasks import Task
+from tl.transfer.freezing import Strategy
 from tl.transfer.param_groups import named_groups
+from tl.transfer.penalties.base import Step
 from tl.transfer.weights import TransferReport, load_weights
 
 Split = Literal["train", "val", "test"]
@@ -42,7 +45,7 @@ Outputs = dict[str, tuple[Tensor, Tensor]]
 FORMAT = 1
 
 
-class SharedBackboneModule(LightningModule):
+class SharedBackboneModule(FineTunedModule):
     """A backbone, a head per task, and everything around them that all ways of training share.
 
     Subclasses say how features come from a batch of one or several sources.
@@ -63,6 +66,8 @@ class SharedBackboneModule(LightningModule):
         init_from: str | None,
         rename: Mapping[str, str] | None,
         reinit: Sequence[str],
+        strategy: Strategy | None,
+        penalties: Penalties,
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None,
         label_smoothing: float,
@@ -102,6 +107,7 @@ class SharedBackboneModule(LightningModule):
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.label_smoothing = label_smoothing
+        self.use(strategy, penalties)
         self.provenance: dict[str, Any] | None = None
         self.transfer_report: TransferReport | None = None
         self._resumed = False
@@ -119,13 +125,13 @@ class SharedBackboneModule(LightningModule):
         """Keep the constructor's arguments, as plain types that load without unpickling code.
 
         Modules that the command line builds keep their whole configuration; to those built in
-        Python, ``load_from_checkpoint`` must be given backbone, optimiser, scheduler and balancer
-        again.
+        Python, ``load_from_checkpoint`` must be given backbone, optimiser, scheduler, balancer,
+        strategy and penalties again.
 
         Args:
             frame: The constructor's frame, where its arguments are found.
         """
-        objects = ["backbone", "optimizer", "scheduler", "balancer"]
+        objects = ["backbone", "optimizer", "scheduler", "balancer", "strategy", "penalties"]
         self.save_hyperparameters(ignore=objects, frame=frame)
         if "_instantiator" in self.hparams:  # the command line's, where objects are class paths
             self.save_hyperparameters(frame=frame)
@@ -165,6 +171,7 @@ class SharedBackboneModule(LightningModule):
         features = self.features({source: images for source, (images, _) in parts.items()})
         losses: dict[str, Tensor] = {}
         outputs: Outputs = {}
+        answers: dict[str, Tensor] = {}
         for name, task in self.tasks.items():
             source = source_of(task, parts)
             if source not in parts:
@@ -175,11 +182,22 @@ class SharedBackboneModule(LightningModule):
                 logits.float(), target, self.label_smoothing if smooth else 0.0
             )
             outputs[name] = (logits.detach(), target)
+            answers[name] = logits
         if not losses:
             raise ValueError(
                 f"No task reads a source of this batch: tasks read "
                 f"{', '.join(str(t.source) for t in self.tasks.values())}, the batch holds "
                 f"{', '.join(map(str, parts))}."
+            )
+        if self.penalties and smooth:
+            self._step = Step(
+                backbone=self.backbone,
+                heads=self.heads,
+                images={source: images for source, (images, _) in parts.items()},
+                features=features,
+                logits=answers,
+                targets={name: target for name, (_, target) in outputs.items()},
+                sources={name: source_of(self.tasks[name], parts) for name in outputs},
             )
         return losses, outputs
 
@@ -190,11 +208,13 @@ class SharedBackboneModule(LightningModule):
     # Steps
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
-        """Return the sum of the tasks' losses."""
+        """Return the sum of the tasks' losses, and of penalties."""
         losses, outputs = self.task_losses(batch, smooth=True)
+        penalty = self.penalty()
         for name, loss in losses.items():
             self._window.add(name, loss.detach(), *outputs[name])
-        return self.training_loss(batch, losses, outputs)
+        loss = self.training_loss(batch, losses, outputs)
+        return loss if penalty is None else loss + penalty
 
     def training_loss(self, batch: AnyBatch, losses: dict[str, Tensor], outputs: Outputs) -> Tensor:
         """Return what training minimises: the sum of the tasks' losses."""
@@ -209,9 +229,11 @@ class SharedBackboneModule(LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
             self._log_window()
+            self.log_penalties()
 
     def on_train_epoch_end(self) -> None:
         """Log what the last steps of the epoch add."""
+        super().on_train_epoch_end()
         self._log_window()
 
     def _log_window(self) -> None:
@@ -310,11 +332,12 @@ class SharedBackboneModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser over named groups, and its schedule over the Trainer's steps."""
-        optimizer = self.optimizer_factory(self.parameter_groups())
+        optimizer = self.scaled(self.optimizer_factory(self.parameter_groups()))
         # a schedule that changes nothing has the learning rates logged as those of any other
         factory = self.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)
         fill, per_step = total_steps_of(factory, self._count_steps)
         scheduler = cast("Callable[..., Any]", factory)(optimizer, **fill)
+        self.check_schedule(optimizer, scheduler)
         config: dict[str, Any] = {
             "scheduler": scheduler,
             "interval": "step" if per_step else "epoch",
@@ -326,7 +349,7 @@ class SharedBackboneModule(LightningModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Sort the parameters into the optimiser's named groups."""
-        return named_groups(self.backbone, self.heads)
+        return self.with_penalties(named_groups(self.backbone, self.heads))
 
     def _count_steps(self) -> int:
         steps = self.trainer.estimated_stepping_batches
@@ -341,13 +364,17 @@ class SharedBackboneModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Check the data against the heads."""
+        super().setup(stage)
         self._check_data()
 
     def on_fit_start(self) -> None:
         """Bring in the source's weights, unless the run goes on from a checkpoint of its own."""
-        if self.init_from is None or self._resumed:
-            return
-        report = load_weights(self.backbone, self.init_from, rename=self.rename, reinit=self.reinit)
+        if self.init_from is not None and not self._resumed:
+            self._load_source(self.init_from)
+        self.start_penalties()
+
+    def _load_source(self, path: str) -> None:
+        report = load_weights(self.backbone, path, rename=self.rename, reinit=self.reinit)
         for name, layer in self.backbone.named_modules():
             if isinstance(layer, SourceBatchNorm2d):
                 found = {s for s in layer.sources if f"{name}.running_mean_{s}" in report.loaded}
@@ -385,6 +412,8 @@ class SharedBackboneModule(LightningModule):
             "tasks": [asdict(task) for task in self.tasks.values()],
             "data": describe() if callable(describe) else None,
             "provenance": self.provenance,
+            "statistics": self.statistics_at_start(),
+            "class_names": {k: list(v) for k, v in getattr(data, "class_names", {}).items()},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -394,6 +423,7 @@ class SharedBackboneModule(LightningModule):
         if self._trainer is not None and self.trainer.is_global_zero:
             self._window.load(checkpoint.get("tl", {}).get("window", {}))
         self.provenance = checkpoint.get("tl", {}).get("provenance")
+        self.resume_statistics(checkpoint.get("tl", {}).get("statistics", {}))
 
 
 def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:

@@ -15,7 +15,9 @@ from tl.balancing import BalancerSpec, Rescale, make_balancer
 from tl.modules.balanced import BalancedModule
 from tl.modules.base import as_task, default_optimizer
 from tl.modules.batch_norm import per_source_statistics, source_statistics
+from tl.modules.fine_tuning import Penalties
 from tl.tasks import Task
+from tl.transfer.freezing import Strategy
 
 BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
 
@@ -50,6 +52,10 @@ class MultiTaskModule(BalancedModule):
             plain state dict, or safetensors. Not for resuming a run: that is ``ckpt_path``.
         rename: Beginnings of names in that checkpoint and what they are called in the backbone.
         reinit: Beginnings of names in the backbone that keep their random start.
+        strategy: What trains when, at which share of the learning rate, and what batch norm does,
+            such as ``tl.transfer.LinearProbe``. Without one, everything trains.
+        penalties: Terms that add up to the loss, such as ``tl.transfer.penalties.L2SP``; one, or
+            a list.
         optimizer: Makes the optimiser from parameter groups. Norms and biases never decay.
         scheduler: Makes the learning-rate schedule from the optimiser; ``total_steps`` is filled
             in from the Trainer for schedules that take it.
@@ -71,6 +77,8 @@ class MultiTaskModule(BalancedModule):
         init_from: str | None = None,
         rename: dict[str, str] | None = None,
         reinit: Sequence[str] = (),
+        strategy: Strategy | None = None,
+        penalties: Penalties = None,
         optimizer: OptimizerCallable = default_optimizer,
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
@@ -93,6 +101,8 @@ class MultiTaskModule(BalancedModule):
             init_from=init_from,
             rename=rename,
             reinit=reinit,
+            strategy=strategy,
+            penalties=penalties,
             optimizer=optimizer,
             scheduler=scheduler,
             label_smoothing=label_smoothing,

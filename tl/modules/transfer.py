@@ -10,7 +10,9 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from tl.modules.base import SharedBackboneModule, as_task, default_optimizer
+from tl.modules.fine_tuning import Penalties
 from tl.tasks import Task
+from tl.transfer.freezing import Strategy
 
 
 class TransferModule(SharedBackboneModule):
@@ -28,6 +30,10 @@ class TransferModule(SharedBackboneModule):
             ``ckpt_path``.
         rename: Beginnings of names in that checkpoint and what they are called in the backbone.
         reinit: Beginnings of names in the backbone that keep their random start.
+        strategy: What trains when, at which share of the learning rate, and what batch norm does,
+            such as ``tl.transfer.LinearProbe``. Without one, everything trains.
+        penalties: Terms that add up to the loss, such as ``tl.transfer.penalties.L2SP``; one, or
+            a list.
         optimizer: Makes the optimiser from parameter groups. Norms and biases never decay.
         scheduler: Makes the learning-rate schedule from the optimiser; ``total_steps`` is filled
             in from the Trainer for schedules that take it.
@@ -46,6 +52,8 @@ class TransferModule(SharedBackboneModule):
         init_from: str | None = None,
         rename: dict[str, str] | None = None,
         reinit: Sequence[str] = (),
+        strategy: Strategy | None = None,
+        penalties: Penalties = None,
         optimizer: OptimizerCallable = default_optimizer,
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
@@ -62,6 +70,8 @@ class TransferModule(SharedBackboneModule):
             init_from=init_from,
             rename=rename,
             reinit=reinit,
+            strategy=strategy,
+            penalties=penalties,
             optimizer=optimizer,
             scheduler=scheduler,
             label_smoothing=label_smoothing,

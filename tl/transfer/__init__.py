@@ -1,10 +1,28 @@
 """Transfer: how source weights come in and what is kept of them."""
 
 from tl.transfer.files import CheckpointError, file_sha256, read_checkpoint
+from tl.transfer.freezing import (
+    LPFT,
+    FullFineTuning,
+    GradualUnfreezing,
+    LayerWiseDecay,
+    LinearProbe,
+    Strategy,
+    SurgicalFineTuning,
+)
+from tl.transfer.hyper_rule import BiTHyperRule
 from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
 
 __all__ = [
+    "LPFT",
+    "BiTHyperRule",
     "CheckpointError",
+    "FullFineTuning",
+    "GradualUnfreezing",
+    "LayerWiseDecay",
+    "LinearProbe",
+    "Strategy",
+    "SurgicalFineTuning",
     "TransferReport",
     "WeightsMismatchError",
     "file_sha256",

@@ -58,7 +58,7 @@ class Strategy(ABC):
         """Share of the optimiser's learning rate by stage, above 0."""
         return dict.fromkeys(stages, 1.0)
 
-    def check(self, stages: Sequence[str]) -> None:
+    def check(self, stages: Sequence[str]) -> None:  # noqa: B027 - most name none
         """Refuse a network that lacks what the strategy names.
 
         Raises:

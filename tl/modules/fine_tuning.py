@@ -1,0 +1,330 @@
+"""How a strategy and penalties take part in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tl.data.base import ImageDataModule
+from tl.data.multitask import MultiTaskDataModule
+from tl.modules.batch import AnyBatch, labels_of
+from tl.tasks import Task
+from tl.transfer.freezing import (
+    HEAD,
+    Strategy,
+    is_batch_norm,
+    running_statistics,
+    set_modes,
+    set_requires_grad,
+    stage_modules,
+    statistics_drift,
+)
+from tl.transfer.param_groups import keep_learning_rates, scale_learning_rates, stage_of
+from tl.transfer.penalties.base import Penalty, Start, Step
+
+Penalties = Penalty | Sequence[Penalty] | None
+
+
+class FineTunedModule(LightningModule):
+    """A backbone with heads of which a strategy says what trains when.
+
+    The strategy is asked anew at the start of each epoch, and after each validation and resume.
+    On one process what is frozen requires no gradient. With DDP, which knows only the parameters
+    that required gradients when it was set up, whatever thaws later requires them from the start,
+    and loses them before each step until then. Both ways no optimiser touches it.
+
+    Attributes:
+        backbone: Images to features.
+        heads: Features to logits, by task.
+        tasks: Tasks by name.
+        strategy: What trains when; ``None`` trains everything.
+        penalties: Terms that add up to the loss.
+    """
+
+    backbone: nn.Module
+    heads: nn.ModuleDict
+    tasks: dict[str, Task]
+    init_from: str | None
+    strategy: Strategy | None = None
+    penalties: nn.ModuleList
+    _resumed: bool
+
+    def use(self, strategy: Strategy | None, penalties: Penalties) -> None:
+        """Train by a strategy and with penalties; to be called once, in the constructor.
+
+        Raises:
+            ValueError: If the strategy names a stage that the backbone lacks, or a penalty is none.
+        """
+        given = [penalties] if isinstance(penalties, Penalty) else list(penalties or ())
+        for penalty in given:
+            if not isinstance(penalty, Penalty):
+                raise ValueError(  # noqa: TRY004 - an argument, as all others
+                    f"`penalties` must be penalties of tl.transfer.penalties, got {penalty!r}."
+                )
+            penalty.attach(self.backbone, self.heads)
+        self.penalties = nn.ModuleList(given)
+        self.strategy = strategy
+        if strategy is not None:
+            strategy.check(list(self._stages()))
+        self._applied: int | None = None
+        self._frozen: dict[int, nn.Parameter] = {}
+        self._fixed: list[nn.Parameter] = []
+        self._statistics: dict[str, Tensor] = {}
+        self._penalty_values: dict[str, Tensor] = {}
+        self._step: Step | None = None
+
+    def _stages(self) -> dict[str, list[nn.Module]]:
+        return stage_modules(self.backbone, self.heads)
+
+    # Before the run
+
+    def setup(self, stage: str) -> None:
+        """Prepare what the optimiser and DDP must know of."""
+        if stage != "fit":
+            return
+        if self.penalties:
+            # neither changes: DDP need not copy them from the first process at each step
+            names = [
+                f"penalties.{name}"
+                for name, tensor in (
+                    *self.penalties.named_buffers(),
+                    *((n, p) for n, p in self.penalties.named_parameters() if not p.requires_grad),
+                )
+                if tensor.numel()
+            ]
+            known = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
+            self._ddp_params_and_buffers_to_ignore = [*known, *names]
+            if self.trainer.ckpt_path is None:
+                for penalty in self._penalties():
+                    penalty.prepare(self._start())
+        self._fix_for_ddp()
+
+    def _fix_for_ddp(self) -> None:
+        """Before DDP is set up, settle which parameters require gradients all through the run."""
+        self._fixed = []
+        if self.strategy is None or self.trainer.world_size == 1:
+            return
+        stages = self._stages()
+        trained = [s for s, e in self.strategy.first_epochs(list(stages)).items() if e is not None]
+        set_requires_grad(stages, trained)
+        self._fixed = [p for modules in stages.values() for m in modules for p in m.parameters()]
+
+    def start_penalties(self) -> None:
+        """Let penalties look at the source's weights, which have come in."""
+        if not self._resumed:
+            for penalty in self._penalties():
+                penalty.start(self._start())
+
+    def _penalties(self) -> Iterator[Penalty]:
+        for penalty in self.penalties:
+            if isinstance(penalty, Penalty):
+                yield penalty
+
+    def _start(self) -> Start:
+        return Start(
+            backbone=self.backbone,
+            heads=self.heads,
+            init_from=self.init_from,
+            pretrained=bool(getattr(self.backbone, "pretrained", False)),
+            classes={name: task.num_classes for name, task in self.tasks.items()},
+            device=self.device,
+            batches=self._plain_batches,
+        )
+
+    def _plain_batches(self, task: str) -> Iterable[tuple[Tensor, Tensor]]:
+        data = getattr(self.trainer, "datamodule", None)
+        for images, target in plain_batches(data, self.tasks[task]):
+            yield images.to(self.device), target.to(self.device)
+
+    def scaled(self, optimizer: Optimizer) -> Optimizer:
+        """Write the stages' learning rates into an optimiser, before its schedule is made."""
+        if self.strategy is not None:
+            scale_learning_rates(optimizer, self.strategy.lr_scales(list(self._stages())))
+        return optimizer
+
+    def check_schedule(self, optimizer: Optimizer, scheduler: object) -> None:
+        """See that a schedule keeps the stages' learning rates apart."""
+        if self.strategy is not None:
+            scales = self.strategy.lr_scales(list(self._stages()))
+            keep_learning_rates(optimizer, scales, type(scheduler).__name__)
+
+    def with_penalties(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add what penalties learn to optimiser groups; turn off decay where they act."""
+        off = {part for penalty in self._penalties() for part in penalty.decays()}
+        for group in groups:
+            part = HEAD if stage_of(group) == HEAD else "backbone"
+            if part in off:
+                group["weight_decay"] = 0.0
+        learned = [p for p in self.penalties.parameters() if p.requires_grad]
+        decay, rest = ([p for p in learned if (p.ndim > 1) is many] for many in (True, False))
+        if decay:
+            groups.append({"name": "source_head", "params": decay})
+        if rest:
+            groups.append({"name": "source_head_no_decay", "params": rest, "weight_decay": 0.0})
+        return groups
+
+    # While it trains
+
+    def on_train_start(self) -> None:
+        """Freeze what does not train yet, and say what trains when."""
+        if not self._statistics:
+            self._statistics = running_statistics(self.backbone)
+        self._show_figures()
+        if self.strategy is None:
+            return
+        self._freeze_and_thaw()
+        if not self._resumed:
+            self._warn_of_never(self.strategy)
+        rank_zero_info(self.strategy_table())
+
+    def _warn_of_never(self, strategy: Strategy) -> None:
+        epochs = self.trainer.max_epochs
+        firsts = strategy.first_epochs(list(self._stages()))
+        late = [s for s, e in firsts.items() if e is not None and epochs and 0 < epochs <= e]
+        if late:
+            rank_zero_warn(
+                f"{type(strategy).__name__} thaws {', '.join(late)} after the end of this run of "
+                f"{epochs} epochs: they never train. Raise `max_epochs`, or thaw earlier."
+            )
+
+    def _show_figures(self) -> None:
+        figures = {k: v for penalty in self._penalties() for k, v in penalty.figures().items()}
+        for logger in self.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and self.trainer.is_global_zero:
+                for name, figure in figures.items():
+                    logger.experiment.add_figure(f"transfer/{name}", figure, self.global_step)
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze and thaw by the epoch."""
+        self._freeze_and_thaw()
+
+    def on_validation_end(self) -> None:
+        """Look again at the next step: whatever evaluates may leave modules in other modes."""
+        self._applied = None
+
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
+        """Freeze and thaw where no epoch was announced, as after a resume within one."""
+        if self._applied != self.current_epoch:
+            self._freeze_and_thaw()
+
+    def _freeze_and_thaw(self) -> None:
+        self._applied = self.current_epoch
+        if self.strategy is None:
+            return
+        stages = self._stages()
+        trainable = self.strategy.trainable(self.current_epoch, list(stages))
+        frozen = set_requires_grad(stages, trainable, self._fixed)
+        self._frozen = {id(parameter): parameter for parameter in frozen}
+        set_modes(self.backbone, stages, trainable, self.strategy.bn)
+
+    def trains(self, parameter: nn.Parameter) -> bool:
+        """Tell if the optimiser moves a parameter in this epoch."""
+        return parameter.requires_grad and id(parameter) not in self._frozen
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Take the gradients of what is frozen, before they are clipped."""
+        for parameter in self._frozen.values():
+            parameter.grad = None
+
+    def on_train_epoch_end(self) -> None:
+        """Log how many numbers trained, and how far running statistics have moved."""
+        if self.strategy is None:
+            return
+        frozen = sum(p.numel() for p in self._frozen.values())
+        both = (*self.backbone.parameters(), *self.heads.parameters())
+        values = {"transfer/trainable_parameters": float(sum(p.numel() for p in both) - frozen)}
+        if self._statistics:
+            values["transfer/bn_drift"] = statistics_drift(self.backbone, self._statistics)
+        self.log_dict(values, sync_dist=True)
+
+    # Penalties
+
+    def penalty(self) -> Tensor | None:
+        """Add up the penalties of the step that was just computed; ``None`` without any."""
+        step, self._step = self._step, None
+        if step is None:
+            return None
+        values = [(penalty.name, penalty(step)) for penalty in self._penalties()]
+        self._penalty_values = {f"transfer/{name}": value.detach() for name, value in values}
+        return torch.stack([value for _, value in values]).sum()
+
+    def log_penalties(self) -> None:
+        """Log each penalty's last value."""
+        if self._penalty_values:
+            self.log_dict(self._penalty_values, sync_dist=True)
+
+    # The table
+
+    def strategy_table(self) -> str:
+        """Say per stage: parameters, first epoch of training, learning rate, decay, batch norm."""
+        if self.strategy is None:
+            return ""
+        stages = self._stages()
+        firsts = self.strategy.first_epochs(list(stages))
+        groups = self.trainer.optimizers[0].param_groups
+        rows = [("group", "parameters", "trains from epoch", "lr", "weight decay", "batch norm")]
+        for group in groups:
+            stage = stage_of(group)
+            first = firsts.get(stage, 0)
+            layers = [m for part in stages.get(stage, []) for m in part.modules()]
+            norm: str = self.strategy.bn if any(map(is_batch_norm, layers)) else "-"
+            if norm == "train" and first != 0:
+                norm = "frozen" if first is None else f"frozen, train from {first}"
+            rows.append(
+                (
+                    str(group["name"]),
+                    f"{sum(p.numel() for p in group['params']):,}",
+                    "never" if first is None else str(first),
+                    f"{group.get('initial_lr', group['lr']):.3g}",
+                    f"{group.get('weight_decay', 0.0):.3g}",
+                    norm,
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([f"tl: {type(self.strategy).__name__}:", *lines])
+
+    # Checkpoints
+
+    def statistics_at_start(self) -> dict[str, Tensor]:
+        """Running statistics that drift is measured from, to be saved; empty without a strategy."""
+        return self._statistics if self.strategy is not None else {}
+
+    def resume_statistics(self, record: Mapping[str, Any]) -> None:
+        """Take over what :meth:`statistics_at_start` gave."""
+        self._statistics = dict(record)
+
+
+def plain_batches(data: object, task: Task, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield all training images of a task, normalised but not augmented, with its labels.
+
+    Args:
+        data: The run's data module, one of ours.
+        task: The task.
+        size: Images per batch.
+
+    Raises:
+        ValueError: If the data module is of another kind.
+    """
+    if isinstance(data, MultiTaskDataModule) and task.source is not None:
+        data = data.sources[task.source]
+    if not isinstance(data, ImageDataModule):
+        raise ValueError(  # noqa: TRY004 - a setting of the run
+            f"Reading the training images as they are needs a data module of tl.data, got "
+            f"{type(data).__name__}."
+        )
+    images = data.splits["train"]
+    for first in range(0, len(images), size):
+        rows = range(first, min(first + size, len(images)))
+        pixels, targets = data.transform(images.__getitems__(rows), None)
+        yield pixels, labels_of(task, targets)

@@ -1,0 +1,160 @@
+"""What a penalty is told: the start of a run, and each training step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step as penalties see it.
+
+    Args:
+        backbone: The shared network.
+        heads: Heads by task.
+        images: Normalised images ``(N, 3, H, W)`` by source.
+        features: Features ``(N, D)`` by source, with their graph.
+        logits: Logits ``(N, C)`` by task, with their graph.
+        targets: Labels ``(N,)`` by task, negative where there is none.
+        sources: The source that each task of this batch reads.
+    """
+
+    backbone: nn.Module
+    heads: nn.ModuleDict
+    images: Mapping[str | None, Tensor]
+    features: Mapping[str | None, Tensor]
+    logits: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]
+    sources: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of a run as penalties see it.
+
+    Args:
+        backbone: The network, with the source's weights in it.
+        heads: Heads by task.
+        init_from: The source's checkpoint; ``None`` for random weights.
+        pretrained: Whether the backbone brought pretrained weights of its own.
+        classes: Number of classes by task.
+        device: Where the run computes.
+        batches: Gives the training images and labels of a task, not augmented.
+    """
+
+    backbone: nn.Module
+    heads: nn.ModuleDict
+    init_from: str | None
+    pretrained: bool
+    classes: Mapping[str, int]
+    device: torch.device
+    batches: Callable[[str], Iterable[tuple[Tensor, Tensor]]]
+
+
+class Penalty(nn.Module, ABC):
+    """A term that is added to the loss while training.
+
+    What it keeps of the start (weights, tables, a source network) are its parameters and buffers:
+    they are saved with the model and survive a resume, which calls neither ``prepare`` nor
+    ``start``.
+    """
+
+    def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
+        """Make room for what ``start`` fills; called once, when the model is built."""
+
+    def prepare(self, start: Start) -> None:
+        """Read what the optimiser must know of, before the start of a new run."""
+
+    def start(self, start: Start) -> None:
+        """Look at the source's weights, which have come in, at the start of a new run."""
+
+    @abstractmethod
+    def forward(self, step: Step) -> Tensor:
+        """Return the term, a float32 scalar, 0 or more."""
+
+    def decays(self) -> set[str]:
+        """Parts (``backbone``, ``head``) whose weight decay this term stands in for."""
+        return set()
+
+    def figures(self) -> dict[str, Figure]:
+        """Pictures of what was found at the start, by name, for the dashboard."""
+        return {}
+
+    @property
+    def name(self) -> str:
+        """Name under which the term is logged, ``transfer/<name>``."""
+        return type(self).__module__.rpartition(".")[2]
+
+
+def require_source(penalty: nn.Module, start: Start, *, checkpoint: bool = False) -> None:
+    """Refuse to pull toward random weights.
+
+    Args:
+        penalty: Who asks.
+        start: The start of the run.
+        checkpoint: Whether a checkpoint with a head is needed, not just pretrained weights.
+
+    Raises:
+        ValueError: If there is no source.
+    """
+    if start.init_from is None and (checkpoint or not start.pretrained):
+        raise ValueError(
+            f"{type(penalty).__name__} needs the weights of a source, and this run has none; give "
+            "its checkpoint by `init_from`."
+        )
+
+
+class StartWeights(nn.Module):
+    """Values by parameter name, as buffers, so that they are saved and move with the model.
+
+    Args:
+        module: Whose parameters; the buffers begin as zeros of their shapes.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        for name, parameter in module.named_parameters():
+            self.register_buffer(name.replace(".", "/"), torch.zeros_like(parameter.detach()))
+
+    def set(self, values: Mapping[str, Tensor]) -> None:
+        """Copy values by parameter name."""
+        for name, value in values.items():
+            self.get_buffer(name.replace(".", "/")).copy_(value.detach())
+
+    def pairs(self, module: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each parameter of a module with its kept value."""
+        for name, parameter in module.named_parameters():
+            yield parameter, self.get_buffer(name.replace(".", "/"))
+
+
+def nothing(step: Step) -> Tensor:
+    """Return a term of 0 that has a graph, for a batch that a penalty has nothing to say to."""
+    return torch.stack([f.sum() for f in step.features.values()]).sum().float() * 0.0
+
+
+def only_task(penalty: nn.Module, task: str | None, tasks: Iterable[str]) -> str:
+    """Return the task that a penalty works on.
+
+    Args:
+        penalty: Who asks.
+        task: Its choice; ``None`` where there is one task.
+        tasks: All tasks.
+
+    Raises:
+        ValueError: If there are several and none is named, or the named one is not there.
+    """
+    names = list(tasks)
+    if task is None and len(names) == 1:
+        return names[0]
+    if task not in names:
+        raise ValueError(
+            f"{type(penalty).__name__} works on one task; set `task` to one of {', '.join(names)}"
+            + (f", got {task!r}." if task is not None else ".")
+        )
+    return str(task)

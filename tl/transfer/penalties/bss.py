@@ -1,0 +1,47 @@
+"""Batch spectral shrinkage: give up what does not transfer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tl.transfer.penalties.base import Penalty, Step
+
+
+class BSS(Penalty):
+    """Shrink the smallest singular values of a batch's features.
+
+    ``eta * sum_{i=1..k} sigma_{-i}^2`` where ``sigma_{-i}`` is the i-th smallest singular value of
+    the feature matrix of the batch (Chen et al., 2019, "Catastrophic Forgetting Meets Negative
+    Transfer", equation 3): directions of small singular values do not transfer.
+
+    Args:
+        k: How many singular values, 1 or more; at most all of them count. The paper's value.
+        eta: Strength, 0 or more; the paper's value.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(self, k: int = 1, eta: float = 1e-3) -> None:
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"`k` must be 1 or more, got {k}.")
+        if eta < 0:
+            raise ValueError(f"`eta` must be 0 or more, got {eta}.")
+        self.k = k
+        self.eta = eta
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the term of all features of the batch, of all sources together."""
+        features = torch.cat(list(step.features.values()))
+        return self.eta * smallest_energy(features, self.k)
+
+
+def smallest_energy(features: Tensor, k: int) -> Tensor:
+    """Sum the squares of the `k` smallest singular values of features ``(N, D)``."""
+    # decompositions have no half precision
+    with torch.autocast(features.device.type, enabled=False):
+        matrix = features if features.dtype == torch.float64 else features.float()
+        values: Tensor = torch.linalg.svdvals(matrix)
+        return values[-k:].square().sum()

@@ -1,0 +1,101 @@
+"""Knowledge distillation: learn from a teacher's soft answers."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tl.transfer.penalties.base import (
+    Penalty,
+    Start,
+    Step,
+    nothing,
+    only_task,
+    require_source,
+)
+from tl.transfer.source import SourceNetwork
+
+
+def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return ``KL(softmax(teacher / T) || softmax(student / T))``, the mean over the batch.
+
+    Its gradient is that of the cross-entropy with soft targets, and it is 0 where both agree.
+
+    Args:
+        student: Logits ``(N, C)``.
+        teacher: Logits ``(N, C)``; no gradient flows to them.
+        temperature: ``T``, above 0; the higher, the softer.
+    """
+    target = functional.log_softmax(teacher.detach() / temperature, dim=1)
+    answer = functional.log_softmax(student / temperature, dim=1)
+    return functional.kl_div(answer, target, reduction="batchmean", log_target=True)
+
+
+class Distillation(Penalty):
+    """Pull the answers toward those of a trained network of the same classes.
+
+    ``weight * T^2 * KL(softmax(teacher / T) || softmax(student / T))`` (Hinton et al., 2015,
+    arXiv:1503.02531, section 2): the gradients of soft targets shrink as ``1 / T^2``, and ``T^2``
+    keeps their share beside the ordinary loss when ``T`` changes.
+
+    Args:
+        teacher: Checkpoint of the teacher, of this framework; by default the run's `init_from`.
+        backbone: Architecture of the teacher; by default that of the run.
+        temperature: ``T``, above 0. The paper has none that fits all; 4 is usual for small images.
+        weight: Strength beside the ordinary loss, 0 or more.
+        task: Task that is taught, where there are several; the teacher's head of that name, where
+            it has several.
+
+    Raises:
+        ValueError: If a number is out of range; at the run's start, if the teacher has other
+            classes or there is no teacher.
+    """
+
+    def __init__(
+        self,
+        teacher: str | None = None,
+        backbone: nn.Module | None = None,
+        temperature: float = 4.0,
+        weight: float = 1.0,
+        task: str | None = None,
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"`temperature` must be positive, got {temperature}.")
+        if weight < 0:
+            raise ValueError(f"`weight` must be 0 or more, got {weight}.")
+        self.teacher = teacher
+        self.temperature = temperature
+        self.weight = weight
+        self.task = task
+        self.network = SourceNetwork(backbone) if backbone is not None else None
+
+    def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
+        """Make room for the teacher."""
+        if self.network is None:
+            self.network = SourceNetwork(backbone)
+
+    def prepare(self, start: Start) -> None:
+        """Read the teacher."""
+        task = only_task(self, self.task, start.classes)
+        path = self.teacher or start.init_from
+        if path is None:
+            require_source(self, start, checkpoint=True)
+        elif self.network is not None:
+            self.network.load(path, self.task)
+            found = self.network.head.num_classes
+            if found != start.classes[task]:
+                raise ValueError(
+                    f"The teacher {path} has {found} classes, the task {task!r} has "
+                    f"{start.classes[task]}; a teacher answers the same question. To keep what a "
+                    "source of other classes knows, use LwF."
+                )
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the term; 0 for a batch without images of the task."""
+        task = only_task(self, self.task, step.heads.keys())
+        if task not in step.logits or self.network is None:
+            return nothing(step)
+        teacher = self.network(step.images[step.sources[task]])
+        divergence = soft_divergence(step.logits[task].float(), teacher, self.temperature)
+        return self.weight * self.temperature**2 * divergence

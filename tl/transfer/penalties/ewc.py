@@ -1,0 +1,148 @@
+"""Elastic weight consolidation: hold on to the weights that the source needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+
+from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_source
+from tl.transfer.source import SourceNetwork
+
+
+def fisher_diagonal(
+    backbone: nn.Module,
+    head: nn.Module,
+    batches: Iterable[Tensor],
+    images: int,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Estimate the diagonal of the Fisher information of a backbone's parameters.
+
+    ``F_i = E_x E_{y ~ p(y | x)} (d log p(y | x) / d theta_i)^2``, one label drawn per image from
+    the network's own answer: the Fisher information, not the "empirical" one of given labels
+    (Kunstner et al., 2019, arXiv:1905.12558).
+
+    Args:
+        backbone: Images ``(N, 3, H, W)`` to features; evaluated as it is in evaluation mode.
+        head: Features to logits.
+        batches: Images.
+        images: How many to use, 1 or more.
+        seed: Seed of the drawn labels.
+
+    Returns:
+        Values, 0 or more, by parameter name.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    parameters = dict(backbone.named_parameters())
+    needed = [p.requires_grad for p in parameters.values()]
+    modes = [(module, module.training) for module in (*backbone.modules(), *head.modules())]
+    generator = torch.Generator().manual_seed(seed)
+    sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in parameters.items()}
+    count = 0
+    backbone.eval()
+    head.eval()
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    try:
+        for batch in batches:
+            for image in batch[: images - count]:
+                with torch.enable_grad():
+                    answer = head(backbone(image[None])).float().log_softmax(1)[0]
+                drawn = torch.multinomial(answer.detach().exp().cpu(), 1, generator=generator)
+                found = torch.autograd.grad(answer[int(drawn)], list(parameters.values()))
+                for total, gradient in zip(sums.values(), found, strict=True):
+                    total.add_(gradient.float().square())
+                count += 1
+            if count >= images:
+                break
+    finally:
+        for parameter, need in zip(parameters.values(), needed, strict=True):
+            parameter.requires_grad_(need)
+        for module, training in modes:
+            module.training = training
+    if not count:
+        raise ValueError("The Fisher information needs images of the source, and there are none.")
+    return {name: total / count for name, total in sums.items()}
+
+
+class EWC(Penalty):
+    """Pull each weight back to the source's, as strongly as the source's answers depend on it.
+
+    ``weight / 2 * sum_i F_i (theta_i - theta_i*)^2`` over the backbone's parameters (Kirkpatrick et
+    al., 2017, arXiv:1612.00796, equation 3). ``F`` is the diagonal of the Fisher information on
+    images of the source, found once at the start and saved with the model.
+
+    Args:
+        data: The source's data, such as `tl.data.CifarDataModule`: its training images, not
+            augmented.
+        weight: ``lambda``, 0 or more. The paper searches it for each series of tasks.
+        images: Source images that the Fisher information is estimated on, 1 or more.
+        source_task: Whose head of the source, where it has several.
+
+    Raises:
+        ValueError: If a number is out of range; at the run's start, without a source checkpoint.
+    """
+
+    def __init__(
+        self,
+        data: LightningDataModule,
+        weight: float = 1000.0,
+        images: int = 1000,
+        source_task: str | None = None,
+    ) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"`weight` must be 0 or more, got {weight}.")
+        if images < 1:
+            raise ValueError(f"`images` must be 1 or more, got {images}.")
+        self.data = data
+        self.weight = weight
+        self.images = images
+        self.source_task = source_task
+        self.weights: StartWeights | None = None
+        self.fisher: StartWeights | None = None
+
+    def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
+        """Make room for start weights and Fisher information."""
+        self.weights = StartWeights(backbone)
+        self.fisher = StartWeights(backbone)
+
+    def prepare(self, start: Start) -> None:
+        """Refuse a run without a source."""
+        require_source(self, start, checkpoint=True)
+
+    def start(self, start: Start) -> None:
+        """Keep the source's weights, and find out which of them it needs."""
+        if start.init_from is None or self.weights is None or self.fisher is None:
+            return
+        source = SourceNetwork(start.backbone)
+        source.load(start.init_from, self.source_task)
+        source.to(start.device)
+        self.weights.set(dict(source.backbone.named_parameters()))
+        found = fisher_diagonal(source.backbone, source.head, self._batches(start), self.images)
+        self.fisher.set(found)
+
+    def _batches(self, start: Start) -> Iterable[Tensor]:
+        """Training images of the source, normalised, in their fixed random order."""
+        self.data.prepare_data()
+        self.data.setup("fit")
+        for batch in self.data.train_dataloader():
+            images, _ = self.data.on_after_batch_transfer(batch, 0)
+            yield images.to(start.device)
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the term."""
+        if self.weights is None or self.fisher is None:
+            raise ValueError("EWC has no start weights; it must be attached to a model first.")
+        return self.weight / 2 * weighted_distance(self.weights, self.fisher, step.backbone)
+
+
+def weighted_distance(weights: StartWeights, fisher: StartWeights, backbone: nn.Module) -> Tensor:
+    """Sum ``F_i (theta_i - theta_i*)^2`` over a backbone's parameters."""
+    pairs = zip(weights.pairs(backbone), fisher.pairs(backbone), strict=True)
+    return torch.stack([(f * (p - start).square()).sum() for (p, start), (_, f) in pairs]).sum()

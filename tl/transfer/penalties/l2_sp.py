@@ -1,0 +1,65 @@
+"""L2-SP: stay near the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_source
+
+
+def squared_distance(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Sum the squared differences of pairs of tensors of equal shape, in float32 or above."""
+    terms = [(a.float() if a.dtype.itemsize < 4 else a).sub(b).square().sum() for a, b in pairs]  # noqa: PLR2004 - bytes
+    return torch.stack(terms).sum()
+
+
+class L2SP(Penalty):
+    """Decay toward the pretrained weights instead of toward zero.
+
+    ``alpha / 2 * ||w - w0||^2 + beta / 2 * ||v||^2`` with the backbone's weights ``w``, their
+    start ``w0`` and the new heads' weights ``v`` (Li et al., 2018, arXiv:1802.01483, equation 4).
+    All parameters of the backbone and the heads count, and their weight decay in the optimiser is
+    turned off, where the term acts instead.
+
+    Args:
+        alpha: Strength on the backbone, 0 or more; the paper searches it for each target.
+        beta: Strength on the heads, 0 or more.
+
+    Raises:
+        ValueError: If a strength is negative; at the run's start, without source weights.
+    """
+
+    def __init__(self, alpha: float = 0.1, beta: float = 0.01) -> None:
+        super().__init__()
+        for name, value in (("alpha", alpha), ("beta", beta)):
+            if value < 0:
+                raise ValueError(f"`{name}` must be 0 or more, got {value}.")
+        self.alpha = alpha
+        self.beta = beta
+        self.weights: StartWeights | None = None
+
+    def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
+        """Make room for the start weights."""
+        self.weights = StartWeights(backbone)
+
+    def start(self, start: Start) -> None:
+        """Keep the source's weights."""
+        require_source(self, start)
+        if self.weights is not None:
+            self.weights.set(dict(start.backbone.named_parameters()))
+
+    def decays(self) -> set[str]:
+        """Both parts, where their strength is not 0."""
+        parts = (("backbone", self.alpha), ("head", self.beta))
+        return {part for part, strength in parts if strength}
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the term."""
+        if self.weights is None:
+            raise ValueError("L2SP has no start weights; it must be attached to a model first.")
+        distance = squared_distance(self.weights.pairs(step.backbone))
+        size = squared_distance((p, torch.zeros_like(p)) for p in step.heads.parameters())
+        return self.alpha / 2 * distance + self.beta / 2 * size

@@ -1,0 +1,64 @@
+"""Learning without forgetting: go on answering the source's question."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tl.transfer.penalties.base import Penalty, Start, Step, require_source
+from tl.transfer.penalties.distillation import soft_divergence
+from tl.transfer.source import SourceHead, SourceNetwork, head_weights
+
+
+class LwF(Penalty):
+    """Keep the source's head, and its answers on the target's images.
+
+    ``weight * KL(softmax(y_o / T) || softmax(y / T))`` between the answers ``y_o`` of the source
+    as it was and ``y`` of the source's head on the features as they are (Li & Hoiem, 2016,
+    arXiv:1606.09282, equations 2 and 3, there as a cross-entropy, which differs by a constant).
+    The source's head goes on training with everything else, and is saved with the model; no
+    source data are needed. The source answers each augmented image itself, instead of once per
+    image at the start. Where batch norm follows the target (`bn="train"`), the two answers differ
+    a little from the first step on.
+
+    Args:
+        temperature: ``T``, above 0; the paper's value.
+        weight: ``lambda_o``, 0 or more; the paper's value.
+        source_task: Whose head to keep, where the source has several.
+
+    Raises:
+        ValueError: If a number is out of range; at the run's start, without a source checkpoint.
+    """
+
+    def __init__(
+        self, temperature: float = 2.0, weight: float = 1.0, source_task: str | None = None
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"`temperature` must be positive, got {temperature}.")
+        if weight < 0:
+            raise ValueError(f"`weight` must be 0 or more, got {weight}.")
+        self.temperature = temperature
+        self.weight = weight
+        self.source_task = source_task
+        self.network: SourceNetwork | None = None
+        self.head = SourceHead()
+
+    def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
+        """Make room for the source as it was."""
+        self.network = SourceNetwork(backbone)
+
+    def prepare(self, start: Start) -> None:
+        """Read the source."""
+        require_source(self, start, checkpoint=True)
+        if start.init_from is not None and self.network is not None:
+            self.network.load(start.init_from, self.source_task)
+            self.head.set(*head_weights(start.init_from, self.source_task))
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the term over all images of the batch, of all sources together."""
+        if self.network is None:
+            raise ValueError("LwF has no source network; it must be attached to a model first.")
+        before = torch.cat([self.network(images) for images in step.images.values()])
+        now = self.head(torch.cat([step.features[source] for source in step.images])).float()
+        return self.weight * soft_divergence(now, before, self.temperature)

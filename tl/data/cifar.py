@@ -17,6 +17,7 @@ from torchvision.datasets.utils import calculate_md5, download_url, extract_arch
 
 from tl.data import cifar_classes as official
 from tl.data.base import ImageDataModule, Split
+from tl.data.cache import default_cache
 from tl.data.drawing import DrawnClasses, drawn_classes
 from tl.data.errors import DataError, listed, one_line
 from tl.data.generated import (
@@ -26,7 +27,7 @@ from tl.data.generated import (
     named_targets,
     show_banner,
 )
-from tl.data.images import default_cache, find_classes, find_images, load_images
+from tl.data.images import find_classes, find_images, load_images
 from tl.data.resident import ImageDataset, ResidentDataset
 
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from tl.data.base import ImageDataModule, Split
+from tl.data.cache import default_cache
 from tl.data.errors import DataError, listed
 from tl.data.generated import TargetChoice, chosen_targets
 from tl.data.images import (
     ImageFiles,
     StreamedDataset,
     check_images,
-    default_cache,
     find_classes,
     find_images,
     load_images,

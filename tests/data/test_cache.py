@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from tl.data import cache as module
 from tl.data.cache import default_cache, read_cache, write_cache
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
@@ -42,7 +41,7 @@ def test_a_stopped_write_leaves_nothing(
         file.write(images.tobytes()[:10])
         raise stop
 
-    monkeypatch.setattr(module.np, "save", half)
+    monkeypatch.setattr(np, "save", half)
     if isinstance(stop, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
             write_cache(tmp_path / "images.npy", IMAGES)

@@ -113,11 +113,23 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def load(self, split: Split) -> ImageDataset:
-        """Read one official split.
+        """Read one official split, with the labels of `target_classes` and of `strata` at least.
 
         Raises:
             DataError: If the data are missing or damaged.
         """
+
+    def strata(self) -> tuple[str, tuple[str, ...]]:
+        """Target whose classes the split keeps in proportion, and their names.
+
+        The finest there is, also where coarser labels are asked for: an image that trains under
+        its coarse label must not validate under its fine one.
+        """
+        return next(iter(self.target_classes().items()))
+
+    def caches(self) -> bool:
+        """Say whether `load` decodes image files into the cache."""
+        return False
 
     def kind(self) -> str:
         """Say where the pixels come from: ``real`` or ``generated``."""
@@ -164,6 +176,13 @@ class ImageDataModule(LightningDataModule, ABC):
 
     # Loading
 
+    def prepare_data(self) -> None:
+        """Fill the cache where several processes are about to load: only one decodes."""
+        if self.trainer is not None and self.trainer.world_size > 1 and self.caches():
+            self.load("train")
+            if self.trainer.state.fn == TrainerFn.TESTING:
+                self.load("test")
+
     def setup(self, stage: str) -> None:
         """Load what a stage needs: ``fit``, ``validate``, ``test`` or ``predict``.
 
@@ -173,19 +192,20 @@ class ImageDataModule(LightningDataModule, ABC):
         if "train" not in self.splits:
             # The statistics and the validation part both come from the training split.
             whole = self._checked("train")
-            first = next(iter(self.target_classes()))
+            finest, classes = self.strata()
             train, val = stratified_split(
-                whole.targets[first],
+                whole.targets[finest],
                 val_size=self.settings.val_size,
                 label_fraction=self.settings.label_fraction,
                 seed=self.settings.seed,
-                classes=self.target_classes()[first],
+                classes=classes,
             )
+            whole = whole.only(self.target_classes())
             self.statistics = self._statistics(whole)
             self.splits |= {"train": whole.subset(train), "val": whole.subset(val)}
         wants_test = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
         if wants_test and "test" not in self.splits:
-            self.splits["test"] = self._checked("test")
+            self.splits["test"] = self._checked("test").only(self.target_classes())
         if stage == "predict":
             self.splits["predict"] = self._predict_split()
 
@@ -386,12 +406,19 @@ class ImageDataModule(LightningDataModule, ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on training on other data than the run was started on.
 
+        A model of real images is also not evaluated on drawn ones, nor with their class names.
+
         Raises:
-            DataError: If the fingerprint differs from the checkpoint's.
+            DataError: If the fingerprint differs from the checkpoint's, or the kind.
         """
+        then, now = str(state_dict.get("fingerprint")), self.fingerprint
+        if then.startswith("real:") and now.startswith("generated:"):
+            raise DataError(
+                f"{self.data_name}: the model was trained on real images, and these are drawn. Put "
+                "the real ones where `root` says, or let them be downloaded."
+            )
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
-        then, now = state_dict.get("fingerprint"), self.fingerprint
         if then != now:
             raise DataError(
                 f"{self.data_name}: the run to resume was trained on {then}, this is {now}. Resume "

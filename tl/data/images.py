@@ -170,15 +170,15 @@ def load_images(paths: Sequence[Path], size: int, cache: Path | None, what: str)
     shape = (len(paths), size, size, 3)
     if stored and (images := read_cache(stored, shape)) is not None:
         return images
-    images = np.empty(shape, np.uint8)  # filled in place: a list of all would take as much again
+    pixels = np.empty(shape, np.uint8)  # filled in place: a list of all would take as much again
 
     def fill(row: int) -> None:
-        images[row] = decode(paths[row], size)
+        pixels[row] = decode(paths[row], size)
 
     _collect(fill, paths, f"Decoding {what}")
     if stored:
-        write_cache(stored, images)
-    return torch.from_numpy(images)
+        write_cache(stored, pixels)
+    return torch.from_numpy(pixels)
 
 
 def check_images(paths: Sequence[Path], size: int, what: str) -> None:
@@ -252,7 +252,8 @@ def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
             description=escape(what),  # a folder's name may look like markup
             console=Console(stderr=True),
             transient=True,
-            disable=total < 200 or rank_zero_only.rank > 0,  # noqa: PLR2004 - done before it is read
+            disable=total < 200  # noqa: PLR2004 - done before a bar could be read
+            or getattr(rank_zero_only, "rank", 0) > 0,
         )
     )
 

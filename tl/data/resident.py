@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, cast
 
 import torch
@@ -56,6 +56,12 @@ class ImageDataset(Dataset[Batch]):
         part = copy.copy(self)
         part.index = self.index[index]
         return part
+
+    def only(self, targets: Iterable[str]) -> Self:
+        """Return the same images with these labels alone."""
+        same = copy.copy(self)
+        same.all_targets = {name: self.all_targets[name] for name in targets}
+        return same
 
     def unlabelled(self) -> Self:
         """Return the same images with their positions in the place of labels."""

@@ -24,7 +24,7 @@ from tl.data.images import (
     load_images,
     progress,
 )
-from tl.data.resident import as_batch
+from tl.data.loaders import as_batch
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,45 +19,13 @@ from torch.utils.data import DataLoader
 from tl.data.augment import Augment, augment, normalise
 from tl.data.errors import DataError
 from tl.data.images import StreamedDataset, check_images, list_images
-from tl.data.resident import (
-    Batch,
-    EpochSampler,
-    ImageDataset,
-    LazyLoader,
-    as_batch,
-    mixed_seed,
-)
+from tl.data.loaders import EpochSampler, even_batch_size, make_loader
+from tl.data.resident import Batch, ImageDataset, mixed_seed
+from tl.data.settings import Settings
 from tl.data.split import stratified_split
 from tl.tasks import Task
 
 Split = Literal["train", "test"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Values of the settings that all sources share, after inheritance and defaults."""
-
-    root: str = "data"
-    batch_size: int = 128
-    eval_batch_size: int = 500
-    val_size: float = 0.1
-    label_fraction: float = 1.0
-    seed: int = 0
-    augment: Augment = field(default_factory=Augment)
-    num_workers: int = 0
-    predict_folder: str | None = None
-
-    def __post_init__(self) -> None:
-        limits = {
-            "batch_size": (self.batch_size >= 1, "1 or more"),
-            "eval_batch_size": (self.eval_batch_size >= 1, "1 or more"),
-            "val_size": (0 <= self.val_size < 1, "0 or more and below 1"),
-            "label_fraction": (0 < self.label_fraction <= 1, "above 0 and at most 1"),
-            "num_workers": (self.num_workers >= 0, "0 or more"),
-        }
-        for name, (right, range_) in limits.items():
-            if not right:
-                raise ValueError(f"`{name}` must be {range_}, got {getattr(self, name)}.")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -260,7 +228,7 @@ class ImageDataModule(LightningDataModule, ABC):
         )
         if self.trainer is not None:
             sampler.position = self._position
-        return self._loader(data, sampler, batch_size)
+        return make_loader(data, sampler, batch_size, self.settings.num_workers)
 
     def _position(self) -> tuple[int, int]:
         """Epoch, and step in it, at which a pass over the training images begins.
@@ -304,20 +272,7 @@ class ImageDataModule(LightningDataModule, ABC):
             rank=self._rank(),
         )
         batch_size = even_batch_size(len(data), world, self.settings.eval_batch_size)
-        return self._loader(data, sampler, batch_size)
-
-    def _loader(
-        self, data: ImageDataset, sampler: EpochSampler, batch_size: int
-    ) -> DataLoader[Batch]:
-        return LazyLoader(
-            data,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.settings.num_workers,
-            collate_fn=as_batch,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.settings.num_workers > 0,
-        )
+        return make_loader(data, sampler, batch_size, self.settings.num_workers)
 
     def _world(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
@@ -425,20 +380,3 @@ class ImageDataModule(LightningDataModule, ABC):
                 "with the same data, label fraction, validation size and seed, or start a new run "
                 "from its weights with `init_from`."
             )
-
-
-def even_batch_size(size: int, world: int, batch_size: int) -> int:
-    """Evaluation batch size near the one asked for that gives every process as many batches.
-
-    Processes hold one image more or less of an uneven split, never a repeated one; with equal
-    numbers of batches none waits for another for ever.
-
-    Raises:
-        DataError: If there are fewer images than processes.
-    """
-    most, least = math.ceil(size / world), size // world
-    if least == 0:
-        raise DataError(f"{size} images cannot be evaluated by {world} processes; use fewer.")
-    wanted = min(batch_size, most)
-    nearest: list[int] = [*range(wanted, wanted // 2, -1), *range(wanted + 1, most + 1)]
-    return next(b for b in nearest if math.ceil(most / b) == math.ceil(least / b))

@@ -154,6 +154,19 @@ def test_a_root_that_cannot_be_written_is_no_failed_download(tmp_path: Path) -> 
         loaded(tmp_path / "file" / "data", offline="generated")
 
 
+def test_a_root_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path) -> bool:  # root may read everything: `chmod` would show nothing
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    data = CifarDataModule("cifar10", root=str(tmp_path), offline="generated")
+    for use in (data.prepare_data, lambda: data.setup("fit")):
+        with pytest.raises(DataError, match=rf"^Cannot read {tmp_path}: Permission denied\.$"):
+            use()
+
+
 @pytest.mark.parametrize("url", ["file:///data/cifar.tar.gz", "mirror.org/cifar.tar.gz"])
 def test_a_url_that_is_no_web_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"`url` must start with http"):

@@ -158,11 +158,18 @@ class CifarDataModule(ImageDataModule):
         return Path(self.settings.root).expanduser()
 
     def _where(self) -> Literal["unpacked", "folders", "nowhere"]:
-        """Find the set below `root`; a damaged folder of the archive is not the set."""
-        if self._archive.folder.is_dir():
-            return "unpacked" if self._archive.is_whole() else "nowhere"
-        folder = self._root() / self.name
-        here = any((folder / split).is_dir() for split in ("train", "test"))
+        """Find the set below `root`; a damaged folder of the archive is not the set.
+
+        Raises:
+            DataError: If `root` cannot be read.
+        """
+        try:
+            if self._archive.folder.is_dir():
+                return "unpacked" if self._archive.is_whole() else "nowhere"
+            folder = self._root() / self.name
+            here = any((folder / split).is_dir() for split in ("train", "test"))
+        except OSError as error:
+            raise DataError(f"Cannot read {self._root()}: {error.strerror}.") from error
         return "folders" if here else "nowhere"
 
     def _refuse_damaged_folder(self) -> None:

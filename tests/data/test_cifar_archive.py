@@ -153,3 +153,14 @@ def test_several_runs_may_begin_at_the_same_time(made: Path, tmp_path: Path, bef
                 run.join()
             assert {path.name for path in root.iterdir()} == {made.name, there.folder.name}
             shutil.rmtree(root)
+
+
+def test_the_second_run_leaves_what_the_first_has_unpacked_and_may_be_reading(made: Path) -> None:
+    there = archive(made.parent)
+    there.unpack()
+    first = there.folder.stat().st_ino
+    there.unpack()
+    assert there.folder.stat().st_ino == first
+    (there.folder / "data_batch_3").write_bytes(b"damaged")
+    there.unpack()
+    assert there.is_whole()

@@ -264,7 +264,9 @@ def test_drawn_images_stand_in_below_a_root_that_looks_like_markup(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loaded(tmp_path / "[/b]", download=False, offline="generated", generated_size=100)
-    assert "[/b]" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    # the frame breaks long paths, wherever the test's folder happens to end
+    assert "[/b]" in "".join(said.replace("│", "").split())
 
 
 @pytest.mark.parametrize("size", [-5, 0, 99])

@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps per method and round")
     parser.add_argument("--batch", type=int, default=64, help="images per source")
     parser.add_argument("--methods", nargs="+", default=[*CHEAP, *DEAR])
-    parser.add_argument("--out", type=Path, help="file for the figures as JSON")
+    parser.add_argument("--out", type=Path, help="folder for the figures as JSON")
     parser.add_argument("--smoke", action="store_true", help="two rounds of one step")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)  # a process for its memory
     options = parser.parse_args()
@@ -92,8 +92,9 @@ def main() -> None:
             more = memory[name] - memory["sum"]
             print(f"| {name} | {middle:.2f} ({low:.2f} to {high:.2f}) | {step:.1f} | {more:+.0f} |")
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        options.out.mkdir(parents=True, exist_ok=True)
+        path = options.out / "benchmark_balancing.json"
+        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def peak(title: str, name: str, options: argparse.Namespace) -> float:

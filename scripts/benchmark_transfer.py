@@ -7,6 +7,16 @@ from the source's weights, with the same number of epochs and the same schedule.
 chosen on validation images; the table shows accuracy on the whole test set. Runs that are done
 are kept, so a grid that was cut off goes on where it stopped. ``--smoke`` runs a tiny grid on
 drawn images.
+
+Measured with the command above, one run at a time with one thread of 2 shared cores, 2026-11-24,
+ResNet-20, CIFAR as JPEG files of quality 75, seeds 0 to 2, means and 95 % intervals:
+
+    | label fraction | method | test accuracy, % | gain over scratch, points |
+    | --- | --- | --- | --- |
+    | 5% | scratch | 13.3 ± 2.3 | - |
+    | 5% | fine_tuning | 22.4 ± 1.3 | +9.1 ± 2.8 |
+    | 10% | scratch | 20.3 ± 2.0 | - |
+    | 10% | fine_tuning | 29.7 ± 0.9 | +9.5 ± 2.8 |
 """
 
 from __future__ import annotations

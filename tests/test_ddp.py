@@ -54,6 +54,8 @@ if __name__ == "__main__":
     if trainer.is_global_zero:
         with open(out, "w") as file:
             json.dump({"fit": found, "test": tested, "ranks_agree": same}, file)
+    if devices > 1:  # gloo's threads must not outlive the interpreter
+        torch.distributed.destroy_process_group()
 """
 
 

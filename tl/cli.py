@@ -224,6 +224,16 @@ def _quiet() -> None:
         logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage())
 
 
+def _leave_process_group() -> None:
+    """End the process group while the interpreter stands.
+
+    Gloo's threads otherwise outlive it and now and then abort a run that is done. After a failure
+    the group is left alone: its threads may wait for a rank that never comes.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
@@ -257,9 +267,11 @@ def main(args: list[str] | None = None) -> None:
             parser_kwargs={"description": "Transfer and multi-task learning."},
             args=args,
         )
+        _leave_process_group()
     except StoppedBySignal as stopped:
         cli.drop_empty_run_folder()
         SaveOnSignal.tell(stopped)
+        _leave_process_group()
         sys.exit(128 + stopped.number)
     except Exception as error:
         cli.drop_empty_run_folder()

@@ -46,6 +46,7 @@ for accumulate in (1, 2):
             k: p.detach().clone() for k, p in module.named_parameters()
         }
 torch.save(found, f"{sys.argv[2]}/rank{rank}.pt")
+torch.distributed.destroy_process_group()  # gloo's threads must not outlive the interpreter
 """
 
 

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import hashlib
-import http.server
 import pickle
-import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,44 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from tests.data.archives import make_archive, served
 from tl.data import CifarDataModule, DataError
 from tl.data import cifar_classes as official
-
-
-def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-
-
-def make_archive(folder: Path, kind: type[CIFAR10], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small archive in the official format; torchvision is told its checksums."""
-    fine = kind is CIFAR100
-    base = folder / "made" / kind.base_folder
-    base.mkdir(parents=True)
-    classes = official.CIFAR100 if fine else official.CIFAR10
-    rng = np.random.default_rng(0)
-    lists: dict[str, list[list[str]]] = {"train_list": [], "test_list": []}
-    for attribute, each in (("train_list", 2), ("test_list", 1)):
-        for name, _ in getattr(kind, attribute):
-            labels = np.repeat(np.arange(len(classes)), each).tolist()
-            entry: dict[str, Any] = {
-                "data": rng.integers(0, 256, (len(labels), 3072), dtype=np.uint8),
-                "fine_labels" if fine else "labels": labels,
-            }
-            (base / name).write_bytes(pickle.dumps(entry))
-            lists[attribute].append([name, md5(base / name)])
-    meta = base / kind.meta["filename"]
-    meta.write_bytes(pickle.dumps({kind.meta["key"]: list(classes)}))
-    archive = folder / str(kind.filename)
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(base, kind.base_folder)
-    for attribute, value in lists.items():
-        monkeypatch.setattr(kind, attribute, value)
-    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": md5(meta)})
-    monkeypatch.setattr(kind, "tgz_md5", md5(archive))
-    return archive
 
 
 @pytest.fixture
@@ -59,21 +24,8 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(archive: Path) -> Iterator[str]:
-    """Serve the archive on loopback."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, directory=str(archive.parent), **kwargs)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as served:
-        thread = threading.Thread(target=served.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{served.server_port}/{archive.name}"
-        served.shutdown()
-        thread.join()
+    with served(archive.parent) as address:
+        yield f"{address}/{archive.name}"
 
 
 def loaded(root: Path, name: str = "cifar10", **settings: Any) -> CifarDataModule:
@@ -151,12 +103,32 @@ def test_damaged_files_are_found_before_anything_is_unpickled(
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (marker,))
 
+    archive.unlink()
     base = archive.parent / "cifar-10-batches-py"
-    (base / "data_batch_2").write_bytes(pickle.dumps(Evil()))
+    for name in ("data_batch_2", "test_batch", "batches.meta"):
+        right = (base / name).read_bytes()
+        (base / name).write_bytes(pickle.dumps(Evil()))
+        with pytest.raises(DataError, match=rf"not the official .* checksum: {name}"):
+            loaded(archive.parent, download=False, offline="generated")
+        (base / name).write_bytes(right)
     (base / "data_batch_4").unlink()
-    with pytest.raises(DataError, match=r"missing: data_batch_4; wrong checksum: data_batch_2"):
+    with pytest.raises(DataError, match="missing: data_batch_4"):
         loaded(archive.parent, download=False)
     assert not marker.exists()
+
+
+def test_a_half_unpacked_folder_is_unpacked_again_from_the_archive_beside_it(archive: Path) -> None:
+    base = archive.parent / "cifar-10-batches-py"
+    base.mkdir()
+    (base / "data_batch_1").write_bytes(b"half")
+    assert loaded(archive.parent, download=False).kind() == "real"
+    assert (base / "data_batch_1").stat().st_size > 1000
+    assert not list(archive.parent.glob(".unpack-*"))
+
+
+def test_an_empty_folder_of_that_name_is_no_set(server: str, tmp_path: Path) -> None:
+    (tmp_path / "new" / "cifar10").mkdir(parents=True)
+    assert loaded(tmp_path / "new", url=server).kind() == "real"
 
 
 def test_a_damaged_folder_is_not_replaced_by_drawn_images(tmp_path: Path) -> None:
@@ -180,6 +152,19 @@ def test_a_root_that_cannot_be_written_is_no_failed_download(tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"^Cannot write to .*file/data: Not a directory"):
         loaded(tmp_path / "file" / "data", offline="generated")
+
+
+def test_a_root_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path) -> bool:  # root may read everything: `chmod` would show nothing
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    data = CifarDataModule("cifar10", root=str(tmp_path), offline="generated")
+    for use in (data.prepare_data, lambda: data.setup("fit")):
+        with pytest.raises(DataError, match=rf"^Cannot read {tmp_path}: Permission denied\.$"):
+            use()
 
 
 @pytest.mark.parametrize("url", ["file:///data/cifar.tar.gz", "mirror.org/cifar.tar.gz"])
@@ -273,3 +258,59 @@ def test_the_real_images(real_images: Path) -> None:
     # the published statistics of CIFAR-100's pixels
     torch.testing.assert_close(mean, torch.tensor([129.3, 124.1, 112.4]), atol=4, rtol=0)
     torch.testing.assert_close(std, torch.tensor([68.2, 65.4, 70.4]), atol=4, rtol=0)
+
+
+def test_drawn_images_stand_in_below_a_root_that_looks_like_markup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded(tmp_path / "[/b]", download=False, offline="generated", generated_size=100)
+    said = capsys.readouterr().err
+    # the frame breaks long paths, wherever the test's folder happens to end
+    assert "[/b]" in "".join(said.replace("│", "").split())
+
+
+@pytest.mark.parametrize("size", [-5, 0, 99])
+def test_fewer_drawn_images_than_classes_are_refused(size: int) -> None:
+    message = f"`generated_size` must be at least .* cifar100, 100, got {size}"
+    with pytest.raises(ValueError, match=message):
+        CifarDataModule("cifar100", generated_size=size)
+    with pytest.raises(ValueError, match=message):
+        CifarDataModule("cifar100").inherit(generated_size=size)
+
+
+def test_fine_and_coarse_labels_split_the_images_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_archive(tmp_path, CIFAR100, monkeypatch)
+    fine, coarse, both = (
+        loaded(tmp_path, "cifar100", targets=targets) for targets in ("fine", "coarse", "both")
+    )
+    for split in ("train", "val"):
+        # an image that trains under one kind of label must not validate under the other
+        assert torch.equal(fine.splits[split].index, coarse.splits[split].index)
+        assert torch.equal(fine.splits[split].index, both.splits[split].index)
+    assert list(coarse.splits["train"].targets) == ["coarse"]
+    assert list(both.splits["test"].targets) == ["fine", "coarse"]
+
+
+def test_a_model_of_real_images_is_not_evaluated_on_drawn_ones(
+    archive: Path, tmp_path: Path
+) -> None:
+    state = loaded(archive.parent).state_dict()
+    drawn = loaded(tmp_path / "none", download=False, offline="generated", generated_size=100)
+    with pytest.raises(DataError, match="trained on real images, and these are drawn"):
+        drawn.load_state_dict(state)
+    drawn.load_state_dict(drawn.state_dict())
+
+
+def test_the_first_process_decodes_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_folders(tmp_path, official.CIFAR10)
+    first, second = (CifarDataModule("cifar10", root=str(tmp_path), val_size=0.5) for _ in range(2))
+    first.prepare_data()
+    assert not (tmp_path / "cache").exists()  # alone, setup comes next and decodes
+    first.trainer = Trainer(logger=False, enable_checkpointing=False)
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    first.prepare_data()
+    monkeypatch.setattr("tl.data.images.decode", None)
+    second.setup("fit")
+    assert len(second.splits["train"]) == 10

@@ -94,6 +94,24 @@ def test_groups_saved_by_a_spreadsheet(folder: Path, tmp_path: Path) -> None:
     assert data.class_names == {"photos": ("insect", "mammal")}
 
 
+def test_a_class_in_two_groups_is_refused(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text("class, group\nant, insect\nbee, insect\ncat, mammal\nant, insect\n")
+    assert loaded(folder, groups=str(table), targets="coarse").num_classes == {"photos": 2}
+    table.write_text("class,group\nant,insect\nbee,insect\ncat,mammal\nant,mammal\n")
+    with pytest.raises(DataError, match="puts classes into two groups: ant"):
+        loaded(folder, groups=str(table), targets="coarse")
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("my photos", "my_photos"), ("école", "ecole"), ("_old", "old"), ("画像", "images")],
+)
+def test_any_folder_gives_a_task_its_name(folder: Path, name: str, task: str) -> None:
+    renamed = folder.rename(folder.parent / name)
+    assert loaded(renamed).num_classes == {task: 3}
+
+
 def test_a_group_must_be_given_for_each_class(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "groups.csv"
     table.write_text("class,group\nant,insect\n")

@@ -7,23 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from tl.data import images as module
+from tl.data.cache import Pixels
 from tl.data.errors import DataError
 from tl.data.images import (
-    Pixels,
     StreamedDataset,
     check_images,
     decode,
-    default_cache,
     find_classes,
     find_images,
     list_images,
     load_images,
+    progress,
 )
-from tl.data.resident import as_batch
+from tl.data.loaders import as_batch
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -258,11 +259,36 @@ def test_a_streamed_file_that_vanishes_is_named(tmp_path: Path) -> None:
         list(loader)  # also out of a worker's process
 
 
-def test_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TL_CACHE", str(tmp_path / "mine"))
-    assert default_cache() == tmp_path / "mine"
-    monkeypatch.delenv("TL_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache() == tmp_path / "xdg" / "tl"
-    monkeypatch.setenv("TL_CACHE", "~/images")
-    assert default_cache() == Path.home() / "images"
+def test_whatever_a_decoder_trips_on_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = files(tmp_path, 3)
+
+    def tripping(*_: Any) -> Pixels:
+        raise TypeError("'bytes' object cannot be interpreted as an integer")
+
+    monkeypatch.setattr(module, "decode", tripping)  # a TIFF with a damaged tag does it
+    with pytest.raises(DataError, match=r"^3 of 3 image files .*00.png \('bytes' object cannot"):
+        load_images(paths, 8, None, "images")
+    streamed = StreamedDataset(paths, {"fine": torch.arange(3)}, 8, ["0", "1", "2"])
+    with pytest.raises(DataError, match=r"01.png can no longer be read \('bytes' object cannot"):
+        streamed.pixels(torch.tensor([1]))
+
+
+def test_progress_is_shown_by_one_process_also_for_names_that_look_like_markup(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert list(progress(range(300), 300, "Checking [/b] folder")) == list(range(300))
+    assert "[/b] folder" in capsys.readouterr().err
+    assert list(progress(range(20), 20, "Checking")) == list(range(20))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert list(progress(range(300), 300, "Checking")) == list(range(300))
+    assert capsys.readouterr().err == ""
+
+
+def test_portable_grey_maps_are_images(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 2 255\n" + bytes([0, 0, 200, 200]))
+    assert list_images(tmp_path) == [tmp_path / "a.pgm"]
+    assert decode(tmp_path / "a.pgm", 2)[:, 0].tolist() == [[0] * 3, [200] * 3]

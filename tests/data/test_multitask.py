@@ -96,8 +96,9 @@ def test_sources_of_their_own_batch_size() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="`sources` is empty"):
         MultiTaskDataModule(sources={})
-    with pytest.raises(ValueError, match="`epoch_length` must be 1 or more steps, got 0"):
-        two(epoch_length=0)
+    for wrong in (0, -3, 2.5, "long"):
+        with pytest.raises(ValueError, match=f"`epoch_length` must be 'longest', .* got {wrong!r}"):
+            two(epoch_length=wrong)
 
 
 def test_a_state_of_other_sources_is_refused() -> None:

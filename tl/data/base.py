@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,45 +19,13 @@ from torch.utils.data import DataLoader
 from tl.data.augment import Augment, augment, normalise
 from tl.data.errors import DataError
 from tl.data.images import StreamedDataset, check_images, list_images
-from tl.data.resident import (
-    Batch,
-    EpochSampler,
-    ImageDataset,
-    LazyLoader,
-    as_batch,
-    mixed_seed,
-)
+from tl.data.loaders import EpochSampler, even_batch_size, make_loader
+from tl.data.resident import Batch, ImageDataset, mixed_seed
+from tl.data.settings import Settings
 from tl.data.split import stratified_split
 from tl.tasks import Task
 
 Split = Literal["train", "test"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Values of the settings that all sources share, after inheritance and defaults."""
-
-    root: str = "data"
-    batch_size: int = 128
-    eval_batch_size: int = 500
-    val_size: float = 0.1
-    label_fraction: float = 1.0
-    seed: int = 0
-    augment: Augment = field(default_factory=Augment)
-    num_workers: int = 0
-    predict_folder: str | None = None
-
-    def __post_init__(self) -> None:
-        limits = {
-            "batch_size": (self.batch_size >= 1, "1 or more"),
-            "eval_batch_size": (self.eval_batch_size >= 1, "1 or more"),
-            "val_size": (0 <= self.val_size < 1, "0 or more and below 1"),
-            "label_fraction": (0 < self.label_fraction <= 1, "above 0 and at most 1"),
-            "num_workers": (self.num_workers >= 0, "0 or more"),
-        }
-        for name, (right, range_) in limits.items():
-            if not right:
-                raise ValueError(f"`{name}` must be {range_}, got {getattr(self, name)}.")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -113,11 +81,23 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def load(self, split: Split) -> ImageDataset:
-        """Read one official split.
+        """Read one official split, with the labels of `target_classes` and of `strata` at least.
 
         Raises:
             DataError: If the data are missing or damaged.
         """
+
+    def strata(self) -> tuple[str, tuple[str, ...]]:
+        """Target whose classes the split keeps in proportion, and their names.
+
+        The finest there is, also where coarser labels are asked for: an image that trains under
+        its coarse label must not validate under its fine one.
+        """
+        return next(iter(self.target_classes().items()))
+
+    def caches(self) -> bool:
+        """Say whether `load` decodes image files into the cache."""
+        return False
 
     def kind(self) -> str:
         """Say where the pixels come from: ``real`` or ``generated``."""
@@ -164,6 +144,13 @@ class ImageDataModule(LightningDataModule, ABC):
 
     # Loading
 
+    def prepare_data(self) -> None:
+        """Fill the cache where several processes are about to load: only one decodes."""
+        if self.trainer is not None and self.trainer.world_size > 1 and self.caches():
+            self.load("train")
+            if self.trainer.state.fn == TrainerFn.TESTING:
+                self.load("test")
+
     def setup(self, stage: str) -> None:
         """Load what a stage needs: ``fit``, ``validate``, ``test`` or ``predict``.
 
@@ -173,19 +160,20 @@ class ImageDataModule(LightningDataModule, ABC):
         if "train" not in self.splits:
             # The statistics and the validation part both come from the training split.
             whole = self._checked("train")
-            first = next(iter(self.target_classes()))
+            finest, classes = self.strata()
             train, val = stratified_split(
-                whole.targets[first],
+                whole.targets[finest],
                 val_size=self.settings.val_size,
                 label_fraction=self.settings.label_fraction,
                 seed=self.settings.seed,
-                classes=self.target_classes()[first],
+                classes=classes,
             )
+            whole = whole.only(self.target_classes())
             self.statistics = self._statistics(whole)
             self.splits |= {"train": whole.subset(train), "val": whole.subset(val)}
         wants_test = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
         if wants_test and "test" not in self.splits:
-            self.splits["test"] = self._checked("test")
+            self.splits["test"] = self._checked("test").only(self.target_classes())
         if stage == "predict":
             self.splits["predict"] = self._predict_split()
 
@@ -240,7 +228,7 @@ class ImageDataModule(LightningDataModule, ABC):
         )
         if self.trainer is not None:
             sampler.position = self._position
-        return self._loader(data, sampler, batch_size)
+        return make_loader(data, sampler, batch_size, self.settings.num_workers)
 
     def _position(self) -> tuple[int, int]:
         """Epoch, and step in it, at which a pass over the training images begins.
@@ -284,20 +272,7 @@ class ImageDataModule(LightningDataModule, ABC):
             rank=self._rank(),
         )
         batch_size = even_batch_size(len(data), world, self.settings.eval_batch_size)
-        return self._loader(data, sampler, batch_size)
-
-    def _loader(
-        self, data: ImageDataset, sampler: EpochSampler, batch_size: int
-    ) -> DataLoader[Batch]:
-        return LazyLoader(
-            data,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.settings.num_workers,
-            collate_fn=as_batch,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.settings.num_workers > 0,
-        )
+        return make_loader(data, sampler, batch_size, self.settings.num_workers)
 
     def _world(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
@@ -386,32 +361,22 @@ class ImageDataModule(LightningDataModule, ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on training on other data than the run was started on.
 
+        A model of real images is also not evaluated on drawn ones, nor with their class names.
+
         Raises:
-            DataError: If the fingerprint differs from the checkpoint's.
+            DataError: If the fingerprint differs from the checkpoint's, or the kind.
         """
+        then, now = str(state_dict.get("fingerprint")), self.fingerprint
+        if then.startswith("real:") and now.startswith("generated:"):
+            raise DataError(
+                f"{self.data_name}: the model was trained on real images, and these are drawn. Put "
+                "the real ones where `root` says, or let them be downloaded."
+            )
         if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
             return
-        then, now = state_dict.get("fingerprint"), self.fingerprint
         if then != now:
             raise DataError(
                 f"{self.data_name}: the run to resume was trained on {then}, this is {now}. Resume "
                 "with the same data, label fraction, validation size and seed, or start a new run "
                 "from its weights with `init_from`."
             )
-
-
-def even_batch_size(size: int, world: int, batch_size: int) -> int:
-    """Evaluation batch size near the one asked for that gives every process as many batches.
-
-    Processes hold one image more or less of an uneven split, never a repeated one; with equal
-    numbers of batches none waits for another for ever.
-
-    Raises:
-        DataError: If there are fewer images than processes.
-    """
-    most, least = math.ceil(size / world), size // world
-    if least == 0:
-        raise DataError(f"{size} images cannot be evaluated by {world} processes; use fewer.")
-    wanted = min(batch_size, most)
-    nearest: list[int] = [*range(wanted, wanted // 2, -1), *range(wanted + 1, most + 1)]
-    return next(b for b in nearest if math.ceil(most / b) == math.ceil(least / b))

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.utils import calculate_md5, download_url, extract_archive
 
 from tl.data import cifar_classes as official
 from tl.data.base import ImageDataModule, Split
+from tl.data.cache import default_cache
+from tl.data.cifar_archive import CifarArchive
 from tl.data.drawing import DrawnClasses, drawn_classes
-from tl.data.errors import DataError, listed, one_line
+from tl.data.errors import DataError, listed
 from tl.data.generated import (
     TargetChoice,
-    chosen_targets,
     draw_split,
     named_targets,
     show_banner,
 )
-from tl.data.images import default_cache, find_classes, find_images, load_images
+from tl.data.images import find_classes, find_images, load_images
 from tl.data.resident import ImageDataset, ResidentDataset
 
 
@@ -51,7 +46,8 @@ class CifarDataModule(ImageDataModule):
         generated_size: Number of drawn training images, default 5,000; a fifth as many for test.
 
     Raises:
-        ValueError: If coarse labels are asked of CIFAR-10, or `url` is no web address.
+        ValueError: If coarse labels are asked of CIFAR-10, `url` is no web address, or
+            `generated_size` is smaller than the number of classes.
     """
 
     name: Literal["cifar10", "cifar100"] = field(default="cifar10", kw_only=False)
@@ -72,9 +68,18 @@ class CifarDataModule(ImageDataModule):
             )
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"`url` must start with http:// or https://, got {self.url!r}.")
-        self._archive = CIFAR10 if self.name == "cifar10" else CIFAR100
+        self._set = CIFAR10 if self.name == "cifar10" else CIFAR100
         self._stand_in = ""  # why drawn images take the place of the set
         self._download_failure = ""
+
+    def inherit(self, **given: Any) -> None:  # noqa: ANN401 - whatever type the setting has
+        """Take over settings for what this source does not set itself."""
+        super().inherit(**given)
+        if self.generated_size is not None and self.generated_size < self._size():
+            raise ValueError(
+                f"`generated_size` must be at least the number of classes of {self.name}, "
+                f"{self._size()}, got {self.generated_size}."
+            )
 
     def _default_name(self) -> str:
         return self.name
@@ -91,6 +96,15 @@ class CifarDataModule(ImageDataModule):
         if self._generated():
             return named_targets(drawn_classes(self._size()), self.targets)
         return named_targets(self._official(), self.targets)
+
+    def strata(self) -> tuple[str, tuple[str, ...]]:
+        """Fine classes, whichever labels are asked for."""
+        classes = drawn_classes(self._size()) if self._generated() else self._official()
+        return "fine", classes.names
+
+    def caches(self) -> bool:
+        """Say whether the set is there as image folders."""
+        return not self._generated() and self._where() == "folders"
 
     def _size(self) -> Literal[10, 100]:
         return 10 if self.name == "cifar10" else 100
@@ -110,127 +124,62 @@ class CifarDataModule(ImageDataModule):
         Raises:
             DataError: If the archive is damaged, or cannot be had and `offline` is ``error``.
         """
-        if self.images == "generated" or self._where() in ("unpacked", "folders"):
+        if self.images == "generated":
             return
-        archive = self._root() / self._archive.filename
-        damaged = self._damage(archive)
-        if archive.exists() and not damaged:
-            with self._workshop() as folder:
-                extract_archive(archive, folder)
-                self._move_in(folder / self._archive.base_folder)
+        if self._where() == "nowhere":
+            self._obtain()
+        super().prepare_data()
+
+    def _obtain(self) -> None:
+        archive = self._archive
+        damaged = archive.damage()
+        if archive.path.exists() and not damaged:
+            archive.unpack()
             return
         if self.download is not False:
-            self._download_failure = self._fetch()
-            if not self._download_failure:
+            self._download_failure = archive.fetch()
+            # or another run has unpacked it meanwhile
+            if not self._download_failure or self._where() == "unpacked":
                 return
         if damaged:
             raise DataError(
                 f"{damaged} {self._why_not_downloaded()} Delete it, or replace it with the "
-                f"official file from {self.url or self._archive.url}."
+                f"official file from {archive.address}."
             )
         self._refuse_damaged_folder()
         if self.offline != "generated":
             raise self._missing()
 
-    def _fetch(self) -> str:
-        """Download, verify and unpack beside the final place; return why it failed, or ``""``."""
-        name, url = self._archive.filename, self.url or self._archive.url
-        before = socket.getdefaulttimeout()
-        try:
-            with self._workshop() as folder:
-                socket.setdefaulttimeout(30)  # a filtered network would hang for ever
-                download_url(url, folder, name, self._archive.tgz_md5)
-                socket.setdefaulttimeout(before)
-                extract_archive(folder / name, folder)
-                self._move_in(folder / self._archive.base_folder)
-                self._move_in(folder / name)
-        except DataError:
-            raise  # `root` cannot be written: no failure of the download
-        except (OSError, RuntimeError, ValueError) as error:
-            if getattr(error, "errno", None) in (13, 28, 30):  # permission, space, read-only
-                raise DataError(f"Cannot write to {self._root()}: {error.strerror}.") from error  # type: ignore[union-attr]
-            reason = "its checksum is wrong" if "corrupted" in str(error) else one_line(error)
-            return f"{url}: {reason}"
-        finally:
-            socket.setdefaulttimeout(before)
-        return ""
-
-    @contextmanager
-    def _workshop(self) -> Iterator[Path]:
-        """Give a temporary folder inside `root`, so that nothing half-written has a final name."""
-        root = self._root()
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=".unpack-", dir=root))
-        except OSError as error:
-            raise DataError(f"Cannot write to {root}: {error.strerror}.") from error
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _move_in(self, source: Path) -> None:
-        target = self._root() / source.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        source.replace(target)
+    @property
+    def _archive(self) -> CifarArchive:
+        return CifarArchive(self._set, self._root(), self.url)
 
     def _root(self) -> Path:
         return Path(self.settings.root).expanduser()
 
     def _where(self) -> Literal["unpacked", "folders", "nowhere"]:
-        """Find the set below `root`.
+        """Find the set below `root`; a damaged folder of the archive is not the set.
 
         Raises:
-            DataError: If files of the unpacked archive are missing or damaged and a download is
-                not allowed.
+            DataError: If `root` cannot be read.
         """
-        if (self._root() / self._archive.base_folder).is_dir():
-            if self.download is False:
-                self._refuse_damaged_folder()
-            return "nowhere" if self._wrong_members() else "unpacked"
-        return "folders" if (self._root() / self.name).is_dir() else "nowhere"
-
-    def _wrong_members(self) -> str:
-        """Say which files of the unpacked archive are wrong; nothing if all are right."""
-        base = self._root() / self._archive.base_folder
         try:
-            members = dict([*self._archive.train_list, *self._archive.test_list])
-            members[self._archive.meta["filename"]] = self._archive.meta["md5"]
-            missing = [name for name in members if not (base / name).is_file()]
-            wrong = [
-                name
-                for name in members
-                if name not in missing and calculate_md5(base / name) != members[name]
-            ]
+            if self._archive.folder.is_dir():
+                return "unpacked" if self._archive.is_whole() else "nowhere"
+            folder = self._root() / self.name
+            here = any((folder / split).is_dir() for split in ("train", "test"))
         except OSError as error:
-            raise DataError(f"Cannot read {error.filename}: {error.strerror}.") from error
-        parts = [f"missing: {listed(missing)}"] if missing else []
-        parts += [f"wrong checksum: {listed(wrong)}"] if wrong else []
-        return "; ".join(parts)
+            raise DataError(f"Cannot read {self._root()}: {error.strerror}.") from error
+        return "folders" if here else "nowhere"
 
     def _refuse_damaged_folder(self) -> None:
         """Stop at a damaged folder, which is not a missing one that drawn images may replace."""
-        base = self._root() / self._archive.base_folder
-        if base.is_dir() and (wrong := self._wrong_members()):
+        folder = self._archive.folder
+        if folder.is_dir() and (wrong := self._archive.wrong_members()):
             raise DataError(
-                f"{base} is not the official {self.name}: {wrong}. {self._why_not_downloaded()} "
+                f"{folder} is not the official {self.name}: {wrong}. {self._why_not_downloaded()} "
                 "Delete the folder and unpack the archive again, or allow `download`."
             )
-
-    def _damage(self, archive: Path) -> str:
-        """Say what is wrong with an archive; nothing if it is right or not there."""
-        if not archive.exists():
-            return ""
-        try:
-            if calculate_md5(archive) == self._archive.tgz_md5:
-                return ""
-        except OSError as error:
-            raise DataError(f"Cannot read {archive}: {error.strerror}.") from error
-        return (
-            f"{archive} is truncated or damaged: {archive.stat().st_size:,} bytes with a wrong "
-            f"checksum (expected md5 {self._archive.tgz_md5})."
-        )
 
     def _why_not_downloaded(self) -> str:
         if self._download_failure:
@@ -242,8 +191,8 @@ class CifarDataModule(ImageDataModule):
     def _missing(self) -> DataError:
         root = self._root().absolute()
         return DataError(
-            f"{self.name} was not found in {root}: expected the archive {self._archive.filename}, "
-            f"its unpacked folder {self._archive.base_folder}/, or image folders "
+            f"{self.name} was not found in {root}: expected the archive {self._archive.path.name}, "
+            f"its unpacked folder {self._archive.folder.name}/, or image folders "
             f"{self.name}/{{train,test}}/<class>/*. {self._why_not_downloaded()} Point `root` at "
             "the folder that holds it, put the archive there, or set `offline: generated` to go on "
             "with drawn images."
@@ -288,12 +237,11 @@ class CifarDataModule(ImageDataModule):
                 split,
                 self._size(),
                 size if split == "train" else max(size // 5, self._size()),
-                targets=self.targets,
             )
         groups = torch.tensor(self._official().coarse_of_fine)
         if self._where() == "unpacked":
-            data = self._archive(self._root(), train=split == "train")
-            self._check_classes(tuple(data.classes), self._root() / self._archive.base_folder)
+            data = self._set(self._root(), train=split == "train")
+            self._check_classes(tuple(data.classes), self._archive.folder)
             fine = torch.tensor(data.targets)
             images, names = torch.from_numpy(data.data), None
         else:
@@ -304,7 +252,7 @@ class CifarDataModule(ImageDataModule):
                 files.paths, self.image_size, default_cache(), f"{self.name} {split} images"
             )
             fine, names = files.labels, files.names()
-        return ResidentDataset(images, chosen_targets(fine, groups, self.targets), names)
+        return ResidentDataset(images, {"fine": fine, "coarse": groups[fine]}, names)
 
     def _check_classes(self, found: tuple[str, ...], where: Path) -> None:
         expected = self._official().names

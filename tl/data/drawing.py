@@ -139,7 +139,7 @@ def draw_images(
     Args:
         labels: Class indices, int64 of shape (N,), in [0, num_classes).
         num_classes: 10 or 100; see ``drawn_classes``.
-        seed: Picks a world of images; train and test share it and differ in ``start``.
+        seed: Picks a world of images; ``GeneratedDataModule`` draws train and test from two.
         start: Index of the first image, at least 0.
         relatedness: Fraction of words the 10-class set shares with the 100-class set, in [0, 1].
         size: Height and width in pixels, at least 16.

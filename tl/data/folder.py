@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,13 @@ import torch
 from torch import Tensor
 
 from tl.data.base import ImageDataModule, Split
+from tl.data.cache import default_cache
 from tl.data.errors import DataError, listed
-from tl.data.generated import TargetChoice, chosen_targets
+from tl.data.generated import TargetChoice
 from tl.data.images import (
     ImageFiles,
     StreamedDataset,
     check_images,
-    default_cache,
     find_classes,
     find_images,
     load_images,
@@ -64,9 +66,10 @@ class FolderDataModule(ImageDataModule):
         self.image_size = self.size
 
     def _default_name(self) -> str:
-        name = self.folder or Path(self.root or "data").resolve().name
-        # task names have letters, digits, `_` and `-`
-        return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)
+        name = self.folder or Path(self.root or "data").expanduser().resolve().name
+        # task names have letters, digits, `_` and `-`, and begin with one of the first two
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        return re.sub(r"[^A-Za-z0-9_-]", "_", plain).lstrip("_-") or "images"
 
     def _folder(self) -> Path:
         root = Path(self.settings.root).expanduser()
@@ -88,7 +91,7 @@ class FolderDataModule(ImageDataModule):
         path = Path(str(self.groups)).expanduser()
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
+                reader = csv.DictReader(file, skipinitialspace=True)
                 columns = reader.fieldnames or []
                 pair = next(
                     (
@@ -103,34 +106,51 @@ class FolderDataModule(ImageDataModule):
                         f"{path} must have the columns class,group, got "
                         f"{','.join(columns) or 'none'}."
                     )
-                group_of = {row[pair[0]]: row[pair[1]] for row in reader}
+                rows = [(row[pair[0]], row[pair[1]]) for row in reader]
         except OSError as error:
             raise DataError(f"Cannot read `groups` {path}: {error.strerror}.") from None
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"`groups` {path} is not a CSV file in UTF-8: {error}.") from None
+        group_of = dict(rows)
+        if torn := sorted({str(name) for name, group in rows if group != group_of[name]}):
+            raise DataError(f"{path} puts classes into two groups: {listed(torn)}.")
         if missing := [name for name in classes if not group_of.get(name)]:
             raise DataError(f"{path} gives no group for {len(missing)} classes: {listed(missing)}.")
         return {name: group_of[name] for name in classes}
 
+    def strata(self) -> tuple[str, tuple[str, ...]]:
+        """Class folders, whichever labels are asked for."""
+        return "fine", find_classes(self._folder() / "train")
+
+    def caches(self) -> bool:
+        """Say whether the training split fits into memory."""
+        return not self._too_large(self._files("train"))
+
     def load(self, split: Split) -> ImageDataset:
         """Read one split into memory, or prepare to stream it."""
-        classes = find_classes(self._folder() / "train")
-        files = find_images(self._folder() / split, classes)
+        files = self._files(split)
         targets = self._labels(files)
         what = f"{self.data_name} {split} images"
-        if len(files.paths) * self.size**2 * 3 > self.max_memory_gb * 1e9:
+        if self._too_large(files):
             check_images(files.paths, self.size, what)
             return StreamedDataset(files.paths, targets, self.size, files.names())
         images = load_images(files.paths, self.size, default_cache(), what)
         return ResidentDataset(images, targets, files.names())
 
+    def _files(self, split: Split) -> ImageFiles:
+        return find_images(self._folder() / split, find_classes(self._folder() / "train"))
+
+    def _too_large(self, files: ImageFiles) -> bool:
+        return len(files.paths) * self.size**2 * 3 > self.max_memory_gb * 1e9
+
     def _labels(self, files: ImageFiles) -> dict[str, Tensor]:
-        groups = torch.zeros(len(files.classes), dtype=torch.int64)
+        labels = {"fine": files.labels}
         if self.groups is not None:
             group_of = self._read_groups(files.classes)
             order = sorted(set(group_of.values()))
             groups = torch.tensor([order.index(group_of[name]) for name in files.classes])
-        return chosen_targets(files.labels, groups, self.targets)
+            labels["coarse"] = groups[files.labels]
+        return labels
 
     def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
         return whole.statistics(2000 if isinstance(whole, StreamedDataset) else None)

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.panel import Panel
+from rich.text import Text
 
 from tl.data.base import ImageDataModule, Split
 from tl.data.drawing import DrawnClasses, draw_images, drawn_classes
@@ -66,13 +67,16 @@ class GeneratedDataModule(ImageDataModule):
         """Class names by target."""
         return named_targets(drawn_classes(self.classes, self.relatedness), self.targets)
 
+    def strata(self) -> tuple[str, tuple[str, ...]]:
+        """Fine classes, whichever labels are asked for."""
+        return "fine", drawn_classes(self.classes, self.relatedness).names
+
     def load(self, split: Split) -> ResidentDataset:
         """Draw one split."""
         return draw_split(
             split,
             self.classes,
             self.train_size if split == "train" else self.test_size,
-            targets=self.targets,
             relatedness=self.relatedness,
             seed=self.draw_seed,
         )
@@ -83,25 +87,16 @@ def draw_split(
     classes: Literal[10, 100],
     size: int,
     *,
-    targets: TargetChoice = "fine",
     relatedness: float = 1.0,
     seed: int = 0,
 ) -> ResidentDataset:
-    """Draw one split of `size` images with as many of each class as of any other."""
+    """Draw one split of `size` images, as many of each class, with fine and coarse labels."""
     labels = torch.arange(size) % classes
     images = draw_images(
         labels, classes, seed=mixed_seed("draw", split, seed), relatedness=relatedness
     )
     groups = torch.tensor(drawn_classes(classes, relatedness).coarse_of_fine)
-    return ResidentDataset(images, chosen_targets(labels, groups, targets))
-
-
-def chosen_targets(
-    fine: torch.Tensor, groups: torch.Tensor, targets: TargetChoice
-) -> dict[str, torch.Tensor]:
-    """Labels by target: `groups` maps a fine label to its coarse one."""
-    both = {"fine": fine, "coarse": groups[fine]}
-    return both if targets == "both" else {targets: both[targets]}
+    return ResidentDataset(images, {"fine": labels, "coarse": groups[labels]})
 
 
 def named_targets(classes: DrawnClasses, targets: TargetChoice) -> dict[str, tuple[str, ...]]:
@@ -114,5 +109,6 @@ def named_targets(classes: DrawnClasses, targets: TargetChoice) -> dict[str, tup
 def show_banner(message: str) -> None:
     """Print a framed warning on standard error."""
     Console(stderr=True).print(
-        Panel(message, title="GENERATED IMAGES", border_style="bold red", style="bold yellow")
+        # plain text: a path in the message may look like markup
+        Panel(Text(message), title="GENERATED IMAGES", border_style="bold red", style="bold yellow")
     )

@@ -1,11 +1,9 @@
-"""Image files: found, checked, decoded in parallel, and cached by their content."""
+"""Image files: found, checked, decoded in parallel."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,21 +12,26 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image, ImageOps
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 
-from tl.data.errors import DataError, listed
+from tl.data.cache import Pixels, read_cache, write_cache
+from tl.data.errors import DataError, listed, one_line
 from tl.data.resident import ImageDataset
 
-_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-Pixels = NDArray[np.uint8]
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"})
+EXTENSIONS = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+        *(".ppm", ".pgm", ".pbm", ".pnm"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -159,20 +162,23 @@ def load_images(paths: Sequence[Path], size: int, cache: Path | None, what: str)
     Raises:
         DataError: If files cannot be read, naming the first 20 of them.
     """
-    keys = _collect(_content_hash, paths, f"Checking {what}")
+    keys = _collect(lambda row: _content_hash(paths[row]), paths, f"Checking {what}")
     digest = hashlib.sha256(f"{size}".encode())
     for key in keys:
         digest.update(key)
     stored = cache / f"{digest.hexdigest()[:32]}-{len(paths)}x{size}.npy" if cache else None
     shape = (len(paths), size, size, 3)
-    if stored and (images := _read_cache(stored, shape)) is not None:
+    if stored and (images := read_cache(stored, shape)) is not None:
         return images
-    images = torch.from_numpy(
-        np.stack(_collect(lambda p: decode(p, size), paths, f"Decoding {what}"))
-    )
+    pixels = np.empty(shape, np.uint8)  # filled in place: a list of all would take as much again
+
+    def fill(row: int) -> None:
+        pixels[row] = decode(paths[row], size)
+
+    _collect(fill, paths, f"Decoding {what}")
     if stored:
-        _write_cache(stored, images.numpy())
-    return images
+        write_cache(stored, pixels)
+    return torch.from_numpy(pixels)
 
 
 def check_images(paths: Sequence[Path], size: int, what: str) -> None:
@@ -182,8 +188,8 @@ def check_images(paths: Sequence[Path], size: int, what: str) -> None:
         DataError: If files cannot be read, naming the first 20 of them.
     """
 
-    def check(path: Path) -> None:
-        decode(path, size)
+    def check(row: int) -> None:
+        decode(paths[row], size)
 
     _collect(check, paths, f"Checking {what}")
 
@@ -216,9 +222,9 @@ class StreamedDataset(ImageDataset):
     def _decoded(self, path: Path) -> Pixels:
         try:
             return decode(path, self.size)
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:
             raise DataError(
-                f"{path} can no longer be read ({getattr(error, 'strerror', None) or error}). "
+                f"{path} can no longer be read ({_reason(error, path)}). "
                 "Streamed images must stay in place until the run ends."
             ) from error
 
@@ -234,23 +240,20 @@ class StreamedDataset(ImageDataset):
         return digest.hexdigest()
 
 
-def default_cache() -> Path:
-    """Folder for decoded images: ``$TL_CACHE``, else ``tl`` in the user's cache folder."""
-    if chosen := os.environ.get("TL_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tl"
-
-
 def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
-    """Show a progress bar on standard error while iterating, if it is long enough to wait for."""
+    """Show a progress bar on standard error while iterating, if it is long enough to wait for.
+
+    Of several processes that do the same, one shows it.
+    """
     return iter(
         track(
             items,
             total=total,
-            description=what,
+            description=escape(what),  # a folder's name may look like markup
             console=Console(stderr=True),
             transient=True,
-            disable=total < 2000,  # noqa: PLR2004 - done before a bar could be read
+            disable=total < 200  # noqa: PLR2004 - done before a bar could be read
+            or getattr(rank_zero_only, "rank", 0) > 0,
         )
     )
 
@@ -259,22 +262,19 @@ def _content_hash(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def _collect(function: Callable[[Path], _R], paths: Sequence[Path], what: str) -> list[_R]:
-    """Apply `function` to every path in threads; name all that fail in one error."""
+def _collect(function: Callable[[int], _R], paths: Sequence[Path], what: str) -> list[_R]:
+    """Apply `function` to the number of every path in threads; name all that fail in one error."""
     bad: list[str] = []
 
-    def guarded(path: Path) -> _R | None:
+    def guarded(row: int) -> _R | None:
         try:
-            return function(path)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = getattr(error, "strerror", None) or str(error).split(str(path))[0].strip(
-                " '\""
-            )
-            bad.append(f"{path} ({reason or type(error).__name__})")
+            return function(row)
+        except Exception as error:  # noqa: BLE001 - damaged files raise whatever a decoder trips on
+            bad.append(f"{paths[row]} ({_reason(error, paths[row])})")
             return None
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        results = list(progress(pool.map(guarded, paths), len(paths), what))
+        results = list(progress(pool.map(guarded, range(len(paths))), len(paths), what))
     if bad:
         raise DataError(
             f"{len(bad)} of {len(paths)} image files cannot be read: {listed(sorted(bad))}. Remove "
@@ -283,45 +283,7 @@ def _collect(function: Callable[[Path], _R], paths: Sequence[Path], what: str) -
     return results  # type: ignore[return-value]  # None stands for a failure only, raised above
 
 
-def _read_cache(stored: Path, shape: tuple[int, ...]) -> Tensor | None:
-    try:
-        with stored.open("rb") as file:
-            images = np.load(file, allow_pickle=False)
-            checksum = file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, EOFError) as error:
-        _log.warning("Decoding again: the cached images %s are damaged (%s).", stored, error)
-        return None
-    if images.shape != shape or images.dtype != np.uint8:
-        _log.warning("Decoding again: the cached images %s have another shape.", stored)
-        return None
-    if checksum != _checksum(images):
-        _log.warning("Decoding again: the cached images %s have a wrong checksum.", stored)
-        return None
-    return torch.from_numpy(images)
-
-
-def _checksum(images: Pixels) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(images).data).digest()
-
-
-def _write_cache(stored: Path, images: Pixels) -> None:
-    """Write the array and its SHA-256 beside the final name, and rename: whole or absent."""
-    temporary = None
-    try:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=stored.parent, suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
-            np.save(file, images)
-            file.write(_checksum(images))
-        temporary.replace(stored)
-    except OSError as error:
-        _log.warning(
-            "Decoded images are not cached: cannot write %s (%s). Set TL_CACHE to a folder with "
-            "room to decode only once.",
-            stored,
-            error.strerror or error,
-        )
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+def _reason(error: Exception, path: Path) -> str:
+    """Why a file cannot be read, without its path."""
+    said = getattr(error, "strerror", None) or one_line(error).split(str(path))[0].rstrip(" '\"")
+    return said or type(error).__name__

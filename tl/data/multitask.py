@@ -69,8 +69,12 @@ class MultiTaskDataModule(LightningDataModule):
         super().__init__()
         if not self.sources:
             raise ValueError("`sources` is empty; give at least one data module by name.")
-        if isinstance(self.epoch_length, int) and self.epoch_length < 1:
-            raise ValueError(f"`epoch_length` must be 1 or more steps, got {self.epoch_length}.")
+        length = self.epoch_length
+        if length not in ("longest", "shortest") and not (isinstance(length, int) and length >= 1):
+            raise ValueError(
+                "`epoch_length` must be 'longest', 'shortest' or a number of steps, 1 or more, got "
+                f"{length!r}."
+            )
         own = {"sources", "epoch_length"}
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
         for name, source in self.sources.items():
@@ -106,6 +110,7 @@ class MultiTaskDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Prepare each source: download, unpack."""
         for source in self.sources.values():
+            source.trainer = self.trainer
             source.prepare_data()
 
     def setup(self, stage: str) -> None:

@@ -1,15 +1,15 @@
-"""Images as one uint8 tensor, cut into batches by index, in an order that can be resumed."""
+"""Images as one uint8 tensor, cut into batches by index."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import Dataset
 
 Targets = Tensor | dict[str, Tensor]
 Batch = tuple[Tensor, Targets]
@@ -56,6 +56,12 @@ class ImageDataset(Dataset[Batch]):
         part = copy.copy(self)
         part.index = self.index[index]
         return part
+
+    def only(self, targets: Iterable[str]) -> Self:
+        """Return the same images with these labels alone."""
+        same = copy.copy(self)
+        same.all_targets = {name: self.all_targets[name] for name in targets}
+        return same
 
     def unlabelled(self) -> Self:
         """Return the same images with their positions in the place of labels."""
@@ -138,90 +144,3 @@ class ResidentDataset(ImageDataset):
 def single(targets: dict[str, Tensor]) -> Targets:
     """One set of labels as a tensor, several as the dict they are."""
     return next(iter(targets.values())) if len(targets) == 1 else targets
-
-
-def as_batch(batch: Batch | list[Any]) -> Batch:
-    """Collate function for data sets that cut whole batches themselves."""
-    return cast("Batch", batch)
-
-
-class LazyLoader(DataLoader[Batch]):
-    """A loader whose workers begin with the first batch that is asked for, not before.
-
-    Lightning makes the iterator of a run that resumes before it knows where the run stopped, and
-    workers would already be at work on batches of the first epoch.
-    """
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch's class is narrower
-        """Yield the batches."""
-        yield from super().__iter__()
-
-
-class EpochSampler(DistributedSampler[Any]):
-    """The order of one epoch as a pure function of (seed, epoch), cut into ranks without padding.
-
-    For training, an endless sequence of permutations (each one seeded by seed, epoch and its
-    number) is cut to `steps_per_epoch` batches: a short data set is recycled in a new order
-    every time. For evaluation each index comes exactly once over all ranks; none is repeated.
-    Lightning recognises a `DistributedSampler`, calls `set_epoch` and does not put its own in the
-    place.
-
-    Args:
-        dataset: What is sampled; only its length is used.
-        batch_size: Samples per rank and step.
-        steps_per_epoch: Steps of a training epoch; ``None`` for evaluation, in order.
-        seed: Seed of the order.
-        num_replicas: Number of ranks.
-        rank: This process.
-
-    Attributes:
-        position: Gives the epoch and the step in it at which a pass begins; asked at the beginning
-            of each. ``None``: the epoch that was set, from its first step.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset[Any],
-        *,
-        batch_size: int,
-        steps_per_epoch: int | None = None,
-        seed: int = 0,
-        num_replicas: int = 1,
-        rank: int = 0,
-    ) -> None:
-        super().__init__(
-            dataset,
-            num_replicas=num_replicas,
-            rank=rank,
-            shuffle=steps_per_epoch is not None,
-            seed=seed,
-        )
-        self.size = len(cast("Sequence[Any]", dataset))
-        self.batch_size = batch_size
-        self.steps_per_epoch = steps_per_epoch
-        self.position: Callable[[], tuple[int, int]] | None = None
-
-    def __len__(self) -> int:
-        if self.steps_per_epoch is not None:
-            return self.steps_per_epoch * self.batch_size
-        return len(range(self.rank, self.size, self.num_replicas))
-
-    def __iter__(self) -> Iterator[int]:
-        if self.steps_per_epoch is None:
-            yield from range(self.rank, self.size, self.num_replicas)
-            return
-        step = 0
-        if self.position is not None:
-            self.epoch, step = self.position()
-        start = step * self.batch_size
-        yield from self.order()[self.rank :: self.num_replicas][start:].tolist()
-
-    def order(self) -> Tensor:
-        """All ranks' positions of this training epoch, ``(steps * batch * ranks,)`` int64."""
-        wanted = len(self) * self.num_replicas
-        passes = []
-        for number in range(-(-wanted // self.size)):
-            generator = torch.Generator()
-            generator.manual_seed(mixed_seed("order", self.seed, self.epoch, number))
-            passes.append(torch.randperm(self.size, generator=generator))
-        return torch.cat(passes)[:wanted]

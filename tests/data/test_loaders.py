@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from tl.data.errors import DataError
+from tl.data.loaders import EpochSampler, as_batch, even_batch_size, make_loader
+from tl.data.resident import ResidentDataset
+
+
+def dataset(n: int = 10) -> ResidentDataset:
+    images = torch.arange(n * 12, dtype=torch.uint8).view(n, 2, 2, 3)
+    return ResidentDataset(images, {"fine": torch.arange(n)})
+
+
+def sampler(n: int, steps: int | None, *, world: int = 1, rank: int = 0) -> EpochSampler:
+    return EpochSampler(
+        dataset(n),
+        batch_size=3,
+        steps_per_epoch=steps,
+        seed=5,
+        num_replicas=world,
+        rank=rank,
+    )
+
+
+def test_short_data_are_recycled_in_a_new_order_each_pass() -> None:
+    order = list(sampler(6, steps=6))  # 18 positions: three passes
+    passes = [tuple(order[i : i + 6]) for i in (0, 6, 12)]
+    assert all(sorted(p) == list(range(6)) for p in passes)
+    assert len(set(passes)) == 3
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    one, two = sampler(100, steps=30), sampler(100, steps=30)
+    assert list(one) == list(two)
+    two.set_epoch(1)
+    assert list(one) != list(two)
+
+
+def test_ranks_share_an_epoch_without_overlap() -> None:
+    parts = [list(sampler(24, steps=4, world=2, rank=r)) for r in (0, 1)]
+    assert sorted(parts[0] + parts[1]) == list(range(24))
+
+
+def test_a_resumed_epoch_goes_on_where_it_stopped() -> None:
+    whole = list(sampler(20, steps=5))
+    resumed = sampler(20, steps=5)
+    where = (0, 2)
+    resumed.position = lambda: where
+    begun = iter(resumed)
+    where = (0, 3)  # known only when the pass begins, after the loader was made
+    assert list(begun) == whole[9:]
+    where = (1, 0)
+    resumed_epoch = list(resumed)
+    later = sampler(20, steps=5)
+    later.set_epoch(1)
+    assert resumed_epoch == list(later)
+
+
+def test_order_is_the_same_for_any_number_of_workers() -> None:
+    def labels(workers: int) -> list[int]:
+        order = sampler(20, steps=5)
+        order.position = lambda: (3, 1)
+        loader = DataLoader(
+            dataset(20), batch_size=3, sampler=order, num_workers=workers, collate_fn=as_batch
+        )
+        return torch.cat([target for _, target in loader]).tolist()
+
+    assert labels(0) == labels(2)
+
+
+def test_evaluation_gives_each_image_once_and_each_rank_as_many_batches() -> None:
+    for size in range(2, 40):
+        for world in (1, 2, 3):
+            if size < world:
+                continue
+            for asked in (1, 2, 5, 8, 100):
+                batch = even_batch_size(size, world, asked)
+                shares = [
+                    list(EpochSampler(dataset(size), batch_size=batch, num_replicas=world, rank=r))
+                    for r in range(world)
+                ]
+                assert Counter(i for share in shares for i in share) == Counter(range(size))
+                assert len({-(-len(share) // batch) for share in shares}) == 1
+
+
+def test_more_processes_than_images_are_refused() -> None:
+    with pytest.raises(DataError, match="2 images cannot be evaluated by 3 processes"):
+        even_batch_size(2, 3, 10)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_begins_when_the_first_batch_is_asked_for(workers: int) -> None:
+    order = sampler(20, steps=5)
+    begun: list[int] = []
+
+    def position() -> tuple[int, int]:
+        begun.append(1)
+        return 0, 0
+
+    order.position = position
+    batches = iter(make_loader(dataset(20), order, 3, workers))
+    assert not begun
+    first = next(batches)
+    assert begun
+    assert torch.equal(first[0], dataset(20).__getitems__(order.order()[:3].tolist())[0])

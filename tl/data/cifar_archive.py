@@ -1,0 +1,169 @@
+"""The official CIFAR archives on disk: found, checked, downloaded and unpacked."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import calculate_md5, download_url, extract_archive
+
+from tl.data.errors import DataError, listed, one_line
+
+_UNWRITABLE = (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class CifarArchive:
+    """The archive of one set below a folder, and the folder that it unpacks to.
+
+    Whatever is downloaded or unpacked gets its final name in one step, when it is whole: an
+    interrupted run leaves nothing half-written, and several runs may begin at the same time.
+
+    Args:
+        official: torchvision's class of the set, with its names and checksums.
+        root: Folder of the data sets.
+        url: Mirror to download from; the official address by default.
+    """
+
+    official: type[CIFAR10]
+    root: Path
+    url: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the archive lies."""
+        return self.root / str(self.official.filename)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie once unpacked."""
+        return self.root / str(self.official.base_folder)
+
+    @property
+    def address(self) -> str:
+        """Where it can be downloaded."""
+        return self.url or str(self.official.url)
+
+    def is_whole(self) -> bool:
+        """Say whether the unpacked files are there, and right.
+
+        Raises:
+            DataError: If they cannot be read.
+        """
+        return self.folder.is_dir() and not self.wrong_members()
+
+    def wrong_members(self) -> str:
+        """Say which unpacked files are wrong; nothing if all are right.
+
+        Raises:
+            DataError: If they cannot be read.
+        """
+        try:
+            members = dict([*self.official.train_list, *self.official.test_list])
+            members[self.official.meta["filename"]] = self.official.meta["md5"]
+            missing = [name for name in members if not (self.folder / name).is_file()]
+            wrong = [
+                name
+                for name in members
+                if name not in missing and calculate_md5(self.folder / name) != members[name]
+            ]
+        except OSError as error:
+            raise DataError(f"Cannot read {error.filename}: {error.strerror}.") from error
+        parts = [f"missing: {listed(missing)}"] if missing else []
+        parts += [f"wrong checksum: {listed(wrong)}"] if wrong else []
+        return "; ".join(parts)
+
+    def damage(self) -> str:
+        """Say what is wrong with the archive; nothing if it is right or not there.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        if not self.path.exists():
+            return ""
+        try:
+            if calculate_md5(self.path) == self.official.tgz_md5:
+                return ""
+        except OSError as error:
+            raise DataError(f"Cannot read {self.path}: {error.strerror}.") from error
+        return (
+            f"{self.path} is truncated or damaged: {self.path.stat().st_size:,} bytes with a wrong "
+            f"checksum (expected md5 {self.official.tgz_md5})."
+        )
+
+    def unpack(self) -> None:
+        """Unpack the archive that is there, whose checksum was verified.
+
+        Raises:
+            DataError: If `root` cannot be written.
+        """
+        with self._workshop() as workshop:
+            try:
+                extract_archive(self.path, workshop)
+            except OSError as error:
+                raise DataError(f"Cannot unpack {self.path}: {error.strerror or error}.") from error
+            self._move_in(workshop)
+
+    def fetch(self) -> str:
+        """Download, verify and unpack; return why the download failed, or ``""``.
+
+        Raises:
+            DataError: If `root` cannot be written, which is no failure of the download.
+        """
+        before = socket.getdefaulttimeout()
+        try:
+            with self._workshop() as workshop:
+                socket.setdefaulttimeout(30)  # a filtered network would hang for ever
+                download_url(self.address, workshop, self.path.name, self.official.tgz_md5)
+                socket.setdefaulttimeout(before)
+                extract_archive(workshop / self.path.name, workshop)
+                self._move_in(workshop)
+                (workshop / self.path.name).replace(self.path)
+        except DataError:
+            raise
+        except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+                raise DataError(f"Cannot write to {self.root}: {error.strerror}.") from error
+            reason = "its checksum is wrong" if "corrupted" in str(error) else one_line(error)
+            return f"{self.address}: {reason}"
+        finally:
+            socket.setdefaulttimeout(before)
+        return ""
+
+    @contextmanager
+    def _workshop(self) -> Iterator[Path]:
+        """Give a temporary folder inside `root`, so that nothing half-written has a final name."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=".unpack-", dir=self.root))
+        except OSError as error:
+            raise DataError(f"Cannot write to {self.root}: {error.strerror}.") from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _move_in(self, workshop: Path) -> None:
+        """Give what was unpacked in the workshop its final name, unless another run was first."""
+        while True:
+            try:
+                (workshop / self.folder.name).rename(self.folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                return
+            if self.is_whole():
+                return
+            damaged = workshop / "damaged"
+            with suppress(FileNotFoundError):  # another run has put it aside
+                self.folder.rename(damaged)
+                shutil.rmtree(damaged)

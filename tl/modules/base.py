@@ -105,7 +105,7 @@ class SharedBackboneModule(LightningModule):
         self.provenance: dict[str, Any] | None = None
         self.transfer_report: TransferReport | None = None
         self._resumed = False
-        self._window = Window()
+        self._window = Window(names)
         self._loss_metrics = nn.ModuleDict()
         self._accuracy_metrics = nn.ModuleDict()
         for split in ("val", "test"):
@@ -194,7 +194,13 @@ class SharedBackboneModule(LightningModule):
         losses, outputs = self.task_losses(batch, smooth=True)
         for name, loss in losses.items():
             self._window.add(name, loss.detach(), *outputs[name])
-        return self.training_loss(batch, losses, outputs)
+        loss = self.training_loss(batch, losses, outputs)
+        absent = [name for name in self.tasks if name not in losses]
+        if absent and self.trainer.world_size > 1:
+            # DDP waits for a gradient of every parameter, and other processes may have the task
+            unused = [p.sum() for name in absent for p in self.heads[name].parameters()]
+            loss = loss + 0.0 * torch.stack(unused).sum()
+        return loss
 
     def training_loss(self, batch: AnyBatch, losses: dict[str, Tensor], outputs: Outputs) -> Tensor:
         """Return what training minimises: the sum of the tasks' losses."""
@@ -215,7 +221,7 @@ class SharedBackboneModule(LightningModule):
         self._log_window()
 
     def _log_window(self) -> None:
-        means = self._window.means(self.trainer.strategy.reduce)
+        means = self._window.means(self.trainer.strategy.reduce, self.device)
         if not means:
             return
         values = {
@@ -380,7 +386,7 @@ class SharedBackboneModule(LightningModule):
         data = self._datamodule()
         describe = getattr(data, "describe", None)
         checkpoint["tl"] = {
-            "window": self._window.state(self.trainer.strategy.reduce),
+            "window": self._window.state(self.trainer.strategy.reduce, self.device),
             "format": FORMAT,
             "tasks": [asdict(task) for task in self.tasks.values()],
             "data": describe() if callable(describe) else None,

@@ -16,6 +16,7 @@ OVERLAYS = sorted(
     p.stem for p in (Path(__file__).parents[2] / "configs" / "balancing").glob("*.yaml")
 )
 EPOCHS, BATCHES = 5, 2
+ABSENT = ["uncertainty", "dwa", "gradnorm", "famo", "pcgrad", "upgrad", "mgda"]
 
 SCRIPT = """
 import importlib.util, os, sys, warnings
@@ -45,6 +46,22 @@ for accumulate in (1, 2):
         found[f"{name} {accumulate}"] = {
             k: p.detach().clone() for k, p in module.named_parameters()
         }
+
+# each process lacks a source in turn, and one batch has it nowhere
+gaps = [half(batch) for batch in lab.stream(4)]
+if rank == 1:
+    gaps[0].pop("cifar100")
+    gaps[1].pop("cifar10")
+if rank == 0:
+    gaps[2].pop("cifar100")
+gaps[3].pop("cifar10")
+for name in [None, *ABSENT]:
+    module = lab.module(None if name is None else lab.method(name))
+    lab.fit(
+        module, gaps, max_epochs=2, strategy="ddp", devices=2, use_distributed_sampler=False,
+        log_every_n_steps=2,
+    )
+    found[f"{name} absent"] = {k: p.detach().clone() for k, p in module.named_parameters()}
 torch.save(found, f"{sys.argv[2]}/rank{rank}.pt")
 torch.distributed.destroy_process_group()  # gloo's threads must not outlive the interpreter
 """
@@ -54,7 +71,7 @@ torch.distributed.destroy_process_group()  # gloo's threads must not outlive the
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, torch.Tensor]]]:
     """Weights by method and process, after ten steps of every method in one pair of processes."""
     folder = tmp_path_factory.mktemp("ddp")
-    (folder / "run.py").write_text(f"{BATCHES=}; {EPOCHS=}\n{SCRIPT}")
+    (folder / "run.py").write_text(f"{BATCHES=}; {EPOCHS=}; {ABSENT=}\n{SCRIPT}")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -91,6 +108,15 @@ def test_both_processes_hold_the_same_weights(name: str, accumulate: int, ranks:
     assert first.keys() == second.keys()
     for key, value in first.items():
         assert torch.equal(value, second[key]), key
+
+
+@pytest.mark.parametrize("name", ["None", *ABSENT])
+def test_a_task_may_be_absent_in_one_process(name: str, ranks: Any) -> None:
+    """Training goes on, and both processes hold the same finite weights."""
+    first, second = (rank[f"{name} absent"] for rank in ranks)
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+        assert bool(value.isfinite().all()), key
 
 
 # losses enter beyond their weights here: a micro-batch is weighted by its own

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from torchjd.aggregation import NashMTL
 
@@ -79,6 +80,30 @@ def test_two_and_two_epochs_equal_four(name: str, lab: Any, tmp_path: Path) -> N
     lab.fit(resumed, batches, ckpt=str(tmp_path / "half.ckpt"), max_epochs=4)
     assert differences(everything(straight), everything(resumed)) == []
     assert differences(everything(straight), everything(half)) != []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_stop_within_an_epoch_and_a_resume_equal_no_stop(
+    name: str, lab: Any, tmp_path: Path
+) -> None:
+    """Saved after five of the eight steps of two epochs, each of two micro-batches."""
+    batches, path = lab.stream(8), tmp_path / "half.ckpt"
+
+    class Save(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *given: Any) -> None:
+            batch_idx = given[-1]
+            if trainer.current_epoch == 1 and batch_idx == 1:
+                trainer.save_checkpoint(path)
+
+    straight = lab.module(method_of(name, lab))
+    lab.fit(straight, batches, max_epochs=2, accumulate_grad_batches=2, callbacks=[Save()])
+    resumed = lab.module(method_of(name, lab))
+    # a plain loader begins anew after a resume (ours go on): let it begin with what is left
+    rest = batches[2:] + batches[:2]
+    lab.fit(resumed, rest, ckpt=str(path), max_epochs=2, accumulate_grad_batches=2)
+    assert resumed.trainer.global_step == 8
+    assert differences(everything(straight), everything(resumed)) == []
 
 
 @pytest.mark.filterwarnings("ignore")

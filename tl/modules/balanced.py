@@ -27,6 +27,7 @@ class BalancedModule(SharedBackboneModule):
 
     balancer: Balancer | None
     _micro_batch: MicroBatch | None = None
+    _batch: AnyBatch | None = None
     _graphs: dict[str, str | None]
     _stepped = False
 
@@ -68,6 +69,8 @@ class BalancedModule(SharedBackboneModule):
             return super().training_loss(batch, losses, outputs)
         self.balancer.begin(self.current_epoch)
         self._micro_batch = self._observed(losses, outputs)
+        looks_again = isinstance(self.balancer, LossWeighting) and self.balancer.looks_again
+        self._batch = batch if looks_again else None
         parts = by_source(batch)
         self._graphs = {name: source_of(self.tasks[name], parts) for name in losses}
         return self.balancer.combine(self._micro_batch)
@@ -134,10 +137,19 @@ class BalancedModule(SharedBackboneModule):
         self._micro_batch = None
         self._stepped = last
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
-        """Let methods that ask for it see the batch again, and log the weights in force."""
-        if isinstance(self.balancer, LossWeighting) and self.balancer.looks_again and self._stepped:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's hook
+        """Step, then let methods that ask for it see the batch again.
+
+        Here and not at the batch's end, where callbacks come first: a checkpoint that one of them
+        saves must hold what the method has learned from the step.
+        """
+        super().optimizer_step(*args, **kwargs)
+        batch, self._batch = self._batch, None
+        if batch is not None:
             self._look_again(batch)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Log the weights in force."""
         super().on_train_batch_end(outputs, batch, batch_idx)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.balancer is not None and self._stepped and every and self.global_step % every == 0:

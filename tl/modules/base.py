@@ -111,7 +111,7 @@ class SharedBackboneModule(FineTunedModule):
         self.provenance: dict[str, Any] | None = None
         self.transfer_report: TransferReport | None = None
         self._resumed = False
-        self._window = Window()
+        self._window = Window(names)
         self._loss_metrics = nn.ModuleDict()
         self._accuracy_metrics = nn.ModuleDict()
         for split in ("val", "test"):
@@ -214,7 +214,14 @@ class SharedBackboneModule(FineTunedModule):
         for name, loss in losses.items():
             self._window.add(name, loss.detach(), *outputs[name])
         loss = self.training_loss(batch, losses, outputs)
-        return loss if penalty is None else loss + penalty
+        if penalty is not None:
+            loss = loss + penalty
+        absent = [name for name in self.tasks if name not in losses]
+        if absent and self.trainer.world_size > 1:
+            # DDP waits for a gradient of every parameter, and other processes may have the task
+            unused = [p.sum() for name in absent for p in self.heads[name].parameters()]
+            loss = loss + 0.0 * torch.stack(unused).sum()
+        return loss
 
     def training_loss(self, batch: AnyBatch, losses: dict[str, Tensor], outputs: Outputs) -> Tensor:
         """Return what training minimises: the sum of the tasks' losses."""
@@ -237,7 +244,7 @@ class SharedBackboneModule(FineTunedModule):
         self._log_window()
 
     def _log_window(self) -> None:
-        means = self._window.means(self.trainer.strategy.reduce)
+        means = self._window.means(self.trainer.strategy.reduce, self.device)
         if not means:
             return
         values = {
@@ -407,7 +414,7 @@ class SharedBackboneModule(FineTunedModule):
         data = self._datamodule()
         describe = getattr(data, "describe", None)
         checkpoint["tl"] = {
-            "window": self._window.state(self.trainer.strategy.reduce),
+            "window": self._window.state(self.trainer.strategy.reduce, self.device),
             "format": FORMAT,
             "tasks": [asdict(task) for task in self.tasks.values()],
             "data": describe() if callable(describe) else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,9 +11,15 @@ Reduce = Callable[..., Tensor]
 
 
 class Window:
-    """Loss and accuracy by task since they were last read."""
+    """Loss and accuracy by task since they were last read.
 
-    def __init__(self) -> None:
+    Args:
+        tasks: All tasks in their order, the same in every process: a process may have seen none
+            of a task's images and still takes part in its sum.
+    """
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        self._tasks = tuple(tasks)
         self._sums: dict[str, Tensor] = {}
 
     def add(self, task: str, loss: Tensor, logits: Tensor, target: Tensor) -> None:
@@ -31,24 +37,34 @@ class Window:
         before = self._sums.get(task)
         self._sums[task] = sums if before is None else before.to(sums.device) + sums
 
-    def state(self, reduce: Reduce) -> dict[str, Tensor]:
+    def _total(self, reduce: Reduce, device: torch.device) -> Tensor:
+        """Sum over all processes: loss, right and labelled samples by task ``(T, 3)``."""
+        nothing = torch.zeros(3)
+        rows = [self._sums.get(task, nothing).to(device) for task in self._tasks]
+        return reduce(torch.stack(rows), reduce_op="sum")
+
+    def state(self, reduce: Reduce, device: torch.device) -> dict[str, Tensor]:
         """Return the sums over all processes by task, to go on with after a resume."""
-        return {task: reduce(s.clone(), reduce_op="sum").cpu() for task, s in self._sums.items()}
+        return dict(zip(self._tasks, self._total(reduce, device).cpu(), strict=True))
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on with the sums of an earlier run."""
-        self._sums = dict(state)
+        self._sums = {task: sums for task, sums in state.items() if task in self._tasks}
 
-    def means(self, reduce: Reduce) -> dict[str, dict[str, Tensor]]:
+    def means(self, reduce: Reduce, device: torch.device) -> dict[str, dict[str, Tensor]]:
         """Return mean ``loss`` and ``acc`` by task over all processes, and begin anew.
 
         Args:
             reduce: Sums a tensor over the processes: ``reduce(tensor, reduce_op="sum")``.
+            device: Where the processes add up.
+
+        Returns:
+            Tasks of which a process saw a labelled sample.
         """
-        sums, self._sums = self._sums, {}
-        means = {}
-        for task, values in sums.items():
-            loss, right, count = reduce(values, reduce_op="sum")
-            if count > 0:  # else no sample had a label
-                means[task] = {"loss": loss / count, "acc": right / count}
-        return means
+        total = self._total(reduce, device)
+        self._sums = {}
+        return {
+            task: {"loss": loss / count, "acc": right / count}
+            for task, (loss, right, count) in zip(self._tasks, total, strict=True)
+            if count > 0
+        }

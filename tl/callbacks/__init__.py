@@ -7,6 +7,7 @@ from tl.callbacks.gradient_diagnostics import GradientDiagnostics
 from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal, stop_on_signals
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.results import RunResults
+from tl.callbacks.source_accuracy import SourceAccuracy
 from tl.callbacks.throughput import Throughput
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "RunCheckpoint",
     "RunResults",
     "SaveOnSignal",
+    "SourceAccuracy",
     "StoppedBySignal",
     "Throughput",
     "stop_on_signals",

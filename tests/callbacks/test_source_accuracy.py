@@ -1,0 +1,153 @@
+"""Forgetting: what the source's own head still answers right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from tests.runs import Tiny, module, tiny_data
+from tl import TransferModule
+from tl.callbacks import SourceAccuracy
+from tl.transfer import LinearProbe
+from tl.transfer.penalties import LwF
+
+
+def source_data() -> Any:
+    return tiny_data(seed=3, test_size=60)
+
+
+def target_data() -> Any:
+    return tiny_data(classes=20, train_size=100, test_size=20)
+
+
+def trainer(folder: Path, *callbacks: Any, **settings: Any) -> Trainer:
+    quiet: dict[str, Any] = {
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+        "max_epochs": 2,
+        "logger": False,
+        "default_root_dir": folder,
+    }
+    return Trainer(callbacks=list(callbacks), **{**quiet, **settings})
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, float]:
+    """A source's checkpoint, and its accuracy on its test images."""
+    folder = tmp_path_factory.mktemp("source")
+    data = source_data()
+    model = module(data, optimizer=lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9))
+    run = trainer(folder, max_epochs=15)
+    run.fit(model, data)
+    run.save_checkpoint(folder / "source.ckpt")
+    [found] = run.test(model, data, verbose=False)
+    assert found["test/acc"] > 0.2
+    return str(folder / "source.ckpt"), found["test/acc"]
+
+
+def fit(path: str, folder: Path, *callbacks: Any, **settings: Any) -> tuple[TransferModule, Any]:
+    data = target_data()
+    model = module(
+        data,
+        init_from=path,
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+        **settings,
+    )
+    run = trainer(folder, *callbacks)
+    run.fit(model, data)
+    return model, run
+
+
+def test_before_is_the_source_and_after_is_its_head_on_the_new_features(
+    source: tuple[str, float], tmp_path: Path
+) -> None:
+    path, accuracy = source
+    watch = SourceAccuracy(source_data())
+    model, run = fit(path, tmp_path, watch)
+    assert watch.before == pytest.approx(accuracy, abs=1e-6)
+
+    # by hand: the trained backbone under the source's head
+    data = source_data()
+    other = TransferModule(Tiny(), data.tasks[0])
+    other.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+    other.backbone.load_state_dict(model.backbone.state_dict())
+    [found] = trainer(tmp_path).test(other, data, verbose=False)
+    assert watch.after == pytest.approx(found["test/acc"], abs=1e-6)
+    assert watch.after != watch.before
+    logged = {k: float(v) for k, v in run.callback_metrics.items()}
+    assert logged["transfer/forgetting"] == pytest.approx(watch.before - watch.after, abs=1e-6)
+    assert logged["transfer/source_acc"] == pytest.approx(watch.after, abs=1e-6)
+
+
+def test_a_frozen_backbone_forgets_nothing(source: tuple[str, float], tmp_path: Path) -> None:
+    watch = SourceAccuracy(source_data())
+    fit(source[0], tmp_path, watch, strategy=LinearProbe())
+    assert watch.after == watch.before
+
+
+def test_watching_changes_nothing(source: tuple[str, float], tmp_path: Path) -> None:
+    watched, _ = fit(source[0], tmp_path, SourceAccuracy(source_data()))
+    alone, _ = fit(source[0], tmp_path)
+    for one, other in zip(
+        watched.state_dict().values(), alone.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_the_head_that_goes_on_training_answers(
+    source: tuple[str, float], tmp_path: Path
+) -> None:
+    watch = SourceAccuracy(source_data())
+    model, run = fit(source[0], tmp_path, watch, penalties=LwF())
+    assert watch.before == pytest.approx(source[1], abs=1e-6)
+    [penalty] = model.penalties
+    kept = {k: v.clone() for k, v in penalty.head.state_dict().items()}
+    penalty.head.linear.weight.data.zero_()
+    penalty.head.linear.bias.data.copy_(torch.eye(10)[0])
+    # class 0 every time now: a tenth of the drawn images
+    assert watch._accuracy(run, model) == pytest.approx(0.1, abs=0.05)
+    penalty.head.load_state_dict(kept)
+    assert watch._accuracy(run, model) == watch.after
+
+
+def test_epochs_between_are_left_out_and_a_resume_remembers(
+    source: tuple[str, float], tmp_path: Path
+) -> None:
+    data = target_data()
+    first = SourceAccuracy(source_data(), every_n_epochs=10)
+    run = trainer(tmp_path, first, max_epochs=1)
+    run.fit(module(data, init_from=source[0]), data)
+    assert first._epochs == 1  # the last one
+    run.save_checkpoint(tmp_path / "half.ckpt")
+    second = SourceAccuracy(source_data(), every_n_epochs=10)
+    run = trainer(tmp_path, second, max_epochs=3)
+    data = target_data()
+    run.fit(module(data, init_from=source[0]), data, ckpt_path=str(tmp_path / "half.ckpt"))
+    assert (second.before, second._epochs) == (first.before, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "line"),
+    [
+        (lambda: tiny_data(classes=20, train_size=100, test_size=20), {}, "has 10 classes"),
+        (source_data, {"source_task": "birds"}, "none of them is 'birds'"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(
+    data: Any, settings: Any, line: str, source: tuple[str, float], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=line):
+        fit(source[0], tmp_path, SourceAccuracy(data(), **settings))
+
+
+def test_without_a_source_there_is_nothing_to_forget(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no source: give its checkpoint by the run's `init_"):
+        fit(None, tmp_path, SourceAccuracy(source_data()))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`every_n_epochs` must be 1 or more, got 0"):
+        SourceAccuracy(source_data(), every_n_epochs=0)

@@ -1,0 +1,151 @@
+"""What the source lost while the target was learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from tl.data.base import ImageDataModule
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import labels_of
+from tl.tasks import Task
+from tl.transfer.penalties import LwF
+from tl.transfer.source import SourceHead, read_head
+
+
+class SourceAccuracy(Callback):
+    """Measure the source's accuracy before and while a target trains: forgetting.
+
+    The source's own head answers the source's test images, normalised as in its own data, on the
+    target's backbone in evaluation mode. Logged are ``transfer/source_acc``, at the start and
+    after epochs, ``transfer/source_acc_before`` and ``transfer/forgetting``, the first minus the
+    second (Chaudhry et al., 2018, arXiv:1801.10112, section 3.2, for two tasks: the best accuracy
+    before, less the one now). With learning without forgetting the head is the one that goes on
+    training. An evaluation takes a forward pass over the source's test set.
+
+    Args:
+        data: The source's data.
+        checkpoint: The source; by default the run's `init_from`.
+        source_task: Whose head of the source, and whose labels, where it has several.
+        every_n_epochs: Epochs between two evaluations, 1 or more; the last epoch is always one.
+
+    Raises:
+        ValueError: If `every_n_epochs` is out of range; at the run's start, without a source, or
+            if its head and its data have different numbers of classes.
+    """
+
+    def __init__(
+        self,
+        data: ImageDataModule,
+        checkpoint: str | None = None,
+        source_task: str | None = None,
+        every_n_epochs: int = 1,
+    ) -> None:
+        if every_n_epochs < 1:
+            raise ValueError(f"`every_n_epochs` must be 1 or more, got {every_n_epochs}.")
+        self.data = data
+        self.checkpoint = checkpoint
+        self.source_task = source_task
+        self.every_n_epochs = every_n_epochs
+        self.before: float | None = None
+        self.after: float | None = None
+        self._epochs = 0
+        self._head = SourceHead(trains=False)
+        self._task: Task | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the source's head and data."""
+        path = self.checkpoint or getattr(pl_module, "init_from", None)
+        if path is None or not isinstance(pl_module, SharedBackboneModule):
+            raise ValueError(
+                "SourceAccuracy has no source: give its checkpoint by the run's `init_from` or by "
+                "`checkpoint`."
+            )
+        head = read_head(path, self.source_task)
+        tasks = {task.name: task for task in self.data.tasks}
+        task = self.data.task if len(tasks) == 1 else tasks.get(head.task)
+        if task is None or task.num_classes != len(head.weight):
+            classes = ", ".join(f"{name} {task.num_classes}" for name, task in tasks.items())
+            raise ValueError(
+                f"The head {head.task!r} of {path} has {len(head.weight)} classes, `data` of "
+                f"SourceAccuracy has {classes}; give it the data that the source was trained on."
+            )
+        self._task = task
+        self._head.set(head)
+        self.data.prepare_data()
+        self.data.setup("test")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure before the first step of a new run."""
+        if self.before is None:
+            self.before = self.after = self._accuracy(trainer, pl_module)
+            for logger in trainer.loggers:
+                logger.log_metrics({"transfer/source_acc": self.before}, step=0)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure after the epoch."""
+        done = trainer.current_epoch + 1
+        if done % self.every_n_epochs and done != trainer.max_epochs:
+            return
+        self.after, self._epochs = self._accuracy(trainer, pl_module), done
+        before = self.after if self.before is None else self.before
+        pl_module.log_dict(
+            {
+                "transfer/source_acc": self.after,
+                "transfer/source_acc_before": before,
+                "transfer/forgetting": before - self.after,
+            },
+            sync_dist=True,
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what was lost."""
+        if self.before is not None and self.after is not None:
+            lost = 100 * (self.before - self.after)
+            rank_zero_info(
+                f"tl: source accuracy {100 * self.before:.1f} % before, {100 * self.after:.1f} % "
+                f"after {self._epochs} epochs: forgetting {lost:+.1f} points."
+            )
+
+    @torch.no_grad()
+    def _accuracy(self, trainer: Trainer, module: LightningModule) -> float:
+        """Share of the source's test images that are answered right."""
+        backbone = module.backbone
+        if self._task is None or not isinstance(backbone, nn.Module):
+            raise ValueError("SourceAccuracy measures between the start and the end of `fit`.")
+        penalties = module.penalties if isinstance(module.penalties, nn.ModuleList) else ()
+        kept = next((p.head for p in penalties if isinstance(p, LwF)), None)
+        head = self._head.to(module.device) if kept is None else kept
+        modes = [(part, part.training) for part in backbone.modules()]
+        backbone.eval()
+        right = count = 0
+        try:
+            with torch.random.fork_rng(devices=[]), trainer.precision_plugin.forward_context():
+                for batch in self.data.test_dataloader():
+                    images, targets = self.data.transform(
+                        move_data_to_device(batch, module.device), None
+                    )
+                    images = trainer.precision_plugin.convert_input(images)
+                    target = labels_of(self._task, targets)
+                    answers = head(backbone(images)).argmax(1)
+                    right += int((answers == target)[target >= 0].sum())
+                    count += int((target >= 0).sum())
+        finally:
+            for part, training in modes:
+                part.training = training
+        return right / max(count, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was measured before the run."""
+        return {"before": self.before, "after": self.after, "epochs": self._epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with what was measured before the run."""
+        self.before, self.after = state_dict["before"], state_dict["after"]
+        self._epochs = state_dict["epochs"]
+

@@ -12,8 +12,10 @@ class BSS(Penalty):
     """Shrink the smallest singular values of a batch's features.
 
     ``eta * sum_{i=1..k} sigma_{-i}^2`` where ``sigma_{-i}`` is the i-th smallest singular value of
-    the feature matrix of the batch (Chen et al., 2019, "Catastrophic Forgetting Meets Negative
-    Transfer", equation 3): directions of small singular values do not transfer.
+    the feature matrix ``(N, D)`` of the batch (Chen et al., 2019, "Catastrophic Forgetting Meets
+    Negative Transfer: Batch Spectral Shrinkage for Safe Transfer Learning"): directions of small
+    singular values do not transfer. It needs no source; without one it is a regulariser like any
+    other. Unlike the other terms it does not begin at 0.
 
     Args:
         k: How many singular values, 1 or more; at most all of them count. The paper's value.

@@ -16,6 +16,11 @@ from tl.transfer.names import find_state
 from tl.transfer.weights import load_weights
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return what half precision gave as float32; sums and logarithms want the digits."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 @dataclass(frozen=True)
 class Head:
     """A head in a checkpoint.
@@ -185,5 +190,5 @@ class SourceNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(N, C)`` of images ``(N, 3, H, W)``, without gradients."""
         with torch.no_grad():
-            logits: Tensor = self.head(self.backbone(images)).float()
-        return logits
+            logits: Tensor = self.head(self.backbone(images))
+        return at_least_float32(logits)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tl.transfer.penalties.base import Penalty, Step
+from tl.transfer.source import at_least_float32
 
 
 class BSS(Penalty):
@@ -44,6 +45,5 @@ def smallest_energy(features: Tensor, k: int) -> Tensor:
     """Sum the squares of the `k` smallest singular values of features ``(N, D)``."""
     # decompositions have no half precision
     with torch.autocast(features.device.type, enabled=False):
-        matrix = features if features.dtype == torch.float64 else features.float()
-        values: Tensor = torch.linalg.svdvals(matrix)
+        values: Tensor = torch.linalg.svdvals(at_least_float32(features))
         return values[-k:].square().sum()

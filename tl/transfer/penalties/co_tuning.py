@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tl.transfer.files import listed
 from tl.transfer.penalties.base import Penalty, Start, Step, nothing, only_task, require_checkpoint
-from tl.transfer.source import SourceHead, SourceNetwork
+from tl.transfer.source import SourceHead, SourceNetwork, at_least_float32
 
 
 def class_relations(
@@ -116,7 +116,7 @@ class CoTuning(Penalty):
         if task not in step.logits:
             return nothing(step, self.head)
         target = step.targets[task]
-        answers = self.head(step.features[step.sources[task]]).float()
+        answers = at_least_float32(self.head(step.features[step.sources[task]]))
         terms = functional.cross_entropy(
             answers, self.relations[target.clamp(min=0)], reduction="none"
         )
@@ -162,7 +162,9 @@ def relation_figure(
     size = (3 + 0.25 * min(columns, 40), 2 + 0.12 * rows)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(relations.cpu(), aspect="auto", vmin=0, vmax=1, interpolation="none")
+    image = axes.imshow(
+        relations.cpu().numpy(), aspect="auto", vmin=0, vmax=1, interpolation="none"
+    )
     figure.colorbar(image, ax=axes, label="p(source class | target class)")
     if len(target_classes) == rows:
         axes.set_yticks(range(rows), target_classes, fontsize=6)

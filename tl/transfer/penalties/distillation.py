@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from tl.transfer.files import listed
 from tl.transfer.penalties.base import Penalty, Start, Step, nothing, only_task
-from tl.transfer.source import SourceNetwork, read_head
+from tl.transfer.source import SourceNetwork, at_least_float32, read_head
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -99,5 +99,6 @@ class Distillation(Penalty):
         if task not in step.logits or self.network is None:
             return nothing(step)
         teacher = self.network(step.images[step.sources[task]])
-        divergence = soft_divergence(step.logits[task].float(), teacher, self.temperature)
+        student = at_least_float32(step.logits[task])
+        divergence = soft_divergence(student, teacher, self.temperature)
         return self.weight * self.temperature**2 * divergence

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
 from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_checkpoint
-from tl.transfer.source import SourceNetwork
+from tl.transfer.source import SourceNetwork, at_least_float32
 
 
 def fisher_diagonal(
@@ -147,4 +147,5 @@ class EWC(Penalty):
 def weighted_distance(weights: StartWeights, fisher: StartWeights, backbone: nn.Module) -> Tensor:
     """Sum ``F_i (theta_i - theta_i*)^2`` over a backbone's parameters."""
     pairs = zip(weights.pairs(backbone), fisher.pairs(backbone), strict=True)
-    return torch.stack([(f * (p - start).square()).sum() for (p, start), (_, f) in pairs]).sum()
+    terms = [(f * at_least_float32(p).sub(start).square()).sum() for (p, start), (_, f) in pairs]
+    return torch.stack(terms).sum()

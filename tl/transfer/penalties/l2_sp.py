@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_source
+from tl.transfer.source import at_least_float32
 
 
 def squared_distance(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Sum the squared differences of pairs of tensors of equal shape, in float32 or above."""
-    terms = [(a.float() if a.dtype.itemsize < 4 else a).sub(b).square().sum() for a, b in pairs]  # noqa: PLR2004 - bytes
-    return torch.stack(terms).sum()
+    return torch.stack([at_least_float32(a).sub(b).square().sum() for a, b in pairs]).sum()
 
 
 class L2SP(Penalty):

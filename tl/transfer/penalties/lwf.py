@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tl.transfer.penalties.base import Penalty, Start, Step, require_checkpoint
 from tl.transfer.penalties.distillation import soft_divergence
-from tl.transfer.source import SourceHead, SourceNetwork
+from tl.transfer.source import SourceHead, SourceNetwork, at_least_float32
 
 
 class LwF(Penalty):
@@ -60,5 +60,5 @@ class LwF(Penalty):
         if self.network is None:
             raise ValueError("LwF has no source network; it must be attached to a model first.")
         before = torch.cat([self.network(images) for images in step.images.values()])
-        now = self.head(torch.cat([step.features[source] for source in step.images])).float()
-        return self.weight * soft_divergence(now, before, self.temperature)
+        now = self.head(torch.cat([step.features[source] for source in step.images]))
+        return self.weight * soft_divergence(at_least_float32(now), before, self.temperature)

@@ -377,7 +377,7 @@ def test_a_teacher_of_other_classes(source: Path, tmp_path: Path) -> None:
     refused(
         tmp_path,
         r"source\.ckpt has 10 classes, the task 'generated100' 100",
-        data=tiny_data(classes=100),
+        data=tiny_data(classes=100, train_size=300, test_size=100),
         penalties=Distillation(teacher=str(source)),
     )
 

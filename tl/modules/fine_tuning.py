@@ -81,6 +81,7 @@ class FineTunedModule(LightningModule):
         self._fixed: list[nn.Parameter] = []
         self._statistics: dict[str, Tensor] = {}
         self._penalty_values: dict[str, Tensor] = {}
+        self._unprepared: ValueError | None = None
         self._watched = False
         self._step: Step | None = None
 
@@ -98,10 +99,22 @@ class FineTunedModule(LightningModule):
             names = [f"penalties.{name}" for name, _ in self.penalties.named_buffers()]
             known = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
             self._ddp_params_and_buffers_to_ignore = [*known, *names]
-            if self.trainer.ckpt_path is None and not self._resumed:
-                for penalty in self._penalties():
-                    penalty.prepare(self._start())
+            if not self._resumed:
+                self._prepare_penalties()
         self._fix_for_ddp()
+
+    def _prepare_penalties(self) -> None:
+        """Let penalties read the source.
+
+        Whether the run goes on from a checkpoint of its own shows later, when that has been read:
+        it then replaces all that was found here, and the source may be gone.
+        """
+        self._unprepared = None
+        try:
+            for penalty in self._penalties():
+                penalty.prepare(self._start())
+        except ValueError as error:
+            self._unprepared = error
 
     def _fix_for_ddp(self) -> None:
         """Before DDP is set up, settle which parameters require gradients all through the run."""
@@ -160,6 +173,8 @@ class FineTunedModule(LightningModule):
 
     def with_penalties(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Add what penalties learn to optimiser groups; turn off decay where they act."""
+        if self._unprepared is not None and not self._resumed:
+            raise self._unprepared
         off = {part for penalty in self._penalties() for part in penalty.decays()}
         for group in groups:
             part = HEAD if stage_of(group) == HEAD else "backbone"

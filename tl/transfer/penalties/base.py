@@ -66,15 +66,20 @@ class Penalty(nn.Module, ABC):
     """A term that is added to the loss while training.
 
     What it keeps of the start (weights, tables, a source network) are its parameters and buffers:
-    they are saved with the model and survive a resume, which calls neither ``prepare`` nor
-    ``start``.
+    they are saved with the model and survive a resume, which does not call ``start``.
     """
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
         """Make room for what ``start`` fills; called once, when the model is built."""
 
     def prepare(self, start: Start) -> None:
-        """Read what the optimiser must know of, before the start of a new run."""
+        """Read what the optimiser must know of, before the start of a run.
+
+        A run that goes on replaces all of it by what it had saved, and needs no source.
+
+        Raises:
+            ValueError: If the source is not what is needed; a run that goes on passes over it.
+        """
 
     def start(self, start: Start) -> None:
         """Look at the source's weights, which have come in, at the start of a new run."""

@@ -133,7 +133,8 @@ class CoTuning(Penalty):
         return self._names
 
     def set_extra_state(self, state: Mapping[str, list[str]]) -> None:
-        """Take over the names."""
+        """Take over the names; a run that goes on needs no source."""
+        self._network.clear()
         self._names = {side: list(names) for side, names in state.items()}
 
     def _load_from_state_dict(

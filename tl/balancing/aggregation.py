@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchjd.aggregation import Aggregator, WeightedAggregator
 
 from tl.balancing.base import Backward, Balancer, MicroBatch, Rescale, seeded
-from tl.balancing.gradients import Rows, add_task_gradients
+from tl.balancing.gradients import Rows, add_gradients, add_task_gradients
 
 
 @runtime_checkable
@@ -30,7 +30,8 @@ class GradientAggregation(Balancer):
     Gradients are added up over the micro-batches of an optimiser step and averaged over the
     processes; then the method sees them, once per step. Heads receive the gradient of the plain,
     unweighted sum of the losses (of their logarithms with DB-MTL): they are not shared, so there
-    is nothing to balance.
+    is nothing to balance. Penalties are no task either: the method does not see them, and their
+    gradient is added to the update, which is rescaled before.
 
     A task that is absent in a whole step is left out of it: the method aggregates the others
     without a trace in its state, and a single one's gradient is the update. A method that cannot
@@ -86,6 +87,8 @@ class GradientAggregation(Balancer):
         if self._rows is None or not self._rows.fits(shared):
             self._rows = Rows(shared, len(self.tasks))
         losses = run.batch.losses
+        if run.penalty is not None:
+            add_gradients(run.loss, run.penalty, [*shared, *run.own])
         # what autograd puts on each loss: the loss scale and the accumulated batches
         found = torch.autograd.grad(run.loss, list(losses.values()))
         add_task_gradients(
@@ -101,20 +104,21 @@ class GradientAggregation(Balancer):
         rows, self._rows = self._rows, None
         present, self._present = self._present, [False] * len(self.tasks)
         self.end_step()
-        self._synchronize(run)
+        self._synchronize(run, shared if run.penalty is not None else [])
         matrix = run.mean(rows.matrix).div_(run.scale)
         update = self._update(matrix, present, run)
         if update is not None:
             rows.write(update.mul_(run.scale))
 
     @staticmethod
-    def _synchronize(run: Backward) -> None:
-        """Average the heads' gradients: DDP's hooks do not see them."""
+    def _synchronize(run: Backward, penalised: Sequence[nn.Parameter]) -> None:
+        """Average what stands in ``.grad`` of heads and penalised weights: DDP sees none of it."""
         if run.processes == 1:
             return
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in run.own]
+        whole = [*run.own, *penalised]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in whole]
         flat = run.mean(torch.cat([g.flatten() for g in gradients]))
-        for p, part in zip(run.own, torch.split(flat, [p.numel() for p in run.own]), strict=True):
+        for p, part in zip(whole, torch.split(flat, [p.numel() for p in whole]), strict=True):
             p.grad = part.view_as(p).clone()
 
     @torch.no_grad()

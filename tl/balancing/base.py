@@ -74,6 +74,7 @@ class Backward:
         last: Whether the optimiser steps after this micro-batch.
         scale: Loss scale, 1 without a scaler.
         processes: Number of processes.
+        penalty: The part of the loss that is no task's; ``None`` without any.
     """
 
     batch: MicroBatch
@@ -85,6 +86,7 @@ class Backward:
     last: bool
     scale: float
     processes: int
+    penalty: Tensor | None = None
 
     def mean(self, tensor: Tensor) -> Tensor:
         """Average a tensor over the processes."""

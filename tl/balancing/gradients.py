@@ -67,6 +67,23 @@ class Rows:
             p.grad = gradient if p.grad is None else p.grad + gradient
 
 
+def add_gradients(loss: Tensor, part: Tensor, parameters: Sequence[nn.Parameter]) -> None:
+    """Add the gradient of a part of a loss to ``.grad``; graphs are kept.
+
+    Args:
+        loss: The loss, which says what the part is multiplied by.
+        part: Scalar that the loss was made of.
+        parameters: Whose gradients are wanted.
+    """
+    if not part.requires_grad:
+        return
+    factor = torch.autograd.grad(loss, [part], retain_graph=True)
+    found = torch.autograd.grad(part, parameters, factor, retain_graph=True, allow_unused=True)
+    for p, gradient in zip(parameters, found, strict=True):
+        if gradient is not None:
+            p.grad = gradient.clone() if p.grad is None else p.grad + gradient
+
+
 def add_task_gradients(
     rows: Rows,
     losses: Mapping[str, Tensor],

@@ -28,6 +28,7 @@ class BalancedModule(SharedBackboneModule):
     balancer: Balancer | None
     _micro_batch: MicroBatch | None = None
     _batch: AnyBatch | None = None
+    _penalty: Tensor | None = None
     _graphs: dict[str, str | None]
     _stepped = False
 
@@ -45,11 +46,6 @@ class BalancedModule(SharedBackboneModule):
     def setup(self, stage: str) -> None:
         """Check the data against the heads, and whether the strategy can be balanced."""
         super().setup(stage)
-        if self.penalties and self.balancer is not None and self.balancer.needs_rows:
-            raise ValueError(
-                f"`penalties` add up to the loss, which {self.balancer.name} does not train on: it "
-                "aggregates the tasks' own gradients. Choose a loss weighting, or no balancer."
-            )
         strategy = self.trainer.strategy
         if (
             stage == "fit"
@@ -74,6 +70,11 @@ class BalancedModule(SharedBackboneModule):
         parts = by_source(batch)
         self._graphs = {name: source_of(self.tasks[name], parts) for name in losses}
         return self.balancer.combine(self._micro_batch)
+
+    def penalised(self, loss: Tensor, penalty: Tensor) -> Tensor:
+        """Add penalties to a loss, and keep them apart for balancers that take gradients."""
+        self._penalty = penalty if self.balancer is not None else None
+        return super().penalised(loss, penalty)
 
     def _observed(self, losses: dict[str, Tensor], outputs: Outputs) -> MicroBatch:
         labelled = {name: (target >= 0).sum() for name, (_, target) in outputs.items()}
@@ -109,6 +110,7 @@ class BalancedModule(SharedBackboneModule):
             super().backward(loss, *args, **kwargs)
             return
         scaler = self._scaler()
+        penalty, self._penalty = self._penalty, None
         # Lightning's own question to itself; there is no public one
         last = not self.trainer.fit_loop._should_accumulate()  # noqa: SLF001
         stages = {
@@ -132,6 +134,7 @@ class BalancedModule(SharedBackboneModule):
                 last=last,
                 scale=float(scaler.get_scale()) if scaler is not None else 1.0,
                 processes=self.trainer.world_size,
+                penalty=penalty,
             )
         )
         self._micro_batch = None

@@ -189,7 +189,7 @@ class SharedBackboneModule(FineTunedModule):
                 f"{', '.join(str(t.source) for t in self.tasks.values())}, the batch holds "
                 f"{', '.join(map(str, parts))}."
             )
-        if self.penalties and smooth:
+        if self._watched:
             self._step = Step(
                 backbone=self.backbone,
                 heads=self.heads,
@@ -209,19 +209,24 @@ class SharedBackboneModule(FineTunedModule):
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Return the sum of the tasks' losses, and of penalties."""
+        self._watched = bool(self.penalties)
         losses, outputs = self.task_losses(batch, smooth=True)
         penalty = self.penalty()
         for name, loss in losses.items():
             self._window.add(name, loss.detach(), *outputs[name])
         loss = self.training_loss(batch, losses, outputs)
         if penalty is not None:
-            loss = loss + penalty
+            loss = self.penalised(loss, penalty)
         absent = [name for name in self.tasks if name not in losses]
         if absent and self.trainer.world_size > 1:
             # DDP waits for a gradient of every parameter, and other processes may have the task
             unused = [p.sum() for name in absent for p in self.heads[name].parameters()]
             loss = loss + 0.0 * torch.stack(unused).sum()
         return loss
+
+    def penalised(self, loss: Tensor, penalty: Tensor) -> Tensor:
+        """Add penalties to a loss."""
+        return loss + penalty
 
     def training_loss(self, batch: AnyBatch, losses: dict[str, Tensor], outputs: Outputs) -> Tensor:
         """Return what training minimises: the sum of the tasks' losses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -109,6 +110,30 @@ def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Mod
         new.adopt(layer)
         setattr(parent, name, new)
     return backbone
+
+
+def without_sources(backbone: nn.Module) -> nn.Module:
+    """Return a network with ordinary batch norm, of the mixture of the sources.
+
+    Args:
+        backbone: A network.
+
+    Returns:
+        The network itself where it keeps no statistics per source, else a copy; the names of its
+        parameters are the same.
+    """
+    if not any(isinstance(module, SourceBatchNorm2d) for module in backbone.modules()):
+        return backbone
+    plain = copy.deepcopy(backbone)
+    for parent in list(plain.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, SourceBatchNorm2d):
+                new = nn.BatchNorm2d(layer.num_features, layer.eps, layer.momentum)
+                new.to(layer.weight.device, layer.weight.dtype)
+                mixture = layer.state_dict()
+                new.load_state_dict({key: mixture[key] for key in new.state_dict()})
+                setattr(parent, name, new)
+    return plain
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from tl.data.base import ImageDataModule
 from tl.data.multitask import MultiTaskDataModule
 from tl.modules.batch import AnyBatch, labels_of
+from tl.modules.batch_norm import without_sources
 from tl.tasks import Task
 from tl.transfer.freezing import (
     HEAD,
@@ -52,6 +53,7 @@ class FineTunedModule(LightningModule):
     heads: nn.ModuleDict
     tasks: dict[str, Task]
     init_from: str | None
+    rename: dict[str, str]
     strategy: Strategy | None = None
     penalties: nn.ModuleList
     _resumed: bool
@@ -68,7 +70,8 @@ class FineTunedModule(LightningModule):
                 raise ValueError(  # noqa: TRY004 - an argument, as all others
                     f"`penalties` must be penalties of tl.transfer.penalties, got {penalty!r}."
                 )
-            penalty.attach(self.backbone, self.heads)
+            # a source is one network with one set of running statistics
+            penalty.attach(without_sources(self.backbone), self.heads)
         self.penalties = nn.ModuleList(given)
         self.strategy = strategy
         if strategy is not None:
@@ -78,6 +81,8 @@ class FineTunedModule(LightningModule):
         self._fixed: list[nn.Parameter] = []
         self._statistics: dict[str, Tensor] = {}
         self._penalty_values: dict[str, Tensor] = {}
+        self._unprepared: ValueError | None = None
+        self._watched = False
         self._step: Step | None = None
 
     def _stages(self) -> dict[str, list[nn.Module]]:
@@ -90,21 +95,26 @@ class FineTunedModule(LightningModule):
         if stage != "fit":
             return
         if self.penalties:
-            # neither changes: DDP need not copy them from the first process at each step
-            names = [
-                f"penalties.{name}"
-                for name, tensor in (
-                    *self.penalties.named_buffers(),
-                    *((n, p) for n, p in self.penalties.named_parameters() if not p.requires_grad),
-                )
-                if tensor.numel()
-            ]
+            # they never change: DDP need not copy them from the first process at each step
+            names = [f"penalties.{name}" for name, _ in self.penalties.named_buffers()]
             known = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
             self._ddp_params_and_buffers_to_ignore = [*known, *names]
-            if self.trainer.ckpt_path is None:
-                for penalty in self._penalties():
-                    penalty.prepare(self._start())
+            if not self._resumed:
+                self._prepare_penalties()
         self._fix_for_ddp()
+
+    def _prepare_penalties(self) -> None:
+        """Let penalties read the source.
+
+        Whether the run goes on from a checkpoint of its own shows later, when that has been read:
+        it then replaces all that was found here, and the source may be gone.
+        """
+        self._unprepared = None
+        try:
+            for penalty in self._penalties():
+                penalty.prepare(self._start())
+        except ValueError as error:
+            self._unprepared = error
 
     def _fix_for_ddp(self) -> None:
         """Before DDP is set up, settle which parameters require gradients all through the run."""
@@ -128,12 +138,18 @@ class FineTunedModule(LightningModule):
                 yield penalty
 
     def _start(self) -> Start:
+        data = getattr(self.trainer, "datamodule", None)
+        names = getattr(data, "class_names", {})
+        if len(names) == len(self.tasks) == 1:  # the same task, whatever each calls it
+            names = dict(zip(self.tasks, names.values(), strict=True))
         return Start(
-            backbone=self.backbone,
+            backbone=without_sources(self.backbone),
             heads=self.heads,
             init_from=self.init_from,
+            rename=self.rename,
             pretrained=bool(getattr(self.backbone, "pretrained", False)),
             classes={name: task.num_classes for name, task in self.tasks.items()},
+            class_names=names,
             device=self.device,
             batches=self._plain_batches,
         )
@@ -157,6 +173,8 @@ class FineTunedModule(LightningModule):
 
     def with_penalties(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Add what penalties learn to optimiser groups; turn off decay where they act."""
+        if self._unprepared is not None and not self._resumed:
+            raise self._unprepared
         off = {part for penalty in self._penalties() for part in penalty.decays()}
         for group in groups:
             part = HEAD if stage_of(group) == HEAD else "backbone"
@@ -195,9 +213,12 @@ class FineTunedModule(LightningModule):
             )
 
     def _show_figures(self) -> None:
-        figures = {k: v for penalty in self._penalties() for k, v in penalty.figures().items()}
-        for logger in self.trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and self.trainer.is_global_zero:
+        loggers = [one for one in self.trainer.loggers if isinstance(one, TensorBoardLogger)]
+        if not loggers or not self.trainer.is_global_zero:
+            return
+        for penalty in self._penalties():
+            figures = penalty.figures()
+            for logger in loggers:
                 for name, figure in figures.items():
                     logger.experiment.add_figure(f"transfer/{name}", figure, self.global_step)
 
@@ -248,12 +269,15 @@ class FineTunedModule(LightningModule):
 
     def penalty(self) -> Tensor | None:
         """Add up the penalties of the step that was just computed; ``None`` without any."""
-        step, self._step = self._step, None
+        step, self._step, self._watched = self._step, None, False
         if step is None:
             return None
-        values = [(penalty.name, penalty(step)) for penalty in self._penalties()]
-        self._penalty_values = {f"transfer/{name}": value.detach() for name, value in values}
-        return torch.stack([value for _, value in values]).sum()
+        values: dict[str, Tensor] = {}
+        for number, penalty in enumerate(self._penalties(), 1):
+            name = f"transfer/{penalty.name}"
+            values[f"{name}_{number}" if name in values else name] = penalty(step)
+        self._penalty_values = {name: value.detach() for name, value in values.items()}
+        return torch.stack(list(values.values())).sum()
 
     def log_penalties(self) -> None:
         """Log each penalty's last value."""

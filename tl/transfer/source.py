@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,31 +16,109 @@ from tl.transfer.names import find_state
 from tl.transfer.weights import load_weights
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return what half precision gave as float32; sums and logarithms want the digits."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head in a checkpoint.
+
+    Args:
+        task: Name of its task.
+        weight: ``(C, D)``.
+        bias: ``(C,)``, or ``None``.
+        class_names: Names of its classes; empty where the checkpoint has none.
+    """
+
+    task: str
+    weight: Tensor
+    bias: Tensor | None
+    class_names: tuple[str, ...] = ()
+
+
+def read_head(path: str | Path, task: str | None = None, *, only: bool = False) -> Head:
+    """Read a head from a checkpoint of this framework.
+
+    Args:
+        path: The checkpoint.
+        task: Whose head to take, where there are several.
+        only: Take the only head, whatever it is called.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        ValueError: If it has no head, or several and `task` names none of them.
+    """
+    content = read_checkpoint(path)
+    state = find_state(content) or {}
+    heads = [
+        name.removeprefix("heads.").removesuffix(".weight")
+        for name in state
+        if name.startswith("heads.") and name.endswith(".weight")
+    ]
+    chosen = heads[0] if len(heads) == 1 and (task is None or only) else task
+    if chosen is None or chosen not in heads:
+        if not heads:
+            raise ValueError(
+                f"{path}: has no head (`heads.<task>.weight`), only {listed(state, 3)}; use a "
+                "checkpoint of a run of this framework."
+            )
+        wanted = "name one of them" if task is None else f"none of them is {task!r}"
+        raise ValueError(f"{path}: has heads of {listed(heads)}; {wanted}.")
+    record = content.get("tl")
+    names = record.get("class_names") if isinstance(record, Mapping) else None
+    found = names.get(chosen) if isinstance(names, Mapping) else None
+    return Head(
+        task=chosen,
+        weight=state[f"heads.{chosen}.weight"],
+        bias=state.get(f"heads.{chosen}.bias"),
+        class_names=tuple(map(str, found)) if isinstance(found, list | tuple) else (),
+    )
+
+
 class SourceHead(nn.Module):
     """A linear head whose size is that of the weights that come in, also from a state dict.
+
+    Args:
+        trains: Whether its weights require gradients.
 
     Attributes:
         linear: The layer; ``None`` before any weights came in.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, trains: bool) -> None:
         super().__init__()
+        self.trains = trains
         self.linear: nn.Linear | None = None
 
-    def set(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Copy weights ``(C, D)`` and a bias ``(C,)``."""
-        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-        layer.to(weight.device, weight.dtype)
-        with torch.no_grad():
-            layer.weight.copy_(weight)
-            if bias is not None:
-                layer.bias.copy_(bias)
-        self.linear = layer
+    def set(self, head: Head) -> None:
+        """Copy the weights of a head."""
+        self._make_room(head.weight, head.bias)
+        if self.linear is not None:
+            with torch.no_grad():
+                self.linear.weight.copy_(head.weight)
+                if head.bias is not None:
+                    self.linear.bias.copy_(head.bias)
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, 0 before any weights came in."""
-        return 0 if self.linear is None else self.linear.out_features
+    def _make_room(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Make the layer of these shapes, unless it stands: an optimiser may hold its weights."""
+        old = self.linear
+        if (
+            old is not None
+            and old.weight.shape == weight.shape
+            and (old.bias is None) == (bias is None)
+        ):
+            return
+        # filled right after: no random numbers are drawn for it
+        self.linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]  # torch has no types
+            nn.Linear,
+            *(weight.shape[1], weight.shape[0]),
+            bias=bias is not None,
+            device=weight.device if old is None else old.weight.device,
+            dtype=weight.dtype,
+        )
+        self.linear.requires_grad_(self.trains)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits ``(N, C)`` of features ``(N, D)``.
@@ -60,7 +139,7 @@ class SourceHead(nn.Module):
     ) -> None:
         weight = state_dict.get(f"{prefix}linear.weight")
         if weight is not None:
-            self.set(torch.zeros_like(weight), state_dict.get(f"{prefix}linear.bias"))
+            self._make_room(weight, state_dict.get(f"{prefix}linear.bias"))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
@@ -74,10 +153,7 @@ class SourceNetwork(nn.Module):
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(backbone)
-        self.head = SourceHead()
-        self._freeze()
-
-    def _freeze(self) -> None:
+        self.head = SourceHead(trains=False)
         self.requires_grad_(False)
         self.eval()
 
@@ -86,66 +162,33 @@ class SourceNetwork(nn.Module):
         del mode
         return super().train(False)
 
-    def load(self, path: str | Path, task: str | None = None) -> None:
+    def load(
+        self,
+        path: str | Path,
+        task: str | None = None,
+        rename: Mapping[str, str] | None = None,
+    ) -> Head:
         """Fill backbone and head.
 
         Args:
             path: A checkpoint of this framework.
             task: Whose head to take, where the checkpoint has several.
+            rename: Beginnings of names in it and what they are called in the backbone.
+
+        Returns:
+            The head.
 
         Raises:
             CheckpointError: If the file cannot be read or does not fit.
             ValueError: If it has no head, or several and `task` names none of them.
         """
-        load_weights(self.backbone, path)
-        self.head.set(*head_weights(path, task))
-        self._freeze()
+        head = read_head(path, task)
+        load_weights(self.backbone, path, rename=rename)
+        self.head.set(head)
+        return head
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(N, C)`` of images ``(N, 3, H, W)``, without gradients."""
         with torch.no_grad():
-            logits: Tensor = self.head(self.backbone(images)).float()
-        return logits
-
-
-def head_weights(path: str | Path, task: str | None = None) -> tuple[Tensor, Tensor | None]:
-    """Read a head's weight ``(C, D)`` and bias ``(C,)`` from a checkpoint of this framework.
-
-    Args:
-        path: The checkpoint.
-        task: Whose head to take, where there are several.
-
-    Raises:
-        CheckpointError: If the file cannot be read.
-        ValueError: If it has no head, or several and `task` names none of them.
-    """
-    state = find_state(read_checkpoint(path)) or {}
-    names = [
-        name.removeprefix("heads.").removesuffix(".weight")
-        for name in state
-        if name.startswith("heads.") and name.endswith(".weight")
-    ]
-    chosen = names[0] if task is None and len(names) == 1 else task
-    if chosen not in names:
-        found = f"heads of {listed(names)}" if names else "no head (`heads.<task>.weight`)"
-        wanted = f"one of {task!r} is wanted" if task else "name one of them by `task`"
-        raise ValueError(
-            f"{path}: has {found}; {wanted if names else 'use a checkpoint of this framework'}."
-        )
-    return state[f"heads.{chosen}.weight"], state.get(f"heads.{chosen}.bias")
-
-
-def class_names_of(path: str | Path, task: str | None = None) -> Sequence[str]:
-    """Read the names of a source's classes, where its checkpoint has them; else nothing.
-
-    Args:
-        path: A checkpoint.
-        task: Whose classes, where there are several tasks.
-    """
-    record = read_checkpoint(path).get("tl")
-    names = record.get("class_names") if isinstance(record, Mapping) else None
-    if not isinstance(names, Mapping):
-        return []
-    chosen = next(iter(names), None) if task is None else task
-    found = names.get(chosen)
-    return [str(name) for name in found] if isinstance(found, Sequence) else []
+            logits: Tensor = self.head(self.backbone(images))
+        return at_least_float32(logits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,11 +39,14 @@ class Start:
     """The start of a run as penalties see it.
 
     Args:
-        backbone: The network, with the source's weights in it.
+        backbone: The network, with the source's weights in it by the time of ``Penalty.start``;
+            with ordinary batch norm, where the run keeps statistics per source.
         heads: Heads by task.
         init_from: The source's checkpoint; ``None`` for random weights.
+        rename: Beginnings of names in that checkpoint and what they are called in the backbone.
         pretrained: Whether the backbone brought pretrained weights of its own.
         classes: Number of classes by task.
+        class_names: Their names by task, where the data have them.
         device: Where the run computes.
         batches: Gives the training images and labels of a task, not augmented.
     """
@@ -51,8 +54,10 @@ class Start:
     backbone: nn.Module
     heads: nn.ModuleDict
     init_from: str | None
+    rename: Mapping[str, str]
     pretrained: bool
     classes: Mapping[str, int]
+    class_names: Mapping[str, Sequence[str]]
     device: torch.device
     batches: Callable[[str], Iterable[tuple[Tensor, Tensor]]]
 
@@ -61,15 +66,20 @@ class Penalty(nn.Module, ABC):
     """A term that is added to the loss while training.
 
     What it keeps of the start (weights, tables, a source network) are its parameters and buffers:
-    they are saved with the model and survive a resume, which calls neither ``prepare`` nor
-    ``start``.
+    they are saved with the model and survive a resume, which does not call ``start``.
     """
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
         """Make room for what ``start`` fills; called once, when the model is built."""
 
     def prepare(self, start: Start) -> None:
-        """Read what the optimiser must know of, before the start of a new run."""
+        """Read what the optimiser must know of, before the start of a run.
+
+        A run that goes on replaces all of it by what it had saved, and needs no source.
+
+        Raises:
+            ValueError: If the source is not what is needed; a run that goes on passes over it.
+        """
 
     def start(self, start: Start) -> None:
         """Look at the source's weights, which have come in, at the start of a new run."""
@@ -92,22 +102,39 @@ class Penalty(nn.Module, ABC):
         return type(self).__module__.rpartition(".")[2]
 
 
-def require_source(penalty: nn.Module, start: Start, *, checkpoint: bool = False) -> None:
+def require_source(penalty: nn.Module, start: Start) -> None:
     """Refuse to pull toward random weights.
 
     Args:
         penalty: Who asks.
         start: The start of the run.
-        checkpoint: Whether a checkpoint with a head is needed, not just pretrained weights.
 
     Raises:
-        ValueError: If there is no source.
+        ValueError: If the weights are those of no source.
     """
-    if start.init_from is None and (checkpoint or not start.pretrained):
+    if start.init_from is None and not start.pretrained:
         raise ValueError(
             f"{type(penalty).__name__} needs the weights of a source, and this run has none; give "
-            "its checkpoint by `init_from`."
+            "its checkpoint by `init_from`, or a backbone whose attribute `pretrained` is true."
         )
+
+
+def require_checkpoint(penalty: nn.Module, start: Start) -> str:
+    """Return the source's checkpoint.
+
+    Args:
+        penalty: Who asks.
+        start: The start of the run.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if start.init_from is None:
+        raise ValueError(
+            f"{type(penalty).__name__} needs a source's backbone and head, and this run has no "
+            "checkpoint of one; give it by `init_from`."
+        )
+    return start.init_from
 
 
 class StartWeights(nn.Module):
@@ -133,9 +160,15 @@ class StartWeights(nn.Module):
             yield parameter, self.get_buffer(name.replace(".", "/"))
 
 
-def nothing(step: Step) -> Tensor:
-    """Return a term of 0 that has a graph, for a batch that a penalty has nothing to say to."""
-    return torch.stack([f.sum() for f in step.features.values()]).sum().float() * 0.0
+def nothing(step: Step, learned: nn.Module | None = None) -> Tensor:
+    """Return a term of 0 that has a graph, for a batch that a penalty has nothing to say to.
+
+    Args:
+        step: The step.
+        learned: What the penalty learns: DDP waits for a gradient of each parameter.
+    """
+    tensors = [*step.features.values(), *(learned.parameters() if learned is not None else ())]
+    return torch.stack([tensor.float().sum() for tensor in tensors]).sum() * 0.0
 
 
 def only_task(penalty: nn.Module, task: str | None, tasks: Iterable[str]) -> str:

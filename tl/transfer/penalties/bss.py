@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 from tl.transfer.penalties.base import Penalty, Step
+from tl.transfer.source import at_least_float32
 
 
 class BSS(Penalty):
     """Shrink the smallest singular values of a batch's features.
 
     ``eta * sum_{i=1..k} sigma_{-i}^2`` where ``sigma_{-i}`` is the i-th smallest singular value of
-    the feature matrix of the batch (Chen et al., 2019, "Catastrophic Forgetting Meets Negative
-    Transfer", equation 3): directions of small singular values do not transfer.
+    the feature matrix ``(N, D)`` of the batch (Chen et al., 2019, "Catastrophic Forgetting Meets
+    Negative Transfer: Batch Spectral Shrinkage for Safe Transfer Learning"): directions of small
+    singular values do not transfer. It needs no source; without one it is a regulariser like any
+    other. Unlike the other terms it does not begin at 0.
 
     Args:
         k: How many singular values, 1 or more; at most all of them count. The paper's value.
@@ -42,6 +45,5 @@ def smallest_energy(features: Tensor, k: int) -> Tensor:
     """Sum the squares of the `k` smallest singular values of features ``(N, D)``."""
     # decompositions have no half precision
     with torch.autocast(features.device.type, enabled=False):
-        matrix = features if features.dtype == torch.float64 else features.float()
-        values: Tensor = torch.linalg.svdvals(matrix)
+        values: Tensor = torch.linalg.svdvals(at_least_float32(features))
         return values[-k:].square().sum()

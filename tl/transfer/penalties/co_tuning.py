@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tl.transfer.penalties.base import Penalty, Start, Step, nothing, only_task, require_source
-from tl.transfer.source import SourceHead, SourceNetwork, class_names_of, head_weights
+from tl.transfer.files import listed
+from tl.transfer.penalties.base import Penalty, Start, Step, nothing, only_task, require_checkpoint
+from tl.transfer.source import SourceHead, SourceNetwork, at_least_float32
 
 
 def class_relations(
@@ -19,8 +20,8 @@ def class_relations(
 ) -> Tensor:
     """Average the source's class probabilities over the images of each target class.
 
-    ``p(y_s | y_t = y) = 1 / |D_y| * sum_{x in D_y} f_0(x)`` (You et al., 2020, equation 4, the
-    direct approach).
+    ``p(y_s | y_t = y) = 1 / |D_y| * sum_{x in D_y} f_0(x)`` (You et al., 2020, the direct
+    approach).
 
     Args:
         source: Images ``(N, 3, H, W)`` to logits ``(N, S)``.
@@ -34,7 +35,8 @@ def class_relations(
         ValueError: If a target class has no image.
     """
     sums, counts = None, None
-    for images, target in batches:
+    for images, given in batches:
+        target = given.long()
         labelled = target >= 0
         with torch.no_grad():
             answers = source(images).double().softmax(1)[labelled]
@@ -47,7 +49,8 @@ def class_relations(
     if sums is None or counts is None or len(empty):
         raise ValueError(
             f"Co-Tuning relates each target class to the source's by its images, and "
-            f"{len(empty)} of {num_classes} classes have none: {', '.join(map(str, empty[:5]))}."
+            f"{len(empty)} of {num_classes} classes have none: {listed(map(str, empty))}; use more "
+            "labels (`label_fraction`)."
         )
     table: Tensor = (sums / counts[:, None]).float()
     return table
@@ -58,8 +61,10 @@ class CoTuning(Penalty):
 
     ``weight * CE(p(y_s | y_t), f_s(x))`` where ``f_s`` is the source's head on the features that
     train, and ``p(y_s | y_t)`` the relation of classes, found once at the start (You et al., 2020,
-    "Co-Tuning for Transfer Learning", equations 3 and 4; the direct approach, without calibrating
-    the source). TensorBoard shows the relation as a picture, ``transfer/class_relations``.
+    "Co-Tuning for Transfer Learning"). The relation is their direct approach, which needs no
+    source data; their reverse approach, and their calibration of the source's confidence on its
+    validation images, are left out. A cross-entropy with soft targets does not begin at 0.
+    TensorBoard shows the relation as a picture, ``transfer/class_relations``.
 
     Args:
         weight: ``lambda``, 0 or more; that of the authors' code.
@@ -82,26 +87,26 @@ class CoTuning(Penalty):
         self.weight = weight
         self.task = task
         self.source_task = source_task
-        self.head = SourceHead()
+        self.head = SourceHead(trains=True)
         self.register_buffer("relations", torch.zeros(0, 0))
-        self._source_classes: Sequence[str] = ()
+        self._network: list[SourceNetwork] = []  # between `prepare` and `start`; never saved
+        self._names: dict[str, list[str]] = {"source": [], "target": []}
 
     def prepare(self, start: Start) -> None:
-        """Read the source's head."""
-        require_source(self, start, checkpoint=True)
-        only_task(self, self.task, start.classes)
-        if start.init_from is not None:
-            self.head.set(*head_weights(start.init_from, self.source_task))
-            self._source_classes = class_names_of(start.init_from, self.source_task)
+        """Read the source."""
+        path = require_checkpoint(self, start)
+        task = only_task(self, self.task, start.classes)
+        source = SourceNetwork(start.backbone)
+        head = source.load(path, self.source_task, start.rename)
+        self.head.set(head)
+        self._network = [source]
+        names = start.class_names.get(task, ())
+        self._names = {"source": list(head.class_names), "target": list(names)}
 
     def start(self, start: Start) -> None:
         """Relate the classes by the source's answers on the target's training images."""
         task = only_task(self, self.task, start.classes)
-        if start.init_from is None:
-            return
-        source = SourceNetwork(start.backbone)
-        source.load(start.init_from, self.source_task)
-        source.to(start.device)
+        source = self._network.pop().to(start.device, torch.float32)
         relations = class_relations(source, start.batches(task), start.classes[task])
         self.relations = relations.to(start.device)
 
@@ -109,17 +114,28 @@ class CoTuning(Penalty):
         """Return the term, the mean over the images with a label."""
         task = only_task(self, self.task, step.heads.keys())
         if task not in step.logits:
-            return nothing(step)
+            return nothing(step, self.head)
         target = step.targets[task]
-        labelled = target >= 0
-        if not bool(labelled.any()):
-            return nothing(step)
-        answers = self.head(step.features[step.sources[task]]).float()[labelled]
-        return self.weight * functional.cross_entropy(answers, self.relations[target[labelled]])
+        answers = at_least_float32(self.head(step.features[step.sources[task]]))
+        terms = functional.cross_entropy(
+            answers, self.relations[target.clamp(min=0)], reduction="none"
+        )
+        labelled = target >= 0  # summed, not cut out, which would wait for the device
+        return self.weight * (terms * labelled).sum() / labelled.sum().clamp(min=1)
 
     def figures(self) -> dict[str, Figure]:
         """The relation of classes, a row per target class."""
-        return {"class_relations": relation_figure(self.relations, self._source_classes)}
+        figure = relation_figure(self.relations, self._names["target"], self._names["source"])
+        return {"class_relations": figure}
+
+    def get_extra_state(self) -> dict[str, list[str]]:
+        """Keep the names of the classes, for the picture after a resume."""
+        return self._names
+
+    def set_extra_state(self, state: Mapping[str, list[str]]) -> None:
+        """Take over the names; a run that goes on needs no source."""
+        self._network.clear()
+        self._names = {side: list(names) for side, names in state.items()}
 
     def _load_from_state_dict(
         self,
@@ -133,14 +149,27 @@ class CoTuning(Penalty):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def relation_figure(relations: Tensor, source_classes: Sequence[str] = ()) -> Figure:
-    """Draw a table of class relations ``(T, S)``; a row says what a target class looks like."""
+def relation_figure(
+    relations: Tensor, target_classes: Sequence[str] = (), source_classes: Sequence[str] = ()
+) -> Figure:
+    """Draw a table of class relations; a row says what a target class looks like to the source.
+
+    Args:
+        relations: ``(T, S)``, rows that add up to 1.
+        target_classes: Names of the rows, or none.
+        source_classes: Names of the columns, or none.
+    """
     rows, columns = relations.shape
-    figure = Figure(figsize=(3 + 0.25 * min(columns, 40), 2 + 0.12 * rows), layout="constrained")
+    size = (3 + 0.25 * min(columns, 40), 2 + 0.12 * rows)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(relations.cpu(), aspect="auto", vmin=0, vmax=1, interpolation="none")
+    image = axes.imshow(
+        relations.cpu().numpy(), aspect="auto", vmin=0, vmax=1, interpolation="none"
+    )
     figure.colorbar(image, ax=axes, label="p(source class | target class)")
+    if len(target_classes) == rows:
+        axes.set_yticks(range(rows), target_classes, fontsize=6)
     if len(source_classes) == columns:
-        axes.set_xticks(range(columns), source_classes, rotation=90)
+        axes.set_xticks(range(columns), source_classes, rotation=90, fontsize=6)
     axes.set(xlabel="source class", ylabel="target class", title="what target classes look like")
     return figure

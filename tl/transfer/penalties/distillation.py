@@ -5,15 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tl.transfer.penalties.base import (
-    Penalty,
-    Start,
-    Step,
-    nothing,
-    only_task,
-    require_source,
-)
-from tl.transfer.source import SourceNetwork
+from tl.transfer.files import listed
+from tl.transfer.penalties.base import Penalty, Start, Step, nothing, only_task
+from tl.transfer.source import SourceNetwork, at_least_float32, read_head
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -40,15 +34,15 @@ class Distillation(Penalty):
 
     Args:
         teacher: Checkpoint of the teacher, of this framework; by default the run's `init_from`.
-        backbone: Architecture of the teacher; by default that of the run.
+        backbone: Architecture of the teacher, such as a larger one; by default that of the run.
         temperature: ``T``, above 0. The paper has none that fits all; 4 is usual for small images.
         weight: Strength beside the ordinary loss, 0 or more.
         task: Task that is taught, where there are several; the teacher's head of that name, where
             it has several.
 
     Raises:
-        ValueError: If a number is out of range; at the run's start, if the teacher has other
-            classes or there is no teacher.
+        ValueError: If a number is out of range; at the run's start, if there is no teacher, or
+            it has other classes: another number, or other names where both are known.
     """
 
     def __init__(
@@ -80,16 +74,24 @@ class Distillation(Penalty):
         task = only_task(self, self.task, start.classes)
         path = self.teacher or start.init_from
         if path is None:
-            require_source(self, start, checkpoint=True)
-        elif self.network is not None:
-            self.network.load(path, self.task)
-            found = self.network.head.num_classes
-            if found != start.classes[task]:
-                raise ValueError(
-                    f"The teacher {path} has {found} classes, the task {task!r} has "
-                    f"{start.classes[task]}; a teacher answers the same question. To keep what a "
-                    "source of other classes knows, use LwF."
-                )
+            raise ValueError(
+                "Distillation needs a teacher, and this run has none; give its checkpoint by "
+                "`teacher`."
+            )
+        head = read_head(path, task, only=True)
+        names, wanted = list(head.class_names), list(start.class_names.get(task, ()))
+        differs = ""
+        if len(head.weight) != start.classes[task]:
+            differs = f"has {len(head.weight)} classes, the task {task!r} {start.classes[task]}"
+        elif names and wanted and names != wanted:
+            differs = f"knows {listed(names, 3)}, the task {task!r} is {listed(wanted, 3)}"
+        if differs:
+            raise ValueError(
+                f"The teacher {path} {differs}; a teacher answers the same question. To keep what "
+                "a source of other classes knows, use LwF."
+            )
+        if self.network is not None:
+            self.network.load(path, head.task, start.rename if self.teacher is None else None)
 
     def forward(self, step: Step) -> Tensor:
         """Return the term; 0 for a batch without images of the task."""
@@ -97,5 +99,6 @@ class Distillation(Penalty):
         if task not in step.logits or self.network is None:
             return nothing(step)
         teacher = self.network(step.images[step.sources[task]])
-        divergence = soft_divergence(step.logits[task].float(), teacher, self.temperature)
+        student = at_least_float32(step.logits[task])
+        divergence = soft_divergence(student, teacher, self.temperature)
         return self.weight * self.temperature**2 * divergence

@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
-from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_source
-from tl.transfer.source import SourceNetwork
+from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_checkpoint
+from tl.transfer.source import SourceNetwork, at_least_float32
 
 
 def fisher_diagonal(
@@ -54,7 +54,9 @@ def fisher_diagonal(
                 with torch.enable_grad():
                     answer = head(backbone(image[None])).float().log_softmax(1)[0]
                 drawn = torch.multinomial(answer.detach().exp().cpu(), 1, generator=generator)
-                found = torch.autograd.grad(answer[int(drawn)], list(parameters.values()))
+                found = torch.autograd.grad(
+                    answer[int(drawn)], list(parameters.values()), materialize_grads=True
+                )
                 for total, gradient in zip(sums.values(), found, strict=True):
                     total.add_(gradient.float().square())
                 count += 1
@@ -114,15 +116,15 @@ class EWC(Penalty):
 
     def prepare(self, start: Start) -> None:
         """Refuse a run without a source."""
-        require_source(self, start, checkpoint=True)
+        require_checkpoint(self, start)
 
     def start(self, start: Start) -> None:
         """Keep the source's weights, and find out which of them it needs."""
-        if start.init_from is None or self.weights is None or self.fisher is None:
+        if self.weights is None or self.fisher is None:
             return
         source = SourceNetwork(start.backbone)
-        source.load(start.init_from, self.source_task)
-        source.to(start.device)
+        source.load(require_checkpoint(self, start), self.source_task, start.rename)
+        source.to(start.device, torch.float32)
         self.weights.set(dict(source.backbone.named_parameters()))
         found = fisher_diagonal(source.backbone, source.head, self._batches(start), self.images)
         self.fisher.set(found)
@@ -145,4 +147,5 @@ class EWC(Penalty):
 def weighted_distance(weights: StartWeights, fisher: StartWeights, backbone: nn.Module) -> Tensor:
     """Sum ``F_i (theta_i - theta_i*)^2`` over a backbone's parameters."""
     pairs = zip(weights.pairs(backbone), fisher.pairs(backbone), strict=True)
-    return torch.stack([(f * (p - start).square()).sum() for (p, start), (_, f) in pairs]).sum()
+    terms = [(f * at_least_float32(p).sub(start).square()).sum() for (p, start), (_, f) in pairs]
+    return torch.stack(terms).sum()

@@ -8,25 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_source
+from tl.transfer.source import at_least_float32
 
 
 def squared_distance(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Sum the squared differences of pairs of tensors of equal shape, in float32 or above."""
-    terms = [(a.float() if a.dtype.itemsize < 4 else a).sub(b).square().sum() for a, b in pairs]  # noqa: PLR2004 - bytes
-    return torch.stack(terms).sum()
+    return torch.stack([at_least_float32(a).sub(b).square().sum() for a, b in pairs]).sum()
 
 
 class L2SP(Penalty):
     """Decay toward the pretrained weights instead of toward zero.
 
     ``alpha / 2 * ||w - w0||^2 + beta / 2 * ||v||^2`` with the backbone's weights ``w``, their
-    start ``w0`` and the new heads' weights ``v`` (Li et al., 2018, arXiv:1802.01483, equation 4).
-    All parameters of the backbone and the heads count, and their weight decay in the optimiser is
-    turned off, where the term acts instead.
+    start ``w0`` and the new heads' weights ``v`` (Li et al., 2018, arXiv:1802.01483, section 3).
+    All parameters count, as the paper has it (the authors' code leaves out biases and batch norm),
+    and their weight decay in the optimiser is turned off, where the term acts instead.
 
     Args:
-        alpha: Strength on the backbone, 0 or more; the paper searches it for each target.
-        beta: Strength on the heads, 0 or more.
+        alpha: Strength on the backbone, 0 or more. The paper searches it for each target; 0.1 is
+            that of the authors' command.
+        beta: Strength on the heads, 0 or more; that of the paper and of the authors' command.
 
     Raises:
         ValueError: If a strength is negative; at the run's start, without source weights.
@@ -45,9 +46,12 @@ class L2SP(Penalty):
         """Make room for the start weights."""
         self.weights = StartWeights(backbone)
 
+    def prepare(self, start: Start) -> None:
+        """Refuse a run without a source."""
+        require_source(self, start)
+
     def start(self, start: Start) -> None:
         """Keep the source's weights."""
-        require_source(self, start)
         if self.weights is not None:
             self.weights.set(dict(start.backbone.named_parameters()))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tl.transfer.penalties.base import Penalty, Start, Step, require_source
+from tl.transfer.penalties.base import Penalty, Start, Step, require_checkpoint
 from tl.transfer.penalties.distillation import soft_divergence
-from tl.transfer.source import SourceHead, SourceNetwork, head_weights
+from tl.transfer.source import SourceHead, SourceNetwork, at_least_float32
 
 
 class LwF(Penalty):
@@ -16,10 +16,11 @@ class LwF(Penalty):
     ``weight * KL(softmax(y_o / T) || softmax(y / T))`` between the answers ``y_o`` of the source
     as it was and ``y`` of the source's head on the features as they are (Li & Hoiem, 2016,
     arXiv:1606.09282, equations 2 and 3, there as a cross-entropy, which differs by a constant).
-    The source's head goes on training with everything else, and is saved with the model; no
-    source data are needed. The source answers each augmented image itself, instead of once per
-    image at the start. Where batch norm follows the target (`bn="train"`), the two answers differ
-    a little from the first step on.
+    The source's head goes on training with everything else, in optimiser groups of its own; it
+    and the source as it was are saved with the model, and no source data are needed. The paper
+    first trains the new head alone, which is ``tl.transfer.LPFT``. The source answers each
+    augmented image itself, instead of once per image at the start. Where batch norm follows the
+    target (`bn="train"`), the two answers differ a little from the first step on.
 
     Args:
         temperature: ``T``, above 0; the paper's value.
@@ -42,7 +43,7 @@ class LwF(Penalty):
         self.weight = weight
         self.source_task = source_task
         self.network: SourceNetwork | None = None
-        self.head = SourceHead()
+        self.head = SourceHead(trains=True)
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
         """Make room for the source as it was."""
@@ -50,15 +51,14 @@ class LwF(Penalty):
 
     def prepare(self, start: Start) -> None:
         """Read the source."""
-        require_source(self, start, checkpoint=True)
-        if start.init_from is not None and self.network is not None:
-            self.network.load(start.init_from, self.source_task)
-            self.head.set(*head_weights(start.init_from, self.source_task))
+        path = require_checkpoint(self, start)
+        if self.network is not None:
+            self.head.set(self.network.load(path, self.source_task, start.rename))
 
     def forward(self, step: Step) -> Tensor:
         """Return the term over all images of the batch, of all sources together."""
         if self.network is None:
             raise ValueError("LwF has no source network; it must be attached to a model first.")
         before = torch.cat([self.network(images) for images in step.images.values()])
-        now = self.head(torch.cat([step.features[source] for source in step.images])).float()
-        return self.weight * soft_divergence(now, before, self.temperature)
+        now = self.head(torch.cat([step.features[source] for source in step.images]))
+        return self.weight * soft_divergence(at_least_float32(now), before, self.temperature)

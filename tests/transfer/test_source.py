@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.transfer.penalties.steps import checkpoint, images, network
+from tl.transfer.files import CheckpointError
+from tl.transfer.source import Head, SourceHead, SourceNetwork, at_least_float32, read_head
+
+
+def two_heads(path: Path) -> tuple[nn.ModuleDict, str]:
+    backbone, _ = network()
+    heads = nn.ModuleDict({"a": nn.Linear(4, 2), "b": nn.Linear(4, 3, bias=False)})
+    return heads, checkpoint(path / "two.ckpt", backbone, heads, {"b": ["x", "y", "z"]})
+
+
+def test_a_head_is_read_by_its_task(tmp_path: Path) -> None:
+    heads, path = two_heads(tmp_path)
+    a, b = read_head(path, "a"), read_head(path, "b")
+    assert torch.equal(a.weight, heads["a"].get_parameter("weight"))
+    assert a.bias is not None
+    assert torch.equal(a.bias, heads["a"].get_parameter("bias"))
+    assert a.class_names == ()
+    assert (b.task, b.bias, b.class_names) == ("b", None, ("x", "y", "z"))
+
+
+def test_which_of_several_must_be_said(tmp_path: Path) -> None:
+    _, path = two_heads(tmp_path)
+    with pytest.raises(ValueError, match=r"two\.ckpt: has heads of a, b; name one of them\.$"):
+        read_head(path)
+    with pytest.raises(ValueError, match=r"has heads of a, b; none of them is 'c'\.$"):
+        read_head(path, "c", only=True)
+
+
+def test_the_only_head_needs_no_name(tmp_path: Path) -> None:
+    backbone, heads = network()
+    path = checkpoint(tmp_path / "one.ckpt", backbone, heads)
+    assert read_head(path).task == "task"
+    assert read_head(path, "other", only=True).task == "task"
+    with pytest.raises(ValueError, match=r"has heads of task; none of them is 'other'"):
+        read_head(path, "other")
+
+
+def test_a_checkpoint_without_a_head(tmp_path: Path) -> None:
+    backbone, _ = network()
+    path = checkpoint(tmp_path / "bare.ckpt", backbone, nn.ModuleDict())
+    with pytest.raises(ValueError, match=r"bare\.ckpt: has no head .*backbone\.conv\.weight"):
+        read_head(path)
+    with pytest.raises(CheckpointError):
+        read_head(tmp_path / "missing.ckpt")
+
+
+def test_a_network_answers_as_the_source_did(tmp_path: Path) -> None:
+    backbone, heads = network(seed=1)
+    path = checkpoint(tmp_path / "source.ckpt", backbone, heads)
+    source = SourceNetwork(network(seed=2)[0])
+    source.load(path)
+    source.train()
+    answers = source(images())
+    torch.testing.assert_close(answers, heads["task"](backbone(images())))
+    assert not answers.requires_grad
+    assert not any(p.requires_grad for p in source.parameters())
+    assert not any(module.training for module in source.modules())
+
+
+def test_names_are_mapped_as_those_of_the_run(tmp_path: Path) -> None:
+    backbone, heads = network(seed=1)
+    renamed = nn.ModuleDict(
+        {"first": backbone.get_submodule("conv"), "second": backbone.get_submodule("top")}
+    )
+    path = checkpoint(tmp_path / "source.ckpt", renamed, heads)
+    source = SourceNetwork(network(seed=2)[0])
+    with pytest.raises(CheckpointError):
+        source.load(path)
+    source.load(path, rename={"first": "conv", "second": "top"})
+    torch.testing.assert_close(source(images()), heads["task"](backbone(images())))
+
+
+def test_loading_draws_no_random_numbers(tmp_path: Path) -> None:
+    backbone, heads = network()
+    path = checkpoint(tmp_path / "source.ckpt", backbone, heads)
+    source, before = SourceNetwork(backbone), torch.get_rng_state()
+    source.load(path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_head_grows_to_what_a_state_dict_holds() -> None:
+    head, other = SourceHead(trains=True), SourceHead(trains=False)
+    with pytest.raises(ValueError, match="has no weights yet"):
+        head(torch.zeros(1, 4))
+    head.set(Head("a", torch.randn(3, 4), torch.randn(3)))
+    other.load_state_dict(head.state_dict())
+    assert torch.equal(head(torch.ones(1, 4)), other(torch.ones(1, 4)))
+    assert all(p.requires_grad for p in head.parameters())
+    assert not any(p.requires_grad for p in other.parameters())
+
+
+def test_weights_that_an_optimiser_holds_stay_the_same_objects() -> None:
+    head = SourceHead(trains=True)
+    head.set(Head("a", torch.randn(3, 4), None))
+    held = list(head.parameters())
+    head.load_state_dict({"linear.weight": torch.ones(3, 4)})
+    assert [p is q for p, q in zip(head.parameters(), held, strict=True)] == [True]
+    assert float(held[0].sum()) == 12
+
+
+def test_half_precision_becomes_single_and_double_stays() -> None:
+    for given, wanted in (("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")):
+        found = at_least_float32(torch.ones(2, dtype=getattr(torch, given)))
+        assert found.dtype == getattr(torch, wanted)

@@ -81,10 +81,8 @@ class GradientAggregation(Balancer):
     def backward(self, run: Backward) -> None:
         """Add up the gradients, and with the last micro-batch put their aggregate in ``.grad``."""
         shared = [p for parameters in run.stages.values() for p in parameters]
-        if not shared:
-            raise ValueError(f"{self.name} needs shared parameters that train; all are frozen.")
         if self._rows is None or not self._rows.fits(shared):
-            self._rows = Rows(shared, len(self.tasks))
+            self._rows = Rows(shared, len(self.tasks), run.loss.device)
         losses = run.batch.losses
         # what autograd puts on each loss: the loss scale and the accumulated batches
         found = torch.autograd.grad(run.loss, list(losses.values()))
@@ -102,6 +100,8 @@ class GradientAggregation(Balancer):
         present, self._present = self._present, [False] * len(self.tasks)
         self.end_step()
         self._synchronize(run)
+        if not shared:  # a frozen backbone: nothing is shared, the heads have their gradients
+            return
         matrix = run.mean(rows.matrix).div_(run.scale)
         update = self._update(matrix, present, run)
         if update is not None:

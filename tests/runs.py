@@ -28,6 +28,27 @@ class Tiny(nn.Module):
         return features
 
 
+class Staged(nn.Module):
+    """A backbone of three stages, each with batch norm."""
+
+    num_features = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.BatchNorm2d(4), nn.ReLU())
+        self.layer1 = nn.Sequential(nn.Conv2d(4, 6, 2, stride=2), nn.BatchNorm2d(6), nn.ReLU())
+        self.layer2 = nn.Sequential(nn.Conv2d(6, 8, 2, stride=2), nn.BatchNorm2d(8), nn.ReLU())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features ``(N, 8)``."""
+        features: Tensor = self.layer2(self.layer1(self.stem(images))).mean((2, 3))
+        return features
+
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Name the parts."""
+        return {"stem": [self.stem], "layer1": [self.layer1], "layer2": [self.layer2]}
+
+
 def tiny_data(**settings: Any) -> GeneratedDataModule:
     """120 drawn images of 10 classes, of which 10 validate."""
     given = {"train_size": 120, "test_size": 30, "batch_size": 20, **settings}
@@ -47,16 +68,20 @@ def two_sources(**settings: Any) -> MultiTaskDataModule:
     )
 
 
-def module(data: GeneratedDataModule, **settings: Any) -> TransferModule:
+def module(
+    data: GeneratedDataModule, net: type[nn.Module] = Tiny, **settings: Any
+) -> TransferModule:
     """A module for one source."""
     torch.manual_seed(0)
-    return TransferModule(Tiny(), data.tasks[0], **settings)
+    return TransferModule(net(), data.tasks[0], **settings)
 
 
-def multitask_module(data: MultiTaskDataModule, **settings: Any) -> MultiTaskModule:
+def multitask_module(
+    data: MultiTaskDataModule, net: type[nn.Module] = Tiny, **settings: Any
+) -> MultiTaskModule:
     """A module for several sources."""
     torch.manual_seed(0)
-    return MultiTaskModule(Tiny(), data.tasks, **settings)
+    return MultiTaskModule(net(), data.tasks, **settings)
 
 
 def trainer(folder: Path, **settings: Any) -> Trainer:

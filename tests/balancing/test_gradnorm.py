@@ -87,7 +87,7 @@ def test_it_watches_the_last_block_that_trains_or_the_stage_named(lab: Any) -> N
     ):
         lab.fit(module, lab.stream(3))
         assert module.balancer.weights.tolist() != [1.0, 1.0], stage
-    with pytest.raises(ValueError, match=r"must be one that trains: stem, top; got 'head'"):
+    with pytest.raises(ValueError, match=r"must be one of the backbone's: stem, top; got 'head'"):
         lab.fit(lab.module(GradNorm(stage="head")), lab.stream(1))
 
 

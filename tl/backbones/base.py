@@ -1,6 +1,7 @@
 """What the rest of the framework may ask of a backbone."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -26,7 +27,13 @@ class Backbone(nn.Module, ABC):
         """Name the parts from the stem to the top; each parameter is in exactly one of them."""
 
 
-def last_block(backbone: nn.Module) -> list[nn.Parameter]:
+def _requires_grad(parameter: nn.Parameter) -> bool:
+    return parameter.requires_grad
+
+
+def last_block(
+    backbone: nn.Module, trains: Callable[[nn.Parameter], bool] = _requires_grad
+) -> list[nn.Parameter]:
     """Parameters that train of the last block with weights, and of norms behind it.
 
     A block is a member of the topmost ``nn.Sequential`` of a stage: a residual block of a ResNet.
@@ -34,6 +41,7 @@ def last_block(backbone: nn.Module) -> list[nn.Parameter]:
 
     Args:
         backbone: A network.
+        trains: Tells if a parameter trains; by default, if it requires gradients.
     """
     found: list[nn.Parameter] = []
     for modules in reversed(stages_of(backbone).values()):
@@ -41,7 +49,7 @@ def last_block(backbone: nn.Module) -> list[nn.Parameter]:
         for module in modules:
             blocks += list(module) if isinstance(module, nn.Sequential) else [module]
         for block in reversed(blocks):
-            found = [*(p for p in block.parameters() if p.requires_grad), *found]
+            found = [*filter(trains, block.parameters()), *found]
             if any(p.ndim > 1 for p in found):  # more than scales and shifts
                 return found
     return found

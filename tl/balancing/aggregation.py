@@ -82,10 +82,8 @@ class GradientAggregation(Balancer):
     def backward(self, run: Backward) -> None:
         """Add up the gradients, and with the last micro-batch put their aggregate in ``.grad``."""
         shared = [p for parameters in run.stages.values() for p in parameters]
-        if not shared:
-            raise ValueError(f"{self.name} needs shared parameters that train; all are frozen.")
         if self._rows is None or not self._rows.fits(shared):
-            self._rows = Rows(shared, len(self.tasks))
+            self._rows = Rows(shared, len(self.tasks), run.loss.device)
         losses = run.batch.losses
         if run.penalty is not None:
             add_gradients(run.loss, run.penalty, [*shared, *run.own])
@@ -105,6 +103,8 @@ class GradientAggregation(Balancer):
         present, self._present = self._present, [False] * len(self.tasks)
         self.end_step()
         self._synchronize(run, shared if run.penalty is not None else [])
+        if not shared:  # a frozen backbone: nothing is shared, the heads have their gradients
+            return
         matrix = run.mean(rows.matrix).div_(run.scale)
         update = self._update(matrix, present, run)
         if update is not None:

@@ -67,9 +67,10 @@ class Backward:
     Args:
         batch: What the losses were computed on.
         loss: What :meth:`Balancer.combine` returned, times loss scale, over accumulated batches.
-        stages: Shared parameters that require gradients, by stage from the stem to the top.
+        stages: Shared parameters that train, by stage from the stem to the top; an empty list for a
+            stage that is frozen.
         last_block: Those of the last shared block.
-        own: All other parameters that require gradients: the heads.
+        own: All other parameters that train: the heads.
         graphs: What each task's loss was computed on; equal values mean a shared graph.
         last: Whether the optimiser steps after this micro-batch.
         scale: Loss scale, 1 without a scaler.

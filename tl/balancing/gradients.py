@@ -16,20 +16,23 @@ class Rows:
     a gradient of a channels-last weight is channels-last too.
 
     Args:
-        parameters: The shared parameters that require gradients.
+        parameters: The shared parameters that train.
         tasks: Number of tasks.
+        device: Where the rows are kept.
 
     Attributes:
         parameters: The shared parameters.
         matrix: ``(T, P)``, P the number of shared weights.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], tasks: int) -> None:
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], tasks: int, device: torch.device | None = None
+    ) -> None:
         self.parameters = list(parameters)
         # the memory order of a fresh tensor like it: its own, without gaps
         self._strides = [torch.empty_like(p, device="meta").stride() for p in self.parameters]
         size = sum(p.numel() for p in self.parameters)
-        self.matrix = torch.zeros(tasks, size, device=self.parameters[0].device)
+        self.matrix = torch.zeros(tasks, size, device=device or self.parameters[0].device)
 
     def views(self, row: Tensor) -> list[Tensor]:
         """Show a row ``(P,)`` as tensors of the parameters' shapes, sharing its memory."""

@@ -26,6 +26,7 @@ class GradNorm(Scalarizer):
         lr: Learning rate of the weights' Adam, positive; the paper's 0.025.
         stage: Stage of the backbone whose weights are ``W``; by default only its last block that
             trains (the paper's "last shared layer"), which costs little of a backward pass.
+            While it is frozen the weights stay.
         floor: Smallest weight before they are scaled, positive: descent may overshoot 0.
 
     Raises:

@@ -108,6 +108,8 @@ class LossWeighting(Balancer):
     def _collect(self, run: Backward) -> None:
         """Add the gradients of the weighted losses by the chosen stage to the rows."""
         parameters = self._stage(run)
+        if not parameters:  # frozen: there is nothing to learn from until it thaws
+            return
         if self._rows is None or not self._rows.fits(parameters):
             self._rows = Rows(parameters, len(self.tasks))
         losses = run.batch.losses
@@ -126,10 +128,8 @@ class LossWeighting(Balancer):
         wanted = getattr(self.method, "stage", None)
         if wanted is not None and wanted not in run.stages:
             raise ValueError(
-                f"`stage` must be one that trains: {', '.join(run.stages)}; got {wanted!r}."
+                f"`stage` must be one of the backbone's: {', '.join(run.stages)}; got {wanted!r}."
             )
-        if not run.stages:
-            raise ValueError(f"{self.name} needs a shared stage that trains; all are frozen.")
         return run.last_block if wanted is None else run.stages[wanted]
 
     def _learn(self, run: Backward, losses: Tensor, there: Tensor) -> None:

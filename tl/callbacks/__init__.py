@@ -4,6 +4,7 @@ from tl.callbacks.atomic_io import AtomicCheckpointIO
 from tl.callbacks.checkpoint import RunCheckpoint
 from tl.callbacks.dashboard import Dashboard
 from tl.callbacks.gradient_diagnostics import GradientDiagnostics
+from tl.callbacks.hyper_rule import HyperRuleLength
 from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal, stop_on_signals
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.results import RunResults
@@ -14,6 +15,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "Dashboard",
     "GradientDiagnostics",
+    "HyperRuleLength",
     "PredictionWriter",
     "RunCheckpoint",
     "RunResults",

@@ -77,6 +77,8 @@ class Dashboard(Callback):
             writer.add_text("run/transfer", _block(pl_module.transfer_report.table()))
         elif pl_module.provenance is not None:
             writer.add_text("run/transfer", as_markdown(pl_module.provenance))
+        if table := pl_module.strategy_table():
+            writer.add_text("run/strategy", _block(table))
         writer.add_text("run/versions", as_markdown(versions()))
         metrics = [f"val/{what}" for what in ("acc", "loss")]
         metrics += [pl_module.metric("val", t, w) for t in pl_module.tasks for w in ("acc", "loss")]
@@ -237,6 +239,7 @@ def hyperparameters(
         "backbone": type(module.backbone).__name__,
         "tasks": ", ".join(module.tasks),
         "init_from": module.init_from or "scratch",
+        "strategy": type(module.strategy).__name__ if module.strategy is not None else None,
         "batch_norm": getattr(module, "batch_norm", None),
         "optimizer": type(optimizer).__name__,
         "lr": group.get("initial_lr", group["lr"]),

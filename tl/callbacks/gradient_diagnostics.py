@@ -94,7 +94,7 @@ class GradientDiagnostics(Callback):
     def measure(self, trainer: Trainer, module: BalancedModule, batch: Any) -> dict[str, float]:  # noqa: ANN401
         """Return cosines, norms and their ratios by metric name; NaN where a gradient is zero."""
         stages = {
-            stage: [p for part in parts for p in part.parameters() if p.requires_grad]
+            stage: [p for part in parts for p in part.parameters() if module.trains(p)]
             for stage, parts in stages_of(module.backbone).items()
         }
         stages = {stage: found for stage, found in stages.items() if found}

@@ -123,12 +123,10 @@ class BalancedModule(SharedBackboneModule):
             Backward(
                 batch=self._micro_batch,
                 loss=loss,
-                stages={stage: found for stage, found in stages.items() if found},
-                last_block=last_block(self.backbone),
+                stages=stages,
+                last_block=last_block(self.backbone, self.trains),
                 own=[
-                    p
-                    for p in self.parameters()
-                    if p.requires_grad and id(p) not in shared | private
+                    p for p in self.parameters() if self.trains(p) and id(p) not in shared | private
                 ],
                 graphs=self._graphs,
                 last=last,

@@ -20,15 +20,14 @@ from tl.tasks import Task
 from tl.transfer.freezing import (
     HEAD,
     Strategy,
-    is_batch_norm,
-    running_statistics,
     set_modes,
     set_requires_grad,
     stage_modules,
-    statistics_drift,
 )
 from tl.transfer.param_groups import keep_learning_rates, scale_learning_rates, stage_of
 from tl.transfer.penalties.base import Penalty, Start, Step
+from tl.transfer.running_statistics import running_statistics, statistics_drift
+from tl.transfer.table import strategy_table
 
 Penalties = Penalty | Sequence[Penalty] | None
 
@@ -94,6 +93,7 @@ class FineTunedModule(LightningModule):
         """Prepare what the optimiser and DDP must know of."""
         if stage != "fit":
             return
+        self._statistics = {}  # of the start of this run, or of the checkpoint that comes in
         if self.penalties:
             # they never change: DDP need not copy them from the first process at each step
             names = [f"penalties.{name}" for name, _ in self.penalties.named_buffers()]
@@ -200,7 +200,7 @@ class FineTunedModule(LightningModule):
         self._freeze_and_thaw()
         if not self._resumed:
             self._warn_of_never(self.strategy)
-        rank_zero_info(self.strategy_table())
+        rank_zero_info(f"tl: {self.strategy_table()}")
 
     def _warn_of_never(self, strategy: Strategy) -> None:
         epochs = self.trainer.max_epochs
@@ -284,39 +284,13 @@ class FineTunedModule(LightningModule):
         if self._penalty_values:
             self.log_dict(self._penalty_values, sync_dist=True)
 
-    # The table
-
     def strategy_table(self) -> str:
-        """Say per stage: parameters, first epoch of training, learning rate, decay, batch norm."""
+        """Say per optimiser group what trains when and how; empty without a strategy."""
         if self.strategy is None:
             return ""
-        stages = self._stages()
-        firsts = self.strategy.first_epochs(list(stages))
-        groups = self.trainer.optimizers[0].param_groups
-        rows = [("group", "parameters", "trains from epoch", "lr", "weight decay", "batch norm")]
-        for group in groups:
-            stage = stage_of(group)
-            first = firsts.get(stage, 0)
-            layers = [m for part in stages.get(stage, []) for m in part.modules()]
-            norm: str = self.strategy.bn if any(map(is_batch_norm, layers)) else "-"
-            if norm == "train" and first != 0:
-                norm = "frozen" if first is None else f"frozen, train from {first}"
-            rows.append(
-                (
-                    str(group["name"]),
-                    f"{sum(p.numel() for p in group['params']):,}",
-                    "never" if first is None else str(first),
-                    f"{group.get('initial_lr', group['lr']):.3g}",
-                    f"{group.get('weight_decay', 0.0):.3g}",
-                    norm,
-                )
-            )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
-        return "\n".join([f"tl: {type(self.strategy).__name__}:", *lines])
+        return strategy_table(
+            self.strategy, self.trainer.optimizers[0].param_groups, self._stages()
+        )
 
     # Checkpoints
 

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
-import torch
 from torch import nn
 
 from tl.backbones.base import stages_of
@@ -59,7 +58,7 @@ class Strategy(ABC):
         return dict.fromkeys(stages, 1.0)
 
     def check(self, stages: Sequence[str]) -> None:  # noqa: B027 - most name none
-        """Refuse a network that lacks what the strategy names.
+        """Refuse a network that lacks what the strategy names, when a module is built with it.
 
         Raises:
             ValueError: If a stage that the strategy names is not there; lists those that are.
@@ -95,7 +94,7 @@ class LPFT(Strategy):
     """Train the heads alone, then everything from there (Kumar et al., 2022, arXiv:2202.10054).
 
     A new, random head sends large gradients into pretrained features and distorts them (their
-    theorem 3.2); a probed head does not.
+    section 3); a probed head does not.
 
     Args:
         probe_epochs: Epochs of the first part, 1 or more. The rest of the run is the second.
@@ -205,12 +204,16 @@ class LayerWiseDecay(Strategy):
 class SurgicalFineTuning(Strategy):
     """Train the named stages alone, all the time (Lee et al., 2023, arXiv:2210.11466).
 
+    The first block where the target's images look different (noise, blur), a middle one where
+    classes change inside, the last where labels do. They keep the source's head; a new
+    one must be among the stages, or it stays random.
+
     Args:
         stages: Names of the stages that train, at least one; the backbone's, or ``head``.
         bn: As for every strategy.
 
     Raises:
-        ValueError: If no stage is named; at the run's start, if the backbone lacks one.
+        ValueError: If no stage is named.
     """
 
     def __init__(self, stages: Sequence[str], bn: BatchNormMode = "train") -> None:
@@ -300,43 +303,3 @@ def set_modes(
         for module in backbone.modules():
             if is_batch_norm(module):
                 module.train(bn == "adapt_stats")
-
-
-# Running statistics
-
-
-def running_statistics(backbone: nn.Module) -> dict[str, torch.Tensor]:
-    """Copy the running means and variances of a network, by name."""
-    return {
-        name: buffer.detach().clone()
-        for name, buffer in backbone.named_buffers()
-        if name.rpartition(".")[2].startswith(("running_mean", "running_var"))
-    }
-
-
-def statistics_drift(backbone: nn.Module, start: dict[str, torch.Tensor]) -> float:
-    """Measure how far running statistics have moved.
-
-    The mean over all channels of the Kullback-Leibler divergence between the normal distributions
-    that they describe, ``(v / v0 + (m - m0)^2 / v0 - 1 - log(v / v0)) / 2`` in nats: 0 if and only
-    if nothing has moved.
-
-    Args:
-        backbone: The network.
-        start: Statistics at the start, by name, of :func:`running_statistics`.
-
-    Returns:
-        The divergence, 0 or more; 0 without any statistics.
-    """
-    now = running_statistics(backbone)
-    terms: list[torch.Tensor] = []
-    for name, mean in now.items():
-        if "running_mean" not in name.rpartition(".")[2] or name not in start:
-            continue
-        other = "running_var".join(name.rsplit("running_mean", 1))
-        m, m0 = mean.double(), start[name].to(mean.device).double()
-        v, v0 = (t.to(mean.device).double().clamp(min=1e-12) for t in (now[other], start[other]))
-        # log1p and the difference: exactly 0 where nothing moved
-        ratio = (v - v0) / v0
-        terms.append((ratio - torch.log1p(ratio) + (m - m0).square() / v0) / 2)
-    return float(torch.cat(terms).mean()) if terms else 0.0

@@ -34,10 +34,15 @@ class BiTHyperRule(LambdaLR):
     """Warm up linearly, then divide the learning rate by 10 three times.
 
     The schedule of Big Transfer's HyperRule (Kolesnikov et al., 2020, arXiv:1912.11370, section
-    3.3): drops at 30, 60 and 90 % of the run, warm-up over 500 steps. For the short schedule of
-    small data, which the authors' code has at 500 steps, the drops are at 40, 60 and 80 %. It goes
-    with SGD at a learning rate of 0.003 for 512 images a step, momentum 0.9, no weight decay, and
-    as many steps as :func:`hyper_rule_steps` says; a run of another length keeps the shares.
+    3.3), with the steps of the authors' code: a run of 500 steps warms up over 100 and drops at
+    200, 300 and 400; one of 10,000 or 20,000 warms up over 500 and drops at 30, 60 and 90 %. A run
+    of another length, which the rule knows nothing of, keeps the shares of the next longer one.
+
+    It goes with SGD at a learning rate of 0.003 for 512 images a step, momentum 0.9, no weight
+    decay, and as many steps as :func:`hyper_rule_steps` says. Different here: the warm-up begins
+    above 0 and each step of the authors' table comes one earlier, as in all schedules of torch;
+    MixUp (theirs from 20,000 images on), larger images and a head that starts at zero are no part
+    of a schedule.
 
     Args:
         optimizer: The optimiser.
@@ -51,8 +56,7 @@ class BiTHyperRule(LambdaLR):
         if total_steps is None or total_steps < 1:
             raise ValueError(f"`total_steps` must be 1 or more, got {total_steps}.")
         rule = next((r for r in _RULES.values() if total_steps <= r[-1]), _RULES[None])
-        warmup, *drops, end = (step * total_steps / rule[-1] for step in rule)
-        del end
+        warmup, *drops = (step * total_steps / rule[-1] for step in rule[:-1])
 
         def factor(step: int) -> float:
             if step < warmup:

@@ -83,7 +83,7 @@ def keep_learning_rates(optimizer: Optimizer, scales: Mapping[str, float], sched
         ValueError: If the schedule has set one learning rate for groups that should differ.
     """
     groups = [group for group in optimizer.param_groups if stage_of(group) in scales]
-    if len(set(scales.values())) == 1 and set(scales.values()) == {1.0}:
+    if set(scales.values()) == {1.0}:
         return
     for group in groups:
         if {"max_lr", "min_lr", "initial_lr"} <= group.keys():

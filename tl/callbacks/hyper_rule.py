@@ -1,0 +1,41 @@
+"""The length of a run by the BiT HyperRule."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from tl.data.base import ImageDataModule
+from tl.data.multitask import MultiTaskDataModule
+from tl.transfer.hyper_rule import hyper_rule_steps
+
+
+class HyperRuleLength(Callback):
+    """Train for as many steps as the HyperRule says for this many labelled images.
+
+    500, 10,000 or 20,000 (Kolesnikov et al., 2020, arXiv:1912.11370, section 3.3), whatever the
+    number of images in a step. Of several sources the images are added up. The run's `max_steps`
+    and `max_epochs` end it earlier where they are set.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Set the Trainer's number of steps, before the schedule asks for it.
+
+        Raises:
+            ValueError: If the data module does not tell its training images.
+        """
+        if stage != "fit":
+            return
+        data = getattr(trainer, "datamodule", None)
+        sources = list(data.sources.values()) if isinstance(data, MultiTaskDataModule) else [data]
+        found = [len(s.splits["train"]) for s in sources if isinstance(s, ImageDataModule)]
+        if len(found) < len(sources):
+            raise ValueError(
+                "HyperRuleLength counts the training images of a data module of tl.data, got "
+                f"{type(data).__name__}; leave it out and set `max_steps`."
+            )
+        images, limit = sum(found), trainer.max_steps
+        steps = hyper_rule_steps(images)
+        if limit == -1 or steps < limit:
+            trainer.fit_loop.epoch_loop.max_steps = steps
+        rank_zero_info(f"tl: the HyperRule says {steps:,} steps for {images:,} images.")

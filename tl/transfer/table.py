@@ -1,0 +1,60 @@
+"""What trains when and how, as a table to read at the start of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from tl.transfer.freezing import Strategy, is_batch_norm
+from tl.transfer.param_groups import stage_of
+
+_TITLES = ("group", "parameters", "trains from epoch", "lr", "weight decay", "batch norm")
+
+
+def strategy_table(
+    strategy: Strategy,
+    groups: Sequence[Mapping[str, Any]],
+    stages: Mapping[str, Sequence[nn.Module]],
+) -> str:
+    """Say per optimiser group: parameters, first epoch, learning rate, decay, batch norm.
+
+    The learning rate is the one that the schedule multiplies, or its largest where it has one.
+
+    Args:
+        strategy: What trains when.
+        groups: The optimiser's named groups; those of no stage train from the first epoch.
+        stages: Modules by stage.
+    """
+    firsts = strategy.first_epochs(list(stages))
+    rows = [_TITLES]
+    for group in groups:
+        stage = stage_of(group)
+        first = firsts.get(stage, 0)
+        rate = group.get("max_lr", group.get("initial_lr", group["lr"]))
+        rows.append(
+            (
+                str(group["name"]),
+                f"{sum(p.numel() for p in group['params']):,}",
+                "never" if first is None else str(first),
+                f"{rate:.3g}",
+                f"{group.get('weight_decay', 0.0):.3g}",
+                _batch_norm(strategy, first, stages.get(stage, ())),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([type(strategy).__name__, *lines])
+
+
+def _batch_norm(strategy: Strategy, first: int | None, modules: Sequence[nn.Module]) -> str:
+    """Name what a stage's batch norm does, and from which epoch on; ``-`` where it has none."""
+    if not any(is_batch_norm(layer) for module in modules for layer in module.modules()):
+        return "-"
+    if strategy.bn != "train" or first == 0:
+        return strategy.bn
+    return "frozen" if first is None else f"frozen, train from {first}"

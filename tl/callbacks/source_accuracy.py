@@ -148,4 +148,3 @@ class SourceAccuracy(Callback):
         """Go on with what was measured before the run."""
         self.before, self.after = state_dict["before"], state_dict["after"]
         self._epochs = state_dict["epochs"]
-

@@ -18,6 +18,7 @@ FLOORS = (
     ("modules",),
     ("callbacks", "transferability"),
     ("messages", "runs"),
+    ("verbs",),
     ("cli",),
 )
 # said in the design of the package: weights are matched against stages, batches against tasks

@@ -1,0 +1,55 @@
+"""Our verbs, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tl.backbones import ResNet20
+from tl.cli import main
+
+
+def failure(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """The one line that a mistaken command says."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(args))
+    assert stopped.value.code == 2
+    [line] = [x for x in capsys.readouterr().err.splitlines() if not x.startswith("usage")]
+    assert line.startswith("tl: ")
+    return line
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.save(ResNet20().state_dict(), tmp_path / "a.pt")
+    return tmp_path / "a.pt"
+
+
+def test_lineage_prints_text_and_json(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["lineage", str(weights)])
+    assert capsys.readouterr().out.startswith("a.pt\n")
+    main(["lineage", str(weights), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["path"] == "a.pt"
+    assert len(found["sha256"]) == 64
+
+
+def test_help_lists_our_verbs_beside_lightnings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "    fit " in said
+    assert "    lineage " in said
+    with pytest.raises(SystemExit):
+        main(["lineage", "--help"])
+    assert "usage: tl lineage" in capsys.readouterr().out
+
+
+def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such file" in failure(capsys, "lineage", str(tmp_path / "no.ckpt"))
+    assert "are required: checkpoint" in failure(capsys, "lineage")
+    assert "unrecognized arguments: --jsn" in failure(capsys, "lineage", "a.ckpt", "--jsn")

@@ -18,6 +18,7 @@ FLOORS = (
     ("modules",),
     ("callbacks", "transferability"),
     ("messages", "runs"),
+    ("averaging",),
     ("verbs",),
     ("cli",),
 )

@@ -31,7 +31,7 @@ from tl.callbacks import (
     stop_on_signals,
 )
 from tl.messages import exception_line, parse_error_line
-from tl.runs import completed_epochs, latest_checkpoint, new_run_folder
+from tl.runs import completed_epochs, latest_checkpoint, link_data_to_model, new_run_folder
 from tl.transfer.files import read_checkpoint
 from tl.verbs import VERBS, run_verb
 
@@ -106,9 +106,7 @@ class TlCLI(LightningCLI):
                 "last_checkpoint.filename": "last",
             }
         )
-        # the model's arguments that follow from the data; the one that a model lacks is ignored
-        parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
-        parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
+        link_data_to_model(parser)
 
     def _parse_ckpt_path(self) -> None:
         """Let the command line win over the hyper-parameters in a checkpoint."""
@@ -150,6 +148,11 @@ class TlCLI(LightningCLI):
             raise ValueError(
                 f"{config.ckpt_path} holds weights but no run to go on with; to start from its "
                 "weights use --model.init_args.init_from."
+            )
+        if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
+            raise ValueError(
+                f"{config.ckpt_path} holds no state of a training, as averages of networks do; to "
+                "train on from its weights use --model.init_args.init_from."
             )
         done = completed_epochs(checkpoint)
         limit = config.trainer.max_epochs

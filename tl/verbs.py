@@ -60,7 +60,67 @@ def _lineage(given: argparse.Namespace) -> None:
     print(text)  # noqa: T201
 
 
+def _average_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checkpoints", nargs="+", help="Two or more; the last one's task and head are kept."
+    )
+    parser.add_argument("--out", required=True, help="The new checkpoint.")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--alpha",
+        type=float,
+        help="WiSE-FT of two: share of the second, 0 to 1. Without it all have equal shares.",
+    )
+    how.add_argument(
+        "--greedy",
+        action="store_true",
+        help="Leave out those that lower validation accuracy, the best first.",
+    )
+    parser.add_argument(
+        "--backbone-only",
+        action="store_true",
+        help="Average the backbones; the last one's heads are kept, other tasks may differ.",
+    )
+    parser.add_argument(
+        "--average-statistics",
+        action="store_true",
+        help="Average batch norm's running statistics, instead of estimating them anew on the "
+        "training images; needs no data.",
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        help="Configuration of the run, for its data: config.yaml beside the last checkpoint's "
+        "folder. May be repeated; a later one adds to it.",
+    )
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, ...")
+
+
+def _average(given: argparse.Namespace) -> None:
+    # it imports the modules and the data, which `lineage` does not need
+    from tl.averaging import average_checkpoints  # noqa: PLC0415
+
+    print(  # noqa: T201
+        average_checkpoints(
+            given.checkpoints,
+            given.out,
+            alpha=given.alpha,
+            greedy=given.greedy,
+            backbone_only=given.backbone_only,
+            average_statistics=given.average_statistics,
+            configurations=given.config,
+            accelerator=given.accelerator,
+        )
+    )
+
+
 VERBS = {
+    "average": Verb(
+        "Average checkpoints' weights: WiSE-FT, uniform and greedy model soups.",
+        _average_arguments,
+        _average,
+    ),
     "lineage": Verb(
         "Print where a checkpoint's weights came from, back to the first source.",
         _lineage_arguments,

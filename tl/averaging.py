@@ -251,8 +251,6 @@ class _Bench:
         self.module.cpu().load_state_dict({**self.module.state_dict(), **state})
 
     def _batches(self, device: torch.device) -> Iterator[AnyBatch]:
-        for part in (self.data, *getattr(self.data, "sources", {}).values()):
-            part.trainer = None  # without one, images are not augmented
         loader = self.data.train_dataloader()
         for item in loader:
             batch = item[0] if isinstance(loader, CombinedLoader) else item

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from tl.runs import completed_epochs, latest_checkpoint, new_run_folder
+from tl import GeneratedDataModule, TransferModule
+from tl.runs import (
+    build,
+    completed_epochs,
+    configuration_of,
+    latest_checkpoint,
+    new_run_folder,
+)
 
 
 def test_run_folders_are_numbered_on(tmp_path: Path) -> None:
@@ -51,3 +58,29 @@ def test_epochs_are_counted_when_all_is_trained(
     checkpoint: dict[str, Any], epochs: int | None
 ) -> None:
     assert completed_epochs(checkpoint) == epochs
+
+
+def test_a_run_is_built_from_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "name: a\n"
+        "model: {class_path: tl.modules.TransferModule,"
+        " init_args: {backbone: {class_path: tests.runs.Tiny}}}\n"
+        "data: {class_path: tl.data.GeneratedDataModule, init_args: {train_size: 120}}\n"
+    )
+    (tmp_path / "b.yaml").write_text("data: {init_args: {train_size: 130, classes: 100}}\n")
+    model, data = build([tmp_path / "a.yaml", tmp_path / "b.yaml"])
+    assert isinstance(model, TransferModule)
+    assert isinstance(data, GeneratedDataModule)
+    assert data.train_size == 130
+    assert model.task.num_classes == 100  # told by the data
+    (tmp_path / "c.yaml").write_text("name: a\n")
+    with pytest.raises(ValueError, match=r"c\.yaml: is no configuration of a run"):
+        build([tmp_path / "c.yaml"])
+
+
+def test_the_configuration_stands_beside_the_folder_of_checkpoints(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoints" / "best.ckpt"
+    with pytest.raises(ValueError, match="Name it by --config"):
+        configuration_of(checkpoint)
+    (tmp_path / "config.yaml").touch()
+    assert configuration_of(checkpoint) == tmp_path / "config.yaml"

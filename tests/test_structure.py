@@ -18,10 +18,15 @@ FLOORS = (
     ("modules",),
     ("callbacks", "transferability"),
     ("messages", "runs"),
+    ("averaging",),
+    ("verbs",),
     ("cli",),
 )
 # said in the design of the package: weights are matched against stages, batches against tasks
-SIDEWAYS = {("transfer", "backbones")}
+SIDEWAYS = {
+    ("transfer", "backbones"),
+    ("backbones", "transfer"),  # when one is built, a library's weights are read as any others
+}
 FREE = {"report", "grid"}  # read files and run commands only
 
 

@@ -31,8 +31,9 @@ from tl.callbacks import (
     stop_on_signals,
 )
 from tl.messages import exception_line, parse_error_line
-from tl.runs import completed_epochs, latest_checkpoint, new_run_folder
+from tl.runs import completed_epochs, latest_checkpoint, link_data_to_model, new_run_folder
 from tl.transfer.files import read_checkpoint
+from tl.verbs import VERBS, run_verb
 
 USAGE_ERROR, FAILURE = 2, 1
 
@@ -78,6 +79,13 @@ class TlCLI(LightningCLI):
         )
         return parser
 
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:  # noqa: ANN401
+        """Have ``--help`` list our verbs too; `main` runs them before there is a parser."""
+        super()._add_subcommands(parser, **kwargs)
+        listing = cast("Any", parser)._subcommands_action  # noqa: SLF001 - there is no public name
+        for name, verb in VERBS.items():
+            listing.add_subcommand(name, ArgumentParser(), help=verb.help)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our arguments and callbacks, and let the data tell the model its tasks."""
         parser.add_argument("--name", type=str, default="run", help="Folder of the run's versions.")
@@ -98,9 +106,7 @@ class TlCLI(LightningCLI):
                 "last_checkpoint.filename": "last",
             }
         )
-        # the model's arguments that follow from the data; the one that a model lacks is ignored
-        parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
-        parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
+        link_data_to_model(parser)
 
     def _parse_ckpt_path(self) -> None:
         """Let the command line win over the hyper-parameters in a checkpoint."""
@@ -142,6 +148,11 @@ class TlCLI(LightningCLI):
             raise ValueError(
                 f"{config.ckpt_path} holds weights but no run to go on with; to start from its "
                 "weights use --model.init_args.init_from."
+            )
+        if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
+            raise ValueError(
+                f"{config.ckpt_path} holds no state of a training, as averages of networks do; to "
+                "train on from its weights use --model.init_args.init_from."
             )
         done = completed_epochs(checkpoint)
         limit = config.trainer.max_epochs
@@ -234,6 +245,16 @@ def _leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
+def _main_of_verb(name: str, arguments: list[str]) -> None:
+    try:
+        run_verb(name, arguments)
+    except Exception as error:
+        if os.environ.get("TL_DEBUG") == "1":
+            raise
+        print(f"tl: {exception_line(error)}", file=sys.stderr)  # noqa: T201
+        sys.exit(USAGE_ERROR)
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
@@ -251,6 +272,9 @@ def main(args: list[str] | None = None) -> None:
         return
     if not {"", os.getcwd()} & set(sys.path):  # noqa: PTH109 - as `python -m` has it
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - classes of one's own, also by `tl`
+    if arguments[:1] and arguments[0] in VERBS:
+        _main_of_verb(arguments[0], arguments[1:])
+        return
     stop_on_signals()
     # kept outside the constructor, which runs the subcommand, so that a failure can tidy up
     cli = TlCLI.__new__(TlCLI)

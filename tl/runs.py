@@ -1,11 +1,14 @@
-"""Run folders ``<log_dir>/<name>/version_N``, and what their checkpoints tell of a run."""
+"""Run folders ``<log_dir>/<name>/version_N``, and what their files tell of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
 
@@ -45,6 +48,53 @@ def latest_checkpoint(folder: Path) -> Path:
         f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/best.ckpt. Give "
         "one with --ckpt_path, or run fit first."
     )
+
+
+def configuration_of(checkpoint: Path) -> Path:
+    """Find the ``config.yaml`` of the run that a checkpoint was written by.
+
+    Raises:
+        ValueError: If it is not beside the checkpoint's folder.
+    """
+    path = checkpoint.parent.parent / "config.yaml"
+    if not path.exists():
+        raise ValueError(
+            f"{checkpoint}: there is no configuration of its run at {path}, which says what the "
+            "data are. Name it by --config."
+        )
+    return path
+
+
+def link_data_to_model(parser: LightningArgumentParser) -> None:
+    """Let the data tell the model its tasks; the argument that a model lacks is ignored."""
+    parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
+    parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
+
+
+def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDataModule]:
+    """Build the module and the data module of a run.
+
+    Args:
+        configurations: Its ``config.yaml``, or the files that it was started with; a later one
+            adds to those before it.
+
+    Raises:
+        ValueError: If a file cannot be read or they do not describe a run.
+    """
+    # the other sections are those of training
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    link_data_to_model(parser)
+    merged: Any = None
+    for path in configurations:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not {"model", "data"} & content.keys():
+            raise ValueError(f"{path}: is no configuration of a run; it needs `model` and `data`.")
+        sections = {key: content[key] for key in ("model", "data") if key in content}
+        merged = parser.parse_object(sections, merged)
+    built = parser.instantiate_classes(merged)
+    return built.model, built.data
 
 
 def completed_epochs(checkpoint: Mapping[str, Any]) -> int | None:

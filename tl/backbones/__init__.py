@@ -1,12 +1,14 @@
 """Backbones: images in, feature vectors out."""
 
 from tl.backbones.base import Backbone, last_block, stages_of
+from tl.backbones.pretrained import HuggingFaceBackbone, TimmBackbone, TorchvisionBackbone
 from tl.backbones.resnet import ResNet18, ResNet34, ResNet50
 from tl.backbones.resnet_cifar import ResNet20, ResNet32, ResNet44, ResNet56
 from tl.backbones.wide_resnet import WideResNet
 
 __all__ = [
     "Backbone",
+    "HuggingFaceBackbone",
     "ResNet18",
     "ResNet20",
     "ResNet32",
@@ -14,6 +16,8 @@ __all__ = [
     "ResNet44",
     "ResNet50",
     "ResNet56",
+    "TimmBackbone",
+    "TorchvisionBackbone",
     "WideResNet",
     "last_block",
     "stages_of",

@@ -108,7 +108,7 @@ class SharedBackboneModule(FineTunedModule):
         self.scheduler_factory = scheduler
         self.label_smoothing = label_smoothing
         self.use(strategy, penalties)
-        self.provenance: dict[str, Any] | None = None
+        self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
         self.transfer_report: TransferReport | None = None
         self._resumed = False
         self._window = Window(names)

@@ -1,0 +1,315 @@
+"""One checkpoint out of several: WiSE-FT and model soups, with statistics of its own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
+from torch import Tensor
+
+from tl.callbacks import AtomicCheckpointIO
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import AnyBatch, by_source
+from tl.runs import build, configuration_of
+from tl.transfer.files import CheckpointError, file_sha256, read_checkpoint
+from tl.transfer.freezing import is_batch_norm
+from tl.transfer.provenance import source_record
+from tl.transfer.weight_space import (
+    Soup,
+    average_weights,
+    check_alike,
+    estimate_statistics,
+    greedy_soup,
+)
+
+# What of a run's checkpoint is about going on with it.
+_TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPrecision")
+State = dict[str, Tensor]
+
+
+def average_checkpoints(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    alpha: float | None = None,
+    greedy: bool = False,
+    backbone_only: bool = False,
+    average_statistics: bool = False,
+    configurations: Sequence[str | Path] = (),
+    accelerator: str = "auto",
+) -> str:
+    """Average the weights of checkpoints of this framework and write the result.
+
+    The result is a checkpoint of the last one's task: ``test`` and ``init_from`` take it, and it
+    tells its ingredients. What is neither backbone nor head, such as a balancer's state, is the
+    last one's. With batch norm, running statistics are estimated anew on one epoch of the run's
+    training images, not augmented, in its batches; not where the result is one ingredient alone.
+
+    Args:
+        paths: The checkpoints, two or more. For WiSE-FT the source first, the fine-tuned second.
+        out: The file to write; it must not be there yet.
+        alpha: WiSE-FT of two: share of the second, 0 to 1. ``None`` gives all equal shares.
+        greedy: Leave out those that lower the accuracy on the last one's validation images.
+        backbone_only: Average the backbones and keep the last one's heads. Otherwise the heads
+            must have the same tasks and classes.
+        average_statistics: Average the running statistics too, instead of estimating them.
+        configurations: The run's configuration; ``config.yaml`` beside the last checkpoint's
+            folder by default. It is not read where no data are needed.
+        accelerator: As of Lightning's Trainer.
+
+    Returns:
+        What was done, in lines.
+
+    Raises:
+        CheckpointError: If a file cannot be read or is no checkpoint of this framework.
+        ValueError: If the networks or their data do not go together, or an argument is wrong.
+    """
+    out = Path(out)
+    if len(paths) < 2:  # noqa: PLR2004 - an average has two sides at least
+        raise ValueError(f"An average needs two checkpoints or more, got {len(paths)}.")
+    if out.exists():
+        raise ValueError(f"{out} is there already; name another file by --out.")
+    if alpha is not None and (len(paths) != 2 or not 0 <= alpha <= 1):  # noqa: PLR2004
+        raise ValueError(
+            f"`alpha` must be from 0 to 1 and between two checkpoints, got {alpha} and "
+            f"{len(paths)} checkpoints."
+        )
+    contents = [_read(Path(path)) for path in paths]
+    parts = [_averaged_part(content["state_dict"], backbone_only) for content in contents]
+    for path, part in zip(paths[:-1], parts[:-1], strict=True):
+        _check_fit(Path(path), part, Path(paths[-1]), parts[-1])
+    normalised = any(name.endswith("running_mean") for name in parts[-1])
+    bench = None
+    if greedy or (normalised and not average_statistics):
+        _check_data(paths, contents, greedy=greedy)
+        files = [Path(path) for path in configurations] or [configuration_of(Path(paths[-1]))]
+        bench = _Bench(contents[-1], files, accelerator, estimate=not average_statistics)
+
+    soup: Soup | None = None
+    weights = [1 / len(parts)] * len(parts) if alpha is None else [1 - alpha, alpha]
+    if greedy and bench is not None:
+        soup = greedy_soup(
+            len(parts),
+            lambda members: bench.accuracy(*_mixture(parts, _equal(members, len(parts)))),
+        )
+        weights = _equal(soup.members, len(parts))
+    state, alone = _mixture(parts, weights)
+    if bench is not None and not alone:
+        state = bench.with_statistics(state)
+    record = _record(paths, contents, weights, alpha, soup)
+    record["statistics"] = None if bench is None or alone else bench.described()
+    _write(out, contents[-1], state, record)
+    return _summary(out, paths, weights, record)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of this framework."""
+    content = read_checkpoint(path)
+    state = content.get("state_dict")
+    if not isinstance(state, Mapping) or "tl" not in content:
+        raise CheckpointError(
+            f"{path}: is no checkpoint of a run of this framework; plain weights come in by "
+            "`init_from`, and what a run writes from there averages."
+        )
+    return content
+
+
+def _averaged_part(state: Mapping[str, Any], backbone_only: bool) -> State:
+    wanted = ("backbone.",) if backbone_only else ("backbone.", "heads.")
+    return {name: value for name, value in state.items() if name.startswith(wanted)}
+
+
+def _check_fit(path: Path, part: State, last: Path, reference: State) -> None:
+    heads = [_heads(part), _heads(reference)]
+    if heads[0] != heads[1]:
+        said = [", ".join(f"{n} {s}" for n, s in found.items()) for found in heads]
+        raise ValueError(
+            f"{path} has the heads {said[0]}, {last} has {said[1]}; heads average only with their "
+            "like. Average the backbones alone by --backbone-only, which keeps the last one's "
+            "heads."
+        )
+    try:
+        check_alike(part, reference)
+    except ValueError as error:
+        raise ValueError(f"{path} and {last}: {error}") from None
+
+
+def _heads(state: State) -> dict[str, tuple[int, ...]]:
+    return {
+        name.removeprefix("heads.").removesuffix(".weight"): tuple(value.shape)
+        for name, value in state.items()
+        if name.startswith("heads.") and name.endswith(".weight")
+    }
+
+
+def _fingerprints(content: Mapping[str, Any]) -> dict[str, Any]:
+    data = content["tl"].get("data") or {}
+    parts = {data["name"]: data} if "fingerprint" in data else data
+    return {name: part.get("fingerprint") for name, part in parts.items()}
+
+
+def _check_data(
+    paths: Sequence[str | Path], contents: Sequence[Mapping[str, Any]], *, greedy: bool
+) -> None:
+    """Refuse to select on images that an ingredient has trained on."""
+    last = _fingerprints(contents[-1])
+    for path, content in zip(paths, contents, strict=True):
+        if greedy and (found := _fingerprints(content)) != last:
+            raise ValueError(
+                f"{path} was trained on {found}, {paths[-1]} on {last}: the validation images of "
+                "one may be training images of the other, and selecting on them would deceive. "
+                "Train them on one split: the same --data.init_args.seed, val_size and "
+                "label_fraction, and a --seed_everything of each one's own."
+            )
+
+
+def _equal(members: Sequence[int], count: int) -> list[float]:
+    return [1 / len(members) if position in members else 0.0 for position in range(count)]
+
+
+def _mixture(parts: Sequence[State], weights: Sequence[float]) -> tuple[State, bool]:
+    """Return the average, and whether it is one network alone."""
+    return average_weights(parts, weights), sum(weight > 0 for weight in weights) == 1
+
+
+class _Bench:
+    """A run's network and data, on which an average gets its statistics and is validated.
+
+    Args:
+        content: The last checkpoint.
+        configurations: Its run's configuration.
+        accelerator: As of Lightning's Trainer.
+        estimate: Estimate running statistics anew.
+    """
+
+    def __init__(
+        self,
+        content: Mapping[str, Any],
+        configurations: Sequence[Path],
+        accelerator: str,
+        *,
+        estimate: bool,
+    ) -> None:
+        module, self.data = build(configurations)
+        if not isinstance(module, SharedBackboneModule):
+            raise ValueError(  # noqa: TRY004 - a setting of the run
+                f"{configurations[-1]}: `model` must be one of tl.modules, got "
+                f"{type(module).__name__}."
+            )
+        self.module = module
+        self.module.load_state_dict(content["state_dict"])
+        self.estimate = estimate
+        self.trainer = Trainer(
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        self.data.prepare_data()
+        self.data.setup("fit")
+        now, then = _fingerprints({"tl": {"data": self._description()}}), _fingerprints(content)
+        if now != then:
+            raise ValueError(
+                f"The last checkpoint was trained on {then}, {configurations[-1]} gives {now}. "
+                "Name the configuration of its run by --config, with the data where it says."
+            )
+
+    def _description(self) -> dict[str, Any]:
+        describe = getattr(self.data, "describe", None)
+        return describe() if callable(describe) else {}
+
+    def described(self) -> dict[str, Any]:
+        """Say what the statistics were estimated on."""
+        return {"estimated_on": _fingerprints({"tl": {"data": self._description()}})}
+
+    def with_statistics(self, state: State) -> State:
+        """Return an average with running statistics of its own."""
+        self._load(state)
+        if self.estimate and any(map(is_batch_norm, self.module.backbone.modules())):
+            device = self.trainer.strategy.root_device
+            self.module.to(device).train()
+            estimate_statistics(self.module.backbone, self._batches(device), self._features)
+        everything = self.module.cpu().state_dict()
+        return {name: everything[name].clone() for name in state}
+
+    def accuracy(self, state: State, alone: bool) -> float:
+        """Measure validation accuracy, ``val/acc``, of an average or of one network alone."""
+        self._load(state if alone else self.with_statistics(state))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about workers
+            [metrics] = self.trainer.validate(self.module, self.data, verbose=False)
+        return float(metrics["val/acc"])
+
+    def _load(self, state: State) -> None:
+        self.module.cpu().load_state_dict({**self.module.state_dict(), **state})
+
+    def _batches(self, device: torch.device) -> Iterator[AnyBatch]:
+        loader = self.data.train_dataloader()
+        for item in loader:
+            batch = item[0] if isinstance(loader, CombinedLoader) else item
+            moved = self.data.transfer_batch_to_device(batch, device, 0)
+            yield self.data.on_after_batch_transfer(moved, 0)
+
+    def _features(self, batch: AnyBatch) -> None:
+        self.module.features({source: images for source, (images, _) in by_source(batch).items()})
+
+
+def _record(
+    paths: Sequence[str | Path],
+    contents: Sequence[Mapping[str, Any]],
+    weights: Sequence[float],
+    alpha: float | None,
+    soup: Soup | None,
+) -> dict[str, Any]:
+    """Return the provenance of the average in plain types."""
+    method = "uniform soup" if alpha is None else f"WiSE-FT, alpha {alpha:g}"
+    ingredients = []
+    for position, (path, content) in enumerate(zip(paths, contents, strict=True)):
+        source = source_record(content)
+        kept = {key: source.get(key) for key in ("tasks", "data", "epoch", "global_step")}
+        ingredients.append(
+            {
+                "path": Path(path).name,
+                "sha256": file_sha256(path),
+                "weight": weights[position],
+                "val/acc": None if soup is None else soup.alone[position],
+                **kept,
+                "parent": source.get("provenance"),
+            }
+        )
+    return {
+        "method": "greedy soup" if soup is not None else method,
+        "val/acc": None if soup is None else soup.accuracy,
+        "ingredients": ingredients,
+    }
+
+
+def _write(out: Path, last: Mapping[str, Any], state: State, record: dict[str, Any]) -> None:
+    content = {key: value for key, value in last.items() if key not in _TRAINING}
+    content["state_dict"] = {**last["state_dict"], **state}
+    # what a window of training steps held, and where drift is measured from, are a run's own
+    kept = {k: v for k, v in last["tl"].items() if k not in ("window", "statistics")}
+    content["tl"] = {**kept, "provenance": record}
+    AtomicCheckpointIO().save_checkpoint(content, out)
+
+
+def _summary(
+    out: Path, paths: Sequence[str | Path], weights: Sequence[float], record: dict[str, Any]
+) -> str:
+    lines = [f"tl: {record['method']} of {len(paths)} checkpoints: {out}"]
+    for path, weight, part in zip(paths, weights, record["ingredients"], strict=True):
+        accuracy = part["val/acc"]
+        said = "" if accuracy is None else f" (val/acc {accuracy:.4f})"
+        lines.append(f"tl: {weight:.4g} x {path}{said}")
+    if record["val/acc"] is not None:
+        lines.append(f"tl: val/acc {record['val/acc']:.4f}, on the images that it was chosen by")
+    if record["statistics"] is not None:
+        lines.append("tl: batch-norm statistics estimated anew on the run's training images")
+    return "\n".join(lines)

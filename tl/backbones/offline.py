@@ -1,0 +1,130 @@
+"""Where pretrained weights lie on this machine, and what to put where if they do not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+def url_file(url: str, what: str) -> Path:
+    """Return a file of torch's hub cache, downloaded where that is possible.
+
+    Args:
+        url: Address of the file; its name ends in the first digits of its SHA-256.
+        what: Whose weights they are, for the message.
+
+    Raises:
+        ValueError: If it is not there and cannot be downloaded.
+    """
+    name = Path(urlparse(url).path).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.exists():
+        return path
+    digits = re.search(r"-([0-9a-f]{8,})\.", name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(
+            url, str(path), digits.group(1) if digits else None, progress=False
+        )
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"The weights of {what} are not on this machine and cannot be downloaded "
+            f"({_reason(error)}). Get {url} elsewhere and put it at {path}, or name the file by "
+            "`weights`."
+        ) from None
+    return path
+
+
+def hub_file(repository: str, filename: str) -> Path:
+    """Return a file of a Hugging Face repository, from the cache or downloaded.
+
+    Raises:
+        ValueError: If it is in neither place.
+    """
+    hub = _hub()
+    try:
+        return Path(_cached_first(hub.hf_hub_download, repository, filename))
+    except Exception as error:  # noqa: BLE001 - the hub's own, those of http, of the file system
+        raise ValueError(
+            f"{repository} is not in the Hugging Face cache and cannot be downloaded "
+            f"({_reason(error)}). Expected {_place(hub, repository)}/{filename}; or put "
+            f"{filename} from huggingface.co/{repository} anywhere, and name the file or its "
+            "folder by `weights`."
+        ) from None
+
+
+def hub_folder(name: str, weights: bool) -> Path:
+    """Return a folder with a network's ``config.json``, and its weights where asked for.
+
+    Args:
+        name: A folder, or a repository of Hugging Face, from the cache or downloaded.
+        weights: Whether weights must be in it.
+
+    Raises:
+        ValueError: If it is not there, or lacks a file.
+    """
+    folder = Path(name).expanduser()
+    wanted = ["config.json", *(_WEIGHTS if weights else ())]
+    if not folder.is_dir():
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+            raise ValueError(
+                f"{name}: no such folder, and no name of a repository such as microsoft/resnet-18."
+            )
+        hub = _hub()
+        try:
+            folder = Path(_cached_first(hub.snapshot_download, name, allow_patterns=wanted))
+        except Exception as error:  # noqa: BLE001 - as above
+            raise ValueError(
+                f"{name} is not in the Hugging Face cache and cannot be downloaded "
+                f"({_reason(error)}). Expected {_place(hub, name)} with config.json"
+                f"{' and model.safetensors' if weights else ''}; or put these from "
+                f"huggingface.co/{name} into any folder, and give that as `name`."
+            ) from None
+    here = [file for file in wanted if (folder / file).is_file()]
+    if "config.json" not in here or (weights and len(here) == 1):
+        raise ValueError(
+            f"{folder}: expected config.json{' and model.safetensors' if weights else ''} there, "
+            f"found {', '.join(sorted(p.name for p in folder.iterdir())[:5]) or 'nothing'}."
+        )
+    return folder
+
+
+def _cached_first(fetch: Callable[..., str], *args: str, **options: list[str]) -> str:
+    """Take what is in the cache, without asking the network whether there is a newer one."""
+    try:
+        return fetch(*args, **options, local_files_only=True)
+    except Exception:  # noqa: BLE001 - the hub's own, those of the file system
+        logger = logging.getLogger("huggingface_hub")
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # its retries; what came of them is said by the caller
+        try:
+            return fetch(*args, **options)
+        finally:
+            logger.setLevel(level)
+
+
+def _hub() -> Any:  # noqa: ANN401 - a module
+    import huggingface_hub  # noqa: PLC0415 - an extra
+
+    return huggingface_hub
+
+
+def _place(hub: Any, repository: str) -> str:  # noqa: ANN401 - a module
+    folder = f"models--{repository.replace('/', '--')}"
+    return os.path.join(hub.constants.HF_HUB_CACHE, folder, "snapshots", "<revision>")  # noqa: PTH118
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(getattr(error, "reason", "") or error).split())
+    return text[:120] or type(error).__name__

@@ -1,0 +1,189 @@
+"""Where a checkpoint's weights came from, and where those came from, back to the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tl.transfer.files import file_sha256, listed, read_checkpoint
+from tl.transfer.provenance import source_record
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A network in a chain of sources.
+
+    Attributes:
+        path: Name of the file or of the pretrained network.
+        sha256: Hash of the file; ``None`` where there was none to hash.
+        tasks: The tasks that it was trained on, with their number of classes.
+        data: What it was trained on, by source: name, number of training images, fingerprint.
+        epoch: Its last epoch, counted from 0.
+        global_step: Optimiser steps that it was trained for.
+        start: What came into its backbone before it was trained: ``tensors``, ``values``,
+            ``reinitialised`` and ``unused`` names. ``None`` for random weights, averages, and
+            networks of unknown origin.
+        note: What else is to say, such as the kind of average or a library's name.
+        weight: Share of it in the average that it is part of.
+        sources: What it started from: one network, the ingredients of an average, or none.
+    """
+
+    path: str
+    sha256: str | None = None
+    tasks: dict[str, int] | None = None
+    data: dict[str, dict[str, Any]] | None = None
+    epoch: int | None = None
+    global_step: int | None = None
+    start: dict[str, Any] | None = None
+    note: str | None = None
+    weight: float | None = None
+    sources: tuple[Ancestor, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types, with the sources within."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """Return the chain as lines of text, the youngest first."""
+        return "\n".join(self.lines())
+
+    def lines(self, indent: str = "") -> Iterator[str]:
+        """Yield the lines of the table.
+
+        Args:
+            indent: What to put in front of each.
+        """
+        yield f"{indent}{listed([self.path])}"
+        for title, text in self._facts():
+            yield f"{indent}  {title.ljust(7)} {text}"
+        for source in self.sources:
+            share = f"ingredient, weight {source.weight:.4g}:" if source.weight is not None else ""
+            yield f"{indent}  {share or 'from:'}"
+            yield from source.lines(f"{indent}    ")
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        if self.note is not None:
+            yield "is", listed([self.note])
+        if self.sha256 is not None:
+            yield "sha256", listed([self.sha256])
+        if self.tasks is not None:
+            yield "tasks", listed([f"{n} ({c} classes)" for n, c in self.tasks.items()], 20)
+        for name, part in (self.data or {}).items():
+            images = part["images"]
+            count = f"{images:,} training images, " if isinstance(images, int) else ""
+            yield "data", listed([f"{name}: {count}fingerprint {part['fingerprint']}"])
+        if isinstance(self.epoch, int):
+            step = f", step {self.global_step:,}" if isinstance(self.global_step, int) else ""
+            yield "epoch", f"{self.epoch}, counted from 0{step}"
+        if self.start is not None:
+            loaded = f"{self.start['tensors']:,} tensors ({self.start['values']:,} values) loaded"
+            for title, key in (("re-initialised", "reinitialised"), ("unused", "unused")):
+                loaded += f"; {title}: {listed(self.start[key]) or 'none'}"
+            yield "start", loaded
+        elif not self.sources and self.tasks is not None:
+            yield "start", "random weights"
+
+
+def lineage(path: str | Path) -> Ancestor:
+    """Follow a checkpoint's record of its sources back to the first.
+
+    The record stands in the checkpoint itself; the files of its sources need not be there any
+    more.
+
+    Args:
+        path: A checkpoint.
+
+    Returns:
+        The checkpoint, with its sources in it.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+    """
+    record = source_record(read_checkpoint(path))
+    if "provenance" not in record:
+        return Ancestor(
+            Path(path).name,
+            file_sha256(path),
+            note="a file without a record of its origin, not written by a run of this framework",
+        )
+    record |= {"path": Path(path).name, "sha256": file_sha256(path)}
+    return _ancestor(record, _mapping(record["provenance"]))
+
+
+def _ancestor(record: Mapping[str, Any], origin: Mapping[str, Any] | None) -> Ancestor:
+    """Read one network's record, and that of what it started from.
+
+    Args:
+        record: What is known of the network: ``path``, ``sha256``, ``tasks``, ``data``, ...
+        origin: Where its start weights came from.
+    """
+    tasks, data = record.get("tasks"), _mapping(record.get("data"))
+    start: dict[str, Any] | None = None
+    sources: tuple[Ancestor, ...] = ()
+    note = _text(record.get("note"))
+    if origin is not None and isinstance(origin.get("ingredients"), list):
+        note = _text(origin.get("method")) or "an average"
+        parts = [part for part in map(_mapping, origin["ingredients"]) if part is not None]
+        sources = tuple(_ancestor(part, _mapping(part.get("parent"))) for part in parts)
+    elif origin is not None:
+        loaded = _mapping(origin.get("loaded")) or {}
+        start = {
+            "tensors": _whole(loaded.get("tensors")) or 0,
+            "values": _whole(loaded.get("values")) or 0,
+            "reinitialised": _names(origin.get("reinitialised")),
+            "unused": _names(origin.get("unused")),
+        }
+        sources = (_ancestor(origin, _mapping(origin.get("parent"))),)
+    weight = record.get("weight")
+    return Ancestor(
+        path=_text(record.get("path")) or "unknown",
+        sha256=_text(record.get("sha256")),
+        tasks=_tasks(tasks) if isinstance(tasks, list) else None,
+        data=_data(data) if data is not None else None,
+        epoch=_whole(record.get("epoch")),
+        global_step=_whole(record.get("global_step")),
+        start=start,
+        note=note,
+        weight=float(weight) if isinstance(weight, float | int) else None,
+        sources=sources,
+    )
+
+
+# A checkpoint may be anybody's: what is not of the expected type is left out.
+
+
+def _mapping(value: object) -> Mapping[str, Any] | None:
+    return value if isinstance(value, Mapping) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _names(value: object) -> list[str]:
+    return [str(name) for name in value] if isinstance(value, list) else []
+
+
+def _tasks(records: list[Any]) -> dict[str, int]:
+    found = [task for task in map(_mapping, records) if task is not None]
+    return {str(task.get("name")): _whole(task.get("num_classes")) or 0 for task in found}
+
+
+def _data(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Sort a data description by source, also that of a single one."""
+    parts = {str(record.get("name")): record} if "fingerprint" in record else record
+    found = {}
+    for name, part in parts.items():
+        if isinstance(part, Mapping):
+            images = _mapping(part.get("images")) or {}
+            found[name] = {
+                "images": _whole(images.get("train")),
+                "fingerprint": _text(part.get("fingerprint")),
+            }
+    return found

@@ -10,6 +10,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule, TransferModule
+from tl.transfer import LPFT, Strategy, SurgicalFineTuning
+from tl.transfer.freezing import BatchNormMode
 
 
 class Tiny(nn.Module):
@@ -35,9 +37,15 @@ class Staged(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.BatchNorm2d(4), nn.ReLU())
-        self.layer1 = nn.Sequential(nn.Conv2d(4, 6, 2, stride=2), nn.BatchNorm2d(6), nn.ReLU())
-        self.layer2 = nn.Sequential(nn.Conv2d(6, 8, 2, stride=2), nn.BatchNorm2d(8), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 4, 4, stride=4, bias=False), nn.BatchNorm2d(4), nn.ReLU()
+        )
+        self.layer1 = nn.Sequential(
+            nn.Conv2d(4, 6, 2, stride=2, bias=False), nn.BatchNorm2d(6), nn.ReLU()
+        )
+        self.layer2 = nn.Sequential(
+            nn.Conv2d(6, 8, 2, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU()
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features ``(N, 8)``."""
@@ -47,6 +55,22 @@ class Staged(nn.Module):
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts."""
         return {"stem": [self.stem], "layer1": [self.layer1], "layer2": [self.layer2]}
+
+
+ARGUMENTS: dict[type[Strategy], dict[str, Any]] = {
+    LPFT: {"probe_epochs": 2, "backbone_lr": 0.5},
+    SurgicalFineTuning: {"stages": ["layer1", "head"]},
+}
+
+
+def every_strategy(bn: BatchNormMode = "train") -> list[Strategy]:
+    """One of each kind, for a run of five epochs of :class:`Staged`."""
+    return [kind(**ARGUMENTS.get(kind, {}), bn=bn) for kind in Strategy.__subclasses__()]
+
+
+def name_of(strategy: Strategy) -> str:
+    """Its name, for test ids."""
+    return type(strategy).__name__
 
 
 def tiny_data(**settings: Any) -> GeneratedDataModule:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.runs import Staged
+from tests.runs import Staged, every_strategy, name_of
 from tl.backbones import ResNet20
 from tl.heads import linear_head
 from tl.transfer import (
@@ -19,14 +19,6 @@ from tl.transfer import (
 from tl.transfer.freezing import BatchNormMode, set_modes, set_requires_grad, stage_modules
 
 STAGES = ["stem", "layer1", "layer2", "head"]
-EXAMPLES: dict[type[Strategy], Strategy] = {
-    FullFineTuning: FullFineTuning(),
-    LinearProbe: LinearProbe(),
-    LPFT: LPFT(probe_epochs=2, backbone_lr=0.5),
-    GradualUnfreezing: GradualUnfreezing(epochs_per_stage=2),
-    LayerWiseDecay: LayerWiseDecay(),
-    SurgicalFineTuning: SurgicalFineTuning(["layer1"]),
-}
 
 
 def trained(strategy: Strategy, epochs: int) -> list[list[str]]:
@@ -36,11 +28,7 @@ def trained(strategy: Strategy, epochs: int) -> list[list[str]]:
     ]
 
 
-def test_there_is_an_example_of_each_strategy() -> None:
-    assert set(EXAMPLES) == set(Strategy.__subclasses__())
-
-
-@pytest.mark.parametrize("strategy", EXAMPLES.values(), ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("strategy", every_strategy(), ids=name_of)
 def test_a_strategy_says_when_it_changes_and_when_a_stage_first_trains(strategy: Strategy) -> None:
     per_epoch = trained(strategy, 12)
     changes = [e for e in range(1, 12) if per_epoch[e] != per_epoch[e - 1]]
@@ -52,11 +40,11 @@ def test_a_strategy_says_when_it_changes_and_when_a_stage_first_trains(strategy:
 
 
 def test_what_trains_when() -> None:
-    assert trained(EXAMPLES[FullFineTuning], 2) == [STAGES, STAGES]
-    assert trained(EXAMPLES[LinearProbe], 2) == [["head"], ["head"]]
-    assert trained(EXAMPLES[LPFT], 4) == [["head"], ["head"], STAGES, STAGES]
-    assert trained(EXAMPLES[LayerWiseDecay], 1) == [STAGES]
-    assert trained(EXAMPLES[SurgicalFineTuning], 2) == [["layer1"], ["layer1"]]
+    assert trained(FullFineTuning(), 2) == [STAGES, STAGES]
+    assert trained(LinearProbe(), 2) == [["head"], ["head"]]
+    assert trained(LPFT(probe_epochs=2), 4) == [["head"], ["head"], STAGES, STAGES]
+    assert trained(LayerWiseDecay(), 1) == [STAGES]
+    assert trained(SurgicalFineTuning(["layer1"]), 2) == [["layer1"], ["layer1"]]
     assert trained(GradualUnfreezing(), 6) == [
         ["head"],
         ["layer2", "head"],

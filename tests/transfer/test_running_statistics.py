@@ -15,10 +15,10 @@ def test_drift_is_the_divergence_of_normal_distributions() -> None:
     net = Staged()
     start = running_statistics(net)
     terms = []
-    for norm in (net.stem[1], net.layer1[1], net.layer2[1]):
-        norm.running_mean.normal_()
-        norm.running_var.uniform_(0.5, 3.0)
-        now = Normal(norm.running_mean, norm.running_var.sqrt())
+    for stage in ("stem", "layer1", "layer2"):
+        mean = net.get_buffer(f"{stage}.1.running_mean").normal_()
+        variance = net.get_buffer(f"{stage}.1.running_var").uniform_(0.5, 3.0)
+        now = Normal(mean, variance.sqrt())
         terms.append(kl_divergence(now, Normal(torch.zeros(()), torch.ones(()))))
     expected = float(torch.cat(terms).mean())  # over 4 + 6 + 8 channels
     assert statistics_drift(net, start) == pytest.approx(expected, rel=1e-5)
@@ -26,7 +26,7 @@ def test_drift_is_the_divergence_of_normal_distributions() -> None:
 
 def test_drift_is_zero_where_nothing_has_moved() -> None:
     net = Staged()
-    net.stem[1].running_var.fill_(0.3)
+    net.get_buffer("stem.1.running_var").fill_(0.3)
     start = running_statistics(net)
     assert statistics_drift(net, start) == 0.0
     net(torch.randn(2, 3, 32, 32))

@@ -29,7 +29,7 @@ def rows(strategy: Strategy, *, one_cycle: bool = False) -> dict[str, list[str]]
 def test_it_says_what_trains_when_and_how() -> None:
     found = rows(GradualUnfreezing(epochs_per_stage=2))
     assert found["stem"] == ["192", "6", "0.0148", "0.0001", "frozen, train from 6"]
-    assert found["stem_no_decay"] == ["12", "6", "0.0148", "0", "frozen, train from 6"]
+    assert found["stem_no_decay"] == ["8", "6", "0.0148", "0", "frozen, train from 6"]
     assert found["layer2"] == ["192", "2", "0.1", "0.0001", "frozen, train from 2"]
     assert found["head"] == ["24", "0", "0.26", "0.0001", "-"]
     assert found["balancer"] == ["2", "0", "0.26", "0", "-"]

@@ -1,0 +1,109 @@
+"""Strategies on two processes: frozen means frozen there too, and both hold the same weights."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.modules.staged_runs import STAGES
+from tests.runs import every_strategy, name_of
+from tl.transfer import Strategy
+
+ROOT = Path(__file__).resolve().parents[2]
+FREEZE = [s for s in every_strategy() if s.first_epochs(STAGES) != dict.fromkeys(STAGES, 0)]
+CASES = [
+    *((strategy, "transfer") for strategy in every_strategy()),
+    *((strategy, balancer) for strategy in FREEZE for balancer in ("upgrad", "gradnorm")),
+]
+SCRIPT = """
+import os, sys, warnings
+from pathlib import Path
+import torch
+from torchjd.aggregation import UPGrad
+from tests.modules.staged_runs import OPTIMIZERS, Watch, built, fit
+from tests.modules.test_fine_tuning_ddp import CASES
+from tests.runs import Staged, multitask_module, name_of, two_sources
+from tl.balancing import GradNorm
+warnings.filterwarnings("ignore")
+torch.set_num_threads(1)
+balancers = {"upgrad": UPGrad, "gradnorm": GradNorm}
+found = {}
+for strategy, kind in CASES:
+    if kind == "transfer":
+        ours = built(strategy)
+    else:
+        ours = multitask_module(
+            two_sources(), Staged, strategy=strategy, balancer=balancers[kind],
+            optimizer=OPTIMIZERS["adamw"],
+        )
+    watch = Watch()
+    run = fit(
+        Path(sys.argv[1]), ours, callbacks=[watch], strategy="ddp", devices=2,
+        limit_train_batches=2, limit_val_batches=1, gradient_clip_val=0.1,
+    )
+    found[f"{name_of(strategy)} {kind}"] = {
+        "weights": {k: p.detach().clone() for k, p in ours.named_parameters()},
+        "thawed": sorted(watch.thawed),
+        "frozen_epochs": watch.frozen_epochs,
+        "violations": watch.violations,
+        "steps": run.global_step,
+    }
+torch.save(found, f"{sys.argv[1]}/rank{os.environ['LOCAL_RANK']}.pt")
+torch.distributed.destroy_process_group()  # gloo's threads must not outlive the interpreter
+"""
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
+    """What a pair of processes found of every strategy."""
+    folder = tmp_path_factory.mktemp("ddp")
+    (folder / "run.py").write_text(SCRIPT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "OMP_NUM_THREADS": "1",
+        "NODE_RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "run.py", str(folder)],
+            cwd=folder,
+            env={**environment, "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors[-3000:]
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind"), CASES, ids=[f"{name_of(strategy)}-{kind}" for strategy, kind in CASES]
+)
+def test_frozen_stays_and_both_processes_agree(strategy: Strategy, kind: str, ranks: Any) -> None:
+    first, second = (rank[f"{name_of(strategy)} {kind}"] for rank in ranks)
+    for found in (first, second):
+        assert found["violations"] == []
+        firsts = strategy.first_epochs(STAGES)
+        assert found["thawed"] == sorted(s for s, epoch in firsts.items() if epoch is not None)
+        assert found["frozen_epochs"] == sum(5 if e is None else e for e in firsts.values())
+        assert found["steps"] == 10
+    for name, value in first["weights"].items():
+        assert torch.equal(value, second["weights"][name]), name

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(ROOT.glob("tl/**/*.py"))
 # a room may import those below it, and its own
 FLOORS = (
+    ("report",),  # reads files only
     ("tasks",),
     ("data", "backbones", "heads", "transfer", "balancing"),
     ("modules",),
@@ -27,7 +28,7 @@ SIDEWAYS = {
     ("transfer", "backbones"),
     ("backbones", "transfer"),  # when one is built, a library's weights are read as any others
 }
-FREE = {"report", "grid"}  # read files and run commands only
+FREE = {"grid": {"report"}}  # runs commands, reads what they leave
 
 
 def room(path: Path) -> str:
@@ -53,7 +54,7 @@ def test_imports_run_one_way(path: Path) -> None:
     if here == "__init__":
         return  # the front door opens every room, when asked
     if here in FREE:
-        assert imported_rooms(path) <= {here}
+        assert imported_rooms(path) <= {here, *FREE[here]}
         return
     floor = next(i for i, rooms in enumerate(FLOORS) if here in rooms)
     for other in imported_rooms(path) - {here}:

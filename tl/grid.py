@@ -7,7 +7,6 @@ cut off goes on where it stopped.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from tl.report import find_tested
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,8 @@ def metrics_on_test(folder: Path) -> dict[str, float] | None:
     Args:
         folder: ``<log_dir>/<name>``, which holds ``version_N`` folders, or one of these.
     """
-    for path in sorted([folder / "results.json", *folder.glob("version_*/results.json")]):
-        if path.exists():
-            metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-            if "test/acc" in metrics:
-                return metrics
-    return None
+    found = find_tested(folder)
+    return None if found is None else found.metrics
 
 
 def best_checkpoint(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Our own verbs of the command line, beside Lightning's: they take checkpoints, not runs."""
+"""Our own verbs of the command line, beside Lightning's: they take what runs have left."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from tl.report import against_single
 from tl.transfer.lineage import lineage
 
 
@@ -115,11 +116,37 @@ def _average(given: argparse.Namespace) -> None:
     )
 
 
+def _delta_m_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", help="Folders of tested multi-task runs, one per seed.")
+    parser.add_argument(
+        "--baseline",
+        action="append",
+        default=[],
+        metavar="TASK=FOLDER",
+        help="Folder of a tested run of that task alone; repeated for each task and seed.",
+    )
+
+
+def _delta_m(given: argparse.Namespace) -> None:
+    baselines: dict[str, list[str]] = {}
+    for text in given.baseline:
+        task, equals, folder = text.partition("=")
+        if not (task and equals and folder):
+            raise ValueError(f"`--baseline` must be TASK=FOLDER, got {text!r}.")
+        baselines.setdefault(task, []).append(folder)
+    print(against_single(given.runs, baselines).table())  # noqa: T201
+
+
 VERBS = {
     "average": Verb(
         "Average checkpoints' weights: WiSE-FT, uniform and greedy model soups.",
         _average_arguments,
         _average,
+    ),
+    "delta_m": Verb(
+        "Compare multi-task runs with a network per task: Delta_m over seeds.",
+        _delta_m_arguments,
+        _delta_m,
     ),
     "lineage": Verb(
         "Print where a checkpoint's weights came from, back to the first source.",

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tl.cli import main
+from tl.report import against_single
+
+
+def leave(folder: Path, metrics: dict[str, float], seed: int, **data: str) -> Path:
+    """Write what the test of a run leaves."""
+    folder.mkdir(parents=True)
+    about = {name: {"fingerprint": mark} for name, mark in data.items()}
+    (folder / "results.json").write_text(json.dumps({"metrics": metrics, "data": about}))
+    (folder / "config.yaml").write_text(f"seed_everything: {seed}\n")
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Any]:
+    """Two seeds: Delta_m -10 % and +5 % by hand, given in different orders."""
+    together = [
+        leave(
+            tmp_path / f"sum-{seed}",
+            {"test/acc": 0.5, "test/a/acc": a, "test/b/acc": b, "test/a/loss": 1.0},
+            seed,
+            a="x",
+            b="y",
+        )
+        for seed, a, b in ((0, 0.45, 0.36), (1, 0.66, 0.40))
+    ]
+    alone = {
+        "a": [
+            leave(tmp_path / f"a-{seed}", {"test/acc": value}, seed, a="x")
+            for seed, value in ((1, 0.60), (0, 0.50))
+        ],
+        "b": [leave(tmp_path / f"b-{seed}", {"test/acc": 0.40}, seed, b="y") for seed in (0, 1)],
+    }
+    return {"together": together, "alone": alone, "root": tmp_path}
+
+
+def test_each_seed_is_set_against_its_own(folders: dict[str, Any]) -> None:
+    found = against_single(folders["together"], folders["alone"])
+    assert list(found.seeds) == [0, 1]
+    # seed 0: (-0.1 - 0.1) / 2; seed 1: (0.1 + 0) / 2
+    assert found.delta_m.mean == pytest.approx((-0.1 + 0.05) / 2)
+    lines = found.table().splitlines()
+    assert lines[2].startswith("| a | 55.0 ± ")
+    assert "| 55.5 ± " in lines[2]
+    assert lines[-1].startswith("Delta_m -2.5 ± ")
+    assert lines[-1].endswith("% (by seed: 0: -10.0, 1: +5.0)")
+
+
+def test_the_command_prints_it(folders: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    given = [f"--baseline={t}={f}" for t, found in folders["alone"].items() for f in found]
+    main(["delta_m", *map(str, folders["together"]), *given])
+    assert "Delta_m -2.5 ±" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main(["delta_m", str(folders["together"][0]), "--baseline=a"])
+    assert stopped.value.code == 2
+    assert "`--baseline` must be TASK=FOLDER, got 'a'" in capsys.readouterr().err
+
+
+def test_a_loss_at_every_seed_is_called_negative_transfer(folders: dict[str, Any]) -> None:
+    alone = {"a": folders["alone"]["a"][1:], "b": folders["alone"]["b"][:1]}
+    one = against_single(folders["together"][:1], alone).table()
+    assert "Delta_m -10.0 (one run) % (by" in one  # one seed shows no such thing
+    worse = [
+        leave(
+            folders["root"] / f"worse-{seed}",
+            {"test/acc": 0.3, "test/a/acc": a, "test/b/acc": 0.3},
+            seed,
+        )
+        for seed, a in ((0, 0.375), (1, 0.45))
+    ]
+    # a quarter less in each task and seed
+    assert (
+        "Delta_m -25.0 ± 0.0 % **negative transfer**"
+        in against_single(worse, folders["alone"]).table()
+    )
+
+
+def test_what_cannot_be_compared_is_refused(folders: dict[str, Any]) -> None:
+    together, alone = folders["together"], folders["alone"]
+    with pytest.raises(ValueError, match="have the seeds 0, the baselines of 'a' 0, 1"):
+        against_single(together[:1], alone)
+    with pytest.raises(ValueError, match="the tasks a, b, baselines were given for a; give one"):
+        against_single(together, {"a": alone["a"]})
+    with pytest.raises(ValueError, match="Two of the multi-task runs have the seed 0"):
+        against_single([together[0], together[0]], alone)
+    other = leave(folders["root"] / "other", {"test/acc": 0.4}, 0, b="z")
+    with pytest.raises(ValueError, match="have other images of b: z and y"):
+        against_single(together[:1], {"a": alone["a"][1:], "b": [other]})

@@ -1,0 +1,112 @@
+"""Delta_m of finished multi-task runs against finished single-task runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tl.report.delta_m import delta_m, delta_m_interval
+from tl.report.intervals import Interval, mean_interval
+from tl.report.tested import TestedRun, read_tested
+
+
+@dataclass(frozen=True)
+class AgainstSingle:
+    """A multi-task method against single-task baselines, over seeds.
+
+    Args:
+        seeds: The seeds, ascending.
+        reached: Test accuracies of the multi-task runs by task, one mapping per seed.
+        alone: Those of the single-task runs.
+    """
+
+    seeds: Sequence[int | None]
+    reached: Sequence[Mapping[str, float]]
+    alone: Sequence[Mapping[str, float]]
+
+    @property
+    def delta_m(self) -> Interval:
+        """Mean over the seeds and 95 % interval, as a share."""
+        return delta_m_interval(self.reached, self.alone)
+
+    def table(self) -> str:
+        """Write a row per task, and Delta_m, in percent, as Markdown."""
+        lines = ["| task | alone, % | together, % |", "| --- | --- | --- |"]
+        for task in self.alone[0]:
+            pair = [mean_interval([v[task] for v in found]) for found in (self.alone, self.reached)]
+            lines.append(f"| {task} | {pair[0].percent()} | {pair[1].percent()} |")
+        change = self.delta_m
+        mark = " **negative transfer**" if change.below_zero else ""
+        each = zip(self.seeds, self.reached, self.alone, strict=True)
+        by_seed = ", ".join(f"{seed}: {100 * delta_m(v, b):+.1f}" for seed, v, b in each)
+        lines += ["", f"Delta_m {change.percent(signed=True)} %{mark} (by seed: {by_seed})"]
+        return "\n".join(lines)
+
+
+def against_single(
+    runs: Iterable[str | Path], baselines: Mapping[str, Iterable[str | Path]]
+) -> AgainstSingle:
+    """Set multi-task runs against a network per task, each seed against its own.
+
+    The runs are folders that ``test`` has left; their checkpoint was chosen on validation images.
+
+    Args:
+        runs: Folders of the multi-task runs, one per seed.
+        baselines: Folders of the single-task runs by task, for the same seeds.
+
+    Raises:
+        ValueError: If a folder holds no test results, seeds or tasks do not match, or a baseline
+            was tested on other data than the run.
+    """
+    together = _by_seed([read_tested(Path(folder)) for folder in runs], "the multi-task runs")
+    reached: dict[int | None, dict[str, float]] = {seed: {} for seed in together}
+    alone: dict[int | None, dict[str, float]] = {seed: {} for seed in together}
+    for seed, run in together.items():
+        for name, value in run.metrics.items():
+            match name.split("/"):
+                case ["test", task, "acc"]:
+                    reached[seed][task] = value
+    for task, folders in baselines.items():
+        found = _by_seed([read_tested(Path(f)) for f in folders], f"the baselines of {task!r}")
+        if set(found) != set(together):
+            raise ValueError(
+                f"The multi-task runs have the seeds {_listed(together)}, the baselines of "
+                f"{task!r} {_listed(found)}; give the same ones."
+            )
+        for seed, run in found.items():
+            _check_data(run, together[seed])
+            alone[seed][task] = run.metrics["test/acc"]
+    for seed in together:
+        if set(reached[seed]) != set(alone[seed]):
+            raise ValueError(
+                f"The multi-task runs have the tasks {', '.join(reached[seed])}, baselines were "
+                f"given for {', '.join(alone[seed]) or 'none'}; give one for each."
+            )
+    order = sorted(together, key=lambda seed: (seed is None, seed or 0))
+    return AgainstSingle(order, [reached[s] for s in order], [alone[s] for s in order])
+
+
+def _by_seed(runs: Sequence[TestedRun], what: str) -> dict[int | None, TestedRun]:
+    found: dict[int | None, TestedRun] = {}
+    for run in runs:
+        if run.seed in found:
+            raise ValueError(
+                f"Two of {what} have the seed {run.seed}: {found[run.seed].folder} and "
+                f"{run.folder}; give one per seed."
+            )
+        found[run.seed] = run
+    return found
+
+
+def _check_data(baseline: TestedRun, run: TestedRun) -> None:
+    for source, fingerprint in baseline.fingerprints.items():
+        if source in run.fingerprints and run.fingerprints[source] != fingerprint:
+            raise ValueError(
+                f"{baseline.folder} and {run.folder} have other images of {source}: "
+                f"{fingerprint} and {run.fingerprints[source]}; test both on the same data."
+            )
+
+
+def _listed(seeds: Iterable[int | None]) -> str:
+    return ", ".join(sorted(map(str, seeds)))

@@ -79,6 +79,12 @@ def tiny_data(**settings: Any) -> GeneratedDataModule:
     return GeneratedDataModule(**given)
 
 
+def one_source(**settings: Any) -> MultiTaskDataModule:
+    """The first of the two sources alone."""
+    ten = GeneratedDataModule(train_size=100, test_size=20)
+    return MultiTaskDataModule(sources={"ten": ten}, **{"batch_size": 30, **settings})
+
+
 def two_sources(**settings: Any) -> MultiTaskDataModule:
     """Two sources with three tasks."""
     return MultiTaskDataModule(

@@ -8,7 +8,14 @@ from torch import nn
 
 from tests.transfer.penalties.steps import checkpoint, images, network
 from tl.transfer.files import CheckpointError
-from tl.transfer.source import Head, SourceHead, SourceNetwork, at_least_float32, read_head
+from tl.transfer.source import (
+    Head,
+    SourceHead,
+    SourceNetwork,
+    at_least_float32,
+    load_heads,
+    read_head,
+)
 
 
 def two_heads(path: Path) -> tuple[nn.ModuleDict, str]:
@@ -51,6 +58,28 @@ def test_a_checkpoint_without_a_head(tmp_path: Path) -> None:
         read_head(path)
     with pytest.raises(CheckpointError):
         read_head(tmp_path / "missing.ckpt")
+
+
+def test_heads_of_known_tasks_are_filled_and_new_ones_stay(tmp_path: Path) -> None:
+    heads, path = two_heads(tmp_path)
+    mine = nn.ModuleDict({"new": nn.Linear(4, 5), "a": nn.Linear(4, 2), "b": nn.Linear(4, 3)})
+    new, b_bias = (mine[t].get_parameter(n).clone() for t, n in (("new", "weight"), ("b", "bias")))
+    assert load_heads(mine, path) == ["a", "b"]
+    for task, name in (("a", "weight"), ("a", "bias"), ("b", "weight")):
+        assert torch.equal(mine[task].get_parameter(name), heads[task].get_parameter(name))
+    assert torch.equal(mine["new"].get_parameter("weight"), new)
+    assert torch.equal(mine["b"].get_parameter("bias"), b_bias)  # the source's has none
+
+
+def test_heads_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
+    _, path = two_heads(tmp_path)
+    mine = nn.ModuleDict({"a": nn.Linear(4, 2), "b": nn.Linear(4, 7)})
+    before = mine["a"].get_parameter("weight").clone()
+    with pytest.raises(ValueError, match="head of 'b' is 3 classes from 4 features, here it is 7"):
+        load_heads(mine, path)
+    assert torch.equal(mine["a"].get_parameter("weight"), before)
+    with pytest.raises(ValueError, match="has heads of a, b, and this run the tasks other; leave"):
+        load_heads(nn.ModuleDict({"other": nn.Linear(4, 2)}), path)
 
 
 def test_a_network_answers_as_the_source_did(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from tl.tasks import Task
 from tl.transfer.freezing import Strategy
 from tl.transfer.param_groups import named_groups
 from tl.transfer.penalties.base import Step
+from tl.transfer.source import load_heads
 from tl.transfer.weights import TransferReport, load_weights
 
 Split = Literal["train", "val", "test"]
@@ -66,6 +67,7 @@ class SharedBackboneModule(FineTunedModule):
         init_from: str | None,
         rename: Mapping[str, str] | None,
         reinit: Sequence[str],
+        init_heads: bool,
         strategy: Strategy | None,
         penalties: Penalties,
         optimizer: OptimizerCallable,
@@ -104,6 +106,9 @@ class SharedBackboneModule(FineTunedModule):
         self.init_from = init_from
         self.rename = dict(rename or {})
         self.reinit = tuple(reinit)
+        if init_heads and init_from is None:
+            raise ValueError("`init_heads` takes heads from `init_from`, which is not given.")
+        self.init_heads = init_heads
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.label_smoothing = label_smoothing
@@ -394,6 +399,11 @@ class SharedBackboneModule(FineTunedModule):
         self.transfer_report = report
         self.provenance = report.record()
         rank_zero_info(report.table())
+        if self.init_heads:
+            taken = load_heads(self.heads, path)
+            new = [task for task in self.heads if task not in taken]
+            line = f"tl: heads of {', '.join(taken)} from the source"
+            rank_zero_info(f"{line}, new ones for {', '.join(new)}." if new else f"{line}.")
 
     def _check_data(self) -> None:
         data = self._datamodule()
@@ -429,13 +439,27 @@ class SharedBackboneModule(FineTunedModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the provenance of a run that goes on."""
+        """Take over the provenance of a run that goes on.
+
+        Raises:
+            ValueError: If that run had other tasks.
+        """
+        record = checkpoint.get("tl", {})
+        there = {task["name"]: task["num_classes"] for task in record.get("tasks", ())}
+        here = {task.name: task.num_classes for task in self.tasks.values()}
+        if there and there != here:
+            said = [", ".join(f"{k} ({n} classes)" for k, n in t.items()) for t in (there, here)]
+            raise ValueError(
+                f"The checkpoint has the tasks {said[0]}, this model {said[1]}. To start from its "
+                "weights, or to add a task, give it by `init_from`, with `init_heads` for the "
+                "heads of tasks that stay."
+            )
         self._resumed = True
         # sums of all processes, which the first one takes over
         if self._trainer is not None and self.trainer.is_global_zero:
-            self._window.load(checkpoint.get("tl", {}).get("window", {}))
-        self.provenance = checkpoint.get("tl", {}).get("provenance")
-        self.resume_statistics(checkpoint.get("tl", {}).get("statistics", {}))
+            self._window.load(record.get("window", {}))
+        self.provenance = record.get("provenance")
+        self.resume_statistics(record.get("statistics", {}))
 
 
 def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:

@@ -52,6 +52,8 @@ class MultiTaskModule(BalancedModule):
             plain state dict, or safetensors. Not for resuming a run: that is ``ckpt_path``.
         rename: Beginnings of names in that checkpoint and what they are called in the backbone.
         reinit: Beginnings of names in the backbone that keep their random start.
+        init_heads: Let the heads, too, start from that checkpoint where it has a task of the same
+            name, as when a task is added to a network that had fewer; the others start anew.
         strategy: What trains when, at which share of the learning rate, and what batch norm does,
             such as ``tl.transfer.LinearProbe``. Without one, everything trains.
         penalties: Terms that add up to the loss, such as ``tl.transfer.penalties.L2SP``; one, or
@@ -77,6 +79,7 @@ class MultiTaskModule(BalancedModule):
         init_from: str | None = None,
         rename: dict[str, str] | None = None,
         reinit: Sequence[str] = (),
+        init_heads: bool = False,
         strategy: Strategy | None = None,
         penalties: Penalties = None,
         optimizer: OptimizerCallable = default_optimizer,
@@ -101,6 +104,7 @@ class MultiTaskModule(BalancedModule):
             init_from=init_from,
             rename=rename,
             reinit=reinit,
+            init_heads=init_heads,
             strategy=strategy,
             penalties=penalties,
             optimizer=optimizer,

@@ -38,6 +38,42 @@ class Head:
     class_names: tuple[str, ...] = ()
 
 
+def read_heads(path: str | Path) -> dict[str, Head]:
+    """Read all heads of a checkpoint of this framework, by task.
+
+    Args:
+        path: The checkpoint.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        ValueError: If it has no head.
+    """
+    content = read_checkpoint(path)
+    state = find_state(content) or {}
+    tasks = [
+        name.removeprefix("heads.").removesuffix(".weight")
+        for name in state
+        if name.startswith("heads.") and name.endswith(".weight")
+    ]
+    if not tasks:
+        raise ValueError(
+            f"{path}: has no head (`heads.<task>.weight`), only {listed(state, 3)}; use a "
+            "checkpoint of a run of this framework."
+        )
+    record = content.get("tl")
+    names = record.get("class_names") if isinstance(record, Mapping) else None
+    found = names if isinstance(names, Mapping) else {}
+    return {
+        task: Head(
+            task=task,
+            weight=state[f"heads.{task}.weight"],
+            bias=state.get(f"heads.{task}.bias"),
+            class_names=tuple(map(str, found.get(task) or ())),
+        )
+        for task in tasks
+    }
+
+
 def read_head(path: str | Path, task: str | None = None, *, only: bool = False) -> Head:
     """Read a head from a checkpoint of this framework.
 
@@ -50,31 +86,50 @@ def read_head(path: str | Path, task: str | None = None, *, only: bool = False) 
         CheckpointError: If the file cannot be read.
         ValueError: If it has no head, or several and `task` names none of them.
     """
-    content = read_checkpoint(path)
-    state = find_state(content) or {}
-    heads = [
-        name.removeprefix("heads.").removesuffix(".weight")
-        for name in state
-        if name.startswith("heads.") and name.endswith(".weight")
-    ]
-    chosen = heads[0] if len(heads) == 1 and (task is None or only) else task
-    if chosen is None or chosen not in heads:
-        if not heads:
-            raise ValueError(
-                f"{path}: has no head (`heads.<task>.weight`), only {listed(state, 3)}; use a "
-                "checkpoint of a run of this framework."
-            )
+    heads = read_heads(path)
+    if len(heads) == 1 and (task is None or only):
+        return next(iter(heads.values()))
+    if task not in heads:
         wanted = "name one of them" if task is None else f"none of them is {task!r}"
-        raise ValueError(f"{path}: has heads of {listed(heads)}; {wanted}.")
-    record = content.get("tl")
-    names = record.get("class_names") if isinstance(record, Mapping) else None
-    found = names.get(chosen) if isinstance(names, Mapping) else None
-    return Head(
-        task=chosen,
-        weight=state[f"heads.{chosen}.weight"],
-        bias=state.get(f"heads.{chosen}.bias"),
-        class_names=tuple(map(str, found)) if isinstance(found, list | tuple) else (),
-    )
+        raise ValueError(f"{path}: has heads of {listed(list(heads))}; {wanted}.")
+    return heads[task]
+
+
+def load_heads(heads: nn.ModuleDict, path: str | Path) -> list[str]:
+    """Fill the heads of tasks that a checkpoint has too; the others stay as they are.
+
+    Args:
+        heads: Linear heads by task; changed in place.
+        path: A checkpoint of this framework.
+
+    Returns:
+        The tasks whose heads were filled.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+        ValueError: If no task is in it, or one has another number of classes or features there.
+    """
+    found = read_heads(path)
+    tasks = [task for task in heads if task in found]
+    if not tasks:
+        raise ValueError(
+            f"{path}: has heads of {listed(list(found))}, and this run the tasks "
+            f"{listed(list(heads))}; leave out `init_heads`, or give the tasks the same names."
+        )
+    for task in tasks:  # all are checked before one is changed
+        here, there = heads[task].get_parameter("weight").shape, found[task].weight.shape
+        if here != there:
+            raise ValueError(
+                f"{path}: the head of {task!r} is {there[0]} classes from {there[1]} features, "
+                f"here it is {here[0]} from {here[1]}; leave out `init_heads`."
+            )
+    with torch.no_grad():
+        for task in tasks:
+            heads[task].get_parameter("weight").copy_(found[task].weight)
+            bias = found[task].bias
+            if bias is not None:
+                heads[task].get_parameter("bias").copy_(bias)
+    return tasks
 
 
 class SourceHead(nn.Module):

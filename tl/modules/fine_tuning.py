@@ -35,7 +35,8 @@ Penalties = Penalty | Sequence[Penalty] | None
 class FineTunedModule(LightningModule):
     """A backbone with heads of which a strategy says what trains when.
 
-    The strategy is asked anew at the start of each epoch, and after each validation and resume.
+    The strategy is asked anew at the start of each epoch and after a resume; before each step
+    modules are put back into the modes that it wants.
     On one process what is frozen requires no gradient. With DDP, which knows only the parameters
     that required gradients when it was set up, whatever thaws later requires them from the start,
     and loses them before each step until then. Both ways no optimiser touches it.
@@ -75,7 +76,7 @@ class FineTunedModule(LightningModule):
         self.strategy = strategy
         if strategy is not None:
             strategy.check(list(self._stages()))
-        self._applied: int | None = None
+        self._modes: list[tuple[nn.Module, bool]] = []
         self._frozen: dict[int, nn.Parameter] = {}
         self._fixed: list[nn.Parameter] = []
         self._statistics: dict[str, Tensor] = {}
@@ -226,17 +227,13 @@ class FineTunedModule(LightningModule):
         """Freeze and thaw by the epoch."""
         self._freeze_and_thaw()
 
-    def on_validation_end(self) -> None:
-        """Look again at the next step: whatever evaluates may leave modules in other modes."""
-        self._applied = None
-
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
-        """Freeze and thaw where no epoch was announced, as after a resume within one."""
-        if self._applied != self.current_epoch:
-            self._freeze_and_thaw()
+        """Put modules back into their modes: whatever evaluates may leave them in others."""
+        for module, training in self._modes:
+            if module.training is not training:
+                module.training = training
 
     def _freeze_and_thaw(self) -> None:
-        self._applied = self.current_epoch
         if self.strategy is None:
             return
         stages = self._stages()
@@ -244,6 +241,8 @@ class FineTunedModule(LightningModule):
         frozen = set_requires_grad(stages, trainable, self._fixed)
         self._frozen = {id(parameter): parameter for parameter in frozen}
         set_modes(self.backbone, stages, trainable, self.strategy.bn)
+        both = (*self.backbone.modules(), *self.heads.modules())
+        self._modes = [(module, module.training) for module in both]
 
     def trains(self, parameter: nn.Parameter) -> bool:
         """Tell if the optimiser moves a parameter in this epoch."""

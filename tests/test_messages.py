@@ -51,6 +51,17 @@ Problem with given class_path 'torch.optim.SDG':
   Option 'num_feature' is not accepted""",
             "tl.heads.linear_head has no option 'num_feature'. Did you mean 'num_features'?",
         ),
+        (
+            """Does not validate against any of the Union subtypes
+Errors:
+  - Not a valid subclass of Penalty. Got value: [Namespace(class_path='a.B')]
+    Subclass types expect one of:
+    - a class path (str)
+    - a dict with class_path entry
+  - `alpha` must be 0 or more, got -1.0.
+  - Expected a <class 'NoneType'>""",
+            "`alpha` must be 0 or more, got -1.0.",
+        ),
     ],
 )
 def test_the_parsers_trees_become_one_line(message: str, line: str) -> None:

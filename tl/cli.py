@@ -231,6 +231,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message="The dirpath has changed from")
     # the folder is new and holds the other logger's files; the CSV logger deletes its own only
     warnings.filterwarnings("ignore", message="Experiment logs directory .* is not empty")
+    # a source that is compared against evaluates, and what is frozen
+    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage())
 

@@ -65,6 +65,9 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
     reasons = re.findall(
         r"^\s*- (?!Expected|Does not|Parser key|Problem)(.+)$", message, re.MULTILINE
     )
+    # of a list it is only said that it is no single object, and how to give one
+    general = ("Not a valid subclass", "a class path", "a dict with")
+    reasons = [reason for reason in reasons if not reason.startswith(general)] or reasons
     if reasons:
         given = re.findall(r"'class_path': '([^']+)'", message)
         return (f"{given[-1]}: " if given else "") + one_line(str(reasons[0]))

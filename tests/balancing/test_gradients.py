@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tl.balancing.gradients import Rows, add_task_gradients
+from tl.balancing.gradients import Rows, add_gradients, add_task_gradients
 
 
 def test_rows_are_the_gradients_and_heads_get_their_sum() -> None:
@@ -78,3 +78,15 @@ def test_rows_keep_the_memory_order_of_channels_last_weights() -> None:
     torch.testing.assert_close(conv.weight.grad, gradient)
     rows.write(torch.ones_like(rows.matrix[0]))
     torch.testing.assert_close(conv.weight.grad, gradient + 1)
+
+
+def test_a_part_of_a_loss_adds_its_own_gradient_with_the_losss_factor() -> None:
+    layer, other = nn.Linear(2, 1, bias=False), nn.Linear(2, 1)
+    part, rest = layer.weight.square().sum(), layer.weight.sum() * 7
+    layer.weight.grad = torch.ones(1, 2)
+    for _ in range(2):  # the graph is kept
+        add_gradients(0.5 * (part + rest), part, [layer.weight, other.weight])
+    torch.testing.assert_close(layer.weight.grad, 1 + 2 * layer.weight.detach())
+    assert other.weight.grad is None
+    add_gradients(rest + 1, torch.ones(()), [layer.weight])  # all of it is frozen
+    torch.testing.assert_close(layer.weight.grad, 1 + 2 * layer.weight.detach())

@@ -8,7 +8,12 @@ import torch
 from torch import nn
 
 from tests.runs import multitask_module, trainer, two_sources
-from tl.modules.batch_norm import SourceBatchNorm2d, per_source_statistics, source_statistics
+from tl.modules.batch_norm import (
+    SourceBatchNorm2d,
+    per_source_statistics,
+    source_statistics,
+    without_sources,
+)
 from tl.transfer import load_weights
 
 
@@ -101,3 +106,18 @@ def test_synchronised_statistics_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     ours = multitask_module(data, batch_norm="per_source_statistics")
     with pytest.raises(ValueError, match="`sync_batchnorm` would put one set"):
         run.fit(ours, data)
+
+
+def test_without_sources_is_an_ordinary_copy_of_the_mixture() -> None:
+    ours = per_source_statistics(net(), "ab")
+    for source, shift in (("a", 0.0), ("b", 5.0)):
+        with source_statistics(ours, source):
+            ours(batch(shift))
+    plain, wanted = without_sources(ours).eval(), net().eval()
+    wanted.load_state_dict({k: ours.state_dict()[k] for k in wanted.state_dict()})
+    assert type(plain.get_submodule("1")) is nn.BatchNorm2d
+    assert torch.equal(plain(batch(2.0)), wanted(batch(2.0)))
+    assert [name for name, _ in plain.named_parameters()] == [n for n, _ in ours.named_parameters()]
+    assert isinstance(ours.get_submodule("1"), SourceBatchNorm2d)
+    ordinary = net()
+    assert without_sources(ordinary) is ordinary

@@ -18,7 +18,9 @@ from torchjd.scalarization import Mean
 from tests.runs import Tiny, module, multitask_module, tiny_data, trainer, two_sources
 from tests.transfer.penalties.steps import PENALTIES, penalty_of
 from tl import TransferModule
+from tl.backbones import ResNet20
 from tl.balancing import StaticWeights
+from tl.cli import main
 from tl.transfer import LinearProbe, load_weights
 from tl.transfer.penalties import BSS, EWC, L2SP, CoTuning, Distillation, LwF, Penalty
 
@@ -391,6 +393,44 @@ def test_a_checkpoint_without_a_head(tmp_path: Path) -> None:
     refused(
         tmp_path, r"bare\.pt: has no head", init_from=str(tmp_path / "bare.pt"), penalties=LwF()
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "line"),
+    [
+        (("L2SP",), 1, "tl: L2SP needs the weights of a source, and this run has none; "),
+        (("LwF", "--model.init_args.init_from={source}"), 1, "tl: {source}: has no head "),
+        (("L2SP", "--model.init_args.penalties.init_args.alpha=-1"), 2, "tl: `alpha` must be 0 "),
+        (("L2SP", "--model.init_args.penalties.init_args.alfa=1"), 2, "Did you mean 'alpha'?"),
+    ],
+)
+def test_the_command_line_says_one_line(
+    given: tuple[str, ...],
+    code: int,
+    line: str,
+    tmp_path: Path,
+    repository: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(repository)
+    source = tmp_path / "bare.pt"
+    torch.save(ResNet20().state_dict(), source)
+    words = [word.format(source=source) for word in given]
+    with pytest.raises(SystemExit) as stopped:
+        main(
+            [
+                *("fit", "--config", "configs/transfer_cifar100.yaml"),
+                *("--config", "configs/overlays/quick.yaml", "--data.init_args.generated_size=200"),
+                *("--trainer.accelerator=cpu", f"--log_dir={tmp_path}"),
+                f"--model.init_args.penalties={words[0]}",
+                *words[1:],
+            ]
+        )
+    assert stopped.value.code == code
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.format(source=source) in last
+    assert last.startswith("tl: ")
 
 
 def test_what_is_no_penalty(tmp_path: Path) -> None:

@@ -60,6 +60,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def weights_file(path: str | Path) -> Path:
+    """Return the file that a path stands for: itself, or the weights in a Hugging Face folder.
+
+    Args:
+        path: A file, or a folder with ``config.json`` and ``model.safetensors`` or
+            ``pytorch_model.bin``.
+    """
+    path = Path(path).expanduser()
+    if (path / "config.json").is_file():
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if (path / name).is_file():
+                return path / name
+    return path
+
+
 def listed(names: Iterable[str], limit: int = 5) -> str:
     """Join the first names for a message; what a terminal would not print is escaped.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tl.transfer.files import listed
+from tl.transfer.foreign_names import torchvision_name
 
 # Where training scripts keep a state dict, in the order in which they are looked for.
 CONTAINERS = (
@@ -92,6 +93,8 @@ def spellings(name: str, rename: Mapping[str, str]) -> Iterator[tuple[str, str |
             or whole.removesuffix(spelling).endswith("backbone.")
         ):
             yield spelling, None
+    if not renamed and (known := torchvision_name(whole)) is not None:
+        yield known, None
 
 
 def find_target(

@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tl.transfer.files import CheckpointError, file_sha256, listed, read_checkpoint
+from tl.transfer.files import (
+    CheckpointError,
+    file_sha256,
+    listed,
+    read_checkpoint,
+    weights_file,
+)
 from tl.transfer.names import (
     CONTAINERS,
     Targets,
@@ -40,12 +46,13 @@ def load_weights(
     The checkpoint may come from this framework, or be a plain state dict of PyTorch or
     safetensors, also one kept under ``state_dict``, ``model`` and the like. Prefixes of wrappers
     (``module.``, ``_orig_mod.``, ``model.``, ``net.``, ``encoder.``, ``backbone.``) are taken
-    off until a name fits. Heads (``fc``, ``head``, ``heads``, ``classifier``) never fill the
-    backbone, unless they stand below ``backbone.`` or ``rename`` says so.
+    off until a name fits. Names of Hugging Face's ResNets are translated. Heads (``fc``,
+    ``head``, ``heads``, ``classifier``) never fill the backbone, unless they stand below
+    ``backbone.`` or ``rename`` says so.
 
     Args:
         backbone: The module to fill, compiled or not.
-        path: The checkpoint.
+        path: The checkpoint, or a folder of Hugging Face with ``config.json`` and weights.
         rename: Beginnings of names in the checkpoint and what they are called in the backbone, in
             whole parts: ``encoder_q: ""`` takes ``encoder_q.`` off, ``"": model`` puts ``model.``
             in front. Tried on a name as it is and without wrappers' prefixes; the longest counts.
@@ -65,6 +72,7 @@ def load_weights(
     if not 0 < min_fraction <= 1:
         raise ValueError(f"`min_fraction` must be above 0 and at most 1, got {min_fraction}.")
     targets = targets_of(backbone, reinit)
+    path = weights_file(path)
     content = read_checkpoint(path)
     try:
         state = _state(content)

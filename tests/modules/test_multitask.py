@@ -263,7 +263,7 @@ def test_a_task_is_added_to_a_network_that_had_fewer(tmp_path: Path) -> None:
     run.save_checkpoint(path)
 
     more = runs.two_sources()
-    still = {"optimizer": lambda p: torch.optim.SGD(p, lr=0.0)}
+    still: dict[str, Any] = {"optimizer": lambda p: torch.optim.SGD(p, lr=0.0)}
     larger = runs.multitask_module(more, init_from=str(path), init_heads=True, **still)
     start = larger.heads["hundred_fine"].get_parameter("weight").clone()
     runs.trainer(tmp_path / "more", max_steps=1).fit(larger, more)

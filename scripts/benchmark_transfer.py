@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="a tiny grid on drawn images")
     options = parser.parse_args()
     if options.smoke:
-        options.seeds, options.fractions = options.seeds[:1], options.fractions[-1:]
+        options.seeds, options.fractions = options.seeds[:1], [0.1]
         options.methods, options.source_epochs = ["scratch", "linear probe"], 1
         options.epochs = 1
     if "scratch" not in options.methods:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,14 @@ import pytest
 import yaml
 
 from tl.cli import main
+from tl.transfer import Strategy
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*.yaml"))
 OVERLAYS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*.yaml"))
+STRATEGIES = [
+    path for path in OVERLAYS if re.search(r"^ +strategy:", (ROOT / path).read_text(), re.M)
+]
 TINY = (
     *("--config", "configs/overlays/quick.yaml", "--data.init_args.images=generated"),
     *("--data.init_args.generated_size=200", "--trainer.limit_train_batches=2"),
@@ -48,6 +53,12 @@ def command(path: str) -> list[str]:
 
 def test_there_are_configs() -> None:
     assert {"configs/multitask.yaml", "configs/overlays/quick.yaml"} <= {*RUNS, *OVERLAYS}
+    used = {
+        yaml.safe_load((ROOT / path).read_text())["model"]["init_args"]["strategy"]["class_path"]
+        for path in STRATEGIES
+    }
+    # an overlay for each strategy
+    assert used == {f"tl.transfer.{kind.__name__}" for kind in Strategy.__subclasses__()}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +86,16 @@ def test_a_config_runs_by_the_command_in_its_header(
     main([*given, *TINY, *MORE.get(path, ()), f"--log_dir={tmp_path}"])
     [folder] = tmp_path.glob("*/version_0")
     assert (folder / "results.json").exists()
+
+
+@pytest.mark.parametrize("path", STRATEGIES)
+def test_a_strategy_composes_with_several_tasks(path: str, tmp_path: Path) -> None:
+    words = " ".join(command(path)).replace("transfer_cifar100.yaml", "multitask.yaml").split()
+    assert "configs/multitask.yaml" in words
+    main([*(w for w in words if "init_from" not in w), *TINY, f"--log_dir={tmp_path}"])
+    [folder] = tmp_path.glob("multitask/version_0")
+    results = json.loads((folder / "results.json").read_text())
+    assert {"transfer/bn_drift", "val/cifar10/acc", "val/cifar100/acc"} <= set(results["metrics"])
 
 
 @pytest.mark.parametrize("path", RUNS)

@@ -103,6 +103,9 @@ def test_stages_of_a_compiled_backbone_are_its_own() -> None:
 def test_the_last_block_is_the_last_residual_block() -> None:
     net = ResNet20()
     assert {id(p) for p in last_block(net)} == {id(p) for p in net.layer3[-1].parameters()}
+    lower = {id(p) for p in net.layer2.parameters()}
+    wanted = {id(p) for p in net.layer2[-1].parameters()}
+    assert {id(p) for p in last_block(net, lambda p: id(p) in lower)} == wanted
     net.layer3.requires_grad_(False)
     assert {id(p) for p in last_block(net)} == {id(p) for p in net.layer2[-1].parameters()}
     net.requires_grad_(False)

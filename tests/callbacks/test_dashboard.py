@@ -14,6 +14,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tests.runs import Tiny, module, multitask_module, tiny_data, trainer, two_sources
 from tl import TransferModule
 from tl.callbacks import Dashboard
+from tl.transfer import LinearProbe
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -94,6 +95,18 @@ def test_the_transfer_is_described(tmp_path: Path) -> None:
     found = run(tmp_path, module(data, init_from=str(tmp_path / "source.pt")), data, Dashboard())
     text = found.Tensors("run/transfer/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "source.pt: 100.0%" in text
+
+
+def test_the_strategy_is_described(tmp_path: Path) -> None:
+    data = tiny_data()
+    found = run(tmp_path, module(data, strategy=LinearProbe()), data, Dashboard())
+    text = found.Tensors("run/strategy/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "LinearProbe" in text
+    assert "never" in text
+    start = plugin_data_pb2.HParamsPluginData.FromString(
+        found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    ).session_start_info
+    assert start.hparams["strategy"].string_value == "LinearProbe"
 
 
 def test_the_run_is_the_same_with_and_without_a_dashboard(tmp_path: Path) -> None:

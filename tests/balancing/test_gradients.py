@@ -85,8 +85,8 @@ def test_a_part_of_a_loss_adds_its_own_gradient_with_the_losss_factor() -> None:
     part, rest = layer.weight.square().sum(), layer.weight.sum() * 7
     layer.weight.grad = torch.ones(1, 2)
     for _ in range(2):  # the graph is kept
-        add_gradients(0.5 * (part + rest), part, [layer.weight, other.weight])
+        add_gradients(0.5 * (part + rest), part, [*layer.parameters(), *other.parameters()])
     torch.testing.assert_close(layer.weight.grad, 1 + 2 * layer.weight.detach())
     assert other.weight.grad is None
-    add_gradients(rest + 1, torch.ones(()), [layer.weight])  # all of it is frozen
+    add_gradients(rest + 1, torch.ones(()), list(layer.parameters()))  # all of it is frozen
     torch.testing.assert_close(layer.weight.grad, 1 + 2 * layer.weight.detach())

@@ -57,7 +57,7 @@ class MultiTaskModule(BalancedModule):
         strategy: What trains when, at which share of the learning rate, and what batch norm does,
             such as ``tl.transfer.LinearProbe``. Without one, everything trains.
         penalties: Terms that add up to the loss, such as ``tl.transfer.penalties.L2SP``; one, or
-            a list.
+            a list. No balancer weights or aggregates them: their gradient is added to its update.
         optimizer: Makes the optimiser from parameter groups. Norms and biases never decay.
         scheduler: Makes the learning-rate schedule from the optimiser; ``total_steps`` is filled
             in from the Trainer for schedules that take it.

@@ -36,9 +36,11 @@ class FineTunedModule(LightningModule):
     """A backbone with heads of which a strategy says what trains when.
 
     The strategy is asked anew at the start of each epoch, and after each validation and resume.
-    On one process what is frozen requires no gradient. With DDP, which knows only the parameters
-    that required gradients when it was set up, whatever thaws later requires them from the start,
-    and loses them before each step until then. Both ways no optimiser touches it.
+    Parameters of the backbone that require no gradient when the module is built never train, such
+    as weights beside LoRA adapters. On one process what is frozen requires no gradient. With DDP,
+    which knows only the parameters that required gradients when it was set up, whatever thaws
+    later requires them from the start, and loses them before each step until then. Both ways no
+    optimiser touches it.
 
     Attributes:
         backbone: Images to features.
@@ -76,6 +78,7 @@ class FineTunedModule(LightningModule):
         self._applied: int | None = None
         self._frozen: dict[int, nn.Parameter] = {}
         self._fixed: list[nn.Parameter] = []
+        self._untrained = [p for p in self.backbone.parameters() if not p.requires_grad]
         self._statistics: dict[str, Tensor] = {}
         self._penalty_values: dict[str, Tensor] = {}
         self._step: Step | None = None
@@ -113,7 +116,7 @@ class FineTunedModule(LightningModule):
             return
         stages = self._stages()
         trained = [s for s, e in self.strategy.first_epochs(list(stages)).items() if e is not None]
-        set_requires_grad(stages, trained)
+        set_requires_grad(stages, trained, self._untrained)
         self._fixed = [p for modules in stages.values() for m in modules for p in m.parameters()]
 
     def start_penalties(self) -> None:
@@ -220,8 +223,8 @@ class FineTunedModule(LightningModule):
             return
         stages = self._stages()
         trainable = self.strategy.trainable(self.current_epoch, list(stages))
-        frozen = set_requires_grad(stages, trainable, self._fixed)
-        self._frozen = {id(parameter): parameter for parameter in frozen}
+        frozen = set_requires_grad(stages, trainable, [*self._fixed, *self._untrained])
+        self._frozen = {id(parameter): parameter for parameter in [*frozen, *self._untrained]}
         set_modes(self.backbone, stages, trainable, self.strategy.bn)
 
     def trains(self, parameter: nn.Parameter) -> bool:

@@ -370,3 +370,15 @@ def test_a_few_missing_values_are_reported(save: Callable[[object], Path]) -> No
     report = load_weights(_backbone(1), save(state))
     assert report.reinitialised == ("bn1.bias",)
     assert 0.99 < report.fraction < 1
+
+
+def test_an_adapter_around_the_backbone_is_no_other_network(
+    save: Callable[[object], Path],
+) -> None:
+    source, target = _backbone(0), nn.Sequential()
+    target.add_module("model", _backbone(1))
+    report = load_weights(target, save(source.state_dict()), reinit=["conv1"])
+    assert report.reinitialised == ("model.conv1.weight",)
+    assert report.fraction == 1
+    assert load_weights(target, save({"backbone.model." + k: v for k, v in _state(source).items()}))
+    assert _equal(source.state_dict(), target.get_submodule("model").state_dict())

@@ -1,6 +1,7 @@
 """Backbones: images in, feature vectors out."""
 
 from tl.backbones.base import Backbone, last_block, stages_of
+from tl.backbones.lora import LoraBackbone
 from tl.backbones.pretrained import HuggingFaceBackbone, TimmBackbone, TorchvisionBackbone
 from tl.backbones.resnet import ResNet18, ResNet34, ResNet50
 from tl.backbones.resnet_cifar import ResNet20, ResNet32, ResNet44, ResNet56
@@ -9,6 +10,7 @@ from tl.backbones.wide_resnet import WideResNet
 __all__ = [
     "Backbone",
     "HuggingFaceBackbone",
+    "LoraBackbone",
     "ResNet18",
     "ResNet20",
     "ResNet32",

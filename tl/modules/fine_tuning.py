@@ -36,10 +36,11 @@ class FineTunedModule(LightningModule):
     """A backbone with heads of which a strategy says what trains when.
 
     The strategy is asked anew at the start of each epoch and after a resume; before each step
-    modules are put back into the modes that it wants.
-    On one process what is frozen requires no gradient. With DDP, which knows only the parameters
-    that required gradients when it was set up, whatever thaws later requires them from the start,
-    and loses them before each step until then. Both ways no optimiser touches it.
+    modules are put back into the modes that it wants. Parameters of the backbone that require no
+    gradient when the module is built never train, such as weights beside LoRA adapters. On one
+    process what is frozen requires no gradient. With DDP, which knows only the parameters that
+    required gradients when it was set up, whatever thaws later requires them from the start, and
+    loses them before each step until then. Both ways no optimiser touches it.
 
     Attributes:
         backbone: Images to features.
@@ -79,6 +80,7 @@ class FineTunedModule(LightningModule):
         self._modes: list[tuple[nn.Module, bool]] = []
         self._frozen: dict[int, nn.Parameter] = {}
         self._fixed: list[nn.Parameter] = []
+        self._untrained = [p for p in self.backbone.parameters() if not p.requires_grad]
         self._statistics: dict[str, Tensor] = {}
         self._penalty_values: dict[str, Tensor] = {}
         self._unprepared: ValueError | None = None
@@ -124,7 +126,7 @@ class FineTunedModule(LightningModule):
             return
         stages = self._stages()
         trained = [s for s, e in self.strategy.first_epochs(list(stages)).items() if e is not None]
-        set_requires_grad(stages, trained)
+        set_requires_grad(stages, trained, self._untrained)
         self._fixed = [p for modules in stages.values() for m in modules for p in m.parameters()]
 
     def start_penalties(self) -> None:
@@ -238,8 +240,8 @@ class FineTunedModule(LightningModule):
             return
         stages = self._stages()
         trainable = self.strategy.trainable(self.current_epoch, list(stages))
-        frozen = set_requires_grad(stages, trainable, self._fixed)
-        self._frozen = {id(parameter): parameter for parameter in frozen}
+        frozen = set_requires_grad(stages, trainable, [*self._fixed, *self._untrained])
+        self._frozen = {id(parameter): parameter for parameter in [*frozen, *self._untrained]}
         set_modes(self.backbone, stages, trainable, self.strategy.bn)
         both = (*self.backbone.modules(), *self.heads.modules())
         self._modes = [(module, module.training) for module in both]

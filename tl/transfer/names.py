@@ -51,8 +51,13 @@ def is_below(name: str, prefix: str) -> bool:
 
 
 def uncompiled(name: str) -> str:
-    """Take torch.compile's part out of a name, wherever in it a module was compiled."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+    """Take out of a name what torch.compile, or peft around a layer, put into it."""
+    return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "base_layer"))
+
+
+def is_adapter(name: str) -> bool:
+    """Tell if a name is of a LoRA adapter beside a layer."""
+    return ".lora_A." in name or ".lora_B." in name
 
 
 def unwrapped(name: str) -> Iterator[str]:
@@ -120,7 +125,8 @@ class Targets:
 
     Attributes:
         tensors: Parameters and buffers by name; tied ones once, under their first name.
-        keys: For every name the one in ``tensors``.
+        keys: For every name the one in ``tensors``, also for names without wrappers' prefixes:
+            an adapter around a network is no other network.
         left_out: Names in ``tensors`` that stay as they are.
     """
 
@@ -149,6 +155,12 @@ def targets_of(backbone: nn.Module, reinit: Sequence[str]) -> Targets:
             raise ValueError(f"`backbone` has no values yet in {name}; give it storage first.")
         keys[name] = first.setdefault(id(tensor), name)
         tensors.setdefault(keys[name], tensor)
+    inner: dict[str, list[str]] = {}
+    for name, key in keys.items():
+        _, *shorter = unwrapped(name)
+        for spelling in shorter:
+            inner.setdefault(spelling, []).append(key)
+    keys |= {new: old[0] for new, old in inner.items() if len(old) == 1 and new not in keys}
     for entry in reinit:
         if not entry or not any(is_below(name, entry) for name in keys):
             parts = {name.rsplit(".", depth)[0] for name in keys for depth in range(4)}

@@ -19,6 +19,7 @@ from tl.transfer.names import (
     Targets,
     find_state,
     find_target,
+    is_adapter,
     spellings,
     targets_of,
     top_level_part,
@@ -180,9 +181,16 @@ def _wanted(targets: Targets) -> dict[str, int]:
 
 
 def _is_optional(name: str) -> bool:
-    """Tell if a value may be absent: counters, and statistics per source, which have a mixture."""
+    """Tell if a value may be absent.
+
+    Counters; statistics per source, which have a mixture; adapters, which begin as nothing.
+    """
     last = name.rpartition(".")[2]
-    return last == "num_batches_tracked" or last.startswith(("running_mean_", "running_var_"))
+    return (
+        is_adapter(name)
+        or last == "num_batches_tracked"
+        or last.startswith(("running_mean_", "running_var_"))
+    )
 
 
 def _fraction(
@@ -218,6 +226,12 @@ def _check_surplus(
     Each layer of a ResNet-18 is found in a ResNet-34; and where ``shortcut`` stands for
     ``downsample``, all but 2 % of the values fit.
     """
+    if adapters := [name for name in unused if is_adapter(name)]:
+        raise WeightsMismatchError(
+            f"has LoRA adapters, such as {listed(adapters, 1)}, and the backbone has no place for "
+            f"them; without them it is another network. Take a LoraBackbone around it, or save "
+            f"what its `merged()` returns."
+        )
     parts = {top_level_part(target) for target in _wanted(targets)}
     surplus: dict[str, int] = {}
     crowded: set[str] = set()

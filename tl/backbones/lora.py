@@ -1,0 +1,99 @@
+"""Low-rank adapters beside the layers of a network that stay as they are."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+from torch import Tensor, nn
+
+from tl.backbones.base import Backbone, stages_of
+
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm,  # noqa: SLF001 - torch has no public name
+    nn.GroupNorm,
+    nn.LayerNorm,
+)
+
+
+class LoraBackbone(Backbone):
+    """Train low-rank changes of a backbone's layers: ``W + alpha / rank * B A``.
+
+    Hu et al., 2021, arXiv:2106.09685, by peft, which needs ``pip install 'tl[lora]'``. The paper
+    adapts linear layers. Of a convolution, A is one with the same kernel and stride to ``rank``
+    channels, B one of 1x1 back. A starts at random and B at 0, so that the start is the backbone
+    itself. Convolutions in groups or with dilation, which peft does not factorise rightly, stay as
+    they are.
+
+    The backbone's own weights never train, under any strategy. Weights come in by ``init_from`` as
+    into the backbone alone; a checkpoint with adapters starts only a network with such adapters.
+
+    Args:
+        backbone: The network; changed in place.
+        rank: Channels or features between A and B, 1 or more.
+        alpha: Strength of the change, above 0.
+        norms: Train scales and shifts of normalisation layers too: a few numbers, and after a move
+            to other images the network's own fit badly. The paper trains none.
+
+    Raises:
+        ModuleNotFoundError: If peft is not installed.
+        ValueError: If an argument is out of range, or the backbone has no layer to adapt.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, rank: int = 8, alpha: float = 8.0, norms: bool = True
+    ) -> None:
+        super().__init__()
+        if rank < 1:
+            raise ValueError(f"`rank` must be 1 or more, got {rank}.")
+        if not alpha > 0:
+            raise ValueError(f"`alpha` must be above 0, got {alpha}.")
+        names = [name for name, layer in backbone.named_modules() if _is_adapted(layer)]
+        if not names:
+            raise ValueError(
+                f"{type(backbone).__name__} has no linear layer or convolution to adapt."
+            )
+        try:
+            import peft  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError("LoRA needs peft: pip install 'tl[lora]'.") from None
+        # a pattern of whole names: from a list peft takes whatever ends in one of them
+        pattern = "|".join(map(re.escape, names))
+        config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern)  # type: ignore[arg-type]
+        self.backbone: nn.Module = peft.inject_adapter_in_model(config, backbone)
+        for layer in self.backbone.modules():
+            if norms and isinstance(layer, _NORMS):
+                layer.requires_grad_(True)
+        self.num_features: int = backbone.num_features  # type: ignore[assignment]
+        self.pretrained = bool(getattr(backbone, "pretrained", False))
+        self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features ``(N, num_features)`` of images ``(N, 3, H, W)``."""
+        features: Tensor = self.backbone(images)
+        return features
+
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Name the parts as the backbone does; adapters are in their layers' parts."""
+        return stages_of(self.backbone)
+
+    def merged(self) -> nn.Module:
+        """Return a copy of the backbone with the changes added to its weights, without adapters.
+
+        It has the same features up to rounding, and everything in it trains.
+        """
+        merged = copy.deepcopy(self.backbone)
+        layers: dict[str, Any] = {
+            name: layer for name, layer in merged.named_modules() if hasattr(layer, "lora_A")
+        }
+        for name, layer in layers.items():
+            layer.merge(safe_merge=True)
+            merged.set_submodule(name, layer.get_base_layer())
+        return merged.requires_grad_(True)
+
+
+def _is_adapted(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Conv2d):
+        return layer.groups == 1 and layer.dilation == (1, 1)
+    return isinstance(layer, nn.Linear)

@@ -5,11 +5,13 @@ from dataclasses import asdict, replace
 import pytest
 
 from tl import Task
+from tl.tasks import as_task
 
 
 def test_a_task_survives_as_plain_types() -> None:
     task = Task("cifar100_fine", 100, source="cifar100", target="fine")
     assert Task(**asdict(task)) == task
+    assert as_task(asdict(task)) == as_task(task) == task
     assert replace(task, source=None) != task
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -38,3 +40,8 @@ class Task:
             raise ValueError(
                 f"Task {self.name!r} needs at least 2 classes, got {self.num_classes}."
             )
+
+
+def as_task(task: Task | Mapping[str, Any]) -> Task:
+    """Return a task, also from the plain dict that checkpoints keep of it."""
+    return task if isinstance(task, Task) else Task(**task)

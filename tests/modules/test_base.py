@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from torch import nn
 from tests.runs import Tiny, module, tiny_data, trainer
 from tl import MultiTaskModule, Task, TransferModule
 from tl.data import DataError
-from tl.modules.base import as_task
 
 
 def test_a_batch_that_no_task_reads_is_an_error() -> None:
@@ -27,14 +25,7 @@ def test_a_batch_that_no_task_reads_is_an_error() -> None:
 
 def test_tasks_may_come_as_plain_dicts() -> None:
     plain = {"name": "a", "num_classes": 3, "source": None, "target": None}
-    assert as_task(plain) == Task("a", 3)
     assert TransferModule(Tiny(), plain).task == Task("a", 3)
-
-
-def test_hyperparameters_are_plain_types() -> None:
-    ours = TransferModule(Tiny(), Task("a", 3), reinit=("conv1",))
-    json.dumps(dict(ours.hparams))
-    assert ours.hparams["reinit"] == ["conv1"]
 
 
 def test_label_smoothing_acts_in_training_only() -> None:

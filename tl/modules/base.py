@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from types import FrameType
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -18,12 +15,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from tl.heads import linear_head
 from tl.modules.batch import (
-    MISSING,
     AnyBatch,
     by_source,
     cross_entropy,
@@ -31,17 +25,17 @@ from tl.modules.batch import (
     source_of,
 )
 from tl.modules.batch_norm import SourceBatchNorm2d
+from tl.modules.evaluation import Evaluation, Split
 from tl.modules.fine_tuning import FineTunedModule, Penalties
 from tl.modules.schedule import total_steps_of
 from tl.modules.window import Window
-from tl.tasks import Task
+from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
 from tl.transfer.param_groups import named_groups
 from tl.transfer.penalties.base import Step
 from tl.transfer.source import load_heads
 from tl.transfer.weights import TransferReport, load_weights
 
-Split = Literal["train", "val", "test"]
 Outputs = dict[str, tuple[Tensor, Tensor]]
 FORMAT = 1
 
@@ -117,40 +111,7 @@ class SharedBackboneModule(FineTunedModule):
         self.transfer_report: TransferReport | None = None
         self._resumed = False
         self._window = Window(names)
-        self._loss_metrics = nn.ModuleDict()
-        self._accuracy_metrics = nn.ModuleDict()
-        for split in ("val", "test"):
-            for name, task in self.tasks.items():
-                self._loss_metrics[f"{split}/{name}"] = MeanMetric()
-                self._accuracy_metrics[f"{split}/{name}"] = MulticlassAccuracy(
-                    task.num_classes, average="micro", ignore_index=MISSING
-                )
-
-    def _keep_hyperparameters(self, frame: FrameType | None) -> None:
-        """Keep the constructor's arguments, as plain types that load without unpickling code.
-
-        Modules that the command line builds keep their whole configuration; to those built in
-        Python, ``load_from_checkpoint`` must be given backbone, optimiser, scheduler, balancer,
-        strategy and penalties again.
-
-        Args:
-            frame: The constructor's frame, where its arguments are found.
-        """
-        objects = ["backbone", "optimizer", "scheduler", "balancer", "strategy", "penalties"]
-        self.save_hyperparameters(ignore=objects, frame=frame)
-        if "_instantiator" in self.hparams:  # the command line's, where objects are class paths
-            self.save_hyperparameters(frame=frame)
-        arguments = inspect.signature(type(self).__init__).parameters
-        for key, value in list(self.hparams.items()):
-            if not key.startswith("_") and key not in arguments:
-                del self.hparams[key]  # a link from the data that this class does not take
-            elif key == "task":
-                self.hparams[key] = asdict(as_task(value))
-            elif key == "tasks":
-                self.hparams[key] = [asdict(as_task(task)) for task in value]
-            elif isinstance(value, tuple):
-                self.hparams[key] = list(value)
-        self._hparams_initial = copy.copy(self.hparams)
+        self._evaluation = Evaluation(self.tasks)
 
     # Features and losses
 
@@ -288,15 +249,8 @@ class SharedBackboneModule(FineTunedModule):
     def _evaluation_step(self, batch: AnyBatch, split: Split) -> Outputs:
         losses, outputs = self.task_losses(batch)
         for name, (logits, target) in outputs.items():
-            self._loss_metric(split, name).update(losses[name], (target != MISSING).sum())
-            self._accuracy_metric(split, name).update(logits, target)
+            self._evaluation.add(split, name, losses[name], logits, target)
         return outputs
-
-    def _loss_metric(self, split: Split, task: str) -> MeanMetric:
-        return cast("MeanMetric", self._loss_metrics[f"{split}/{task}"])
-
-    def _accuracy_metric(self, split: Split, task: str) -> MulticlassAccuracy:
-        return cast("MulticlassAccuracy", self._accuracy_metrics[f"{split}/{task}"])
 
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss and accuracy over the whole validation set."""
@@ -307,17 +261,7 @@ class SharedBackboneModule(FineTunedModule):
         self._log_evaluation("test")
 
     def _log_evaluation(self, split: Split) -> None:
-        losses: dict[str, Tensor] = {}
-        accuracies: dict[str, Tensor] = {}
-        for name in self.tasks:
-            loss, accuracy = self._loss_metric(split, name), self._accuracy_metric(split, name)
-            if loss.update_called:
-                value, right = loss.compute(), accuracy.compute()
-                # NaN is also the mean over no labels at all, which is nothing to log
-                if not value.isnan() or self._total_weight(loss):
-                    losses[name], accuracies[name] = value, right
-            loss.reset()
-            accuracy.reset()
+        losses, accuracies = self._evaluation.results(split, self.trainer.strategy.reduce)
         if not losses:
             return
         values = {self.metric(split, task, "loss"): value for task, value in losses.items()}
@@ -325,9 +269,6 @@ class SharedBackboneModule(FineTunedModule):
         values[f"{split}/loss"] = self.total_loss(losses)
         values[f"{split}/acc"] = torch.stack(list(accuracies.values())).mean()
         self._log_values(values, bar={f"{split}/loss", f"{split}/acc"})
-
-    def _total_weight(self, metric: MeanMetric) -> float:
-        return float(self.trainer.strategy.reduce(metric.weight.clone(), reduce_op="sum"))
 
     def predict_step(
         self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
@@ -465,8 +406,3 @@ class SharedBackboneModule(FineTunedModule):
 def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
     """SGD with a learning rate of 0.1, Nesterov momentum of 0.9 and weight decay of 5e-4."""
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
-
-
-def as_task(task: Task | Mapping[str, Any]) -> Task:
-    """Return a task, also from the plain dict that checkpoints keep of it."""
-    return task if isinstance(task, Task) else Task(**task)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from tl.balancing import BalancerSpec, Rescale, make_balancer
 from tl.modules.balanced import BalancedModule
-from tl.modules.base import as_task, default_optimizer
+from tl.modules.base import default_optimizer
 from tl.modules.batch_norm import per_source_statistics, source_statistics
 from tl.modules.fine_tuning import Penalties
-from tl.tasks import Task
+from tl.modules.hyperparameters import keep_hyperparameters
+from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
 
 BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
@@ -120,7 +121,7 @@ class MultiTaskModule(BalancedModule):
                 f"tl: {self.balancer.name} needs each task's own gradient: training takes a pass "
                 "for each source, with batch norm as in `batch_norm='per_source'`."
             )
-        self._keep_hyperparameters(inspect.currentframe())
+        keep_hyperparameters(self, inspect.currentframe())
 
     def setup(self, stage: str) -> None:
         """Check the data against the heads, and the Trainer against the batch norm."""

@@ -9,9 +9,10 @@ from typing import Any
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from tl.modules.base import SharedBackboneModule, as_task, default_optimizer
+from tl.modules.base import SharedBackboneModule, default_optimizer
 from tl.modules.fine_tuning import Penalties
-from tl.tasks import Task
+from tl.modules.hyperparameters import keep_hyperparameters
+from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
 
 
@@ -82,7 +83,7 @@ class TransferModule(SharedBackboneModule):
             channels_last=channels_last,
         )
         self.task = next(iter(self.tasks.values()))
-        self._keep_hyperparameters(inspect.currentframe())
+        keep_hyperparameters(self, inspect.currentframe())
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(N, num_classes)`` of normalised images ``(N, 3, H, W)``."""

@@ -1,0 +1,79 @@
+"""Loss and accuracy over whole evaluation sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal, cast
+
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from tl.modules.batch import MISSING
+from tl.tasks import Task
+
+Split = Literal["val", "test"]
+
+
+class Evaluation(nn.Module):
+    """Mean loss and accuracy by task, over all labelled samples of all processes.
+
+    Args:
+        tasks: The tasks by name.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self._tasks = tuple(tasks)
+        self._losses = nn.ModuleDict()
+        self._accuracies = nn.ModuleDict()
+        for split in ("val", "test"):
+            for name, task in tasks.items():
+                # a loss that is not a number stays one: leaving it out would hide a divergence
+                self._losses[f"{split}/{name}"] = MeanMetric(nan_strategy=math.nan)
+                self._accuracies[f"{split}/{name}"] = MulticlassAccuracy(
+                    task.num_classes, average="micro", ignore_index=MISSING
+                )
+
+    def _metrics(self, split: Split, task: str) -> tuple[MeanMetric, MulticlassAccuracy]:
+        loss, accuracy = (part[f"{split}/{task}"] for part in (self._losses, self._accuracies))
+        return cast("MeanMetric", loss), cast("MulticlassAccuracy", accuracy)
+
+    def add(self, split: Split, task: str, loss: Tensor, logits: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            split: Which set.
+            task: Name of the task.
+            loss: Mean loss over the labelled samples, a scalar.
+            logits: ``(N, num_classes)``.
+            target: ``(N,)``, ``MISSING`` where there is no label.
+        """
+        losses, accuracies = self._metrics(split, task)
+        losses.update(loss, (target != MISSING).sum())
+        accuracies.update(logits, target)
+
+    def results(
+        self, split: Split, reduce: Callable[..., Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return losses and accuracies by task over all processes, and begin anew.
+
+        Args:
+            split: Which set.
+            reduce: Sums a tensor over the processes: ``reduce(tensor, reduce_op="sum")``.
+
+        Returns:
+            Tasks that had a labelled sample.
+        """
+        found: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
+        for task in self._tasks:
+            loss, accuracy = self._metrics(split, task)
+            if loss.update_called:
+                value, right = loss.compute(), accuracy.compute()
+                # NaN is also the mean over no labels at all, which is nothing to log
+                if not value.isnan() or float(reduce(loss.weight.clone(), reduce_op="sum")):
+                    found[0][task], found[1][task] = value, right
+            loss.reset()
+            accuracy.reset()
+        return found

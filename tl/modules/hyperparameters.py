@@ -1,0 +1,41 @@
+"""Hyperparameters in checkpoints, as plain types that load without unpickling code."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import asdict
+from types import FrameType
+
+from lightning.pytorch import LightningModule
+
+from tl.tasks import as_task
+
+OBJECTS = ["backbone", "optimizer", "scheduler", "balancer", "strategy", "penalties"]
+
+
+def keep_hyperparameters(module: LightningModule, frame: FrameType | None) -> None:
+    """Keep the arguments of a module's constructor.
+
+    Modules that the command line builds keep their whole configuration; to those built in Python,
+    ``load_from_checkpoint`` must be given backbone, optimiser, scheduler, balancer, strategy and
+    penalties again.
+
+    Args:
+        module: The module; changed in place.
+        frame: Its constructor's frame, where the arguments are found.
+    """
+    module.save_hyperparameters(ignore=OBJECTS, frame=frame)
+    if "_instantiator" in module.hparams:  # the command line's, where objects are class paths
+        module.save_hyperparameters(frame=frame)
+    arguments = inspect.signature(type(module).__init__).parameters
+    for key, value in list(module.hparams.items()):
+        if not key.startswith("_") and key not in arguments:
+            del module.hparams[key]  # a link from the data that this class does not take
+        elif key == "task":
+            module.hparams[key] = asdict(as_task(value))
+        elif key == "tasks":
+            module.hparams[key] = [asdict(as_task(task)) for task in value]
+        elif isinstance(value, tuple):
+            module.hparams[key] = list(value)
+    setattr(module, "_hparams_initial", copy.copy(module.hparams))  # noqa: B010 - Lightning's own

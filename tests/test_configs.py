@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*.yaml"))
 OVERLAYS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*.yaml"))
 STRATEGIES = [
-    path for path in OVERLAYS if re.search(r"^ +strategy:", (ROOT / path).read_text(), re.M)
+    path for path in OVERLAYS if re.search(r"^ +strategy:", (ROOT / path).read_text(), re.MULTILINE)
 ]
 TINY = (
     *("--config", "configs/overlays/quick.yaml", "--data.init_args.images=generated"),

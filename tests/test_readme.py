@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tl import cli
+from tl.verbs import VERBS, parser_of
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -42,6 +43,9 @@ def test_every_command_is_understood(
     """Parsed as it stands, with the configuration printed instead of run."""
     monkeypatch.chdir(ROOT)
     verb, *rest = shlex.split(command)
+    if verb in VERBS:
+        parser_of(verb).parse_args(rest)  # exits where it does not understand
+        return
     with pytest.raises(SystemExit) as stopped:
         cli.main([verb, *rest, "--print_config"])
     assert stopped.value.code in (0, None), capsys.readouterr().err

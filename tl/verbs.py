@@ -44,10 +44,15 @@ def run_verb(name: str, arguments: list[str]) -> None:
         name: One of :data:`VERBS`.
         arguments: What follows it on the command line.
     """
+    VERBS[name].run(parser_of(name).parse_args(arguments))
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """Return the parser of one of our verbs."""
     verb = VERBS[name]
     parser = VerbParser(prog=f"tl {name}", description=verb.help, allow_abbrev=False)
     verb.arguments(parser)
-    verb.run(parser.parse_args(arguments))
+    return parser
 
 
 def _lineage_arguments(parser: argparse.ArgumentParser) -> None:

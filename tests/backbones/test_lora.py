@@ -13,12 +13,14 @@ from tests.runs import tiny_data, trainer
 from tl import GeneratedDataModule, TransferModule
 from tl.backbones import LoraBackbone
 from tl.backbones.resnet_cifar import ResNetCifar
+from tl.runs import build
 from tl.transfer import FullFineTuning, GradualUnfreezing, LinearProbe, load_weights
 from tl.transfer.freezing import Strategy
 from tl.transfer.param_groups import named_groups
 from tl.transfer.weights import WeightsMismatchError
 
 pytest.importorskip("peft")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def network(seed: int = 0) -> ResNetCifar:
@@ -109,6 +111,8 @@ def test_base_weights_never_change(strategy: Strategy | None, tmp_path: Path) ->
         if not torch.equal(tensor, before[name])
     }
     assert not [name for name in changed if "base_layer" in name]
+    for name, parameter in net.backbone.named_parameters():
+        assert not (".base_layer." in name and parameter.requires_grad), name
     lora = [name for name in changed if "lora_" in name]
     if isinstance(strategy, LinearProbe):
         assert not changed
@@ -177,6 +181,15 @@ def test_adapters_come_back_and_are_not_dropped(tmp_path: Path) -> None:
     plain = network()
     load_weights(plain, tmp_path / "merged.pt")
     torch.testing.assert_close(plain.eval()(IMAGES), source.eval()(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_the_overlay_wraps_the_backbone() -> None:
+    module, _ = build(
+        [ROOT / "configs/transfer_cifar100.yaml", ROOT / "configs/transfer/lora.yaml"]
+    )
+    assert isinstance(module, TransferModule)
+    assert isinstance(module.backbone, LoraBackbone)
+    assert module.backbone.num_features == 512
 
 
 def test_grouped_and_dilated_convolutions_stay_as_they_are() -> None:

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.02, 0.05])
     parser.add_argument("--source-fraction", type=float, default=0.2)
     parser.add_argument("--source-epochs", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--smoke", action="store_true", help="a tiny grid on drawn images")
     options = parser.parse_args()

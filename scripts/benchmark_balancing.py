@@ -24,7 +24,6 @@ import argparse
 import json
 import logging
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -45,6 +44,7 @@ from torchjd.autojac import jac_to_grad, mtl_backward
 
 from tl import MultiTaskModule, Task
 from tl.backbones import ResNet20
+from tl.callbacks.results import peak_memory_bytes
 
 CHEAP = ("uncertainty", "dwa", "gradnorm", "famo", "pcgrad", "upgrad", "mgda", "aligned_mtl")
 DEAR = ("cagrad", "nash_mtl", "fair_grad")
@@ -74,7 +74,7 @@ def main() -> None:
         title, name = options.peak
         variants = dict(timed_variants(TASKS[title], options))
         variants[name]()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak_memory_bytes() / 2**20)
         return
     print(f"torch {torch.__version__}, {platform.machine()}, 1 thread, batch {options.batch}")
     found: dict[str, Any] = {}

@@ -100,6 +100,8 @@ def targets(options: argparse.Namespace) -> Iterator[GridRun]:
         for fraction in options.fractions:
             config = "configs/transfer_cifar100.yaml"
             given = arguments(options, config, name, seed, options.epochs, fraction)
+            # a thousand images choose the checkpoint: more would cost more than training on few
+            given = (*given, "--data.init_args.val_size=0.02")
             for method in options.methods:
                 overlay = METHODS[method]
                 more: tuple[str, ...] = ()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from tests.processes import run_two_processes
 
 OVERLAYS = sorted(
     p.stem for p in (Path(__file__).parents[2] / "configs" / "balancing").glob("*.yaml")
@@ -63,7 +61,7 @@ for name in [None, *ABSENT]:
     )
     found[f"{name} absent"] = {k: p.detach().clone() for k, p in module.named_parameters()}
 torch.save(found, f"{sys.argv[2]}/rank{rank}.pt")
-torch.distributed.destroy_process_group()  # gloo's threads must not outlive the interpreter
+torch.distributed.destroy_process_group()
 """
 
 
@@ -72,32 +70,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
     """Weights by method and process, after ten steps of every method in one pair of processes."""
     folder = tmp_path_factory.mktemp("ddp")
     (folder / "run.py").write_text(f"{BATCHES=}; {EPOCHS=}; {ABSENT=}\n{SCRIPT}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "run.py", str(Path(__file__).parent / "conftest.py"), "."],
-            cwd=folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
-                "OMP_NUM_THREADS": "1",
-                "LOCAL_RANK": str(rank),
-                "NODE_RANK": "0",
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            },
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors[-3000:]
+    run_two_processes(["run.py", str(Path(__file__).parent / "conftest.py"), "."], folder)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +9,10 @@ import pytest
 import torch
 
 from tests.modules.staged_runs import STAGES
+from tests.processes import run_two_processes
 from tests.runs import every_strategy, name_of
 from tl.transfer import Strategy
 
-ROOT = Path(__file__).resolve().parents[2]
 FREEZE = [s for s in every_strategy() if s.first_epochs(STAGES) != dict.fromkeys(STAGES, 0)]
 CASES = [
     *((strategy, "transfer") for strategy in every_strategy()),
@@ -57,7 +53,7 @@ for strategy, kind in CASES:
         "steps": run.global_step,
     }
 torch.save(found, f"{sys.argv[1]}/rank{os.environ['LOCAL_RANK']}.pt")
-torch.distributed.destroy_process_group()  # gloo's threads must not outlive the interpreter
+torch.distributed.destroy_process_group()
 """
 
 
@@ -66,32 +62,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
     """What a pair of processes found of every strategy."""
     folder = tmp_path_factory.mktemp("ddp")
     (folder / "run.py").write_text(SCRIPT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
-        "OMP_NUM_THREADS": "1",
-        "NODE_RANK": "0",
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "run.py", str(folder)],
-            cwd=folder,
-            env={**environment, "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=480)
-        assert process.returncode == 0, errors[-3000:]
+    run_two_processes(["run.py", str(folder)], folder)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,11 +14,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchjd.aggregation import UPGrad
 
+from tests.processes import ROOT, run_two_processes
 from tests.transfer.penalties.steps import Small, checkpoint
 from tl import MultiTaskModule, Task
 from tl.transfer.penalties import L2SP, CoTuning, LwF
 
-ROOT = Path(__file__).resolve().parents[2]
 CASES: dict[str, Any] = {
     "both": lambda: ([L2SP(alpha=0.5, beta=0.1), LwF()], None),
     # the second process has no label of the task in its half of a batch
@@ -93,7 +90,7 @@ def main(folder: Path) -> None:
     for how, ckpt in (("straight", None), ("resumed", folder / "both-2.ckpt")):
         found[how] = run("both", folder, mine, ckpt, **ddp, max_epochs=4)
     torch.save(found, folder / f"rank{rank}.pt")
-    torch.distributed.destroy_process_group()  # gloo's threads must not outlive the interpreter
+    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -102,35 +99,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ddp")
     torch.manual_seed(3)
     checkpoint(folder / "source.ckpt", Small(), nn.ModuleDict({"old": nn.Linear(4, 5)}))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     code = (
         "import sys; from pathlib import Path; from tests.modules import test_penalties_ddp as t; "
         "t.main(Path(sys.argv[1]))"
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(folder)],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "LOCAL_RANK": str(rank),
-                "NODE_RANK": "0",
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            },
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors[-3000:]
+    run_two_processes(["-c", code, str(folder)], ROOT)
     return folder
 
 

@@ -257,4 +257,9 @@ def test_mistakes_are_named(made: list[Path], tmp_path: Path) -> None:
     torch.save(changed, tmp_path / "narrow.ckpt")
     with pytest.raises(ValueError, match=r"backbone\.conv\.weight is \(4, 3, 3, 3\) in one"):
         average([tmp_path / "narrow.ckpt", made[0]], out)
+    adapted = read(made[0])
+    adapted["state_dict"]["backbone.conv.lora_A.default.weight"] = torch.zeros(1)
+    torch.save(adapted, tmp_path / "lora.ckpt")
+    with pytest.raises(ValueError, match="has LoRA adapters: the average of two factors"):
+        average([tmp_path / "lora.ckpt", tmp_path / "lora.ckpt"], out, average_statistics=True)
     assert not out.exists()

@@ -18,6 +18,7 @@ from tl.modules.batch import AnyBatch, by_source
 from tl.runs import build, configuration_of
 from tl.transfer.files import CheckpointError, file_sha256, read_checkpoint
 from tl.transfer.freezing import is_batch_norm
+from tl.transfer.names import is_adapter
 from tl.transfer.provenance import source_record
 from tl.transfer.weight_space import (
     Soup,
@@ -81,6 +82,12 @@ def average_checkpoints(
         )
     contents = [_read(Path(path)) for path in paths]
     parts = [_averaged_part(content["state_dict"], backbone_only) for content in contents]
+    for path, part in zip(paths, parts, strict=True):
+        if any(is_adapter(name) for name in part):
+            raise ValueError(
+                f"{path} has LoRA adapters: the average of two factors is not the factors of an "
+                "average. Average networks without them, such as `LoraBackbone.merged()` gives."
+            )
     for path, part in zip(paths[:-1], parts[:-1], strict=True):
         _check_fit(Path(path), part, Path(paths[-1]), parts[-1])
     normalised = any(name.endswith("running_mean") for name in parts[-1])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 from torchvision import models
 
@@ -121,6 +122,30 @@ def test_random_weights_are_not_pretrained(said: list[str]) -> None:
     assert backbone.pretrained is False
     assert backbone.provenance is None
     assert "random weights" in said[0]
+
+
+class Around:
+    """What holds a backbone."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        self.backbone = backbone
+
+
+def test_null_on_the_command_line_means_random_weights() -> None:
+    """Two classes deep, the parser makes it the word None."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Around, "model")
+    model = parser.instantiate_classes(
+        parser.parse_args(
+            [
+                f"--model={Around.__module__}.Around",
+                "--model.init_args.backbone=tl.backbones.TorchvisionBackbone",
+                "--model.init_args.backbone.init_args.weights=null",
+                "--model.init_args.backbone.init_args.name=resnet18",
+            ]
+        )
+    ).model
+    assert not model.backbone.pretrained
 
 
 def test_groups_hold_every_parameter() -> None:
@@ -237,6 +262,8 @@ def test_hugging_faces_weights_are_whole_or_refused(folder: Path, tmp_path: Path
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(ValueError, match="the weights lack encoder"):
         HuggingFaceBackbone(str(tmp_path))
+    with pytest.raises(ValueError, match="a folder with weights is given by `name`"):
+        HuggingFaceBackbone(str(folder), weights=str(tmp_path))
     random = HuggingFaceBackbone(str(tmp_path), weights=None)
     assert not random.pretrained
 

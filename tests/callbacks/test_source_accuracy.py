@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
 
-from tests.runs import Tiny, module, tiny_data
+from tests.runs import Tiny, module, multitask_module, tiny_data, two_sources
 from tl import TransferModule
 from tl.callbacks import SourceAccuracy
 from tl.transfer import LinearProbe
@@ -113,6 +115,39 @@ def test_the_head_that_goes_on_training_answers(source: tuple[str, float], tmp_p
     assert watch._accuracy(run, model) == pytest.approx(0.1, abs=0.05)
     layer.load_state_dict(kept)
     assert watch._accuracy(run, model) == watch.after
+
+
+def test_the_kept_head_of_another_source_does_not_answer(
+    source: tuple[str, float], tmp_path: Path
+) -> None:
+    other = shutil.copy(source[0], tmp_path / "other.ckpt")
+    watch = SourceAccuracy(source_data(), checkpoint=source[0])
+    model, _ = fit(str(other), tmp_path, watch, penalties=LwF())
+    assert watch._kept_head(model) is None
+    assert watch.before == pytest.approx(source[1], abs=1e-6)
+
+
+def test_statistics_per_source_answer_by_their_mixture(
+    source: tuple[str, float], tmp_path: Path
+) -> None:
+    watch, data = SourceAccuracy(source_data()), two_sources()
+    model = multitask_module(data, batch_norm="per_source_statistics", init_from=source[0])
+    trainer(tmp_path, watch, max_epochs=1).fit(model, data)
+    assert watch.before == pytest.approx(source[1], abs=1e-6)
+    assert watch.after != watch.before
+
+
+@pytest.mark.parametrize("steps", [12, -1])
+def test_the_last_epoch_is_measured_whatever_ends_the_run(
+    steps: int, source: tuple[str, float], tmp_path: Path
+) -> None:
+    watch, data = SourceAccuracy(source_data(), every_n_epochs=10), target_data()
+    stop = LambdaCallback(on_validation_end=lambda run, _: setattr(run, "should_stop", True))
+    ends = [] if steps > 0 else [stop]
+    limits = {"max_steps": steps, "max_epochs": -1 if steps > 0 else 5, "num_sanity_val_steps": 0}
+    run = trainer(tmp_path, watch, *ends, **limits)
+    run.fit(module(data, init_from=source[0]), data)
+    assert watch._epochs == (3 if steps > 0 else 1)
 
 
 def test_epochs_between_are_left_out_and_a_resume_remembers(

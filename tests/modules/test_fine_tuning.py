@@ -181,6 +181,11 @@ def test_what_thaws_after_the_end_is_warned_of(tmp_path: Path) -> None:
         fit(tmp_path, built(GradualUnfreezing()), max_epochs=2, limit_val_batches=0)
 
 
+def test_new_heads_that_never_train_are_warned_of(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="never trains the heads, and they are new"):
+        fit(tmp_path, built(SurgicalFineTuning(["layer1"])), max_epochs=1, limit_val_batches=0)
+
+
 def test_drift_is_measured_from_the_start_of_the_run_also_after_a_resume(tmp_path: Path) -> None:
     whole = built(FullFineTuning())
     saved = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)

@@ -28,6 +28,12 @@ def test_the_tested_version_is_found(tmp_path: Path) -> None:
         assert found.fingerprints == {"cifar10": "x"}
 
 
+def test_versions_are_counted_not_spelled(tmp_path: Path) -> None:
+    leave(tmp_path / "run" / "version_10", {"test/acc": 0.5})
+    second = leave(tmp_path / "run" / "version_2", {"test/acc": 0.25})
+    assert read_tested(tmp_path / "run").folder == second
+
+
 def test_without_a_configuration_the_seed_is_unknown(tmp_path: Path) -> None:
     leave(tmp_path / "run", {"test/acc": 0.25}, seed=None)
     assert read_tested(tmp_path / "run").seed is None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import nn
@@ -75,6 +77,31 @@ def test_a_stage_that_is_not_there_is_named_with_those_that_are() -> None:
     ):
         SurgicalFineTuning(["head", "layer9"]).check(STAGES)
     SurgicalFineTuning(["head", "layer2"]).check(STAGES)
+
+
+class TopFirst(Strategy):
+    """One of a user's own."""
+
+    def __init__(self, top: str, scale: float = 1.0) -> None:
+        super().__init__()
+        self.top, self.scale = top, scale
+
+    def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
+        return {"head"} if epoch < 1 else {"head", self.top}
+
+    def changes(self, stages: Sequence[str]) -> list[int]:
+        return [1]
+
+    def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
+        return dict.fromkeys(stages, self.scale)
+
+
+def test_strategies_of_ones_own_are_checked_too() -> None:
+    TopFirst("layer2").check(STAGES)
+    with pytest.raises(ValueError, match="TopFirst names the stage 'layer4', which the backbone"):
+        TopFirst("layer4").check(STAGES)
+    with pytest.raises(ValueError, match=r"not above 0: stem 0\.0, layer1 0\.0"):
+        TopFirst("layer2", scale=0.0).check(STAGES)
 
 
 @pytest.mark.parametrize(

@@ -52,3 +52,18 @@ def test_it_says_what_batch_norm_does(bn: BatchNormMode, full: str, probe: str) 
 
 def test_the_largest_rate_is_said_of_schedules_that_have_one() -> None:
     assert rows(FullFineTuning(), one_cycle=True)["head"][2] == "3"
+
+
+def test_what_never_trains_is_not_counted() -> None:
+    net, heads = Staged(), nn.ModuleDict({"a": linear_head(8, 3)})
+    optimizer = torch.optim.SGD(named_groups(net, heads), lr=0.1)
+    frozen = [*net.layer1.parameters(), *net.layer2[0].parameters()]
+    table = strategy_table(
+        FullFineTuning(), optimizer.param_groups, stage_modules(net, heads), frozen
+    )
+    found = {line.split()[0]: line.split()[1:] for line in table.splitlines()[2:]}
+    assert found["stem"][:2] == ["192", "0"]
+    assert found["layer1"][:2] == found["layer1_no_decay"][:2] == ["0", "never"]
+    assert found["layer2"][:2] == ["0", "never"]
+    assert found["layer2_no_decay"][:2] == ["16", "0"]
+    assert found["layer1"][-1] == "train"  # its batch norm follows the strategy all the same

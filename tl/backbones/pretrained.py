@@ -123,7 +123,7 @@ class TorchvisionBackbone(PretrainedBackbone):
             raise ValueError(f"torchvision's {name} has no last linear layer to take off.")
         last = linear[-1]
         record, said = None, "random weights"
-        if weights is not None:
+        if (weights := _given(weights)) is not None:
             path, said = _torchvision_file(name, weights)
             record = _load(model, path, last, f"torchvision's {name}, {said}")
         model.set_submodule(last, nn.Identity())
@@ -166,7 +166,7 @@ class TimmBackbone(PretrainedBackbone):
             known = timm.list_models() + timm.list_pretrained()
             raise ValueError(_no_such("timm", name, known)) from None
         record, said = None, "random weights"
-        if weights is not None:
+        if (weights := _given(weights)) is not None:
             path = Path(weights).expanduser() / "model.safetensors"
             if weights == "DEFAULT":
                 repository = model.pretrained_cfg.get("hf_hub_id")
@@ -198,17 +198,23 @@ class HuggingFaceBackbone(PretrainedBackbone):
 
     Raises:
         ModuleNotFoundError: If transformers is not installed.
-        ValueError: If the folder is not there or lacks something, or the stem cannot be adapted.
+        ValueError: If the folder is not there or lacks something, `weights` is none of these, or
+            the stem cannot be adapted.
     """
 
     def __init__(
         self,
         name: str = "microsoft/resnet-18",
-        weights: Literal["DEFAULT"] | None = "DEFAULT",
+        weights: str | None = "DEFAULT",
         stem: StemChoice = "32x32",
         image_size: int | None = None,
     ) -> None:
         transformers = _extra("transformers", "huggingface")
+        if (weights := _given(weights)) not in ("DEFAULT", None):
+            raise ValueError(
+                f"`weights` must be DEFAULT or null, got {weights!r}; a folder with weights is "
+                "given by `name`."
+            )
         folder = hub_folder(name, weights is not None)
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
         record, said = None, "random weights"
@@ -236,6 +242,11 @@ def _extra(package: str, extra: str) -> Any:  # noqa: ANN401 - a module
         raise ModuleNotFoundError(
             f"This backbone needs {package}: pip install 'tl[{extra}]'."
         ) from None
+
+
+def _given(weights: str | None) -> str | None:
+    """Return the weights asked for; `null` this deep on a command line comes in as a word."""
+    return None if weights in ("None", "null") else weights
 
 
 def _no_such(library: str, name: str, known: list[str]) -> str:

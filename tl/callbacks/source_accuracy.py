@@ -8,11 +8,11 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from torch import nn
 
 from tl.data.base import ImageDataModule
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import labels_of
+from tl.modules.batch_norm import without_sources
 from tl.tasks import Task
 from tl.transfer.penalties import LwF
 from tl.transfer.source import SourceHead, read_head
@@ -26,13 +26,16 @@ class SourceAccuracy(Callback):
     after epochs, ``transfer/source_acc_before`` and ``transfer/forgetting``, the first minus the
     second (Chaudhry et al., 2018, arXiv:1801.10112, section 3.2, for two tasks: the best accuracy
     before, less the one now). With learning without forgetting the head is the one that goes on
-    training. An evaluation takes a forward pass over the source's test set.
+    training, where it is of the same source. Where the run keeps batch-norm statistics per source,
+    those of their mixture are in force. An evaluation takes a forward pass over the source's test
+    set.
 
     Args:
         data: The source's data.
         checkpoint: The source; by default the run's `init_from`.
         source_task: Whose head of the source, and whose labels, where it has several.
-        every_n_epochs: Epochs between two evaluations, 1 or more; the last epoch is always one.
+        every_n_epochs: Epochs between two evaluations, 1 or more; the last epoch is always one,
+            also where steps or a callback end the run.
 
     Raises:
         ValueError: If `every_n_epochs` is out of range; at the run's start, without a source, or
@@ -56,6 +59,7 @@ class SourceAccuracy(Callback):
         self.after: float | None = None
         self._epochs = 0
         self._head = SourceHead(trains=False)
+        self._head_task = ""
         self._task: Task | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,6 +81,7 @@ class SourceAccuracy(Callback):
             )
         self._task = task
         self._head.set(head)
+        self._head_task = head.task
         self.data.prepare_data()
         self.data.setup("test")
 
@@ -90,7 +95,12 @@ class SourceAccuracy(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure after the epoch."""
         done = trainer.current_epoch + 1
-        if done % self.every_n_epochs and done != trainer.max_epochs:
+        last = (
+            done == trainer.max_epochs
+            or trainer.should_stop
+            or 0 < trainer.max_steps <= trainer.global_step
+        )
+        if done % self.every_n_epochs and not last:
             return
         self.after, self._epochs = self._accuracy(trainer, pl_module), done
         before = self.after if self.before is None else self.before
@@ -112,15 +122,21 @@ class SourceAccuracy(Callback):
                 f"after {self._epochs} epochs: forgetting {lost:+.1f} points."
             )
 
+    def _kept_head(self, module: SharedBackboneModule) -> SourceHead | None:
+        """Find the head that learning without forgetting trains, if it is this source's."""
+        if self.checkpoint not in (None, module.init_from):
+            return None
+        mine = (None, self._head_task)  # without a name it is the source's only one
+        kept = (p for p in module.penalties if isinstance(p, LwF) and p.source_task in mine)
+        return next((penalty.head for penalty in kept), None)
+
     @torch.no_grad()
     def _accuracy(self, trainer: Trainer, module: LightningModule) -> float:
         """Share of the source's test images that are answered right."""
-        backbone = module.backbone
-        if self._task is None or not isinstance(backbone, nn.Module):
+        if self._task is None or not isinstance(module, SharedBackboneModule):
             raise ValueError("SourceAccuracy measures between the start and the end of `fit`.")
-        penalties = module.penalties if isinstance(module.penalties, nn.ModuleList) else ()
-        kept = next((p.head for p in penalties if isinstance(p, LwF)), None)
-        head = self._head.to(module.device) if kept is None else kept
+        backbone = without_sources(module.backbone)
+        head = self._kept_head(module) or self._head.to(module.device)
         modes = [(part, part.training) for part in backbone.modules()]
         backbone.eval()
         right = count = 0

@@ -55,6 +55,7 @@ class FineTunedModule(LightningModule):
     tasks: dict[str, Task]
     init_from: str | None
     rename: dict[str, str]
+    init_heads: bool
     strategy: Strategy | None = None
     penalties: nn.ModuleList
     _resumed: bool
@@ -214,6 +215,11 @@ class FineTunedModule(LightningModule):
                 f"{type(strategy).__name__} thaws {', '.join(late)} after the end of this run of "
                 f"{epochs} epochs: they never train. Raise `max_epochs`, or thaw earlier."
             )
+        if firsts[HEAD] is None and not self.init_heads:
+            rank_zero_warn(
+                f"{type(strategy).__name__} never trains the heads, and they are new: they stay "
+                "random. Name `head` among its stages, or take the source's by `init_heads`."
+            )
 
     def _show_figures(self) -> None:
         loggers = [one for one in self.trainer.loggers if isinstance(one, TensorBoardLogger)]
@@ -290,7 +296,10 @@ class FineTunedModule(LightningModule):
         if self.strategy is None:
             return ""
         return strategy_table(
-            self.strategy, self.trainer.optimizers[0].param_groups, self._stages()
+            self.strategy,
+            self.trainer.optimizers[0].param_groups,
+            self._stages(),
+            self._untrained,
         )
 
     # Checkpoints

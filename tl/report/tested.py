@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def find_tested(folder: Path) -> TestedRun | None:
     Returns:
         The first version that was tested; ``None`` if there is none.
     """
-    for path in sorted([folder / "results.json", *folder.glob("version_*/results.json")]):
+    versions = sorted(folder.glob("version_*/results.json"), key=_version)
+    for path in [folder / "results.json", *versions]:
         if not path.exists():
             continue
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -70,6 +72,11 @@ def read_tested(folder: Path) -> TestedRun:
             "run's configuration, and give the folder that it makes."
         )
     return found
+
+
+def _version(results: Path) -> int:
+    number = results.parent.name.removeprefix("version_")
+    return int(number) if number.isdecimal() else sys.maxsize
 
 
 def _seed(config: Path) -> int | None:

@@ -57,12 +57,25 @@ class Strategy(ABC):
         """Share of the optimiser's learning rate by stage, above 0."""
         return dict.fromkeys(stages, 1.0)
 
-    def check(self, stages: Sequence[str]) -> None:  # noqa: B027 - most name none
+    def check(self, stages: Sequence[str]) -> None:
         """Refuse a network that lacks what the strategy names, when a module is built with it.
 
         Raises:
-            ValueError: If a stage that the strategy names is not there; lists those that are.
+            ValueError: If a stage that the strategy names is not there, listing those that are, or
+                a share of the learning rate is not above 0.
         """
+        scales = self.lr_scales(stages)
+        named = {*scales}.union(*(self.trainable(e, stages) for e in [0, *self.changes(stages)]))
+        if missing := sorted(named - set(stages)):
+            raise ValueError(
+                f"{type(self).__name__} names the stage {missing[0]!r}, which the backbone lacks; "
+                f"its stages are {', '.join(stages)}."
+            )
+        if wrong := [f"{stage} {scale}" for stage, scale in scales.items() if not scale > 0]:
+            raise ValueError(
+                f"{type(self).__name__} gives shares of the learning rate that are not above 0: "
+                f"{', '.join(wrong)}; what should not train is left out of `trainable`."
+            )
 
     def first_epochs(self, stages: Sequence[str]) -> dict[str, int | None]:
         """First epoch in which each stage trains; ``None`` for one that never does."""
@@ -225,14 +238,6 @@ class SurgicalFineTuning(Strategy):
     def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
         """The named stages."""
         return set(self.stages)
-
-    def check(self, stages: Sequence[str]) -> None:
-        """Refuse names that the network lacks."""
-        if missing := [stage for stage in self.stages if stage not in stages]:
-            raise ValueError(
-                f"{type(self).__name__} names the stage {missing[0]!r}, which the backbone lacks; "
-                f"its stages are {', '.join(stages)}."
-            )
 
 
 # A network in an epoch

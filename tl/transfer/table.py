@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -17,6 +17,7 @@ def strategy_table(
     strategy: Strategy,
     groups: Sequence[Mapping[str, Any]],
     stages: Mapping[str, Sequence[nn.Module]],
+    untrained: Iterable[nn.Parameter] = (),
 ) -> str:
     """Say per optimiser group: parameters, first epoch, learning rate, decay, batch norm.
 
@@ -26,21 +27,25 @@ def strategy_table(
         strategy: What trains when.
         groups: The optimiser's named groups; those of no stage train from the first epoch.
         stages: Modules by stage.
+        untrained: Parameters that never train whatever the strategy says, such as weights beside
+            LoRA adapters; groups count the others alone.
     """
+    left_out = {id(parameter) for parameter in untrained}
     firsts = strategy.first_epochs(list(stages))
     rows = [_TITLES]
     for group in groups:
         stage = stage_of(group)
-        first = firsts.get(stage, 0)
+        numbers = [p.numel() for p in group["params"] if id(p) not in left_out]
+        first = firsts.get(stage, 0) if numbers else None
         rate = group.get("max_lr", group.get("initial_lr", group["lr"]))
         rows.append(
             (
                 str(group["name"]),
-                f"{sum(p.numel() for p in group['params']):,}",
+                f"{sum(numbers):,}",
                 "never" if first is None else str(first),
                 f"{rate:.3g}",
                 f"{group.get('weight_decay', 0.0):.3g}",
-                _batch_norm(strategy, first, stages.get(stage, ())),
+                _batch_norm(strategy, firsts.get(stage, 0), stages.get(stage, ())),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -68,7 +68,8 @@ def average_checkpoints(
 
     Raises:
         CheckpointError: If a file cannot be read or is no checkpoint of this framework.
-        ValueError: If the networks or their data do not go together, or an argument is wrong.
+        ValueError: If the networks or their data do not go together, have LoRA adapters, or an
+            argument is wrong.
     """
     out = Path(out)
     if len(paths) < 2:  # noqa: PLR2004 - an average has two sides at least
@@ -86,7 +87,7 @@ def average_checkpoints(
         if any(is_adapter(name) for name in part):
             raise ValueError(
                 f"{path} has LoRA adapters: the average of two factors is not the factors of an "
-                "average. Average networks without them, such as `LoraBackbone.merged()` gives."
+                "average. Average runs of a network without them."
             )
     for path, part in zip(paths[:-1], parts[:-1], strict=True):
         _check_fit(Path(path), part, Path(paths[-1]), parts[-1])

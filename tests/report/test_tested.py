@@ -46,3 +46,10 @@ def test_what_was_not_tested_is_said(tmp_path: Path) -> None:
         read_tested(tmp_path / "run")
     with pytest.raises(ValueError, match="There is no run folder"):
         read_tested(tmp_path / "elsewhere")
+
+
+def test_data_without_a_fingerprint_are_no_obstacle(tmp_path: Path) -> None:
+    folder = leave(tmp_path / "run", {"test/acc": 0.25})
+    content = {"metrics": {"test/acc": 0.25}, "data": {"mine": {"name": "mine"}}}
+    (folder / "results.json").write_text(json.dumps(content))
+    assert read_tested(folder).fingerprints == {}

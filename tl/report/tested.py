@@ -48,7 +48,9 @@ def find_tested(folder: Path) -> TestedRun | None:
         return TestedRun(
             folder=path.parent,
             metrics=content["metrics"],
-            fingerprints={name: about["fingerprint"] for name, about in data.items()},
+            fingerprints={
+                name: about["fingerprint"] for name, about in data.items() if "fingerprint" in about
+            },
             seed=_seed(path.parent / "config.yaml"),
         )
     return None

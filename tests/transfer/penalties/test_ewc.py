@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.runs import one_source
 from tests.transfer.penalties.steps import (
     begun,
     checkpoint,
@@ -83,7 +84,7 @@ def test_weights_outside_the_graph_count_nothing() -> None:
 
 
 def test_the_source_gives_weights_and_fisher(tmp_path: Path) -> None:
-    source, heads = network(seed=1)
+    source, heads = network(seed=1, classes=10)
     path = checkpoint(tmp_path / "source.ckpt", source, heads)
     target, new = network(seed=2)
     penalty = begun(penalty_of(EWC, weight=6.0), target, new, path)
@@ -113,3 +114,12 @@ def test_numbers_out_of_range_are_refused() -> None:
         penalty_of(EWC, images=0)
     with pytest.raises(ValueError, match="needs images of the source, and there are none"):
         fisher_diagonal(nn.Linear(1, 2), nn.Identity(), [], 1)
+
+
+def test_data_of_another_source_are_doubted_and_several_refused(tmp_path: Path) -> None:
+    source, heads = network(classes=5)
+    path = checkpoint(tmp_path / "source.ckpt", source, heads)
+    with pytest.warns(UserWarning, match="head 'task' has 5 classes and `data` 10; is it the data"):
+        begun(penalty_of(EWC), *network(), path)
+    with pytest.raises(ValueError, match="reads one source, and its `data` have several: ten; "):
+        begun(penalty_of(EWC, data=one_source()), *network(), path)

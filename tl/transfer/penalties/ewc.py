@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_checkpoint
@@ -115,15 +116,27 @@ class EWC(Penalty):
         self.fisher = StartWeights(backbone)
 
     def prepare(self, start: Start) -> None:
-        """Refuse a run without a source."""
+        """Refuse a run without a source, and data of several."""
         require_checkpoint(self, start)
+        if sources := getattr(self.data, "sources", None):
+            raise ValueError(
+                f"EWC reads one source, and its `data` have several: {', '.join(sources)}; give "
+                "the data module of one."
+            )
 
     def start(self, start: Start) -> None:
         """Keep the source's weights, and find out which of them it needs."""
         if self.weights is None or self.fisher is None:
             return
         source = SourceNetwork(start.backbone)
-        source.load(require_checkpoint(self, start), self.source_task, start.rename)
+        head = source.load(require_checkpoint(self, start), self.source_task, start.rename)
+        classes = getattr(self.data, "num_classes", {})
+        if classes and len(head.weight) not in classes.values():
+            rank_zero_warn(
+                f"EWC: the source's head {head.task!r} has {len(head.weight)} classes and `data` "
+                f"{', '.join(map(str, classes.values()))}; is it the data that the source was "
+                "trained on?"
+            )
         source.to(start.device, torch.float32)
         self.weights.set(dict(source.backbone.named_parameters()))
         found = fisher_diagonal(source.backbone, source.head, self._batches(start), self.images)

@@ -97,7 +97,9 @@ def test_adapters_train_and_norms_by_choice(norms: bool) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*they never train")
 @pytest.mark.parametrize(
-    "strategy", [None, FullFineTuning(), GradualUnfreezing(), LinearProbe()], ids=str
+    "strategy",
+    [None, FullFineTuning(), GradualUnfreezing(), LinearProbe()],
+    ids=["none", "full", "gradual", "probe"],
 )
 def test_base_weights_never_change(strategy: Strategy | None, tmp_path: Path) -> None:
     data = tiny_data()

@@ -7,8 +7,27 @@ scratch and from the source's weights by each method, all with the same number o
 same schedule. ``--direction cifar100:cifar10`` goes the other way. The checkpoint is chosen on
 validation images; the table shows accuracy on the whole test set and the gain over scratch of the
 same seed, ``plot.png`` accuracy over label fraction. Runs that are done are kept, so a grid that
-was cut off goes on where it stopped. About an hour on 2 cores. ``--smoke`` runs a tiny grid on
+was cut off goes on where it stopped. Less than an hour on 2 cores. ``--smoke`` runs a tiny grid on
 drawn images.
+
+Measured with the command above, two runs at a time with one thread each on 2 cores that did other
+work too, 2026-11-24, torch 2.14.1, ResNet-20, CIFAR as JPEG files of quality 75, seeds 0 to 2,
+means and 95 % intervals (the grid was cut off and went on several times):
+
+    | label fraction | method | test accuracy, % | gain over scratch, points |
+    | --- | --- | --- | --- |
+    | 2% | scratch | 7.5 ± 1.0 | - |
+    | 2% | linear probe | 9.9 ± 0.1 | +2.4 ± 0.9 |
+    | 2% | fine-tuning | 13.2 ± 1.3 | +5.7 ± 0.7 |
+    | 2% | LP-FT | 12.3 ± 2.3 | +4.8 ± 2.4 |
+    | 2% | gradual unfreezing | 11.5 ± 0.7 | +4.0 ± 0.6 |
+    | 2% | L2-SP | 12.2 ± 1.9 | +4.8 ± 1.0 |
+    | 5% | scratch | 10.7 ± 2.2 | - |
+    | 5% | linear probe | 13.5 ± 0.1 | +2.8 ± 2.2 |
+    | 5% | fine-tuning | 21.2 ± 1.3 | +10.5 ± 1.8 |
+    | 5% | LP-FT | 19.9 ± 1.6 | +9.2 ± 2.9 |
+    | 5% | gradual unfreezing | 18.2 ± 1.5 | +7.6 ± 2.3 |
+    | 5% | L2-SP | 16.8 ± 0.8 | +6.1 ± 1.5 |
 """
 
 from __future__ import annotations

@@ -164,7 +164,11 @@ def relation_figure(
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(
-        relations.cpu().numpy(), aspect="auto", vmin=0, vmax=1, interpolation="none"
+        relations.cpu().numpy(),
+        aspect="auto",
+        vmin=0,
+        vmax=float(relations.max()),
+        interpolation="none",
     )
     figure.colorbar(image, ax=axes, label="p(source class | target class)")
     if len(target_classes) == rows:

@@ -20,8 +20,9 @@ class LwF(Penalty):
     and the source as it was are saved with the model, and no source data are needed. The paper
     first trains the new head alone, which is ``tl.transfer.LPFT``. The source answers each
     augmented image itself, instead of once per image at the start. Where batch norm follows the
-    target (`bn="train"`), the two answers differ a little from the first step on. The kept head is no stage: it trains from the first step, also
-    while a strategy freezes the backbone, where the authors' warm-up holds it still.
+    target (`bn="train"`), the two answers differ a little from the first step on. The kept head is
+    no stage: it trains from the first step, also while a strategy freezes the backbone, where the
+    authors' warm-up holds it still.
 
     Args:
         temperature: ``T``, above 0; the paper's value.

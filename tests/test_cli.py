@@ -433,8 +433,13 @@ def test_a_signal_before_training_leaves_nothing(tmp_path: Path, number: int, ve
     before = sorted(tmp_path.glob("source_cifar10/*"))
     # drawing so many images takes minutes
     command = arguments(verb, SOURCE, tmp_path, "--data.init_args.generated_size=400000")
+    # a shell that starts the tests in the background has Ctrl-C ignored
+    heeding = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "tl.cli", *command],
+        [sys.executable, "-c", heeding, "-m", "tl.cli", *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

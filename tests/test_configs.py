@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.runs import every_strategy
 from tl.cli import main
-from tl.transfer import Strategy
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*.yaml"))
@@ -58,7 +58,7 @@ def test_there_are_configs() -> None:
         for path in STRATEGIES
     }
     # an overlay for each strategy
-    assert used == {f"tl.transfer.{kind.__name__}" for kind in Strategy.__subclasses__()}
+    assert used == {f"tl.transfer.{type(strategy).__name__}" for strategy in every_strategy()}
 
 
 @pytest.fixture(scope="module")

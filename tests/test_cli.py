@@ -461,6 +461,16 @@ def test_a_signal_before_training_leaves_nothing(tmp_path: Path, number: int, ve
     assert sorted(tmp_path.glob("source_cifar10/*")) == before
 
 
+def test_an_overlay_before_its_run_is_told_where_it_belongs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config=configs/transfer/l2_sp.yaml", f"--config={SOURCE}"])
+    assert stopped.value.code == 2
+    [line] = [x for x in capsys.readouterr().err.splitlines() if x.startswith("tl: ")]
+    assert "an overlay comes after the configuration of the run" in line
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--version"])
     assert capsys.readouterr().out.strip() == f"tl {__version__}"

@@ -46,11 +46,8 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
     prefix = f"{'.'.join(keys)}: " if keys else ""
     owners = re.findall(r"Problem with given class_path '([^']+)'", message)
     if missing := re.search(r"[Oo]ption '([^']+)' is not accepted", message):
-        option = missing.group(1)
         owner = owners[-1] if owners else ""
-        known = _arguments_of(owner) if owner else options
-        said = f"{owner} has no option" if owner else "unknown option"
-        return f"{prefix}{said} {option!r}.{did_you_mean(option, known)}"
+        return f"{prefix}{_not_accepted(missing.group(1), owner, options)}"
     if unknown := re.search(r"does not accept option '([^']+)'", message):
         return f"unknown option {unknown.group(1)!r}.{did_you_mean(unknown.group(1), options)}"
     if unknown := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
@@ -74,6 +71,18 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
     if line := _type_line(message, nested.group(2) if nested else None):
         return prefix + line
     return prefix + one_line(re.sub(r'^Parser key "[^"]+":', "", message))
+
+
+def _not_accepted(option: str, owner: str, options: Iterable[str]) -> str:
+    """Say that a class, or without one the command line, lacks an option."""
+    if owner in ("lightning.LightningModule", "lightning.LightningDataModule"):
+        return (
+            f"no class was chosen yet that could have an option {option!r}; an overlay comes "
+            "after the configuration of the run, and --model or --data before its options."
+        )
+    known = _arguments_of(owner) if owner else options
+    said = f"{owner} has no option" if owner else "unknown option"
+    return f"{said} {option!r}.{did_you_mean(option, known)}"
 
 
 def _type_line(message: str, given: str | None) -> str:

@@ -17,19 +17,25 @@ the plain sum's.
 
 ``--smoke`` makes two rounds of one step with one method on shared images.
 
-Measured with ``--methods uncertainty gradnorm pcgrad upgrad mgda``, 2026-11-24, torch 2.14.1, one
-thread of an AVX2 CPU that did other work on its other core; time over plain sum, quartiles:
+Measured with the defaults, 2026-11-24, torch 2.14.1, one thread of an AVX2 CPU with 2 shared cores;
+time over plain sum with quartiles, and megabytes beyond it:
 
-    | method | separate images | shared images |
-    | --- | --- | --- |
-    | sum again | 1.00 (0.99 to 1.02) | 1.00 (1.00 to 1.02) |
-    | sum, a pass each | 0.97 (0.95 to 0.99) | |
-    | uncertainty | 1.01 (0.98 to 1.03) | 1.00 (1.00 to 1.01) |
-    | gradnorm | 1.11 (1.09 to 1.14) | 1.13 (1.12 to 1.14) |
-    | pcgrad | 0.99 (0.98 to 1.00) | 1.70 (1.68 to 1.70) |
-    | upgrad | 0.97 (0.97 to 0.99) | 1.72 (1.68 to 1.73) |
-    | mgda | 0.98 (0.96 to 0.99) | 1.69 (1.67 to 1.71) |
-    | mtl_backward | 2.72 (2.58 to 2.74) | 2.58 (2.55 to 2.61) |
+    | method | separate images | MB | shared images | MB |
+    | --- | --- | --- | --- | --- |
+    | sum again | 1.00 (0.99 to 1.01) | -1 | 1.00 (0.98 to 1.01) | -0 |
+    | sum, a pass each | 0.99 (0.97 to 1.01) | -46 | | |
+    | uncertainty | 0.99 (0.97 to 1.01) | -16 | 1.02 (0.98 to 1.03) | +6 |
+    | dwa | 1.01 (0.98 to 1.01) | -26 | 0.99 (0.97 to 1.02) | +2 |
+    | gradnorm | 1.11 (1.10 to 1.13) | +3 | 1.11 (1.08 to 1.15) | +22 |
+    | famo | 1.34 (1.32 to 1.35) | -9 | 1.35 (1.28 to 1.38) | +9 |
+    | pcgrad | 0.98 (0.97 to 1.01) | -28 | 1.64 (1.62 to 1.72) | +63 |
+    | upgrad | 1.00 (0.97 to 1.01) | -24 | 1.66 (1.65 to 1.71) | +25 |
+    | mgda | 0.99 (0.99 to 1.01) | -18 | 1.68 (1.63 to 1.69) | +45 |
+    | aligned_mtl | 1.00 (0.99 to 1.02) | -25 | 1.68 (1.66 to 1.75) | +25 |
+    | cagrad | 1.03 (1.01 to 1.05) | -28 | 1.72 (1.71 to 1.75) | +20 |
+    | nash_mtl | 1.06 (1.05 to 1.10) | -23 | 1.79 (1.79 to 1.80) | +28 |
+    | fair_grad | 1.00 (0.97 to 1.03) | -23 | 1.65 (1.64 to 1.72) | +21 |
+    | mtl_backward | 2.39 (2.37 to 2.47) | +148 | 2.47 (2.42 to 2.50) | +195 |
 """
 
 from __future__ import annotations

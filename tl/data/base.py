@@ -16,13 +16,15 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tl.data.augment import Augment, augment, normalise
+from tl.data.augment import Augment
 from tl.data.errors import DataError
 from tl.data.images import StreamedDataset, check_images, list_images
 from tl.data.loaders import EpochSampler, even_batch_size, make_loader
-from tl.data.resident import Batch, ImageDataset, mixed_seed
+from tl.data.pipeline import Pipeline
+from tl.data.resident import Batch, ImageDataset
 from tl.data.settings import Settings
 from tl.data.split import stratified_split
+from tl.data.store import Pick, StoredDataset
 from tl.tasks import Task
 
 Split = Literal["train", "test"]
@@ -46,9 +48,12 @@ class ImageDataModule(LightningDataModule, ABC):
         seed: Seed of split, order and augmentation, default 0.
         augment: Random crop, flip and cutout of training images.
         num_workers: Loader processes, default 0. Images in memory need none; images streamed from
-            files do.
+            files do. With workers, images are cut by them and moved to the device step by step.
         predict_folder: Folder of images, with or without labels, that ``predict`` reads; the test
             split by default.
+        resident_share: Share of the memory of the device that trains (on a CPU: of the machine)
+            that a split's images may take, default 0.25. They then stay there, laid out for the
+            augmentation, and nothing is moved in a step. 0 turns it off.
     """
 
     root: str | None = None
@@ -60,6 +65,7 @@ class ImageDataModule(LightningDataModule, ABC):
     augment: Augment | None = None
     num_workers: int | None = None
     predict_folder: str | None = None
+    resident_share: float | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -67,6 +73,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.data_name = self._default_name()
         self.splits: dict[str, ImageDataset] = {}
         self.statistics: tuple[Tensor, Tensor] | None = None
+        self._pipeline: Pipeline | None = None
         self.inherit()
 
     # What a kind of source says of itself
@@ -170,6 +177,7 @@ class ImageDataModule(LightningDataModule, ABC):
             )
             whole = whole.only(self.target_classes())
             self.statistics = self._statistics(whole)
+            self._pipeline = Pipeline(self.data_name, self.settings, self.statistics)
             self.splits |= {"train": whole.subset(train), "val": whole.subset(val)}
         wants_test = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
         if wants_test and "test" not in self.splits:
@@ -217,18 +225,19 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         data = self.splits["train"]
         steps = steps or self.train_steps()
-        batch_size = min(self.settings.batch_size, math.ceil(len(data) / self._world()))
+        stored = self._stored("train")
         sampler = EpochSampler(
             data,
-            batch_size=batch_size,
+            batch_size=min(self.settings.batch_size, math.ceil(len(data) / self._world())),
             steps_per_epoch=steps,
             seed=self.settings.seed,
             num_replicas=self._world(),
             rank=self._rank(),
+            device=self._root_device() if stored else None,
         )
         if self.trainer is not None:
             sampler.position = self._position
-        return make_loader(data, sampler, batch_size, self.settings.num_workers)
+        return make_loader(stored or data, sampler, self.settings.num_workers)
 
     def _position(self) -> tuple[int, int]:
         """Epoch, and step in it, at which a pass over the training images begins.
@@ -265,14 +274,21 @@ class ImageDataModule(LightningDataModule, ABC):
     def _eval_loader(self, split: str) -> DataLoader[Batch]:
         data = self.splits[split]
         world = self._world()
+        stored = self._stored(split)
         sampler = EpochSampler(
             data,
-            batch_size=self.settings.eval_batch_size,
+            batch_size=even_batch_size(len(data), world, self.settings.eval_batch_size),
             num_replicas=world,
             rank=self._rank(),
+            device=self._root_device() if stored else None,
         )
-        batch_size = even_batch_size(len(data), world, self.settings.eval_batch_size)
-        return make_loader(data, sampler, batch_size, self.settings.num_workers)
+        return make_loader(stored or data, sampler, self.settings.num_workers)
+
+    def _stored(self, split: str) -> StoredDataset | None:
+        return self._ready().stored(split, self.splits[split], self._root_device())
+
+    def _root_device(self) -> torch.device | None:
+        return self.trainer.strategy.root_device if self.trainer is not None else None
 
     def _world(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
@@ -282,22 +298,26 @@ class ImageDataModule(LightningDataModule, ABC):
 
     # On the device
 
+    def transfer_batch_to_device(
+        self,
+        batch: Any,  # noqa: ANN401
+        device: torch.device,
+        dataloader_idx: int,
+    ) -> Any:  # noqa: ANN401
+        """Move a batch to the device that trains, unless it lies there."""
+        if isinstance(batch, tuple) and isinstance(batch[0], Pick):
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment training images and normalise all, on the device that trains."""
         del dataloader_idx
         trainer = self.trainer
         if trainer is None or not trainer.training:
             return self._in_precision(self.transform(batch, None))
-        # Random draws are a function of (seed, epoch, step, rank, source) and of nothing else.
-        seed = mixed_seed(
-            "augment",
-            self.settings.seed,
-            trainer.current_epoch,
-            trainer.fit_loop.epoch_loop.batch_progress.current.ready,
-            trainer.global_rank,
-            self.data_name,
-        )
-        return self._in_precision(self.transform(batch, torch.Generator().manual_seed(seed)))
+        step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        draws = self._ready().draws(batch, trainer.current_epoch, step, trainer.global_rank)
+        return self._in_precision(self.transform(batch, draws))
 
     def _in_precision(self, batch: Batch) -> Batch:
         """Give images the type of the weights, where the Trainer keeps those in another."""
@@ -306,25 +326,24 @@ class ImageDataModule(LightningDataModule, ABC):
         converted: Batch = self.trainer.precision_plugin.convert_input(batch)
         return converted
 
-    def transform(self, batch: Batch, generator: torch.Generator | None) -> Batch:
-        """Normalise a batch, and augment it first where a generator is given.
+    def transform(self, batch: Batch, draws: Tensor | None) -> Batch:
+        """Normalise a batch, and augment it first where random numbers are given.
 
         Args:
-            batch: Images ``(N, 3, H, W)`` uint8 and their labels.
-            generator: Random numbers of the augmentation; ``None`` for evaluation.
+            batch: Images ``(N, 3, H, W)`` uint8, or a `Pick` of them, and their labels.
+            draws: Random numbers of the augmentation ``(5, N)``; ``None`` for evaluation.
 
         Returns:
             Images ``(N, 3, H, W)`` float32 in channels-last memory, and the labels.
         """
-        if self.statistics is None:
+        return self._ready().transform(batch, draws)
+
+    def _ready(self) -> Pipeline:
+        if self._pipeline is None:
             raise RuntimeError(
                 "Call `setup` before `transform`: the statistics come from the data."
             )
-        images, targets = batch
-        mean, std = self.statistics
-        if generator is not None:
-            images = augment(images, self.settings.augment, mean, generator)
-        return normalise(images, mean, std), targets
+        return self._pipeline
 
     # What was loaded
 

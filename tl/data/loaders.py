@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from tl.data.errors import DataError
-from tl.data.resident import Batch, ImageDataset, mixed_seed
+from tl.data.resident import Batch, mixed_seed
+from tl.data.store import StoredDataset
 
 
 def as_batch(batch: Batch | list[Any]) -> Batch:
@@ -31,17 +32,15 @@ class LazyLoader(DataLoader[Batch]):
         yield from super().__iter__()
 
 
-def make_loader(
-    data: ImageDataset, sampler: EpochSampler, batch_size: int, num_workers: int
-) -> DataLoader[Batch]:
+def make_loader(data: Dataset[Any], sampler: EpochSampler, num_workers: int) -> DataLoader[Any]:
     """Cut batches in the sampler's order, in this process or by workers."""
     return LazyLoader(
         data,
-        batch_size=batch_size,
+        batch_size=None,  # the sampler gives whole batches, as tensors
         sampler=sampler,
         num_workers=num_workers,
         collate_fn=as_batch,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_available() and not isinstance(data, StoredDataset),
         persistent_workers=num_workers > 0,
     )
 
@@ -53,7 +52,8 @@ class EpochSampler(DistributedSampler[Any]):
     number) is cut to `steps_per_epoch` batches: a short data set is recycled in a new order
     every time. For evaluation each index comes exactly once over all ranks; none is repeated.
     Lightning recognises a `DistributedSampler`, calls `set_epoch` and does not put its own in the
-    place.
+    place. It gives whole batches, as tensors of positions: a list of numbers costs more to make
+    than a batch to cut.
 
     Args:
         dataset: What is sampled; only its length is used.
@@ -62,6 +62,7 @@ class EpochSampler(DistributedSampler[Any]):
         seed: Seed of the order.
         num_replicas: Number of ranks.
         rank: This process.
+        device: Where the positions are to lie.
 
     Attributes:
         position: Gives the epoch and the step in it at which a pass begins; asked at the beginning
@@ -77,6 +78,7 @@ class EpochSampler(DistributedSampler[Any]):
         seed: int = 0,
         num_replicas: int = 1,
         rank: int = 0,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__(
             dataset,
@@ -88,26 +90,31 @@ class EpochSampler(DistributedSampler[Any]):
         self.size = len(cast("Sequence[Any]", dataset))
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
+        self.device = device
         self.position: Callable[[], tuple[int, int]] | None = None
 
     def __len__(self) -> int:
+        """Number of batches."""
         if self.steps_per_epoch is not None:
-            return self.steps_per_epoch * self.batch_size
-        return len(range(self.rank, self.size, self.num_replicas))
+            return self.steps_per_epoch
+        return math.ceil(len(range(self.rank, self.size, self.num_replicas)) / self.batch_size)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the positions of each batch ``(batch_size,)`` int64; the last may be shorter."""
         if self.steps_per_epoch is None:
-            yield from range(self.rank, self.size, self.num_replicas)
-            return
-        step = 0
-        if self.position is not None:
-            self.epoch, step = self.position()
-        start = step * self.batch_size
-        yield from self.order()[self.rank :: self.num_replicas][start:].tolist()
+            order, step = torch.arange(self.rank, self.size, self.num_replicas), 0
+        else:
+            step = 0
+            if self.position is not None:
+                self.epoch, step = self.position()
+            order = self.order()[self.rank :: self.num_replicas]
+        # all at once: on a GPU nothing is left to be moved in a step
+        order = order[step * self.batch_size :].to(self.device)
+        yield from torch.split(order, self.batch_size)
 
     def order(self) -> Tensor:
         """All ranks' positions of this training epoch, ``(steps * batch * ranks,)`` int64."""
-        wanted = len(self) * self.num_replicas
+        wanted = len(self) * self.batch_size * self.num_replicas
         passes = []
         for number in range(-(-wanted // self.size)):
             generator = torch.Generator()

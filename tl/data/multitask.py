@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 
@@ -40,6 +41,7 @@ class MultiTaskDataModule(LightningDataModule):
         augment: Random crop, flip and cutout of training images.
         num_workers: Loader processes per source.
         predict_folder: Folder of images that ``predict`` runs through every task.
+        resident_share: Share of the device's memory that a source's images may take.
         download: Download archives that are not there.
         offline: What to do if a set cannot be had: ``error`` or ``generated``.
         images: ``real``, or ``generated`` for drawn images.
@@ -60,6 +62,7 @@ class MultiTaskDataModule(LightningDataModule):
     augment: Augment | None = None
     num_workers: int | None = None
     predict_folder: str | None = None
+    resident_share: float | None = None
     download: bool | None = None
     offline: Literal["error", "generated"] | None = None
     images: Literal["real", "generated"] | None = None
@@ -159,6 +162,22 @@ class MultiTaskDataModule(LightningDataModule):
         for name, loader in loaders.items():
             loader.collate_fn = partial(_named, name)
         return CombinedLoader(loaders, "sequential")
+
+    def transfer_batch_to_device(
+        self,
+        batch: Any,  # noqa: ANN401
+        device: torch.device,
+        dataloader_idx: int,
+    ) -> Any:  # noqa: ANN401
+        """Move each source's part to the device that trains, unless it lies there."""
+        if not isinstance(batch, dict):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return {
+            name: None
+            if part is None
+            else self.sources[name].transfer_batch_to_device(part, device, dataloader_idx)
+            for name, part in batch.items()
+        }
 
     def on_after_batch_transfer(self, batch: MultiBatch, dataloader_idx: int) -> MultiBatch:
         """Augment and normalise each source's images, on the device that trains."""

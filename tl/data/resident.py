@@ -98,17 +98,23 @@ class ImageDataset(Dataset[Batch]):
         std = (square / count - mean.square()).clamp_min(1.0).sqrt()
         return mean.float(), std.float()
 
-    def __getitem__(self, position: int) -> Batch:
-        images, targets = self.__getitems__([position])
-        if isinstance(targets, dict):
-            return images[0], {name: labels[0] for name, labels in targets.items()}
-        return images[0], targets[0]
+    def __getitem__(self, positions: int | Tensor) -> Batch:
+        """Cut one image with its labels by position, or one batch by positions ``(B,)``.
 
-    def __getitems__(self, positions: Sequence[int]) -> Batch:
-        """Cut one batch: images ``(B, 3, H, W)`` uint8, channels-last, and their labels."""
-        rows = self.index[torch.tensor(positions)]
+        A batch has images ``(B, 3, H, W)`` uint8, channels-last, and labels ``(B,)``.
+        """
+        if isinstance(positions, int):
+            images, targets = self[torch.tensor([positions])]
+            if isinstance(targets, dict):
+                return images[0], {name: labels[0] for name, labels in targets.items()}
+            return images[0], targets[0]
+        rows = self.index[positions]
         targets = {name: labels[rows] for name, labels in self.all_targets.items()}
         return self.pixels(rows).permute(0, 3, 1, 2), single(targets)
+
+    def __getitems__(self, positions: Sequence[int]) -> Batch:
+        """Cut one batch for a loader that asks with a list."""
+        return self[torch.tensor(positions)]
 
 
 class ResidentDataset(ImageDataset):

@@ -20,6 +20,7 @@ class Settings:
     augment: Augment = field(default_factory=Augment)
     num_workers: int = 0
     predict_folder: str | None = None
+    resident_share: float = 0.25
 
     def __post_init__(self) -> None:
         limits = {
@@ -27,6 +28,7 @@ class Settings:
             "eval_batch_size": (self.eval_batch_size >= 1, "1 or more"),
             "val_size": (0 <= self.val_size < 1, "0 or more and below 1"),
             "label_fraction": (0 < self.label_fraction <= 1, "above 0 and at most 1"),
+            "resident_share": (0 <= self.resident_share <= 1, "0 to 1"),
             "num_workers": (self.num_workers >= 0, "0 or more"),
         }
         for name, (right, range_) in limits.items():

@@ -334,5 +334,5 @@ def plain_batches(data: object, task: Task, size: int = 500) -> Iterator[tuple[T
     images = data.splits["train"]
     for first in range(0, len(images), size):
         rows = range(first, min(first + size, len(images)))
-        pixels, targets = data.transform(images.__getitems__(rows), None)
+        pixels, targets = data.transform(images[torch.arange(rows.start, rows.stop)], None)
         yield pixels, labels_of(task, targets)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, cast
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
@@ -22,12 +22,15 @@ from tl import __version__
 from tl.callbacks import (
     AtomicCheckpointIO,
     Dashboard,
+    NoProfiler,
     PredictionWriter,
     RunCheckpoint,
+    RunProgressBar,
     RunResults,
     SaveOnSignal,
     StoppedBySignal,
     Throughput,
+    leave_out_empty_hooks,
     stop_on_signals,
 )
 from tl.messages import exception_line, parse_error_line
@@ -188,7 +191,16 @@ class TlCLI(LightningCLI):
                 TensorBoardLogger(config.log_dir, config.name, version, default_hp_metric=False),
                 CSVLogger(config.log_dir, config.name, version),
             ]
-        return super().instantiate_trainer(**kwargs)
+        given = self._get(self.config_init, "trainer")
+        if given.profiler is None:
+            kwargs["profiler"] = NoProfiler()
+        callbacks = [*(given.callbacks or [])]
+        wants_bar = config.trainer.enable_progress_bar is not False
+        if wants_bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            kwargs["callbacks"] = [*callbacks, RunProgressBar()]
+        trainer: Trainer = super().instantiate_trainer(**kwargs)
+        leave_out_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
+        return trainer
 
     @rank_zero_only
     def drop_empty_run_folder(self) -> None:

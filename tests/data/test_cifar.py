@@ -314,3 +314,21 @@ def test_the_first_process_decodes_for_all(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("tl.data.images.decode", None)
     second.setup("fit")
     assert len(second.splits["train"]) == 10
+
+
+def test_an_archive_is_unpickled_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = loaded(archive.parent, download=False)
+    before = first.fingerprint
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("unpickled again")
+
+    monkeypatch.setattr(official_set(first), "__init__", fail)
+    again = loaded(archive.parent, download=False)
+    assert again.fingerprint == before
+    assert torch.equal(again.splits["test"].targets["fine"], first.splits["test"].targets["fine"])
+
+
+def official_set(data: CifarDataModule) -> type:
+    found: type = data._set
+    return found

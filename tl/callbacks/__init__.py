@@ -6,7 +6,9 @@ from tl.callbacks.dashboard import Dashboard
 from tl.callbacks.gradient_diagnostics import GradientDiagnostics
 from tl.callbacks.hyper_rule import HyperRuleLength
 from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal, stop_on_signals
+from tl.callbacks.overhead import NoProfiler, leave_out_empty_hooks
 from tl.callbacks.predictions import PredictionWriter
+from tl.callbacks.progress import RunProgressBar
 from tl.callbacks.results import RunResults
 from tl.callbacks.source_accuracy import SourceAccuracy
 from tl.callbacks.throughput import Throughput
@@ -16,12 +18,15 @@ __all__ = [
     "Dashboard",
     "GradientDiagnostics",
     "HyperRuleLength",
+    "NoProfiler",
     "PredictionWriter",
     "RunCheckpoint",
+    "RunProgressBar",
     "RunResults",
     "SaveOnSignal",
     "SourceAccuracy",
     "StoppedBySignal",
     "Throughput",
+    "leave_out_empty_hooks",
     "stop_on_signals",
 ]

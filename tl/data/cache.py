@@ -26,17 +26,29 @@ def default_cache() -> Path:
 
 
 def read_cache(stored: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """Images of this shape, or ``None`` where there are none that can be trusted."""
+    """Map an array of bytes into memory, or ``None`` where there is none that can be trusted.
+
+    The pages are the file's: several processes share them, and they can be dropped and read again.
+
+    Args:
+        stored: The file.
+        shape: What the array must have; -1 stands for any size.
+    """
     try:
         with stored.open("rb") as file:
-            images = np.load(file, allow_pickle=False)
+            # copy on write: torch wants what it may write to, and the file stays as it is
+            images = np.load(stored, mmap_mode="c", allow_pickle=False)
+            file.seek(images.offset + images.nbytes)
             checksum = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, EOFError) as error:
         _log.warning("Decoding again: the cached images %s are damaged (%s).", stored, error)
         return None
-    if images.shape != shape or images.dtype != np.uint8:
+    right = len(images.shape) == len(shape) and all(
+        wanted in (-1, found) for wanted, found in zip(shape, images.shape, strict=True)
+    )
+    if not right or images.dtype != np.uint8:
         _log.warning("Decoding again: the cached images %s have another shape.", stored)
         return None
     if checksum != _checksum(images):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from tl.data import cifar_classes as official
 from tl.data.base import ImageDataModule, Split
-from tl.data.cache import default_cache
+from tl.data.cache import default_cache, read_cache, write_cache
 from tl.data.cifar_archive import CifarArchive
 from tl.data.drawing import DrawnClasses, drawn_classes
 from tl.data.errors import DataError, listed
@@ -240,10 +242,7 @@ class CifarDataModule(ImageDataModule):
             )
         groups = torch.tensor(self._official().coarse_of_fine)
         if self._where() == "unpacked":
-            data = self._set(self._root(), train=split == "train")
-            self._check_classes(tuple(data.classes), self._archive.folder)
-            fine = torch.tensor(data.targets)
-            images, names = torch.from_numpy(data.data), None
+            (images, fine), names = self._unpickled(split), None
         else:
             folder = self._root() / self.name / split
             self._check_classes(find_classes(folder), folder)
@@ -253,6 +252,20 @@ class CifarDataModule(ImageDataModule):
             )
             fine, names = files.labels, files.names()
         return ResidentDataset(images, {"fine": fine, "coarse": groups[fine]}, names)
+
+    def _unpickled(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Images and fine labels of the archive, whose checksums were verified, or of the cache."""
+        members = self._set.train_list if split == "train" else self._set.test_list
+        digest = hashlib.sha256("".join(md5 for _, md5 in members).encode()).hexdigest()[:32]
+        stored = [default_cache() / f"{digest}-{self.name}-{what}.npy" for what in ("x", "y")]
+        images, labels = read_cache(stored[0], (-1, 32, 32, 3)), read_cache(stored[1], (-1,))
+        if images is None or labels is None or len(images) != len(labels):
+            data = self._set(self._root(), train=split == "train")
+            self._check_classes(tuple(data.classes), self._archive.folder)
+            images, labels = torch.from_numpy(data.data), torch.tensor(data.targets)
+            write_cache(stored[0], data.data)
+            write_cache(stored[1], labels.byte().numpy())
+        return images, labels.long()
 
     def _check_classes(self, found: tuple[str, ...], where: Path) -> None:
         expected = self._official().names

@@ -178,6 +178,8 @@ def load_images(paths: Sequence[Path], size: int, cache: Path | None, what: str)
     _collect(fill, paths, f"Decoding {what}")
     if stored:
         write_cache(stored, pixels)
+        if (images := read_cache(stored, shape)) is not None:
+            return images  # the file's pages in the place of memory of our own
     return torch.from_numpy(pixels)
 
 

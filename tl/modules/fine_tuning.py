@@ -60,6 +60,12 @@ class FineTunedModule(LightningModule):
     penalties: nn.ModuleList
     _resumed: bool
 
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
+        if name == "_current_fx_name":  # Lightning writes it some fifty times at every step
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def use(self, strategy: Strategy | None, penalties: Penalties) -> None:
         """Train by a strategy and with penalties; to be called once, in the constructor.
 

@@ -27,6 +27,7 @@ from tl.modules.batch import (
 from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.evaluation import Evaluation, Split
 from tl.modules.fine_tuning import FineTunedModule, Penalties
+from tl.modules.optimizers import fused
 from tl.modules.schedule import total_steps_of
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
@@ -290,7 +291,11 @@ class SharedBackboneModule(FineTunedModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser over named groups, and its schedule over the Trainer's steps."""
-        optimizer = self.scaled(self.optimizer_factory(self.parameter_groups()))
+        optimizer = self.optimizer_factory(self.parameter_groups())
+        scaler = self._trainer and getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is None:  # with one it would unscale gradients itself, after they were clipped
+            optimizer = fused(optimizer)
+        optimizer = self.scaled(optimizer)
         # a schedule that changes nothing has the learning rates logged as those of any other
         factory = self.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)
         fill, per_step = total_steps_of(factory, self._count_steps)

@@ -18,7 +18,7 @@ import yaml
 
 from tl import MultiTaskModule, TransferModule, __version__
 from tl.backbones import ResNet20
-from tl.cli import choose_precision, main
+from tl.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 MULTI = "configs/multitask.yaml"
@@ -483,7 +483,3 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["fit", "--model.help=tl.modules.MultiTaskModule"])
     assert "domain" not in (said := capsys.readouterr().out)
     assert "What batch norm averages over." in said
-
-
-def test_precision_is_full_on_a_cpu() -> None:
-    assert choose_precision("cpu") == "32-true"

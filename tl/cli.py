@@ -33,6 +33,7 @@ from tl.callbacks import (
     leave_out_empty_hooks,
     stop_on_signals,
 )
+from tl.hardware import choose_precision
 from tl.messages import exception_line, parse_error_line
 from tl.runs import completed_epochs, latest_checkpoint, link_data_to_model, new_run_folder
 from tl.transfer.files import read_checkpoint
@@ -124,8 +125,8 @@ class TlCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine or on other settings, so that config.yaml says it."""
         config = self.chosen
-        if config.trainer.precision is None:
-            config.trainer.precision = choose_precision(config.trainer.accelerator)
+        chosen = choose_precision(config.trainer.precision, config.trainer.accelerator)
+        config.trainer.precision = chosen
         seed = config.get("data.init_args.seed")
         if seed is None and isinstance(config.seed_everything, int):
             config["data.init_args.seed"] = int(config.seed_everything)
@@ -221,14 +222,6 @@ class TlCLI(LightningCLI):
         if self.run_folder:
             lines.append(f"tl: dashboards: tensorboard --logdir {self.chosen.log_dir}")
         print("\n".join(lines))  # noqa: T201
-
-
-def choose_precision(accelerator: str) -> str:
-    """Pick bf16 where a GPU has it, full precision elsewhere: on CPUs bf16 is far slower."""
-    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    if gpu and torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bf16-mixed"
-    return "32-true"
 
 
 def _quiet() -> None:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from tl.balancing.gradients import Rows, add_gradients, add_task_gradients
+from tl.balancing.gradients import Rows, accumulate, add_gradients, add_task_gradients
 
 
 def test_rows_are_the_gradients_and_heads_get_their_sum() -> None:
@@ -90,3 +91,15 @@ def test_a_part_of_a_loss_adds_its_own_gradient_with_the_losss_factor() -> None:
     assert other.weight.grad is None
     add_gradients(rest + 1, torch.ones(()), list(layer.parameters()))  # all of it is frozen
     torch.testing.assert_close(layer.weight.grad, 1 + 2 * layer.weight.detach())
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_gradients_have_the_memory_layout_of_their_parameter(before: bool) -> None:
+    weights = nn.Parameter(torch.zeros(2, 3, 2, 2).to(memory_format=torch.channels_last))
+    gradient = torch.arange(24.0).view(2, 3, 2, 2)
+    if before:
+        accumulate(weights, torch.ones(2, 3, 2, 2))
+    accumulate(weights, gradient)
+    assert weights.grad is not None
+    assert weights.grad.stride() == weights.stride()
+    assert torch.equal(weights.grad, gradient + before)

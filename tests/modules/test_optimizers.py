@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tl.modules import optimizers
 from tl.modules.optimizers import fused
 
 
@@ -25,8 +26,9 @@ def stepped(optimizer: torch.optim.Optimizer, net: nn.Module) -> list[torch.Tens
     ],
 )
 def test_a_fused_optimiser_takes_the_same_steps_with_the_same_groups(
-    kind: Any, settings: dict[str, Any]
+    kind: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(optimizers, "DEVICES", ("cpu",))
     found = []
     for faster in (False, True):
         torch.manual_seed(0)
@@ -47,7 +49,10 @@ def test_a_fused_optimiser_takes_the_same_steps_with_the_same_groups(
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_choices_are_respected_and_optimisers_without_a_kernel_stay() -> None:
+def test_choices_are_respected_and_optimisers_without_a_kernel_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(optimizers, "DEVICES", ("cpu",))
     net = nn.Linear(3, 2)
     for optimizer in (
         torch.optim.SGD(net.parameters(), foreach=True),
@@ -60,8 +65,14 @@ def test_choices_are_respected_and_optimisers_without_a_kernel_stay() -> None:
         assert fused(optimizer) is optimizer
 
 
-def test_an_optimiser_that_has_begun_stays() -> None:
+def test_an_optimiser_that_has_begun_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "DEVICES", ("cpu",))
     net = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     stepped(optimizer, net)
+    assert fused(optimizer) is optimizer
+
+
+def test_on_the_cpu_optimisers_stay() -> None:
+    optimizer = torch.optim.SGD(nn.Linear(3, 2).parameters())
     assert fused(optimizer) is optimizer

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchjd.aggregation import Aggregator, WeightedAggregator
 
 from tl.balancing.base import Backward, Balancer, MicroBatch, Rescale, seeded
-from tl.balancing.gradients import Rows, add_gradients, add_task_gradients
+from tl.balancing.gradients import Rows, accumulate, add_gradients, add_task_gradients
 
 
 @runtime_checkable
@@ -119,7 +119,8 @@ class GradientAggregation(Balancer):
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in whole]
         flat = run.mean(torch.cat([g.flatten() for g in gradients]))
         for p, part in zip(whole, torch.split(flat, [p.numel() for p in whole]), strict=True):
-            p.grad = part.view_as(p).clone()
+            p.grad = None
+            accumulate(p, part.view_as(p))
 
     @torch.no_grad()
     def _update(self, matrix: Tensor, present: Sequence[bool], run: Backward) -> Tensor | None:

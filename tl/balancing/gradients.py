@@ -65,9 +65,21 @@ class Rows:
         )
 
     def write(self, vector: Tensor) -> None:
-        """Add a vector ``(P,)`` to the parameters' ``.grad``, or let it be theirs."""
+        """Add a vector ``(P,)`` to the parameters' ``.grad``."""
         for p, gradient in zip(self.parameters, self.views(vector.contiguous()), strict=True):
-            p.grad = gradient if p.grad is None else p.grad + gradient
+            accumulate(p, gradient)
+
+
+def accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
+    """Add to ``.grad`` as autograd does, in the memory layout of the parameter.
+
+    Fused optimisers go through both in the order of their memory. On the CPU torch does not see
+    that the orders differ, and mixes up what belongs to which weight.
+    """
+    if parameter.grad is None:
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)
+    else:
+        parameter.grad.add_(gradient)
 
 
 def add_gradients(loss: Tensor, part: Tensor, parameters: Sequence[nn.Parameter]) -> None:
@@ -84,7 +96,7 @@ def add_gradients(loss: Tensor, part: Tensor, parameters: Sequence[nn.Parameter]
     found = torch.autograd.grad(part, parameters, factor, retain_graph=True, allow_unused=True)
     for p, gradient in zip(parameters, found, strict=True):
         if gradient is not None:
-            p.grad = gradient.clone() if p.grad is None else p.grad + gradient
+            accumulate(p, gradient)
 
 
 def add_task_gradients(
@@ -126,4 +138,4 @@ def add_task_gradients(
         rows.add(numbers[task], found[: len(rows.parameters)])
         for p, gradient in zip(own, found[len(rows.parameters) :], strict=True):
             if gradient is not None:
-                p.grad = gradient.clone() if p.grad is None else p.grad + gradient
+                accumulate(p, gradient)

@@ -6,8 +6,6 @@ import json
 import math
 import os
 import platform
-import resource
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tl import __version__
+from tl.callbacks.memory import peak_memory_bytes
 from tl.callbacks.throughput import Throughput
 
 
@@ -26,8 +25,9 @@ class RunResults(Callback):
 
     Its keys: ``metrics`` (flat, by metric name, of the last epoch; ``best`` holds the best
     checkpoint's score), ``data`` (description and fingerprint per source), ``provenance`` (where
-    the start weights came from), ``versions``, ``seconds``, ``images_per_second``,
-    ``peak_memory_bytes`` (of the GPU where there is one, else of the process).
+    the start weights came from), ``versions``, ``seconds``, ``images_per_second``, ``mfu`` and
+    ``data_share`` (both of training, see `Throughput`), ``peak_memory_bytes`` (of the GPU where
+    there is one, else of the process).
 
     A later stage of the same trainer (a test after a fit) adds its metrics to the same file. The
     file is written beside its final name and renamed, so it is whole or absent.
@@ -94,6 +94,8 @@ class RunResults(Callback):
             "versions": versions(),
             "seconds": round(time.perf_counter() - self._start, 3),
             "images_per_second": speed.images_per_second if speed else None,
+            "mfu": speed.mfu if speed else None,
+            "data_share": speed.data_share if speed else None,
             "peak_memory_bytes": peak_memory_bytes(),
         }
         if isinstance(best, ModelCheckpoint) and best.best_model_path:
@@ -139,17 +141,3 @@ def versions() -> dict[str, str]:
     found = {name: version(name) for name in ("torch", "torchvision", "lightning", "torchmetrics")}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {"tl": __version__, "python": platform.python_version(), **found, "device": device}
-
-
-def peak_memory_bytes() -> int:
-    """Most memory held at once: allocated on the GPU, or resident in this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux, where `ru_maxrss` also counts what the parent process held
-        for line in status.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    # kilobytes on Linux, bytes on macOS
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -151,11 +151,11 @@ class BalancedModule(SharedBackboneModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Log the weights in force."""
-        super().on_train_batch_end(outputs, batch, batch_idx)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.balancer is not None and self._stepped and every and self.global_step % every == 0:
-            self.log_dict(self.balance())
+            self.step_log.add(self.trainer, self.balance())
         self._stepped = False
+        super().on_train_batch_end(outputs, batch, batch_idx)
 
     def balance(self) -> dict[str, float]:
         """Return the weights in force, and the size of the update where it is known, by name."""

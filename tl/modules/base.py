@@ -29,6 +29,7 @@ from tl.modules.evaluation import Evaluation, Split
 from tl.modules.fine_tuning import FineTunedModule, Penalties
 from tl.modules.optimizers import fused
 from tl.modules.schedule import total_steps_of
+from tl.modules.step_log import StepLog
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
@@ -111,6 +112,7 @@ class SharedBackboneModule(FineTunedModule):
         self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
         self.transfer_report: TransferReport | None = None
         self._resumed = False
+        self.step_log = StepLog()
         self._window = Window(names)
         self._evaluation = Evaluation(self.tasks)
 
@@ -207,18 +209,24 @@ class SharedBackboneModule(FineTunedModule):
         """Log the means since the last time, every ``log_every_n_steps``-th optimiser step."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
-            self._log_window()
+            values = self._window_means()
+            shown = {name: values.pop(name) for name in ("train/loss", "train/acc") if values}
+            self.step_log.add(self.trainer, values)
+            self.step_log.add(self.trainer, shown, bar=True)
             self.log_penalties()
+        self.step_log.write(self.trainer)
 
     def on_train_epoch_end(self) -> None:
         """Log what the last steps of the epoch add."""
         super().on_train_epoch_end()
-        self._log_window()
+        if values := self._window_means():
+            self._log_values(values, bar={"train/loss", "train/acc"})
 
-    def _log_window(self) -> None:
+    def _window_means(self) -> dict[str, Tensor]:
+        """Take the means over all processes since the last time."""
         means = self._window.means(self.trainer.strategy.reduce, self.device)
         if not means:
-            return
+            return {}
         values = {
             self.metric("train", task, what): value
             for task, both in means.items()
@@ -226,12 +234,12 @@ class SharedBackboneModule(FineTunedModule):
         }
         values["train/loss"] = self.total_loss({task: both["loss"] for task, both in means.items()})
         values["train/acc"] = torch.stack([both["acc"] for both in means.values()]).mean()
-        self._log_values(values, bar={"train/loss", "train/acc"})
         if not bool(values["train/loss"].isfinite()):
             raise ValueError(
                 f"Training has diverged: train/loss is {float(values['train/loss'])} at step "
                 f"{self.global_step}. Lower the learning rate, or clip gradients."
             )
+        return values
 
     def _log_values(self, values: Mapping[str, Tensor], bar: set[str]) -> None:
         """Log values that are equal in all processes, some of them in the progress bar too."""

@@ -16,6 +16,7 @@ from tl.data.base import ImageDataModule
 from tl.data.multitask import MultiTaskDataModule
 from tl.modules.batch import AnyBatch, labels_of
 from tl.modules.batch_norm import without_sources
+from tl.modules.step_log import StepLog
 from tl.tasks import Task
 from tl.transfer.freezing import (
     HEAD,
@@ -58,6 +59,7 @@ class FineTunedModule(LightningModule):
     init_heads: bool
     strategy: Strategy | None = None
     penalties: nn.ModuleList
+    step_log: StepLog
     _resumed: bool
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
@@ -294,8 +296,9 @@ class FineTunedModule(LightningModule):
 
     def log_penalties(self) -> None:
         """Log each penalty's last value."""
-        if self._penalty_values:
-            self.log_dict(self._penalty_values, sync_dist=True)
+        reduce = self.trainer.strategy.reduce
+        values = {k: reduce(v.clone(), reduce_op="mean") for k, v in self._penalty_values.items()}
+        self.step_log.add(self.trainer, values)
 
     def strategy_table(self) -> str:
         """Say per optimiser group what trains when and how; empty without a strategy."""

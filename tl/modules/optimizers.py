@@ -6,13 +6,18 @@ import inspect
 
 from torch.optim import Optimizer
 
+#: Where it pays. On the CPU the kernel is there too, but it takes gradients in another memory order
+#: than their parameter's for those of other weights, without a word.
+DEVICES = ("cuda",)
+
 
 def fused(optimizer: Optimizer) -> Optimizer:
     """Build an optimiser anew with the kernel that updates all parameters at once, if it has one.
 
-    Left as they are: optimisers that have none or have begun (Adagrad begins at once), or were told by `fused`, `foreach`,
-    `differentiable` or `capturable` how to work, and parameters that lie where there is none or
-    are no floating-point numbers. The arithmetic is the same but for rounding.
+    Left as they are: optimisers that have none or have begun (Adagrad begins at once), or were
+    told by `fused`, `foreach`, `differentiable` or `capturable` how to work, and parameters that
+    lie where there is none or are no floating-point numbers. The arithmetic is the same but for
+    rounding.
 
     Args:
         optimizer: A new optimiser, without state.
@@ -27,7 +32,7 @@ def fused(optimizer: Optimizer) -> Optimizer:
         return optimizer
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            if not parameter.is_floating_point() or parameter.device.type not in ("cpu", "cuda"):
+            if not parameter.is_floating_point() or parameter.device.type not in DEVICES:
                 return optimizer
     groups = [
         {key: value for key, value in group.items() if key not in ("fused", "foreach")}

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tl import hardware
+from tl.hardware import choose_precision, matmul_peak
+
+
+def test_precision_is_full_on_a_cpu() -> None:
+    assert choose_precision(None, "cpu") == "32-true"
+
+
+def test_what_the_user_asks_for_stays() -> None:
+    assert choose_precision("64-true", "cpu") == "64-true"
+    assert choose_precision(16, "cpu") == 16
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_bf16_is_refused_where_a_cpu_has_no_instructions_for_it(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: False)
+    with pytest.warns(UserWarning, match="several times slower than 32-true on this CPU"):
+        assert choose_precision(precision, "cpu") == "32-true"
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: True)
+    assert choose_precision(precision, "cpu") == precision
+
+
+@pytest.mark.parametrize(("capability", "tf32"), [((7, 5), False), ((9, 0), True)])
+def test_a_gpu_gets_what_it_does_fast_and_it_is_said(
+    capability: tuple[int, int],
+    tf32: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: tf32)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    before, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
+            chosen = choose_precision(None, "auto")
+        assert torch.get_float32_matmul_precision() == ("high" if tf32 else before)
+    finally:
+        torch.set_float32_matmul_precision(before)
+        torch.backends.cudnn.allow_tf32 = cudnn
+    assert chosen == ("bf16-mixed" if tf32 else "32-true")
+    assert "Some GPU" in caplog.text
+    assert f"as {'TF32' if tf32 else 'float32'}." in caplog.text
+
+
+def test_the_peak_is_that_of_a_product_of_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 21.0])  # the first product takes no part
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    found = matmul_peak(torch.device("cpu"), torch.float32, seconds=5.0)
+    assert found == 2 * 512**3 / 1.0 or found == 2 * 512**3 / 2.0
+
+
+def test_the_peak_of_this_machine_is_plausible() -> None:
+    assert 1e8 < matmul_peak(torch.device("cpu"), torch.float32, seconds=0.01) < 1e15

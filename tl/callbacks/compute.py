@@ -1,0 +1,63 @@
+"""How much arithmetic training takes, and of how much the device is capable."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tl.hardware import matmul_peak
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import AnyBatch, by_source, source_of
+from tl.modules.batch_norm import without_sources
+
+_TYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
+
+
+def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
+    """Count the operations of one training step per image, forward and backward.
+
+    These are the model's own, as model FLOPs utilisation wants them (Chowdhery et al., 2022,
+    arXiv:2204.02311, appendix B): what a method computes a second time does not count. They are
+    counted on shapes alone; nothing is computed. Frozen layers take part as they are.
+
+    Args:
+        module: The module, in the state it trains in.
+        batch: A batch as `training_step` gets it.
+
+    Returns:
+        Operations (additions and multiplications).
+    """
+    parts = by_source(batch)
+    sizes = {source: len(images) for source, (images, _) in parts.items()}
+    total = 0.0
+    counted: dict[tuple[int, ...], float] = {}
+    for source, (images, _) in parts.items():
+        shape = tuple(images.shape[1:])
+        if shape not in counted:
+            counted[shape] = _of_backbone(module.backbone, shape)
+        total += counted[shape] * sizes[source]
+    for name, task in module.tasks.items():
+        # forward, and the gradients of weights and of features: three products of one size
+        weights = [p.numel() for p in module.heads[name].parameters() if p.ndim > 1]
+        total += 6.0 * sum(weights) * sizes.get(source_of(task, parts), 0)
+    return total / max(sum(sizes.values()), 1)
+
+
+def _of_backbone(backbone: nn.Module, shape: tuple[int, ...]) -> float:
+    shapes = copy.deepcopy(without_sources(backbone)).to("meta").train()
+    images = torch.empty(2, *shape, device="meta", dtype=next(shapes.parameters()).dtype)
+    with FlopCounterMode(display=False) as counter:
+        features = shapes(images)
+        if features.requires_grad:
+            features.sum().backward()
+    return float(counter.get_total_flops()) / len(images)
+
+
+def peak_of(trainer: Trainer, module: SharedBackboneModule) -> float:
+    """Measure the matrix products a second of a run's device in its precision."""
+    precision = str(trainer.precision).split("-")[0]
+    return matmul_peak(module.device, _TYPES.get(precision, torch.float32))

@@ -1,0 +1,84 @@
+"""What the device does fast: precision, tensor cores, and its peak."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+_AMPERE = (8, 0)
+
+
+def on_gpu(accelerator: str) -> bool:
+    """Say whether a Trainer's `accelerator` stands for a CUDA device that is here."""
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def cpu_has_bf16() -> bool:
+    """Say whether the CPU multiplies bf16 matrices itself: AVX-512 BF16 or AMX."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in probes)
+
+
+def choose_precision(asked: str | int | None, accelerator: str) -> str | int:
+    """Settle a run's precision by what the device does fast, and say so.
+
+    Unless the user asks otherwise: bf16 where a GPU has it, full precision elsewhere. On a CPU
+    without instructions for it, bf16 is 4 to 10 times slower than full precision and is refused
+    with a warning. On GPUs with tensor cores what stays in float32 is multiplied as TF32.
+
+    Args:
+        asked: The Trainer's `precision`; ``None`` leaves the choice here.
+        accelerator: The Trainer's `accelerator`.
+    """
+    if on_gpu(accelerator):
+        if asked is None:
+            asked = "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else 32
+        tf32 = torch.cuda.get_device_capability() >= _AMPERE
+        if tf32:
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = True
+        rank_zero_info(
+            f"tl: {torch.cuda.get_device_name()}, precision {asked}, float32 products as "
+            f"{'TF32' if tf32 else 'float32'}."
+        )
+        return "32-true" if asked == 32 else asked  # noqa: PLR2004 - as Lightning has it
+    if accelerator in ("auto", "cpu") and str(asked).startswith("bf16") and not cpu_has_bf16():
+        rank_zero_warn(
+            f"tl: precision {asked} is several times slower than 32-true on this CPU, which has no "
+            "bf16 instructions; the run uses 32-true."
+        )
+        return "32-true"
+    return "32-true" if asked is None else asked
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.05) -> float:
+    """Measure the most floating-point operations a second that a device reaches.
+
+    Args:
+        device: The device.
+        dtype: Type of the factors of a square matrix product.
+        seconds: Time to spend; the fastest product counts.
+
+    Returns:
+        Operations (additions and multiplications) a second.
+    """
+    gpu = device.type == "cuda"
+    size = 8192 if gpu else 512
+    a = torch.ones(size, size, device=device, dtype=dtype)
+    fastest, until = float("inf"), 0.0
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        while True:
+            start = time.perf_counter()
+            torch.mm(a, a)
+            if gpu:
+                torch.cuda.synchronize(device)
+            now = time.perf_counter()
+            if until:  # the first one starts threads and libraries
+                fastest = min(fastest, now - start)
+                if now > until:
+                    break
+            else:
+                until = now + seconds
+    return 2 * size**3 / fastest

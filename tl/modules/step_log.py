@@ -1,0 +1,44 @@
+"""What is logged at a step, at once and together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+
+class StepLog:
+    """Values of a step on their way to loggers, progress bar and callbacks.
+
+    For values that are those of the step alone and equal in all processes. Lightning's own `log`
+    keeps a metric object for each, which takes it about 1,700 Python calls every time; the outcome
+    is the same, in one row of ``metrics.csv``.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def add(
+        self, trainer: Trainer, values: Mapping[str, Tensor | float], *, bar: bool = False
+    ) -> None:
+        """Give callbacks values of this step, and the progress bar too if asked.
+
+        Args:
+            trainer: The Trainer.
+            values: Numbers or scalars by metric name.
+            bar: Show them in the progress bar.
+        """
+        if bar:
+            trainer.progress_bar_metrics.update({k: float(v) for k, v in values.items()})
+        tensors = {name: torch.as_tensor(value) for name, value in values.items()}
+        trainer.callback_metrics.update(tensors)
+        self._values.update(tensors)
+
+    def write(self, trainer: Trainer) -> None:
+        """Hand what was added to the loggers; Lightning knows the step that they count."""
+        if self._values:
+            trainer._logger_connector.log_metrics(self._values)  # noqa: SLF001 - no public one
+            self._values = {}

@@ -69,6 +69,7 @@ def bare_calls() -> float:
     pipelines = [Pipeline(name, Settings(), statistics) for name in ("ten", "hundred")]
     stored = [pipeline.stored("train", source, torch.device("cpu")) for pipeline in pipelines]
     positions = torch.arange(8)
+    labels = torch.zeros(8, dtype=torch.int64)
 
     def step() -> None:
         batches = []

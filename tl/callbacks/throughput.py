@@ -164,7 +164,7 @@ class Throughput(Callback):
         if (mfu := self._mfu(images / seconds)) is not None:
             values["perf/mfu"] = mfu
         if isinstance(pl_module, SharedBackboneModule):
-            pl_module.step_log.add(trainer, values, bar=True)
+            pl_module.step_log.add(trainer, values, bar=values)
         else:
             pl_module.log_dict(values, prog_bar=True)
 

@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
 from tl.heads import linear_head
@@ -27,6 +28,7 @@ from tl.modules.batch import (
 from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.evaluation import Evaluation, Split
 from tl.modules.fine_tuning import FineTunedModule, Penalties
+from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.optimizers import fused
 from tl.modules.schedule import total_steps_of
 from tl.modules.step_log import StepLog
@@ -70,6 +72,8 @@ class SharedBackboneModule(FineTunedModule):
         scheduler: LRSchedulerCallable | None,
         label_smoothing: float,
         channels_last: bool,
+        on_nonfinite: OnNonFinite,
+        max_skips: int,
     ) -> None:
         super().__init__()
         num_features = getattr(backbone, "num_features", None)
@@ -111,6 +115,7 @@ class SharedBackboneModule(FineTunedModule):
         self.use(strategy, penalties)
         self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
         self.transfer_report: TransferReport | None = None
+        self.guard = FiniteGuard(on_nonfinite, max_skips)
         self._resumed = False
         self.step_log = StepLog()
         self._window = Window(names)
@@ -180,6 +185,7 @@ class SharedBackboneModule(FineTunedModule):
         """Return the sum of the tasks' losses, and of penalties."""
         self._watched = bool(self.penalties)
         losses, outputs = self.task_losses(batch, smooth=True)
+        self.guard.see(losses)
         penalty = self.penalty()
         for name, loss in losses.items():
             self._window.add(name, loss.detach(), *outputs[name])
@@ -205,22 +211,32 @@ class SharedBackboneModule(FineTunedModule):
         """Combine the tasks' losses: their plain sum."""
         return torch.stack(list(losses.values())).sum()
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """See that losses and gradients are finite, before the latter are clipped."""
+        super().on_before_optimizer_step(optimizer)
+        self.guard.check(self, optimizer)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Log the means since the last time, every ``log_every_n_steps``-th optimiser step."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
-            values = self._window_means()
-            shown = {name: values.pop(name) for name in ("train/loss", "train/acc") if values}
-            self.step_log.add(self.trainer, values)
-            self.step_log.add(self.trainer, shown, bar=True)
+            self.guard.read(self)
+            values = {**self._skipped(), **self._window_means()}
+            self.step_log.add(self.trainer, values, bar={"train/loss", "train/acc"})
             self.log_penalties()
         self.step_log.write(self.trainer)
 
     def on_train_epoch_end(self) -> None:
         """Log what the last steps of the epoch add."""
         super().on_train_epoch_end()
-        if values := self._window_means():
+        self.guard.read(self)
+        if values := {**self._skipped(), **self._window_means()}:
             self._log_values(values, bar={"train/loss", "train/acc"})
+
+    def _skipped(self) -> dict[str, Tensor]:
+        if self.guard.action != "skip":
+            return {}
+        return {"train/skipped_steps": torch.tensor(float(self.guard.skipped))}
 
     def _window_means(self) -> dict[str, Tensor]:
         """Take the means over all processes since the last time."""
@@ -234,12 +250,15 @@ class SharedBackboneModule(FineTunedModule):
         }
         values["train/loss"] = self.total_loss({task: both["loss"] for task, both in means.items()})
         values["train/acc"] = torch.stack([both["acc"] for both in means.values()]).mean()
-        if not bool(values["train/loss"].isfinite()):
-            raise ValueError(
-                f"Training has diverged: train/loss is {float(values['train/loss'])} at step "
-                f"{self.global_step}. Lower the learning rate, or clip gradients."
-            )
         return values
+
+    def tasks_not_finite(self) -> list[str]:
+        """Return the tasks whose loss was not finite since it was last logged."""
+        return self._window.not_finite(self.trainer.strategy.reduce, self.device)
+
+    def forget_step(self, tasks: Iterable[str]) -> None:
+        """Drop what was noted of a step that is not taken, and some tasks' losses for the log."""
+        self._window.drop(tasks)
 
     def _log_values(self, values: Mapping[str, Tensor], bar: set[str]) -> None:
         """Log values that are equal in all processes, some of them in the progress bar too."""
@@ -380,11 +399,13 @@ class SharedBackboneModule(FineTunedModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep, in plain types under ``tl``, what the weights are and where they came from."""
+        self.guard.check_weights(self, checkpoint.get("state_dict", {}))
         data = self._datamodule()
         describe = getattr(data, "describe", None)
         checkpoint["tl"] = {
             "window": self._window.state(self.trainer.strategy.reduce, self.device),
             "format": FORMAT,
+            "skipped_steps": self.guard.skipped,
             "tasks": [asdict(task) for task in self.tasks.values()],
             "data": describe() if callable(describe) else None,
             "provenance": self.provenance,
@@ -409,6 +430,7 @@ class SharedBackboneModule(FineTunedModule):
                 "heads of tasks that stay."
             )
         self._resumed = True
+        self.guard.skipped = int(record.get("skipped_steps", 0))
         # sums of all processes, which the first one takes over
         if self._trainer is not None and self.trainer.is_global_zero:
             self._window.load(record.get("window", {}))

@@ -16,6 +16,8 @@ from tl.data.base import ImageDataModule
 from tl.data.multitask import MultiTaskDataModule
 from tl.modules.batch import AnyBatch, labels_of
 from tl.modules.batch_norm import without_sources
+from tl.modules.finite import FiniteGuard
+from tl.modules.seeding import seed_step
 from tl.modules.step_log import StepLog
 from tl.tasks import Task
 from tl.transfer.freezing import (
@@ -49,6 +51,7 @@ class FineTunedModule(LightningModule):
         tasks: Tasks by name.
         strategy: What trains when; ``None`` trains everything.
         penalties: Terms that add up to the loss.
+        guard: Keeps steps that are not finite from moving anything.
     """
 
     backbone: nn.Module
@@ -60,6 +63,7 @@ class FineTunedModule(LightningModule):
     strategy: Strategy | None = None
     penalties: nn.ModuleList
     step_log: StepLog
+    guard: FiniteGuard
     _resumed: bool
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
@@ -204,6 +208,7 @@ class FineTunedModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Freeze what does not train yet, and say what trains when."""
+        self.guard.start(self.backbone)
         if not self._statistics:
             self._statistics = running_statistics(self.backbone)
         self._show_figures()
@@ -244,7 +249,13 @@ class FineTunedModule(LightningModule):
         self._freeze_and_thaw()
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
-        """Put modules back into their modes: whatever evaluates may leave them in others."""
+        """Put modules back into their modes: whatever evaluates may leave them in others.
+
+        Seeds what the step may draw from, too, and keeps what it must not spoil.
+        """
+        seed_step(self.current_epoch, batch_idx, self.global_rank, self.device)
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.guard.begin()
         for module, training in self._modes:
             if module.training is not training:
                 module.training = training
@@ -299,6 +310,10 @@ class FineTunedModule(LightningModule):
         reduce = self.trainer.strategy.reduce
         values = {k: reduce(v.clone(), reduce_op="mean") for k, v in self._penalty_values.items()}
         self.step_log.add(self.trainer, values)
+
+    def penalty_values(self) -> dict[str, Tensor]:
+        """Return each penalty's last value by the name that it is logged under."""
+        return self._penalty_values
 
     def strategy_table(self) -> str:
         """Say per optimiser group what trains when and how; empty without a strategy."""

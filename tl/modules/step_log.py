@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -22,17 +22,17 @@ class StepLog:
         self._values: dict[str, Any] = {}
 
     def add(
-        self, trainer: Trainer, values: Mapping[str, Tensor | float], *, bar: bool = False
+        self, trainer: Trainer, values: Mapping[str, Tensor | float], bar: Iterable[str] = ()
     ) -> None:
-        """Give callbacks values of this step, and the progress bar too if asked.
+        """Give callbacks values of this step, and some of them to the progress bar.
 
         Args:
             trainer: The Trainer.
             values: Numbers or scalars by metric name.
-            bar: Show them in the progress bar.
+            bar: Names of those for the progress bar.
         """
-        if bar:
-            trainer.progress_bar_metrics.update({k: float(v) for k, v in values.items()})
+        shown = {name: float(values[name]) for name in bar if name in values}
+        trainer.progress_bar_metrics.update(shown)
         tensors = {name: torch.as_tensor(value) for name, value in values.items()}
         trainer.callback_metrics.update(tensors)
         self._values.update(tensors)

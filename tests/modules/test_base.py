@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,3 +103,52 @@ def test_validation_without_images_is_an_error(tmp_path: Path) -> None:
 def test_a_backbone_says_its_width() -> None:
     with pytest.raises(ValueError, match="Identity has no integer attribute `num_features`"):
         TransferModule(nn.Identity(), Task("a", 2))
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Compile as asked, but only trace: code would take a C++ compiler and a minute."""
+    modes: list[object] = []
+    original = torch.compile
+
+    def compiled(model: Any, *, mode: object = None, **settings: Any) -> Any:
+        modes.append(mode)
+        return original(model, backend="eager", **settings)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    return modes
+
+
+@pytest.mark.parametrize(("asked", "mode"), [(True, None), ("reduce-overhead", "reduce-overhead")])
+def test_a_compiled_run_is_a_run_whose_checkpoint_starts_any_other(
+    asked: Any, mode: str | None, tmp_path: Path, traced: list[object]
+) -> None:
+    torch._dynamo.reset()
+    found = []
+    for compile_ in (asked, False):
+        data = tiny_data()
+        torch.manual_seed(0)
+        ours = TransferModule(Tiny(), data.tasks[0], compile=compile_)
+        run = trainer(tmp_path, max_epochs=1)
+        run.fit(ours, data)
+        run.validate(ours, data, verbose=False)
+        found.append(ours)
+        run.save_checkpoint(tmp_path / f"{compile_}.ckpt")
+    assert traced == [mode]  # once, and not for the run that does not ask for it
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+    states = [one.state_dict() for one in found]
+    assert list(states[0]) == list(states[1])  # no `_orig_mod`
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name])
+    data = tiny_data()
+    later = TransferModule(
+        Tiny(), data.tasks[0], init_from=str(tmp_path / f"{asked}.ckpt"), compile=asked
+    )
+    trainer(tmp_path, max_epochs=1, limit_train_batches=1).fit(later, data)
+    resumed = TransferModule(Tiny(), data.tasks[0], compile=asked)
+    trainer(tmp_path, max_epochs=2).fit(resumed, data, ckpt_path=tmp_path / "False.ckpt")
+
+
+def test_another_way_to_compile_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`compile` must be false, true, .* got 'fast'"):
+        TransferModule(Tiny(), tiny_data().tasks[0], compile="fast")  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -42,6 +42,8 @@ from tl.transfer.weights import TransferReport, load_weights
 
 Outputs = dict[str, tuple[Tensor, Tensor]]
 FORMAT = 1
+CompileMode = bool | Literal["reduce-overhead", "max-autotune"]
+COMPILE_MODES = (False, True, "reduce-overhead", "max-autotune")
 
 
 class SharedBackboneModule(FineTunedModule):
@@ -72,6 +74,7 @@ class SharedBackboneModule(FineTunedModule):
         scheduler: LRSchedulerCallable | None,
         label_smoothing: float,
         channels_last: bool,
+        compile: CompileMode,  # noqa: A002 - torch's word for it
         on_nonfinite: OnNonFinite,
         max_skips: int,
     ) -> None:
@@ -101,6 +104,12 @@ class SharedBackboneModule(FineTunedModule):
         self.heads = nn.ModuleDict(
             {name: linear_head(num_features, t.num_classes) for name, t in self.tasks.items()}
         )
+        if compile not in COMPILE_MODES:
+            raise ValueError(
+                "`compile` must be false, true, 'reduce-overhead' or 'max-autotune', got "
+                f"{compile!r}."
+            )
+        self.compile_mode = compile
         if channels_last:
             self.to(memory_format=torch.channels_last)
         self.init_from = init_from
@@ -117,6 +126,7 @@ class SharedBackboneModule(FineTunedModule):
         self.transfer_report: TransferReport | None = None
         self.guard = FiniteGuard(on_nonfinite, max_skips)
         self._resumed = False
+        self._compiled = False
         self.step_log = StepLog()
         self._window = Window(names)
         self._evaluation = Evaluation(self.tasks)
@@ -353,9 +363,13 @@ class SharedBackboneModule(FineTunedModule):
     # Weights in and out
 
     def setup(self, stage: str) -> None:
-        """Check the data against the heads."""
+        """Check the data against the heads; compile the backbone where that is asked for."""
         super().setup(stage)
         self._check_data()
+        if self.compile_mode and not self._compiled:
+            # in place: names of weights stay, for checkpoints and transfer
+            self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
+            self._compiled = True
 
     def on_fit_start(self) -> None:
         """Bring in the source's weights, unless the run goes on from a checkpoint of its own."""

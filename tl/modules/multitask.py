@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tl.balancing import BalancerSpec, Rescale, make_balancer
 from tl.modules.balanced import BalancedModule
-from tl.modules.base import default_optimizer
+from tl.modules.base import CompileMode, default_optimizer
 from tl.modules.batch_norm import per_source_statistics, source_statistics
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import OnNonFinite
@@ -66,6 +66,9 @@ class MultiTaskModule(BalancedModule):
         label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
             al., 2016, section 7), in training only.
         channels_last: Keep weights in channels-last memory, faster for convolutions.
+        compile: Compile the backbone with `torch.compile` (its first steps take minutes on a CPU);
+            ``reduce-overhead`` uses CUDA graphs, for small networks, ``max-autotune`` searches for
+            the fastest kernels. Checkpoints are those of the network that is not compiled.
         on_nonfinite: What to do before a step whose loss or gradient is not finite: ``stop``, or
             ``skip`` it and count it as ``train/skipped_steps``. Either way nothing moves.
         max_skips: Steps in a row that may be skipped; one more stops.
@@ -91,6 +94,7 @@ class MultiTaskModule(BalancedModule):
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
+        compile: CompileMode = False,  # noqa: A002 - torch's word for it
         on_nonfinite: OnNonFinite = "stop",
         max_skips: int = 10,
     ) -> None:
@@ -118,6 +122,7 @@ class MultiTaskModule(BalancedModule):
             scheduler=scheduler,
             label_smoothing=label_smoothing,
             channels_last=channels_last,
+            compile=compile,
             on_nonfinite=on_nonfinite,
             max_skips=max_skips,
         )

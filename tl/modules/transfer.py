@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from tl.modules.base import SharedBackboneModule, default_optimizer
+from tl.modules.base import CompileMode, SharedBackboneModule, default_optimizer
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import OnNonFinite
 from tl.modules.hyperparameters import keep_hyperparameters
@@ -44,6 +44,9 @@ class TransferModule(SharedBackboneModule):
         label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
             al., 2016, section 7), in training only.
         channels_last: Keep weights in channels-last memory, faster for convolutions.
+        compile: Compile the backbone with `torch.compile` (its first steps take minutes on a CPU);
+            ``reduce-overhead`` uses CUDA graphs, for small networks, ``max-autotune`` searches for
+            the fastest kernels. Checkpoints are those of the network that is not compiled.
         on_nonfinite: What to do before a step whose loss or gradient is not finite: ``stop``, or
             ``skip`` it and count it as ``train/skipped_steps``. Either way nothing moves.
         max_skips: Steps in a row that may be skipped; one more stops.
@@ -66,6 +69,7 @@ class TransferModule(SharedBackboneModule):
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
+        compile: CompileMode = False,  # noqa: A002 - torch's word for it
         on_nonfinite: OnNonFinite = "stop",
         max_skips: int = 10,
     ) -> None:
@@ -87,6 +91,7 @@ class TransferModule(SharedBackboneModule):
             scheduler=scheduler,
             label_smoothing=label_smoothing,
             channels_last=channels_last,
+            compile=compile,
             on_nonfinite=on_nonfinite,
             max_skips=max_skips,
         )

@@ -34,7 +34,14 @@ from tl.callbacks import (
     stop_on_signals,
 )
 from tl.messages import exception_line, parse_error_line
-from tl.resume import Resumed, RunCompleteError, named, newest, trained_nothing
+from tl.resume import (
+    Resumed,
+    RunCompleteError,
+    forget_choice,
+    named,
+    newest,
+    trained_nothing,
+)
 from tl.runs import is_first_process, latest_checkpoint, link_data_to_model, new_run_folder
 from tl.verbs import VERBS, run_verb
 
@@ -336,6 +343,8 @@ def main(args: list[str] | None = None) -> None:
         print(f"tl: {exception_line(error)}", file=sys.stderr)  # noqa: T201
         # before there is a trainer, it is the command or the configuration that is wrong
         sys.exit(USAGE_ERROR if getattr(cli, "trainer", None) is None else FAILURE)
+    finally:
+        forget_choice()
 
 
 if __name__ == "__main__":

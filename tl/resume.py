@@ -169,6 +169,11 @@ def choose_checkpoint(
     return found
 
 
+def forget_choice() -> None:
+    """Let processes that are started from here on choose for themselves."""
+    os.environ.pop(_CHOSEN, None)
+
+
 def _choose(
     folder: Path, configuration: Mapping[str, Any], others: Sequence[Path]
 ) -> Resumed | None:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 
 from tl.transfer.errors import CheckpointError, first_line, listed
-from tl.transfer.hashes import file_sha256, is_sealed, sums
+from tl.transfer.hashes import file_sha256, is_cut_short, is_sealed, sums
 from tl.transfer.pickles import refused_globals
 from tl.transfer.safe_weights import from_safetensors
 
@@ -215,7 +215,10 @@ def _check_zip(file: BinaryIO, path: Path, *, verified: bool) -> None:
             f"{path}: is truncated or damaged ({first_line(error)}); copy it again or use an "
             f"earlier one."
         ) from None
-    file.seek(0)
+    if is_cut_short(file):
+        raise CheckpointError(
+            f"{path}: is truncated, its end is missing; copy it again or use an earlier one."
+        )
     if damaged is not None:
         raise CheckpointError(
             f"{path}: is damaged, its part {listed([damaged])} does not match the checksum; copy "

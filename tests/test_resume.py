@@ -151,7 +151,7 @@ def test_code_in_a_checkpoint_does_not_run(
         path = checkpoint(tmp_path, number, "last.ckpt")
         path.parent.mkdir(parents=True)
         for zipped in (True, False):
-            torch.save(content(9, **{key: Evil()}), path, _use_new_zipfile_serialization=zipped)
+            torch.save({**content(9), key: Evil()}, path, _use_new_zipfile_serialization=zipped)
             with pytest.raises(CheckpointError, match="none of its"):
                 found(tmp_path)
     assert all("posix.mkdir" in line for line in lines)

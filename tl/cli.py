@@ -188,6 +188,7 @@ class TlCLI(LightningCLI):
             files.configuration = self.described()
             if self.resumed is not None:
                 files.hand_over(self.resumed.path, self.resumed.content)
+                self.resumed = self.resumed.without_tensors()
             kwargs["plugins"] = [*plugins, files]
         if config.trainer.logger is False:
             # nobody to tell learning rates to, and no folder for the configuration
@@ -294,9 +295,9 @@ def _main_of_verb(name: str, arguments: list[str]) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
-    Exit codes: 0 done; 1 failed; 2 a mistake in the command or configuration; 128 + the signal's
-    number when Ctrl-C or SIGTERM stopped a run that left a checkpoint. ``TL_DEBUG=1`` shows
-    tracebacks.
+    Exit codes: 0 done, or nothing was left to do for ``--resume auto``; 1 failed; 2 a mistake in
+    the command or configuration; 128 + the signal's number when Ctrl-C or SIGTERM stopped a run
+    that left a checkpoint. ``TL_DEBUG=1`` shows tracebacks.
 
     Args:
         args: Arguments in place of ``sys.argv``.

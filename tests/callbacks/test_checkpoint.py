@@ -73,7 +73,7 @@ class Scores(Callback):
         self.scores = scores
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.log("score", self.scores[trainer.current_epoch])
+        pl_module.log("score", self.scores[trainer.current_epoch])
 
 
 class Full(Callback):

@@ -18,6 +18,7 @@ from tl.transfer.safe_weights import from_safetensors
 __all__ = [
     "CheckpointError",
     "file_sha256",
+    "glance_at",
     "listed",
     "local_file",
     "read_checkpoint",
@@ -65,6 +66,24 @@ def read_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
         CheckpointError: As there.
     """
     return _opened(path, hashed=True)
+
+
+def glance_at(path: str | Path) -> dict[str, Any]:
+    """Look into a checkpoint for what it tells of itself: nothing is verified, no tensor read.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: As :func:`read_checkpoint`, if it cannot be opened.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # noqa: BLE001  # damaged, unsafe or of an old format: the reader says which
+        return read_checkpoint(path)
+    return content if isinstance(content, dict) else {}
 
 
 def _opened(path: str | Path, *, hashed: bool) -> tuple[dict[str, Any], str]:

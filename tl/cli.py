@@ -17,7 +17,6 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from tl import __version__
@@ -33,6 +32,7 @@ from tl.callbacks import (
     Throughput,
     stop_on_signals,
 )
+from tl.callbacks.run_logs import RunCSV, RunTensorBoard
 from tl.messages import exception_line, parse_error_line
 from tl.resume import (
     Resumed,
@@ -198,8 +198,8 @@ class TlCLI(LightningCLI):
             self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
             version = int(self.run_folder.name.removeprefix("version_"))
             kwargs["logger"] = [
-                TensorBoardLogger(config.log_dir, config.name, version, default_hp_metric=False),
-                CSVLogger(config.log_dir, config.name, version),
+                RunTensorBoard(config.log_dir, config.name, version, default_hp_metric=False),
+                RunCSV(config.log_dir, config.name, version),
             ]
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]

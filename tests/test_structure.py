@@ -18,7 +18,8 @@ FLOORS = (
     ("data", "backbones", "heads", "transfer", "balancing"),
     ("modules",),
     ("callbacks", "transferability"),
-    ("messages", "ranks", "runs"),
+    ("messages", "ranks", "runs", "same_run"),
+    ("resume",),
     ("averaging",),
     ("verbs",),
     ("cli",),
@@ -26,6 +27,7 @@ FLOORS = (
 # said in the design of the package: weights are matched against stages, batches against tasks
 SIDEWAYS = {
     ("transfer", "backbones"),
+    ("transfer", "data"),  # what is downloaded lies in the cache of the data
     ("backbones", "transfer"),  # when one is built, a library's weights are read as any others
 }
 FREE = {"grid": {"report"}}  # runs commands, reads what they leave

@@ -10,13 +10,14 @@ import traceback
 import warnings
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 import torch
+import yaml
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from tl import __version__
@@ -28,17 +29,26 @@ from tl.callbacks import (
     RunCheckpoint,
     RunProgressBar,
     RunResults,
+    SameCheckpoint,
     SaveOnSignal,
     StoppedBySignal,
     Throughput,
     leave_out_empty_hooks,
     stop_on_signals,
 )
+from tl.callbacks.run_logs import RunCSV, RunTensorBoard
 from tl.hardware import choose_precision
 from tl.messages import exception_line, parse_error_line
 from tl.ranks import end_with_parent, fail, leave, say, use_our_launcher
-from tl.runs import completed_epochs, latest_checkpoint, link_data_to_model, new_run_folder
-from tl.transfer.files import read_checkpoint
+from tl.resume import (
+    Resumed,
+    RunCompleteError,
+    forget_choice,
+    named,
+    newest,
+    trained_nothing,
+)
+from tl.runs import is_first_process, latest_checkpoint, link_data_to_model, new_run_folder
 from tl.verbs import VERBS, run_verb
 
 USAGE_ERROR, FAILURE = 2, 1
@@ -73,6 +83,25 @@ class TlCLI(LightningCLI):
     """Lightning's command line with run folders, dashboards and safe checkpoints."""
 
     run_folder: Path | None = None
+    resumed: Resumed | None = None  # what the Trainer is to load
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        """Run a subcommand.
+
+        Args:
+            args: Arguments in place of ``sys.argv``.
+        """
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,  # the modules take their optimiser as an argument
+            seed_everything_default=0,
+            trainer_defaults={"callbacks": [LearningRateMonitor(logging_interval="step")]},
+            parser_kwargs={"description": "Transfer and multi-task learning."},
+            args=args,
+        )
 
     def init_parser(self, **kwargs: Any) -> OneLineParser:  # noqa: ANN401
         """Build the parser with one-line errors."""
@@ -96,6 +125,13 @@ class TlCLI(LightningCLI):
         """Add our arguments and callbacks, and let the data tell the model its tasks."""
         parser.add_argument("--name", type=str, default="run", help="Folder of the run's versions.")
         parser.add_argument("--log_dir", type=str, default="lightning_logs", help="Folder of runs.")
+        parser.add_argument(
+            "--resume",
+            type=Literal["auto"] | None,
+            default=None,
+            help="auto: fit goes on from the newest checkpoint of this --name that verifies.",
+        )
+        parser.add_class_arguments(AtomicCheckpointIO, "checkpoint_files")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(RunCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(Dashboard, "dashboard")
@@ -145,33 +181,21 @@ class TlCLI(LightningCLI):
             rank_zero_info(f"tl: using {config.ckpt_path}, of the latest run.")
         if self.subcommand == "predict":
             config.return_predictions = False  # they are written as they come
-        if config.ckpt_path is not None:
-            self._check_checkpoint(config)
+        # config.yaml says what the run is, not how it was started
+        resume, config.resume = config.resume, None
+        here = self.described()
+        if self.subcommand == "fit" and resume is not None:
+            own = {config.get(f"{key}.dirpath") for key in ("checkpoint", "last_checkpoint")}
+            others = [Path(path) for path in own if path]
+            self.resumed = newest(folder, here, others=others, ckpt_path=config.ckpt_path)
+        elif config.ckpt_path is not None:
+            self.resumed = named(config.ckpt_path, here, trains=self.subcommand == "fit")
 
-    def _check_checkpoint(self, config: Any) -> None:  # noqa: ANN401
-        checkpoint = read_checkpoint(config.ckpt_path)
-        if "state_dict" not in checkpoint or "epoch" not in checkpoint:
-            raise ValueError(
-                f"{config.ckpt_path} holds weights but no run to go on with; to start from its "
-                "weights use --model.init_args.init_from."
-            )
-        if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
-            raise ValueError(
-                f"{config.ckpt_path} holds no state of a training, as averages of networks do; to "
-                "train on from its weights use --model.init_args.init_from."
-            )
-        done = completed_epochs(checkpoint)
-        limit = config.trainer.max_epochs
-        if (
-            self.subcommand == "fit"
-            and done is not None
-            and limit not in (None, -1)
-            and done >= limit
-        ):
-            raise ValueError(
-                f"Nothing is left to train: {config.ckpt_path} has completed {done} of "
-                f"{limit} epochs. Raise --trainer.max_epochs to go on."
-            )
+    def described(self) -> dict[str, Any]:
+        """The configuration in plain types, as checkpoints keep it."""
+        parser = self._parser(self.subcommand)
+        found = yaml.safe_load(parser.dump(self.chosen, skip_unset=False))
+        return {key: found[key] for key in ("seed_everything", "data", "model", "trainer")}
 
     # The run folder
 
@@ -181,8 +205,15 @@ class TlCLI(LightningCLI):
         if config.trainer.enable_checkpointing is False:
             keys = self._parser(self.subcommand).callback_keys
             keys[:] = [key for key in keys if key not in ("checkpoint", "last_checkpoint")]
-        if not config.trainer.plugins:
-            kwargs["plugins"] = [AtomicCheckpointIO()]
+        plugins = self._get(self.config_init, "trainer").plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            files = cast("AtomicCheckpointIO", self._get(self.config_init, "checkpoint_files"))
+            files.configuration = self.described()
+            if self.resumed is not None:
+                files.hand_over(self.resumed.path, self.resumed.content)
+                self.resumed = self.resumed.without_tensors()
+            kwargs["plugins"] = [*plugins, files]
         if config.trainer.logger is False:
             # nobody to tell learning rates to, and no folder for the configuration
             self.trainer_defaults["callbacks"] = []
@@ -191,8 +222,8 @@ class TlCLI(LightningCLI):
             self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
             version = int(self.run_folder.name.removeprefix("version_"))
             kwargs["logger"] = [
-                TensorBoardLogger(config.log_dir, config.name, version, default_hp_metric=False),
-                CSVLogger(config.log_dir, config.name, version),
+                RunTensorBoard(config.log_dir, config.name, version, default_hp_metric=False),
+                RunCSV(config.log_dir, config.name, version),
             ]
         given = self._get(self.config_init, "trainer")
         if given.profiler is None:
@@ -202,9 +233,18 @@ class TlCLI(LightningCLI):
         if wants_bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             kwargs["callbacks"] = [*callbacks, RunProgressBar()]
         trainer: Trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
         leave_out_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         use_our_launcher(trainer)
         return trainer
+
+    def _path_to_load(self) -> str | None:
+        return str(self.resumed.path) if self.resumed is not None else None
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Have the Trainer load what was found; in config.yaml stands what was asked for."""
+        given: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        return {**given, "ckpt_path": self._path_to_load()}
 
     @rank_zero_only
     def drop_empty_run_folder(self) -> None:
@@ -213,9 +253,21 @@ class TlCLI(LightningCLI):
         if self.run_folder is not None and (trainer is None or not trainer.global_step):
             shutil.rmtree(self.run_folder, ignore_errors=True)
 
-    @rank_zero_only
     def after_fit(self) -> None:
-        """Say where everything is."""
+        """Say where everything is, and what could not be written.
+
+        Raises:
+            OSError: If a checkpoint that was due at the end is missing.
+        """
+        if trained_nothing(self.trainer.global_step, self.run_folder, self.resumed):
+            return
+        self._say_where()
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RunCheckpoint) and callback.unsaved is not None:
+                raise callback.unsaved
+
+    @rank_zero_only
+    def _say_where(self) -> None:
         best = cast("RunCheckpoint | None", self.trainer.checkpoint_callback)
         lines = [f"tl: run folder {self.run_folder}"] if self.run_folder else []
         if best is not None and best.best_model_path:
@@ -268,12 +320,25 @@ def _main_of_verb(name: str, arguments: list[str]) -> None:
         sys.exit(USAGE_ERROR)
 
 
+def _fail(cli: TlCLI, error: Exception) -> None:
+    """Tidy up after a run that failed, and end with a line that says why."""
+    cli.drop_empty_run_folder()
+    trainer: Trainer | None = getattr(cli, "trainer", None)
+    if os.environ.get("TL_DEBUG") == "1":
+        if trainer is None or trainer.world_size == 1:
+            raise error
+        traceback.print_exception(error)
+    # before there is a trainer, it is the command or the configuration that is wrong
+    fail(exception_line(error), USAGE_ERROR if trainer is None else FAILURE, trainer)
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
-    Exit codes: 0 done; 1 failed; 2 a mistake in the command, the configuration or the data, found
-    before training; 128 + the signal's number when Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a
-    run, which can be resumed. ``TL_DEBUG=1`` shows tracebacks.
+    Exit codes: 0 done, or nothing was left to do for ``--resume auto``; 1 failed; 2 a mistake in
+    the command, the configuration or the data, found before training; 128 + the signal's number
+    when Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a run, which can be resumed. ``TL_DEBUG=1``
+    shows tracebacks.
 
     Args:
         args: Arguments in place of ``sys.argv``.
@@ -293,18 +358,7 @@ def main(args: list[str] | None = None) -> None:
     # kept outside the constructor, which runs the subcommand, so that a failure can tidy up
     cli = TlCLI.__new__(TlCLI)
     try:
-        TlCLI.__init__(
-            cli,
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,  # the modules take their optimiser as an argument
-            seed_everything_default=0,
-            trainer_defaults={"callbacks": [LearningRateMonitor(logging_interval="step")]},
-            parser_kwargs={"description": "Transfer and multi-task learning."},
-            args=args,
-        )
+        TlCLI.__init__(cli, args)
         _leave_process_group()
     except StoppedBySignal as stopped:
         cli.drop_empty_run_folder()
@@ -313,15 +367,13 @@ def main(args: list[str] | None = None) -> None:
             leave(128 + stopped.number, getattr(cli, "trainer", None))
         _leave_process_group()
         sys.exit(128 + stopped.number)
-    except Exception as error:
-        cli.drop_empty_run_folder()
-        trainer: Trainer | None = getattr(cli, "trainer", None)
-        if os.environ.get("TL_DEBUG") == "1":
-            if trainer is None or trainer.world_size == 1:
-                raise
-            traceback.print_exc()
-        # before there is a trainer, it is the command or the configuration that is wrong
-        fail(exception_line(error), USAGE_ERROR if trainer is None else FAILURE, trainer)
+    except RunCompleteError as complete:
+        if is_first_process():
+            print(f"tl: {complete}")  # noqa: T201
+    except Exception as error:  # noqa: BLE001 - shown in full where that is asked for
+        _fail(cli, error)
+    finally:
+        forget_choice()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What watches a run: dashboards, results, throughput, predictions, signals."""
+"""What watches a run: dashboards, results, throughput, predictions, signals, checkpoints."""
 
 from tl.callbacks.atomic_io import AtomicCheckpointIO
 from tl.callbacks.checkpoint import RunCheckpoint
@@ -10,6 +10,7 @@ from tl.callbacks.overhead import NoProfiler, leave_out_empty_hooks
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.progress import RunProgressBar
 from tl.callbacks.results import RunResults
+from tl.callbacks.same_checkpoint import SameCheckpoint
 from tl.callbacks.source_accuracy import SourceAccuracy
 from tl.callbacks.throughput import Throughput
 
@@ -23,6 +24,7 @@ __all__ = [
     "RunCheckpoint",
     "RunProgressBar",
     "RunResults",
+    "SameCheckpoint",
     "SaveOnSignal",
     "SourceAccuracy",
     "StoppedBySignal",

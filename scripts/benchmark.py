@@ -1,0 +1,355 @@
+"""How fast training is, beside a bare PyTorch loop, Lightning as people use it, and a tutorial.
+
+    python scripts/benchmark.py
+    python scripts/benchmark.py --root DIR        # real CIFAR images in place of drawn ones
+
+In one process, from the same weights, on the same images, round by round in alternating order
+(ABCD, then DCBA), after a round to warm up:
+
+- A: a bare loop over the framework's tensors, and again, for the noise;
+- B: ``tl fit`` with ``configs/multitask.yaml``, with its metrics, logs, bar and checkpoints; it
+  must end with the losses of A, on a CPU to the bit;
+- two passes: A with a pass of the backbone for each source;
+- C: Lightning as people use it: PIL transforms in two workers, ``self.log`` at every step, bar,
+  TensorBoard;
+- D: the article's loop: batches of 4, two loaders zipped, two forward passes, ``.item()`` at every
+  step, torchvision's resnet18; and once more with the network of the others.
+
+A ratio is the median over the rounds of one variant's time over another's of the same round, with
+quartiles. Where the loop against itself scatters more widely than a bar is away from 1, there is no
+verdict. The rest is measured apart: the data path against PIL, peak memory and time to the first
+step (each in a process of its own), and how an epoch's time grows (drawn beside the script).
+
+On a GPU the network is ResNet-18 with 256 images of each set, in bf16; on a CPU ResNet-20 with 64
+of each, on one thread. ``--smoke`` makes two rounds of one step with tiny batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from torchvision.models import resnet18
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from scripts.speed.growth import growth, plot
+from scripts.speed.loops import Article, Bare, data_path
+from scripts.speed.runs import Rounds, Usually, framework
+from tl.backbones import ResNet18, ResNet20
+from tl.callbacks.compute import flops_per_image
+from tl.callbacks.memory import peak_memory_bytes
+from tl.hardware import matmul_peak
+
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
+ORDER = ("A", "A again", "B", "two passes", "C", "D", "D, same network")
+IMAGES = {"D": 2 * Article.BATCH, "D, same network": 2 * Article.BATCH}
+# what over what, at most or at least, on a CPU and on a GPU
+BARS = {
+    "B over A": ("B", "A", "most", (1.02, 1.03)),
+    "D over B, same network": ("D, same network", "B", "least", (3.0, 50.0)),
+    "C over B": ("C", "B", "least", (1.02, 5.0)),
+    "two passes over one": ("two passes", "A", "least", (1.15, 1.2)),
+}
+
+
+class Comparison:
+    """All variants around one run of the framework."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options, self.folder = options, folder
+        self.rounds = Rounds(self.before, self.after)
+        self.others: dict[str, Any] = {}
+        self.times: dict[str, list[float]] = {name: [] for name in ORDER}
+        self.known: dict[str, Any] = {}
+
+    def before(self, number: int, module: Any, data: Any) -> None:  # noqa: ANN401
+        """Run what comes before B in a round."""
+        if not self.others:
+            self.build(module, data)
+        here = ORDER.index("B")
+        self.run(ORDER[:here] if number % 2 == 0 else ORDER[:here:-1])
+
+    def after(self, number: int, module: Any, data: Any) -> None:  # noqa: ANN401
+        """Run what comes after it."""
+        del module, data
+        here = ORDER.index("B")
+        self.times["B"].append(self.rounds.steps[-1])
+        self.run(ORDER[here + 1 :] if number % 2 == 0 else ORDER[here - 1 :: -1])
+        print(f"round {number} of {self.options.rounds}", file=sys.stderr)
+
+    def run(self, names: Iterable[str]) -> None:
+        """Run a round of some variants."""
+        for name in names:
+            self.times[name].append(self.others[name].run())
+
+    def build(self, module: Any, data: Any) -> None:  # noqa: ANN401
+        """Build the other variants, from the framework's network before its first step."""
+        options, steps = self.options, self.options.steps
+        spans = (steps, options.rounds + 1)
+        self.others = {
+            "A": Bare(module, data, *spans),
+            "A again": Bare(module, data, *spans),
+            "two passes": Bare(module, data, *spans, joint=False),
+            "C": Usually(module, data, steps, self.folder, options.workers),
+        }
+        plain = resnet18()
+        plain.fc = torch.nn.Identity()
+        same = type(module.backbone)()
+        few = options.article_steps
+        self.others["D"] = Article(plain, 512, data, few, DEVICE)
+        self.others["D, same network"] = Article(same, same.num_features, data, few, DEVICE)
+        images = torch.zeros(2, 3, 32, 32)
+        batch = {name: (images, torch.zeros(2)) for name in data.sources}
+        self.known = {
+            "flops_per_image": flops_per_image(module, batch),
+            "images": {name: len(s.splits["train"]) for name, s in data.sources.items()},
+            "data": data.fingerprint,
+            "data_path": data_path(data, DEVICE, options.rounds),
+        }
+
+
+def main() -> None:
+    """Measure, judge, and write the table and the figures."""
+    options = arguments()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    if not GPU:
+        torch.set_num_threads(1)
+    if options.child:
+        child(options)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        compared = Comparison(options, Path(folder))
+        framework(compared.rounds, run_arguments(options, Path(folder), options.rounds + 1))
+    found = summary(compared, options)
+    print_tables(found)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.smoke:
+        kind, unit, batch = (ResNet18, 20_000, 256) if GPU else (ResNet20, 512, 64)
+        found["growth"] = growth(kind, unit, batch, rounds=3)
+        plot(found["growth"], options.out / "benchmark.png")
+    path = options.out / "benchmark.json"
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(f"\n{path}", file=sys.stderr)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--root", help="folder of the real data sets")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=200 if GPU else 6, help="timed, per round")
+    parser.add_argument("--article-steps", type=int, default=200 if GPU else 10)
+    parser.add_argument("--batch", type=int, default=256 if GPU else 64, help="per source")
+    parser.add_argument("--workers", type=int, default=2, help="of C, per source")
+    parser.add_argument("--out", type=Path, default=Path("benchmark"), help="folder for figures")
+    parser.add_argument("--smoke", action="store_true", help="two rounds of one step")
+    parser.add_argument("--child", choices=("A", "B", "C"), help=argparse.SUPPRESS)
+    parser.add_argument("--since", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.smoke:
+        options.rounds, options.steps, options.article_steps, options.batch = 2, 1, 1, 4
+        options.workers = 0
+    return options
+
+
+def run_arguments(options: argparse.Namespace, folder: Path, epochs: int) -> list[str]:
+    """What the framework's run is told beside its configuration."""
+    data = ["--data.init_args.images=generated", "--data.init_args.generated_size=5000"]
+    if options.root:
+        data = [f"--data.init_args.root={options.root}", "--data.init_args.offline=error"]
+    network = "ResNet18" if GPU else "ResNet20"
+    return [
+        *data,
+        f"--data.init_args.batch_size={options.batch}",
+        f"--data.init_args.epoch_length={options.steps + 1}",
+        f"--model.init_args.backbone=tl.backbones.{network}",
+        f"--trainer.max_epochs={epochs}",
+        f"--trainer.log_every_n_steps={options.steps + 1}",  # one log in each round
+        "--trainer.limit_val_batches=1",
+        "--trainer.num_sanity_val_steps=0",
+        "--trainer.devices=1",
+        f"--log_dir={folder}",
+    ]
+
+
+class First(Callback):
+    """Notes when the first step was done."""
+
+    at = 0.0
+
+    def on_train_batch_end(self, *given: Any) -> None:  # noqa: ANN401 - Lightning's hook
+        """Note the time of day."""
+        del given
+        self.at = self.at or time.time()
+
+
+def child(options: argparse.Namespace) -> None:
+    """Be one variant in a process of its own: seconds to its first step, peak memory."""
+    first = First()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.child == "B":
+            framework(first, run_arguments(options, Path(folder), 1))
+        else:
+            first.at = alone(options, Path(folder))
+    # the framework prints too; the parent reads the last line
+    print(json.dumps({"first_step": first.at - options.since, "peak": peak_memory_bytes()}))
+
+
+def alone(options: argparse.Namespace, folder: Path) -> float:
+    """Run A or C; returns when its first step was done."""
+    from tl import CifarDataModule, MultiTaskDataModule, MultiTaskModule  # noqa: PLC0415
+
+    real = {"root": options.root} if options.root else {"images": "generated"}
+    size = {} if options.root else {"generated_size": 5000}
+    names = ("cifar10", "cifar100")
+    sources = {name: CifarDataModule(name, **real, **size) for name in names}  # type: ignore[arg-type]
+    data = MultiTaskDataModule(sources=sources, batch_size=options.batch)  # type: ignore[arg-type]
+    data.setup("fit")
+    module = MultiTaskModule(ResNet18() if GPU else ResNet20(), data.tasks).to(DEVICE)
+    if options.child == "C":
+        variant: Any = Usually(module, data, options.steps, folder, options.workers)
+    else:
+        variant = Bare(module, data, options.steps, 1)
+    steps, variant.steps = variant.steps, 1
+    variant.run()
+    first = time.time()
+    variant.steps = steps
+    variant.run()
+    return first
+
+
+def in_children(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """First step and peak memory of A, B and C."""
+    found = {}
+    for name in ("A", "B", "C"):
+        command = [sys.executable, __file__, f"--child={name}", f"--since={time.time()}"]
+        command += [f"--steps={options.steps}", f"--batch={options.batch}"]
+        command += [f"--workers={options.workers}"]
+        command += [f"--root={options.root}"] if options.root else []
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+        found[name] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def summary(compared: Comparison, options: argparse.Namespace) -> dict[str, Any]:
+    """Put together all that was measured, without the warm-up round."""
+    times = {name: values[1:] for name, values in compared.times.items()}
+    images = {name: IMAGES.get(name, 2 * options.batch) for name in ORDER}
+    per_image = {name: [t / images[name] for t in times[name]] for name in ORDER}
+    # with one thread on a CPU every sum has one order; on a GPU it has not
+    a, b = compared.others["A"].losses, compared.rounds.losses
+    pairs = list(zip(a, (loss.detach() for loss in b), strict=True))
+    same = all(torch.equal(x, y.to(x)) for x, y in pairs)
+    if not (same if not GPU else all(torch.allclose(x, y, rtol=0.05) for x, y in pairs)):
+        raise SystemExit(f"A and B ended with other losses: {float(a[-1])} and {float(b[-1])}.")
+    peak = matmul_peak(DEVICE, torch.bfloat16 if GPU else torch.float32, seconds=1.0)
+    flops = compared.known["flops_per_image"]
+    noise = quartiles(ratios(per_image, "A again", "A"))
+    epoch = sum(compared.known["images"].values())
+    return {
+        "machine": platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name() if GPU else f"{torch.get_num_threads()} thread",
+        "load": os.getloadavg()[0],
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "network": "ResNet-18" if GPU else "ResNet-20",
+        "options": {key: str(value) for key, value in vars(options).items()},
+        "data": compared.known["data"],
+        "same_losses": same,
+        "images_per_second": {n: 1 / statistics.median(per_image[n]) for n in ORDER},
+        "epoch_seconds": {n: epoch * statistics.median(per_image[n]) for n in ORDER},
+        "epoch_images": epoch,
+        "epoch_end_seconds": statistics.median(compared.rounds.ends[1:]),
+        "flops_per_image": flops,
+        "matmul_peak": peak,
+        "mfu": {n: flops / statistics.median(per_image[n]) / peak for n in ORDER if n != "D"},
+        "noise": noise,
+        "ratios": {
+            name: {**judged(ratios(per_image, one, other), kind, bars[GPU], noise)}
+            for name, (one, other, kind, bars) in BARS.items()
+        }
+        | {"D over B": judged(ratios(per_image, "D", "B"), "", 0.0, noise)}
+        | {
+            "data path over PIL": judged(
+                compared.known["data_path"], "least", 1000.0 if GPU else 50.0, noise
+            )
+        },
+        "alone": in_children(options),
+    }
+
+
+def ratios(times: dict[str, list[float]], one: str, other: str) -> list[float]:
+    """Ratios of two variants, round by round."""
+    return [a / b for a, b in zip(times[one], times[other], strict=True)]
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def judged(
+    values: list[float], kind: str, bar: float, noise: tuple[float, float, float]
+) -> dict[str, Any]:
+    """Hold a ratio against its bar, unless the noise is wider than the bar's distance from 1."""
+    low, middle, high = quartiles(values)
+    found = {"low": low, "median": middle, "high": high, "bar": f"at {kind} {bar:g}"}
+    if not kind:
+        return found | {"bar": "", "verdict": ""}
+    if max(abs(noise[0] - 1), abs(noise[2] - 1)) > abs(bar - 1):
+        return found | {"verdict": "no verdict: noise"}
+    held = middle <= bar if kind == "most" else middle >= bar
+    return found | {"verdict": "held" if held else "missed"}
+
+
+def print_tables(found: dict[str, Any]) -> None:
+    """Print Markdown."""
+    print(
+        f"{found['device']}, {found['machine']}, torch {found['versions']['torch']}, load "
+        f"{found['load']:.1f}; {found['network']}, {found['flops_per_image'] / 1e9:.3f} GFLOP an "
+        f"image, peak {found['matmul_peak'] / 1e9:,.0f} GFLOP/s; losses of A and B "
+        f"{'equal to the bit' if found['same_losses'] else 'close'}"
+    )
+    print(
+        f"\n| | images/s | epoch of {found['epoch_images']:,}, s | MFU |\n| --- | --- | --- | --- |"
+    )
+    for name, speed in found["images_per_second"].items():
+        mfu = f"{found['mfu'][name]:.0%}" if name in found["mfu"] else ""
+        print(f"| {name} | {speed:,.0f} | {found['epoch_seconds'][name]:,.0f} | {mfu} |")
+    low, middle, high = found["noise"]
+    print("\n| ratio | median (quartiles) | bar | |\n| --- | --- | --- | --- |")
+    print(f"| A again over A (noise) | {middle:.3f} ({low:.3f} to {high:.3f}) | | |")
+    for name, row in found["ratios"].items():
+        digits = 3 if row["high"] < 2 else 1
+        middle, low, high = (f"{row[k]:.{digits}f}" for k in ("median", "low", "high"))
+        print(f"| {name} | {middle} ({low} to {high}) | {row['bar']} | {row['verdict']} |")
+    print("\n| alone | first step after, s | peak memory, MB |\n| --- | --- | --- |")
+    for name, row in found["alone"].items():
+        print(f"| {name} | {row['first_step']:.1f} | {row['peak'] / 1e6:,.0f} |")
+    print(
+        "\nan epoch's end (validation of one batch, checkpoints): "
+        f"{found['epoch_end_seconds']:.2f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

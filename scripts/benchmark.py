@@ -220,7 +220,7 @@ def alone(options: argparse.Namespace, folder: Path) -> float:
     size = {} if options.root else {"generated_size": 5000}
     names = ("cifar10", "cifar100")
     sources = {name: CifarDataModule(name, **real, **size) for name in names}  # type: ignore[arg-type]
-    data = MultiTaskDataModule(sources=sources, batch_size=options.batch)  # type: ignore[arg-type]
+    data = MultiTaskDataModule(sources=sources, batch_size=options.batch)
     data.setup("fit")
     module = MultiTaskModule(ResNet18() if GPU else ResNet20(), data.tasks).to(DEVICE)
     if options.child == "C":

@@ -61,7 +61,7 @@ def _epoch(backbone: nn.Module, tasks: int, images: int, workers: int, *, batch:
         f"source{i}": GeneratedDataModule(train_size=images, test_size=10, val_size=0.0, seed=i)
         for i in range(tasks)
     }
-    data = MultiTaskDataModule(sources=sources, batch_size=batch, num_workers=workers)  # type: ignore[arg-type]
+    data = MultiTaskDataModule(sources=sources, batch_size=batch, num_workers=workers)
     clock = Epoch()
     Trainer(
         devices=1,

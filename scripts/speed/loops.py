@@ -124,7 +124,7 @@ class Source:
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return images, augmented and normalised, and labels."""
         batch = self.stored[next(self.order)]
-        draws = self.pipeline.draws(batch, epoch, step + 1, 0)
+        draws = self.pipeline.draws(batch, epoch, step, 0)
         images, labels = self.pipeline.transform(batch, draws)
         if not isinstance(labels, Tensor):
             raise TypeError("The benchmark wants one target per source.")

@@ -13,6 +13,14 @@ from tl.callbacks.compute import flops_per_image, peak_of
 from tl.callbacks.memory import peak_memory_bytes
 from tl.modules.base import SharedBackboneModule
 
+#: Names in the progress bar, where there is little room.
+IN_BAR = {
+    "perf/images_per_second": "img/s",
+    "perf/mfu": "mfu",
+    "perf/data_share": "data",
+    "perf/peak_memory_mb": "MB",
+}
+
 
 class Throughput(Callback):
     """Count images and seconds; log how fast training goes with the other training metrics.
@@ -26,6 +34,8 @@ class Throughput(Callback):
       and of everything else outside the step (on a GPU, whose work runs on by itself, it counts
       the host's time);
     - ``perf/peak_memory_mb``: most memory held so far, of the GPU or else of the process.
+
+    The progress bar shows them as ``img/s``, ``mfu``, ``data`` and ``MB``.
 
     Validation in the middle of training is left out of the training time, and so is an epoch's
     first step, which starts workers and tunes kernels.
@@ -164,9 +174,10 @@ class Throughput(Callback):
         if (mfu := self._mfu(images / seconds)) is not None:
             values["perf/mfu"] = mfu
         if isinstance(pl_module, SharedBackboneModule):
-            pl_module.step_log.add(trainer, values, bar=values)
+            pl_module.step_log.add(trainer, values)
         else:
-            pl_module.log_dict(values, prog_bar=True)
+            pl_module.log_dict(values)
+        trainer.progress_bar_metrics.update({IN_BAR[name]: value for name, value in values.items()})
 
     # Evaluation on its own
 

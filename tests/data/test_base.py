@@ -48,7 +48,7 @@ def run(epochs: int, module: Recorder, **settings: Any) -> Recorder:
 
 def test_settings_unset_settings_inherit_and_set_ones_stay() -> None:
     source = data(label_fraction=0.5)
-    assert source.settings.eval_batch_size == 500
+    assert source.settings.eval_batch_size == 250
     source.inherit(label_fraction=0.1, eval_batch_size=7, batch_size=None)
     assert (source.settings.label_fraction, source.settings.eval_batch_size) == (0.5, 7)
     assert source.settings.batch_size == 32

@@ -40,7 +40,7 @@ class ImageDataModule(LightningDataModule, ABC):
     Args:
         root: Folder of the data sets, default ``data``.
         batch_size: Training images per step and process, default 128.
-        eval_batch_size: Images per evaluation step and process, default 500.
+        eval_batch_size: Images per evaluation step and process, default 250.
         val_size: Share of each class of the training split that validates, default 0.1. With 0
             there is no validation. The test split never validates.
         label_fraction: Share of each class's training images that is used, default 1.0. Fractions

@@ -13,7 +13,7 @@ class Settings:
 
     root: str = "data"
     batch_size: int = 128
-    eval_batch_size: int = 500
+    eval_batch_size: int = 250
     val_size: float = 0.1
     label_fraction: float = 1.0
     seed: int = 0

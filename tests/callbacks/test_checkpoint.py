@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tests.runs import module, tiny_data, trainer
 from tl.callbacks import RunCheckpoint
@@ -55,6 +56,44 @@ def test_the_last_state_is_saved_also_after_the_last_validation(tmp_path: Path) 
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["global_step"] == run.global_step == 5
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".ckpt"] == ["last.ckpt"]
+
+
+class CutOff(Callback):
+    """End a run before a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.step:
+            raise ConnectionAbortedError
+
+
+def test_a_run_goes_on_again_and_again_from_checkpoints_by_step(tmp_path: Path) -> None:
+    """Also from one that is due with the last of five steps, where the counters are in between."""
+
+    def run_until(step: int, start: Path | None = None) -> Path:
+        torch.manual_seed(0)
+        data = tiny_data()
+        folder = tmp_path / str(step)
+        last = RunCheckpoint(folder, filename="last", every_n_train_steps=1)
+        run = trainer(
+            folder, enable_checkpointing=True, callbacks=[last, CutOff(step)], max_epochs=3
+        )
+        with suppress(ConnectionAbortedError):
+            run.fit(module(data), data, ckpt_path=start)
+        return folder / "last.ckpt"
+
+    whole = torch.load(run_until(99), weights_only=True)
+    start = None
+    for step in (5, 8, 10, 13, 15):
+        start = run_until(step, start)
+        parts = torch.load(start, weights_only=True)
+        assert parts["global_step"] == step
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(value, parts["state_dict"][name]), name
 
 
 def _trainer() -> Trainer:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -17,7 +18,29 @@ class RunCheckpoint(ModelCheckpoint):
 
     Without a `monitor` it holds the last state: where training ends after the last validation, it
     is saved once more.
+
+    A save that is due with the last batch of an epoch waits until the epoch is over. Between them,
+    before validation, Lightning's progress counters are such that a run which goes on from there
+    skips the validation and counts the next epoch wrongly, so that a second resume repeats steps.
     """
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,  # noqa: ANN401 - whatever the data yield
+        batch_idx: int,
+    ) -> None:
+        """Save where so many steps or so much time have passed, but not at an epoch's end."""
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if it is due, by epochs or with the epoch's last batch."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, None, None, 0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last state if it is not saved yet."""

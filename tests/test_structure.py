@@ -19,6 +19,7 @@ FLOORS = (
     ("modules",),
     ("callbacks", "transferability"),
     ("messages", "runs"),
+    ("resume",),
     ("averaging",),
     ("verbs",),
     ("cli",),
@@ -26,6 +27,7 @@ FLOORS = (
 # said in the design of the package: weights are matched against stages, batches against tasks
 SIDEWAYS = {
     ("transfer", "backbones"),
+    ("transfer", "data"),  # what is downloaded lies in the cache of the data
     ("backbones", "transfer"),  # when one is built, a library's weights are read as any others
 }
 FREE = {"grid": {"report"}}  # runs commands, reads what they leave

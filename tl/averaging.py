@@ -16,7 +16,7 @@ from tl.callbacks import AtomicCheckpointIO
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
 from tl.runs import build, configuration_of
-from tl.transfer.files import CheckpointError, file_sha256, read_checkpoint
+from tl.transfer.files import CheckpointError, local_file, read_hashed
 from tl.transfer.freezing import is_batch_norm
 from tl.transfer.names import is_adapter
 from tl.transfer.provenance import source_record
@@ -81,7 +81,9 @@ def average_checkpoints(
             f"`alpha` must be from 0 to 1 and between two checkpoints, got {alpha} and "
             f"{len(paths)} checkpoints."
         )
-    contents = [_read(Path(path)) for path in paths]
+    paths = files = [local_file(path) for path in paths]
+    read = [_read(path) for path in files]
+    contents, hashes = [content for content, _ in read], [sha256 for _, sha256 in read]
     parts = [_averaged_part(content["state_dict"], backbone_only) for content in contents]
     for path, part in zip(paths, parts, strict=True):
         if any(is_adapter(name) for name in part):
@@ -109,22 +111,22 @@ def average_checkpoints(
     state, alone = _mixture(parts, weights)
     if bench is not None and not alone:
         state = bench.with_statistics(state)
-    record = _record(paths, contents, weights, alpha, soup)
+    record = _record(paths, hashes, contents, weights, alpha, soup)
     record["statistics"] = None if bench is None or alone else bench.described()
     _write(out, contents[-1], state, record)
     return _summary(out, paths, weights, record)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this framework."""
-    content = read_checkpoint(path)
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """Read a checkpoint of this framework, and its hash."""
+    content, sha256 = read_hashed(path)
     state = content.get("state_dict")
     if not isinstance(state, Mapping) or "tl" not in content:
         raise CheckpointError(
             f"{path}: is no checkpoint of a run of this framework; plain weights come in by "
             "`init_from`, and what a run writes from there averages."
         )
-    return content
+    return content, sha256
 
 
 def _averaged_part(state: Mapping[str, Any], backbone_only: bool) -> State:
@@ -271,6 +273,7 @@ class _Bench:
 
 def _record(
     paths: Sequence[str | Path],
+    hashes: Sequence[str],
     contents: Sequence[Mapping[str, Any]],
     weights: Sequence[float],
     alpha: float | None,
@@ -285,7 +288,7 @@ def _record(
         ingredients.append(
             {
                 "path": Path(path).name,
-                "sha256": file_sha256(path),
+                "sha256": hashes[position],
                 "weight": weights[position],
                 "val/acc": None if soup is None else soup.alone[position],
                 **kept,

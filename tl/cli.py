@@ -9,9 +9,11 @@ import sys
 import warnings
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 import torch
+import yaml
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -25,14 +27,23 @@ from tl.callbacks import (
     PredictionWriter,
     RunCheckpoint,
     RunResults,
+    SameCheckpoint,
     SaveOnSignal,
     StoppedBySignal,
     Throughput,
     stop_on_signals,
 )
 from tl.messages import exception_line, parse_error_line
-from tl.runs import completed_epochs, latest_checkpoint, link_data_to_model, new_run_folder
-from tl.transfer.files import read_checkpoint
+from tl.resume import (
+    Resumed,
+    RunCompleteError,
+    choose_checkpoint,
+    say_going_on,
+    say_other_settings,
+    trained,
+)
+from tl.runs import is_first_process, latest_checkpoint, link_data_to_model, new_run_folder
+from tl.transfer.files import local_file, read_checkpoint
 from tl.verbs import VERBS, run_verb
 
 USAGE_ERROR, FAILURE = 2, 1
@@ -67,6 +78,7 @@ class TlCLI(LightningCLI):
     """Lightning's command line with run folders, dashboards and safe checkpoints."""
 
     run_folder: Path | None = None
+    resumed: Resumed | None = None  # what the Trainer is to load
 
     def init_parser(self, **kwargs: Any) -> OneLineParser:  # noqa: ANN401
         """Build the parser with one-line errors."""
@@ -90,6 +102,13 @@ class TlCLI(LightningCLI):
         """Add our arguments and callbacks, and let the data tell the model its tasks."""
         parser.add_argument("--name", type=str, default="run", help="Folder of the run's versions.")
         parser.add_argument("--log_dir", type=str, default="lightning_logs", help="Folder of runs.")
+        parser.add_argument(
+            "--resume",
+            type=Literal["auto"] | None,
+            default=None,
+            help="auto: fit goes on from the newest checkpoint of this --name that verifies.",
+        )
+        parser.add_class_arguments(AtomicCheckpointIO, "checkpoint_files")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(RunCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(Dashboard, "dashboard")
@@ -139,33 +158,60 @@ class TlCLI(LightningCLI):
             rank_zero_info(f"tl: using {config.ckpt_path}, of the latest run.")
         if self.subcommand == "predict":
             config.return_predictions = False  # they are written as they come
-        if config.ckpt_path is not None:
-            self._check_checkpoint(config)
+        # config.yaml says what the run is, not how it was started
+        resume, config.resume = config.resume, None
+        if self.subcommand == "fit" and resume is not None:
+            self._resume_newest(config, folder)
+        elif config.ckpt_path is not None:
+            path = local_file(config.ckpt_path)
+            self.resumed = Resumed(path, read_checkpoint(path))
+            self._check_checkpoint(config, self.resumed)
 
-    def _check_checkpoint(self, config: Any) -> None:  # noqa: ANN401
-        checkpoint = read_checkpoint(config.ckpt_path)
+    def _resume_newest(self, config: Any, folder: Path) -> None:  # noqa: ANN401
+        if config.ckpt_path is not None:
+            raise ValueError(
+                f"--resume auto looks for the checkpoint itself, and --ckpt_path names one "
+                f"({config.ckpt_path}); leave one of them out."
+            )
+        own = {config.get(f"{key}.dirpath") for key in ("checkpoint", "last_checkpoint")} - {None}
+        here = self.described()
+        self.resumed = choose_checkpoint(folder, here, [Path(path) for path in own])
+        if self.resumed is None:
+            return
+        if ended := trained(self.resumed.content, here["trainer"]):
+            raise RunCompleteError(
+                f"nothing is left to train: {self.resumed.path} {ended}. Raise "
+                "--trainer.max_epochs to go on."
+            )
+        say_going_on(self.resumed, here)
+
+    def described(self) -> dict[str, Any]:
+        """The configuration in plain types, as checkpoints keep it."""
+        parser = self._parser(self.subcommand)
+        found = yaml.safe_load(parser.dump(self.chosen, skip_unset=False))
+        return {key: found[key] for key in ("seed_everything", "data", "model", "trainer")}
+
+    def _check_checkpoint(self, config: Any, resumed: Resumed) -> None:  # noqa: ANN401
+        checkpoint = resumed.content
         if "state_dict" not in checkpoint or "epoch" not in checkpoint:
             raise ValueError(
                 f"{config.ckpt_path} holds weights but no run to go on with; to start from its "
                 "weights use --model.init_args.init_from."
             )
-        if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
+        if self.subcommand != "fit":
+            return
+        if "optimizer_states" not in checkpoint:
             raise ValueError(
                 f"{config.ckpt_path} holds no state of a training, as averages of networks do; to "
                 "train on from its weights use --model.init_args.init_from."
             )
-        done = completed_epochs(checkpoint)
-        limit = config.trainer.max_epochs
-        if (
-            self.subcommand == "fit"
-            and done is not None
-            and limit not in (None, -1)
-            and done >= limit
-        ):
+        here = self.described()
+        if ended := trained(checkpoint, here["trainer"]):
             raise ValueError(
-                f"Nothing is left to train: {config.ckpt_path} has completed {done} of "
-                f"{limit} epochs. Raise --trainer.max_epochs to go on."
+                f"Nothing is left to train: {config.ckpt_path} {ended}. Raise "
+                "--trainer.max_epochs to go on."
             )
+        say_other_settings(resumed.path, checkpoint, here)
 
     # The run folder
 
@@ -175,8 +221,14 @@ class TlCLI(LightningCLI):
         if config.trainer.enable_checkpointing is False:
             keys = self._parser(self.subcommand).callback_keys
             keys[:] = [key for key in keys if key not in ("checkpoint", "last_checkpoint")]
-        if not config.trainer.plugins:
-            kwargs["plugins"] = [AtomicCheckpointIO()]
+        plugins = self._get(self.config_init, "trainer").plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            files = cast("AtomicCheckpointIO", self._get(self.config_init, "checkpoint_files"))
+            files.configuration = self.described()
+            if self.resumed is not None:
+                files.hand_over(self.resumed.path, self.resumed.content)
+            kwargs["plugins"] = [*plugins, files]
         if config.trainer.logger is False:
             # nobody to tell learning rates to, and no folder for the configuration
             self.trainer_defaults["callbacks"] = []
@@ -188,7 +240,17 @@ class TlCLI(LightningCLI):
                 TensorBoardLogger(config.log_dir, config.name, version, default_hp_metric=False),
                 CSVLogger(config.log_dir, config.name, version),
             ]
-        return super().instantiate_trainer(**kwargs)
+        trainer: Trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
+        return trainer
+
+    def _path_to_load(self) -> str | None:
+        return str(self.resumed.path) if self.resumed is not None else None
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Have the Trainer load what was found; in config.yaml stands what was asked for."""
+        given: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        return {**given, "ckpt_path": self._path_to_load()}
 
     @rank_zero_only
     def drop_empty_run_folder(self) -> None:
@@ -197,9 +259,33 @@ class TlCLI(LightningCLI):
         if self.run_folder is not None and (trainer is None or not trainer.global_step):
             shutil.rmtree(self.run_folder, ignore_errors=True)
 
-    @rank_zero_only
     def after_fit(self) -> None:
-        """Say where everything is."""
+        """Say where everything is, and what could not be written.
+
+        Raises:
+            OSError: If a checkpoint that was due at the end is missing.
+        """
+        if self._has_trained_nothing():
+            return
+        self._say_where()
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RunCheckpoint) and callback.unsaved is not None:
+                raise callback.unsaved
+
+    def _has_trained_nothing(self) -> bool:
+        """Tell if a run was over before it went on, as its callbacks found; then leave no trace."""
+        step = self.resumed.content.get("global_step") if self.resumed is not None else None
+        if self.run_folder is None or step != self.trainer.global_step:
+            return False
+        if any(self.run_folder.glob("checkpoints/*")):
+            return False  # what was left was to validate
+        if is_first_process():
+            print(f"tl: nothing was left to train at step {step}.")  # noqa: T201
+            shutil.rmtree(self.run_folder, ignore_errors=True)
+        return True
+
+    @rank_zero_only
+    def _say_where(self) -> None:
         best = cast("RunCheckpoint | None", self.trainer.checkpoint_callback)
         lines = [f"tl: run folder {self.run_folder}"] if self.run_folder else []
         if best is not None and best.best_model_path:
@@ -299,6 +385,9 @@ def main(args: list[str] | None = None) -> None:
         SaveOnSignal.tell(stopped)
         _leave_process_group()
         sys.exit(128 + stopped.number)
+    except RunCompleteError as complete:
+        if is_first_process():
+            print(f"tl: {complete}")  # noqa: T201
     except Exception as error:
         cli.drop_empty_run_folder()
         if os.environ.get("TL_DEBUG") == "1":

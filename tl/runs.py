@@ -18,12 +18,17 @@ def numbered_versions(folder: Path) -> list[int]:
     return [int(name) for name in names if name.isdigit()]
 
 
+def is_first_process() -> bool:
+    """Tell if this process is the only one or the first of several, as far as is known yet."""
+    return getattr(rank_zero_only, "rank", None) in (None, 0)
+
+
 def new_run_folder(parent: Path) -> Path:
     """Make ``parent/version_N`` with the next free N; only the first process makes it."""
     number = max(numbered_versions(parent), default=-1) + 1
     while True:
         folder = parent / f"version_{number}"
-        if getattr(rank_zero_only, "rank", None) not in (None, 0):
+        if not is_first_process():
             return folder
         try:
             folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What watches a run: dashboards, results, throughput, predictions, signals."""
+"""What watches a run: dashboards, results, throughput, predictions, signals, checkpoints."""
 
 from tl.callbacks.atomic_io import AtomicCheckpointIO
 from tl.callbacks.checkpoint import RunCheckpoint
@@ -8,6 +8,7 @@ from tl.callbacks.hyper_rule import HyperRuleLength
 from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal, stop_on_signals
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.results import RunResults
+from tl.callbacks.same_checkpoint import SameCheckpoint
 from tl.callbacks.source_accuracy import SourceAccuracy
 from tl.callbacks.throughput import Throughput
 
@@ -19,6 +20,7 @@ __all__ = [
     "PredictionWriter",
     "RunCheckpoint",
     "RunResults",
+    "SameCheckpoint",
     "SaveOnSignal",
     "SourceAccuracy",
     "StoppedBySignal",

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+
+from tl.callbacks.atomic_io import AtomicCheckpointIO, weights_beside
+
+# What Lightning's class notes of a checkpoint, some of it before the file is written.
+_BOOKS = (
+    *("best_k_models", "best_model_path", "best_model_score", "kth_best_model_path", "kth_value"),
+    *("current_score", "last_model_path", "_last_global_step_saved", "_last_checkpoint_saved"),
+)
+
+
+class CheckpointNotWrittenError(OSError):
+    """A checkpoint could not be written; the earlier file is as it was."""
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -22,7 +39,17 @@ class RunCheckpoint(ModelCheckpoint):
     A save that is due with the last batch of an epoch waits until the epoch is over. Between them,
     before validation, Lightning's progress counters are such that a run which goes on from there
     skips the validation and counts the next epoch wrongly, so that a second resume repeats steps.
+
+    With an :class:`~tl.callbacks.AtomicCheckpointIO`, as the command line has it, a checkpoint
+    that could not be written counts as never tried, so that a later, worse one does not replace
+    the best and no earlier file is removed for it; all processes then stop or go on together. The
+    best one's weights are written beside it as safetensors.
+
+    Attributes:
+        unsaved: Why the last checkpoint that was due could not be written; ``None`` if it was.
     """
+
+    unsaved: OSError | None = None
 
     def on_train_batch_end(
         self,
@@ -61,3 +88,58 @@ class RunCheckpoint(ModelCheckpoint):
             self.best_model_path, self.best_model_score = "", None
         if self.kth_best_model_path not in self.best_k_models:
             self.kth_best_model_path = ""
+
+    # Writing may fail
+
+    def _save_topk_checkpoint(
+        self, trainer: Trainer, monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        with self._as_if_never_tried(trainer):
+            super()._save_topk_checkpoint(trainer, monitor_candidates)
+
+    def _save_last_checkpoint(
+        self, trainer: Trainer, monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        with self._as_if_never_tried(trainer):
+            super()._save_last_checkpoint(trainer, monitor_candidates)
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        files = trainer.strategy.checkpoint_io
+        if not isinstance(files, AtomicCheckpointIO):
+            super()._save_checkpoint(trainer, filepath)
+            return
+        with files.deciding(weights=self.monitor is not None) as write:
+            super()._save_checkpoint(trainer, filepath)
+        failed, weights_failed = trainer.strategy.broadcast((write.failed, write.weights_failed))
+        if failed is not None:
+            raise CheckpointNotWrittenError(failed.errno, failed.strerror, failed.filename)
+        self.unsaved = None
+        if weights_failed is not None:
+            self._stop_or_warn(trainer, weights_failed)
+
+    @contextmanager
+    def _as_if_never_tried(self, trainer: Trainer) -> Iterator[None]:
+        """Take back what was noted of a checkpoint that could not be written."""
+        before = {name: copy.copy(getattr(self, name)) for name in _BOOKS}
+        try:
+            yield
+        except CheckpointNotWrittenError as error:
+            for name, value in before.items():
+                setattr(self, name, value)
+            self._stop_or_warn(trainer, error)
+
+    def _stop_or_warn(self, trainer: Trainer, error: OSError) -> None:
+        self.unsaved = error
+        files = trainer.strategy.checkpoint_io
+        if not isinstance(files, AtomicCheckpointIO) or files.on_write_error == "stop":
+            raise error
+        rank_zero_info(
+            f"tl: {error.filename}: {error.strerror}. The file was not written, an earlier one is "
+            "as it was; the run goes on, and tries again when the next one is due."
+        )
+
+    def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._remove_checkpoint(trainer, filepath)
+        files = trainer.strategy.checkpoint_io
+        if isinstance(files, AtomicCheckpointIO) and "://" not in filepath:
+            trainer.strategy.remove_checkpoint(weights_beside(filepath))

@@ -1,18 +1,29 @@
 """Read checkpoint files of any origin without running code from them."""
 
 import difflib
-import hashlib
-import io
 import pickle
-import pickletools
+import re
 import warnings
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import safetensors.torch
 import torch
+
+from tl.transfer.errors import CheckpointError, first_line, listed
+from tl.transfer.hashes import file_sha256, is_sealed, sums
+from tl.transfer.pickles import refused_globals
+from tl.transfer.safe_weights import from_safetensors
+
+__all__ = [
+    "CheckpointError",
+    "file_sha256",
+    "listed",
+    "local_file",
+    "read_checkpoint",
+    "read_hashed",
+    "weights_file",
+]
 
 _SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 _MIB = 2**20
@@ -26,74 +37,92 @@ _FOREIGN = {
 }
 
 
-class CheckpointError(ValueError):
-    """A checkpoint cannot be used; one line says what was found and what to do."""
-
-
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a PyTorch or safetensors checkpoint on the CPU; nothing in the file is executed.
 
     The format is told from the content. Pickles are read with ``weights_only=True``, passed
     explicitly, so that ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` cannot turn it off: a file that needs
-    anything but tensors and plain types is refused, and so is TorchScript. Zip archives are
-    checked against their checksums first, which ``torch.load`` does not do.
+    anything but tensors and plain types is refused, and so is TorchScript. What can be verified is
+    verified before: the checksum of the whole file where it carries one, as those of this
+    framework do, or else the checksums of a zip archive's parts, which ``torch.load`` ignores.
 
     Args:
-        path: The file.
+        path: The file, or an address (``https://``), which is downloaded first.
 
     Raises:
         CheckpointError: If the file is missing, unreadable, damaged, unsafe or no checkpoint.
     """
-    path = Path(path).expanduser()
+    return _opened(path, hashed=False)[0]
+
+
+def read_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
+    """Read a checkpoint as :func:`read_checkpoint` does, and the SHA-256 of the same bytes.
+
+    Args:
+        path: The file or address.
+
+    Raises:
+        CheckpointError: As there.
+    """
+    return _opened(path, hashed=True)
+
+
+def _opened(path: str | Path, *, hashed: bool) -> tuple[dict[str, Any], str]:
+    path = local_file(path)
     _check_file(path)
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: the outcome says enough
-            content = _read(file, path)
+            sealed = is_sealed(file)
+            found = sums(file) if sealed or hashed else None
+            if found is not None and found.intact is False:
+                raise CheckpointError(
+                    f"{path}: is damaged, it does not match the checksum in it; copy it again or "
+                    f"use an earlier one."
+                )
+            content = _read(file, path, verified=sealed)
     except PermissionError:
         raise CheckpointError(f"{path}: no permission to read it.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise CheckpointError(
             f"{path}: holds a {type(content).__name__}, expected a dict with names as keys; save "
             f"a `state_dict()`."
         )
-    return content
+    return content, found.sha256 if found is not None else ""
+
+
+def local_file(path: str | Path) -> Path:
+    """Return a path as it is, and of an address the file that was downloaded from it.
+
+    Args:
+        path: A path, or an ``http://`` or ``https://`` address.
+
+    Raises:
+        CheckpointError: If it cannot be downloaded.
+    """
+    # a Path has made one slash of two
+    if address := re.match(r"(https?):/+(.+)", str(path)):
+        from tl.transfer.download import fetch  # noqa: PLC0415 - most files are here already
+
+        return fetch("://".join(address.groups()))
+    return Path(path).expanduser()
 
 
 def weights_file(path: str | Path) -> Path:
     """Return the file that a path stands for: itself, or the weights in a Hugging Face folder.
 
     Args:
-        path: A file, or a folder with ``config.json`` and ``model.safetensors`` or
+        path: A file, an address, or a folder with ``config.json`` and ``model.safetensors`` or
             ``pytorch_model.bin``.
     """
-    path = Path(path).expanduser()
+    path = local_file(path)
     if (path / "config.json").is_file():
         for name in ("model.safetensors", "pytorch_model.bin"):
             if (path / name).is_file():
                 return path / name
     return path
-
-
-def listed(names: Iterable[str], limit: int = 5) -> str:
-    """Join the first names for a message; what a terminal would not print is escaped.
-
-    Args:
-        names: Names, possibly from an untrusted file.
-        limit: How many to show.
-    """
-    names = [name if name.isprintable() else ascii(name) for name in names]
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
-
-
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal.
-
-    Args:
-        path: The file.
-    """
-    with Path(path).expanduser().open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_file(path: Path) -> None:
@@ -118,7 +147,7 @@ def _check_file(path: Path) -> None:
 def _nearby(path: Path) -> str:
     """Say what is where the file should be."""
     if ":/" in str(path):
-        return "addresses are not read, download the file first."
+        return "of addresses only http:// and https:// are read; download the file first."
     if not path.parent.is_dir():
         return f"nor is there a folder {path.parent}."
     names = _checkpoints_in(path.parent)
@@ -134,12 +163,18 @@ def _checkpoints_in(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.suffix in _SUFFIXES)
 
 
-def _read(file: BinaryIO, path: Path) -> object:
-    """Read an open file by the format that its first bytes announce."""
+def _read(file: BinaryIO, path: Path, *, verified: bool) -> object:
+    """Read an open file by the format that its first bytes announce.
+
+    Args:
+        file: The file, at its beginning.
+        path: Its name, for messages.
+        verified: Whether all its bytes are known to be right.
+    """
     head = file.read(512)
     file.seek(0)
     if head.startswith(b"PK\x03\x04"):
-        _check_zip(file, path)
+        _check_zip(file, path, verified=verified)
         return _torch_load(file, path)
     # safetensors: the header's length, of at most 100 MB, then the header as JSON
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100 * _MIB:
@@ -159,25 +194,25 @@ def _read(file: BinaryIO, path: Path) -> object:
 def _safetensors_load(file: BinaryIO, path: Path) -> object:
     """Load a safetensors file, which holds tensors only."""
     try:
-        return safetensors.torch.load(file.read())
+        return from_safetensors(file.read())
     except Exception as error:  # noqa: BLE001  # SafetensorError, KeyError for a type unknown here
         raise CheckpointError(
-            f"{path}: is a truncated or damaged safetensors file ({_first_line(error)}); copy it "
+            f"{path}: is a truncated or damaged safetensors file ({first_line(error)}); copy it "
             f"again or use an earlier one."
         ) from None
 
 
-def _check_zip(file: BinaryIO, path: Path) -> None:
+def _check_zip(file: BinaryIO, path: Path, *, verified: bool) -> None:
     """Refuse an archive that is cut short, damaged, or not from ``torch.save``."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             # torch can be told to write no checksums and then stores zeros
-            checked = any(entry.CRC for entry in archive.infolist())
+            checked = not verified and any(entry.CRC for entry in archive.infolist())
             damaged = archive.testzip() if checked else None
     except Exception as error:  # noqa: BLE001  # a damaged archive may raise anything
         raise CheckpointError(
-            f"{path}: is truncated or damaged ({_first_line(error)}); copy it again or use an "
+            f"{path}: is truncated or damaged ({first_line(error)}); copy it again or use an "
             f"earlier one."
         ) from None
     file.seek(0)
@@ -204,62 +239,15 @@ def _torch_load(file: BinaryIO, path: Path) -> object:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  # a damaged pickle may raise anything
         file.seek(0)
-        if names := _refused_globals(file):
+        if names := refused_globals(file):
             raise CheckpointError(
                 f"{path}: refused, since it needs more than tensors and plain types, and loading "
                 f"that runs code: {listed(names)}; where it was made, save the `state_dict()` "
                 f"alone."
             ) from None
         # torch's own text here advises weights_only=False
-        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({_first_line(error)})"
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error)})"
         raise CheckpointError(
             f"{path}: is truncated, damaged or not written by torch.save with its default "
             f"protocol{reason}; copy it again or use an earlier one."
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    """Shorten a library's message to what fits in one line."""
-    line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {listed([line[:100]])}"
-
-
-def _refused_globals(file: BinaryIO) -> list[str]:
-    """List the classes and functions in a checkpoint that weights-only loading refuses."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
-    except Exception:  # noqa: BLE001  # no zip archive, a newer pickle protocol, or damage
-        file.seek(0)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entry = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            pickled = archive.read(entry)
-    except Exception:  # noqa: BLE001  # no zip archive, or damage
-        file.seek(0)
-        pickled = file.read(64 * _MIB)
-    names = _globals(pickled)
-    harmless = ("torch._utils._rebuild_", "collections.OrderedDict")
-    return sorted(n for n in names if not n.startswith(harmless) and not n.endswith("Storage"))
-
-
-def _globals(pickled: bytes) -> set[str]:
-    """List the classes and functions that a row of pickles names, without loading them."""
-    names: set[str] = set()
-    stream = io.BytesIO(pickled)
-    try:
-        while True:  # the legacy format is several pickles, then the tensors' bytes
-            strings: list[str] = []
-            memo: list[str] = []
-            for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name in {"GLOBAL", "INST"}:
-                    names.add(str(argument).replace(" ", "."))
-                elif opcode.name == "STACK_GLOBAL":
-                    names.add(".".join(strings[-2:]))
-                elif opcode.name == "MEMOIZE":
-                    memo.append(strings[-1] if strings else "")
-                elif opcode.name in {"BINGET", "LONG_BINGET"} and isinstance(argument, int):
-                    strings.extend(memo[argument : argument + 1])
-                elif isinstance(argument, str):
-                    strings.append(argument)
-    except ValueError:
-        return names

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tl.transfer.files import file_sha256, listed, read_checkpoint
+from tl.transfer.files import listed, local_file, read_hashed
 from tl.transfer.provenance import source_record
 
 
@@ -93,7 +93,7 @@ def lineage(path: str | Path) -> Ancestor:
     more.
 
     Args:
-        path: A checkpoint.
+        path: A checkpoint, or its address.
 
     Returns:
         The checkpoint, with its sources in it.
@@ -101,14 +101,16 @@ def lineage(path: str | Path) -> Ancestor:
     Raises:
         CheckpointError: If the file cannot be read.
     """
-    record = source_record(read_checkpoint(path))
+    path = local_file(path)
+    content, sha256 = read_hashed(path)
+    record = source_record(content)
     if "provenance" not in record:
         return Ancestor(
-            Path(path).name,
-            file_sha256(path),
+            path.name,
+            sha256,
             note="a file without a record of its origin, not written by a run of this framework",
         )
-    record |= {"path": Path(path).name, "sha256": file_sha256(path)}
+    record |= {"path": path.name, "sha256": sha256}
     return _ancestor(record, _mapping(record["provenance"]))
 
 

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from tl.transfer.files import (
     CheckpointError,
-    file_sha256,
     listed,
-    read_checkpoint,
+    read_hashed,
     weights_file,
 )
 from tl.transfer.names import (
@@ -53,7 +52,8 @@ def load_weights(
 
     Args:
         backbone: The module to fill, compiled or not.
-        path: The checkpoint, or a folder of Hugging Face with ``config.json`` and weights.
+        path: The checkpoint, its address (``https://``), or a folder of Hugging Face with
+            ``config.json`` and weights.
         rename: Beginnings of names in the checkpoint and what they are called in the backbone, in
             whole parts: ``encoder_q: ""`` takes ``encoder_q.`` off, ``"": model`` puts ``model.``
             in front. Tried on a name as it is and without wrappers' prefixes; the longest counts.
@@ -74,7 +74,7 @@ def load_weights(
         raise ValueError(f"`min_fraction` must be above 0 and at most 1, got {min_fraction}.")
     targets = targets_of(backbone, reinit)
     path = weights_file(path)
-    content = read_checkpoint(path)
+    content, sha256 = read_hashed(path)
     try:
         state = _state(content)
         matches, unused = _match(state, targets, rename or {})
@@ -93,7 +93,7 @@ def load_weights(
     left = {name: t.numel() for name, t in targets.tensors.items() if name not in values}
     return TransferReport(
         path=str(path),
-        sha256=file_sha256(path),
+        sha256=sha256,
         loaded=tuple(values),
         reinitialised=tuple(left),
         unused=tuple(unused),

@@ -1,0 +1,26 @@
+"""What is wrong with a checkpoint, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; one line says what was found and what to do."""
+
+
+def listed(names: Iterable[str], limit: int = 5) -> str:
+    """Join the first names for a message; what a terminal would not print is escaped.
+
+    Args:
+        names: Names, possibly from an untrusted file.
+        limit: How many to show.
+    """
+    names = [name if name.isprintable() else ascii(name) for name in names]
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+
+
+def first_line(error: Exception) -> str:
+    """Shorten a library's message to what fits in one line."""
+    line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {listed([line[:100]])}"

@@ -1,0 +1,81 @@
+"""A network's weights as safetensors, with the record of their origin in the header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+# What the header keeps of the record under `tl` in a checkpoint, and of the rest of it.
+_RECORD = ("tasks", "class_names", "data", "provenance")
+_PROGRESS = ("epoch", "global_step", "pytorch-lightning_version")
+_SUM = "tl_sha256"
+
+
+def to_safetensors(checkpoint: Mapping[str, Any]) -> bytes:
+    """Return the weights in a checkpoint as the content of a safetensors file.
+
+    Names are those of the module's ``state_dict``; tied tensors are written each by itself. The
+    header's metadata are JSON by key: ``tasks``, ``class_names``, ``data``, ``provenance``,
+    ``epoch`` and ``global_step``. A checksum there covers names, values and metadata.
+
+    Args:
+        checkpoint: As the Trainer dumps it.
+    """
+    tensors: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, value in checkpoint["state_dict"].items():
+        if not isinstance(value, Tensor):
+            continue
+        plain = value.detach().cpu().contiguous()
+        storage = plain.untyped_storage()
+        if storage.data_ptr() in taken or storage.nbytes() != plain.nbytes:
+            plain = plain.clone()  # no two tensors of such a file may share memory
+        taken.add(plain.untyped_storage().data_ptr())
+        tensors[name] = plain
+    record = checkpoint.get("tl", {})
+    kept = {key: record[key] for key in _RECORD if key in record}
+    kept |= {key: checkpoint[key] for key in _PROGRESS if key in checkpoint}
+    metadata = {"format": "pt", **{key: json.dumps(value) for key, value in kept.items()}}
+    return safetensors.torch.save(tensors, {**metadata, _SUM: _digest(tensors, metadata)})
+
+
+def from_safetensors(content: bytes) -> dict[str, Any]:
+    """Return what a safetensors file holds.
+
+    Args:
+        content: The whole file.
+
+    Returns:
+        The tensors by name; of a file that :func:`to_safetensors` made, the parts of the
+        checkpoint: ``state_dict``, ``tl``, ``epoch`` and ``global_step``.
+
+    Raises:
+        ValueError: If its checksum does not fit. A damaged file may raise anything.
+    """
+    tensors = safetensors.torch.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata: dict[str, str] = header.get("__metadata__") or {}
+    found = metadata.pop(_SUM, None)
+    if found is None:
+        return tensors
+    if found != _digest(tensors, metadata):
+        raise ValueError("its content does not match the checksum in it")
+    record = {key: json.loads(metadata[key]) for key in _RECORD if key in metadata}
+    progress = {key: json.loads(metadata[key]) for key in _PROGRESS if key in metadata}
+    return {"state_dict": tensors, "tl": record, **progress}
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Hash names, types, shapes, values and metadata, in whatever order a file has them."""
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        if value.numel():
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

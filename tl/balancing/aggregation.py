@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torchjd.aggregation import Aggregator, WeightedAggregator
 
-from tl.balancing.base import Backward, Balancer, MicroBatch, Rescale, seeded
+from tl.balancing.base import Backward, Balancer, MicroBatch, NonFiniteError, Rescale, seeded
 from tl.balancing.gradients import Rows, add_gradients, add_task_gradients
 
 
@@ -79,6 +79,11 @@ class GradientAggregation(Balancer):
         terms = [factors[numbers[task]] * loss.float() for task, loss in batch.losses.items()]
         return torch.stack(terms).sum()
 
+    def drop_step(self) -> None:
+        """Drop the gradients, too, that were added up."""
+        super().drop_step()
+        self._rows, self._present = None, [False] * len(self.tasks)
+
     def backward(self, run: Backward) -> None:
         """Add up the gradients, and with the last micro-batch put their aggregate in ``.grad``."""
         shared = [p for parameters in run.stages.values() for p in parameters]
@@ -130,7 +135,7 @@ class GradientAggregation(Balancer):
             if not math.isfinite(norm):
                 if run.batch.scaled:  # the scaler finds the overflow and skips the step
                     return torch.full_like(matrix[0], torch.inf)
-                raise ValueError(f"The gradient of task {task!r} is not finite at step {step}.")
+                raise NonFiniteError(f"The gradient of task {task!r} is not finite", step)
         numbers = [number for number, there in enumerate(present) if there]
         if not numbers:
             return None
@@ -145,7 +150,7 @@ class GradientAggregation(Balancer):
         size = update.norm()
         mean = part.mean(dim=0).norm()
         if not bool(size.isfinite()):
-            raise ValueError(f"{self.name} gave an update that is not finite at step {step}.")
+            raise NonFiniteError(f"{self.name} gave an update that is not finite", step)
         self.ratio = size / mean
         self.weights = torch.full_like(matrix[:, 0], torch.nan)
         self.weights[numbers] = weights * self._factors[numbers]  # of the losses themselves

@@ -21,6 +21,22 @@ Rescale = Literal["none", "mean", "sum"]
 Reduce = Callable[[Tensor], Tensor]
 
 
+class NonFiniteError(ValueError):
+    """A step must not be taken: a loss or a gradient is not finite.
+
+    Args:
+        what: What is not finite, as the beginning of a sentence.
+        step: Optimiser steps done before it.
+    """
+
+    def __init__(self, what: str, step: int) -> None:
+        super().__init__(
+            f"{what} at step {step}, which was not taken. Lower the learning rate, clip gradients, "
+            "or look at the data; `on_nonfinite` set to 'skip' goes on without such steps."
+        )
+        self.what = what
+
+
 @runtime_checkable
 class NamesTasks(Protocol):
     """A method that wants to know the tasks by name, in their order, before it starts."""
@@ -178,18 +194,15 @@ class Balancer(nn.Module, ABC):
             Losses ``(T,)`` float32, absent tasks' as last seen, and which tasks are there.
 
         Raises:
-            ValueError: If a loss is not finite and no loss scaler can take care of it.
+            NonFiniteError: If a loss is not finite.
         """
         sums = self._table(batch)
         present = sums[1] > 0
         losses = sums[0] / sums[1].clamp(min=1)
         there, found = torch.stack([present.to(losses), losses]).tolist()
         for task, is_there, value in zip(self.tasks, there, found, strict=True):
-            if is_there and not math.isfinite(value) and not batch.scaled:
-                raise ValueError(
-                    f"The loss of task {task!r} is {value} at step {batch.step}; lower the "
-                    "learning rate or clip gradients."
-                )
+            if is_there and not math.isfinite(value):
+                raise NonFiniteError(f"The loss of task {task!r} is {value}", batch.step)
         self._sums = self._sums.to(sums.device) + sums
         last = self._last_losses.to(losses)
         mean = (losses * present).sum() / present.sum().clamp(min=1)
@@ -212,6 +225,10 @@ class Balancer(nn.Module, ABC):
             else:
                 columns.append(torch.zeros(4, device=zero.device))
         return batch.total(torch.stack(columns, dim=1))
+
+    def drop_step(self) -> None:
+        """Drop what was added up since the last optimiser step, which will not be taken."""
+        self._sums = torch.zeros_like(self._sums)
 
     def end_step(self) -> tuple[Tensor, Tensor]:
         """Let the method know what the step has shown; begin to count anew.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchjd.scalarization import DWA, FAMO, Scalarizer
 
-from tl.balancing.base import Backward, Balancer, MicroBatch, Rescale, seeded
+from tl.balancing.base import Backward, Balancer, MicroBatch, NonFiniteError, Rescale, seeded
 from tl.balancing.gradients import Rows, add_task_gradients
 
 
@@ -93,6 +93,11 @@ class LossWeighting(Balancer):
         total = weights.sum()
         return torch.where(total > 0, weights * target / total, weights)
 
+    def drop_step(self) -> None:
+        """Drop the gradients, too, that were added up."""
+        super().drop_step()
+        self._rows = None
+
     def backward(self, run: Backward) -> None:
         """Backpropagate, and let a method learn from the gradients."""
         reads = isinstance(self.method, ReadsGradients)
@@ -140,7 +145,7 @@ class LossWeighting(Balancer):
         if not bool(norms.isfinite().all()):
             if run.batch.scaled:
                 return  # the scaler skips this step
-            raise ValueError(f"A gradient is not finite at step {run.batch.step}.")
+            raise NonFiniteError("A gradient is not finite", run.batch.step)
         self.method.update_gradients(torch.where(there > 0, norms, torch.nan), losses)
 
     def look_again(self, batch: MicroBatch) -> None:

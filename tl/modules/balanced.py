@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
 from tl.backbones.base import last_block, stages_of
-from tl.balancing.base import Backward, Balancer, MicroBatch
+from tl.balancing.base import Backward, Balancer, MicroBatch, NonFiniteError
 from tl.balancing.scalarization import LossWeighting
 from tl.data.resident import mixed_seed
 from tl.modules.base import Outputs, SharedBackboneModule
@@ -31,6 +33,7 @@ class BalancedModule(SharedBackboneModule):
     _penalty: Tensor | None = None
     _graphs: dict[str, str | None]
     _stepped = False
+    _before: dict[str, Any] | None = None
 
     def use_balancer(self, balancer: Balancer | None) -> None:
         """Balance the tasks from now on; to be called once, in the constructor."""
@@ -59,9 +62,27 @@ class BalancedModule(SharedBackboneModule):
 
     # The step
 
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
+        """Keep the balancer as it is, where the coming step may be skipped."""
+        super().on_train_batch_start(batch, batch_idx)
+        first = batch_idx % self.trainer.accumulate_grad_batches == 0
+        if self.balancer is not None and self.guard.action == "skip" and first:
+            self._before = copy.deepcopy(self.balancer.state_dict())
+
+    def forget_step(self, tasks: Iterable[str]) -> None:
+        """Put the balancer back to what it was before a step that is not taken."""
+        super().forget_step(tasks)
+        self._micro_batch = self._batch = self._penalty = None
+        if self.balancer is not None:
+            self.balancer.drop_step()
+            if self._before:
+                self.balancer.load_state_dict(self._before)
+
     def training_loss(self, batch: AnyBatch, losses: dict[str, Tensor], outputs: Outputs) -> Tensor:
         """Combine the tasks' losses by the balancer, or add them."""
         if self.balancer is None:
+            return super().training_loss(batch, losses, outputs)
+        if self.guard.broken:  # by an earlier micro-batch of this step
             return super().training_loss(batch, losses, outputs)
         self.balancer.begin(self.current_epoch)
         self._micro_batch = self._observed(losses, outputs)
@@ -69,7 +90,11 @@ class BalancedModule(SharedBackboneModule):
         self._batch = batch if looks_again else None
         parts = by_source(batch)
         self._graphs = {name: source_of(self.tasks[name], parts) for name in losses}
-        return self.balancer.combine(self._micro_batch)
+        try:
+            return self.balancer.combine(self._micro_batch)
+        except NonFiniteError as error:
+            self.guard.broken = error.what
+            return super().training_loss(batch, losses, outputs)
 
     def penalised(self, loss: Tensor, penalty: Tensor) -> Tensor:
         """Add penalties to a loss, and keep them apart for balancers that take gradients."""
@@ -106,10 +131,13 @@ class BalancedModule(SharedBackboneModule):
         Clipping, accumulation, loss scaling and schedulers go on as Lightning does them: they
         work on what stands in ``.grad`` when the optimiser is about to step.
         """
+        scaler = self._scaler()
+        if self.guard.broken:
+            self._break(scaler)
+            return
         if self.balancer is None or self._micro_batch is None:
             super().backward(loss, *args, **kwargs)
             return
-        scaler = self._scaler()
         penalty, self._penalty = self._penalty, None
         # Lightning's own question to itself; there is no public one
         last = not self.trainer.fit_loop._should_accumulate()  # noqa: SLF001
@@ -119,24 +147,31 @@ class BalancedModule(SharedBackboneModule):
         }
         shared = {id(p) for p in self.backbone.parameters()}
         private = {id(p) for p in self.balancer.parameters()}
-        self.balancer.backward(
-            Backward(
-                batch=self._micro_batch,
-                loss=loss,
-                stages=stages,
-                last_block=last_block(self.backbone, self.trains),
-                own=[
-                    p for p in self.parameters() if self.trains(p) and id(p) not in shared | private
-                ],
-                graphs=self._graphs,
-                last=last,
-                scale=float(scaler.get_scale()) if scaler is not None else 1.0,
-                processes=self.trainer.world_size,
-                penalty=penalty,
-            )
+        run = Backward(
+            batch=self._micro_batch,
+            loss=loss,
+            stages=stages,
+            last_block=last_block(self.backbone, self.trains),
+            own=[p for p in self.parameters() if self.trains(p) and id(p) not in shared | private],
+            graphs=self._graphs,
+            last=last,
+            scale=float(scaler.get_scale()) if scaler is not None else 1.0,
+            processes=self.trainer.world_size,
+            penalty=penalty,
         )
+        try:
+            self.balancer.backward(run)
+        except NonFiniteError as error:
+            self.guard.broken = error.what
+            self._break(scaler)
         self._micro_batch = None
         self._stepped = last
+
+    def _break(self, scaler: torch.amp.GradScaler | None) -> None:
+        """Let a loss scaler find that the step is broken: without any gradient it would raise."""
+        if scaler is not None:
+            parameter = next(p for p in self.parameters() if self.trains(p))
+            parameter.grad = torch.full_like(parameter, torch.inf)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's hook
         """Step, then let methods that ask for it see the batch again.

@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
 from tl.heads import linear_head
@@ -27,6 +28,7 @@ from tl.modules.batch import (
 from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.evaluation import Evaluation, Split
 from tl.modules.fine_tuning import FineTunedModule, Penalties
+from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.schedule import total_steps_of
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
@@ -68,6 +70,8 @@ class SharedBackboneModule(FineTunedModule):
         scheduler: LRSchedulerCallable | None,
         label_smoothing: float,
         channels_last: bool,
+        on_nonfinite: OnNonFinite,
+        max_skips: int,
     ) -> None:
         super().__init__()
         num_features = getattr(backbone, "num_features", None)
@@ -109,6 +113,7 @@ class SharedBackboneModule(FineTunedModule):
         self.use(strategy, penalties)
         self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
         self.transfer_report: TransferReport | None = None
+        self.guard = FiniteGuard(on_nonfinite, max_skips)
         self._resumed = False
         self._window = Window(names)
         self._evaluation = Evaluation(self.tasks)
@@ -177,6 +182,7 @@ class SharedBackboneModule(FineTunedModule):
         """Return the sum of the tasks' losses, and of penalties."""
         self._watched = bool(self.penalties)
         losses, outputs = self.task_losses(batch, smooth=True)
+        self.guard.see(losses)
         penalty = self.penalty()
         for name, loss in losses.items():
             self._window.add(name, loss.detach(), *outputs[name])
@@ -202,17 +208,30 @@ class SharedBackboneModule(FineTunedModule):
         """Combine the tasks' losses: their plain sum."""
         return torch.stack(list(losses.values())).sum()
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """See that losses and gradients are finite, before the latter are clipped."""
+        super().on_before_optimizer_step(optimizer)
+        self.guard.check(self, optimizer)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Log the means since the last time, every ``log_every_n_steps``-th optimiser step."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0:
+            self._log_skipped()
             self._log_window()
             self.log_penalties()
 
     def on_train_epoch_end(self) -> None:
         """Log what the last steps of the epoch add."""
         super().on_train_epoch_end()
+        self._log_skipped()
         self._log_window()
+
+    def _log_skipped(self) -> None:
+        self.guard.read(self)
+        if self.guard.action == "skip":
+            skipped = torch.tensor(float(self.guard.skipped))
+            self._log_values({"train/skipped_steps": skipped}, bar=set())
 
     def _log_window(self) -> None:
         means = self._window.means(self.trainer.strategy.reduce, self.device)
@@ -226,11 +245,14 @@ class SharedBackboneModule(FineTunedModule):
         values["train/loss"] = self.total_loss({task: both["loss"] for task, both in means.items()})
         values["train/acc"] = torch.stack([both["acc"] for both in means.values()]).mean()
         self._log_values(values, bar={"train/loss", "train/acc"})
-        if not bool(values["train/loss"].isfinite()):
-            raise ValueError(
-                f"Training has diverged: train/loss is {float(values['train/loss'])} at step "
-                f"{self.global_step}. Lower the learning rate, or clip gradients."
-            )
+
+    def tasks_not_finite(self) -> list[str]:
+        """Return the tasks whose loss was not finite since it was last logged."""
+        return self._window.not_finite(self.trainer.strategy.reduce, self.device)
+
+    def forget_step(self, tasks: Iterable[str]) -> None:
+        """Drop what was noted of a step that is not taken, and some tasks' losses for the log."""
+        self._window.drop(tasks)
 
     def _log_values(self, values: Mapping[str, Tensor], bar: set[str]) -> None:
         """Log values that are equal in all processes, some of them in the progress bar too."""
@@ -367,11 +389,13 @@ class SharedBackboneModule(FineTunedModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep, in plain types under ``tl``, what the weights are and where they came from."""
+        self.guard.check_weights(self, checkpoint.get("state_dict", {}))
         data = self._datamodule()
         describe = getattr(data, "describe", None)
         checkpoint["tl"] = {
             "window": self._window.state(self.trainer.strategy.reduce, self.device),
             "format": FORMAT,
+            "skipped_steps": self.guard.skipped,
             "tasks": [asdict(task) for task in self.tasks.values()],
             "data": describe() if callable(describe) else None,
             "provenance": self.provenance,
@@ -396,6 +420,7 @@ class SharedBackboneModule(FineTunedModule):
                 "heads of tasks that stay."
             )
         self._resumed = True
+        self.guard.skipped = int(record.get("skipped_steps", 0))
         # sums of all processes, which the first one takes over
         if self._trainer is not None and self.trainer.is_global_zero:
             self._window.load(record.get("window", {}))

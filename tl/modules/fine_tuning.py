@@ -16,6 +16,8 @@ from tl.data.base import ImageDataModule
 from tl.data.multitask import MultiTaskDataModule
 from tl.modules.batch import AnyBatch, labels_of
 from tl.modules.batch_norm import without_sources
+from tl.modules.finite import FiniteGuard
+from tl.modules.seeding import seed_step
 from tl.tasks import Task
 from tl.transfer.freezing import (
     HEAD,
@@ -48,6 +50,7 @@ class FineTunedModule(LightningModule):
         tasks: Tasks by name.
         strategy: What trains when; ``None`` trains everything.
         penalties: Terms that add up to the loss.
+        guard: Keeps steps that are not finite from moving anything.
     """
 
     backbone: nn.Module
@@ -58,6 +61,7 @@ class FineTunedModule(LightningModule):
     init_heads: bool
     strategy: Strategy | None = None
     penalties: nn.ModuleList
+    guard: FiniteGuard
     _resumed: bool
 
     def use(self, strategy: Strategy | None, penalties: Penalties) -> None:
@@ -196,6 +200,7 @@ class FineTunedModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Freeze what does not train yet, and say what trains when."""
+        self.guard.start(self.backbone)
         if not self._statistics:
             self._statistics = running_statistics(self.backbone)
         self._show_figures()
@@ -236,7 +241,13 @@ class FineTunedModule(LightningModule):
         self._freeze_and_thaw()
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
-        """Put modules back into their modes: whatever evaluates may leave them in others."""
+        """Put modules back into their modes: whatever evaluates may leave them in others.
+
+        Seeds what the step may draw from, too, and keeps what it must not spoil.
+        """
+        seed_step(self.current_epoch, batch_idx, self.global_rank, self.device)
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.guard.begin()
         for module, training in self._modes:
             if module.training is not training:
                 module.training = training
@@ -290,6 +301,10 @@ class FineTunedModule(LightningModule):
         """Log each penalty's last value."""
         if self._penalty_values:
             self.log_dict(self._penalty_values, sync_dist=True)
+
+    def penalty_values(self) -> dict[str, Tensor]:
+        """Return each penalty's last value by the name that it is logged under."""
+        return self._penalty_values
 
     def strategy_table(self) -> str:
         """Say per optimiser group what trains when and how; empty without a strategy."""

@@ -16,6 +16,7 @@ from tl.modules.balanced import BalancedModule
 from tl.modules.base import default_optimizer
 from tl.modules.batch_norm import per_source_statistics, source_statistics
 from tl.modules.fine_tuning import Penalties
+from tl.modules.finite import OnNonFinite
 from tl.modules.hyperparameters import keep_hyperparameters
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
@@ -65,6 +66,9 @@ class MultiTaskModule(BalancedModule):
         label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
             al., 2016, section 7), in training only.
         channels_last: Keep weights in channels-last memory, faster for convolutions.
+        on_nonfinite: What to do before a step whose loss or gradient is not finite: ``stop``, or
+            ``skip`` it and count it as ``train/skipped_steps``. Either way nothing moves.
+        max_skips: Steps in a row that may be skipped; one more stops.
 
     Raises:
         ValueError: If the backbone lacks ``num_features`` or an argument is out of range.
@@ -87,6 +91,8 @@ class MultiTaskModule(BalancedModule):
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
+        on_nonfinite: OnNonFinite = "stop",
+        max_skips: int = 10,
     ) -> None:
         if batch_norm not in get_args(BatchNorm):
             raise ValueError(
@@ -112,6 +118,8 @@ class MultiTaskModule(BalancedModule):
             scheduler=scheduler,
             label_smoothing=label_smoothing,
             channels_last=channels_last,
+            on_nonfinite=on_nonfinite,
+            max_skips=max_skips,
         )
         self.batch_norm = batch_norm
         self.use_balancer(make_balancer(balancer, list(self.tasks), rescale))

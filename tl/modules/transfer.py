@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tl.modules.base import SharedBackboneModule, default_optimizer
 from tl.modules.fine_tuning import Penalties
+from tl.modules.finite import OnNonFinite
 from tl.modules.hyperparameters import keep_hyperparameters
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
@@ -43,6 +44,9 @@ class TransferModule(SharedBackboneModule):
         label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
             al., 2016, section 7), in training only.
         channels_last: Keep weights in channels-last memory, faster for convolutions.
+        on_nonfinite: What to do before a step whose loss or gradient is not finite: ``stop``, or
+            ``skip`` it and count it as ``train/skipped_steps``. Either way nothing moves.
+        max_skips: Steps in a row that may be skipped; one more stops.
 
     Raises:
         ValueError: If the backbone lacks ``num_features`` or an argument is out of range.
@@ -62,6 +66,8 @@ class TransferModule(SharedBackboneModule):
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
+        on_nonfinite: OnNonFinite = "stop",
+        max_skips: int = 10,
     ) -> None:
         if task is None:
             raise ValueError(
@@ -81,6 +87,8 @@ class TransferModule(SharedBackboneModule):
             scheduler=scheduler,
             label_smoothing=label_smoothing,
             channels_last=channels_last,
+            on_nonfinite=on_nonfinite,
+            max_skips=max_skips,
         )
         self.task = next(iter(self.tasks.values()))
         keep_hyperparameters(self, inspect.currentframe())

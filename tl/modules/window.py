@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,6 +37,16 @@ class Window:
         sums = torch.stack([loss.float() * count, right.float(), count.float()])
         before = self._sums.get(task)
         self._sums[task] = sums if before is None else before.to(sums.device) + sums
+
+    def not_finite(self, reduce: Reduce, device: torch.device) -> list[str]:
+        """Return the tasks whose loss was not finite since the last time, in any process."""
+        losses = self._total(reduce, device)[:, 0].tolist()
+        return [t for t, loss in zip(self._tasks, losses, strict=True) if not math.isfinite(loss)]
+
+    def drop(self, tasks: Iterable[str]) -> None:
+        """Forget what was counted of some tasks."""
+        for task in tasks:
+            self._sums.pop(task, None)
 
     def _total(self, reduce: Reduce, device: torch.device) -> Tensor:
         """Sum over all processes: loss, right and labelled samples by task ``(T, 3)``."""

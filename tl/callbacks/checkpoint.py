@@ -59,8 +59,13 @@ class RunCheckpoint(ModelCheckpoint):
         batch: Any,  # noqa: ANN401 - whatever the data yield
         batch_idx: int,
     ) -> None:
-        """Save where so many steps or so much time have passed, but not at an epoch's end."""
-        if not trainer.is_last_batch:
+        """Save where so many steps or so much time have passed, but not at an epoch's end.
+
+        Nor between the batches of one step, as a resumed run, which does not know that it saved
+        this step already, otherwise would: their gradients would be lost.
+        """
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and not trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -18,7 +18,7 @@ FLOORS = (
     ("data", "backbones", "heads", "transfer", "balancing"),
     ("modules",),
     ("callbacks", "transferability"),
-    ("messages", "runs"),
+    ("messages", "ranks", "runs"),
     ("resume",),
     ("averaging",),
     ("verbs",),

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+import traceback
 import warnings
 from argparse import ArgumentParser
 from pathlib import Path
@@ -34,6 +35,7 @@ from tl.callbacks import (
     stop_on_signals,
 )
 from tl.messages import exception_line, parse_error_line
+from tl.ranks import end_with_parent, fail, leave, say, use_our_launcher
 from tl.resume import (
     Resumed,
     RunCompleteError,
@@ -242,6 +244,7 @@ class TlCLI(LightningCLI):
             ]
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
+        use_our_launcher(trainer)
         return trainer
 
     def _path_to_load(self) -> str | None:
@@ -336,23 +339,27 @@ def _leave_process_group() -> None:
 def _main_of_verb(name: str, arguments: list[str]) -> None:
     try:
         run_verb(name, arguments)
+    except StoppedBySignal as stopped:
+        SaveOnSignal.tell(stopped)
+        sys.exit(128 + stopped.number)
     except Exception as error:
         if os.environ.get("TL_DEBUG") == "1":
             raise
-        print(f"tl: {exception_line(error)}", file=sys.stderr)  # noqa: T201
+        say(exception_line(error))
         sys.exit(USAGE_ERROR)
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
-    Exit codes: 0 done; 1 failed; 2 a mistake in the command or configuration; 128 + the signal's
-    number when Ctrl-C or SIGTERM stopped a run that left a checkpoint. ``TL_DEBUG=1`` shows
-    tracebacks.
+    Exit codes: 0 done; 1 failed; 2 a mistake in the command, the configuration or the data, found
+    before training; 128 + the signal's number when Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a
+    run, which can be resumed. ``TL_DEBUG=1`` shows tracebacks.
 
     Args:
         args: Arguments in place of ``sys.argv``.
     """
+    end_with_parent()
     _quiet()
     arguments = sys.argv[1:] if args is None else args
     if arguments in (["--version"], ["-V"]):
@@ -360,10 +367,10 @@ def main(args: list[str] | None = None) -> None:
         return
     if not {"", os.getcwd()} & set(sys.path):  # noqa: PTH109 - as `python -m` has it
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - classes of one's own, also by `tl`
+    stop_on_signals()
     if arguments[:1] and arguments[0] in VERBS:
         _main_of_verb(arguments[0], arguments[1:])
         return
-    stop_on_signals()
     # kept outside the constructor, which runs the subcommand, so that a failure can tidy up
     cli = TlCLI.__new__(TlCLI)
     try:
@@ -383,6 +390,8 @@ def main(args: list[str] | None = None) -> None:
     except StoppedBySignal as stopped:
         cli.drop_empty_run_folder()
         SaveOnSignal.tell(stopped)
+        if stopped.checkpoint is None:  # at once: the others may be anywhere
+            leave(128 + stopped.number, getattr(cli, "trainer", None))
         _leave_process_group()
         sys.exit(128 + stopped.number)
     except RunCompleteError as complete:
@@ -390,11 +399,13 @@ def main(args: list[str] | None = None) -> None:
             print(f"tl: {complete}")  # noqa: T201
     except Exception as error:
         cli.drop_empty_run_folder()
+        trainer: Trainer | None = getattr(cli, "trainer", None)
         if os.environ.get("TL_DEBUG") == "1":
-            raise
-        print(f"tl: {exception_line(error)}", file=sys.stderr)  # noqa: T201
+            if trainer is None or trainer.world_size == 1:
+                raise
+            traceback.print_exc()
         # before there is a trainer, it is the command or the configuration that is wrong
-        sys.exit(USAGE_ERROR if getattr(cli, "trainer", None) is None else FAILURE)
+        fail(exception_line(error), USAGE_ERROR if trainer is None else FAILURE, trainer)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule
-from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal, stop_on_signals
+from tl.callbacks.interrupt import (
+    SIGNALS,
+    SaveOnSignal,
+    StoppedBySignal,
+    _Stop,
+    stop_on_signals,
+)
 from tl.modules import WarmupCosine
 
 
@@ -93,6 +100,8 @@ def fit(
         (signal.SIGTERM, 4, 2, 1),
         (signal.SIGTERM, 3, 0, 1),  # the last step of an epoch: three steps each
         (signal.SIGINT, 2, 0, 2),
+        (signal.SIGUSR1, 5, 0, 1),
+        (signal.SIGHUP, 4, 0, 1),
     ],
 )
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
@@ -186,7 +195,7 @@ def test_a_second_signal_stops_at_once() -> None:
 
 
 def test_signals_stop_the_program_wherever_it_is() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         for number in before:
             signal.signal(number, signal.SIG_DFL)
@@ -201,9 +210,79 @@ def test_signals_stop_the_program_wherever_it_is() -> None:
 
 
 def test_signals_are_given_back_after_a_whole_run(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in SIGNALS]
     fit(tmp_path, [SaveOnSignal()])
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+class Ended(Callback):
+    """Send a signal when nothing is left to stop, and note that the rest was done."""
+
+    done = False
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.done = True
+
+
+def test_a_signal_after_the_last_step_lets_the_run_end(tmp_path: Path) -> None:
+    ended = Ended()
+    fit(tmp_path, [SaveOnSignal(), ended])
+    assert ended.done
+
+
+def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    """As SIGHUP under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop_on_signals()
+        fit(tmp_path, [SaveOnSignal(), SendSignal(4, signal.SIGHUP)])
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("requeues", [True, False])
+def test_the_signal_of_slurms_requeueing_is_lightnings(
+    requeues: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = SLURMEnvironment(auto_requeue=requeues, requeue_signal=signal.SIGUSR1)
+    monkeypatch.setattr(
+        "lightning.pytorch.trainer.connectors.accelerator_connector._AcceleratorConnector"
+        "._choose_and_init_cluster_environment",
+        lambda _: environment,
+    )
+    saved: list[object] = []
+    monkeypatch.setattr(
+        "lightning.pytorch.trainer.connectors.signal_connector._SignalConnector"
+        "._slurm_sigusr_handler_fn",
+        lambda *given: saved.append(given),
+    )
+    before = [signal.getsignal(number) for number in SIGNALS]
+    stop_on_signals()
+    try:
+        if requeues:
+            fit(tmp_path, [SaveOnSignal(), SendSignal(4, signal.SIGUSR1)])
+        else:
+            with pytest.raises(StoppedBySignal, match="SIGUSR1"):
+                fit(tmp_path, [SaveOnSignal(), SendSignal(4, signal.SIGUSR1)])
+        assert len(saved) == requeues
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_workers_do_not_answer_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They inherit the handlers, and Ctrl-C reaches every process of a terminal."""
+    watching, stop = SaveOnSignal(), _Stop()
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    watching._note(signal.SIGINT, None)
+    watching._note(signal.SIGINT, None)
+    stop(signal.SIGINT, None)
+    assert not watching._received
 
 
 def test_the_checkpoint_is_named(capsys: pytest.CaptureFixture[str]) -> None:

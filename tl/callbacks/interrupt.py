@@ -1,16 +1,25 @@
-"""Ctrl-C and SIGTERM leave a checkpoint to resume from."""
+"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 leave a checkpoint to resume from."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
+
+# Windows lacks the last two
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 class StoppedBySignal(BaseException):
@@ -29,11 +38,14 @@ class StoppedBySignal(BaseException):
 
 
 class SaveOnSignal(Callback):
-    """Save after the step in which Ctrl-C or SIGTERM came, and stop.
+    """Save after the step in which Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 came, and stop.
 
-    A signal that comes in validation acts at the first step after it. A second signal stops at
-    once. With several processes all stop at the same step, which is agreed on every
-    `every_n_steps` steps.
+    A signal that comes in validation acts at the first step after it; one that comes after the
+    last step lets the run end as it would. A second signal stops at once. With several processes
+    all stop at the same step, which is agreed on every `every_n_steps` steps.
+
+    A signal that is ignored when training starts stays ignored, as SIGHUP under ``nohup``. Where
+    Lightning's SLURM environment resubmits jobs by itself, its signal is left to it.
 
     Args:
         filename: Name of the checkpoint, in the run's ``checkpoints`` folder.
@@ -46,23 +58,44 @@ class SaveOnSignal(Callback):
         self.filename = filename
         self.every_n_steps = every_n_steps
         self._received = 0
-        self._previous: dict[int, Any] = {}
+        self._process = os.getpid()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the signal of SLURM's requeueing to Lightning, which keeps others' handlers."""
+        number = requeue_signal(trainer)
+        if number is not None and isinstance(signal.getsignal(number), _Stop):
+            signal.signal(number, signal.SIG_DFL)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once in evaluation, where Lightning would wait for the other processes."""
+        if trainer.state.fn != TrainerFn.FITTING and trainer.world_size > 1:
+            stop_on_signals([signal.SIGTERM])
+
+    on_validation_start = on_predict_start = on_test_start
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch the signals from here on, in the place of Lightning's own handlers."""
         self._received = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._previous[number] = signal.signal(number, self._note)
-            except ValueError:
-                return  # not the main thread: Lightning's own handling stays in force
+        self._process = os.getpid()
+        if threading.current_thread() is not threading.main_thread():
+            return  # Lightning's own handling stays in force
+        for number in SIGNALS:
+            if number != requeue_signal(trainer) and heeded(number):
+                signal.signal(number, self._note)  # Lightning gives them back when it is done
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a loader's worker, which is ended by the process that it works for
         if self._received:
             raise StoppedBySignal(number)
         self._received = number
         name = signal.Signals(number).name
-        print(f"\n{name}: stopping after this step; once more stops at once.", file=sys.stderr)  # noqa: T201
+        self._say(f"\n{name}: stopping after this step; once more stops at once.")
+
+    @staticmethod
+    @rank_zero_only
+    def _say(line: str) -> None:
+        print(line, file=sys.stderr)  # noqa: T201
 
     def on_train_batch_start(
         self,
@@ -86,9 +119,10 @@ class SaveOnSignal(Callback):
         self._stop_if_asked(trainer)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        asked = bool(self._received)
+        asked = self._received
         if trainer.world_size > 1:
-            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+            number = torch.tensor(asked, device=trainer.strategy.root_device)
+            asked = int(trainer.strategy.reduce(number, reduce_op="max"))
         if not asked:
             return
         path = Path(self._folder(trainer)) / self.filename
@@ -98,7 +132,7 @@ class SaveOnSignal(Callback):
         loop._batches_that_stepped -= early  # noqa: SLF001
         trainer.save_checkpoint(path, weights_only=False)
         loop._batches_that_stepped += early  # noqa: SLF001
-        raise StoppedBySignal(self._received or signal.SIGTERM, str(path))
+        raise StoppedBySignal(asked, str(path))
 
     @staticmethod
     def _folder(trainer: Trainer) -> str:
@@ -107,21 +141,6 @@ class SaveOnSignal(Callback):
             if folder:
                 return str(folder)
         return str(trainer.log_dir or trainer.default_root_dir)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back, before Lightning gives back those that it took over."""
-        self._release()
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Give the signals back."""
-        self._release()
-
-    def _release(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
 
     @staticmethod
     @rank_zero_only
@@ -133,17 +152,40 @@ class SaveOnSignal(Callback):
         print(f"tl: {stopped}.{more}", file=sys.stderr)  # noqa: T201
 
 
-def stop_on_signals() -> None:
-    """Let Ctrl-C and SIGTERM raise :class:`StoppedBySignal`, wherever the program is.
+class _Stop:
+    """Handle a signal: raise in the process that asked for it, and not in loaders' workers."""
 
-    While a network trains, :class:`SaveOnSignal` takes their place. Does nothing outside the main
-    thread, where signals cannot be handled.
+    def __init__(self) -> None:
+        self.process = os.getpid()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() == self.process:
+            raise StoppedBySignal(number)
+
+
+def heeded(number: int) -> bool:
+    """Say whether a signal is heeded, and not ignored as SIGHUP is under nohup."""
+    return signal.getsignal(number) is not signal.SIG_IGN
+
+
+def requeue_signal(trainer: Trainer) -> int | None:
+    """Return the signal at which Lightning resubmits the SLURM job; ``None`` if it does not."""
+    environment = trainer._accelerator_connector.cluster_environment  # noqa: SLF001 - not public
+    if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+        return environment.requeue_signal
+    return None
+
+
+def stop_on_signals(numbers: Sequence[int] = SIGNALS) -> None:
+    """Let signals raise :class:`StoppedBySignal`, wherever the program is.
+
+    While a network trains, :class:`SaveOnSignal` takes their place. Signals that are ignored stay
+    so. Does nothing outside the main thread, where signals cannot be handled.
+
+    Args:
+        numbers: The signals.
     """
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise StoppedBySignal(number)
-
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                signal.signal(number, stop)
+        for number in numbers:
+            if heeded(number):
+                signal.signal(number, _Stop())

@@ -1,0 +1,170 @@
+"""Several processes of one run: when one fails, all end, and its error is the last thing said."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, cast
+
+from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+from tl.callbacks.interrupt import SIGNALS
+
+PARENT = "TL_PARENT"
+# an error in every process is told by the first, which ends the others in this time
+PATIENCE = 3.0
+_LOST = 20.0
+_POLL = 0.2
+_SECONDARY = (
+    "gloo",
+    "nccl",
+    "connection closed by peer",
+    "connection reset by peer",
+    "connection refused",
+    "broken pipe",
+    "socket timeout",
+    "tcpstore",
+    "store->get",
+    "remote process exited",
+)
+
+
+class RankLauncher(_SubprocessScriptLauncher):
+    """Lightning's launcher, whose observer says why the run ends.
+
+    Lightning's own looks every 5 seconds, kills everything including itself, and leaves the error
+    of a process that only lost the connection as the last line.
+    """
+
+    def launch(
+        self,
+        function: Callable[..., Any],
+        *args: Any,  # noqa: ANN401 - Lightning's signature
+        trainer: Trainer | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Start the other processes of this machine, watch them, and call a function."""
+        del trainer
+        self.cluster_environment.validate_settings(
+            num_devices=self.num_processes, num_nodes=self.num_nodes
+        )
+        if not self.cluster_environment.creates_processes_externally:
+            os.environ[PARENT] = str(os.getpid())
+            self._call_children_scripts()
+            threading.Thread(target=watch_children, args=(self.procs,), daemon=True).start()
+        _set_num_threads_if_needed(num_processes=self.num_processes)
+        return function(*args, **kwargs)
+
+
+def use_our_launcher(trainer: Trainer) -> None:
+    """Put our launcher in the place of Lightning's, where that starts processes as scripts."""
+    given = trainer.strategy.launcher
+    if type(given) is _SubprocessScriptLauncher:
+        trainer.strategy._launcher = RankLauncher(  # noqa: SLF001 - there is no public way
+            given.cluster_environment, given.num_processes, given.num_nodes
+        )
+
+
+def watch_children(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End the run when one of the processes that this one started fails.
+
+    Runs in a thread: the main one may wait for the one that failed.
+
+    Args:
+        children: The processes of ranks 1, 2, ...
+    """
+    while True:
+        codes = [child.poll() for child in children]
+        if all(code == 0 for code in codes):
+            return
+        for rank, code in enumerate(codes, 1):
+            if not code:
+                continue
+            if code - 128 in SIGNALS:
+                time.sleep(_LOST)  # stopped: all do so, and the first still has to say where
+            elif code < 0:
+                name = signal.Signals(-code).name
+                more = "; memory may have run out" if -code == signal.SIGKILL else ""
+                say(f"rank {rank} was ended by {name}{more}. The run ends.")
+            _end(code if code > 0 else 1, children)
+        time.sleep(_POLL)
+
+
+def end_with_parent() -> None:
+    """End this process when the one of rank 0 that started it is gone."""
+    parent = os.environ.get(PARENT)
+    if parent is None or os.environ.get("LOCAL_RANK", "0") == "0":
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(_POLL)
+        if os.environ["LOCAL_RANK"] == "1":
+            say("rank 0 is gone without a word; it may have been killed. The run ends.")
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def fail(line: str, code: int, trainer: Trainer | None) -> NoReturn:
+    """Say what is wrong and end this process, and with it the run.
+
+    Args:
+        line: What is wrong.
+        code: Exit code.
+        trainer: The run's trainer, if there is one yet.
+    """
+    world = trainer.world_size if trainer is not None else 1
+    if trainer is None or world == 1 or not _started(trainer):
+        say(line)
+        sys.exit(code)
+    if is_secondary(line):
+        time.sleep(_LOST)  # whoever watches ends this process, once it has seen who failed
+        line = f"lost the connection to another process, whose error comes first ({line})"
+    elif trainer.global_rank:
+        time.sleep(PATIENCE)
+    say(f"rank {trainer.global_rank}: {line}")
+    _end(code, getattr(trainer.strategy.launcher, "procs", ()))
+
+
+def leave(code: int, trainer: Trainer | None) -> NoReturn:
+    """End this process without waiting for others that may wait for it."""
+    if trainer is None or trainer.world_size == 1:
+        sys.exit(code)
+    _end(code, getattr(trainer.strategy.launcher, "procs", ()))
+
+
+def is_secondary(line: str) -> bool:
+    """Say whether an error is that of a process whose neighbour is gone."""
+    return any(part in line.lower() for part in _SECONDARY)
+
+
+def say(line: str) -> None:
+    """Write a line to standard error."""
+    print(f"tl: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _started(trainer: Trainer) -> bool:
+    launcher = trainer.strategy.launcher
+    external = getattr(launcher, "cluster_environment", None)
+    external = bool(external and external.creates_processes_externally)
+    return external or bool(getattr(launcher, "procs", None))
+
+
+def _end(code: int, children: Sequence[subprocess.Popen[bytes]]) -> NoReturn:
+    for child in children:
+        if child.poll() is None:
+            child.kill()  # it may wait for ever in a collective
+    for child in children:
+        child.wait(timeout=10)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # threads of the process group may wait for a rank that never comes
+    cast("Callable[[int], NoReturn]", os._exit)(code)

@@ -32,7 +32,11 @@ def mutate(configuration: dict[str, Any], rng: random.Random) -> tuple[str, str]
 
 def _misspell(word: str, rng: random.Random) -> str:
     at = rng.randrange(len(word))
-    ways = (word[:at] + word[at + 1 :], word[:at] + word[at] + word[at:], word[:at] + "x" + word[at:])
+    ways = (
+        word[:at] + word[at + 1 :],
+        word[:at] + word[at] + word[at:],
+        word[:at] + "x" + word[at:],
+    )
     return rng.choice(ways) or "x"
 
 

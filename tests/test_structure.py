@@ -18,7 +18,7 @@ FLOORS = (
     ("data", "backbones", "heads", "transfer", "balancing"),
     ("modules",),
     ("callbacks", "transferability"),
-    ("messages", "ranks", "runs"),
+    ("messages", "ranks", "runs", "same_run"),
     ("resume",),
     ("averaging",),
     ("verbs",),

@@ -36,16 +36,8 @@ from tl.callbacks import (
 )
 from tl.messages import exception_line, parse_error_line
 from tl.ranks import end_with_parent, fail, leave, say, use_our_launcher
-from tl.resume import (
-    Resumed,
-    RunCompleteError,
-    choose_checkpoint,
-    say_going_on,
-    say_other_settings,
-    trained,
-)
+from tl.resume import Resumed, RunCompleteError, named, newest, trained_nothing
 from tl.runs import is_first_process, latest_checkpoint, link_data_to_model, new_run_folder
-from tl.transfer.files import local_file, read_checkpoint
 from tl.verbs import VERBS, run_verb
 
 USAGE_ERROR, FAILURE = 2, 1
@@ -162,58 +154,19 @@ class TlCLI(LightningCLI):
             config.return_predictions = False  # they are written as they come
         # config.yaml says what the run is, not how it was started
         resume, config.resume = config.resume, None
-        if self.subcommand == "fit" and resume is not None:
-            self._resume_newest(config, folder)
-        elif config.ckpt_path is not None:
-            path = local_file(config.ckpt_path)
-            self.resumed = Resumed(path, read_checkpoint(path))
-            self._check_checkpoint(config, self.resumed)
-
-    def _resume_newest(self, config: Any, folder: Path) -> None:  # noqa: ANN401
-        if config.ckpt_path is not None:
-            raise ValueError(
-                f"--resume auto looks for the checkpoint itself, and --ckpt_path names one "
-                f"({config.ckpt_path}); leave one of them out."
-            )
-        own = {config.get(f"{key}.dirpath") for key in ("checkpoint", "last_checkpoint")} - {None}
         here = self.described()
-        self.resumed = choose_checkpoint(folder, here, [Path(path) for path in own])
-        if self.resumed is None:
-            return
-        if ended := trained(self.resumed.content, here["trainer"]):
-            raise RunCompleteError(
-                f"nothing is left to train: {self.resumed.path} {ended}. Raise "
-                "--trainer.max_epochs to go on."
-            )
-        say_going_on(self.resumed, here)
+        if self.subcommand == "fit" and resume is not None:
+            own = {config.get(f"{key}.dirpath") for key in ("checkpoint", "last_checkpoint")}
+            others = [Path(path) for path in own if path]
+            self.resumed = newest(folder, here, others=others, ckpt_path=config.ckpt_path)
+        elif config.ckpt_path is not None:
+            self.resumed = named(config.ckpt_path, here, trains=self.subcommand == "fit")
 
     def described(self) -> dict[str, Any]:
         """The configuration in plain types, as checkpoints keep it."""
         parser = self._parser(self.subcommand)
         found = yaml.safe_load(parser.dump(self.chosen, skip_unset=False))
         return {key: found[key] for key in ("seed_everything", "data", "model", "trainer")}
-
-    def _check_checkpoint(self, config: Any, resumed: Resumed) -> None:  # noqa: ANN401
-        checkpoint = resumed.content
-        if "state_dict" not in checkpoint or "epoch" not in checkpoint:
-            raise ValueError(
-                f"{config.ckpt_path} holds weights but no run to go on with; to start from its "
-                "weights use --model.init_args.init_from."
-            )
-        if self.subcommand != "fit":
-            return
-        if "optimizer_states" not in checkpoint:
-            raise ValueError(
-                f"{config.ckpt_path} holds no state of a training, as averages of networks do; to "
-                "train on from its weights use --model.init_args.init_from."
-            )
-        here = self.described()
-        if ended := trained(checkpoint, here["trainer"]):
-            raise ValueError(
-                f"Nothing is left to train: {config.ckpt_path} {ended}. Raise "
-                "--trainer.max_epochs to go on."
-            )
-        say_other_settings(resumed.path, checkpoint, here)
 
     # The run folder
 
@@ -268,24 +221,12 @@ class TlCLI(LightningCLI):
         Raises:
             OSError: If a checkpoint that was due at the end is missing.
         """
-        if self._has_trained_nothing():
+        if trained_nothing(self.trainer.global_step, self.run_folder, self.resumed):
             return
         self._say_where()
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunCheckpoint) and callback.unsaved is not None:
                 raise callback.unsaved
-
-    def _has_trained_nothing(self) -> bool:
-        """Tell if a run was over before it went on, as its callbacks found; then leave no trace."""
-        step = self.resumed.content.get("global_step") if self.resumed is not None else None
-        if self.run_folder is None or step != self.trainer.global_step:
-            return False
-        if any(self.run_folder.glob("checkpoints/*")):
-            return False  # what was left was to validate
-        if is_first_process():
-            print(f"tl: nothing was left to train at step {step}.")  # noqa: T201
-            shutil.rmtree(self.run_folder, ignore_errors=True)
-        return True
 
     @rank_zero_only
     def _say_where(self) -> None:

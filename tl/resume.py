@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,27 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 from tl.callbacks.atomic_io import remove_leftovers
 from tl.runs import completed_epochs, is_first_process
+from tl.same_run import (
+    configuration_in,
+    differences,
+    meaning,
+    said,
+    say_other_machine,
+    say_other_settings,
+)
 from tl.transfer.errors import CheckpointError
-from tl.transfer.files import read_checkpoint
+from tl.transfer.files import local_file, read_checkpoint
 
 # Set by the process that has chosen, for those that it starts.
 _CHOSEN = "TL_RESUMED_FROM"
-
-# Of the data: where they lie and how they are read, not what they are.
-_FREE = ("root", "download", "offline", "num_workers", "eval_batch_size", "predict_folder")
-# Of the Trainer: what a step and an epoch are.
-_FIXED_TRAINER = (
-    *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
-    *("limit_train_batches", "overfit_batches"),
-)
-_MACHINE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
-
-Difference = tuple[str, Any, Any]
 
 
 class RunCompleteError(Exception):
@@ -64,6 +60,80 @@ class _Candidate:
     def age(self) -> tuple[int, int, float]:
         """Order: the newest is the greatest. One of two of the same step was written later."""
         return self.step, self.epochs, self.path.stat().st_mtime
+
+
+def newest(
+    folder: Path,
+    here: Mapping[str, Any],
+    *,
+    others: Sequence[Path] = (),
+    ckpt_path: str | None = None,
+) -> Resumed | None:
+    """Find the checkpoint that ``--resume auto`` goes on from, and say which it is.
+
+    Args:
+        folder: Of the run's versions.
+        here: The present configuration, in plain types.
+        others: More folders that may hold its checkpoints.
+        ckpt_path: What ``--ckpt_path`` names, which must be nothing.
+
+    Returns:
+        The checkpoint, or ``None`` where there is none.
+
+    Raises:
+        RunCompleteError: If the run has trained all that it was asked to.
+        ValueError: As :func:`choose_checkpoint`, and if a checkpoint is named too.
+    """
+    if ckpt_path is not None:
+        raise ValueError(
+            f"--resume auto looks for the checkpoint itself, and --ckpt_path names one "
+            f"({ckpt_path}); leave one of them out."
+        )
+    found = choose_checkpoint(folder, here, others)
+    if found is None:
+        return None
+    if ended := trained(found.content, here["trainer"]):
+        raise RunCompleteError(
+            f"nothing is left to train: {found.path} {ended}. Raise --trainer.max_epochs to go on."
+        )
+    say_going_on(found, here)
+    return found
+
+
+def named(ckpt_path: str, here: Mapping[str, Any], *, trains: bool) -> Resumed:
+    """Read the checkpoint that ``--ckpt_path`` names.
+
+    To go on training from it, other settings than those of its run are allowed, and said in a
+    line.
+
+    Args:
+        ckpt_path: A file, or its address.
+        here: The present configuration, in plain types.
+        trains: Whether it is to go on training.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+        ValueError: If it is not from a run, or nothing is left to train.
+    """
+    path = local_file(ckpt_path)
+    content = read_checkpoint(path)
+    if "state_dict" not in content or "epoch" not in content:
+        raise ValueError(
+            f"{ckpt_path} holds weights but no run to go on with; to start from its weights use "
+            "--model.init_args.init_from."
+        )
+    if trains and "optimizer_states" not in content:
+        raise ValueError(
+            f"{ckpt_path} holds no state of a training, as averages of networks do; to train on "
+            "from its weights use --model.init_args.init_from."
+        )
+    if trains and (ended := trained(content, here["trainer"])):
+        raise ValueError(
+            f"Nothing is left to train: {ckpt_path} {ended}. Raise --trainer.max_epochs to go on."
+        )
+    if trains:
+        say_other_settings(path, content, here)
+    return Resumed(path, content)
 
 
 def choose_checkpoint(
@@ -158,122 +228,6 @@ def _look_into(path: Path) -> _Candidate:
     return _Candidate(path, step, completed_epochs(content) or 0, configuration)
 
 
-def configuration_in(content: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
-    """Return the configuration of the run that wrote a checkpoint, in plain types.
-
-    Args:
-        content: What is in the checkpoint.
-        path: Its file; ``config.yaml`` beside its folder is read where the checkpoint has none.
-    """
-    record = content.get("tl")
-    found = record.get("configuration") if isinstance(record, Mapping) else None
-    if not isinstance(found, Mapping):
-        try:
-            text = (path.parent.parent / "config.yaml").read_text(encoding="utf-8")
-            found = yaml.safe_load(text)
-        except (OSError, yaml.YAMLError, UnicodeDecodeError):
-            return None
-    return dict(found) if isinstance(found, Mapping) else None
-
-
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Difference]:
-    """List the keys in which two configurations differ, with both values."""
-    before, after = _flat(there), _flat(here)
-    missing = "not set"
-    return [
-        (key, before.get(key, missing), after.get(key, missing))
-        for key in dict.fromkeys([*before, *after])
-        if before.get(key, missing) != after.get(key, missing)
-    ]
-
-
-def _flat(value: object, key: str = "") -> dict[str, Any]:
-    """Write nested mappings and lists as one, with dotted keys."""
-    parts: dict[str, object] = {}
-    if isinstance(value, Mapping):
-        parts = {str(name): part for name, part in value.items()}
-    elif isinstance(value, list):
-        parts = {str(number): part for number, part in enumerate(value)}
-    if not parts:
-        return {key: value}
-    found: dict[str, Any] = {}
-    for name, part in parts.items():
-        found |= _flat(part, f"{key}.{name}" if key else name)
-    return found
-
-
-def meaning(changes: Sequence[Difference]) -> list[Difference]:
-    """Choose the differences that make it another run."""
-    return [change for change in changes if _matters(change[0])]
-
-
-def _matters(key: str) -> bool:
-    section, *rest = key.split(".")
-    if section == "trainer":
-        return bool(rest) and rest[0] in _FIXED_TRAINER
-    if section not in ("seed_everything", "data", "model"):
-        return False
-    of_data = section == "data" or "data" in rest[:-1]  # penalties have data of their own
-    return not (of_data and rest[-1] in _FREE)
-
-
-def said(changes: Sequence[Difference], limit: int = 4) -> str:
-    """Join differences for a message."""
-    shown = [
-        f"{key} {_short(there)} there, {_short(here)} here" for key, there, here in changes[:limit]
-    ]
-    more = len(changes) - limit
-    return "; ".join([*shown, f"and {more} more"] if more > 0 else shown)
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - what fits in a line
-
-
-def say_going_on(resumed: Resumed, here: Mapping[str, Any]) -> None:
-    """Say in a line from which checkpoint a run goes on, and in another if the machine differs.
-
-    Args:
-        resumed: The checkpoint.
-        here: The present configuration.
-    """
-    rank_zero_info(
-        f"tl: going on from {resumed.path}, at step {resumed.content.get('global_step')} in epoch "
-        f"{completed_epochs(resumed.content)} (counted from 0)."
-    )
-    say_other_machine(configuration_in(resumed.content, resumed.path) or {}, here)
-
-
-def say_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Say in a line that a run goes on on another device, or in another precision."""
-    keys = {f"trainer.{name}" for name in _MACHINE}
-    changes = [c for c in differences(there, here) if c[0] in keys]
-    if changes:
-        rank_zero_info(
-            f"tl: goes on with {said(changes)}: not bit for bit as on the machine before."
-        )
-
-
-def say_other_settings(path: Path, content: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Say in a line how the settings of a run differ from those of a checkpoint it goes on from.
-
-    Args:
-        path: The checkpoint.
-        content: What is in it.
-        here: The present configuration.
-    """
-    there = configuration_in(content, path)
-    if there is None:
-        return
-    if changes := meaning(differences(there, here)):
-        rank_zero_info(
-            f"tl: this run has other settings than {path}: {said(changes)}. The states of the "
-            "optimiser and its schedule, learning rates among them, are the checkpoint's."
-        )
-    say_other_machine(there, here)
-
-
 def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None:
     """Say how a run has ended, if a checkpoint is from its end; else ``None``.
 
@@ -297,3 +251,35 @@ def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None
         if enough and stopped and stopped == content.get("epoch"):
             return f"was ended by early stopping after {epochs} epochs"
     return None
+
+
+def say_going_on(resumed: Resumed, here: Mapping[str, Any]) -> None:
+    """Say in a line from which checkpoint a run goes on, and in another if the machine differs.
+
+    Args:
+        resumed: The checkpoint.
+        here: The present configuration.
+    """
+    rank_zero_info(
+        f"tl: going on from {resumed.path}, at step {resumed.content.get('global_step')} in epoch "
+        f"{completed_epochs(resumed.content)} (counted from 0)."
+    )
+    say_other_machine(configuration_in(resumed.content, resumed.path) or {}, here)
+
+
+def trained_nothing(step: int, folder: Path | None, resumed: Resumed | None) -> bool:
+    """Tell if a run was over before it went on, as its callbacks found; then remove its folder.
+
+    Args:
+        step: Where it has ended.
+        folder: Its run folder.
+        resumed: What it has gone on from.
+    """
+    if folder is None or resumed is None or step != resumed.content.get("global_step"):
+        return False
+    if any(folder.glob("checkpoints/*")):
+        return False  # what was left was to validate
+    if is_first_process():
+        print(f"tl: nothing was left to train at step {step}.")  # noqa: T201
+        shutil.rmtree(folder, ignore_errors=True)
+    return True

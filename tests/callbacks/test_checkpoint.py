@@ -1,14 +1,21 @@
 from __future__ import annotations
 
-from contextlib import suppress
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
+import safetensors.torch
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tests.runs import module, tiny_data, trainer
-from tl.callbacks import RunCheckpoint
+from tl.callbacks import AtomicCheckpointIO, RunCheckpoint
+from tl.transfer.lineage import lineage
+from tl.transfer.source import load_heads
+from tl.transfer.weights import load_weights
 
 
 def state(folder: Path) -> dict[str, object]:
@@ -103,6 +110,175 @@ def test_a_run_goes_on_again_and_again_from_checkpoints_by_step(
         assert parts["global_step"] == step
     for name, value in whole["state_dict"].items():
         assert torch.equal(value, parts["state_dict"][name]), name
+
+
+class Scores(Callback):
+    """Says how good each epoch is."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = scores
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.log("score", self.scores[trainer.current_epoch])
+
+
+class Full(Callback):
+    """No file can be written in these epochs, by the limit on a file's size."""
+
+    def __init__(self, *epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        limit = 1000 if trainer.current_epoch in self.epochs else hard
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+
+
+@contextmanager
+def _limits_given_back() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _fit(
+    folder: Path,
+    callbacks: list[Callback],
+    *,
+    on_write_error: Literal["stop", "warn"] = "stop",
+    **settings: Any,
+) -> Trainer:
+    data = tiny_data()
+    run = trainer(
+        folder,
+        enable_checkpointing=True,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO(on_write_error)],
+        **settings,
+    )
+    with _limits_given_back():
+        run.fit(module(data), data)
+    return run
+
+
+def _epoch_of(path: Path) -> int:
+    epoch: int = torch.load(path, weights_only=True)["epoch"]
+    return epoch
+
+
+def test_a_failed_write_stops_the_run_and_leaves_the_earlier_file(tmp_path: Path) -> None:
+    last = RunCheckpoint(tmp_path, filename="last")
+    with pytest.raises(OSError, match="File too large") as failed:
+        _fit(tmp_path, [Full(1, 2), last], max_epochs=3)
+    assert failed.value.filename == str(tmp_path / "last.ckpt")
+    assert _epoch_of(tmp_path / "last.ckpt") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_run_may_go_on_without_the_file_and_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("tl.callbacks.checkpoint.rank_zero_info", said.append)
+    best = RunCheckpoint(tmp_path, filename="best", monitor="score", mode="max")
+    last = RunCheckpoint(tmp_path, filename="last")
+    # the second epoch's is better and cannot be saved: the third's must not pass for worse
+    callbacks = [Scores(0.1, 0.9, 0.5, 0.4), Full(1), best, last]
+    _fit(tmp_path, callbacks, on_write_error="warn", max_epochs=4)
+    assert len(said) == 2
+    assert "best.ckpt: File too large" in said[0]
+    assert "last.ckpt: File too large" in said[1]
+    assert _epoch_of(tmp_path / "best.ckpt") == 2
+    assert float(best.best_model_score or 0) == pytest.approx(0.5)
+    assert _epoch_of(tmp_path / "last.ckpt") == 3
+    assert best.unsaved is None
+    assert last.unsaved is None
+
+
+def test_a_run_that_ends_without_its_last_file_knows(tmp_path: Path) -> None:
+    last = RunCheckpoint(tmp_path, filename="last")
+    _fit(tmp_path, [Full(1), last], on_write_error="warn")
+    assert isinstance(last.unsaved, OSError)
+    assert _epoch_of(tmp_path / "last.ckpt") == 0
+
+
+def test_weights_that_do_not_fit_beside_do_not_undo_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bytes:
+        raise OSError(28, "No space left on device", "best.safetensors")
+
+    best = RunCheckpoint(tmp_path, filename="best", monitor="score", mode="max")
+    monkeypatch.setattr("tl.callbacks.atomic_io.to_safetensors", full)
+    _fit(tmp_path, [Scores(0.5, 0.4), best], on_write_error="warn")
+    assert float(best.best_model_score or 0) == pytest.approx(0.5), "the worse epoch came later"
+    assert _epoch_of(tmp_path / "best.ckpt") == 0
+    assert best.unsaved is not None
+
+
+@pytest.mark.parametrize("full", [(), (2,)], ids=["room", "full"])
+def test_the_earlier_file_goes_when_the_new_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: tuple[int, ...]
+) -> None:
+    replace, remove = Path.replace, AtomicCheckpointIO.remove_checkpoint
+    done: list[str] = []
+
+    def noted_replace(self: Path, target: Any) -> Path:
+        done.append(f"+{Path(target).name}")
+        return replace(self, target)
+
+    def noted_remove(self: AtomicCheckpointIO, path: str | Path) -> None:
+        done.append(f"-{Path(path).name}")
+        remove(self, path)
+
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    monkeypatch.setattr(AtomicCheckpointIO, "remove_checkpoint", noted_remove)
+    best = RunCheckpoint(tmp_path, filename="{epoch}", monitor="score", mode="max", save_top_k=2)
+    callbacks = [Scores(0.1, 0.2, 0.3), Full(*full), best]
+    _fit(tmp_path, callbacks, on_write_error="warn", max_epochs=3)
+    kept = ["epoch=0", "epoch=1"] if full else ["epoch=1", "epoch=2"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"{name}.{suffix}" for name in kept for suffix in ("ckpt", "safetensors")
+    ]
+    both = [
+        f"{sign}epoch={n}.{s}"
+        for n, sign in ((0, "+"), (1, "+"), (2, "+"), (0, "-"))
+        for s in ("ckpt", "safetensors")
+    ]
+    assert done == (both[:4] if full else both)
+
+
+def test_the_best_weights_lie_beside_and_come_in_as_a_source(tmp_path: Path) -> None:
+    best = RunCheckpoint(tmp_path, filename="best", monitor="val/acc", mode="max")
+    last = RunCheckpoint(tmp_path, filename="last")
+    run = _fit(tmp_path, [best, last], max_epochs=1)
+    assert {p.name for p in tmp_path.iterdir()} == {"best.ckpt", "best.safetensors", "last.ckpt"}
+    trained = run.lightning_module.state_dict()
+    plain = safetensors.torch.load_file(tmp_path / "best.safetensors")
+    assert plain.keys() == trained.keys()
+    assert all(torch.equal(plain[name], trained[name]) for name in trained)
+    new = module(tiny_data())
+    report = load_weights(new.backbone, tmp_path / "best.safetensors")
+    whole = load_weights(module(tiny_data()).backbone, tmp_path / "best.ckpt")
+    assert report.fraction == 1
+    same = ("tasks", "data", "epoch", "global_step", "loaded", "parent")
+    assert {k: report.record()[k] for k in same} == {k: whole.record()[k] for k in same}
+    load_heads(new.heads, tmp_path / "best.safetensors")
+    assert all(torch.equal(new.state_dict()[name], trained[name]) for name in trained)
+    assert lineage(tmp_path / "best.safetensors").data == lineage(tmp_path / "best.ckpt").data
+
+
+def test_weights_can_be_left_out(tmp_path: Path) -> None:
+    data = tiny_data()
+    files = AtomicCheckpointIO(safetensors=False)
+    best = RunCheckpoint(tmp_path, filename="best", monitor="val/acc", mode="max")
+    run = trainer(
+        tmp_path, enable_checkpointing=True, callbacks=[best], plugins=[files], max_epochs=1
+    )
+    run.fit(module(data), data)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
 
 
 def _trainer() -> Trainer:

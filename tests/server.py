@@ -1,0 +1,58 @@
+"""A server on this machine that answers as it is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Answers:
+    """What a server answers.
+
+    Attributes:
+        address: Of the server, without a slash at its end.
+        bodies: Contents by path.
+        missing_bytes: How many bytes of each body are left out at its end, unannounced.
+        asked: The paths that were asked for.
+    """
+
+    address: str
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    missing_bytes: int = 0
+    asked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def serving() -> Iterator[Answers]:
+    """Serve on a free port of the loopback while in this context."""
+    answers = Answers("")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answers.asked.append(self.path)
+            body = answers.bodies.get(self.path.partition("?")[0])
+            if body is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) - answers.missing_bytes])
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    answers.address = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

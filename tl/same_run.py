@@ -1,0 +1,124 @@
+"""Whether a checkpoint is of the same run: its settings against the present ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.utilities import rank_zero_info
+
+# Of the data: where they lie and how they are read, not what they are.
+_FREE = ("root", "download", "offline", "num_workers", "eval_batch_size", "predict_folder")
+# Of the Trainer: what a step and an epoch are.
+_FIXED_TRAINER = (
+    *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
+    *("limit_train_batches", "overfit_batches"),
+)
+_MACHINE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+
+Difference = tuple[str, Any, Any]
+
+
+def configuration_in(content: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
+    """Return the configuration of the run that wrote a checkpoint, in plain types.
+
+    Args:
+        content: What is in the checkpoint.
+        path: Its file; ``config.yaml`` beside its folder is read where the checkpoint has none.
+    """
+    record = content.get("tl")
+    found = record.get("configuration") if isinstance(record, Mapping) else None
+    if not isinstance(found, Mapping):
+        try:
+            text = (path.parent.parent / "config.yaml").read_text(encoding="utf-8")
+            found = yaml.safe_load(text)
+        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+            return None
+    return dict(found) if isinstance(found, Mapping) else None
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Difference]:
+    """List the keys in which two configurations differ, with both values."""
+    before, after = _flat(there), _flat(here)
+    missing = "not set"
+    return [
+        (key, before.get(key, missing), after.get(key, missing))
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key, missing) != after.get(key, missing)
+    ]
+
+
+def _flat(value: object, key: str = "") -> dict[str, Any]:
+    """Write nested mappings and lists as one, with dotted keys."""
+    parts: dict[str, object] = {}
+    if isinstance(value, Mapping):
+        parts = {str(name): part for name, part in value.items()}
+    elif isinstance(value, list):
+        parts = {str(number): part for number, part in enumerate(value)}
+    if not parts:
+        return {key: value}
+    found: dict[str, Any] = {}
+    for name, part in parts.items():
+        found |= _flat(part, f"{key}.{name}" if key else name)
+    return found
+
+
+def meaning(changes: Sequence[Difference]) -> list[Difference]:
+    """Choose the differences that make it another run."""
+    return [change for change in changes if _matters(change[0])]
+
+
+def _matters(key: str) -> bool:
+    section, *rest = key.split(".")
+    if section == "trainer":
+        return bool(rest) and rest[0] in _FIXED_TRAINER
+    if section not in ("seed_everything", "data", "model"):
+        return False
+    of_data = section == "data" or "data" in rest[:-1]  # penalties have data of their own
+    return not (of_data and rest[-1] in _FREE)
+
+
+def said(changes: Sequence[Difference], limit: int = 4) -> str:
+    """Join differences for a message."""
+    shown = [
+        f"{key} {_short(there)} there, {_short(here)} here" for key, there, here in changes[:limit]
+    ]
+    more = len(changes) - limit
+    return "; ".join([*shown, f"and {more} more"] if more > 0 else shown)
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - what fits in a line
+
+
+def say_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Say in a line that a run goes on on another device, or in another precision."""
+    keys = {f"trainer.{name}" for name in _MACHINE}
+    changes = [c for c in differences(there, here) if c[0] in keys]
+    if changes:
+        rank_zero_info(
+            f"tl: goes on with {said(changes)}: not bit for bit as on the machine before."
+        )
+
+
+def say_other_settings(path: Path, content: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Say in a line how the settings of a run differ from those of a checkpoint it goes on from.
+
+    Args:
+        path: The checkpoint.
+        content: What is in it.
+        here: The present configuration.
+    """
+    there = configuration_in(content, path)
+    if there is None:
+        return
+    if changes := meaning(differences(there, here)):
+        rank_zero_info(
+            f"tl: this run has other settings than {path}: {said(changes)}. The states of the "
+            "optimiser and its schedule, learning rates among them, are the checkpoint's."
+        )
+    say_other_machine(there, here)

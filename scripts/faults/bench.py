@@ -15,7 +15,11 @@ from scripts.faults.checkpoints import content, equal, newest
 from scripts.faults.children import Act, End, Prepare, run
 
 Scenario = tuple[str, ...]
-TOLD = ("run folder", "best checkpoint", "dashboards", "resum", "using")
+# what a command says of its course; all other lines say what stopped it
+COURSE = (
+    *("run folder", "best checkpoint", "dashboards", "starting from the beginning"),
+    *("going on from", "passed over", "nothing is left", "GradNorm", "PCGrad", "LPFT"),
+)
 
 
 @dataclass
@@ -119,10 +123,11 @@ class Bench:
         state, _ = self.whole(scenario)
         lost = 0
         wrong: list[str] = []
-        end = End()
+        said = ""
         for harm in itertools.chain(harms, [Harm(ends=0)]):
             end = run(command(scenario, log), harm.prepare, harm.act)
             harm.after()
+            said += "" if wrong else f"$ {' '.join(command(scenario, log))}\n{end.said}\n"
             lost += bool(end.steps) and end.steps[0] < floor
             floor = max([floor, *end.saved])
             if "Traceback" in end.said:
@@ -137,20 +142,18 @@ class Bench:
             if harm.says and len(errors_of(end.said)) != 1:
                 wrong.append(f"{len(errors_of(end.said))} lines that say why")
         last = newest(log)
-        same = not wrong and last is not None and equal(content(last), state)
+        same = last is not None and equal(content(last), state)
         row.tried += done
         row.survived += 0 if wrong else done
         row.identical += done if same else 0
         row.lost += lost
-        if same and not lost:
+        if same and not lost and not wrong:
             shutil.rmtree(log)
             return
         wrong += [] if same else ["the end differs"]
         wrong += ["steps were lost"] if lost else []
-        said = end.said[-2000:]
-        self.failures.append(
-            f"{row.fault}, {' '.join(scenario)}, {log}: {', '.join(wrong)}\n{said}"
-        )
+        what = f"{row.fault}, {' '.join(scenario)}, {log}: {', '.join(wrong)}"
+        self.failures.append(f"{what}\n{said[-3000:]}")
 
 
 def command(scenario: Scenario, log: Path) -> list[str]:
@@ -161,4 +164,4 @@ def command(scenario: Scenario, log: Path) -> list[str]:
 def errors_of(said: str) -> list[str]:
     """The lines of a command that say what went wrong or stopped it."""
     lines = [line for line in said.splitlines() if line.startswith("tl: ")]
-    return [line for line in lines if not line.removeprefix("tl: ").startswith(TOLD)]
+    return [line for line in lines if not line.removeprefix("tl: ").startswith(COURSE)]

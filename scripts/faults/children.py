@@ -116,15 +116,23 @@ def report_events(tell: int) -> None:
     def save(
         self: AtomicCheckpointIO,
         checkpoint: dict[str, Any],
+        path: str,
         *given: Any,  # noqa: ANN401 - Lightning's method
         **more: Any,  # noqa: ANN401
     ) -> None:
         said("save", checkpoint["global_step"])
-        original(self, checkpoint, *given, **more)
-        said("saved", checkpoint["global_step"])
+        before = inode(path)
+        original(self, checkpoint, path, *given, **more)
+        if inode(path) != before:  # a failure may be kept for later
+            said("saved", checkpoint["global_step"])
 
     original = AtomicCheckpointIO.save_checkpoint
     AtomicCheckpointIO.save_checkpoint = save  # type: ignore[assignment, method-assign]
+
+
+def inode(path: str) -> int:
+    """Number of a file, which changes when another one takes its place; 0 without one."""
+    return os.stat(path).st_ino if os.path.exists(path) else 0  # noqa: PTH110, PTH116
 
 
 def _watch(child: int, events: int, act: Act | None, deadline: float) -> End:

@@ -233,7 +233,7 @@ def test_a_mistake_is_one_line(
         ("trainr: {max_epochs: 1}", "Did you mean 'trainer.max_epochs'?"),
         ("model: {init_args: {optimzer: {class_path: torch.optim.SGD}}}", "Did you mean 'opti"),
         ("data: {init_args: {augment: {paddin: 1}}}", "'paddin'. Did you mean 'padding'?"),
-        ("a: [1,", "parsing config"),
+        ("a: [1,", "mistake.yaml: Problems parsing config"),
         ("data: {init_args: {offline: maybe}}", "offline: expected 'error', 'generated'"),
     ],
 )

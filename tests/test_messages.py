@@ -13,6 +13,7 @@ from tl.messages import did_you_mean, exception_line, one_line, parse_error_line
         ("batchsize", ["batch_size", "seed"], " Did you mean 'batch_size'?"),
         ("optimzer.class_path", ["optimizer"], " Did you mean 'optimizer'?"),
         ("colour", ["batch_size"], ""),
+        ("precision", ["predictions", "trainer.precision"], " Did you mean 'trainer.precision'?"),
         ("a", [], ""),
     ],
 )
@@ -61,6 +62,52 @@ Errors:
   - `alpha` must be 0 or more, got -1.0.
   - Expected a <class 'NoneType'>""",
             "`alpha` must be 0 or more, got -1.0.",
+        ),
+        (
+            """Parser key "model":
+  Errors:
+    - Problem with given class_path 'tl.modules.MultiTaskModule':
+        the following arguments are required: backbone
+    - Expected a <class 'NoneType'>""",
+            "model: tl.modules.MultiTaskModule needs backbone.",
+        ),
+        (
+            """Parser key "model":
+  Errors:
+    - Problem with given class_path 'tl.modules.TransferModule':
+        Parser key "backbone":
+          Import path pathlib.Path does not correspond to a subclass of Module
+    - Expected a <class 'NoneType'>""",
+            "model.backbone: pathlib.Path is no Module.",
+        ),
+        (
+            "Parser key \"scheduler\":\n  Expected 'a.B' to be a subclass of "
+            "Union[LRScheduler, ReduceLROnPlateau].. Got value: ",
+            "scheduler: a.B is no LRScheduler or ReduceLROnPlateau.",
+        ),
+        (
+            "Problem with given class_path 'tl.modules.TransferModule':\n  Option 'weight_deay' "
+            "is not accepted. Got value: Namespace(class_path='torch.optim.SGD', init_args=0)",
+            "torch.optim.SGD has no option 'weight_deay'. Did you mean 'weight_decay'?",
+        ),
+        (
+            """Parser key "data":
+  Errors:
+    - Not a valid subclass of LightningDataModule
+      Subclass types expect one of:
+      - a class path (str)
+    - Expected a <class 'NoneType'>
+  Given value: {'class_path': 'tl.data.CifarDataModule', 'root': 'data'}""",
+            "data: a class is given as `class_path`, its full path, and `init_args`, a map; 'root' "
+            "is neither",
+        ),
+        (
+            "Parser key \"data\":\n  Errors:\n    - unhashable type: 'list'",
+            "data: a class is given as `class_path`",
+        ),
+        (
+            "Parser key \"trainer.max_epochs\":\n  Expected a <class 'int'>\n  Given value: ",
+            "trainer.max_epochs: expected int, got nothing.",
         ),
     ],
 )

@@ -46,6 +46,15 @@ USAGE_ERROR, FAILURE = 2, 1
 class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line."""
 
+    _reads = ""
+
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Read a configuration, and know which one if it cannot be read."""
+        self._reads = f"{cfg_path}: "
+        parsed = super().parse_path(cfg_path, *args, **kwargs)
+        self._reads = ""
+        return parsed
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the line that matters and exit with 2."""
         if not self.exit_on_error:
@@ -59,7 +68,9 @@ class OneLineParser(LightningArgumentParser):
             for option in action.option_strings
             if not option.endswith(".help")
         ]
-        print(f"tl: {parse_error_line(message, options)}", file=sys.stderr)  # noqa: T201
+        where = self._reads if message.startswith("Problems parsing config") else ""
+        line = parse_error_line(message, options)
+        print(f"tl: {where}{line}", file=sys.stderr)  # noqa: T201
         self.exit(USAGE_ERROR)
 
     def _family(self) -> list[ArgumentParser]:

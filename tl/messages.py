@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -13,9 +15,20 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 _TYPES = {"NoneType": "null", "str": "text", "bool": "true or false"}
 
 
+# What Python and jsonargparse say where a class is not given as one.
+_NO_CLASS = (
+    r"Dict must include a class_path|unhashable type|argument of type '\w+' is not iterable|"
+    r"'\w+' object has no attribute|class_path='typing\.|Expected a dot import path|"
+    r"Parser key \"\w+\":\s+Not a valid subclass|Unexpected import path format"
+)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` if a known name is close, else nothing."""
     names = list(known)
+    # `precision` stands for `trainer.precision`
+    if full := [known for known in names if known.rpartition(".")[2] == name and known != name]:
+        return f" Did you mean {full[0]!r}?"
     # `optimzer.class_path` is not known as a whole, but its first part has a neighbour
     for wanted in dict.fromkeys((name, name.partition(".")[0])):
         if close := difflib.get_close_matches(wanted, names, n=1, cutoff=0.6):
@@ -45,9 +58,8 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
         keys = [keys[0], nested.group(1)]
     prefix = f"{'.'.join(keys)}: " if keys else ""
     owners = re.findall(r"Problem with given class_path '([^']+)'", message)
-    if missing := re.search(r"[Oo]ption '([^']+)' is not accepted", message):
-        owner = owners[-1] if owners else ""
-        return f"{prefix}{_not_accepted(missing.group(1), owner, options)}"
+    if line := _class_line(message, owners, options):
+        return prefix + line
     if unknown := re.search(r"does not accept option '([^']+)'", message):
         return f"unknown option {unknown.group(1)!r}.{did_you_mean(unknown.group(1), options)}"
     if unknown := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
@@ -64,13 +76,50 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
     )
     # of a list it is only said that it is no single object, and how to give one
     general = ("Not a valid subclass", "a class path", "a dict with")
-    reasons = [reason for reason in reasons if not reason.startswith(general)] or reasons
     if reasons:
+        told = [reason for reason in reasons if not reason.startswith(general)]
         given = re.findall(r"'class_path': '([^']+)'", message)
-        return (f"{given[-1]}: " if given else "") + one_line(str(reasons[0]))
+        said = (f"{given[-1]}: " if given else "") + one_line(str(told[0])) if told else ""
+        return said or prefix + _class_form(message)
     if line := _type_line(message, nested.group(2) if nested else None):
         return prefix + line
     return prefix + one_line(re.sub(r'^Parser key "[^"]+":', "", message))
+
+
+def _class_line(message: str, owners: list[str], options: Iterable[str]) -> str:
+    """Say what is wrong with a class, its options, or how it is given; else nothing."""
+    if owners and (missing := re.search(r"following arguments are required: (.+)", message)):
+        return f"{owners[-1]} needs {missing.group(1)}."
+    # of a class that is called later, the path stands in the value only
+    option = re.search(
+        r"[Oo]ption '(\S+)' is not accepted(?:.*?class_path='(?!typing)([^']+)')?", message
+    )
+    if option and "class_path='typing." not in message:
+        owner = option.group(2) or (owners[-1] if owners else "")
+        return _not_accepted(option.group(1), owner, options)
+    wrong = re.findall(
+        r"(?:Import path |Expected ')([\w.]+)'? (?:does not correspond to|to be) a subclass of "
+        r"(?:Union\[)?([\w, ]+)",
+        message,
+    )
+    if wrong:
+        kinds = ", ".join(dict.fromkeys(kind for _, kind in wrong)).replace(", ", " or ")
+        return f"{wrong[-1][0]} is no {kinds}."
+    return _class_form(message) if re.search(_NO_CLASS, message) else ""
+
+
+def _class_form(message: str) -> str:
+    """Say how a class is given, and what stands there in its place."""
+    beside: list[str] = []
+    for text in re.findall(
+        r"(?:but got|Got value:|Given value:) (\{.*?\})(?:\. Got|$)", message, re.MULTILINE
+    ):
+        with suppress(ValueError, SyntaxError):
+            given = ast.literal_eval(text)
+            beside = [repr(key) for key in given if key not in ("class_path", "init_args")]
+            break
+    found = f"; {', '.join(beside)} is neither, options stand below `init_args`" if beside else ""
+    return f"a class is given as `class_path`, its full path, and `init_args`, a map{found}."
 
 
 def _not_accepted(option: str, owner: str, options: Iterable[str]) -> str:
@@ -95,9 +144,9 @@ def _type_line(message: str, given: str | None) -> str:
         return ""
     if given is None:
         values = re.findall(
-            r"(?:Given|Got) value: (.+?)(?:\. Got value.*)?$", message, re.MULTILINE
+            r"(?:Given|Got) value: (.*?)(?:\. Got value.*)?$", message, re.MULTILINE
         )
-        given = values[0] if values else "something else"
+        given = (values[0] or "nothing") if values else "something else"
     return f"expected {' or '.join(_TYPES.get(k, k) for k in kinds)}, got {given}."
 
 

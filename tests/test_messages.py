@@ -81,13 +81,13 @@ Errors:
             "model.backbone: pathlib.Path is no Module.",
         ),
         (
-            "Parser key \"scheduler\":\n  Expected 'a.B' to be a subclass of "
-            "Union[LRScheduler, ReduceLROnPlateau].. Got value: ",
+            """Parser key "scheduler":
+  Expected 'a.B' to be a subclass of Union[LRScheduler, ReduceLROnPlateau].. Got value: """,
             "scheduler: a.B is no LRScheduler or ReduceLROnPlateau.",
         ),
         (
-            "Problem with given class_path 'tl.modules.TransferModule':\n  Option 'weight_deay' "
-            "is not accepted. Got value: Namespace(class_path='torch.optim.SGD', init_args=0)",
+            """Problem with given class_path 'tl.modules.TransferModule':
+  Option 'weight_deay' is not accepted. Got value: Namespace(class_path='torch.optim.SGD')""",
             "torch.optim.SGD has no option 'weight_deay'. Did you mean 'weight_decay'?",
         ),
         (
@@ -98,8 +98,7 @@ Errors:
       - a class path (str)
     - Expected a <class 'NoneType'>
   Given value: {'class_path': 'tl.data.CifarDataModule', 'root': 'data'}""",
-            "data: a class is given as `class_path`, its full path, and `init_args`, a map; 'root' "
-            "is neither",
+            "data: a class is given as `class_path`, its full path, and `init_args`, a map; 'root'",
         ),
         (
             "Parser key \"data\":\n  Errors:\n    - unhashable type: 'list'",

@@ -179,7 +179,7 @@ def in_save(number: int, harm: Prepare) -> Prepare:
                 harm()
             original(self, *given, **more)
 
-        AtomicCheckpointIO.save_checkpoint = save  # type: ignore[assignment, method-assign]
+        AtomicCheckpointIO.save_checkpoint = save  # type: ignore[method-assign]
 
     return prepare
 

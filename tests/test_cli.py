@@ -66,7 +66,8 @@ def test_a_run_from_fit_to_predictions(tmp_path: Path, capsys: pytest.CaptureFix
     assert said.err.count("GENERATED IMAGES") == 4
     assert said.err.count("200 drawn images, NOT CIFAR100") == 2
     run = tmp_path / "multitask" / "version_0"
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    names = {path.name for path in (run / "checkpoints").iterdir()}
+    assert names == {"best.ckpt", "best.safetensors", "last.ckpt"}
     for name in ("best", "last"):
         path = run / "checkpoints" / f"{name}.ckpt"
         assert torch.serialization.get_unsafe_globals_in_checkpoint(path) == []

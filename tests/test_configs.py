@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from tests.runs import every_strategy
 from tl.cli import main
+from tl.transfer import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*.yaml"))
@@ -86,6 +88,11 @@ def test_a_config_runs_by_the_command_in_its_header(
     main([*given, *TINY, *MORE.get(path, ()), f"--log_dir={tmp_path}"])
     [folder] = tmp_path.glob("*/version_0")
     assert (folder / "results.json").exists()
+    checkpoints = list(folder.glob("checkpoints/*.ckpt"))
+    assert checkpoints
+    for checkpoint in checkpoints:
+        assert torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint) == []
+        assert read_checkpoint(checkpoint)["tl"]["configuration"]["model"]
 
 
 @pytest.mark.parametrize("path", STRATEGIES)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tl import GeneratedDataModule, TransferModule
 from tl.runs import (
@@ -33,6 +34,21 @@ def test_the_newest_runs_checkpoint_is_evaluated(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_10", "last.ckpt")
     (tmp_path / "version_10" / "checkpoints" / "last.ckpt").unlink()
     assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_2", "best.ckpt")
+
+
+def test_the_best_checkpoint_of_a_resumed_run_may_be_an_earlier_versions(tmp_path: Path) -> None:
+    before = tmp_path / "version_0" / "checkpoints" / "best.ckpt"
+    last = tmp_path / "version_1" / "checkpoints" / "last.ckpt"
+    for path in (before, last):
+        path.parent.mkdir(parents=True)
+    states = {
+        "last": {"monitor": None, "best_model_path": str(last)},
+        "best": {"monitor": "val/acc", "best_model_path": str(before)},
+    }
+    torch.save({"callbacks": states}, last)
+    assert latest_checkpoint(tmp_path) == last, "it is gone"
+    before.touch()
+    assert latest_checkpoint(tmp_path) == before
 
 
 def progress(ready: int, completed: int, *, last: bool, batches: tuple[int, int]) -> dict[str, Any]:

@@ -36,7 +36,14 @@ from tl.callbacks import (
 )
 from tl.messages import exception_line, parse_error_line
 from tl.ranks import end_with_parent, fail, leave, say, use_our_launcher
-from tl.resume import Resumed, RunCompleteError, named, newest, trained_nothing
+from tl.resume import (
+    Resumed,
+    RunCompleteError,
+    forget_choice,
+    named,
+    newest,
+    trained_nothing,
+)
 from tl.runs import is_first_process, latest_checkpoint, link_data_to_model, new_run_folder
 from tl.verbs import VERBS, run_verb
 
@@ -194,6 +201,7 @@ class TlCLI(LightningCLI):
             files.configuration = self.described()
             if self.resumed is not None:
                 files.hand_over(self.resumed.path, self.resumed.content)
+                self.resumed = self.resumed.without_tensors()
             kwargs["plugins"] = [*plugins, files]
         if config.trainer.logger is False:
             # nobody to tell learning rates to, and no folder for the configuration
@@ -304,7 +312,7 @@ def _main_of_verb(name: str, arguments: list[str]) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
-    Exit codes: 0 done; 1 failed; 2 a mistake in the command, the configuration or the data, found
+    Exit codes: 0 done, or nothing was left to do for ``--resume auto``; 1 failed; 2 a mistake in the command, the configuration or the data, found
     before training; 128 + the signal's number when Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a
     run, which can be resumed. ``TL_DEBUG=1`` shows tracebacks.
 
@@ -358,6 +366,8 @@ def main(args: list[str] | None = None) -> None:
             traceback.print_exc()
         # before there is a trainer, it is the command or the configuration that is wrong
         fail(exception_line(error), USAGE_ERROR if trainer is None else FAILURE, trainer)
+    finally:
+        forget_choice()
 
 
 if __name__ == "__main__":

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from tl.callbacks.atomic_io import remove_leftovers
@@ -24,7 +22,7 @@ from tl.same_run import (
     say_other_settings,
 )
 from tl.transfer.errors import CheckpointError
-from tl.transfer.files import local_file, read_checkpoint
+from tl.transfer.files import glance_at, local_file, read_checkpoint
 
 # Set by the process that has chosen, for those that it starts.
 _CHOSEN = "TL_RESUMED_FROM"
@@ -45,6 +43,10 @@ class Resumed:
 
     path: Path
     content: dict[str, Any]
+
+    def without_tensors(self) -> Resumed:
+        """Keep what is asked for later, and let go of the rest."""
+        return Resumed(self.path, {"global_step": self.content.get("global_step")})
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,11 @@ def choose_checkpoint(
     return found
 
 
+def forget_choice() -> None:
+    """Let processes that are started from here on choose for themselves."""
+    os.environ.pop(_CHOSEN, None)
+
+
 def _choose(
     folder: Path, configuration: Mapping[str, Any], others: Sequence[Path]
 ) -> Resumed | None:
@@ -214,13 +221,8 @@ def _look_into(path: Path) -> _Candidate:
     Raises:
         CheckpointError: If it cannot be read or is nothing to go on from.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # noqa: BLE001  # damaged, unsafe or of an old format: the reader says which
-        content = read_checkpoint(path)
-    if not isinstance(content, dict) or "optimizer_states" not in content:
+    content = glance_at(path)
+    if "optimizer_states" not in content:
         raise CheckpointError(f"{path}: holds no state of a training.")
     step, configuration = content.get("global_step"), configuration_in(content, path)
     if not isinstance(step, int) or configuration is None:

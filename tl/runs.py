@@ -11,6 +11,9 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
+from tl.transfer.errors import CheckpointError
+from tl.transfer.files import glance_at
+
 
 def numbered_versions(folder: Path) -> list[int]:
     """List the N of all ``version_N`` in a folder."""
@@ -41,18 +44,36 @@ def new_run_folder(parent: Path) -> Path:
 def latest_checkpoint(folder: Path) -> Path:
     """Find the best checkpoint of the newest run below a folder, or else the last.
 
+    The best one of a run that was resumed may lie in the folder of an earlier version.
+
     Raises:
         ValueError: If there is none.
     """
     for version in sorted(numbered_versions(folder), reverse=True):
-        for name in ("best.ckpt", "last.ckpt"):
-            path = folder / f"version_{version}" / "checkpoints" / name
-            if path.exists():
-                return path
+        best, last = (
+            folder / f"version_{version}" / "checkpoints" / f"{name}.ckpt"
+            for name in ("best", "last")
+        )
+        if best.exists():
+            return best
+        if last.exists():
+            return _best_of_the_versions_before(last) or last
     raise ValueError(
         f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/best.ckpt. Give "
         "one with --ckpt_path, or run fit first."
     )
+
+
+def _best_of_the_versions_before(last: Path) -> Path | None:
+    try:
+        callbacks = glance_at(last).get("callbacks", {})
+    except CheckpointError:
+        return None  # whoever reads it says why
+    for state in callbacks.values():
+        if isinstance(state, Mapping) and state.get("monitor") and state.get("best_model_path"):
+            path = Path(str(state["best_model_path"]))
+            return path if path.exists() else None
+    return None
 
 
 def configuration_of(checkpoint: Path) -> Path:

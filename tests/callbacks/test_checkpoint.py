@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from tests.processes import run_two_processes
 from tests.runs import module, tiny_data, trainer
 from tl.callbacks import AtomicCheckpointIO, RunCheckpoint
 from tl.transfer.lineage import lineage
@@ -119,7 +120,7 @@ class Scores(Callback):
         self.scores = scores
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.log("score", self.scores[trainer.current_epoch])
+        pl_module.log("score", self.scores[trainer.current_epoch])
 
 
 class Full(Callback):
@@ -279,6 +280,39 @@ def test_weights_can_be_left_out(tmp_path: Path) -> None:
     )
     run.fit(module(data), data)
     assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+SCRIPT = """
+import torch
+from pathlib import Path
+from tests.callbacks.test_checkpoint import Full
+from tests.runs import module, tiny_data, trainer
+from tl.callbacks import AtomicCheckpointIO, RunCheckpoint
+
+for how in ("warn", "stop"):
+    last = RunCheckpoint(Path(how), filename="last")
+    run = trainer(
+        Path("."), devices=2, strategy="ddp", max_epochs=3, enable_checkpointing=True,
+        plugins=[AtomicCheckpointIO(how)], callbacks=[Full(1), last],
+    )
+    data = tiny_data()
+    try:
+        run.fit(module(data), data)
+        said = "trained"
+    except OSError as error:
+        said = error.strerror
+    Path(f"{how}{run.global_rank}.txt").write_text(said)
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_processes_stop_or_go_on_together(tmp_path: Path) -> None:
+    """Only the first one writes; the other must not wait for it."""
+    (tmp_path / "run.py").write_text(SCRIPT)
+    run_two_processes(["run.py"], tmp_path)
+    for how, said, epoch in (("warn", "trained", 2), ("stop", "File too large", 0)):
+        assert [(tmp_path / f"{how}{rank}.txt").read_text() for rank in (0, 1)] == [said, said]
+        assert _epoch_of(tmp_path / how / "last.ckpt") == epoch
 
 
 def _trainer() -> Trainer:

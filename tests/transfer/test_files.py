@@ -20,6 +20,7 @@ from tl.callbacks import AtomicCheckpointIO
 from tl.transfer.files import (
     CheckpointError,
     file_sha256,
+    glance_at,
     listed,
     local_file,
     read_checkpoint,
@@ -273,6 +274,24 @@ def test_content_and_hash_are_of_the_same_bytes(tmp_path: Path) -> None:
         content, sha256 = read_hashed(path)
         assert sha256 == file_sha256(path)
         assert all(torch.equal(content[key], STATE[key]) for key in STATE)
+
+
+def test_a_glance_reads_no_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 3, "state_dict": STATE}, path)
+    data = bytearray(path.read_bytes())
+    data[data.index(STATE["conv1.weight"].numpy().tobytes()) + 7] ^= 64
+    path.write_bytes(data)
+    assert glance_at(path)["epoch"] == 3
+    with pytest.raises(CheckpointError, match="checksum"):
+        read_checkpoint(path)
+    path.write_bytes(data[:-200])
+    with pytest.raises(CheckpointError, match="truncated"):
+        glance_at(path)
+    torch.save({"epoch": 3}, path, _use_new_zipfile_serialization=False)
+    assert glance_at(path) == {"epoch": 3}
+    torch.save([1], path)
+    assert glance_at(path) == {}
 
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["ours", "plain"])

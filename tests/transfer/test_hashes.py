@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tl.transfer.hashes import file_sha256, is_sealed, seal, sums
+from tl.transfer.hashes import file_sha256, is_cut_short, is_sealed, seal, sums
 
 
 def archive() -> bytearray:
@@ -43,6 +43,16 @@ def test_a_seal_is_broken_by_any_byte_before_it() -> None:
         assert sums(io.BytesIO(bytes(content) + tail)).intact is False
         content[place] ^= 1
     assert sums(io.BytesIO(bytes(content) + tail)).intact is True
+
+
+def test_an_archive_of_which_the_end_is_missing_is_known() -> None:
+    plain = bytes(archive())
+    content = bytearray(plain)
+    sealed = seal(memoryview(content))
+    assert not is_cut_short(io.BytesIO(plain))
+    assert not is_cut_short(io.BytesIO(bytes(content) + sealed))
+    for missing in range(1, len(sealed) + 30):
+        assert is_cut_short(io.BytesIO((bytes(content) + sealed)[:-missing])), missing
 
 
 def test_what_is_no_plain_archive_is_left_alone() -> None:

@@ -11,13 +11,14 @@ from typing import Any, BinaryIO
 import torch
 
 from tl.transfer.errors import CheckpointError, first_line, listed
-from tl.transfer.hashes import file_sha256, is_sealed, sums
+from tl.transfer.hashes import file_sha256, is_cut_short, is_sealed, sums
 from tl.transfer.pickles import refused_globals
 from tl.transfer.safe_weights import from_safetensors
 
 __all__ = [
     "CheckpointError",
     "file_sha256",
+    "glance_at",
     "listed",
     "local_file",
     "read_checkpoint",
@@ -65,6 +66,24 @@ def read_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
         CheckpointError: As there.
     """
     return _opened(path, hashed=True)
+
+
+def glance_at(path: str | Path) -> dict[str, Any]:
+    """Look into a checkpoint for what it tells of itself: nothing is verified, no tensor read.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: As :func:`read_checkpoint`, if it cannot be opened.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # noqa: BLE001  # damaged, unsafe or of an old format: the reader says which
+        return read_checkpoint(path)
+    return content if isinstance(content, dict) else {}
 
 
 def _opened(path: str | Path, *, hashed: bool) -> tuple[dict[str, Any], str]:
@@ -215,7 +234,10 @@ def _check_zip(file: BinaryIO, path: Path, *, verified: bool) -> None:
             f"{path}: is truncated or damaged ({first_line(error)}); copy it again or use an "
             f"earlier one."
         ) from None
-    file.seek(0)
+    if is_cut_short(file):
+        raise CheckpointError(
+            f"{path}: is truncated, its end is missing; copy it again or use an earlier one."
+        )
     if damaged is not None:
         raise CheckpointError(
             f"{path}: is damaged, its part {listed([damaged])} does not match the checksum; copy "

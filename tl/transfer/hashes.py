@@ -67,6 +67,21 @@ def is_sealed(file: BinaryIO) -> bool:
     return found
 
 
+def is_cut_short(file: BinaryIO) -> bool:
+    """Tell if the comment that a zip archive announces is not all there; zip readers do not mind.
+
+    Args:
+        file: The open archive; it is left at its beginning.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _END_LENGTH - 2**16))
+    tail = file.read()
+    file.seek(0)
+    _, end, rest = tail.rpartition(_END)
+    rest = rest[_END_LENGTH - len(_END) - 2 :]
+    return not end or int.from_bytes(rest[:2], "little") != len(rest) - 2
+
+
 def sums(file: BinaryIO) -> Sums:
     """Hash an open file and check its seal, in one pass; it is left at its beginning."""
     left = max(0, file.seek(0, os.SEEK_END) - _LENGTH)

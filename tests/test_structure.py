@@ -19,6 +19,7 @@ FLOORS = (
     ("modules",),
     ("callbacks", "transferability"),
     ("messages", "ranks", "runs"),
+    ("configuration",),
     ("averaging",),
     ("verbs",),
     ("cli",),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -31,6 +32,7 @@ from tl.callbacks import (
     Throughput,
     stop_on_signals,
 )
+from tl.configuration import check_files, check_trainer, write_enums_as_text
 from tl.messages import exception_line, parse_error_line
 from tl.ranks import end_with_parent, fail, leave, say, use_our_launcher
 from tl.runs import completed_epochs, latest_checkpoint, link_data_to_model, new_run_folder
@@ -38,6 +40,18 @@ from tl.transfer.files import read_checkpoint
 from tl.verbs import VERBS, run_verb
 
 USAGE_ERROR, FAILURE = 2, 1
+# what is wrong with settings, paths and data is one of these
+_MISTAKES = (
+    ValueError,
+    TypeError,
+    ImportError,
+    MisconfigurationException,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 
 
 class OneLineParser(LightningArgumentParser):
@@ -123,6 +137,7 @@ class TlCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine or on other settings, so that config.yaml says it."""
         config = self.chosen
+        check_trainer(config.trainer)
         if config.trainer.precision is None:
             config.trainer.precision = choose_precision(config.trainer.accelerator)
         seed = config.get("data.init_args.seed")
@@ -289,6 +304,8 @@ def main(args: list[str] | None = None) -> None:
     # kept outside the constructor, which runs the subcommand, so that a failure can tidy up
     cli = TlCLI.__new__(TlCLI)
     try:
+        check_files(arguments)
+        write_enums_as_text()
         TlCLI.__init__(
             cli,
             LightningModule,
@@ -316,8 +333,19 @@ def main(args: list[str] | None = None) -> None:
             if trainer is None or trainer.world_size == 1:
                 raise
             traceback.print_exc()
-        # before there is a trainer, it is the command or the configuration that is wrong
-        fail(exception_line(error), USAGE_ERROR if trainer is None else FAILURE, trainer)
+        fail(
+            exception_line(error), USAGE_ERROR if _is_mistake(error, trainer) else FAILURE, trainer
+        )
+
+
+def _is_mistake(error: Exception, trainer: Trainer | None) -> bool:
+    """Say whether it is the command, the configuration or the data that is wrong."""
+    if trainer is None:
+        return True
+    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+    begun = any(one.begun for one in callbacks if isinstance(one, SaveOnSignal))
+    of_another_model = "Error(s) in loading state_dict" in str(error)
+    return not begun and (isinstance(error, _MISTAKES) or of_another_model)
 
 
 if __name__ == "__main__":

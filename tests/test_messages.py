@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from tl.messages import did_you_mean, exception_line, one_line, parse_error_line
 
@@ -64,6 +65,61 @@ Errors:
             "`alpha` must be 0 or more, got -1.0.",
         ),
         (
+            (
+                """Problem with given class_path 'tl.modules.MultiTaskModule':
+  Parser key "optimizer":
+    Type Callable expects a function or a callable class: Option 'lrr' is not accepted. """
+                "Got value: Namespace(class_path='torch.optim.SGD', init_args=Namespace(lrr='1'))"
+            ),
+            "optimizer: torch.optim.SGD has no option 'lrr'. Did you mean 'lr'?",
+        ),
+        (
+            """Parser key "model":
+Problem with given class_path 'tl.modules.TransferModule':
+  Option 'balancer.class_path' is not accepted""",
+            (
+                "model: tl.modules.TransferModule has no option 'balancer'. It is one of "
+                "tl.modules.MultiTaskModule."
+            ),
+        ),
+        (
+            """Parser key "lr":
+  Errors:
+    - Expected a <class 'float'>
+    - Not of type Tensor: new(): invalid data type 'str'
+  Given value: fast""",
+            "lr: expected float, got fast.",
+        ),
+        (
+            """Parser key "trainer.callbacks":
+  Errors:
+    - Problem with given class_path 'lightning.pytorch.callbacks.EarlyStopping':
+        the following arguments are required: monitor
+    - Not a valid subclass of Callback
+      - a class path (str)""",
+            "trainer.callbacks: lightning.pytorch.callbacks.EarlyStopping needs monitor.",
+        ),
+        (
+            """Parser key "trainer.callbacks":
+    - Import path does not correspond to a subclass of Callback
+  Given value: torch.nn.ReLU""",
+            "trainer.callbacks: torch.nn.ReLU is no Callback.",
+        ),
+        (
+            """Parser key "trainer.precision":
+  - Expected a typing.Literal['16-mixed', 'bf16-mixed']
+  Given value: bf16-mixd""",
+            (
+                "trainer.precision: expected '16-mixed', 'bf16-mixed', got bf16-mixd. Did you mean "
+                "'bf16-mixed'?"
+            ),
+        ),
+        (
+            "argument subcommand: invalid choice: 'fitt' (choose from 'fit', 'test')",
+            "there is no verb 'fitt'; choose fit, test. Did you mean 'fit'?",
+        ),
+        ('expected "subcommand" to be one of {fit,test}, but it was not provided.', "give a verb"),
+        (
             """Parser key "model":
   Errors:
     - Problem with given class_path 'tl.modules.MultiTaskModule':
@@ -124,6 +180,17 @@ def test_the_parsers_trees_become_one_line(message: str, line: str) -> None:
         (ZeroDivisionError(), "ZeroDivisionError"),
         (OSError(errno.ENOSPC, "No space left on device", "f.ckpt"), "f.ckpt: No space left on "),
         (PermissionError(errno.EACCES, "Permission denied"), "Permission denied."),
+        (TypeError("`devices` should be an int > 0."), "`devices` should be"),
+        (TypeError("unsupported operand"), "TypeError: unsupported operand"),
+        (
+            ValueError("You selected an invalid strategy name: `strategy='dpp'`. It must be"),
+            "there is no strategy 'dpp'. Did you mean 'ddp'?",
+        ),
+        (
+            ValueError("You selected an invalid accelerator name: `accelerator='x'`. Available"),
+            "there is no accelerator 'x'. There are auto, cpu,",
+        ),
+        (MisconfigurationException("No supported gpu backend found!"), "torch finds no GPU here;"),
     ],
 )
 def test_exceptions_are_one_line(error: Exception, line: str) -> None:

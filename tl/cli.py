@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn, cast
 import torch
 import yaml
 from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -34,6 +35,7 @@ from tl.callbacks import (
     Throughput,
     stop_on_signals,
 )
+from tl.configuration import check_files, check_trainer, write_enums_as_text
 from tl.messages import exception_line, parse_error_line
 from tl.ranks import end_with_parent, fail, leave, say, use_our_launcher
 from tl.resume import (
@@ -48,19 +50,22 @@ from tl.runs import is_first_process, latest_checkpoint, link_data_to_model, new
 from tl.verbs import VERBS, run_verb
 
 USAGE_ERROR, FAILURE = 2, 1
+# what is wrong with settings, paths and data is one of these
+_MISTAKES = (
+    ValueError,
+    TypeError,
+    ImportError,
+    MisconfigurationException,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 
 
 class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line."""
-
-    _reads = ""
-
-    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Read a configuration, and know which one if it cannot be read."""
-        self._reads = f"{cfg_path}: "
-        parsed = super().parse_path(cfg_path, *args, **kwargs)
-        self._reads = ""
-        return parsed
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the line that matters and exit with 2."""
@@ -75,9 +80,7 @@ class OneLineParser(LightningArgumentParser):
             for option in action.option_strings
             if not option.endswith(".help")
         ]
-        where = self._reads if message.startswith("Problems parsing config") else ""
-        line = parse_error_line(message, options)
-        print(f"tl: {where}{line}", file=sys.stderr)  # noqa: T201
+        print(f"tl: {parse_error_line(message, options)}", file=sys.stderr)  # noqa: T201
         self.exit(USAGE_ERROR)
 
     def _family(self) -> list[ArgumentParser]:
@@ -152,6 +155,7 @@ class TlCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine or on other settings, so that config.yaml says it."""
         config = self.chosen
+        check_trainer(config.trainer)
         if config.trainer.precision is None:
             config.trainer.precision = choose_precision(config.trainer.accelerator)
         seed = config.get("data.init_args.seed")
@@ -312,9 +316,10 @@ def _main_of_verb(name: str, arguments: list[str]) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
-    Exit codes: 0 done, or nothing was left to do for ``--resume auto``; 1 failed; 2 a mistake in the command, the configuration or the data, found
-    before training; 128 + the signal's number when Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a
-    run, which can be resumed. ``TL_DEBUG=1`` shows tracebacks.
+    Exit codes: 0 done, or nothing was left to do for ``--resume auto``; 1 failed; 2 a mistake in
+    the command, the configuration or the data, found before training; 128 + the signal's number
+    when Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a run, which can be resumed. ``TL_DEBUG=1``
+    shows tracebacks.
 
     Args:
         args: Arguments in place of ``sys.argv``.
@@ -334,6 +339,8 @@ def main(args: list[str] | None = None) -> None:
     # kept outside the constructor, which runs the subcommand, so that a failure can tidy up
     cli = TlCLI.__new__(TlCLI)
     try:
+        check_files(arguments)
+        write_enums_as_text()
         TlCLI.__init__(
             cli,
             LightningModule,
@@ -357,17 +364,31 @@ def main(args: list[str] | None = None) -> None:
     except RunCompleteError as complete:
         if is_first_process():
             print(f"tl: {complete}")  # noqa: T201
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - one line for whatever it is
         cli.drop_empty_run_folder()
-        trainer: Trainer | None = getattr(cli, "trainer", None)
-        if os.environ.get("TL_DEBUG") == "1":
-            if trainer is None or trainer.world_size == 1:
-                raise
-            traceback.print_exc()
-        # before there is a trainer, it is the command or the configuration that is wrong
-        fail(exception_line(error), USAGE_ERROR if trainer is None else FAILURE, trainer)
+        _end(error, getattr(cli, "trainer", None))
     finally:
         forget_choice()
+
+
+def _end(error: Exception, trainer: Trainer | None) -> None:
+    """Say what went wrong, and leave with the exit code that it has."""
+    if os.environ.get("TL_DEBUG") == "1":
+        if trainer is None or trainer.world_size == 1:
+            raise error
+        traceback.print_exception(error)
+    mistake = _is_mistake(error, trainer)
+    fail(exception_line(error), USAGE_ERROR if mistake else FAILURE, trainer)
+
+
+def _is_mistake(error: Exception, trainer: Trainer | None) -> bool:
+    """Say whether it is the command, the configuration or the data that is wrong."""
+    if trainer is None:
+        return True
+    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+    begun = any(one.begun for one in callbacks if isinstance(one, SaveOnSignal))
+    of_another_model = "Error(s) in loading state_dict" in str(error)
+    return not begun and (isinstance(error, _MISTAKES) or of_another_model)
 
 
 if __name__ == "__main__":

@@ -273,13 +273,16 @@ def ranks(bench: Bench) -> Iterator[Row]:
     run_ranks(command((TWO,), log))
     whole = checkpoints.content(checkpoints.newest(log))
     for how, rank in itertools.product(("killed", "raises"), (0, 1)):
-        row = Row(f"rank {rank} of two {how}", tried=1)
+        row = Row(f"rank {rank} of two {how}")
         log = bench.folder()
         code, said, seconds = run_ranks(command((TWO,), log), f"{how} {rank}")
+        if code == 0:
+            raise RuntimeError(f"{row.fault}: it did not\n{said}")
+        row.tried = 1
         original = f"this is the fault of rank {rank}" in said or how == "killed"
         floor = checkpoints.intact_step(log)
         again, more, _ = run_ranks(command((TWO,), log))
-        ended = code not in (0, 124) and seconds < 60 and bool(errors_of(said) or code < 0)
+        ended = code != 124 and seconds < 60 and bool(errors_of(said) or code < 0)
         row.survived = int(ended and original and again == 0)
         row.identical = int(checkpoints.equal(checkpoints.content(checkpoints.newest(log)), whole))
         row.lost = int(floor == 0)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class Net(nn.Module):
     """Two stages with batch norm and dropout.
 
-    ``FAULT="killed 1"`` in the environment kills the process of rank 1 in its twelfth training
+    ``FAULT="killed 1"`` in the environment kills the process of rank 1 in its fifth training
     step, ``FAULT="raises 1"`` lets it raise there.
     """
 
@@ -29,7 +29,7 @@ class Net(nn.Module):
         """Return features ``(N, 128)``."""
         self.calls += self.training
         how, _, rank = os.environ.get("FAULT", "").partition(" ")
-        if how and self.calls == 12 and rank == os.environ.get("LOCAL_RANK", "0"):
+        if how and self.calls == 5 and rank == os.environ.get("LOCAL_RANK", "0"):
             if how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError(f"this is the fault of rank {rank}")

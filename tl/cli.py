@@ -78,6 +78,7 @@ class TlCLI(LightningCLI):
 
     run_folder: Path | None = None
     resumed: Resumed | None = None  # what the Trainer is to load
+    found_by_itself = False
 
     def init_parser(self, **kwargs: Any) -> OneLineParser:  # noqa: ANN401
         """Build the parser with one-line errors."""
@@ -163,6 +164,9 @@ class TlCLI(LightningCLI):
         if self.subcommand == "fit" and resume is not None:
             own = {config.get(f"{key}.dirpath") for key in ("checkpoint", "last_checkpoint")}
             others = [Path(path) for path in own if path]
+            if config.trainer.logger is False:
+                others.append(Path(config.trainer.default_root_dir or "", "checkpoints"))
+            self.found_by_itself = True
             self.resumed = newest(folder, here, others=others, ckpt_path=config.ckpt_path)
         elif config.ckpt_path is not None:
             self.resumed = named(config.ckpt_path, here, trains=self.subcommand == "fit")
@@ -202,7 +206,8 @@ class TlCLI(LightningCLI):
                 RunCSV(config.log_dir, config.name, version),
             ]
         trainer: Trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
+        if self.found_by_itself:
+            trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
         return trainer
 
     def _path_to_load(self) -> str | None:

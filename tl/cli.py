@@ -19,7 +19,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from tl import __version__
@@ -35,6 +34,7 @@ from tl.callbacks import (
     Throughput,
     stop_on_signals,
 )
+from tl.callbacks.run_logs import RunCSV, RunTensorBoard
 from tl.configuration import check_files, check_trainer, write_enums_as_text
 from tl.messages import exception_line, parse_error_line
 from tl.ranks import end_with_parent, fail, leave, say, use_our_launcher
@@ -94,6 +94,7 @@ class TlCLI(LightningCLI):
 
     run_folder: Path | None = None
     resumed: Resumed | None = None  # what the Trainer is to load
+    found_by_itself = False
 
     def init_parser(self, **kwargs: Any) -> OneLineParser:  # noqa: ANN401
         """Build the parser with one-line errors."""
@@ -180,6 +181,9 @@ class TlCLI(LightningCLI):
         if self.subcommand == "fit" and resume is not None:
             own = {config.get(f"{key}.dirpath") for key in ("checkpoint", "last_checkpoint")}
             others = [Path(path) for path in own if path]
+            if config.trainer.logger is False:
+                others.append(Path(config.trainer.default_root_dir or "", "checkpoints"))
+            self.found_by_itself = True
             self.resumed = newest(folder, here, others=others, ckpt_path=config.ckpt_path)
         elif config.ckpt_path is not None:
             self.resumed = named(config.ckpt_path, here, trains=self.subcommand == "fit")
@@ -215,11 +219,12 @@ class TlCLI(LightningCLI):
             self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
             version = int(self.run_folder.name.removeprefix("version_"))
             kwargs["logger"] = [
-                TensorBoardLogger(config.log_dir, config.name, version, default_hp_metric=False),
-                CSVLogger(config.log_dir, config.name, version),
+                RunTensorBoard(config.log_dir, config.name, version, default_hp_metric=False),
+                RunCSV(config.log_dir, config.name, version),
             ]
         trainer: Trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
+        if self.found_by_itself:
+            trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
         use_our_launcher(trainer)
         return trainer
 

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import csv
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tl.callbacks.run_logs import RunCSV, RunTensorBoard
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Files that have 3000 bytes get no more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was said."""
+    said: list[str] = []
+    monkeypatch.setattr("tl.callbacks.run_logs.rank_zero_info", said.append)
+    return said
+
+
+def test_with_room_they_are_as_lightnings(tmp_path: Path, lines: list[str]) -> None:
+    board, table = RunTensorBoard(tmp_path, "a", 0), RunCSV(tmp_path, "a", 0)
+    for logger in (board, table):
+        logger.log_metrics({"loss": 0.5}, 3)
+        logger.save()
+        logger.finalize("success")
+    read = EventAccumulator(str(tmp_path / "a" / "version_0")).Reload()
+    [event] = read.Scalars("loss")
+    assert (event.step, event.value) == (3, 0.5)
+    with (tmp_path / "a" / "version_0" / "metrics.csv").open() as file:
+        assert list(csv.DictReader(file)) == [{"loss": "0.5", "step": "3"}]
+    assert not lines
+
+
+@pytest.mark.filterwarnings("error")  # of a thread that died
+def test_without_room_the_run_goes_on_and_one_line_says_it(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    board, table = RunTensorBoard(tmp_path, "a", 0), RunCSV(tmp_path, "a", 0)
+    table.log_metrics({"loss": 0.5}, 0)
+    table.save()
+    with no_room():
+        for step in range(1, 400):
+            for logger in (board, table):
+                logger.log_metrics({"loss": 0.5}, step)
+            table.save()
+        board.experiment.flush()
+    assert len(lines) == 2
+    assert any(f"tl: {tmp_path}/a/version_0/events.out.tfevents" in line for line in lines)
+    assert any("metrics.csv: File too large. The log has gaps." in line for line in lines)
+    board.finalize("success")
+    table.finalize("success")

@@ -111,8 +111,8 @@ def drawn() -> tuple[float, float, float]:
 
 
 def test_draws_follow_from_seed_epoch_step_and_rank() -> None:
-    def after(*place: int) -> tuple[float, float, float]:
-        seed_step(*place, torch.device("cpu"))
+    def after(seed: int, epoch: int, step: int, rank: int) -> tuple[float, float, float]:
+        seed_step(seed, epoch, step, rank, torch.device("cpu"))
         return drawn()
 
     places = [(1, 0, 0, 0), (1, 0, 1, 0), (1, 1, 0, 0), (1, 0, 0, 1), (2, 0, 0, 0)]

@@ -128,6 +128,15 @@ def test_the_first_start_says_so_and_the_configuration_repeats_the_run(
     assert (tmp_path / RUN / "version_1" / "results.json").exists()
 
 
+def test_without_a_logger_it_goes_on_from_the_folder_of_checkpoints(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    more = ("--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}", *AUTO)
+    main(small(tmp_path / "logs", 1, *more))
+    main(small(tmp_path / "logs", 2, *more))
+    assert f"going on from {tmp_path / 'checkpoints' / 'last.ckpt'}" in lines[1]
+
+
 def test_a_damaged_checkpoint_is_passed_over(run: Path, lines: list[str]) -> None:
     folder = run / RUN / "version_0" / "checkpoints"
     data = bytearray((folder / "last.ckpt").read_bytes())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from tl.messages import did_you_mean, exception_line, one_line, parse_error_line
 
@@ -13,6 +14,7 @@ from tl.messages import did_you_mean, exception_line, one_line, parse_error_line
         ("batchsize", ["batch_size", "seed"], " Did you mean 'batch_size'?"),
         ("optimzer.class_path", ["optimizer"], " Did you mean 'optimizer'?"),
         ("colour", ["batch_size"], ""),
+        ("precision", ["predictions", "trainer.precision"], " Did you mean 'trainer.precision'?"),
         ("a", [], ""),
     ],
 )
@@ -62,6 +64,106 @@ Errors:
   - Expected a <class 'NoneType'>""",
             "`alpha` must be 0 or more, got -1.0.",
         ),
+        (
+            (
+                """Problem with given class_path 'tl.modules.MultiTaskModule':
+  Parser key "optimizer":
+    Type Callable expects a function or a callable class: Option 'lrr' is not accepted. """
+                "Got value: Namespace(class_path='torch.optim.SGD', init_args=Namespace(lrr='1'))"
+            ),
+            "optimizer: torch.optim.SGD has no option 'lrr'. Did you mean 'lr'?",
+        ),
+        (
+            """Parser key "model":
+Problem with given class_path 'tl.modules.TransferModule':
+  Option 'balancer.class_path' is not accepted""",
+            (
+                "model: tl.modules.TransferModule has no option 'balancer'. It is one of "
+                "tl.modules.MultiTaskModule."
+            ),
+        ),
+        (
+            """Parser key "lr":
+  Errors:
+    - Expected a <class 'float'>
+    - Not of type Tensor: new(): invalid data type 'str'
+  Given value: fast""",
+            "lr: expected float, got fast.",
+        ),
+        (
+            """Parser key "trainer.callbacks":
+  Errors:
+    - Problem with given class_path 'lightning.pytorch.callbacks.EarlyStopping':
+        the following arguments are required: monitor
+    - Not a valid subclass of Callback
+      - a class path (str)""",
+            "trainer.callbacks: lightning.pytorch.callbacks.EarlyStopping needs monitor.",
+        ),
+        (
+            """Parser key "trainer.callbacks":
+    - Import path does not correspond to a subclass of Callback
+  Given value: torch.nn.ReLU""",
+            "trainer.callbacks: torch.nn.ReLU is no Callback.",
+        ),
+        (
+            """Parser key "trainer.precision":
+  - Expected a typing.Literal['16-mixed', 'bf16-mixed']
+  Given value: bf16-mixd""",
+            (
+                "trainer.precision: expected '16-mixed', 'bf16-mixed', got bf16-mixd. Did you mean "
+                "'bf16-mixed'?"
+            ),
+        ),
+        (
+            "argument subcommand: invalid choice: 'fitt' (choose from 'fit', 'test')",
+            "there is no verb 'fitt'; choose fit, test. Did you mean 'fit'?",
+        ),
+        ('expected "subcommand" to be one of {fit,test}, but it was not provided.', "give a verb"),
+        (
+            """Parser key "model":
+  Errors:
+    - Problem with given class_path 'tl.modules.MultiTaskModule':
+        the following arguments are required: backbone
+    - Expected a <class 'NoneType'>""",
+            "model: tl.modules.MultiTaskModule needs backbone.",
+        ),
+        (
+            """Parser key "model":
+  Errors:
+    - Problem with given class_path 'tl.modules.TransferModule':
+        Parser key "backbone":
+          Import path pathlib.Path does not correspond to a subclass of Module
+    - Expected a <class 'NoneType'>""",
+            "model.backbone: pathlib.Path is no Module.",
+        ),
+        (
+            """Parser key "scheduler":
+  Expected 'a.B' to be a subclass of Union[LRScheduler, ReduceLROnPlateau].. Got value: """,
+            "scheduler: a.B is no LRScheduler or ReduceLROnPlateau.",
+        ),
+        (
+            """Problem with given class_path 'tl.modules.TransferModule':
+  Option 'weight_deay' is not accepted. Got value: Namespace(class_path='torch.optim.SGD')""",
+            "torch.optim.SGD has no option 'weight_deay'. Did you mean 'weight_decay'?",
+        ),
+        (
+            """Parser key "data":
+  Errors:
+    - Not a valid subclass of LightningDataModule
+      Subclass types expect one of:
+      - a class path (str)
+    - Expected a <class 'NoneType'>
+  Given value: {'class_path': 'tl.data.CifarDataModule', 'root': 'data'}""",
+            "data: a class is given as `class_path`, its full path, and `init_args`, a map; 'root'",
+        ),
+        (
+            "Parser key \"data\":\n  Errors:\n    - unhashable type: 'list'",
+            "data: a class is given as `class_path`",
+        ),
+        (
+            "Parser key \"trainer.max_epochs\":\n  Expected a <class 'int'>\n  Given value: ",
+            "trainer.max_epochs: expected int, got nothing.",
+        ),
     ],
 )
 def test_the_parsers_trees_become_one_line(message: str, line: str) -> None:
@@ -78,6 +180,17 @@ def test_the_parsers_trees_become_one_line(message: str, line: str) -> None:
         (ZeroDivisionError(), "ZeroDivisionError"),
         (OSError(errno.ENOSPC, "No space left on device", "f.ckpt"), "f.ckpt: No space left on "),
         (PermissionError(errno.EACCES, "Permission denied"), "Permission denied."),
+        (TypeError("`devices` should be an int > 0."), "`devices` should be"),
+        (TypeError("unsupported operand"), "TypeError: unsupported operand"),
+        (
+            ValueError("You selected an invalid strategy name: `strategy='dpp'`. It must be"),
+            "there is no strategy 'dpp'. Did you mean 'ddp'?",
+        ),
+        (
+            ValueError("You selected an invalid accelerator name: `accelerator='x'`. Available"),
+            "there is no accelerator 'x'. There are auto, cpu,",
+        ),
+        (MisconfigurationException("No supported gpu backend found!"), "torch finds no GPU here;"),
     ],
 )
 def test_exceptions_are_one_line(error: Exception, line: str) -> None:

@@ -17,7 +17,15 @@ ROWS = {
         "| linear model on pixels |",
         "| ResNet-20 |",
         "drawing 500 images:",
-    )
+    ),
+    "fault_injection.py": (
+        "| SIGKILL at a random step | 2 | 2 | 2 | 0 |",
+        "| killed while a checkpoint is written: in a write | 1 | 1 | 1 | 0 |",
+        "| truncated checkpoint | 1 | 1 | 1 | 0 |",
+        "| checkpoint with a flipped bit | 5 | 5 | 5 | 0 |",
+        "| SIGTERM, exit code 143 | 1 | 1 | 1 | 0 |",
+    ),
+    "benchmark_guards.py": ("| all |", "| AtomicCheckpointIO |"),
 }
 
 

@@ -19,7 +19,7 @@ FLOORS = (
     ("modules",),
     ("callbacks", "transferability"),
     ("messages", "ranks", "runs", "same_run"),
-    ("resume",),
+    ("configuration", "resume"),
     ("averaging",),
     ("verbs",),
     ("cli",),

@@ -39,6 +39,10 @@ _HOME = {
 }
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> object:
     # imported when first used: `import tl` costs no torch
     if name in _HOME:

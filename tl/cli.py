@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn, cast
 import torch
 import yaml
 from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -37,6 +38,7 @@ from tl.callbacks import (
     stop_on_signals,
 )
 from tl.callbacks.run_logs import RunCSV, RunTensorBoard
+from tl.configuration import check_files, check_trainer, write_enums_as_text
 from tl.hardware import choose_precision
 from tl.messages import exception_line, parse_error_line
 from tl.ranks import end_with_parent, fail, leave, say, use_our_launcher
@@ -52,6 +54,18 @@ from tl.runs import is_first_process, latest_checkpoint, link_data_to_model, new
 from tl.verbs import VERBS, run_verb
 
 USAGE_ERROR, FAILURE = 2, 1
+# what is wrong with settings, paths and data is one of these
+_MISTAKES = (
+    ValueError,
+    TypeError,
+    ImportError,
+    MisconfigurationException,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 
 
 class OneLineParser(LightningArgumentParser):
@@ -84,6 +98,7 @@ class TlCLI(LightningCLI):
 
     run_folder: Path | None = None
     resumed: Resumed | None = None  # what the Trainer is to load
+    found_by_itself = False
 
     def __init__(self, args: list[str] | None = None) -> None:
         """Run a subcommand.
@@ -163,6 +178,7 @@ class TlCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine or on other settings, so that config.yaml says it."""
         config = self.chosen
+        check_trainer(config.trainer)
         chosen = choose_precision(config.trainer.precision, config.trainer.accelerator)
         config.trainer.precision = chosen
         seed = config.get("data.init_args.seed")
@@ -187,6 +203,9 @@ class TlCLI(LightningCLI):
         if self.subcommand == "fit" and resume is not None:
             own = {config.get(f"{key}.dirpath") for key in ("checkpoint", "last_checkpoint")}
             others = [Path(path) for path in own if path]
+            if config.trainer.logger is False:
+                others.append(Path(config.trainer.default_root_dir or "", "checkpoints"))
+            self.found_by_itself = True
             self.resumed = newest(folder, here, others=others, ckpt_path=config.ckpt_path)
         elif config.ckpt_path is not None:
             self.resumed = named(config.ckpt_path, here, trains=self.subcommand == "fit")
@@ -233,7 +252,8 @@ class TlCLI(LightningCLI):
         if wants_bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             kwargs["callbacks"] = [*callbacks, RunProgressBar()]
         trainer: Trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
+        if self.found_by_itself:
+            trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
         leave_out_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         use_our_launcher(trainer)
         return trainer
@@ -320,18 +340,6 @@ def _main_of_verb(name: str, arguments: list[str]) -> None:
         sys.exit(USAGE_ERROR)
 
 
-def _fail(cli: TlCLI, error: Exception) -> None:
-    """Tidy up after a run that failed, and end with a line that says why."""
-    cli.drop_empty_run_folder()
-    trainer: Trainer | None = getattr(cli, "trainer", None)
-    if os.environ.get("TL_DEBUG") == "1":
-        if trainer is None or trainer.world_size == 1:
-            raise error
-        traceback.print_exception(error)
-    # before there is a trainer, it is the command or the configuration that is wrong
-    fail(exception_line(error), USAGE_ERROR if trainer is None else FAILURE, trainer)
-
-
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
@@ -358,6 +366,8 @@ def main(args: list[str] | None = None) -> None:
     # kept outside the constructor, which runs the subcommand, so that a failure can tidy up
     cli = TlCLI.__new__(TlCLI)
     try:
+        check_files(arguments)
+        write_enums_as_text()
         TlCLI.__init__(cli, args)
         _leave_process_group()
     except StoppedBySignal as stopped:
@@ -370,10 +380,31 @@ def main(args: list[str] | None = None) -> None:
     except RunCompleteError as complete:
         if is_first_process():
             print(f"tl: {complete}")  # noqa: T201
-    except Exception as error:  # noqa: BLE001 - shown in full where that is asked for
-        _fail(cli, error)
+    except Exception as error:  # noqa: BLE001 - one line for whatever it is
+        cli.drop_empty_run_folder()
+        _end(error, getattr(cli, "trainer", None))
     finally:
         forget_choice()
+
+
+def _end(error: Exception, trainer: Trainer | None) -> None:
+    """Say what went wrong, and leave with the exit code that it has."""
+    if os.environ.get("TL_DEBUG") == "1":
+        if trainer is None or trainer.world_size == 1:
+            raise error
+        traceback.print_exception(error)
+    mistake = _is_mistake(error, trainer)
+    fail(exception_line(error), USAGE_ERROR if mistake else FAILURE, trainer)
+
+
+def _is_mistake(error: Exception, trainer: Trainer | None) -> bool:
+    """Say whether it is the command, the configuration or the data that is wrong."""
+    if trainer is None:
+        return True
+    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+    begun = any(one.begun for one in callbacks if isinstance(one, SaveOnSignal))
+    of_another_model = "Error(s) in loading state_dict" in str(error)
+    return not begun and (isinstance(error, _MISTAKES) or of_another_model)
 
 
 if __name__ == "__main__":

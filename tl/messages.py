@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.strategies import StrategyRegistry
 
+_MODULES = ("tl.modules.TransferModule", "tl.modules.MultiTaskModule")
 _TYPES = {"NoneType": "null", "str": "text", "bool": "true or false"}
+
+
+# What Python and jsonargparse say where a class is not given as one.
+_NO_CLASS = (
+    r"Dict must include a class_path|unhashable type|argument of type '\w+' is not iterable|"
+    r"'\w+' object has no attribute|class_path='typing\.|Expected a dot import path|"
+    r"Parser key \"\w+\":\s+Not a valid subclass|Unexpected import path format"
+)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` if a known name is close, else nothing."""
     names = list(known)
+    # `precision` stands for `trainer.precision`
+    if full := [known for known in names if known.rpartition(".")[2] == name and known != name]:
+        return f" Did you mean {full[0]!r}?"
     # `optimzer.class_path` is not known as a whole, but its first part has a neighbour
     for wanted in dict.fromkeys((name, name.partition(".")[0])):
         if close := difflib.get_close_matches(wanted, names, n=1, cutoff=0.6):
@@ -39,38 +55,96 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
     """
     if "arguments are required: " in message and ".model" in message:
         return "give a configuration, such as --config configs/multitask.yaml."
+    if line := _verb_line(message):
+        return line
     keys = list(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
     nested = re.search(r"NestedArg\(key='([^']+)', val='?(.*?)'?\)", message)
     if nested and keys:
         keys = [keys[0], nested.group(1)]
     prefix = f"{'.'.join(keys)}: " if keys else ""
     owners = re.findall(r"Problem with given class_path '([^']+)'", message)
-    if missing := re.search(r"[Oo]ption '([^']+)' is not accepted", message):
-        owner = owners[-1] if owners else ""
+    missing = re.search(
+        r"[Oo]ption '(\S+)' is not accepted(?:\. Got value: Namespace\(class_path='([^']+)')?",
+        message,
+    )
+    if missing and "class_path='typing." not in message:
+        owner = missing.group(2) or (owners[-1] if owners else "")
         return f"{prefix}{_not_accepted(missing.group(1), owner, options)}"
     if unknown := re.search(r"does not accept option '([^']+)'", message):
         return f"unknown option {unknown.group(1)!r}.{did_you_mean(unknown.group(1), options)}"
     if unknown := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
         name = unknown.group(1).lstrip("-").split("=")[0]
         return f"unknown option --{name}.{did_you_mean(name, options)}"
-    if missing := re.search(r"(?:module '([^']+)' )?has no attribute '([^']+)'", message):
-        module, name = missing.groups()
-        path = f"{module}.{name}" if module else owners[-1] if owners else name
-        return f"{prefix}there is no {path}.{did_you_mean(name, _siblings(path))}"
-    if missing := re.search(r"No module named '([^']+)'", message):
-        return f"{prefix}there is no module {missing.group(1)!r}; give a full class path."
+    if line := _wrong_class(message) or _class_line(message, owners):
+        return prefix + line
     reasons = re.findall(
-        r"^\s*- (?!Expected|Does not|Parser key|Problem)(.+)$", message, re.MULTILINE
+        r"^\s*- (?!Expected|Does not|Not of type|Parser key|Problem)(.+)$", message, re.MULTILINE
     )
     # of a list it is only said that it is no single object, and how to give one
     general = ("Not a valid subclass", "a class path", "a dict with")
-    reasons = [reason for reason in reasons if not reason.startswith(general)] or reasons
     if reasons:
+        told = [reason for reason in reasons if not reason.startswith(general)]
         given = re.findall(r"'class_path': '([^']+)'", message)
-        return (f"{given[-1]}: " if given else "") + one_line(str(reasons[0]))
+        said = (f"{given[-1]}: " if given else "") + one_line(str(told[0])) if told else ""
+        return said or prefix + _class_form(message)
     if line := _type_line(message, nested.group(2) if nested else None):
         return prefix + line
     return prefix + one_line(re.sub(r'^Parser key "[^"]+":', "", message))
+
+
+def _verb_line(message: str) -> str:
+    """Say which verbs there are, if none of them was given."""
+    if choice := re.search(r"invalid choice: '([^']*)' \(choose from (.+)\)", message):
+        known = re.findall(r"'([^']+)'", choice.group(2))
+        close = did_you_mean(choice.group(1), known)
+        return f"there is no verb {choice.group(1)!r}; choose {', '.join(known)}.{close}"
+    if 'expected "subcommand"' in message:
+        return "give a verb, such as fit, test or predict; --help lists them."
+    return ""
+
+
+def _class_line(message: str, owners: list[str]) -> str:
+    """Say what is wrong with a class path, if that is it."""
+    if missing := re.search(r"(?:module '([^']+)' )?has no attribute '([^']+)'", message):
+        module, name = missing.groups()
+        path = f"{module}.{name}" if module else owners[-1] if owners else name
+        return f"there is no {path}.{did_you_mean(name, _siblings(path))}"
+    if missing := re.search(r"No module named '([^']+)'", message):
+        return f"there is no module {missing.group(1)!r}; give a full class path."
+    if owners and (needed := re.search(r"arguments are required: (.+)", message)):
+        return f"{owners[-1]} needs {needed.group(1)}."
+    if kinds := re.findall(r"Import path does not correspond to a subclass of (\w+)", message):
+        given = re.findall(r"Given value: ([\w.]+)", message)
+        what = given[0] if given else "that class"
+        return f"{what} is no {' or '.join(dict.fromkeys(kinds))}."
+    return ""
+
+
+def _wrong_class(message: str) -> str:
+    """Say of which kind a class should be, or how one is given, if that is it."""
+    wrong = re.findall(
+        r"(?:Import path |Expected ')([\w.]+)'? (?:does not correspond to|to be) a subclass of "
+        r"(?:Union\[)?([\w, ]+)",
+        message,
+    )
+    if wrong:
+        kinds = ", ".join(dict.fromkeys(kind for _, kind in wrong)).replace(", ", " or ")
+        return f"{wrong[-1][0]} is no {kinds}."
+    return _class_form(message) if re.search(_NO_CLASS, message) else ""
+
+
+def _class_form(message: str) -> str:
+    """Say how a class is given, and what stands there in its place."""
+    beside: list[str] = []
+    for text in re.findall(
+        r"(?:but got|Got value:|Given value:) (\{.*?\})(?:\. Got|$)", message, re.MULTILINE
+    ):
+        with suppress(ValueError, SyntaxError):
+            given = ast.literal_eval(text)
+            beside = [repr(key) for key in given if key not in ("class_path", "init_args")]
+            break
+    found = f"; {', '.join(beside)} is neither, options stand below `init_args`" if beside else ""
+    return f"a class is given as `class_path`, its full path, and `init_args`, a map{found}."
 
 
 def _not_accepted(option: str, owner: str, options: Iterable[str]) -> str:
@@ -80,9 +154,14 @@ def _not_accepted(option: str, owner: str, options: Iterable[str]) -> str:
             f"no class was chosen yet that could have an option {option!r}; an overlay comes "
             "after the configuration of the run, and --model or --data before its options."
         )
+    option = option.partition(".")[0] if owner else option
     known = _arguments_of(owner) if owner else options
     said = f"{owner} has no option" if owner else "unknown option"
-    return f"{said} {option!r}.{did_you_mean(option, known)}"
+    more = did_you_mean(option, known)
+    others = [other for other in _MODULES if other != owner and option in _arguments_of(other)]
+    if owner in _MODULES and others:
+        more = f" It is one of {others[0]}."
+    return f"{said} {option!r}.{more}"
 
 
 def _type_line(message: str, given: str | None) -> str:
@@ -95,10 +174,11 @@ def _type_line(message: str, given: str | None) -> str:
         return ""
     if given is None:
         values = re.findall(
-            r"(?:Given|Got) value: (.+?)(?:\. Got value.*)?$", message, re.MULTILINE
+            r"(?:Given|Got) value: (.*?)(?:\. Got value.*)?$", message, re.MULTILINE
         )
-        given = values[0] if values else "something else"
-    return f"expected {' or '.join(_TYPES.get(k, k) for k in kinds)}, got {given}."
+        given = (values[0] or "nothing") if values else "something else"
+    close = did_you_mean(given, re.findall(r"'([^']+)'", " ".join(kinds)))
+    return f"expected {' or '.join(_TYPES.get(k, k) for k in kinds)}, got {given}.{close}"
 
 
 def exception_line(error: BaseException) -> str:
@@ -109,12 +189,29 @@ def exception_line(error: BaseException) -> str:
     if "Error(s) in loading state_dict for" in str(error):
         return _mismatch_line(str(error))
     text = one_line(str(error))
+    if line := _device_line(text):
+        return line
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror}."
-    if isinstance(error, ValueError | RuntimeError | MisconfigurationException) and text:
+    plain = ValueError | TypeError if "`" in text else ValueError  # a setting is named
+    if isinstance(error, plain | RuntimeError | MisconfigurationException) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _device_line(text: str) -> str:
+    """Say what is wrong with the chosen strategy or accelerator, if that is it."""
+    if unknown := re.search(r"invalid (strategy|accelerator) name: `\w+='([^']+)'`", text):
+        kind, name = unknown.groups()
+        known = StrategyRegistry if kind == "strategy" else AcceleratorRegistry
+        names = ["auto", *known.keys()]
+        close = did_you_mean(name, names)
+        listed = "" if close else f" There are {', '.join(sorted(names))}."
+        return f"there is no {kind} {name!r}.{close}{listed}"
+    if re.search(r"No supported (gpu|cuda) backend found|CUDAAccelerator.*can not run", text):
+        return "torch finds no GPU here; leave out --trainer.accelerator, or set it to cpu."
+    return ""
 
 
 def _mismatch_line(message: str) -> str:

@@ -56,12 +56,13 @@ class _Candidate:
     path: Path
     step: int
     epochs: int
+    written: float
     configuration: dict[str, Any]
 
     @property
     def age(self) -> tuple[int, int, float]:
         """Order: the newest is the greatest. One of two of the same step was written later."""
-        return self.step, self.epochs, self.path.stat().st_mtime
+        return self.step, self.epochs, self.written
 
 
 def newest(
@@ -95,9 +96,7 @@ def newest(
     if found is None:
         return None
     if ended := trained(found.content, here["trainer"]):
-        raise RunCompleteError(
-            f"nothing is left to train: {found.path} {ended}. Raise --trainer.max_epochs to go on."
-        )
+        raise RunCompleteError(f"nothing is left to train: {found.path} {ended}")
     say_going_on(found, here)
     return found
 
@@ -130,9 +129,7 @@ def named(ckpt_path: str, here: Mapping[str, Any], *, trains: bool) -> Resumed:
             "from its weights use --model.init_args.init_from."
         )
     if trains and (ended := trained(content, here["trainer"])):
-        raise ValueError(
-            f"Nothing is left to train: {ckpt_path} {ended}. Raise --trainer.max_epochs to go on."
-        )
+        raise ValueError(f"Nothing is left to train: {ckpt_path} {ended}")
     if trains:
         say_other_settings(path, content, here)
     return Resumed(path, content)
@@ -227,7 +224,8 @@ def _look_into(path: Path) -> _Candidate:
     step, configuration = content.get("global_step"), configuration_in(content, path)
     if not isinstance(step, int) or configuration is None:
         raise CheckpointError(f"{path}: does not say which configuration it was trained by.")
-    return _Candidate(path, step, completed_epochs(content) or 0, configuration)
+    written = path.stat().st_mtime if path.exists() else 0.0
+    return _Candidate(path, step, completed_epochs(content) or 0, written, configuration)
 
 
 def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None:
@@ -241,9 +239,11 @@ def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None
     epochs, step = completed_epochs(content), content.get("global_step")
     most_epochs, most_steps = limits.get("max_epochs"), limits.get("max_steps")
     if epochs is not None and most_epochs not in (None, -1) and epochs >= most_epochs:
-        return f"has completed {epochs} of {most_epochs} epochs"
+        return (
+            f"has completed {epochs} of {most_epochs} epochs. Raise --trainer.max_epochs to go on."
+        )
     if isinstance(step, int) and most_steps not in (None, -1) and step >= most_steps:
-        return f"has completed {step} of {most_steps} steps"
+        return f"has completed {step} of {most_steps} steps. Raise --trainer.max_steps to go on."
     if "EarlyStopping" not in str(limits.get("callbacks")):
         return None
     for name, state in content.get("callbacks", {}).items():
@@ -251,7 +251,7 @@ def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None
         # a stop that came too early for `min_epochs` was not heeded
         enough = (epochs or 0) >= (limits.get("min_epochs") or 0)
         if enough and stopped and stopped == content.get("epoch"):
-            return f"was ended by early stopping after {epochs} epochs"
+            return f"was ended by early stopping after {epochs} epochs. Leave that out to go on."
     return None
 
 

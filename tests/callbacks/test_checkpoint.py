@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +64,53 @@ def test_the_last_state_is_saved_also_after_the_last_validation(tmp_path: Path) 
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["global_step"] == run.global_step == 5
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".ckpt"] == ["last.ckpt"]
+
+
+class CutOff(Callback):
+    """End a run in a step, before its last batch."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        last = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if last and trainer.global_step == self.step:
+            raise ConnectionAbortedError
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_run_goes_on_again_and_again_from_checkpoints_by_step(
+    tmp_path: Path, batches: int
+) -> None:
+    """Also from one that is due with the last of five steps, where the counters are in between."""
+
+    def run_until(step: int, start: Path | None = None) -> Path:
+        torch.manual_seed(0)
+        data = tiny_data(batch_size=20 // batches)
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        last = RunCheckpoint(folder, filename="last", every_n_train_steps=1)
+        run = trainer(
+            folder,
+            enable_checkpointing=True,
+            callbacks=[last, CutOff(step)],
+            max_epochs=3,
+            accumulate_grad_batches=batches,
+            limit_train_batches=5 * batches,
+        )
+        with suppress(ConnectionAbortedError):
+            run.fit(module(data), data, ckpt_path=start)
+        return next(folder.glob("last.ckpt"), start or folder)
+
+    whole = torch.load(run_until(99), weights_only=True)
+    start = None
+    for step in (5, 5, 8, 8, 10, 13, 15):
+        start = run_until(step, start)
+        parts = torch.load(start, weights_only=True)
+        assert parts["global_step"] == step
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(value, parts["state_dict"][name]), name
 
 
 class Scores(Callback):

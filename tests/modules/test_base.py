@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
+from torch.utils.data import DataLoader
 
 from tests.runs import Tiny, module, tiny_data, trainer
 from tl import MultiTaskModule, Task, TransferModule
@@ -87,6 +88,14 @@ def test_images_have_the_type_of_the_weights(tmp_path: Path, precision: str) -> 
     run = trainer(tmp_path, precision=precision, max_epochs=1)
     run.fit(module(data), data)
     assert run.callback_metrics["val/loss"].isfinite()
+
+
+def test_labels_are_checked_against_the_head(tmp_path: Path) -> None:
+    """Data modules of others are not asked what they hold."""
+    batch = (torch.zeros(4, 3, 32, 32), torch.tensor([0, 1, 2, 3]))
+    ours = TransferModule(Tiny(), Task("a", 3))
+    with pytest.raises(ValueError, match="'a' has a head of 3 classes, and sample 3 of the batch"):
+        trainer(tmp_path).fit(ours, DataLoader([batch], batch_size=None))  # type: ignore[arg-type]
 
 
 def test_modules_can_be_pickled() -> None:

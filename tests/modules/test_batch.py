@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tl import Task
-from tl.modules.batch import by_source, labels_of, source_of, without_nan
+from tl.modules.batch import by_source, labels_of, source_of, without_nan, wrong_label
 
 
 def test_batches_are_sorted_by_source() -> None:
@@ -29,3 +29,9 @@ def test_labels_that_are_missing_have_one_form() -> None:
     assert without_nan(floats).tolist() == [2, -1, 0]
     integers = torch.tensor([2, -1])
     assert without_nan(integers) is integers
+
+
+def test_a_label_that_a_head_lacks_is_named() -> None:
+    error = wrong_label("a", torch.tensor([0, -1, 12, -7]), 10)
+    assert "'a' has a head of 10 classes, and sample 2 of the batch has the label 12" in str(error)
+    assert "2 of its 4 labels are not 0 to 9" in str(error)

@@ -110,15 +110,27 @@ def drawn() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: S311, NPY002
 
 
-def test_draws_follow_from_seed_epoch_step_and_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    def after(epoch: int, step: int, rank: int, seed: str = "1") -> tuple[float, float, float]:
-        monkeypatch.setenv("PL_GLOBAL_SEED", seed)
-        seed_step(epoch, step, rank, torch.device("cpu"))
+def test_draws_follow_from_seed_epoch_step_and_rank() -> None:
+    def after(seed: int, epoch: int, step: int, rank: int) -> tuple[float, float, float]:
+        seed_step(seed, epoch, step, rank, torch.device("cpu"))
         return drawn()
 
-    places = [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1)]
-    found = [after(*place) for place in places] + [after(0, 0, 0, "2")]
+    places = [(1, 0, 0, 0), (1, 0, 1, 0), (1, 1, 0, 0), (1, 0, 0, 1), (2, 0, 0, 0)]
+    found = [after(*place) for place in places]
     for column in zip(*found, strict=True):
         assert len(set(column)) == len(found)
-    assert after(0, 1, 0) == found[1]
-    assert mixed_seed("step", "1", 0, 1, 0) != mixed_seed("augment", "1", 0, 1, 0)
+    assert after(1, 0, 1, 0) == found[1]
+    assert mixed_seed("step", 1, 0, 1, 0) != mixed_seed("augment", 1, 0, 1, 0)
+
+
+def test_the_seed_is_that_of_seed_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = []
+    for seed in ("1", "1", "2"):
+        monkeypatch.setenv("PL_GLOBAL_SEED", seed)
+        ours = module(tiny_data(), Draws)
+        fit(tmp_path, ours, tiny_data(), max_epochs=1)
+        ends.append(list(ours.parameters())[-1].detach())
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])

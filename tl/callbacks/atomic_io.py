@@ -196,6 +196,6 @@ def remove_leftovers(folder: Path) -> None:
         folder: A folder of checkpoints.
     """
     for path in folder.glob(".*.tmp"):
-        with suppress(OSError), path.open("rb") as file:
+        with suppress(OSError), path.open("r+b") as file:  # network file systems lock such only
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()

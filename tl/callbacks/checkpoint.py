@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from tl.callbacks.atomic_io import AtomicCheckpointIO, weights_beside
@@ -35,6 +36,10 @@ class RunCheckpoint(ModelCheckpoint):
     Without a `monitor` it holds the last state: where training ends after the last validation, it
     is saved once more.
 
+    A save that is due with the last batch of an epoch waits until the epoch is over. Between them,
+    before validation, Lightning's progress counters are such that a run which goes on from there
+    skips the validation and counts the next epoch wrongly, so that a second resume repeats steps.
+
     With an :class:`~tl.callbacks.AtomicCheckpointIO`, as the command line has it, a checkpoint
     that could not be written counts as never tried, so that a later, worse one does not replace
     the best and no earlier file is removed for it; all processes then stop or go on together. The
@@ -45,6 +50,29 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     unsaved: OSError | None = None
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,  # noqa: ANN401 - whatever the data yield
+        batch_idx: int,
+    ) -> None:
+        """Save where so many steps or so much time have passed, but not at an epoch's end.
+
+        Nor between the batches of one step, as a resumed run, which does not know that it saved
+        this step already, otherwise would: their gradients would be lost.
+        """
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if it is due, by epochs or with the epoch's last batch."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, None, None, 0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last state if it is not saved yet."""

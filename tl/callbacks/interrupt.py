@@ -50,6 +50,9 @@ class SaveOnSignal(Callback):
     Args:
         filename: Name of the checkpoint, in the run's ``checkpoints`` folder.
         every_n_steps: With several processes, steps between the agreements.
+
+    Attributes:
+        begun: Whether training or evaluation has begun.
     """
 
     def __init__(self, filename: str = "interrupted.ckpt", every_n_steps: int = 10) -> None:
@@ -57,6 +60,7 @@ class SaveOnSignal(Callback):
             raise ValueError(f"`every_n_steps` must be 1 or more, got {every_n_steps}.")
         self.filename = filename
         self.every_n_steps = every_n_steps
+        self.begun = False
         self._received = 0
         self._process = os.getpid()
 
@@ -68,6 +72,7 @@ class SaveOnSignal(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once in evaluation, where Lightning would wait for the other processes."""
+        self.begun = self.begun or trainer.state.fn != TrainerFn.FITTING
         if trainer.state.fn != TrainerFn.FITTING and trainer.world_size > 1:
             stop_on_signals([signal.SIGTERM])
 
@@ -76,6 +81,7 @@ class SaveOnSignal(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch the signals from here on, in the place of Lightning's own handlers."""
         self._received = 0
+        self.begun = True
         self._process = os.getpid()
         if threading.current_thread() is not threading.main_thread():
             return  # Lightning's own handling stays in force

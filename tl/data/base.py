@@ -192,10 +192,13 @@ class ImageDataModule(LightningDataModule, ABC):
         data = self.load(split)
         for target, names in self.target_classes().items():
             labels = data.targets[target]
-            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
+            wrong = ((labels < 0) | (labels >= len(names))).nonzero()
+            if len(wrong):
+                first = int(wrong[0])
                 raise DataError(
-                    f"{self.data_name}: {split} labels ({target}) run from {int(labels.min())} to "
-                    f"{int(labels.max())}, expected 0 to {len(names) - 1} for {len(names)} classes."
+                    f"{self.data_name}: {split} image {data.name(first)} has the label "
+                    f"{int(labels[first])} ({target}), expected 0 to {len(names) - 1} for "
+                    f"{len(names)} classes; so have {len(wrong)} of {len(labels)} images."
                 )
         return data
 

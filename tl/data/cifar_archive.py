@@ -144,6 +144,10 @@ class CifarArchive:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=".unpack-", dir=self.root))
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DataError(
+                f"`root` {self.root} is a file, or lies in one; give a folder."
+            ) from error
         except OSError as error:
             raise DataError(f"Cannot write to {self.root}: {error.strerror}.") from error
         try:

@@ -24,6 +24,7 @@ from tl.modules.batch import (
     cross_entropy,
     labels_of,
     source_of,
+    wrong_label,
 )
 from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.evaluation import Evaluation, Split
@@ -162,9 +163,12 @@ class SharedBackboneModule(FineTunedModule):
                 continue
             logits = self.heads[name](features[source])
             target = labels_of(task, parts[source][1])
-            losses[name] = cross_entropy(
-                logits.float(), target, self.label_smoothing if smooth else 0.0
-            )
+            try:
+                losses[name] = cross_entropy(
+                    logits.float(), target, self.label_smoothing if smooth else 0.0
+                )
+            except IndexError as error:  # torch's, on a CPU: it does not say which task
+                raise wrong_label(name, target, task.num_classes) from error
             outputs[name] = (logits.detach(), target)
             answers[name] = logits
         if not losses:

@@ -68,3 +68,20 @@ def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float) -> Ten
         logits, target, ignore_index=MISSING, label_smoothing=label_smoothing, reduction="sum"
     )
     return total / (target != MISSING).sum().clamp(min=1)
+
+
+def wrong_label(task: str, target: Tensor, classes: int) -> ValueError:
+    """Make the error of a label that a task's head has no output for.
+
+    Args:
+        task: Name of the task.
+        target: Labels of a batch ``(N,)``.
+        classes: Outputs of the head.
+    """
+    positions = ((target >= classes) | ((target < 0) & (target != MISSING))).nonzero()
+    wrong = [int(position) for position in positions]
+    label = int(target[wrong[0]])
+    return ValueError(
+        f"Task {task!r} has a head of {classes} classes, and sample {wrong[0]} of the batch has "
+        f"the label {label}; {len(wrong)} of its {len(target)} labels are not 0 to {classes - 1}."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -65,6 +66,7 @@ class FineTunedModule(LightningModule):
     step_log: StepLog
     guard: FiniteGuard
     _resumed: bool
+    _seed = 0
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
         if name == "_current_fx_name":  # Lightning writes it some fifty times at every step
@@ -209,6 +211,7 @@ class FineTunedModule(LightningModule):
     def on_train_start(self) -> None:
         """Freeze what does not train yet, and say what trains when."""
         self.guard.start(self.backbone)
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # that of `seed_everything`
         if not self._statistics:
             self._statistics = running_statistics(self.backbone)
         self._show_figures()
@@ -253,7 +256,7 @@ class FineTunedModule(LightningModule):
 
         Seeds what the step may draw from, too, and keeps what it must not spoil.
         """
-        seed_step(self.current_epoch, batch_idx, self.global_rank, self.device)
+        seed_step(self._seed, self.current_epoch, batch_idx, self.global_rank, self.device)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.guard.begin()
         for module, training in self._modes:

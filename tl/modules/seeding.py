@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import numpy as np
@@ -11,20 +10,20 @@ import torch
 from tl.data.resident import mixed_seed
 
 
-def seed_step(epoch: int, step: int, rank: int, device: torch.device) -> None:
+def seed_step(seed: int, epoch: int, step: int, rank: int, device: torch.device) -> None:
     """Seed what a training step may draw from: torch on CPU and device, Python and numpy.
 
     A run that resumes then draws what one that was never stopped draws, in dropout and wherever
-    else nobody passes a generator; what was drawn before, as in validation, does not matter. The
-    seed is that of ``seed_everything``, 0 without.
+    else nobody passes a generator; what was drawn before, as in validation, does not matter.
 
     Args:
+        seed: The run's seed.
         epoch: Current epoch.
         step: Batch in the epoch; with accumulation each has draws of its own.
         rank: This process.
         device: Where the network is.
     """
-    seed = mixed_seed("step", os.environ.get("PL_GLOBAL_SEED", "0"), epoch, step, rank)
+    seed = mixed_seed("step", seed, epoch, step, rank)
     if device.type == "cpu":
         # not `torch.manual_seed`, which asks every kind of device there might be
         torch.default_generator.manual_seed(seed)

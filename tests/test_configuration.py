@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lightning.pytorch.callbacks.timer import Interval
+
+from tl.configuration import check_files, check_trainer, write_enums_as_text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a: [1, 2\nb: {", r"a\.yaml, line 2, column 2 is no YAML: expected ',' or '\]'"),
+        (b"", "is empty"),
+        (b"# only a comment\n", "is empty"),
+        (b"- a\n- b\n", "holds a list; expected options by name"),
+        (b"text", "holds a str"),
+        (bytes(range(256)), "is no text"),
+        (None, "no such file. Did you mean '.*aa.yaml'"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--config", "-c", "--config="])
+def test_a_file_that_cannot_be_read_is_named(
+    content: bytes | None, said: str, option: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.yaml"
+    (tmp_path / "aa.yaml").write_text("a: 1")
+    if content is not None:
+        path.write_bytes(content)
+    given = [f"{option}{path}"] if option.endswith("=") else [option, str(path)]
+    with pytest.raises(ValueError, match=f"a.yaml.*{said}|{said}"):
+        check_files(["fit", *given])
+
+
+def test_what_can_be_read_passes(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1")
+    check_files(["fit", "--config", str(path), f"-c={path}", "--name=x", "--config"])
+    with pytest.raises(ValueError, match="is a folder"):
+        check_files(["fit", f"--config={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"accumulate_grad_batches": 0}, "must be 1 or more, got 0"),
+        ({"limit_train_batches": 0}, "`trainer.limit_train_batches` is 0: nothing would"),
+        ({"max_epochs": 0}, "`trainer.max_epochs` is 0: nothing would be trained"),
+        ({"gradient_clip_val": -1}, "must be 0 or more, got -1"),
+        ({"barebones": True}, "for benchmarks"),
+    ],
+)
+def test_settings_that_train_nothing_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_trainer(settings)
+
+
+def test_usual_settings_pass() -> None:
+    check_trainer({"max_epochs": -1, "max_steps": -1, "accumulate_grad_batches": 2})
+    check_trainer({"limit_train_batches": None, "gradient_clip_val": 0.5})
+
+
+def test_text_enumerations_are_written_as_text() -> None:
+    """A `Timer` among the callbacks has one as a default, and config.yaml holds it."""
+    write_enums_as_text()
+    assert yaml.safe_dump({"interval": Interval.step}) == "interval: step\n"

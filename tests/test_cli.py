@@ -498,3 +498,26 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["fit", "--model.help=tl.modules.MultiTaskModule"])
     assert "domain" not in (said := capsys.readouterr().out)
     assert "What batch norm averages over." in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--version"], 0, __version__),
+        (["fit", "--config", "none.yaml"], 2, "tl: --config none.yaml: no such file"),
+        (["delta_m", "none"], 2, "tl: There is no run folder none."),
+    ],
+)
+def test_what_needs_no_lightning_is_said_before_it_is_imported(
+    arguments: list[str], code: int, said: str
+) -> None:
+    script = (
+        "import sys\nfrom tl.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
+        "    print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "False"

@@ -14,7 +14,7 @@ MODULES = sorted(ROOT.glob("tl/**/*.py"))
 # a room may import those below it, and its own
 FLOORS = (
     ("report",),  # reads files only
-    ("tasks", "hardware"),
+    ("tasks", "hardware", "signals"),
     ("data", "backbones", "heads", "transfer", "balancing"),
     ("modules",),
     ("callbacks", "transferability"),
@@ -22,6 +22,7 @@ FLOORS = (
     ("configuration", "resume"),
     ("averaging",),
     ("verbs",),
+    ("command",),
     ("cli",),
 )
 # said in the design of the package: weights are matched against stages, batches against tasks

@@ -10,10 +10,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.accelerators import AcceleratorRegistry
-from lightning.pytorch.strategies import StrategyRegistry
-
 _MODULES = ("tl.modules.TransferModule", "tl.modules.MultiTaskModule")
 _TYPES = {"NoneType": "null", "str": "text", "bool": "true or false"}
 
@@ -195,7 +191,9 @@ def exception_line(error: BaseException) -> str:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror}."
     plain = ValueError | TypeError if "`" in text else ValueError  # a setting is named
-    if isinstance(error, plain | RuntimeError | MisconfigurationException) and text:
+    # by its name: this module is imported before Lightning is
+    of_lightning = "MisconfigurationException" in (kind.__name__ for kind in type(error).__mro__)
+    if (of_lightning or isinstance(error, plain | RuntimeError)) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -203,6 +201,9 @@ def exception_line(error: BaseException) -> str:
 def _device_line(text: str) -> str:
     """Say what is wrong with the chosen strategy or accelerator, if that is it."""
     if unknown := re.search(r"invalid (strategy|accelerator) name: `\w+='([^']+)'`", text):
+        from lightning.pytorch.accelerators import AcceleratorRegistry  # noqa: PLC0415 - as above
+        from lightning.pytorch.strategies import StrategyRegistry  # noqa: PLC0415
+
         kind, name = unknown.groups()
         known = StrategyRegistry if kind == "strategy" else AcceleratorRegistry
         names = ["auto", *known.keys()]

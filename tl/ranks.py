@@ -15,7 +15,7 @@ from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from tl.callbacks.interrupt import SIGNALS
+from tl.signals import SIGNALS
 
 PARENT = "TL_PARENT"
 # an error in every process is told by the first, which ends the others in this time

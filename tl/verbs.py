@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from tl.report import against_single
-from tl.transfer.lineage import lineage
 
 
 class VerbParser(argparse.ArgumentParser):
@@ -61,6 +60,8 @@ def _lineage_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _lineage(given: argparse.Namespace) -> None:
+    from tl.transfer.lineage import lineage  # noqa: PLC0415 - with torch, which others need not
+
     found = lineage(given.checkpoint)
     text = json.dumps(found.as_dict(), indent=2) if given.json else found.table()
     print(text)  # noqa: T201
@@ -104,8 +105,7 @@ def _average_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _average(given: argparse.Namespace) -> None:
-    # it imports the modules and the data, which `lineage` does not need
-    from tl.averaging import average_checkpoints  # noqa: PLC0415
+    from tl.averaging import average_checkpoints  # noqa: PLC0415 - with Lightning and all
 
     print(  # noqa: T201
         average_checkpoints(

@@ -16,14 +16,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule
-from tl.callbacks.interrupt import (
-    SIGNALS,
-    SaveOnSignal,
-    StoppedBySignal,
-    _Stop,
-    stop_on_signals,
-)
+from tl.callbacks.interrupt import SaveOnSignal
 from tl.modules import WarmupCosine
+from tl.signals import SIGNALS, StopAtOnce, StoppedBySignal, stop_on_signals
 
 
 class Tiny(nn.Module):
@@ -194,21 +189,6 @@ def test_a_second_signal_stops_at_once() -> None:
         watching._note(signal.SIGINT, None)
 
 
-def test_signals_stop_the_program_wherever_it_is() -> None:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        for number in before:
-            signal.signal(number, signal.SIG_DFL)
-        stop_on_signals()
-        for number in before:
-            with pytest.raises(StoppedBySignal) as stopped:
-                os.kill(os.getpid(), number)
-            assert stopped.value.number == number
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def test_signals_are_given_back_after_a_whole_run(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     fit(tmp_path, [SaveOnSignal()])
@@ -277,7 +257,7 @@ def test_the_signal_of_slurms_requeueing_is_lightnings(
 
 def test_workers_do_not_answer_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     """They inherit the handlers, and Ctrl-C reaches every process of a terminal."""
-    watching, stop = SaveOnSignal(), _Stop()
+    watching, stop = SaveOnSignal(), StopAtOnce()
     monkeypatch.setattr(os, "getpid", lambda: -1)
     watching._note(signal.SIGINT, None)
     watching._note(signal.SIGINT, None)

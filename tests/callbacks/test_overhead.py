@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.profilers import SimpleProfiler
 from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
@@ -16,7 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from tests.runs import module, tiny_data, trainer
 from tl.backbones import ResNet20
 from tl.callbacks.overhead import NoProfiler, leave_out_empty_hooks
-from tl.cli import TlCLI, main
+from tl.cli import main
+from tl.command import TlCLI
 from tl.data.pipeline import Pipeline
 from tl.data.resident import ResidentDataset
 from tl.data.settings import Settings
@@ -151,31 +151,3 @@ def test_hooks_that_a_callback_lacks_are_passed_by_and_its_own_are_not(tmp_path:
 def test_nothing_is_profiled_and_exceptions_pass() -> None:
     with pytest.raises(KeyError), NoProfiler().profile("step"):
         raise KeyError
-
-
-def test_a_profiler_that_is_asked_for_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[object] = []
-    original = TlCLI.instantiate_trainer
-
-    def spy(self: TlCLI, **kwargs: Any) -> Trainer:
-        made = original(self, **kwargs)
-        seen.append(made.profiler)  # type: ignore[attr-defined]
-        return made
-
-    monkeypatch.setattr(TlCLI, "instantiate_trainer", spy)
-    for extra in ([], ["--trainer.profiler=simple"]):
-        main(
-            [
-                "fit",
-                "--config=configs/multitask.yaml",
-                "--config=configs/overlays/quick.yaml",
-                "--trainer.fast_dev_run=1",
-                "--data.init_args.generated_size=200",
-                f"--log_dir={tmp_path}",
-                *extra,
-            ]
-        )
-    assert isinstance(seen[0], NoProfiler)
-    assert isinstance(seen[1], SimpleProfiler)

@@ -5,7 +5,7 @@ from tl.callbacks.checkpoint import RunCheckpoint
 from tl.callbacks.dashboard import Dashboard
 from tl.callbacks.gradient_diagnostics import GradientDiagnostics
 from tl.callbacks.hyper_rule import HyperRuleLength
-from tl.callbacks.interrupt import SaveOnSignal, StoppedBySignal, stop_on_signals
+from tl.callbacks.interrupt import SaveOnSignal
 from tl.callbacks.overhead import NoProfiler, leave_out_empty_hooks
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.progress import RunProgressBar
@@ -27,8 +27,6 @@ __all__ = [
     "SameCheckpoint",
     "SaveOnSignal",
     "SourceAccuracy",
-    "StoppedBySignal",
     "Throughput",
     "leave_out_empty_hooks",
-    "stop_on_signals",
 ]

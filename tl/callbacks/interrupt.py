@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,24 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
-# Windows lacks the last two
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-
-
-class StoppedBySignal(BaseException):
-    """A run was stopped by a signal.
-
-    Args:
-        number: The signal.
-        checkpoint: Path of the checkpoint that it left; ``None`` if it was stopped at once.
-    """
-
-    def __init__(self, number: int, checkpoint: str | None = None) -> None:
-        saved = "nothing was saved" if checkpoint is None else f"saved {checkpoint}"
-        super().__init__(f"stopped by {signal.Signals(number).name}, {saved}")
-        self.number = number
-        self.checkpoint = checkpoint
+from tl.signals import SIGNALS, StopAtOnce, StoppedBySignal, heeded, stop_on_signals
 
 
 class SaveOnSignal(Callback):
@@ -67,7 +49,7 @@ class SaveOnSignal(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the signal of SLURM's requeueing to Lightning, which keeps others' handlers."""
         number = requeue_signal(trainer)
-        if number is not None and isinstance(signal.getsignal(number), _Stop):
+        if number is not None and isinstance(signal.getsignal(number), StopAtOnce):
             signal.signal(number, signal.SIG_DFL)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -158,40 +140,9 @@ class SaveOnSignal(Callback):
         print(f"tl: {stopped}.{more}", file=sys.stderr)  # noqa: T201
 
 
-class _Stop:
-    """Handle a signal: raise in the process that asked for it, and not in loaders' workers."""
-
-    def __init__(self) -> None:
-        self.process = os.getpid()
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() == self.process:
-            raise StoppedBySignal(number)
-
-
-def heeded(number: int) -> bool:
-    """Say whether a signal is heeded, and not ignored as SIGHUP is under nohup."""
-    return signal.getsignal(number) is not signal.SIG_IGN
-
-
 def requeue_signal(trainer: Trainer) -> int | None:
     """Return the signal at which Lightning resubmits the SLURM job; ``None`` if it does not."""
     environment = trainer._accelerator_connector.cluster_environment  # noqa: SLF001 - not public
     if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
         return environment.requeue_signal
     return None
-
-
-def stop_on_signals(numbers: Sequence[int] = SIGNALS) -> None:
-    """Let signals raise :class:`StoppedBySignal`, wherever the program is.
-
-    While a network trains, :class:`SaveOnSignal` takes their place. Signals that are ignored stay
-    so. Does nothing outside the main thread, where signals cannot be handled.
-
-    Args:
-        numbers: The signals.
-    """
-    if threading.current_thread() is threading.main_thread():
-        for number in numbers:
-            if heeded(number):
-                signal.signal(number, _Stop())

@@ -1,0 +1,60 @@
+"""Signals that stop a program wherever it is, with a line and an exit code of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+# Windows lacks the last two
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
+
+class StoppedBySignal(BaseException):
+    """A run was stopped by a signal.
+
+    Args:
+        number: The signal.
+        checkpoint: Path of the checkpoint that it left; ``None`` if it was stopped at once.
+    """
+
+    def __init__(self, number: int, checkpoint: str | None = None) -> None:
+        saved = "nothing was saved" if checkpoint is None else f"saved {checkpoint}"
+        super().__init__(f"stopped by {signal.Signals(number).name}, {saved}")
+        self.number = number
+        self.checkpoint = checkpoint
+
+
+class StopAtOnce:
+    """Handle a signal: raise in the process that asked for it, and not in loaders' workers."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Raise :class:`StoppedBySignal`."""
+        if os.getpid() == self.process:
+            raise StoppedBySignal(number)
+
+
+def heeded(number: int) -> bool:
+    """Say whether a signal is heeded, and not ignored as SIGHUP is under nohup."""
+    return signal.getsignal(number) is not signal.SIG_IGN
+
+
+def stop_on_signals(numbers: Sequence[int] = SIGNALS) -> None:
+    """Let signals raise :class:`StoppedBySignal`, wherever the program is.
+
+    While a network trains, `tl.callbacks.SaveOnSignal` takes their place. Signals that are ignored
+    stay so. Does nothing outside the main thread, where signals cannot be handled.
+
+    Args:
+        numbers: The signals.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if heeded(number):
+                signal.signal(number, StopAtOnce())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -265,3 +266,26 @@ def test_two_processes_go_on_together(run: Path) -> None:
     assert said.count("tl: going on from ") == 1
     assert said.count("not bit for bit") == 1
     assert results_of(run / RUN / "version_1")["epochs"] == 2
+
+
+def test_a_checkpoint_between_the_batches_of_a_step_is_the_last_choice(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    halves = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=1")
+    main(small(tmp_path, 1, *halves))
+    folder = tmp_path / RUN / "version_0" / "checkpoints"
+    content = saved(folder / "last.ckpt")
+    progress = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    # what a validation after the first of two batches leaves, at a later step
+    progress["current"].update(ready=1, started=1, processed=1, completed=1)
+    progress["is_last_batch"] = False
+    content["global_step"] += 1
+    torch.save(content, folder / "best.ckpt")
+    main(small(tmp_path, 2, *halves, *AUTO))
+    assert f"going on from {folder / 'last.ckpt'}" in lines[0]
+    shutil.rmtree(tmp_path / RUN / "version_1")
+    (folder / "last.ckpt").unlink()
+    lines.clear()
+    main(small(tmp_path, 2, *halves, *AUTO))
+    assert f"going on from {folder / 'best.ckpt'}" in lines[0]
+    assert "was saved between the batches of one step" in lines[1]

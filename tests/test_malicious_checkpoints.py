@@ -13,7 +13,9 @@ import torch
 
 from tests.server import Answers, serving
 from tests.test_cli import SOURCE, arguments
+from tl import TransferModule
 from tl.cli import main
+from tl.transfer.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "source_cifar10"
@@ -124,6 +126,22 @@ def test_no_code_runs(
         assert ("none of its" if door == "resume" else "os.makedirs") in line
         assert not marker.exists()
         assert not (runs / "out.ckpt").exists()
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_no_code_runs_where_a_module_is_loaded_in_python(
+    good: Path, tmp_path: Path, server: Answers, by_address: bool
+) -> None:
+    evil = poisoned(good, tmp_path / "evil.ckpt", tmp_path / "ran", "state", "zip")
+    found = {"/evil.ckpt": evil, "/good.ckpt": good / "best.ckpt"}
+    server.bodies.update({path: file.read_bytes() for path, file in found.items()})
+    places = [f"{server.address}{path}" if by_address else str(f) for path, f in found.items()]
+    with pytest.raises(CheckpointError, match=r"os\.makedirs"):
+        TransferModule.load_from_checkpoint(places[0])
+    assert not (tmp_path / "ran").exists()
+    loaded = TransferModule.load_from_checkpoint(places[1])
+    state = torch.load(good / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
 
 
 def test_the_witness_is_fair(good: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from tl import GeneratedDataModule, TransferModule
 from tl.runs import (
+    between_batches,
     build,
     completed_epochs,
     configuration_of,
@@ -100,3 +101,18 @@ def test_the_configuration_stands_beside_the_folder_of_checkpoints(tmp_path: Pat
         configuration_of(checkpoint)
     (tmp_path / "config.yaml").touch()
     assert configuration_of(checkpoint) == tmp_path / "config.yaml"
+
+
+@pytest.mark.parametrize(
+    ("done", "last", "accumulate", "between"),
+    [(3, False, 2, True), (4, False, 2, False), (3, True, 2, False), (3, False, None, False)],
+)
+def test_a_checkpoint_between_the_batches_of_a_step_is_told(
+    done: int, last: bool, accumulate: int | None, between: bool
+) -> None:
+    progress = {"current": {"processed": done, "ready": done}, "is_last_batch": last}
+    content = {
+        "tl": {"configuration": {"trainer": {"accumulate_grad_batches": accumulate}}},
+        "loops": {"fit_loop": {"epoch_loop.batch_progress": progress}},
+    }
+    assert between_batches(content) == between

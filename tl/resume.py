@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from tl.callbacks.atomic_io import remove_leftovers
-from tl.runs import completed_epochs, is_first_process
+from tl.runs import between_batches, completed_epochs, is_first_process
 from tl.same_run import (
     configuration_in,
     differences,
@@ -58,11 +58,15 @@ class _Candidate:
     epochs: int
     written: float
     configuration: dict[str, Any]
+    between: bool
 
     @property
-    def age(self) -> tuple[int, int, float]:
-        """Order: the newest is the greatest. One of two of the same step was written later."""
-        return self.step, self.epochs, self.written
+    def age(self) -> tuple[bool, int, int, float]:
+        """Order: the newest is the greatest. One of two of the same step was written later.
+
+        Those that were saved between the batches of one step come last: gradients are not saved.
+        """
+        return not self.between, self.step, self.epochs, self.written
 
 
 def newest(
@@ -130,9 +134,11 @@ def named(ckpt_path: str, here: Mapping[str, Any], *, trains: bool) -> Resumed:
         )
     if trains and (ended := trained(content, here["trainer"])):
         raise ValueError(f"Nothing is left to train: {ckpt_path} {ended}")
+    resumed = Resumed(path, content)
     if trains:
         say_other_settings(path, content, here)
-    return Resumed(path, content)
+        _say_between(resumed)
+    return resumed
 
 
 def choose_checkpoint(
@@ -225,7 +231,8 @@ def _look_into(path: Path) -> _Candidate:
     if not isinstance(step, int) or configuration is None:
         raise CheckpointError(f"{path}: does not say which configuration it was trained by.")
     written = path.stat().st_mtime if path.exists() else 0.0
-    return _Candidate(path, step, completed_epochs(content) or 0, written, configuration)
+    between = between_batches(content)
+    return _Candidate(path, step, completed_epochs(content) or 0, written, configuration, between)
 
 
 def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None:
@@ -266,7 +273,16 @@ def say_going_on(resumed: Resumed, here: Mapping[str, Any]) -> None:
         f"tl: going on from {resumed.path}, at step {resumed.content.get('global_step')} in epoch "
         f"{completed_epochs(resumed.content)} (counted from 0)."
     )
+    _say_between(resumed)
     say_other_machine(configuration_in(resumed.content, resumed.path) or {}, here)
+
+
+def _say_between(resumed: Resumed) -> None:
+    if between_batches(resumed.content):
+        rank_zero_info(
+            f"tl: {resumed.path} was saved between the batches of one step, by a validation in "
+            "it: what they had added to the gradient is not in it, and this step has less."
+        )
 
 
 def trained_nothing(step: int, folder: Path | None, resumed: Resumed | None) -> bool:

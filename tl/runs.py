@@ -133,3 +133,13 @@ def completed_epochs(checkpoint: Mapping[str, Any]) -> int | None:
         # saved after validation, when all is trained but the epoch is not yet counted
         return cast("int | None", progress.get("ready"))
     return cast("int | None", progress.get("completed"))
+
+
+def between_batches(checkpoint: Mapping[str, Any]) -> bool:
+    """Say whether a run was saved between the batches whose gradients make up one step."""
+    configuration = checkpoint.get("tl", {}).get("configuration") or {}
+    accumulate = configuration.get("trainer", {}).get("accumulate_grad_batches") or 1
+    loops = checkpoint.get("loops", {}).get("fit_loop", {})
+    batches = loops.get("epoch_loop.batch_progress", {})
+    done = batches.get("current", {}).get("processed", 0)
+    return bool(done % accumulate) and not batches.get("is_last_batch")

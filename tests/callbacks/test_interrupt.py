@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 
 from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule
+from tl.callbacks.atomic_io import AtomicCheckpointIO
 from tl.callbacks.interrupt import SaveOnSignal
 from tl.modules import WarmupCosine
 from tl.signals import SIGNALS, StopAtOnce, StoppedBySignal, stop_on_signals
@@ -62,6 +63,7 @@ def fit(
     accumulate: int = 1,
     scheduler: Any = None,
     logger: Any = False,
+    plugins: Any = None,
     **kwargs: Any,
 ) -> MultiTaskModule:
     made = data(workers)
@@ -83,6 +85,7 @@ def fit(
         accelerator="cpu",
         accumulate_grad_batches=accumulate,
         callbacks=callbacks,
+        plugins=plugins,
     )
     trainer.fit(module, made, weights_only=True, **kwargs)
     return module
@@ -270,3 +273,19 @@ def test_the_checkpoint_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "SIGTERM" in (said := capsys.readouterr().err)
     assert "--ckpt_path runs/interrupted.ckpt" in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device.*interrupted.ckpt"):
+        fit(
+            tmp_path,
+            [SaveOnSignal(), SendSignal(2, signal.SIGTERM)],
+            plugins=[AtomicCheckpointIO()],
+        )
+    assert not list(tmp_path.rglob("interrupted.ckpt"))

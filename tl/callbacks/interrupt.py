@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
+from tl.callbacks.atomic_io import AtomicCheckpointIO
 from tl.signals import SIGNALS, StopAtOnce, StoppedBySignal, heeded, stop_on_signals
 
 
@@ -118,9 +119,21 @@ class SaveOnSignal(Callback):
         # a resumed run adds one to the step that loggers see, for checkpoints made after a step
         early = int(not loop._should_accumulate())  # noqa: SLF001 - the question it asks itself
         loop._batches_that_stepped -= early  # noqa: SLF001
-        trainer.save_checkpoint(path, weights_only=False)
+        self._save(trainer, path)
         loop._batches_that_stepped += early  # noqa: SLF001
         raise StoppedBySignal(asked, str(path))
+
+    @staticmethod
+    def _save(trainer: Trainer, path: Path) -> None:
+        """Save; if it cannot be written, fail in all processes, which would wait for each other."""
+        files = trainer.strategy.checkpoint_io
+        if not isinstance(files, AtomicCheckpointIO):
+            trainer.save_checkpoint(path, weights_only=False)
+            return
+        with files.deciding(weights=False) as write:
+            trainer.save_checkpoint(path, weights_only=False)
+        if (failed := trainer.strategy.broadcast(write.failed)) is not None:
+            raise failed
 
     @staticmethod
     def _folder(trainer: Trainer) -> str:
@@ -136,7 +149,10 @@ class SaveOnSignal(Callback):
         """Say on standard error where the checkpoint is and how to go on."""
         more = ""
         if stopped.checkpoint is not None:
-            more = f" Resume by adding --ckpt_path {stopped.checkpoint} to the same command."
+            more = (
+                " Resume by the same command with --resume auto, or with "
+                f"--ckpt_path {stopped.checkpoint}."
+            )
         print(f"tl: {stopped}.{more}", file=sys.stderr)  # noqa: T201
 
 

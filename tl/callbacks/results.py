@@ -126,12 +126,17 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     Args:
         path: Its final name.
         content: Plain types.
+
+    Raises:
+        OSError: If it cannot be written, naming it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         beside.replace(path)
+    except OSError as error:  # a full disk names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -6,7 +6,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Any, Literal, Self, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -35,6 +36,7 @@ from tl.modules.schedule import total_steps_of
 from tl.modules.step_log import StepLog
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
+from tl.transfer.files import local_file, read_checkpoint
 from tl.transfer.freezing import Strategy
 from tl.transfer.param_groups import named_groups
 from tl.transfer.penalties.base import Step
@@ -131,6 +133,40 @@ class SharedBackboneModule(FineTunedModule):
         self.step_log = StepLog()
         self._window = Window(names)
         self._evaluation = Evaluation(self.tasks)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's is a descriptor of its own
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,  # noqa: ANN401 - Lightning's signature
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,  # noqa: ANN401 - arguments of the constructor, as there
+    ) -> Self:
+        """Build a module from a checkpoint that is verified first; no code from it runs.
+
+        Lightning's own runs code from an address, and from any file where
+        ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` is set.
+
+        Args:
+            checkpoint_path: The checkpoint, or its address.
+            map_location: As in Lightning.
+            hparams_file: As in Lightning.
+            strict: As in Lightning.
+            weights_only: Not used; always on.
+            **kwargs: As in Lightning.
+
+        Raises:
+            CheckpointError: If it is missing, damaged or unsafe.
+        """
+        del weights_only
+        path = local_file(checkpoint_path)
+        read_checkpoint(path)
+        loaded: Self = super().load_from_checkpoint(
+            path, map_location, hparams_file, strict, weights_only=True, **kwargs
+        )
+        return loaded
 
     # Features and losses
 

@@ -206,7 +206,7 @@ class FiniteGuard:
             state: What would be saved.
 
         Raises:
-            NonFiniteError: If it would not.
+            ValueError: If it would not.
         """
         self.read(module)
         parts = [*module.backbone.named_parameters(prefix="backbone")]
@@ -220,8 +220,9 @@ class FiniteGuard:
         if not held or _finite(list(held.values())):
             return
         [first, *_] = [name for name, value in held.items() if not bool(value.isfinite().all())]
-        raise NonFiniteError(
-            f"{first} is not finite, and no checkpoint is made of it", module.global_step
+        raise ValueError(
+            f"{first} is not finite at step {module.global_step}: no checkpoint is made of it, and "
+            "earlier ones are as they were. Lower the learning rate, or clip gradients."
         )
 
 

@@ -54,6 +54,14 @@ def test_a_best_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
     assert ours.check_monitor_top_k(_trainer(), torch.tensor(0.1))
 
 
+def test_a_trial_run_saves_nothing(tmp_path: Path) -> None:
+    data = tiny_data()
+    last = RunCheckpoint(tmp_path, filename="last")
+    run = trainer(tmp_path, enable_checkpointing=True, callbacks=[last], fast_dev_run=True)
+    run.fit(module(data), data)
+    assert list(tmp_path.rglob("*.ckpt")) == []
+
+
 def test_the_last_state_is_saved_also_after_the_last_validation(tmp_path: Path) -> None:
     data = tiny_data()  # five steps per epoch
     last = RunCheckpoint(tmp_path, filename="last")

@@ -77,8 +77,9 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last state if it is not saved yet."""
         super().on_train_end(trainer, pl_module)
-        saved = self._last_global_step_saved == trainer.global_step
-        if self.monitor is None and self.save_top_k and not saved:
+        # saved already, or a fast_dev_run, which saves nothing
+        skip = self._should_skip_saving_checkpoint(trainer)
+        if self.monitor is None and self.save_top_k and not skip:
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

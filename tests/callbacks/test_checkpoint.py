@@ -54,6 +54,42 @@ def test_a_best_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
     assert ours.check_monitor_top_k(_trainer(), torch.tensor(0.1))
 
 
+class Looks(Callback):
+    """What lies in a file after each batch: done batches of the epoch, steps."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seen: list[tuple[int, int] | None] = []
+
+    def on_train_batch_start(self, *given: Any) -> None:
+        del given
+        if not self.path.exists():
+            self.seen.append(None)
+            return
+        saved = torch.load(self.path, weights_only=True)
+        progress = saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        self.seen.append((progress["processed"], saved["global_step"]))
+
+
+def test_the_last_state_waits_for_the_step_that_a_validation_falls_into(tmp_path: Path) -> None:
+    data = tiny_data(batch_size=10)  # eleven batches
+    last, looks = RunCheckpoint(tmp_path, filename="last"), Looks(tmp_path / "last.ckpt")
+    run = trainer(
+        tmp_path,
+        enable_checkpointing=True,
+        callbacks=[last, looks],
+        val_check_interval=3,
+        accumulate_grad_batches=2,
+        max_epochs=1,
+    )
+    run.fit(module(data), data)
+    # validated after batches 3, 6 and 9; the steps of the first and the last end one later
+    assert looks.seen[:4] == [None] * 4
+    assert looks.seen[4:6] == [(4, 2)] * 2
+    assert looks.seen[6:10] == [(6, 3)] * 4
+    assert looks.seen[10] == (10, 5)
+
+
 def test_a_trial_run_saves_nothing(tmp_path: Path) -> None:
     data = tiny_data()
     last = RunCheckpoint(tmp_path, filename="last")

@@ -40,6 +40,10 @@ class RunCheckpoint(ModelCheckpoint):
     before validation, Lightning's progress counters are such that a run which goes on from there
     skips the validation and counts the next epoch wrongly, so that a second resume repeats steps.
 
+    Nor is the last state saved between the batches of one step, where a validation may fall: their
+    gradients are in no checkpoint. It waits for the step. The best one does not, for its weights
+    are those that were validated.
+
     With an :class:`~tl.callbacks.AtomicCheckpointIO`, as the command line has it, a checkpoint
     that could not be written counts as never tried, so that a later, worse one does not replace
     the best and no earlier file is removed for it; all processes then stop or go on together. The
@@ -50,6 +54,7 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     unsaved: OSError | None = None
+    _waits = False
 
     def on_train_batch_end(
         self,
@@ -66,10 +71,26 @@ class RunCheckpoint(ModelCheckpoint):
         """
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and not trainer.is_last_batch:
+            self._save_what_waits(trainer)
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if it is due; the last state not between the batches of one step."""
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        between = done % trainer.accumulate_grad_batches and not trainer.is_last_batch
+        if self.monitor is None and between and not self._should_skip_saving_checkpoint(trainer):
+            self._waits = True
+        else:
+            super().on_validation_end(trainer, pl_module)
+
+    def _save_what_waits(self, trainer: Trainer) -> None:
+        waits, self._waits = self._waits, False
+        if waits and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if it is due, by epochs or with the epoch's last batch."""
+        self._save_what_waits(trainer)
         super().on_train_epoch_end(trainer, pl_module)
         if trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, None, None, 0)

@@ -27,16 +27,16 @@ class Store:
         self, data: ResidentDataset, device: torch.device, settings: Augment | None
     ) -> None:
         self.settings = settings or Augment(padding=0, flip=False)
+        _, self.height, self.width, _ = data.images.shape
         self.windows: Windows | None = None
         self._images, self._index = data.images, data.index
-        _, self.height, self.width, _ = data.images.shape
-        if device.type != "cpu" or self.settings.moves:
+        if self.settings.moves:
+            pixels = data.pixels(data.index).to(device)
+            self.windows = Windows(pixels, self.settings.padding, flip=self.settings.flip)
+        elif device.type != "cpu":
             # the split's own images only: what is copied should be no more than that
             self._images = data.pixels(data.index).to(device)
             self._index = torch.arange(len(data), device=device)
-        if self.settings.moves:
-            self.windows = Windows(self._images, self.settings.padding, flip=self.settings.flip)
-            self._images = self._images[:0]
 
     def cut(self, positions: Tensor, fill: Tensor, draws: Tensor | None) -> Tensor:
         """Cut a batch out.

@@ -17,8 +17,8 @@ In one process, from the same weights, on the same images, round by round in alt
 
 A ratio is the median over the rounds of one variant's time over another's of the same round, with
 quartiles. Where the loop against itself scatters more widely than a ratio is away from its bar,
-there is no verdict. The rest is measured apart: the data path against PIL, peak memory and time to the first
-step (each in a process of its own), and how an epoch's time grows (drawn beside the script).
+there is no verdict. The rest is measured apart: the data path against PIL, peak memory and time to
+the first step (each in a process of its own), and how an epoch's time grows (``benchmark.png``).
 
 On a GPU the network is ResNet-18 with 256 images of each set, in bf16; on a CPU ResNet-20 with 64
 of each, on one thread. ``--smoke`` makes two rounds of one step with tiny batches.
@@ -328,10 +328,13 @@ def judged(
 def tables(found: dict[str, Any]) -> str:
     """Write Markdown."""
     same = "equal to the bit" if found["same_losses"] else "close"
-    lines = [
+    head = (
         f"{found['device']}, {found['machine']}, torch {found['versions']['torch']}, load "
         f"{found['load']:.1f}; {found['network']}, {found['flops_per_image'] / 1e9:.3f} GFLOP an "
-        f"image, peak {found['matmul_peak'] / 1e9:,.0f} GFLOP/s; losses of A and B {same}",
+        f"image, peak {found['matmul_peak'] / 1e9:,.0f} GFLOP/s; losses of A and B {same}"
+    )
+    lines = [
+        head,
         "",
         f"| | images/s | epoch of {found['epoch_images']:,}, s | MFU |",
         "| --- | --- | --- | --- |",

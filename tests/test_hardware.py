@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from tl import hardware
 from tl.hardware import choose_precision, matmul_peak
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_precision_is_full_on_a_cpu() -> None:
@@ -60,3 +67,24 @@ def test_the_peak_is_that_of_a_product_of_the_size(monkeypatch: pytest.MonkeyPat
 
 def test_the_peak_of_this_machine_is_plausible() -> None:
     assert 1e8 < matmul_peak(torch.device("cpu"), torch.float32, seconds=0.01) < 1e15
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tells the GNU C library")
+def test_memory_is_handed_out_again() -> None:
+    script = """
+import resource, sys, torch
+from tl.hardware import reuse_memory
+if sys.argv[1] == "yes":
+    assert reuse_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2 ** 25)  # 128 MB
+before = faults()
+torch.ones(2 ** 25)
+print(faults() - before)
+"""
+    told, untold = (
+        int(subprocess.check_output([sys.executable, "-c", script, word], text=True, cwd=ROOT))
+        for word in ("yes", "no")
+    )
+    assert told < 100 < untold

@@ -37,7 +37,7 @@ from tl.callbacks import (
 )
 from tl.callbacks.run_logs import RunCSV, RunTensorBoard
 from tl.configuration import check_trainer, write_enums_as_text
-from tl.hardware import choose_precision
+from tl.hardware import choose_precision, reuse_memory
 from tl.messages import exception_line, parse_error_line
 from tl.ranks import end_with_parent, fail, leave, use_our_launcher
 from tl.resume import (
@@ -255,6 +255,8 @@ class TlCLI(LightningCLI):
             trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
         leave_out_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         use_our_launcher(trainer)
+        if trainer.strategy.root_device.type == "cpu":
+            reuse_memory()
         return trainer
 
     def _path_to_load(self) -> str | None:

@@ -76,7 +76,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if it is due; the last state not between the batches of one step."""
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         between = done % trainer.accumulate_grad_batches and not trainer.is_last_batch
         if self.monitor is None and between and not self._should_skip_saving_checkpoint(trainer):
             self._waits = True

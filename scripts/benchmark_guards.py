@@ -12,6 +12,23 @@ quartiles. ``none again`` is the noise. The guards are the look at losses and gr
 A checkpoint is saved in turns by Lightning's own class and by ``AtomicCheckpointIO``, which flushes
 it to the disk and adds a checksum, after a look whether the weights are finite. The last line adds
 up what a run pays that saves once per epoch. ``--smoke`` makes three rounds with a tiny batch.
+
+Measured with the defaults, 2026-11-24, torch 2.14.1, one thread of an AVX2 CPU with 2 shared cores:
+
+    | guards | time over none (quartiles) | step, ms |
+    | --- | --- | --- |
+    | none again | 1.002 (0.992 to 1.011) | 186.2 |
+    | finite | 1.001 (0.991 to 1.010) | 185.4 |
+    | seeds | 1.002 (0.992 to 1.014) | 185.4 |
+    | signals | 0.996 (0.991 to 1.006) | 184.3 |
+    | all | 1.006 (0.992 to 1.017) | 185.9 |
+
+    | checkpoint | time over Lightning's (quartiles) | ms |
+    | --- | --- | --- |
+    | Lightning's | 1 | 9.3 |
+    | AtomicCheckpointIO | 1.246 (1.197 to 1.275) | 11.6 |
+
+    all guards, and a checkpoint every 703 steps: +0.65 % per step
 """
 
 from __future__ import annotations

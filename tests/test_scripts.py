@@ -25,6 +25,13 @@ ROWS = {
         "| checkpoint with a flipped bit | 5 | 5 | 5 | 0 |",
         "| SIGTERM, exit code 143 | 1 | 1 | 1 | 0 |",
     ),
+    "benchmark.py": (
+        "losses of A and B equal to the bit",
+        "| D, same network |",
+        "| B over A |",
+        "| data path over PIL |",
+        "| alone | imported after, s |",
+    ),
     "benchmark_guards.py": ("| all |", "| AtomicCheckpointIO |"),
 }
 

@@ -18,7 +18,8 @@ In one process, from the same weights, on the same images, round by round in alt
 A ratio is the median over the rounds of one variant's time over another's of the same round, with
 quartiles. Where the loop against itself scatters more widely than a ratio is away from its bar,
 there is no verdict. The rest is measured apart: the data path against PIL, peak memory and time to
-the first step (each in a process of its own), and how an epoch's time grows (``benchmark.png``).
+the first step (each in a process of its own, whose workers do not count; A's, too, imports all of
+this script's, Lightning among it), and how an epoch's time grows (``benchmark.png``).
 
 On a GPU the network is ResNet-18 with 256 images of each set, in bf16; on a CPU ResNet-20 with 64
 of each, on one thread. ``--smoke`` makes two rounds of one step with tiny batches.
@@ -95,6 +96,7 @@ GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 ORDER = ("A", "A again", "B", "two passes", "C", "D", "D, same network")
 IMAGES = {"D": 2 * Article.BATCH, "D, same network": 2 * Article.BATCH}
+LOG_EVERY = 50
 # what over what, at most or at least, on a CPU and on a GPU
 BARS = {
     "B over A": ("B", "A", "most", (1.02, 1.03)),
@@ -220,7 +222,8 @@ def run_arguments(options: argparse.Namespace, folder: Path, epochs: int) -> lis
         f"--data.init_args.epoch_length={options.steps + 1}",
         f"--model.init_args.backbone=tl.backbones.{network}",
         f"--trainer.max_epochs={epochs}",
-        f"--trainer.log_every_n_steps={options.steps + 1}",  # one log in each round
+        # the configuration's own, but one log at least in each round
+        f"--trainer.log_every_n_steps={min(LOG_EVERY, options.steps + 1)}",
         "--trainer.limit_val_batches=1",
         "--trainer.num_sanity_val_steps=0",
         "--trainer.devices=1",

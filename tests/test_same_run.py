@@ -71,6 +71,7 @@ def test_a_change_that_makes_another_run(key: str, value: object) -> None:
     [
         ("data.init_args.root", "/elsewhere"),
         ("data.init_args.num_workers", 4),
+        ("data.init_args.resident_share", 0.5),
         ("data.init_args.predict_folder", "images"),
         ("model.init_args.penalties.0.init_args.data.init_args.root", "/elsewhere"),
         ("trainer.max_epochs", 9),

@@ -11,7 +11,10 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 # Of the data: where they lie and how they are read, not what they are.
-_FREE = ("root", "download", "offline", "num_workers", "eval_batch_size", "predict_folder")
+_FREE = (
+    *("root", "download", "offline", "num_workers", "eval_batch_size", "predict_folder"),
+    "resident_share",
+)
 # Of the Trainer: what a step and an epoch are.
 _FIXED_TRAINER = (
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),

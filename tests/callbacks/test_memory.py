@@ -17,6 +17,14 @@ def test_memory_is_in_bytes() -> None:
     assert peak_memory_bytes() > held.numel()
 
 
+def test_a_gpu_that_is_not_used_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
+    assert peak_memory_bytes() > 10 * 2**20
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7)
+    assert peak_memory_bytes() == 7
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_memory_of_the_process_that_started_this_one_does_not_count() -> None:
     child = "from tl.callbacks.memory import peak_memory_bytes as p; print(p())"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
@@ -146,6 +147,16 @@ def test_hooks_that_a_callback_lacks_are_passed_by_and_its_own_are_not(tmp_path:
     assert callable(Callback().on_before_backward)  # the class is as it was
     run.fit(module(data), data)
     assert watches.seen == run.global_step > 0
+
+
+def test_hooks_of_an_object_s_own_stay(tmp_path: Path) -> None:
+    seen: list[int] = []
+    data = tiny_data()
+    counts = LambdaCallback(on_train_batch_end=lambda *given: seen.append(given[-1]))
+    run = trainer(tmp_path, callbacks=[counts], max_epochs=1)
+    leave_out_empty_hooks(run.callbacks)  # type: ignore[attr-defined]
+    run.fit(module(data), data)
+    assert seen == [0, 1, 2, 3, 4]
 
 
 def test_nothing_is_profiled_and_exceptions_pass() -> None:

@@ -46,9 +46,12 @@ def test_results_hold_what_the_run_reached_and_on_what(tmp_path: Path) -> None:
     assert found["best"]["score"] == pytest.approx(float(best.best_model_score or 0))
     # a test by the same trainer adds to the same file
     run.test(ours, data, verbose=False)
-    again = results(tmp_path)["metrics"]
-    assert "test/ten/acc" in again
-    assert again["val/acc"] == found["metrics"]["val/acc"]
+    again = results(tmp_path)
+    assert "test/ten/acc" in again["metrics"]
+    assert again["metrics"]["val/acc"] == found["metrics"]["val/acc"]
+    assert found["mfu"] > 0
+    assert found["data_share"] > 0
+    assert all(again[name] == found[name] for name in ("mfu", "data_share"))  # of training
 
 
 def test_a_single_source_is_listed_by_its_name(tmp_path: Path) -> None:
@@ -56,6 +59,7 @@ def test_a_single_source_is_listed_by_its_name(tmp_path: Path) -> None:
     run = trainer(tmp_path, logger=CSVLogger(tmp_path), callbacks=[RunResults()])
     run.validate(module(data), data, verbose=False)
     found = results(tmp_path)
+    assert found["data_share"] is None
     assert set(found["data"]) == {"generated10"}
     assert found["images_per_second"] is None  # no Throughput, no number
     assert set(found["metrics"]) == {"val/acc", "val/loss"}

@@ -33,8 +33,9 @@ class Recorder(LightningModule):
         return None
 
 
-def run(epochs: int, module: Recorder, **settings: Any) -> Recorder:
+def run(epochs: int, module: Recorder, overfit_batches: float = 0.0, **settings: Any) -> Recorder:
     trainer = Trainer(
+        overfit_batches=overfit_batches,
         max_epochs=epochs,
         logger=False,
         enable_checkpointing=False,
@@ -118,3 +119,12 @@ def test_fewer_images_than_a_batch_give_one_smaller_batch() -> None:
     made.setup("fit")
     batches = list(made.train_dataloader())
     assert [len(images) for images, _ in batches] == [10]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_overfitting_sees_the_same_whole_batches_at_every_epoch(workers: int) -> None:
+    plain = Augment(padding=0, flip=False)
+    module = run(2, Recorder(), overfit_batches=3, augment=plain, num_workers=workers)
+    assert [len(images) for images in module.seen] == [32] * 6
+    assert all(torch.equal(a, b) for a, b in zip(module.seen[:3], module.seen[3:], strict=True))
+    assert len(module.validated[0]) > 1

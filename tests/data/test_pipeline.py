@@ -80,3 +80,17 @@ def test_images_are_laid_out_once() -> None:
     assert one is not None
     assert two is not None
     assert one.store is two.store
+
+
+def test_random_numbers_and_the_colour_of_holes_follow_the_images_to_their_device() -> None:
+    made, images = pipeline(), data()[torch.arange(4)][0]
+    labels = torch.zeros(4)
+    assert made.draws((images, labels), epoch=0, step=0, rank=0).device == CPU
+    there = (images.to("meta"), labels)
+    draws = made.draws(there, epoch=0, step=0, rank=0)
+    assert draws.is_meta
+    assert made.transform(there, draws)[0].is_meta
+    colour = made._mean
+    assert colour.is_meta
+    made.transform(there, draws)
+    assert made._mean is colour  # moved once, not in each step

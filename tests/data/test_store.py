@@ -54,6 +54,7 @@ def test_the_bytes_needed_are_those_of_the_layout() -> None:
     assert store.windows is not None
     stored = store.windows._windows.untyped_storage().nbytes()
     assert bytes_needed(split(), Augment(padding=2)) == stored
+    assert store._images.untyped_storage().nbytes() == 0  # nor the images once more
     assert bytes_of(CPU) > 10**9
 
 

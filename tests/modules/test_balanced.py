@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchjd.aggregation import PCGrad, UPGrad
-from torchjd.scalarization import UW
+from torchjd.scalarization import FAMO, UW
 
 from tl import MultiTaskModule, Task
 from tl.balancing import StaticWeights
@@ -120,3 +120,18 @@ def test_without_a_balancer_nothing_is_kept_for_a_backward_pass() -> None:
     assert ours.balance() == {}
     assert not [key for key in ours.state_dict() if key.startswith("balancer")]
     assert [group["name"] for group in ours.parameter_groups()].count("balancer") == 0
+
+
+def test_a_second_look_that_is_not_finite_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = module(FAMO, on_nonfinite="skip")
+    original, calls = ours.task_losses, [0]
+
+    def spoilt(batch: Any, *, smooth: bool = False) -> Any:
+        losses, outputs = original(batch, smooth=smooth)
+        calls[0] += 1
+        factor = torch.nan if calls[0] == 2 else 1.0  # after the first step
+        return {name: loss * factor for name, loss in losses.items()}, outputs
+
+    monkeypatch.setattr(ours, "task_losses", spoilt)
+    run = fit(ours, batch(), batch())
+    assert (calls, run.global_step, ours.guard.skipped) == ([4], 2, 0)

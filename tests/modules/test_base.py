@@ -52,6 +52,21 @@ def test_learning_rates_are_logged_by_group(tmp_path: Path) -> None:
     assert run.callback_metrics["lr/head"] == pytest.approx(0.1)
 
 
+def test_the_optimiser_s_kernel_is_that_of_the_device_after_a_resume(tmp_path: Path) -> None:
+    data = tiny_data()
+    first = trainer(tmp_path, max_epochs=1)
+    first.fit(module(data), data)
+    path = tmp_path / "run.ckpt"
+    first.save_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    for group in content["optimizer_states"][0]["param_groups"]:
+        group["fused"] = True  # as on a GPU
+    torch.save(content, path)
+    second = trainer(tmp_path, max_epochs=2)
+    second.fit(module(data), data, ckpt_path=str(path))
+    assert not any(group["fused"] for group in second.optimizers[0].param_groups)
+
+
 @pytest.mark.parametrize(
     ("tasks", "said"),
     [

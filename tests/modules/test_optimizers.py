@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
 from tl.modules import optimizers
-from tl.modules.optimizers import fused
+from tl.modules.optimizers import fused, keep_kernel
 
 
 def stepped(optimizer: torch.optim.Optimizer, net: nn.Module) -> list[torch.Tensor]:
@@ -76,3 +77,35 @@ def test_an_optimiser_that_has_begun_stays(monkeypatch: pytest.MonkeyPatch) -> N
 def test_on_the_cpu_optimisers_stay() -> None:
     optimizer = torch.optim.SGD(nn.Linear(3, 2).parameters())
     assert fused(optimizer) is optimizer
+
+
+def test_gradients_may_be_clipped_before_a_fused_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "DEVICES", ("cpu",))
+    net = nn.Linear(3, 2)
+    optimizer = fused(torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9))
+    net(torch.full((2, 3), 100.0)).square().sum().backward()
+    MixedPrecision("bf16-mixed", "cpu").clip_gradients(optimizer, 1.0)  # Lightning would refuse
+    grads = [p.grad for p in net.parameters() if p.grad is not None]
+    torch.testing.assert_close(torch.cat([g.flatten() for g in grads]).norm(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(("here", "there"), [(None, True), (True, None)])
+def test_a_state_from_another_device_does_not_choose_the_kernel(
+    here: bool | None, there: bool | None
+) -> None:
+    def made(fused: bool | None) -> torch.optim.Optimizer:
+        net = nn.Linear(3, 2)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, fused=fused)
+        keep_kernel(optimizer)
+        stepped(optimizer, net)
+        return optimizer
+
+    optimizer, other = made(here), made(there)
+    other.param_groups[0]["lr"] = 0.05
+    optimizer.load_state_dict(other.state_dict())
+    [group] = optimizer.param_groups
+    assert (group["fused"], group["lr"]) == (here, 0.05)
+    assert other.param_groups[0]["fused"] == there
+    more = torch.optim.AdamW([{"params": [p]} for p in nn.Linear(3, 2).parameters()])
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        optimizer.load_state_dict(more.state_dict())

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from tests.runs import module, tiny_data, trainer
+from tl.callbacks import Throughput
 
 
 class Sees(Callback):
@@ -40,3 +41,22 @@ def test_a_step_s_values_reach_loggers_callbacks_and_bar_under_its_number(tmp_pa
             assert int(steps[step - 1]["epoch"]) == 0
     assert "train/loss" in run.logged_metrics
     assert torch.is_tensor(run.callback_metrics["train/loss"])
+
+
+def test_with_accumulation_it_is_after_steps_that_values_are_logged(tmp_path: Path) -> None:
+    data, speed = tiny_data(batch_size=10), Throughput(mfu=False)  # 11 batches: steps of 3, 3, 3, 2
+    logger = CSVLogger(tmp_path, name="", version="")
+    model = module(data)
+    run = trainer(
+        tmp_path,
+        callbacks=[speed],
+        logger=logger,
+        log_every_n_steps=2,
+        max_epochs=1,
+        accumulate_grad_batches=3,
+    )
+    run.fit(model, data)
+    assert run.global_step == 4
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    for name in ("train/loss", "perf/images_per_second"):
+        assert [int(row["step"]) for row in rows if row.get(name)] == [1, 3]

@@ -6,7 +6,7 @@ import copy
 
 import torch
 from lightning.pytorch import Trainer
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tl.hardware import matmul_peak
@@ -40,15 +40,16 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
         if shape not in counted:
             counted[shape] = _of_backbone(module.backbone, shape)
         total += counted[shape] * sizes[source]
+    # forward, the gradient of weights, and of features where there is one: products of one size
+    products = 3 if any(p.requires_grad for p in module.backbone.parameters()) else 2
     for name, task in module.tasks.items():
-        # forward, and the gradients of weights and of features: three products of one size
         weights = [p.numel() for p in module.heads[name].parameters() if p.ndim > 1]
-        total += 6.0 * sum(weights) * sizes.get(source_of(task, parts), 0)
+        total += 2.0 * products * sum(weights) * sizes.get(source_of(task, parts), 0)
     return total / max(sum(sizes.values()), 1)
 
 
 def _of_backbone(backbone: nn.Module, shape: tuple[int, ...]) -> float:
-    shapes = copy.deepcopy(without_sources(backbone)).to("meta").train()
+    shapes = without_sources(_without_weights(backbone)).train()
     images = torch.empty(2, *shape, device="meta", dtype=next(shapes.parameters()).dtype)
     with FlopCounterMode(display=False) as counter:
         features = shapes(images)
@@ -57,7 +58,21 @@ def _of_backbone(backbone: nn.Module, shape: tuple[int, ...]) -> float:
     return float(counter.get_total_flops()) / len(images)
 
 
+def _without_weights(network: nn.Module) -> nn.Module:
+    """Copy a network whose weights are shapes alone: those of the network are not copied."""
+    known: dict[int, Tensor] = {
+        id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()
+    }
+    for parameter in network.parameters():
+        shape = torch.empty_like(parameter, device="meta")
+        known[id(parameter)] = nn.Parameter(shape, parameter.requires_grad)
+    return copy.deepcopy(network, known).to("meta")
+
+
 def peak_of(trainer: Trainer, module: SharedBackboneModule) -> float:
     """Measure the matrix products a second of a run's device in its precision."""
     precision = str(trainer.precision).split("-")[0]
-    return matmul_peak(module.device, _TYPES.get(precision, torch.float32))
+    found = matmul_peak(module.device, _TYPES.get(precision, torch.float32))
+    if module.device.type == "cuda":  # what the products took is not the run's
+        torch.cuda.reset_peak_memory_stats(module.device)
+    return found

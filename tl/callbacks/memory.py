@@ -10,9 +10,9 @@ import torch
 
 
 def peak_memory_bytes() -> int:
-    """Most memory held at once: allocated on the GPU, or resident in this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+    """Most memory held at once: allocated on the GPU, or resident where none is used."""
+    if torch.cuda.is_available() and (held := torch.cuda.max_memory_allocated()):
+        return held
     status = Path("/proc/self/status")
     if status.exists():  # Linux, where `ru_maxrss` also counts what the parent process held
         for line in status.read_text(encoding="ascii").splitlines():

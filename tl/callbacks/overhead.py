@@ -49,5 +49,6 @@ def leave_out_empty_hooks(callbacks: Iterable[Callback]) -> None:
     """
     for callback in callbacks:
         for name in _PER_STEP:
-            if getattr(type(callback), name) is getattr(Callback, name):
+            empty = getattr(type(callback), name) is getattr(Callback, name)
+            if empty and name not in vars(callback):  # an object's own, as `LambdaCallback` has
                 setattr(callback, name, None)

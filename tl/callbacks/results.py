@@ -42,6 +42,7 @@ class RunResults(Callback):
         self.filename = filename
         self._start = time.perf_counter()
         self._metrics: dict[str, float | None] = {}
+        self._of_training: dict[str, float | None] = {"mfu": None, "data_share": None}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock and the memory's high-water mark."""
@@ -80,9 +81,11 @@ class RunResults(Callback):
         nowhere = folder is None or not trainer.loggers or trainer.fast_dev_run  # type: ignore[attr-defined]
         if folder is None or nowhere or not trainer.is_global_zero:
             return
+        speed = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore[attr-defined]
+        if speed is not None and trainer.state.fn == "fit":
+            self._of_training = {"mfu": speed.mfu, "data_share": speed.data_share}
         self._metrics |= {name: number(value) for name, value in trainer.callback_metrics.items()}
         describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
-        speed = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore[attr-defined]
         best = trainer.checkpoint_callback
         results: dict[str, Any] = {
             "metrics": dict(sorted(self._metrics.items())),
@@ -94,8 +97,7 @@ class RunResults(Callback):
             "versions": versions(),
             "seconds": round(time.perf_counter() - self._start, 3),
             "images_per_second": speed.images_per_second if speed else None,
-            "mfu": speed.mfu if speed else None,
-            "data_share": speed.data_share if speed else None,
+            **self._of_training,
             "peak_memory_bytes": peak_memory_bytes(),
         }
         if isinstance(best, ModelCheckpoint) and best.best_model_path:

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from tl.callbacks.compute import flops_per_image, peak_of
 from tl.callbacks.memory import peak_memory_bytes
 from tl.modules.base import SharedBackboneModule
+from tl.modules.step_log import is_due
 
 #: Names in the progress bar, where there is little room.
 IN_BAR = {
@@ -154,8 +155,7 @@ class Throughput(Callback):
     ) -> None:
         """Count a batch; every ``log_every_n_steps`` say how fast the last ones went."""
         self._count(trainer, batch)
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not every or trainer.global_step % every:
+        if not is_due(trainer):
             return
         images, seconds, data = (
             now - before

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from tl.data.augment import Augment
 from tl.data.errors import DataError
 from tl.data.images import StreamedDataset, check_images, list_images
-from tl.data.loaders import EpochSampler, even_batch_size, make_loader
+from tl.data.loaders import EpochSampler, InOrderSampler, even_batch_size, make_loader
 from tl.data.pipeline import Pipeline
 from tl.data.resident import Batch, ImageDataset
 from tl.data.settings import Settings
@@ -222,11 +222,18 @@ class ImageDataModule(LightningDataModule, ABC):
     def train_dataloader(self, steps: int | None = None) -> DataLoader[Batch]:
         """Shuffled training batches.
 
+        In a Trainer's run, images that lie on its device come as `tl.data.store.Pick`: `transform`
+        cuts them.
+
         Args:
             steps: Length of the epoch; one pass by default. Longer epochs recycle the images in a
                 new order for each pass.
         """
         data = self.splits["train"]
+        if self.trainer is not None and self.trainer.overfit_batches:
+            loader = self._in_order("train", self.settings.batch_size)
+            cast("EpochSampler", loader.sampler).position = self._position
+            return loader
         steps = steps or self.train_steps()
         stored = self._stored("train")
         sampler = EpochSampler(
@@ -264,23 +271,24 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"{self.data_name} has no validation images: `val_size` is 0. Use `test`, or "
                 "validate with the `val_size` of the training run."
             )
-        return self._eval_loader("val") if len(self.splits["val"]) else []
+        return self._in_order("val") if len(self.splits["val"]) else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Every test image once over all processes."""
-        return self._eval_loader("test")
+        return self._in_order("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The images to predict, in order."""
-        return self._eval_loader("predict")
+        return self._in_order("predict")
 
-    def _eval_loader(self, split: str) -> DataLoader[Batch]:
+    def _in_order(self, split: str, batch_size: int | None = None) -> DataLoader[Batch]:
         data = self.splits[split]
         world = self._world()
         stored = self._stored(split)
-        sampler = EpochSampler(
+        batch_size = batch_size or self.settings.eval_batch_size
+        sampler = InOrderSampler(
             data,
-            batch_size=even_batch_size(len(data), world, self.settings.eval_batch_size),
+            batch_size=even_batch_size(len(data), world, batch_size),
             num_replicas=world,
             rank=self._rank(),
             device=self._root_device() if stored else None,

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from tl.data.errors import DataError
 from tl.data.resident import Batch, mixed_seed
@@ -101,13 +101,11 @@ class EpochSampler(DistributedSampler[Any]):
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the positions of each batch ``(batch_size,)`` int64; the last may be shorter."""
-        if self.steps_per_epoch is None:
-            order, step = torch.arange(self.rank, self.size, self.num_replicas), 0
-        else:
-            step = 0
-            if self.position is not None:
-                self.epoch, step = self.position()
-            order = self.order()[self.rank :: self.num_replicas]
+        step = 0
+        if self.position is not None:
+            self.epoch, step = self.position()
+        whole = torch.arange(self.size) if self.steps_per_epoch is None else self.order()
+        order = whole[self.rank :: self.num_replicas]
         # all at once: on a GPU nothing is left to be moved in a step
         order = order[step * self.batch_size :].to(self.device)
         yield from torch.split(order, self.batch_size)
@@ -121,6 +119,14 @@ class EpochSampler(DistributedSampler[Any]):
             generator.manual_seed(mixed_seed("order", self.seed, self.epoch, number))
             passes.append(torch.randperm(self.size, generator=generator))
         return torch.cat(passes)[:wanted]
+
+
+class InOrderSampler(EpochSampler, SequentialSampler):  # type: ignore[misc]  # batches, not numbers
+    """Each image once, in order: for evaluation, and for `overfit_batches`.
+
+    That makes Lightning put a `SequentialSampler` in the place of any other kind, and it would ask
+    for one image at a time.
+    """
 
 
 def even_batch_size(size: int, world: int, batch_size: int) -> int:

@@ -41,7 +41,7 @@ class MultiTaskDataModule(LightningDataModule):
         augment: Random crop, flip and cutout of training images.
         num_workers: Loader processes per source.
         predict_folder: Folder of images that ``predict`` runs through every task.
-        resident_share: Share of the device's memory that a source's images may take.
+        resident_share: Share of the device's memory that a split of a source may take.
         download: Download archives that are not there.
         offline: What to do if a set cannot be had: ``error`` or ``generated``.
         images: ``real``, or ``generated`` for drawn images.

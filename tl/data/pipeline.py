@@ -27,10 +27,10 @@ class Pipeline:
     def __init__(self, name: str, settings: Settings, statistics: tuple[Tensor, Tensor]) -> None:
         self.name = name
         self.settings = settings
-        self.mean = statistics[0]
+        self._mean = statistics[0]
         self.normalise = Normalisation(*statistics)
         self._stores: dict[str, tuple[torch.device, Store]] = {}
-        self._drawn: tuple[tuple[int, ...], Tensor] | None = None
+        self._drawn: tuple[tuple[int, ...], torch.device, Tensor] | None = None
 
     def stored(
         self, split: str, data: ImageDataset, device: torch.device | None
@@ -81,12 +81,12 @@ class Pipeline:
         else:
             height, width, device = images.shape[2], images.shape[3], images.device
         key = (epoch, block, rank, count, height, width)
-        if self._drawn is None or self._drawn[0] != key:
+        if self._drawn is None or self._drawn[:2] != (key, device):
             generator = torch.Generator()
             generator.manual_seed(mixed_seed("augment", self.settings.seed, *key, self.name))
             drawn = draw(count * DRAWN_AT_ONCE, self.settings.augment, height, width, generator)
-            self._drawn = (key, drawn.to(device))
-        return self._drawn[1].narrow(1, at * count, count)
+            self._drawn = (key, device, drawn.to(device))
+        return self._drawn[2].narrow(1, at * count, count)
 
     def transform(self, batch: Batch | tuple[Pick, object], draws: Tensor | None) -> Batch:
         """Normalise a batch, and augment it first where random numbers are given.
@@ -99,10 +99,12 @@ class Pipeline:
             Images ``(N, 3, H, W)`` float32 in channels-last memory, and the labels.
         """
         images, targets = batch
+        if self._mean.device != images.device:  # once, as a move in each step waits for a GPU
+            self._mean = self._mean.to(images.device)
         if isinstance(images, Pick):
-            pixels = images.cut(self.mean, draws)
+            pixels = images.cut(self._mean, draws)
         else:
             pixels = images.permute(0, 2, 3, 1).contiguous()
             if draws is not None:
-                pixels = augment(pixels, self.settings.augment, self.mean, draws)
+                pixels = augment(pixels, self.settings.augment, self._mean, draws)
         return self.normalise(pixels), targets  # type: ignore[return-value]

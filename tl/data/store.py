@@ -29,14 +29,15 @@ class Store:
         self.settings = settings or Augment(padding=0, flip=False)
         _, self.height, self.width, _ = data.images.shape
         self.windows: Windows | None = None
-        self._images, self._index = data.images, data.index
-        if self.settings.moves:
-            pixels = data.pixels(data.index).to(device)
-            self.windows = Windows(pixels, self.settings.padding, flip=self.settings.flip)
-        elif device.type != "cpu":
+        images, self._index = data.images, data.index
+        if device.type != "cpu" or self.settings.moves:
             # the split's own images only: what is copied should be no more than that
-            self._images = data.pixels(data.index).to(device)
+            images = data.pixels(data.index).to(device)
             self._index = torch.arange(len(data), device=device)
+        if self.settings.moves:
+            self.windows = Windows(images, self.settings.padding, flip=self.settings.flip)
+            images = images.new_empty(0)  # a slice would keep all of them
+        self._images = images
 
     def cut(self, positions: Tensor, fill: Tensor, draws: Tensor | None) -> Tensor:
         """Cut a batch out.

@@ -6,6 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -214,7 +215,9 @@ class BalancedModule(SharedBackboneModule):
         for buffer, before in kept:
             buffer.copy_(before)
         if isinstance(self.balancer, LossWeighting):
-            self.balancer.look_again(self._observed(losses, outputs))
+            # the step is taken; if they stay so, the next one's first look says it
+            with suppress(NonFiniteError):
+                self.balancer.look_again(self._observed(losses, outputs))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Add what a balancer learns, which does not decay, to the groups of the optimiser."""

@@ -31,9 +31,9 @@ from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.evaluation import Evaluation, Split
 from tl.modules.fine_tuning import FineTunedModule, Penalties
 from tl.modules.finite import FiniteGuard, OnNonFinite
-from tl.modules.optimizers import fused
+from tl.modules.optimizers import fused, keep_kernel
 from tl.modules.schedule import total_steps_of
-from tl.modules.step_log import StepLog
+from tl.modules.step_log import StepLog, is_due
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
 from tl.transfer.files import local_file, read_checkpoint
@@ -268,8 +268,7 @@ class SharedBackboneModule(FineTunedModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Log the means since the last time, every ``log_every_n_steps``-th optimiser step."""
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and self.global_step % every == 0:
+        if is_due(self.trainer):
             self.guard.read(self)
             values = {**self._skipped(), **self._window_means()}
             self.step_log.add(self.trainer, values, bar={"train/loss", "train/acc"})
@@ -372,6 +371,7 @@ class SharedBackboneModule(FineTunedModule):
         scaler = self._trainer and getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is None:  # with one it would unscale gradients itself, after they were clipped
             optimizer = fused(optimizer)
+        keep_kernel(optimizer)
         optimizer = self.scaled(optimizer)
         # a schedule that changes nothing has the learning rates logged as those of any other
         factory = self.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)

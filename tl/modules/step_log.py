@@ -10,6 +10,21 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 
+def is_due(trainer: Trainer) -> bool:
+    """Say at a batch's end whether it is time to log: after every n-th optimiser step.
+
+    Not at the batches between two steps, of gradients that are added up.
+
+    Args:
+        trainer: The Trainer; its `log_every_n_steps` counts, 0 logs nothing.
+    """
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    if not every or trainer.global_step % every:
+        return False
+    # Lightning's own question to itself; there is no public one
+    return not trainer.fit_loop._should_accumulate()  # noqa: SLF001
+
+
 class StepLog:
     """Values of a step on their way to loggers, progress bar and callbacks.
 

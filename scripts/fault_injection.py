@@ -50,6 +50,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -120,7 +121,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, seed {options.seed}\n")
     print("| fault | tried | survived | identical | lost |\n| --- | --- | --- | --- | --- |")
     print(*rows, sep="\n")
-    if not all(row.stands for row in rows):
+    if bench.failures or not all(row.stands for row in rows):
         sys.exit(f"some were lost; their runs are in {work}")
     shutil.rmtree(work)
 
@@ -308,7 +309,8 @@ def ranks(bench: Bench) -> Iterator[Row]:
         ended = code != 124 and seconds < 60 and bool(errors_of(said) or code < 0)
         row.survived = int(ended and original and again == 0)
         row.identical = int(checkpoints.equal(checkpoints.content(checkpoints.newest(log)), whole))
-        row.lost = int(floor == 0)
+        went_on = re.search(r"going on from \S+, at step (\d+)", more)
+        row.lost = int(floor == 0 or went_on is None or int(went_on[1]) < floor)
         if not row.stands:
             bench.failures.append(f"{row.fault}: {code}, {seconds:.0f} s\n{said}\n{again}\n{more}")
         bench.step()

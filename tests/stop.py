@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from typing import Any
 
@@ -14,6 +16,15 @@ class StopAfter(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask the trainer to stop."""
         trainer.should_stop = trainer.current_epoch >= 1
+
+
+class SignalBeforeTheFirstStep(Callback):
+    """Send SIGTERM when training has begun and no step is done, as while workers start."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Send it."""
+        if trainer.global_step == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class WaitInTheThirdEpoch(Callback):

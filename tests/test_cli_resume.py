@@ -138,6 +138,42 @@ def test_without_a_logger_it_goes_on_from_the_folder_of_checkpoints(
     assert f"going on from {tmp_path / 'checkpoints' / 'last.ckpt'}" in lines[1]
 
 
+def test_where_loggers_of_ones_own_lie_is_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: list[str]
+) -> None:
+    own = "--trainer.logger=lightning.pytorch.loggers.CSVLogger"
+    more = (own, f"--trainer.logger.init_args.save_dir={tmp_path}", *AUTO)
+    code, line = failure(capsys, *small(tmp_path, 1, *more))
+    assert code == 2
+    assert "set --checkpoint.dirpath and --last_checkpoint.dirpath" in line
+    folder = tmp_path / "kept"
+    named = (f"--checkpoint.dirpath={folder}", f"--last_checkpoint.dirpath={folder}")
+    main(small(tmp_path, 1, *more, *named))
+    main(small(tmp_path, 2, *more, *named))
+    assert f"going on from {folder / 'last.ckpt'}" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "folder"),
+    [
+        ((), f"logs/{RUN}/version_0/checkpoints"),
+        (("--trainer.enable_checkpointing=false",), f"logs/{RUN}/version_0/checkpoints"),
+        (("--trainer.enable_checkpointing=false", "--trainer.logger=false"), "checkpoints"),
+    ],
+)
+def test_what_a_signal_before_the_first_step_leaves_is_found(
+    tmp_path: Path, more: tuple[str, ...], folder: str, lines: list[str]
+) -> None:
+    command = small(tmp_path / "logs", 1, f"--trainer.default_root_dir={tmp_path}", *more)
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--trainer.callbacks+=tests.stop.SignalBeforeTheFirstStep"])
+    assert stopped.value.code == 128 + signal.SIGTERM
+    path = tmp_path / folder / "interrupted.ckpt"
+    assert saved(path)["global_step"] == 0
+    main([*command, *AUTO])
+    assert lines[0].startswith(f"tl: going on from {path}, at step 0 ")
+
+
 def test_a_damaged_checkpoint_is_passed_over(run: Path, lines: list[str]) -> None:
     folder = run / RUN / "version_0" / "checkpoints"
     data = bytearray((folder / "last.ckpt").read_bytes())
@@ -184,8 +220,9 @@ def test_a_named_checkpoint_goes_on_with_other_settings_and_says_so(
     last = run / RUN / "version_0" / "checkpoints" / "last.ckpt"
     more = ("--model.init_args.optimizer.init_args.lr=0.3", f"--ckpt_path={last}")
     main(small(run, 2, *more))
-    [line] = lines
-    assert "optimizer.init_args.lr 0.1 there, 0.3 here" in line
+    assert "optimizer.init_args.lr 0.1 there, 0.3 here" in lines[0]
+    assert "trainer.max_epochs 1 there, 2 here: a schedule over the whole run" in lines[1]
+    assert len(lines) == 2
 
 
 def test_an_address_is_gone_on_from(

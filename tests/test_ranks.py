@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tl.ranks import is_secondary, watch_children
+from tl.ranks import PARENT, end_with_parent, is_secondary, watch_children
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,6 +87,29 @@ def test_the_cause_is_the_last_line(
     assert found == code
     assert lines[-1].startswith(said)
     assert len([line for line in lines if line.startswith("tl: rank")]) == 1
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_the_first_process_may_go_first_only_when_all_are_done(
+    done: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[int] = []
+    gone = False
+
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr("os.getppid", lambda: -1 if gone else 7)
+    monkeypatch.setenv(PARENT, "7")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    before = set(threading.enumerate())
+    over = end_with_parent()
+    [watch] = set(threading.enumerate()) - before
+    if done:
+        over.set()
+    gone = True
+    watch.join(timeout=5)
+    assert not watch.is_alive()
+    assert ended == ([] if done else [1])
+    assert ("rank 0 is gone" in capsys.readouterr().err) is not done
 
 
 @pytest.mark.parametrize(

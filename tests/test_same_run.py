@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tl.same_run import configuration_in, differences, meaning, said, say_other_settings
+from tl.same_run import (
+    configuration_in,
+    differences,
+    meaning,
+    said,
+    say_other_length,
+    say_other_settings,
+)
 
 BASE: dict[str, Any] = {
     "seed_everything": 0,
@@ -73,6 +80,8 @@ def test_a_change_that_makes_another_run(key: str, value: object) -> None:
         ("data.init_args.num_workers", 4),
         ("data.init_args.resident_share", 0.5),
         ("data.init_args.predict_folder", "images"),
+        ("model.init_args.on_nonfinite", "skip"),
+        ("model.init_args.max_skips", 3),
         ("model.init_args.penalties.0.init_args.data.init_args.root", "/elsewhere"),
         ("trainer.max_epochs", 9),
         ("trainer.devices", 2),
@@ -100,6 +109,22 @@ def test_a_checkpoints_own_configuration_comes_first(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(BASE))
     assert configuration_in({}, path) == BASE
     assert configuration_in({"tl": {"configuration": {"a": 1}}}, path) == {"a": 1}
+
+
+def test_another_length_is_said_where_a_schedule_may_follow_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("tl.same_run.rank_zero_info", lines.append)
+    longer = changed("trainer.max_epochs", 9)
+    say_other_length(BASE, longer)  # without a schedule
+    longer["model"]["init_args"]["scheduler"] = {"class_path": "tl.modules.WarmupCosine"}
+    say_other_length(longer, longer)
+    assert not lines
+    say_other_length(BASE, longer)
+    [line] = lines
+    assert "trainer.max_epochs 5 there, 9 here" in line
+    assert "learning rates may jump" in line
 
 
 def test_a_checkpoint_that_is_named_may_have_other_settings(

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from argparse import ArgumentParser
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, NoReturn, cast
 
 import torch
@@ -202,6 +203,11 @@ class TlCLI(LightningCLI):
         if self.subcommand == "fit" and resume is not None:
             own = {config.get(f"{key}.dirpath") for key in ("checkpoint", "last_checkpoint")}
             others = [Path(path) for path in own if path]
+            if None in own and not isinstance(config.trainer.logger, bool | None):
+                raise ValueError(
+                    "--resume auto cannot tell where checkpoints lie beside `trainer.logger`s of "
+                    "your own; set --checkpoint.dirpath and --last_checkpoint.dirpath."
+                )
             if config.trainer.logger is False:
                 others.append(Path(config.trainer.default_root_dir or "", "checkpoints"))
             self.found_by_itself = True
@@ -269,10 +275,14 @@ class TlCLI(LightningCLI):
 
     @rank_zero_only
     def drop_empty_run_folder(self) -> None:
-        """Remove the folder of a run that failed before its first step."""
+        """Remove the folder of a run that ended before its first step and saved nothing."""
         trainer = getattr(self, "trainer", None)
-        if self.run_folder is not None and (trainer is None or not trainer.global_step):
-            shutil.rmtree(self.run_folder, ignore_errors=True)
+        start = self.resumed.content.get("global_step") if self.resumed is not None else 0
+        begun = trainer is not None and trainer.global_step not in (0, start)
+        # a signal before the first step leaves a checkpoint too, which was named to the user
+        if self.run_folder is None or begun or any(self.run_folder.rglob("*.ckpt")):
+            return
+        shutil.rmtree(self.run_folder, ignore_errors=True)
 
     def after_fit(self) -> None:
         """Say where everything is, and what could not be written.
@@ -318,13 +328,16 @@ def _quiet() -> None:
         logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage())
 
 
-def _leave_process_group() -> None:
+def _leave_process_group(trainer: Trainer, done: Event) -> None:
     """End the process group while the interpreter stands.
 
     Gloo's threads otherwise outlive it and now and then abort a run that is done. After a failure
-    the group is left alone: its threads may wait for a rank that never comes.
+    the group is left alone: its threads may wait for a rank that never comes. No process leaves
+    before the others are done: they end with the first.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        trainer.strategy.barrier("the end")
+        done.set()
         torch.distributed.destroy_process_group()
 
 
@@ -334,7 +347,7 @@ def run(arguments: list[str]) -> None:
     Args:
         arguments: The subcommand and its options.
     """
-    end_with_parent()
+    done = end_with_parent()
     _quiet()
     stop_on_signals()
     # kept outside the constructor, which runs the subcommand, so that a failure can tidy up
@@ -342,13 +355,13 @@ def run(arguments: list[str]) -> None:
     try:
         write_enums_as_text()
         TlCLI.__init__(cli, arguments)
-        _leave_process_group()
+        _leave_process_group(cli.trainer, done)
     except StoppedBySignal as stopped:
         cli.drop_empty_run_folder()
         SaveOnSignal.tell(stopped)
         if stopped.checkpoint is None:  # at once: the others may be anywhere
             leave(128 + stopped.number, getattr(cli, "trainer", None))
-        _leave_process_group()
+        _leave_process_group(cli.trainer, done)
         sys.exit(128 + stopped.number)
     except RunCompleteError as complete:
         if is_first_process():

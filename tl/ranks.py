@@ -97,20 +97,29 @@ def watch_children(children: Sequence[subprocess.Popen[bytes]]) -> None:
         time.sleep(_POLL)
 
 
-def end_with_parent() -> None:
-    """End this process when the one of rank 0 that started it is gone."""
+def end_with_parent() -> threading.Event:
+    """End this process when the one of rank 0 that started it is gone.
+
+    Returns:
+        To be set when all are done: from then on rank 0 may go first.
+    """
+    done = threading.Event()
     parent = os.environ.get(PARENT)
     if parent is None or os.environ.get("LOCAL_RANK", "0") == "0":
-        return
+        return done
 
     def watch() -> None:
         while os.getppid() == int(parent):
-            time.sleep(_POLL)
+            if done.wait(_POLL):
+                return
+        if done.is_set():
+            return
         if os.environ["LOCAL_RANK"] == "1":
             say("rank 0 is gone without a word; it may have been killed. The run ends.")
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    return done
 
 
 def fail(line: str, code: int, trainer: Trainer | None) -> NoReturn:

@@ -18,6 +18,7 @@ from tl.same_run import (
     differences,
     meaning,
     said,
+    say_other_length,
     say_other_machine,
     say_other_settings,
 )
@@ -274,7 +275,9 @@ def say_going_on(resumed: Resumed, here: Mapping[str, Any]) -> None:
         f"{completed_epochs(resumed.content)} (counted from 0)."
     )
     _say_between(resumed)
-    say_other_machine(configuration_in(resumed.content, resumed.path) or {}, here)
+    there = configuration_in(resumed.content, resumed.path) or {}
+    say_other_machine(there, here)
+    say_other_length(there, here)
 
 
 def _say_between(resumed: Resumed) -> None:

@@ -15,12 +15,15 @@ _FREE = (
     *("root", "download", "offline", "num_workers", "eval_batch_size", "predict_folder"),
     "resident_share",
 )
+# Of the model: what to do about a step that goes wrong, not what the others do.
+_FREE_OF_MODEL = ("on_nonfinite", "max_skips")
 # Of the Trainer: what a step and an epoch are.
 _FIXED_TRAINER = (
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
     *("limit_train_batches", "overfit_batches"),
 )
 _MACHINE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+_LENGTH = ("max_epochs", "max_steps")
 
 Difference = tuple[str, Any, Any]
 
@@ -80,6 +83,8 @@ def _matters(key: str) -> bool:
         return bool(rest) and rest[0] in _FIXED_TRAINER
     if section not in ("seed_everything", "data", "model"):
         return False
+    if section == "model" and rest[1:] and rest[1] in _FREE_OF_MODEL:
+        return False
     of_data = section == "data" or "data" in rest[:-1]  # penalties have data of their own
     return not (of_data and rest[-1] in _FREE)
 
@@ -108,6 +113,17 @@ def say_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None
         )
 
 
+def say_other_length(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Say in a line that a run is to be longer or shorter, which learning rates may depend on."""
+    keys = {f"trainer.{name}" for name in _LENGTH}
+    changes = [c for c in differences(there, here) if c[0] in keys]
+    if changes and (here["model"].get("init_args") or {}).get("scheduler"):
+        rank_zero_info(
+            f"tl: goes on with {said(changes)}: a schedule over the whole run, as WarmupCosine, "
+            "goes on along that of the new length, so learning rates may jump."
+        )
+
+
 def say_other_settings(path: Path, content: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Say in a line how the settings of a run differ from those of a checkpoint it goes on from.
 
@@ -125,3 +141,4 @@ def say_other_settings(path: Path, content: Mapping[str, Any], here: Mapping[str
             "optimiser and its schedule, learning rates among them, are the checkpoint's."
         )
     say_other_machine(there, here)
+    say_other_length(there, here)

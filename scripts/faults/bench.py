@@ -39,8 +39,9 @@ class Row:
 
     @property
     def stands(self) -> bool:
-        """Whether every trial went well."""
-        return self.tried == self.survived == self.identical and not self.lost
+        """Whether there were trials and every one went well."""
+        well = self.tried == self.survived == self.identical
+        return self.tried > 0 and well and not self.lost
 
 
 @dataclass

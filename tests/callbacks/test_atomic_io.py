@@ -69,19 +69,19 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         AtomicCheckpointIO().save_checkpoint({}, tmp_path / "checkpoints" / "a.ckpt")
 
 
-def test_what_a_killed_process_left_is_overwritten_or_removed(tmp_path: Path) -> None:
-    left = tmp_path / ".a.ckpt.tmp"
+def test_what_a_killed_process_left_does_not_matter_and_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / ".a.ckpt.0123abcd.tmp"
     left.write_bytes(bytes(10**6))
     AtomicCheckpointIO().save_checkpoint({"a": 1}, tmp_path / "a.ckpt")
     assert torch.load(tmp_path / "a.ckpt", weights_only=True) == {"a": 1}
-    assert not left.exists()
-    left.touch()
+    (tmp_path / ".a.safetensors.0123abcd.tmp").touch()
+    (tmp_path / ".notes.tmp").touch()
     with left.open("wb") as written:
         fcntl.flock(written, fcntl.LOCK_EX)
         remove_leftovers(tmp_path)
         assert left.exists(), "its process lives"
     remove_leftovers(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.tmp", "a.ckpt"]
 
 
 def test_the_file_is_locked_while_it_is_written(
@@ -96,6 +96,23 @@ def test_the_file_is_locked_while_it_is_written(
     monkeypatch.setattr("os.fsync", meanwhile)
     AtomicCheckpointIO().save_checkpoint({"a": 1}, tmp_path / "a.ckpt")
     assert torch.load(tmp_path / "a.ckpt", weights_only=True) == {"a": 1}
+
+
+def test_two_processes_may_save_under_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, path, others = os.fsync, tmp_path / "a.ckpt", iter([2])
+
+    def meanwhile(number: int) -> None:
+        for other in others:
+            AtomicCheckpointIO().save_checkpoint({"a": other}, path)
+            assert AtomicCheckpointIO().load_checkpoint(path) == {"a": other}
+        fsync(number)
+
+    monkeypatch.setattr("os.fsync", meanwhile)
+    AtomicCheckpointIO().save_checkpoint({"a": 1}, path)
+    assert AtomicCheckpointIO().load_checkpoint(path) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 def test_every_load_is_verified_and_runs_no_code(

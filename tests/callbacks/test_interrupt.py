@@ -5,6 +5,7 @@ import os
 import signal
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule
@@ -196,6 +198,21 @@ def test_signals_are_given_back_after_a_whole_run(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     fit(tmp_path, [SaveOnSignal()])
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize(("sanity", "at_once"), [(True, True), (False, False)])
+def test_processes_stop_at_once_in_the_check_before_training(sanity: bool, at_once: bool) -> None:
+    """There Lightning's handler waits in a collective for processes that are in another."""
+    state = SimpleNamespace(fn=TrainerFn.FITTING)
+    run: Any = SimpleNamespace(state=state, sanity_checking=sanity, world_size=2)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    watching = SaveOnSignal()
+    try:
+        watching.on_validation_start(run, LightningModule())
+        assert isinstance(signal.getsignal(signal.SIGTERM), StopAtOnce) is at_once
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not watching.begun
 
 
 class Ended(Callback):

@@ -63,3 +63,37 @@ def test_without_room_the_run_goes_on_and_one_line_says_it(
     assert any("metrics.csv: File too large. The log has gaps." in line for line in lines)
     board.finalize("success")
     table.finalize("success")
+
+
+def test_a_table_that_did_not_fit_is_whole_once_there_is_room(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    table = RunCSV(tmp_path, "a", 0)
+    path = tmp_path / "a" / "version_0" / "metrics.csv"
+    wanted: list[dict[str, str]] = []
+
+    def log(name: str, count: int) -> None:
+        for _ in range(count):
+            table.log_metrics({name: 0.5}, len(wanted))
+            wanted.append({name: "0.5", "step": str(len(wanted))})
+
+    def read() -> list[dict[str, str]]:
+        with path.open() as file:
+            return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+    with no_room():
+        log("a", 1000)  # more than fits; they are written by the hundred
+        table.save()
+        assert read() == wanted[: len(read())]
+        assert len(read()) < 1000
+    table.save()
+    assert read() == wanted
+    whole = list(wanted)
+    for name in ("a", "b"):  # half a row; a new column, for which the file is written anew
+        with no_room():
+            log(name, 1)
+            table.save()
+        assert read() == whole
+        table.save()
+        assert read() == (whole := list(wanted))
+    assert len(lines) == 1

@@ -13,9 +13,10 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torchjd.aggregation import UPGrad
 
-from tests.runs import Tiny, module, multitask_module, tiny_data, trainer, two_sources
+from tests.runs import Staged, Tiny, module, multitask_module, tiny_data, trainer, two_sources
 from tl.balancing.base import NonFiniteError
 from tl.modules.finite import FiniteGuard
+from tl.transfer import LPFT
 from tl.transfer.penalties.base import Penalty, Step
 
 BAD = 2  # the step that is spoilt, of five in an epoch
@@ -157,6 +158,42 @@ def test_a_fused_optimiser_leaves_the_step_out_without_being_waited_for(
     assert same(*weights)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_validation_does_not_meet_what_a_step_left_out_on_the_device_has_spoilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FiniteGuard, "waits_for", staticmethod(lambda _: True))
+    data = tiny_data()
+    ours = module(data, optimizer=fused, on_nonfinite="skip")
+    run = fit(tmp_path, ours, data, Spoil(), log_every_n_steps=50)
+    assert ours.guard.skipped == 1
+    assert run.callback_metrics["val/loss"].isfinite()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stage_that_thaws_into_a_bad_step_gets_no_momentum_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FiniteGuard, "waits_for", staticmethod(lambda _: True))
+    data = tiny_data()
+    ours = module(data, Staged, optimizer=fused, on_nonfinite="skip", strategy=LPFT(probe_epochs=1))
+
+    class SpoilSecond(Spoil):
+        def on_train_batch_start(self, trainer: Trainer, *given: Any) -> None:
+            if trainer.current_epoch == 1:
+                super().on_train_batch_start(trainer, *given)
+
+    spoil = SpoilSecond((0,))
+    fit(tmp_path, ours, data, spoil, max_epochs=2, log_every_n_steps=50)
+    momenta = [
+        {key: value for key, value in state.items() if key.endswith("/momentum_buffer")}
+        for state in (spoil.before, spoil.after)
+    ]
+    assert momenta[0]
+    assert same(*momenta)
+    assert ours.guard.skipped == 1
+
+
 def test_too_many_in_a_row_stop_the_run(tmp_path: Path) -> None:
     data = tiny_data()
     ours = module(data, on_nonfinite="skip", max_skips=2)
@@ -280,6 +317,18 @@ def test_overflow_is_the_scalers_business_and_a_bad_loss_is_not(
     assert same(spoil.before, spoil.after)
 
 
+def test_a_scaler_does_not_hide_a_gradient_that_no_scale_cures(tmp_path: Path) -> None:
+    class Always(Callback):
+        def on_after_backward(self, trainer: Trainer, pl_module: Any) -> None:
+            pl_module.backbone.conv.weight.grad[0] = torch.nan
+
+    data = tiny_data()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-12)
+    plugin = MixedPrecision("16-mixed", "cpu", scaler)
+    with pytest.raises(NonFiniteError, match="the gradient of backbone is not at step 2"):
+        fit(tmp_path, module(data), data, Always(), plugins=[plugin])
+
+
 def test_no_checkpoint_holds_what_is_not_finite(tmp_path: Path) -> None:
     data = tiny_data()
     ours = module(data)
@@ -288,7 +337,8 @@ def test_no_checkpoint_holds_what_is_not_finite(tmp_path: Path) -> None:
     run.save_checkpoint(path)
     whole = path.read_bytes()
     ours.backbone.get_buffer("norm.running_mean")[0] = torch.nan
-    with pytest.raises(NonFiniteError, match=r"backbone\.norm\.running_mean is not finite, and no"):
+    said = r"backbone\.norm\.running_mean is not finite at step 5: no checkpoint"
+    with pytest.raises(ValueError, match=said):
         run.save_checkpoint(path)
     assert path.read_bytes() == whole
 

@@ -276,6 +276,18 @@ def test_content_and_hash_are_of_the_same_bytes(tmp_path: Path) -> None:
         assert all(torch.equal(content[key], STATE[key]) for key in STATE)
 
 
+def test_an_archive_that_unpacks_to_much_more_than_it_is_long_is_refused(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "a.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as whole,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in whole.namelist():
+            bomb.writestr(name, whole.read(name))
+        bomb.writestr("archive/data/9", bytes(2**20))
+    assert "unpack to 1,0" in _message(tmp_path / "bomb.pt")
+
+
 def test_a_glance_reads_no_tensor(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 3, "state_dict": STATE}, path)

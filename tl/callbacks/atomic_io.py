@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -164,7 +165,8 @@ def write_whole(path: Path, parts: Sequence[bytes | memoryview]) -> None:
         OSError: If it cannot be written, naming the final path. The earlier file is as it was, and
             nothing else is left.
     """
-    beside = path.with_name(f".{path.name}.tmp")
+    # no other process, which may save to the same folder, writes to this one
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
@@ -190,12 +192,14 @@ def write_whole(path: Path, parts: Sequence[bytes | memoryview]) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of processes that were killed while they wrote a checkpoint.
 
-    Those of living ones are locked, and stay.
+    Those of living ones are locked, and stay; so does what is not of checkpoints: the folder may be
+    one that the user named.
 
     Args:
         folder: A folder of checkpoints.
     """
-    for path in folder.glob(".*.tmp"):
+    left = [*folder.glob(".*.ckpt*.tmp"), *folder.glob(".*.safetensors*.tmp")]
+    for path in left:
         with suppress(OSError), path.open("r+b") as file:  # network file systems lock such only
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()

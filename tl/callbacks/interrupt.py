@@ -55,8 +55,9 @@ class SaveOnSignal(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once in evaluation, where Lightning would wait for the other processes."""
+        before = trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking
         self.begun = self.begun or trainer.state.fn != TrainerFn.FITTING
-        if trainer.state.fn != TrainerFn.FITTING and trainer.world_size > 1:
+        if before and trainer.world_size > 1:
             stop_on_signals([signal.SIGTERM])
 
     on_validation_start = on_predict_start = on_test_start
@@ -141,7 +142,8 @@ class SaveOnSignal(Callback):
             folder = getattr(trainer.checkpoint_callback, "dirpath", None)
             if folder:
                 return str(folder)
-        return str(trainer.log_dir or trainer.default_root_dir)
+        # where others would be, so that --resume auto finds it
+        return str(Path(trainer.log_dir or trainer.default_root_dir, "checkpoints"))
 
     @staticmethod
     @rank_zero_only

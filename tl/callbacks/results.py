@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tl import __version__
+from tl.callbacks.atomic_io import write_whole
 from tl.callbacks.memory import peak_memory_bytes
 from tl.callbacks.throughput import Throughput
 
@@ -132,15 +133,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: If it cannot be written, naming it.
     """
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:  # a full disk names no file
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, [(json.dumps(content, indent=2) + "\n").encode()])
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from tensorboard.summary.writer import event_file_writer
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+from tl.callbacks.atomic_io import write_whole
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -93,15 +98,41 @@ class RunTensorBoard(TensorBoardLogger):
 
 
 class RunCSV(CSVLogger):
-    """Lightning's CSVLogger, which a full disk does not stop; rows are kept for the next time."""
+    """Lightning's CSVLogger, which a full disk does not stop; rows are kept for the next time.
+
+    The file is always whole: Lightning's writer leaves half a row or no header, and where a new
+    column comes it empties the file before it writes it anew.
+    """
 
     _said: _Said | None = None
 
     @rank_zero_only
     def save(self) -> None:
         """Write the rows since the last time."""
-        self._said = self._said or _Said(str(Path(self.log_dir) / "metrics.csv"))
+        path, writer = Path(self.log_dir) / "metrics.csv", self.experiment
+        self._said = self._said or _Said(str(path))
+        columns = sorted({*writer.metrics_keys}.union(*writer.metrics))
+        size = path.stat().st_size if path.exists() else 0
         try:
+            if size and columns != writer.metrics_keys:
+                write_whole(path, [_under(columns, path)])
+                size = path.stat().st_size
+                writer.metrics_keys[:] = columns
             super().save()
         except OSError as error:
+            with suppress(OSError):
+                if size:
+                    os.truncate(path, size)
+                else:
+                    path.unlink(missing_ok=True)
             self._said(error)
+
+
+def _under(columns: list[str], path: Path) -> bytes:
+    """Return the rows of a CSV file under another header."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    with path.open(newline="", encoding="utf-8") as file:
+        writer.writerows(csv.DictReader(file))
+    return text.getvalue().encode()

@@ -329,6 +329,10 @@ class SharedBackboneModule(FineTunedModule):
             self._evaluation.add(split, name, losses[name], logits, target)
         return outputs
 
+    def on_validation_start(self) -> None:
+        """Put running statistics right, if a fused optimiser has left out a step since."""
+        self.guard.read(self)
+
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss and accuracy over the whole validation set."""
         self._log_evaluation("val")
@@ -460,6 +464,7 @@ class SharedBackboneModule(FineTunedModule):
             "window": self._window.state(self.trainer.strategy.reduce, self.device),
             "format": FORMAT,
             "skipped_steps": self.guard.skipped,
+            "processes": self.trainer.world_size,
             "tasks": [asdict(task) for task in self.tasks.values()],
             "data": describe() if callable(describe) else None,
             "provenance": self.provenance,
@@ -484,12 +489,24 @@ class SharedBackboneModule(FineTunedModule):
                 "heads of tasks that stay."
             )
         self._resumed = True
+        self._say_other_processes(record.get("processes"))
         self.guard.skipped = int(record.get("skipped_steps", 0))
         # sums of all processes, which the first one takes over
         if self._trainer is not None and self.trainer.is_global_zero:
             self._window.load(record.get("window", {}))
         self.provenance = record.get("provenance")
         self.resume_statistics(record.get("statistics", {}))
+
+    def _say_other_processes(self, there: int | None) -> None:
+        """Say if a run goes on with more or fewer of them, as `devices: auto` has it elsewhere."""
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            return
+        here = self.trainer.world_size
+        if there not in (None, here):
+            rank_zero_info(
+                f"tl: {there} processes there, {here} here: a step has another number of images, "
+                "and an epoch another number of steps."
+            )
 
 
 def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 OnNonFinite = Literal["stop", "skip"]
 _MOST_UNREAD = 100
+# of a loss scaler: whatever is not finite still is no overflow that a smaller one would cure
+_LEAST_SCALE = 1e-4
 
 
 class FiniteGuard:
@@ -110,7 +112,9 @@ class FiniteGuard:
                 self._in_a_row = 0
                 return
         tasks = _bad_tasks(module, losses)
-        if broken is None and not tasks and _scaler(module) is not None:
+        scaler = _scaler(module)
+        overflow = scaler is not None and scaler.get_scale() > _LEAST_SCALE
+        if broken is None and not tasks and overflow:
             return
         what = _loss_of(tasks) if tasks else broken or _blame(module, optimizer)
         for copies, buffers in self._kept:
@@ -126,7 +130,8 @@ class FiniteGuard:
         self._defers = (
             self.waits_for(grads[0].device)
             and all(group.get("fused") for group in optimizer.param_groups)
-            and bool(optimizer.state)  # its first step would make momenta of nothing
+            # the first step of a parameter would make its momentum of nothing
+            and len(optimizer.state) >= len(grads)
             and _scaler(module) is None  # which says the same to the optimiser
             and getattr(module, "balancer", None) is None  # which reads losses anyway
         )
@@ -232,7 +237,7 @@ def _finite(tensors: list[Tensor]) -> bool:
     return math.isfinite(norm) or all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
-def _scaler(module: SharedBackboneModule) -> object | None:
+def _scaler(module: SharedBackboneModule) -> torch.amp.GradScaler | None:
     return getattr(module.trainer.precision_plugin, "scaler", None)
 
 

@@ -28,6 +28,7 @@ __all__ = [
 
 _SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 _MIB = 2**20
+_MOST_UNPACKED = 10  # times the length of an archive; what torch.save writes is not compressed
 
 # What people have in place of a checkpoint, by the file's first bytes.
 _FOREIGN = {
@@ -226,14 +227,22 @@ def _check_zip(file: BinaryIO, path: Path, *, verified: bool) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
+            length = path.stat().st_size
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            swells = unpacked > _MOST_UNPACKED * length
             # torch can be told to write no checksums and then stores zeros
-            checked = not verified and any(entry.CRC for entry in archive.infolist())
+            checked = not (verified or swells) and any(e.CRC for e in archive.infolist())
             damaged = archive.testzip() if checked else None
     except Exception as error:  # noqa: BLE001  # a damaged archive may raise anything
         raise CheckpointError(
             f"{path}: is truncated or damaged ({first_line(error)}); copy it again or use an "
             f"earlier one."
         ) from None
+    if swells:
+        raise CheckpointError(
+            f"{path}: refused, its {length:,} bytes unpack to {unpacked:,}; what torch.save writes "
+            f"is not compressed."
+        )
     if is_cut_short(file):
         raise CheckpointError(
             f"{path}: is truncated, its end is missing; copy it again or use an earlier one."

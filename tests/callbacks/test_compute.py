@@ -56,11 +56,11 @@ def test_frozen_layers_need_no_gradients_and_larger_images_more_operations() -> 
     assert flops_per_image(frozen, batch(1, 0, size=16)) == 4 * 2 * 27 * 4 * 64 + 4 * 4 * 10
 
 
-class OnCpu(TorchDispatchMode):
+class OnCpu(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes what is computed or copied on the CPU."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[str] = []
 
     def __torch_dispatch__(
@@ -75,7 +75,7 @@ class OnCpu(TorchDispatchMode):
 @pytest.mark.parametrize("joint", ["joint", "per_source_statistics"])
 def test_weights_are_not_copied_to_count(joint: str) -> None:
     net = model(batch_norm=joint)
-    net.backbone.conv.weight.requires_grad = False
+    next(net.backbone.parameters()).requires_grad = False
     images = batch(1, 1)
     with OnCpu() as mode:
         flops_per_image(net, images)

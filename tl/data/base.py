@@ -230,7 +230,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 new order for each pass.
         """
         data = self.splits["train"]
-        if self.trainer is not None and self.trainer.overfit_batches:
+        if self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             loader = self._in_order("train", self.settings.batch_size)
             cast("EpochSampler", loader.sampler).position = self._position
             return loader

@@ -19,7 +19,7 @@ FLOORS = (
     ("modules",),
     ("callbacks", "transferability"),
     ("messages", "ranks", "runs", "same_run"),
-    ("configuration", "resume"),
+    ("configuration", "parser", "resume"),
     ("averaging",),
     ("verbs",),
     ("command",),

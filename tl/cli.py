@@ -11,11 +11,9 @@ from collections.abc import Callable
 
 from tl import __version__
 from tl.configuration import check_files
-from tl.messages import exception_line
+from tl.messages import USAGE_ERROR, exception_line
 from tl.signals import StoppedBySignal, stop_on_signals
 from tl.verbs import VERBS, run_verb
-
-USAGE_ERROR = 2
 
 
 def main(args: list[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import warnings
 from argparse import ArgumentParser
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
 import torch
 import yaml
@@ -39,7 +39,8 @@ from tl.callbacks import (
 from tl.callbacks.run_logs import RunCSV, RunTensorBoard
 from tl.configuration import check_trainer, write_enums_as_text
 from tl.hardware import choose_precision, reuse_memory
-from tl.messages import exception_line, parse_error_line
+from tl.messages import USAGE_ERROR, exception_line
+from tl.parser import OneLineParser
 from tl.ranks import end_with_parent, fail, leave, use_our_launcher
 from tl.resume import (
     Resumed,
@@ -53,7 +54,7 @@ from tl.runs import is_first_process, latest_checkpoint, link_data_to_model, new
 from tl.signals import StoppedBySignal, stop_on_signals
 from tl.verbs import VERBS
 
-USAGE_ERROR, FAILURE = 2, 1
+FAILURE = 1
 # what is wrong with settings, paths and data is one of these
 _MISTAKES = (
     ValueError,
@@ -66,31 +67,6 @@ _MISTAKES = (
     NotADirectoryError,
     PermissionError,
 )
-
-
-class OneLineParser(LightningArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the line that matters and exit with 2."""
-        if not self.exit_on_error:
-            super().error(message, ex)  # one member of a union: the parser tries the others
-        if os.environ.get("TL_DEBUG") == "1":
-            raise ValueError(message) from ex
-        options = [
-            option.lstrip("-")
-            for parser in self._family()
-            for action in parser._actions  # noqa: SLF001 - argparse has no public list of options
-            for option in action.option_strings
-            if not option.endswith(".help")
-        ]
-        print(f"tl: {parse_error_line(message, options)}", file=sys.stderr)  # noqa: T201
-        self.exit(USAGE_ERROR)
-
-    def _family(self) -> list[ArgumentParser]:
-        """This parser and those of its subcommands."""
-        below = [a.choices for a in self._actions if isinstance(a.choices, dict)]
-        return [self, *(p for choices in below for p in choices.values())]
 
 
 class TlCLI(LightningCLI):

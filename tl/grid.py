@@ -48,7 +48,7 @@ def run_all(runs: Iterable[GridRun], folder: Path, jobs: int = 1) -> None:
         try:
             for run in started:
                 run.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what has not begun does not begin
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 

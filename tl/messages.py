@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
 
+#: Exit code of a mistake in the command, the configuration or the data.
+USAGE_ERROR = 2
 _MODULES = ("tl.modules.TransferModule", "tl.modules.MultiTaskModule")
 _TYPES = {"NoneType": "null", "str": "text", "bool": "true or false"}
 

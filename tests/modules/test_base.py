@@ -113,27 +113,6 @@ def test_labels_are_checked_against_the_head(tmp_path: Path) -> None:
         trainer(tmp_path).fit(ours, DataLoader([batch], batch_size=None))  # type: ignore[arg-type]
 
 
-def test_another_number_of_processes_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines: list[str] = []
-    monkeypatch.setattr("tl.modules.base.rank_zero_info", lines.append)
-    data, path = tiny_data(), tmp_path / "a.ckpt"
-    run = trainer(tmp_path, max_epochs=1)
-    run.fit(module(data), data)
-    run.save_checkpoint(path)
-    for there in (1, 2):
-        content = torch.load(path, weights_only=True)
-        content["tl"]["processes"] = there
-        torch.save(content, path)
-        trainer(tmp_path).fit(module(data), data, ckpt_path=path, weights_only=True)
-        trainer(tmp_path).validate(
-            module(data), data, ckpt_path=path, weights_only=True, verbose=False
-        )
-    [line] = lines
-    assert "2 processes there, 1 here" in line
-
-
 def test_modules_can_be_pickled() -> None:
     made = TransferModule(Tiny(), Task("a", 2))
     assert pickle.loads(pickle.dumps(made)).task == Task("a", 2)  # noqa: S301 - our own

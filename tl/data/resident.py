@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
@@ -24,7 +25,7 @@ def mixed_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-class ImageDataset(Dataset[Batch]):
+class ImageDataset(Dataset[Batch], ABC):
     """Labelled images that are cut into batches by index.
 
     Args:
@@ -40,13 +41,13 @@ class ImageDataset(Dataset[Batch]):
         self.all_names = names
         self.index = torch.arange(size)
 
+    @abstractmethod
     def pixels(self, rows: Tensor) -> Tensor:
         """Return images by their row among all images: ``(B, H, W, 3)`` uint8."""
-        raise NotImplementedError
 
+    @abstractmethod
     def digest(self) -> str:
         """Hash of what this data set holds, in its order."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.index)

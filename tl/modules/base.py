@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -27,21 +23,19 @@ from tl.modules.batch import (
     source_of,
     wrong_label,
 )
-from tl.modules.batch_norm import SourceBatchNorm2d
+from tl.modules.checkpointed import CheckpointedModule
 from tl.modules.evaluation import Evaluation, Split
-from tl.modules.fine_tuning import FineTunedModule, Penalties
+from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.optimizers import fused, keep_kernel
 from tl.modules.schedule import total_steps_of
 from tl.modules.step_log import StepLog, is_due
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
-from tl.transfer.files import local_file, read_checkpoint
 from tl.transfer.freezing import Strategy
 from tl.transfer.param_groups import named_groups
 from tl.transfer.penalties.base import Step
-from tl.transfer.source import load_heads
-from tl.transfer.weights import TransferReport, load_weights
+from tl.transfer.weights import TransferReport
 
 Outputs = dict[str, tuple[Tensor, Tensor]]
 FORMAT = 1
@@ -49,7 +43,7 @@ CompileMode = bool | Literal["reduce-overhead", "max-autotune"]
 COMPILE_MODES = (False, True, "reduce-overhead", "max-autotune")
 
 
-class SharedBackboneModule(FineTunedModule):
+class SharedBackboneModule(CheckpointedModule):
     """A backbone, a head per task, and everything around them that all ways of training share.
 
     Subclasses say how features come from a batch of one or several sources.
@@ -58,8 +52,6 @@ class SharedBackboneModule(FineTunedModule):
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``.
         heads: Features to logits ``(N, num_classes)``, by task.
         tasks: The tasks by name, in a fixed order.
-        provenance: Where the start weights came from, and where those came from; ``None`` for
-            random ones.
     """
 
     def __init__(
@@ -133,40 +125,6 @@ class SharedBackboneModule(FineTunedModule):
         self.step_log = StepLog()
         self._window = Window(names)
         self._evaluation = Evaluation(self.tasks)
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # Lightning's is a descriptor of its own
-        cls,
-        checkpoint_path: str | Path,
-        map_location: Any = None,  # noqa: ANN401 - Lightning's signature
-        hparams_file: str | Path | None = None,
-        strict: bool | None = None,
-        weights_only: bool | None = None,
-        **kwargs: Any,  # noqa: ANN401 - arguments of the constructor, as there
-    ) -> Self:
-        """Build a module from a checkpoint that is verified first; no code from it runs.
-
-        Lightning's own runs code from an address, and from any file where
-        ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` is set.
-
-        Args:
-            checkpoint_path: The checkpoint, or its address.
-            map_location: As in Lightning.
-            hparams_file: As in Lightning.
-            strict: As in Lightning.
-            weights_only: Not used; always on.
-            **kwargs: As in Lightning.
-
-        Raises:
-            CheckpointError: If it is missing, damaged or unsafe.
-        """
-        del weights_only
-        path = local_file(checkpoint_path)
-        read_checkpoint(path)
-        loaded: Self = super().load_from_checkpoint(
-            path, map_location, hparams_file, strict, weights_only=True, **kwargs
-        )
-        return loaded
 
     # Features and losses
 
@@ -404,7 +362,12 @@ class SharedBackboneModule(FineTunedModule):
             )
         return int(steps)
 
-    # Weights in and out
+    # Around a run
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save nothing that is not finite."""
+        self.guard.check_weights(self, checkpoint.get("state_dict", {}))
+        super().on_save_checkpoint(checkpoint)
 
     def setup(self, stage: str) -> None:
         """Check the data against the heads; compile the backbone where that is asked for."""
@@ -414,27 +377,6 @@ class SharedBackboneModule(FineTunedModule):
             # in place: names of weights stay, for checkpoints and transfer
             self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
             self._compiled = True
-
-    def on_fit_start(self) -> None:
-        """Bring in the source's weights, unless the run goes on from a checkpoint of its own."""
-        if self.init_from is not None and not self._resumed:
-            self._load_source(self.init_from)
-        self.start_penalties()
-
-    def _load_source(self, path: str) -> None:
-        report = load_weights(self.backbone, path, rename=self.rename, reinit=self.reinit)
-        for name, layer in self.backbone.named_modules():
-            if isinstance(layer, SourceBatchNorm2d):
-                found = {s for s in layer.sources if f"{name}.running_mean_{s}" in report.loaded}
-                layer.spread([s for s in layer.sources if s not in found])
-        self.transfer_report = report
-        self.provenance = report.record()
-        rank_zero_info(report.table())
-        if self.init_heads:
-            taken = load_heads(self.heads, path)
-            new = [task for task in self.heads if task not in taken]
-            line = f"tl: heads of {', '.join(taken)} from the source"
-            rank_zero_info(f"{line}, new ones for {', '.join(new)}." if new else f"{line}.")
 
     def _check_data(self) -> None:
         data = self._datamodule()
@@ -451,62 +393,6 @@ class SharedBackboneModule(FineTunedModule):
                     f"Task {name!r} has a head of {task.num_classes} classes, the data have "
                     f"{other.num_classes}."
                 )
-
-    def _datamodule(self) -> LightningDataModule | None:
-        return getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep, in plain types under ``tl``, what the weights are and where they came from."""
-        self.guard.check_weights(self, checkpoint.get("state_dict", {}))
-        data = self._datamodule()
-        describe = getattr(data, "describe", None)
-        checkpoint["tl"] = {
-            "window": self._window.state(self.trainer.strategy.reduce, self.device),
-            "format": FORMAT,
-            "skipped_steps": self.guard.skipped,
-            "processes": self.trainer.world_size,
-            "tasks": [asdict(task) for task in self.tasks.values()],
-            "data": describe() if callable(describe) else None,
-            "provenance": self.provenance,
-            "statistics": self.statistics_at_start(),
-            "class_names": {k: list(v) for k, v in getattr(data, "class_names", {}).items()},
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the provenance of a run that goes on.
-
-        Raises:
-            ValueError: If that run had other tasks.
-        """
-        record = checkpoint.get("tl", {})
-        there = {task["name"]: task["num_classes"] for task in record.get("tasks", ())}
-        here = {task.name: task.num_classes for task in self.tasks.values()}
-        if there and there != here:
-            said = [", ".join(f"{k} ({n} classes)" for k, n in t.items()) for t in (there, here)]
-            raise ValueError(
-                f"The checkpoint has the tasks {said[0]}, this model {said[1]}. To start from its "
-                "weights, or to add a task, give it by `init_from`, with `init_heads` for the "
-                "heads of tasks that stay."
-            )
-        self._resumed = True
-        self._say_other_processes(record.get("processes"))
-        self.guard.skipped = int(record.get("skipped_steps", 0))
-        # sums of all processes, which the first one takes over
-        if self._trainer is not None and self.trainer.is_global_zero:
-            self._window.load(record.get("window", {}))
-        self.provenance = record.get("provenance")
-        self.resume_statistics(record.get("statistics", {}))
-
-    def _say_other_processes(self, there: int | None) -> None:
-        """Say if a run goes on with more or fewer of them, as `devices: auto` has it elsewhere."""
-        if self._trainer is None or self.trainer.state.fn != "fit":
-            return
-        here = self.trainer.world_size
-        if there not in (None, here):
-            rank_zero_info(
-                f"tl: {there} processes there, {here} here: a step has another number of images, "
-                "and an epoch another number of steps."
-            )
 
 
 def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:

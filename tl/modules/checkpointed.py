@@ -1,0 +1,145 @@
+"""What a module takes in from checkpoints, and what it keeps in its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+
+from tl.modules.batch_norm import SourceBatchNorm2d
+from tl.modules.fine_tuning import FineTunedModule
+from tl.modules.window import Window
+from tl.transfer.files import local_file, read_checkpoint
+from tl.transfer.source import load_heads
+from tl.transfer.weights import TransferReport, load_weights
+
+FORMAT = 1
+
+
+class CheckpointedModule(FineTunedModule):
+    """A module that starts from a source's weights, or goes on from a checkpoint of its own.
+
+    Attributes:
+        provenance: Where the start weights came from, and where those came from; ``None`` for
+            random ones.
+        transfer_report: What was loaded of the source; ``None`` without one.
+    """
+
+    reinit: Sequence[str]
+    provenance: dict[str, Any] | None
+    transfer_report: TransferReport | None
+    _window: Window
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's is a descriptor of its own
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,  # noqa: ANN401 - Lightning's signature
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,  # noqa: ANN401 - arguments of the constructor, as there
+    ) -> Self:
+        """Build a module from a checkpoint that is verified first; no code from it runs.
+
+        Lightning's own runs code from an address, and from any file where
+        ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` is set.
+
+        Args:
+            checkpoint_path: The checkpoint, or its address.
+            map_location: As in Lightning.
+            hparams_file: As in Lightning.
+            strict: As in Lightning.
+            weights_only: Not used; always on.
+            **kwargs: As in Lightning.
+
+        Raises:
+            CheckpointError: If it is missing, damaged or unsafe.
+        """
+        del weights_only
+        path = local_file(checkpoint_path)
+        read_checkpoint(path)
+        loaded: Self = super().load_from_checkpoint(
+            path, map_location, hparams_file, strict, weights_only=True, **kwargs
+        )
+        return loaded
+
+    def on_fit_start(self) -> None:
+        """Bring in the source's weights, unless the run goes on from a checkpoint of its own."""
+        if self.init_from is not None and not self._resumed:
+            self._load_source(self.init_from)
+        self.start_penalties()
+
+    def _load_source(self, path: str) -> None:
+        report = load_weights(self.backbone, path, rename=self.rename, reinit=self.reinit)
+        for name, layer in self.backbone.named_modules():
+            if isinstance(layer, SourceBatchNorm2d):
+                found = {s for s in layer.sources if f"{name}.running_mean_{s}" in report.loaded}
+                layer.spread([s for s in layer.sources if s not in found])
+        self.transfer_report = report
+        self.provenance = report.record()
+        rank_zero_info(report.table())
+        if self.init_heads:
+            taken = load_heads(self.heads, path)
+            new = [task for task in self.heads if task not in taken]
+            line = f"tl: heads of {', '.join(taken)} from the source"
+            rank_zero_info(f"{line}, new ones for {', '.join(new)}." if new else f"{line}.")
+
+    def _datamodule(self) -> LightningDataModule | None:
+        return getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep, in plain types under ``tl``, what the weights are and where they came from."""
+        data = self._datamodule()
+        describe = getattr(data, "describe", None)
+        checkpoint["tl"] = {
+            "window": self._window.state(self.trainer.strategy.reduce, self.device),
+            "format": FORMAT,
+            "skipped_steps": self.guard.skipped,
+            "processes": self.trainer.world_size,
+            "tasks": [asdict(task) for task in self.tasks.values()],
+            "data": describe() if callable(describe) else None,
+            "provenance": self.provenance,
+            "statistics": self.statistics_at_start(),
+            "class_names": {k: list(v) for k, v in getattr(data, "class_names", {}).items()},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the provenance of a run that goes on.
+
+        Raises:
+            ValueError: If that run had other tasks.
+        """
+        record = checkpoint.get("tl", {})
+        there = {task["name"]: task["num_classes"] for task in record.get("tasks", ())}
+        here = {task.name: task.num_classes for task in self.tasks.values()}
+        if there and there != here:
+            said = [", ".join(f"{k} ({n} classes)" for k, n in t.items()) for t in (there, here)]
+            raise ValueError(
+                f"The checkpoint has the tasks {said[0]}, this model {said[1]}. To start from its "
+                "weights, or to add a task, give it by `init_from`, with `init_heads` for the "
+                "heads of tasks that stay."
+            )
+        self._resumed = True
+        self._say_other_processes(record.get("processes"))
+        self.guard.skipped = int(record.get("skipped_steps", 0))
+        # sums of all processes, which the first one takes over
+        if self._trainer is not None and self.trainer.is_global_zero:
+            self._window.load(record.get("window", {}))
+        self.provenance = record.get("provenance")
+        self.resume_statistics(record.get("statistics", {}))
+
+    def _say_other_processes(self, there: int | None) -> None:
+        """Say if a run goes on with more or fewer of them, as `devices: auto` has it elsewhere."""
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            return
+        here = self.trainer.world_size
+        if there not in (None, here):
+            rank_zero_info(
+                f"tl: {there} processes there, {here} here: a step has another number of images, "
+                "and an epoch another number of steps."
+            )

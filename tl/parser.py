@@ -1,0 +1,37 @@
+"""A parser of the command line whose errors are one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser
+from typing import NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from tl.messages import USAGE_ERROR, parse_error_line
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the line that matters and exit with 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)  # one member of a union: the parser tries the others
+        if os.environ.get("TL_DEBUG") == "1":
+            raise ValueError(message) from ex
+        options = [
+            option.lstrip("-")
+            for parser in self._family()
+            for action in parser._actions  # noqa: SLF001 - argparse has no public list of options
+            for option in action.option_strings
+            if not option.endswith(".help")
+        ]
+        print(f"tl: {parse_error_line(message, options)}", file=sys.stderr)  # noqa: T201
+        self.exit(USAGE_ERROR)
+
+    def _family(self) -> list[ArgumentParser]:
+        """This parser and those of its subcommands."""
+        below = [a.choices for a in self._actions if isinstance(a.choices, dict)]
+        return [self, *(p for choices in below for p in choices.values())]

@@ -370,8 +370,23 @@ class ImageDataModule(LightningDataModule, ABC):
             digest.update(self.splits[split].digest().encode())
         return f"{self.kind()}:{digest.hexdigest()[:16]}"
 
+    def class_groups(self) -> dict[str, str] | None:
+        """Return the group of each class by name, or ``None`` where classes have none."""
+        return None
+
+    def _channel_statistics(self) -> dict[str, list[float] | None]:
+        """Return what images are normalised by, in pixel values: ``mean`` and ``std``."""
+        found = self.statistics or (None, None)
+        return {
+            key: None if value is None else value.tolist()
+            for key, value in zip(("mean", "std"), found, strict=True)
+        }
+
     def describe(self) -> dict[str, Any]:
-        """Say in plain types what was loaded: for reports, dashboards and checkpoints."""
+        """Return in plain types what was loaded: for reports, dashboards and checkpoints.
+
+        A checkpoint keeps it under ``tl.data``, by source where there are several.
+        """
         return {
             "name": self.data_name,
             "kind": self.kind(),
@@ -379,6 +394,10 @@ class ImageDataModule(LightningDataModule, ABC):
             "root": self.settings.root,
             "images": {split: len(data) for split, data in self.splits.items()},
             "classes": {target: len(names) for target, names in self.target_classes().items()},
+            "class_names": {t: list(names) for t, names in self.target_classes().items()},
+            "groups": self.class_groups(),
+            "image_size": self.image_size,
+            **self._channel_statistics(),
             "val_size": self.settings.val_size,
             "label_fraction": self.settings.label_fraction,
             "seed": self.settings.seed,

@@ -118,6 +118,12 @@ class FolderDataModule(ImageDataModule):
             raise DataError(f"{path} gives no group for {len(missing)} classes: {listed(missing)}.")
         return {name: group_of[name] for name in classes}
 
+    def class_groups(self) -> dict[str, str] | None:
+        """Return the group of each class by name, or ``None`` without `groups`."""
+        if self.groups is None:
+            return None
+        return dict(self._read_groups(find_classes(self._folder() / "train")))
+
     def strata(self) -> tuple[str, tuple[str, ...]]:
         """Class folders, whichever labels are asked for."""
         return "fine", find_classes(self._folder() / "train")

@@ -18,7 +18,7 @@ from tl.configuration import check_files, check_trainer, write_enums_as_text
         (b"# only a comment\n", "is empty"),
         (b"- a\n- b\n", "holds a list; expected options by name"),
         (b"text", "holds a str"),
-        (bytes(range(256)), "is no text"),
+        (bytes(range(256)), "is not text"),
         (None, "no such file. Did you mean '.*aa.yaml'"),
     ],
 )

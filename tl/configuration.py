@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 
 from tl.messages import did_you_mean, one_line
+from tl.nesting import check_nesting
 
 _OPTIONS = ("--config", "-c")
+_MOST_VALUES = 100_000
 
 
 def check_files(arguments: Sequence[str]) -> None:
@@ -41,8 +43,11 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"--config {path}: no such file.{did_you_mean(str(path), near)}")
     try:
         found = yaml.safe_load(path.read_text())
+        check_nesting(found, most=_MOST_VALUES)
     except UnicodeDecodeError:
-        raise ValueError(f"--config {path} is no text, so no configuration.") from None
+        raise ValueError(f"--config {path} is not text, so it cannot be a configuration.") from None
+    except ValueError as error:
+        raise ValueError(f"--config {path} is refused: {error}.") from None
     except OSError as error:
         raise ValueError(f"--config {path}: {error.strerror}.") from error
     except yaml.YAMLError as error:

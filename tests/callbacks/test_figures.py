@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 
@@ -51,3 +53,10 @@ def test_no_mistakes_give_no_figure() -> None:
     mistakes = Mistakes(3)
     mistakes.add(torch.zeros(2, 3, 2, 2), torch.eye(2), torch.arange(2))
     assert mistakes.figure(["a", "b"], None, "title") is None
+
+
+def test_class_names_are_not_formulas() -> None:
+    names = ["$x^2", "a_b", r"$\frac{1"]
+    figure = confusion_figure(torch.eye(3), names, "$title")
+    figure.savefig(io.BytesIO(), format="png")
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == names

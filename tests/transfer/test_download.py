@@ -104,3 +104,29 @@ def test_a_cache_that_cannot_be_written_is_said(
     (tmp_path / "file").touch()
     monkeypatch.setenv("TL_CACHE", str(tmp_path / "file"))
     assert "set TL_CACHE to a folder with room" in refusal(f"{server.address}/runs/best.ckpt")
+
+
+def test_a_server_that_trickles_is_given_up(server: Answers, tmp_path: Path) -> None:
+    server.pause = 0.02
+    said = refusal(f"{server.address}/runs/best.ckpt", timeout=0.3)
+    assert "bytes in" in said
+    assert files(tmp_path / "cache") == [".lock"]
+
+
+@pytest.mark.parametrize("elsewhere", ["ftp://127.0.0.1/a.ckpt", "file:///etc/hostname"])
+def test_redirects_stay_on_the_web(server: Answers, elsewhere: str) -> None:
+    server.redirects["/moved.ckpt"] = elsewhere
+    said = refusal(f"{server.address}/moved.ckpt")
+    assert elsewhere in said
+    assert "redirect" in said.lower()
+
+
+def test_a_redirect_to_the_web_is_followed(server: Answers) -> None:
+    server.redirects["/moved.ckpt"] = f"{server.address}/runs/best.ckpt"
+    assert fetch(f"{server.address}/moved.ckpt").read_bytes() == BODY
+
+
+def test_a_page_is_not_kept_as_a_checkpoint(server: Answers, tmp_path: Path) -> None:
+    server.bodies["/login"] = b"\n<!doctype html><p>Please sign in</p>"
+    assert "an HTML or XML page" in refusal(f"{server.address}/login")
+    assert files(tmp_path / "cache") == [".lock"]

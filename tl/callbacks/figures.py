@@ -28,10 +28,12 @@ def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure
     axes = figure.add_subplot()
     image = axes.imshow(shares.cpu().numpy(), vmin=0, vmax=1, cmap="viridis")
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-    axes.set(xlabel="predicted", ylabel="true", title=title)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(title, parse_math=False)
     if len(names) <= _LABELLED:
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
+        # a class may be called `$x^2`, which is not a formula
+        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
     return figure
 
 
@@ -100,13 +102,15 @@ class Mistakes:
         columns = min(4, len(self.kept))
         rows = math.ceil(len(self.kept) / columns)
         figure = Figure(figsize=(2.4 * columns, 2.7 * rows + 0.4), layout="constrained")
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
         pictures = display_images(torch.stack([kept[3] for kept in self.kept]), statistics)
         for number, (confidence, true, predicted, _) in enumerate(self.kept):
             axes = figure.add_subplot(rows, columns, number + 1)
             axes.imshow(pictures[number].permute(1, 2, 0).numpy(), interpolation="nearest")
             axes.set_title(
-                f"{names[true]}\n-> {names[predicted]} ({confidence:.0%})", fontsize="small"
+                f"{names[true]}\n-> {names[predicted]} ({confidence:.0%})",
+                fontsize="small",
+                parse_math=False,
             )
             axes.axis("off")
         return figure

@@ -6,11 +6,13 @@ import fcntl
 import hashlib
 import http.client
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -24,6 +26,7 @@ from tl.transfer.hashes import file_sha256
 _MIB = 2**20
 _LONG = 20 * _MIB  # below, a bar would be gone before it is read
 _SHOWN = 16  # digits of the hash in a file's name
+_SLOWEST = 1024  # bytes a second, averaged over `timeout` seconds
 
 
 def fetch(address: str, timeout: float = 30.0) -> Path:
@@ -36,16 +39,18 @@ def fetch(address: str, timeout: float = 30.0) -> Path:
     Args:
         address: ``http://`` or ``https://``; with ``#sha256=<64 digits>`` at its end the content
             must have this hash.
-        timeout: Seconds to wait for the server, each time.
+        timeout: Seconds to wait for the server, each time. A server that sends fewer than 1,024
+            bytes a second on average over this time is given up.
 
     Raises:
-        CheckpointError: If it cannot be downloaded whole, or has another hash.
+        CheckpointError: If it cannot be downloaded whole, is a page in place of a file, or has
+            another hash.
     """
     url, _, fragment = address.partition("#")
     wanted = _wanted_hash(address, fragment)
     folder = default_cache() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:_SHOWN]
     try:
-        with _alone_in(folder):
+        with _alone_in(folder, url):
             found = _stored(folder, wanted)
             return found or _download(url, wanted, folder, timeout)
     except OSError as error:
@@ -66,12 +71,36 @@ def _wanted_hash(address: str, fragment: str) -> str | None:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes out: one downloads, the others find the file."""
+def _alone_in(folder: Path, url: str) -> Iterator[None]:
+    """Keep other processes out: one downloads, the others wait, say so, and find the file."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            rank_zero_info(f"tl: waiting for another process that downloads {url}.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+class _WebOnly(urllib.request.HTTPRedirectHandler):
+    """Follow redirects to http and https addresses only."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: Any,  # noqa: ANN401
+        code: int,
+        msg: str,
+        headers: Any,  # noqa: ANN401
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            raise CheckpointError(
+                f"{req.full_url}: the server redirects to {newurl!r}; only http:// and https:// "
+                "addresses are followed."
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _stored(folder: Path, wanted: str | None) -> Path | None:
@@ -112,14 +141,29 @@ def _chunks(url: str, timeout: float) -> Iterator[bytes]:
     """Yield the body of an answer, and see that none of it is missing."""
     request = urllib.request.Request(url, headers={"User-Agent": "tl"})  # noqa: S310 - http, https
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - as above
+        opener = urllib.request.build_opener(_WebOnly)
+        with opener.open(request, timeout=timeout) as answer:
             length = answer.headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
-            received = 0
+            received, begun, since = 0, time.monotonic(), 0
             with _bar(total) as progress:
                 task = progress.add_task(f"tl: {url}", total=total)
-                while chunk := answer.read(_MIB):
+                while chunk := answer.read1(_MIB):
+                    if not received and chunk.lstrip()[:1] == b"<":
+                        raise CheckpointError(
+                            f"{url}: the server sends an HTML or XML page instead of a checkpoint; "
+                            "check the address."
+                        )
                     received += len(chunk)
+                    waited = time.monotonic() - begun
+                    if waited > timeout:
+                        if received - since < _SLOWEST * waited:
+                            raise CheckpointError(
+                                f"{url}: the server sent {received - since:,} bytes in "
+                                f"{waited:.0f} seconds; try again later, or download the file "
+                                "elsewhere and name its path."
+                            )
+                        begun, since = time.monotonic(), received
                     progress.update(task, completed=received)
                     yield chunk
     except urllib.error.HTTPError as error:

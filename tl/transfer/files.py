@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from tl.nesting import check_nesting
 from tl.transfer.errors import CheckpointError, first_line, listed
 from tl.transfer.hashes import file_sha256, is_cut_short, is_sealed, sums
 from tl.transfer.pickles import refused_globals
@@ -78,12 +79,19 @@ def glance_at(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: As :func:`read_checkpoint`, if it cannot be opened.
     """
+    path = local_file(path)
+    _check_file(path)  # opening a pipe would wait for somebody to write to it
     try:
+        with path.open("rb") as file:
+            _check_size(file, path)  # before torch unpacks any of it
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except CheckpointError:
+        raise
     except Exception:  # noqa: BLE001  # damaged, unsafe or of an old format: the reader says which
         return read_checkpoint(path)
+    _check_content(content, path)
     return content if isinstance(content, dict) else {}
 
 
@@ -105,12 +113,20 @@ def _opened(path: str | Path, *, hashed: bool) -> tuple[dict[str, Any], str]:
         raise CheckpointError(f"{path}: no permission to read it.") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    _check_content(content, path)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise CheckpointError(
             f"{path}: holds a {type(content).__name__}, expected a dict with names as keys; save "
             f"a `state_dict()`."
         )
     return content, found.sha256 if found is not None else ""
+
+
+def _check_content(content: object, path: Path) -> None:
+    try:
+        check_nesting(content)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: refused, {error}.") from None
 
 
 def local_file(path: str | Path) -> Path:
@@ -222,27 +238,36 @@ def _safetensors_load(file: BinaryIO, path: Path) -> object:
         ) from None
 
 
+def _check_size(file: BinaryIO, path: Path) -> None:
+    """Refuse a zip archive that unpacks to many times its length; leave the file at its start."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        length = path.stat().st_size
+        if unpacked > _MOST_UNPACKED * length:
+            raise CheckpointError(
+                f"{path}: refused, its {length:,} bytes unpack to {unpacked:,}; what torch.save "
+                "writes is not compressed."
+            )
+    file.seek(0)
+
+
 def _check_zip(file: BinaryIO, path: Path, *, verified: bool) -> None:
     """Refuse an archive that is cut short, damaged, or not from ``torch.save``."""
     try:
+        _check_size(file, path)
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-            length = path.stat().st_size
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            swells = unpacked > _MOST_UNPACKED * length
             # torch can be told to write no checksums and then stores zeros
-            checked = not (verified or swells) and any(e.CRC for e in archive.infolist())
+            checked = not verified and any(e.CRC for e in archive.infolist())
             damaged = archive.testzip() if checked else None
+    except CheckpointError:
+        raise
     except Exception as error:  # noqa: BLE001  # a damaged archive may raise anything
         raise CheckpointError(
             f"{path}: is truncated or damaged ({first_line(error)}); copy it again or use an "
             f"earlier one."
         ) from None
-    if swells:
-        raise CheckpointError(
-            f"{path}: refused, its {length:,} bytes unpack to {unpacked:,}; what torch.save writes "
-            f"is not compressed."
-        )
     if is_cut_short(file):
         raise CheckpointError(
             f"{path}: is truncated, its end is missing; copy it again or use an earlier one."

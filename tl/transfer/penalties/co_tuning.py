@@ -172,8 +172,8 @@ def relation_figure(
     )
     figure.colorbar(image, ax=axes, label="p(source class | target class)")
     if len(target_classes) == rows:
-        axes.set_yticks(range(rows), target_classes, fontsize=6)
+        axes.set_yticks(range(rows), target_classes, fontsize=6, parse_math=False)
     if len(source_classes) == columns:
-        axes.set_xticks(range(columns), source_classes, rotation=90, fontsize=6)
+        axes.set_xticks(range(columns), source_classes, rotation=90, fontsize=6, parse_math=False)
     axes.set(xlabel="source class", ylabel="target class", title="what target classes look like")
     return figure

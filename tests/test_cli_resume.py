@@ -185,6 +185,15 @@ def test_a_damaged_checkpoint_is_passed_over(run: Path, lines: list[str]) -> Non
     assert results_of(run / RUN / "version_1")["epochs"] == 2
 
 
+@pytest.mark.parametrize("loops", [[1, 2], {"fit_loop": 3}, {"fit_loop": {"epoch_progress": []}}])
+def test_a_malformed_checkpoint_is_passed_over(run: Path, lines: list[str], loops: object) -> None:
+    folder = run / RUN / "version_0" / "checkpoints"
+    content = {**saved(folder / "last.ckpt"), "loops": loops, "global_step": 10**6}
+    torch.save(content, folder / "interrupted.ckpt")
+    main(small(run, 2, *AUTO))
+    assert f"passed over: {folder / 'interrupted.ckpt'}: is malformed" in lines[0]
+
+
 def test_none_that_verifies_is_a_mistake(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in run.rglob("*.ckpt"):
         path.write_bytes(path.read_bytes()[:-1])

@@ -24,6 +24,18 @@ def test_run_folders_are_numbered_on(tmp_path: Path) -> None:
     assert new_run_folder(tmp_path).name == "version_10"
 
 
+def test_digits_of_other_kinds_are_no_numbers(tmp_path: Path) -> None:
+    (tmp_path / "version_\u00b2").mkdir()
+    assert new_run_folder(tmp_path).name == "version_0"
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_folder_that_leads_nowhere_is_refused(tmp_path: Path, *, above: bool) -> None:
+    (tmp_path / "logs").symlink_to(tmp_path / "away" / "disk")
+    with pytest.raises(ValueError, match="link to nowhere"):
+        new_run_folder(tmp_path / "logs" / "run" if above else tmp_path / "logs")
+
+
 def test_the_newest_runs_checkpoint_is_evaluated(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="run fit first"):
         latest_checkpoint(tmp_path)

@@ -228,12 +228,17 @@ def _look_into(path: Path) -> _Candidate:
     content = glance_at(path)
     if "optimizer_states" not in content:
         raise CheckpointError(f"{path}: holds no state of a training.")
-    step, configuration = content.get("global_step"), configuration_in(content, path)
+    try:
+        step, configuration = content.get("global_step"), configuration_in(content, path)
+        epochs, between = completed_epochs(content) or 0, between_batches(content)
+    except (AttributeError, TypeError, ValueError):
+        raise CheckpointError(
+            f"{path}: is malformed, its progress is not as Lightning saves it."
+        ) from None
     if not isinstance(step, int) or configuration is None:
         raise CheckpointError(f"{path}: does not say which configuration it was trained by.")
     written = path.stat().st_mtime if path.exists() else 0.0
-    between = between_batches(content)
-    return _Candidate(path, step, completed_epochs(content) or 0, written, configuration, between)
+    return _Candidate(path, step, epochs, written, configuration, between)
 
 
 def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ from tl.transfer.files import glance_at
 def numbered_versions(folder: Path) -> list[int]:
     """List the N of all ``version_N`` in a folder."""
     names = (path.name.removeprefix("version_") for path in folder.glob("version_*"))
-    return [int(name) for name in names if name.isdigit()]
+    return [int(name) for name in names if name.isascii() and name.isdecimal()]
 
 
 def is_first_process() -> bool:
@@ -27,14 +27,26 @@ def is_first_process() -> bool:
 
 
 def new_run_folder(parent: Path) -> Path:
-    """Make ``parent/version_N`` with the next free N; only the first process makes it."""
+    """Make ``parent/version_N`` with the next free N; only the first process makes it.
+
+    Raises:
+        ValueError: If the parent cannot be a folder, as a link to nowhere.
+    """
+    if is_first_process():
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ValueError(
+                f"Runs cannot be kept in {parent}: it, or a folder above it, is a file or a link "
+                "to nowhere. Mount what it leads to, or choose another --log_dir."
+            ) from None
     number = max(numbered_versions(parent), default=-1) + 1
     while True:
         folder = parent / f"version_{number}"
         if not is_first_process():
             return folder
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
         except FileExistsError:
             number += 1
         else:

@@ -75,3 +75,16 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"file|locked"):
         write_csv(folder / "out.csv", [])
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_cells_are_not_formulas_and_names_may_have_other_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    name = os.fsdecode(b"caf\xe9.png")
+    write_csv(
+        path,
+        [(name, "task", 0, "=SUM(A1)", "0.9", "-a 0.9; b 0.1"), ("@x", "+t", 1, "a=b", "", "")],
+    )
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    assert rows[0] == ["caf\\udce9.png", "task", "0", "'=SUM(A1)", "0.9", "'-a 0.9; b 0.1"]
+    assert rows[1] == ["'@x", "'+t", "1", "a=b", "", ""]

@@ -16,6 +16,7 @@ from torch import Tensor
 from tl.data import ImageDataModule
 from tl.data.resident import ImageDataset
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 COLUMNS = ("image", "task", "class", "class_name", "probability", "top5")
 
 
@@ -110,15 +111,21 @@ def predicted_split(data: object, source: str | None) -> ImageDataset | None:
     return owner.splits.get("predict") if isinstance(owner, ImageDataModule) else None
 
 
+def plain_cell(value: object) -> object:
+    """Put an apostrophe in front of text that a spreadsheet would run as a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
 def write_csv(path: Path, rows: list[tuple[Any, ...]]) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
     try:
-        with beside.open("w", newline="", encoding="utf-8") as file:
+        # a file's name may be in another encoding than UTF-8
+        with beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
-            writer.writerows(rows)
+            writer.writerows([plain_cell(cell) for cell in row] for row in rows)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

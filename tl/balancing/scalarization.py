@@ -23,6 +23,22 @@ class ReadsGradients(Protocol):
         """Take norms ``(T,)``, NaN for an absent task, and losses ``(T,)`` of a step."""
 
 
+@runtime_checkable
+class ReadsEpochs(Protocol):
+    """A loss weighting that changes from epoch to epoch."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Note the epoch of the coming step, from 0."""
+
+
+@runtime_checkable
+class ReadsLosses(Protocol):
+    """A loss weighting that follows the losses of whole optimiser steps."""
+
+    def update_losses(self, losses: Tensor) -> None:
+        """Take the mean losses ``(T,)`` of a step, NaN for an absent task."""
+
+
 class LossWeighting(Balancer):
     """Train on a scalarizer of the losses.
 
@@ -61,6 +77,8 @@ class LossWeighting(Balancer):
     def begin(self, epoch: int) -> bool:
         """Note the epoch of the coming step; DWA closes the one that ended."""
         ended = super().begin(epoch)
+        if isinstance(self.method, ReadsEpochs):
+            self.method.begin_epoch(epoch)
         if ended and isinstance(self.method, DWA):
             self.method.step()
         return ended
@@ -107,6 +125,8 @@ class LossWeighting(Balancer):
         if not run.last:
             return
         losses, there = self.end_step()
+        if isinstance(self.method, ReadsLosses):
+            self.method.update_losses(torch.where(there > 0, losses, torch.nan))
         if reads:
             self._learn(run, losses, there)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from tl.backbones.base import last_block, stages_of
@@ -59,6 +60,13 @@ class BalancedModule(SharedBackboneModule):
             raise ValueError(
                 "`balancer` works on one device or with DDP, not with "
                 f"{type(strategy).__name__}: it needs whole gradients in each process."
+            )
+        warmup = 0 if self.balancer is None else getattr(self.balancer.method, "warmup_epochs", 0)
+        epochs = self.trainer.max_epochs or 0
+        if stage == "fit" and self.balancer is not None and 0 < epochs <= warmup:
+            rank_zero_warn(
+                f"{self.balancer.name} warms up for {warmup} epochs and the run has {epochs}: it "
+                "trains on the warm-up's loss throughout. Lower `warmup_epochs` or train longer."
             )
 
     # The step

@@ -48,7 +48,8 @@ class LossWeighting(Balancer):
     weighted losses too. With accumulation each micro-batch is weighted by its own losses, and
     methods that learn from a step do so once per optimiser step.
 
-    ``rescale`` scales the weights to sum to 1 (``mean``) or to the number of tasks (``sum``).
+    ``rescale`` scales the weights to sum to 1 (``mean``) or to the number of tasks (``sum``), those
+    of absent tasks included; weights that are all 0 stay, a sum below 0 is an error. Heads follow.
 
     Args:
         method: A torchjd scalarizer or one of ours.
@@ -96,7 +97,7 @@ class LossWeighting(Balancer):
             [weights] = torch.autograd.grad(total, values, retain_graph=True)
         if not self.learned:
             total = total.detach()
-        weights = self._rescaled(weights)
+        weights = self._rescaled(weights, batch.step)
         self.weights = weights.detach()
         for task, weight in zip(self.tasks, weights, strict=True):
             if task in batch.losses:
@@ -104,12 +105,17 @@ class LossWeighting(Balancer):
                 total = total + weight * (loss - loss.detach())
         return total
 
-    def _rescaled(self, weights: Tensor) -> Tensor:
+    def _rescaled(self, weights: Tensor, step: int) -> Tensor:
         if self.rescale == "none":
             return weights
         target = 1.0 if self.rescale == "mean" else float(len(weights))
-        total = weights.sum()
-        return torch.where(total > 0, weights * target / total, weights)
+        total = float(weights.sum())
+        if total <= 0 and bool(weights.any()):
+            raise ValueError(
+                f"`rescale={self.rescale!r}` scales the weights to sum to {target:g}, and those of "
+                f"{self.name} sum to {total:.3g} at step {step}; leave out `rescale`."
+            )
+        return weights * target / total if total > 0 else weights
 
     def drop_step(self) -> None:
         """Drop the gradients, too, that were added up."""

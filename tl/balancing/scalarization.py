@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -62,6 +62,8 @@ class LossWeighting(Balancer):
     def __init__(self, method: Scalarizer, tasks: Sequence[str], rescale: Rescale) -> None:
         super().__init__(method, tasks, rescale)
         self._rows: Rows | None = None
+        nothing = torch.zeros(len(self.tasks))
+        self._step_losses = nothing, nothing  # of the last step, and how often each task was there
 
     def _trial(self, method: nn.Module) -> list[str]:
         values = torch.ones(len(self.tasks), requires_grad=True)
@@ -72,7 +74,7 @@ class LossWeighting(Balancer):
 
     @property
     def looks_again(self) -> bool:
-        """Whether the method wants the losses of the same batch after the step."""
+        """Whether the method wants the losses of the same batches after the step."""
         return isinstance(self.method, FAMO)
 
     def begin(self, epoch: int) -> bool:
@@ -131,6 +133,7 @@ class LossWeighting(Balancer):
         if not run.last:
             return
         losses, there = self.end_step()
+        self._step_losses = losses, there
         if isinstance(self.method, ReadsLosses):
             self.method.update_losses(torch.where(there > 0, losses, torch.nan))
         if reads:
@@ -174,10 +177,26 @@ class LossWeighting(Balancer):
             raise NonFiniteError("A gradient is not finite", run.batch.step)
         self.method.update_gradients(torch.where(there > 0, norms, torch.nan), losses)
 
-    def look_again(self, batch: MicroBatch) -> None:
-        """Let FAMO see the losses of the same batch after the step."""
-        sums = self._sums.clone()
-        values, _ = self.observe(batch)
-        self._sums = sums
+    def look_again(self, batches: Iterable[MicroBatch]) -> None:
+        """Let FAMO compare the losses of a whole step before and after it.
+
+        Args:
+            batches: All micro-batches of the step, with their losses after it.
+
+        Raises:
+            NonFiniteError: If a loss is not finite; FAMO then learns nothing from the step.
+        """
+        before, there = self._step_losses
+        last = self._last_losses.to(before)
+        sums, self._sums = self._sums, torch.zeros_like(self._sums)
+        try:
+            for batch in batches:
+                self.observe(batch)
+            after = self._sums[0] / self._sums[1].clamp(min=1)
+        finally:
+            self._sums = sums
         if isinstance(self.method, FAMO):
-            self.method.update(values)
+            stand_in = torch.where(last.isnan(), 1.0, last)  # an absent task has not moved
+            with torch.no_grad(), torch.autocast(before.device.type, enabled=False):
+                self.method(torch.where(there > 0, before, stand_in))
+            self.method.update(torch.where(there > 0, after, stand_in))

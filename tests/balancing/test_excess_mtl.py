@@ -63,6 +63,20 @@ def test_new_shared_parameters_keep_the_weights() -> None:
     assert torch.equal(after, weights)
 
 
+def test_a_step_with_an_absent_task_keeps_the_weights_of_the_others(lab: Any, step: Any) -> None:
+    rows = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
+    balancer = lab.balancer(ExcessMTL(step_size=1.0), ("a", "b", "c"))
+    for scale in (1.0, 3.0):
+        step(balancer, [1, 1, 1], [[scale, 0.0], *rows[1:]])
+    before = balancer.weights.clone()
+    step(balancer, [1, 1, None], rows)
+    a, b, c = balancer.weights.tolist()
+    assert a / b > (before[0] / before[1]).item() / 2 > 1.5  # and not 1 and 1
+    assert a + b == pytest.approx(2)
+    assert np.isnan(c)
+    assert torch.equal(balancer.method.weighting._weights, before)
+
+
 @pytest.mark.parametrize("step_size", [0.0, -1.0, float("nan")])
 def test_the_step_size_is_checked(step_size: float) -> None:
     with pytest.raises(ValueError, match="`step_size` must be positive, got"):

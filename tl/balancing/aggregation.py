@@ -25,6 +25,14 @@ class TransformsLosses(Protocol):
         """Return the function's derivative at the losses ``(T,)``."""
 
 
+@runtime_checkable
+class SelectsTasks(Protocol):
+    """An aggregator that remembers something of each task."""
+
+    def select(self, numbers: Sequence[int]) -> None:
+        """Forget all tasks but these; called on a copy when others are absent."""
+
+
 class GradientAggregation(Balancer):
     """Aggregate the tasks' gradients by the shared parameters.
 
@@ -190,7 +198,7 @@ class GradientAggregation(Balancer):
             )
         self._columns = matrix.shape[1]
         part = matrix if len(numbers) == len(self.tasks) else matrix[numbers]
-        update, weights, on_heads[numbers] = self._aggregate(part, run)
+        update, weights, on_heads[numbers] = self._aggregate(part, numbers, run)
         size = update.norm()
         mean = part.mean(dim=0).norm() if plain is None else plain.norm() / len(numbers)
         if not bool(size.isfinite()):
@@ -205,13 +213,17 @@ class GradientAggregation(Balancer):
             self.ratio = self.ratio * factor
         return update, on_heads
 
-    def _aggregate(self, part: Tensor, run: Backward) -> tuple[Tensor, Tensor, Tensor]:
+    def _aggregate(
+        self, part: Tensor, numbers: Sequence[int], run: Backward
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Call the method on the rows that are there; returns update, weights, heads' weights."""
         if len(part) == 1:
             return part[0].clone(), torch.ones_like(part[:, 0]), torch.ones_like(part[:, 0])
         # some are absent: a copy, so that the step leaves no trace in what the method remembers
         whole = len(part) == len(self.tasks)
         method = self.method if whole else copy.deepcopy(self.method)
+        if not whole and isinstance(method, SelectsTasks):
+            method.select(numbers)
         try:
             with (
                 torch.autocast(part.device.type, enabled=False),

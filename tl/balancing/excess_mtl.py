@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -28,6 +30,15 @@ class ExcessRiskWeights(Weighting[Tensor]):
         self._weights: Tensor | None = None  # (T,), sum to T
         self._squares: Tensor | None = None  # (T, P), summed over the steps
         self._first_risk: Tensor | None = None  # (T,)
+
+    def select(self, numbers: Sequence[int]) -> None:
+        """Forget all tasks but these; the weights of those left sum to their number again."""
+        rows = list(numbers)
+        if self._weights is not None:
+            kept = self._weights[rows]
+            self._weights = kept * len(rows) / kept.sum()
+        self._squares = None if self._squares is None else self._squares[rows]
+        self._first_risk = None if self._first_risk is None else self._first_risk[rows]
 
     @torch.no_grad()
     def forward(self, matrix: Tensor, /) -> Tensor:
@@ -78,9 +89,14 @@ class ExcessMTL(WeightedAggregator):
     """
 
     weights_heads = True
+    weighting: ExcessRiskWeights
 
     def __init__(self, step_size: float = 0.01) -> None:
         super().__init__(ExcessRiskWeights(step_size))
+
+    def select(self, numbers: Sequence[int]) -> None:
+        """Forget all tasks but these."""
+        self.weighting.select(numbers)
 
     def __repr__(self) -> str:
         return f"ExcessMTL(step_size={self.weighting.step_size})"

@@ -63,8 +63,7 @@ def cosmos() -> Vector:
 
 
 def stch() -> Vector:
-    grown = np.exp(0.5 * LOSSES / 0.1)
-    return weighted(*(0.5 * grown / grown.sum()))
+    return weighted(*(1 / LOSSES))  # the warm-up: the sum of logarithms
 
 
 def db_mtl() -> Vector:
@@ -98,17 +97,13 @@ def dual_proj() -> Vector:
     return without(ROWS.mean(0), ROWS[0])  # the mean conflicts with the first only
 
 
-def excess_mtl() -> Vector:
-    risks = (ROWS**2 / np.sqrt(ROWS**2 + 1e-7)).sum(1)
-    shares = np.exp(risks) / np.exp(risks).sum()
-    return weighted(*shares)
-
-
-def bargain() -> Vector:
-    """``G G^T a = 1 / a`` by Newton's method."""
+def bargain(alpha: float = 1.0) -> Vector:
+    """``G G^T a = a^(-1 / alpha)`` by Newton's method."""
     gramian, a = ROWS @ ROWS.T, np.ones(2)
+    power = -1 / alpha
     for _ in range(100):
-        step = np.linalg.solve(gramian + np.diag(1 / a**2), gramian @ a - 1 / a)
+        slope = gramian - np.diag(power * a ** (power - 1))
+        step = np.linalg.solve(slope, gramian @ a - a**power)
         while (a - step).min() <= 0:
             step = step / 2
         a = a - step
@@ -168,8 +163,8 @@ REFERENCES: dict[str, Callable[[], Vector]] = {
     "dtp": lambda: weighted(1, 1),  # no accuracy known yet
     "dual_proj": dual_proj,
     "dwa": lambda: weighted(1, 1),  # no two epochs yet
-    "excess_mtl": excess_mtl,
-    "fair_grad": bargain,
+    "excess_mtl": lambda: weighted(1, 1),  # the first call measures the risks
+    "fair_grad": lambda: bargain(alpha=2.0),
     "famo": famo,
     "geometric_mean": lambda: weighted(*(1.0 / 2 / LOSSES)),  # sqrt(2.0 * 0.5) is 1
     "grad_drop": grad_drop,

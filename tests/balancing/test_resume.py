@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from torchjd.aggregation import NashMTL
 
+from tl.balancing import STCH
 from tl.balancing.state import same
 
 OVERLAYS = sorted(
@@ -27,12 +28,16 @@ REMEMBERS = {
     "excess_mtl",
     "nash_mtl",
     "pcd",
+    "stch",
 }
 
 
 def method_of(name: str, lab: Any) -> Any:
     # with two tasks the solution hardly depends on the warm start: let old weights stay in force
-    return NashMTL(2, update_weights_every=4) if name == "nash_mtl" else lab.method(name)
+    if name == "nash_mtl":
+        return NashMTL(2, update_weights_every=4)
+    # the epochs of these tests reach beyond the warm-up
+    return STCH(warmup_epochs=1) if name == "stch" else lab.method(name)
 
 
 def everything(module: Any) -> dict[str, Any]:

@@ -57,6 +57,37 @@ def test_famo_sees_the_same_batch_before_and_after_the_step(lab: Any) -> None:
     )
 
 
+def test_famo_learns_from_all_micro_batches_of_a_step(lab: Any) -> None:
+    module = lab.module(FAMO)
+    batches = lab.stream(4)
+
+    def losses() -> torch.Tensor:
+        seen = [module.task_losses(batch, smooth=True)[0] for batch in batches[:2]]
+        return torch.tensor([[found[t].item() for t in found] for found in seen]).mean(0)
+
+    before = losses()
+    lab.fit(module, batches[:2], accumulate_grad_batches=2)
+    module.train()
+    after = losses()
+    weights = torch.zeros(2, requires_grad=True)
+    fall = (before.log() - after.log()).detach()
+    [gradient] = torch.autograd.grad(weights.softmax(0), weights, grad_outputs=fall)
+    # the first moment of Adam is (1 - beta1) of its gradient
+    [slots] = module.balancer.method._optimizer.state.values()
+    torch.testing.assert_close(slots["exp_avg"], 0.1 * gradient, rtol=1e-3, atol=1e-7)
+
+
+def test_the_second_look_of_an_absent_task_shows_no_fall(lab: Any) -> None:
+    module = lab.module(FAMO)
+    batches = [{"cifar10": batch["cifar10"], "cifar100": None} for batch in lab.stream(2)]
+    lab.fit(module, batches, accumulate_grad_batches=2)
+    method = module.balancer.method
+    assert method._prev_losses[1] == 1  # never seen: the same before and after
+    lab.fit(module, lab.stream(1))
+    lab.fit(module, batches, accumulate_grad_batches=2)
+    assert method._prev_losses[1] == module.balancer._last_losses[1]
+
+
 def test_the_second_look_leaves_running_statistics(lab: Any) -> None:
     class Normed(torch.nn.Module):
         num_features = 3

@@ -14,6 +14,7 @@ from torchjd.aggregation import Aggregator, WeightedAggregator
 
 from tl.balancing.base import Backward, Balancer, MicroBatch, NonFiniteError, Rescale, seeded
 from tl.balancing.gradients import Rows, accumulate, add_gradients, add_task_gradients
+from tl.balancing.heads import HeadGradients, head_weights, weights_heads
 
 
 @runtime_checkable
@@ -24,25 +25,37 @@ class TransformsLosses(Protocol):
         """Return the function's derivative at the losses ``(T,)``."""
 
 
+@runtime_checkable
+class SelectsTasks(Protocol):
+    """An aggregator that remembers something of each task."""
+
+    def select(self, numbers: Sequence[int]) -> None:
+        """Forget all tasks but these; called on a copy when others are absent."""
+
+
 class GradientAggregation(Balancer):
     """Aggregate the tasks' gradients by the shared parameters.
 
     Gradients are added up over the micro-batches of an optimiser step and averaged over the
     processes; then the method sees them, once per step. Heads receive the gradient of the plain,
     unweighted sum of the losses (of their logarithms with DB-MTL): they are not shared, so there
-    is nothing to balance. Penalties are no task either: the method does not see them, and their
-    gradient is added to the update, which is rescaled before.
+    is nothing to balance. Nash-MTL and ExcessMTL weigh the heads, too, as their authors do, and so
+    does a method with the attribute ``weights_heads = True``. Penalties are no task either: the
+    method does not see them, and their gradient is added to the update, which is rescaled before.
 
     A task that is absent in a whole step is left out of it: the method aggregates the others
     without a trace in its state, and a single one's gradient is the update. A method that cannot
     do with fewer rows raises.
 
-    ``rescale`` brings the update to the norm of the ``mean`` or of the ``sum`` of the gradients.
+    ``rescale`` brings the update of the shared parameters to the norm of the ``mean`` or of the
+    ``sum`` of the losses' gradients (an update of zero stays), and the heads' weights to the sum 1
+    or the number of tasks: with ``mean``, a head that is not weighed takes ``1 / T`` of its
+    gradient. Absent tasks do not count.
 
     Args:
         method: A torchjd aggregator or one of ours.
         tasks: Task names in their fixed order, two at least.
-        rescale: Whether the update is scaled.
+        rescale: Whether the update and the heads' weights are scaled.
 
     Raises:
         ValueError: If there is one task only, or the method does not fit their number.
@@ -58,14 +71,21 @@ class GradientAggregation(Balancer):
                 f"{', '.join(map(repr, tasks))} is the only one; leave out `balancer`."
             )
         super().__init__(method, tasks, rescale)
-        self._rows: Rows | None = None
-        self._present = [False] * len(self.tasks)
         self._columns: int | None = None
         self._factors = torch.ones(len(self.tasks))
+        self._start_step()
 
     def _trial(self, method: nn.Module) -> list[str]:
         method(torch.eye(len(self.tasks)))
         return []
+
+    def _start_step(self) -> None:
+        """Begin to add up the micro-batches of a step."""
+        self._rows: Rows | None = None
+        self._heads: HeadGradients | None = None  # only where the heads' weights are not all 1
+        self._plain: Tensor | None = None  # summed gradient (P,) of losses that are transformed
+        self._present = [False] * len(self.tasks)
+        self._factor_sums = torch.zeros(2, len(self.tasks))  # for `rescale`, and how many
 
     def combine(self, batch: MicroBatch) -> Tensor:
         """Return the sum of the losses, or of what the method makes of each."""
@@ -75,6 +95,10 @@ class GradientAggregation(Balancer):
         if isinstance(self.method, TransformsLosses):
             factors = self.method.loss_weights(values)
         self._factors = factors
+        if self.rescale != "none":
+            there = torch.tensor(present).to(factors)
+            sums = torch.stack([there * factors, there])
+            self._factor_sums = self._factor_sums.to(factors) + sums
         numbers = {task: number for number, task in enumerate(self.tasks)}
         terms = [factors[numbers[task]] * loss.float() for task, loss in batch.losses.items()]
         return torch.stack(terms).sum()
@@ -82,7 +106,7 @@ class GradientAggregation(Balancer):
     def drop_step(self) -> None:
         """Drop the gradients, too, that were added up."""
         super().drop_step()
-        self._rows, self._present = None, [False] * len(self.tasks)
+        self._start_step()
 
     def backward(self, run: Backward) -> None:
         """Add up the gradients, and with the last micro-batch put their aggregate in ``.grad``."""
@@ -92,27 +116,51 @@ class GradientAggregation(Balancer):
         losses = run.batch.losses
         if run.penalty is not None:
             add_gradients(run.loss, run.penalty, [*shared, *run.own])
+        if self._heads is None and (self.rescale != "none" or weights_heads(self.method)):
+            self._heads = HeadGradients(run.own, len(self.tasks))
+        # `rescale` is about the gradients of the losses, whatever the method transforms them to
+        plain = self.rescale != "none" and isinstance(self.method, TransformsLosses)
+        rows = Rows(shared, len(self.tasks), run.loss.device) if plain else self._rows
         # what autograd puts on each loss: the loss scale and the accumulated batches
         found = torch.autograd.grad(run.loss, list(losses.values()))
         add_task_gradients(
-            self._rows,
+            rows,
             losses,
             dict(zip(losses, found, strict=True)),
             {task: number for number, task in enumerate(self.tasks)},
             run.graphs,
             run.own,
+            add_own=None if self._heads is None else self._heads.add,
         )
-        if not run.last:
-            return
-        rows, self._rows = self._rows, None
-        present, self._present = self._present, [False] * len(self.tasks)
+        if plain:
+            self._rows.matrix.add_(rows.matrix)
+            summed = (rows.matrix / self._factors.unsqueeze(1)).sum(dim=0)
+            self._plain = summed if self._plain is None else self._plain + summed
+        if run.last:
+            self._finish(run, shared)
+
+    def _finish(self, run: Backward, shared: Sequence[nn.Parameter]) -> None:
+        """Aggregate what the step's micro-batches have added up."""
+        rows, heads, present = self._rows, self._heads, self._present
+        plain, (factors, counts) = self._plain, self._factor_sums
+        self._start_step()
         self.end_step()
+        update = None
+        on_heads = torch.ones_like(factors)
+        if shared and rows is not None:  # otherwise a frozen backbone: nothing is shared
+            matrix = run.mean(rows.matrix).div_(run.scale)
+            if plain is not None:
+                plain = run.mean(plain).div_(run.scale)
+            update, on_heads = self._update(matrix, present, run, plain)
+        if heads is not None:
+            if self.rescale != "none":
+                there = torch.tensor(present).to(on_heads)
+                total = (there * on_heads * factors / counts.clamp(min=1)).sum()
+                wanted = 1.0 if self.rescale == "mean" else there.sum()
+                on_heads = torch.where(total > 0, on_heads * wanted / total, on_heads)
+            heads.write(on_heads)
         self._synchronize(run, shared if run.penalty is not None else [])
-        if not shared:  # a frozen backbone: nothing is shared, the heads have their gradients
-            return
-        matrix = run.mean(rows.matrix).div_(run.scale)
-        update = self._update(matrix, present, run)
-        if update is not None:
+        if update is not None and rows is not None:
             rows.write(update.mul_(run.scale))
 
     @staticmethod
@@ -128,18 +176,21 @@ class GradientAggregation(Balancer):
             accumulate(p, part.view_as(p))
 
     @torch.no_grad()
-    def _update(self, matrix: Tensor, present: Sequence[bool], run: Backward) -> Tensor | None:
-        """Aggregate rows ``(T, P)`` into an update ``(P,)``."""
+    def _update(
+        self, matrix: Tensor, present: Sequence[bool], run: Backward, plain: Tensor | None
+    ) -> tuple[Tensor | None, Tensor]:
+        """Aggregate rows ``(T, P)`` into an update ``(P,)``; returns the heads' weights, too."""
         step = run.batch.step
+        on_heads = torch.ones_like(matrix[:, 0])
         norms = matrix.norm(dim=1).tolist()
         for task, norm in zip(self.tasks, norms, strict=True):
             if not math.isfinite(norm):
                 if run.batch.scaled:  # the scaler finds the overflow and skips the step
-                    return torch.full_like(matrix[0], torch.inf)
+                    return torch.full_like(matrix[0], torch.inf), on_heads
                 raise NonFiniteError(f"The gradient of task {task!r} is not finite", step)
         numbers = [number for number, there in enumerate(present) if there]
         if not numbers:
-            return None
+            return None, on_heads
         if self._columns not in (None, matrix.shape[1]):
             rank_zero_info(
                 f"tl: the shared parameters that train changed from {self._columns} to "
@@ -147,9 +198,9 @@ class GradientAggregation(Balancer):
             )
         self._columns = matrix.shape[1]
         part = matrix if len(numbers) == len(self.tasks) else matrix[numbers]
-        update, weights = self._aggregate(part, run)
+        update, weights, on_heads[numbers] = self._aggregate(part, numbers, run)
         size = update.norm()
-        mean = part.mean(dim=0).norm()
+        mean = part.mean(dim=0).norm() if plain is None else plain.norm() / len(numbers)
         if not bool(size.isfinite()):
             raise NonFiniteError(f"{self.name} gave an update that is not finite", step)
         self.ratio = size / mean
@@ -160,21 +211,26 @@ class GradientAggregation(Balancer):
             factor = torch.where(size > 0, target / size, 1.0)
             update, self.weights = update * factor, self.weights * factor
             self.ratio = self.ratio * factor
-        return update
+        return update, on_heads
 
-    def _aggregate(self, part: Tensor, run: Backward) -> tuple[Tensor, Tensor]:
-        """Call the method on the rows that are there; returns update and weights."""
+    def _aggregate(
+        self, part: Tensor, numbers: Sequence[int], run: Backward
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Call the method on the rows that are there; returns update, weights, heads' weights."""
         if len(part) == 1:
-            return part[0].clone(), torch.ones_like(part[:, 0])
+            return part[0].clone(), torch.ones_like(part[:, 0]), torch.ones_like(part[:, 0])
         # some are absent: a copy, so that the step leaves no trace in what the method remembers
         whole = len(part) == len(self.tasks)
         method = self.method if whole else copy.deepcopy(self.method)
+        if not whole and isinstance(method, SelectsTasks):
+            method.select(numbers)
         try:
             with (
                 torch.autocast(part.device.type, enabled=False),
                 seeded(run.batch.seed, part.device),
             ):
-                return call(method, part)
+                update, weights = call(method, part)
+                return update, weights, head_weights(method, weights)
         except (ValueError, RuntimeError, IndexError) as error:
             if whole:
                 raise

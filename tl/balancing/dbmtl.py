@@ -19,8 +19,9 @@ class DBMTL(Aggregator):
 
     Args:
         beta: Weight of the past in the running mean, at least 0 and below 1; 0 turns it off.
-        decay: How fast the past's weight falls with the steps, at least 0.
-        eps: Added to losses before the logarithm, positive.
+        decay: How fast the past's weight falls with the steps, at least 0. The authors' code in
+            LibMTL has 0 as its default (``DB_beta_sigma``): a constant ``beta``.
+        eps: Added to losses before the logarithm, positive; 1e-8 as in the authors' code.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,7 @@ def add_task_gradients(
     graphs: Mapping[str, Hashable],
     own: Sequence[nn.Parameter] = (),
     *,
+    add_own: Callable[[int, Sequence[Tensor | None]], None] | None = None,
     keep: bool = False,
 ) -> None:
     """Run a backward pass for each task and add its gradients to its row.
@@ -121,6 +122,7 @@ def add_task_gradients(
         numbers: Row of each task.
         graphs: What each task's loss was computed on; equal values mean a shared graph.
         own: Parameters that are not shared; their gradients are added to ``.grad``.
+        add_own: Takes the row's number and those gradients instead.
         keep: Keep the graphs for another backward pass.
     """
     left = Counter(graphs[task] for task in losses)
@@ -136,6 +138,9 @@ def add_task_gradients(
             allow_unused=True,
         )
         rows.add(numbers[task], found[: len(rows.parameters)])
+        if add_own is not None:
+            add_own(numbers[task], found[len(rows.parameters) :])
+            continue
         for p, gradient in zip(own, found[len(rows.parameters) :], strict=True):
             if gradient is not None:
                 accumulate(p, gradient)

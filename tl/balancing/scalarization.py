@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -23,6 +23,22 @@ class ReadsGradients(Protocol):
         """Take norms ``(T,)``, NaN for an absent task, and losses ``(T,)`` of a step."""
 
 
+@runtime_checkable
+class ReadsEpochs(Protocol):
+    """A loss weighting that changes from epoch to epoch."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Note the epoch of the coming step, from 0."""
+
+
+@runtime_checkable
+class ReadsLosses(Protocol):
+    """A loss weighting that follows the losses of whole optimiser steps."""
+
+    def update_losses(self, losses: Tensor) -> None:
+        """Take the mean losses ``(T,)`` of a step, NaN for an absent task."""
+
+
 class LossWeighting(Balancer):
     """Train on a scalarizer of the losses.
 
@@ -32,7 +48,8 @@ class LossWeighting(Balancer):
     weighted losses too. With accumulation each micro-batch is weighted by its own losses, and
     methods that learn from a step do so once per optimiser step.
 
-    ``rescale`` scales the weights to sum to 1 (``mean``) or to the number of tasks (``sum``).
+    ``rescale`` scales the weights to sum to 1 (``mean``) or to the number of tasks (``sum``), those
+    of absent tasks included; weights that are all 0 stay, a sum below 0 is an error. Heads follow.
 
     Args:
         method: A torchjd scalarizer or one of ours.
@@ -45,6 +62,8 @@ class LossWeighting(Balancer):
     def __init__(self, method: Scalarizer, tasks: Sequence[str], rescale: Rescale) -> None:
         super().__init__(method, tasks, rescale)
         self._rows: Rows | None = None
+        nothing = torch.zeros(len(self.tasks))
+        self._step_losses = nothing, nothing  # of the last step, and how often each task was there
 
     def _trial(self, method: nn.Module) -> list[str]:
         values = torch.ones(len(self.tasks), requires_grad=True)
@@ -55,12 +74,14 @@ class LossWeighting(Balancer):
 
     @property
     def looks_again(self) -> bool:
-        """Whether the method wants the losses of the same batch after the step."""
+        """Whether the method wants the losses of the same batches after the step."""
         return isinstance(self.method, FAMO)
 
     def begin(self, epoch: int) -> bool:
         """Note the epoch of the coming step; DWA closes the one that ended."""
         ended = super().begin(epoch)
+        if isinstance(self.method, ReadsEpochs):
+            self.method.begin_epoch(epoch)
         if ended and isinstance(self.method, DWA):
             self.method.step()
         return ended
@@ -78,7 +99,7 @@ class LossWeighting(Balancer):
             [weights] = torch.autograd.grad(total, values, retain_graph=True)
         if not self.learned:
             total = total.detach()
-        weights = self._rescaled(weights)
+        weights = self._rescaled(weights, batch.step)
         self.weights = weights.detach()
         for task, weight in zip(self.tasks, weights, strict=True):
             if task in batch.losses:
@@ -86,12 +107,17 @@ class LossWeighting(Balancer):
                 total = total + weight * (loss - loss.detach())
         return total
 
-    def _rescaled(self, weights: Tensor) -> Tensor:
+    def _rescaled(self, weights: Tensor, step: int) -> Tensor:
         if self.rescale == "none":
             return weights
         target = 1.0 if self.rescale == "mean" else float(len(weights))
-        total = weights.sum()
-        return torch.where(total > 0, weights * target / total, weights)
+        total = float(weights.sum())
+        if total <= 0 and bool(weights.any()):
+            raise ValueError(
+                f"`rescale={self.rescale!r}` scales the weights to sum to {target:g}, and those of "
+                f"{self.name} sum to {total:.3g} at step {step}; leave out `rescale`."
+            )
+        return weights * target / total if total > 0 else weights
 
     def drop_step(self) -> None:
         """Drop the gradients, too, that were added up."""
@@ -107,6 +133,9 @@ class LossWeighting(Balancer):
         if not run.last:
             return
         losses, there = self.end_step()
+        self._step_losses = losses, there
+        if isinstance(self.method, ReadsLosses):
+            self.method.update_losses(torch.where(there > 0, losses, torch.nan))
         if reads:
             self._learn(run, losses, there)
 
@@ -148,10 +177,26 @@ class LossWeighting(Balancer):
             raise NonFiniteError("A gradient is not finite", run.batch.step)
         self.method.update_gradients(torch.where(there > 0, norms, torch.nan), losses)
 
-    def look_again(self, batch: MicroBatch) -> None:
-        """Let FAMO see the losses of the same batch after the step."""
-        sums = self._sums.clone()
-        values, _ = self.observe(batch)
-        self._sums = sums
+    def look_again(self, batches: Iterable[MicroBatch]) -> None:
+        """Let FAMO compare the losses of a whole step before and after it.
+
+        Args:
+            batches: All micro-batches of the step, with their losses after it.
+
+        Raises:
+            NonFiniteError: If a loss is not finite; FAMO then learns nothing from the step.
+        """
+        before, there = self._step_losses
+        last = self._last_losses.to(before)
+        sums, self._sums = self._sums, torch.zeros_like(self._sums)
+        try:
+            for batch in batches:
+                self.observe(batch)
+            after = self._sums[0] / self._sums[1].clamp(min=1)
+        finally:
+            self._sums = sums
         if isinstance(self.method, FAMO):
-            self.method.update(values)
+            stand_in = torch.where(last.isnan(), 1.0, last)  # an absent task has not moved
+            with torch.no_grad(), torch.autocast(before.device.type, enabled=False):
+                self.method(torch.where(there > 0, before, stand_in))
+            self.method.update(torch.where(there > 0, after, stand_in))

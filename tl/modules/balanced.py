@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from tl.backbones.base import last_block, stages_of
@@ -30,7 +31,7 @@ class BalancedModule(SharedBackboneModule):
 
     balancer: Balancer | None
     _micro_batch: MicroBatch | None = None
-    _batch: AnyBatch | None = None
+    _batches: list[AnyBatch]  # of the present step, where the balancer looks at them again
     _penalty: Tensor | None = None
     _graphs: dict[str, str | None]
     _stepped = False
@@ -39,6 +40,7 @@ class BalancedModule(SharedBackboneModule):
     def use_balancer(self, balancer: Balancer | None) -> None:
         """Balance the tasks from now on; to be called once, in the constructor."""
         self.balancer = balancer
+        self._batches = []
         if balancer is None:
             return
         # DDP wants a gradient of each parameter, and copies buffers from the first process
@@ -60,6 +62,13 @@ class BalancedModule(SharedBackboneModule):
                 "`balancer` works on one device or with DDP, not with "
                 f"{type(strategy).__name__}: it needs whole gradients in each process."
             )
+        warmup = 0 if self.balancer is None else getattr(self.balancer.method, "warmup_epochs", 0)
+        epochs = self.trainer.max_epochs or 0
+        if stage == "fit" and self.balancer is not None and 0 < epochs <= warmup:
+            rank_zero_warn(
+                f"{self.balancer.name} warms up for {warmup} epochs and the run has {epochs}: it "
+                "trains on the warm-up's loss throughout. Lower `warmup_epochs` or train longer."
+            )
 
     # The step
 
@@ -67,13 +76,16 @@ class BalancedModule(SharedBackboneModule):
         """Keep the balancer as it is, where the coming step may be skipped."""
         super().on_train_batch_start(batch, batch_idx)
         first = batch_idx % self.trainer.accumulate_grad_batches == 0
+        if first:
+            self._batches = []
         if self.balancer is not None and self.guard.action == "skip" and first:
             self._before = copy.deepcopy(self.balancer.state_dict())
 
     def forget_step(self, tasks: Iterable[str]) -> None:
         """Put the balancer back to what it was before a step that is not taken."""
         super().forget_step(tasks)
-        self._micro_batch = self._batch = self._penalty = None
+        self._micro_batch = self._penalty = None
+        self._batches = []
         if self.balancer is not None:
             self.balancer.drop_step()
             if self._before:
@@ -87,8 +99,8 @@ class BalancedModule(SharedBackboneModule):
             return super().training_loss(batch, losses, outputs)
         self.balancer.begin(self.current_epoch)
         self._micro_batch = self._observed(losses, outputs)
-        looks_again = isinstance(self.balancer, LossWeighting) and self.balancer.looks_again
-        self._batch = batch if looks_again else None
+        if isinstance(self.balancer, LossWeighting) and self.balancer.looks_again:
+            self._batches.append(batch)
         parts = by_source(batch)
         self._graphs = {name: source_of(self.tasks[name], parts) for name in losses}
         try:
@@ -175,15 +187,17 @@ class BalancedModule(SharedBackboneModule):
             parameter.grad = torch.full_like(parameter, torch.inf)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's hook
-        """Step, then let methods that ask for it see the batch again.
+        """Step, then let methods that ask for it see the step's batches again.
 
         Here and not at the batch's end, where callbacks come first: a checkpoint that one of them
         saves must hold what the method has learned from the step.
         """
         super().optimizer_step(*args, **kwargs)
-        batch, self._batch = self._batch, None
-        if batch is not None:
-            self._look_again(batch)
+        batches, self._batches = self._batches, []
+        if batches and isinstance(self.balancer, LossWeighting):
+            # the step is taken; if losses stay so, the next one's first look says it
+            with suppress(NonFiniteError):
+                self.balancer.look_again(self._seen_again(batch) for batch in batches)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Log the weights in force."""
@@ -207,17 +221,14 @@ class BalancedModule(SharedBackboneModule):
         return found
 
     @torch.no_grad()
-    def _look_again(self, batch: AnyBatch) -> None:
+    def _seen_again(self, batch: AnyBatch) -> MicroBatch:
         """Evaluate the losses of a batch after the step, without a trace in running statistics."""
         kept = [(buffer, buffer.clone()) for buffer in self.backbone.buffers()]
         with self.trainer.precision_plugin.forward_context():
             losses, outputs = self.task_losses(batch, smooth=True)
         for buffer, before in kept:
             buffer.copy_(before)
-        if isinstance(self.balancer, LossWeighting):
-            # the step is taken; if they stay so, the next one's first look says it
-            with suppress(NonFiniteError):
-                self.balancer.look_again(self._observed(losses, outputs))
+        return self._observed(losses, outputs)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Add what a balancer learns, which does not decay, to the groups of the optimiser."""

@@ -47,9 +47,10 @@ class MultiTaskModule(BalancedModule):
         balancer: How the tasks' losses or gradients become one update: any torchjd ``Scalarizer``
             or ``Aggregator``, or one of ``tl.balancing``; ``shape`` and ``n_tasks`` are filled in.
             Without one, the plain sum.
-        rescale: Brings the balanced update to the size of the ``mean`` or the ``sum`` of the
-            tasks' gradients, for comparisons at one learning rate; for loss weightings, the
-            weights to that sum.
+        rescale: Brings the balanced update of the backbone to the norm of the ``mean`` or the
+            ``sum`` of the tasks' gradients and the heads' weights to the sum 1 or the number of
+            tasks, for comparisons at one learning rate; for loss weightings, the weights of
+            backbone and heads to that sum.
         init_from: Checkpoint whose weights the backbone starts from: one of this framework, a
             plain state dict, or safetensors. Not for resuming a run: that is ``ckpt_path``.
         rename: Beginnings of names in that checkpoint and what they are called in the backbone.

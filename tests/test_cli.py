@@ -83,15 +83,25 @@ def test_a_run_from_fit_to_predictions(tmp_path: Path, capsys: pytest.CaptureFix
     assert results["data"]["cifar100"]["fingerprint"].startswith("generated:")
     assert (run / "metrics.csv").exists()
 
+    # evaluations add to the run's own folder, and leave what its training wrote
+    kept = {name: (run / name).read_bytes() for name in ("metrics.csv", "config.yaml")}
     main(arguments("validate", MULTI, tmp_path))
-    again = results_of(tmp_path / "multitask" / "version_1")["metrics"]
-    for name, value in again.items():
+    validated = results_of(run)["evaluated"]["val"]
+    assert validated["checkpoint"] == "checkpoints/best.ckpt"
+    for name, value in validated["metrics"].items():
         assert value == pytest.approx(results["metrics"][name], rel=1e-5)
     main(arguments("test", MULTI, tmp_path))
-    assert "test/cifar100/acc" in results_of(tmp_path / "multitask" / "version_2")["metrics"]
+    tested = results_of(run)
+    assert tested["metrics"].items() > results["metrics"].items()
+    assert tested["metrics"]["test/cifar100/acc"] is not None
+    assert tested["samples"]["test"]["cifar100"] == {"from": 100, "of": 100}
+    assert tested["evaluated"]["test"]["samples"] == tested["samples"]["test"]
+    assert (tested["epochs"], tested["best"]) == (results["epochs"], results["best"])
 
     main(arguments("predict", MULTI, tmp_path))
-    with (tmp_path / "multitask" / "version_3" / "predictions.csv").open() as file:
+    assert kept == {name: (run / name).read_bytes() for name in kept}
+    assert [path.name for path in run.parent.iterdir()] == ["version_0"]
+    with (run / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 40 + 100  # a fifth of 200 and at least one image per class
     assert {row["task"] for row in rows} == {"cifar10", "cifar100"}
@@ -104,7 +114,7 @@ def test_a_folder_of_images_is_predicted_by_path(tmp_path: Path, real_images: Pa
     main(arguments("fit", SOURCE, tmp_path))
     folder = real_images / "cifar10" / "test" / "cat"
     main(arguments("predict", SOURCE, tmp_path, f"--data.init_args.predict_folder={folder}"))
-    with (tmp_path / "source_cifar10" / "version_1" / "predictions.csv").open() as file:
+    with (tmp_path / "source_cifar10" / "version_0" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == sorted(map(str, folder.glob("*.jpg")))
 

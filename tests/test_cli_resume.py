@@ -257,10 +257,12 @@ def test_an_address_is_gone_on_from(
 
 def test_the_weights_alone_can_be_evaluated(run: Path) -> None:
     folder = run / RUN / "version_0" / "checkpoints"
+    found = []
     for name in ("best.ckpt", "best.safetensors"):
         main(arguments("test", SOURCE, run, f"--ckpt_path={folder / name}"))
-    found = [results_of(run / RUN / f"version_{n}")["metrics"] for n in (1, 2)]
-    assert found[0] == found[1]
+        found.append(results_of(run / RUN / "version_0")["evaluated"]["test"])
+        assert found[-1]["checkpoint"] == f"checkpoints/{name}"
+    assert found[0]["metrics"] == found[1]["metrics"] != {}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import torch
 
 from tl import GeneratedDataModule, TransferModule
 from tl.runs import (
+    best_checkpoint,
     between_batches,
     build,
     completed_epochs,
@@ -39,14 +40,39 @@ def test_a_folder_that_leads_nowhere_is_refused(tmp_path: Path, *, above: bool) 
 def test_the_newest_runs_checkpoint_is_evaluated(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="run fit first"):
         latest_checkpoint(tmp_path)
-    made = ((1, "best"), (2, "best"), (2, "last"), (10, "last"), (11, "other"))
-    for number, name in made:
+    (tmp_path / "version_11" / "checkpoints").mkdir(parents=True)
+    for number, name in ((1, "best"), (2, "last"), (10, "interrupted")):
         path = tmp_path / f"version_{number}" / "checkpoints" / f"{name}.ckpt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_10", "last.ckpt")
-    (tmp_path / "version_10" / "checkpoints" / "last.ckpt").unlink()
-    assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_2", "best.ckpt")
+    assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_10", "interrupted.ckpt")
+    (tmp_path / "version_10" / "checkpoints" / "interrupted.ckpt").unlink()
+    assert latest_checkpoint(tmp_path).parts[-3::2] == ("version_2", "last.ckpt")
+
+
+def test_the_best_checkpoint_is_the_one_that_the_results_name(tmp_path: Path) -> None:
+    run = tmp_path / "version_0"
+    (run / "checkpoints").mkdir(parents=True)
+    for name in ("best", "best-v1", "last"):
+        torch.save({"global_step": 3, "callbacks": {}}, run / "checkpoints" / f"{name}.ckpt")
+    (run / "results.json").write_text('{"best": {"checkpoint": "checkpoints/best-v1.ckpt"}}')
+    assert best_checkpoint(run) == run / "checkpoints" / "best-v1.ckpt"
+    moved = run.rename(tmp_path / "version_7")
+    assert best_checkpoint(moved) == moved / "checkpoints" / "best-v1.ckpt"
+    (moved / "checkpoints" / "best-v1.ckpt").unlink()
+    with pytest.raises(ValueError, match=r"names checkpoints/best-v1.ckpt as the best"):
+        best_checkpoint(moved)
+
+
+def test_a_killed_runs_newest_checkpoint_names_the_best(tmp_path: Path) -> None:
+    run = tmp_path / "version_0"
+    (run / "checkpoints").mkdir(parents=True)
+    best = run / "checkpoints" / "best-v1.ckpt"
+    state = {"best": {"monitor": "val/loss", "best_model_path": f"/elsewhere/{best.name}"}}
+    for name, step in (("best", 1), ("best-v1", 2), ("last", 3)):
+        content = {"global_step": step, "callbacks": state if name == "last" else {}}
+        torch.save(content, run / "checkpoints" / f"{name}.ckpt")
+    assert best_checkpoint(run) == best, "the folder was moved"
 
 
 def test_the_best_checkpoint_of_a_resumed_run_may_be_an_earlier_versions(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from tl import __version__
@@ -50,7 +51,13 @@ from tl.resume import (
     newest,
     trained_nothing,
 )
-from tl.runs import is_first_process, latest_checkpoint, link_data_to_model, new_run_folder
+from tl.runs import (
+    is_first_process,
+    latest_checkpoint,
+    link_data_to_model,
+    new_run_folder,
+    run_folder_of,
+)
 from tl.signals import StoppedBySignal, stop_on_signals
 from tl.verbs import VERBS
 
@@ -133,7 +140,6 @@ class TlCLI(LightningCLI):
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/acc",
-                "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
                 # its own callback: `save_last` follows the best one and skips worse epochs
                 "last_checkpoint.filename": "last",
@@ -219,12 +225,7 @@ class TlCLI(LightningCLI):
             self.trainer_defaults["callbacks"] = []
             self.save_config_callback = None
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
-            version = int(self.run_folder.name.removeprefix("version_"))
-            kwargs["logger"] = [
-                RunTensorBoard(config.log_dir, config.name, version, default_hp_metric=False),
-                RunCSV(config.log_dir, config.name, version),
-            ]
+            kwargs["logger"] = self._loggers()
         given = self._get(self.config_init, "trainer")
         if given.profiler is None:
             kwargs["profiler"] = NoProfiler()
@@ -240,6 +241,22 @@ class TlCLI(LightningCLI):
         if trainer.strategy.root_device.type == "cpu":
             reuse_memory()
         return trainer
+
+    def _loggers(self) -> list[Logger]:
+        """Return the loggers of a new run folder, or of that of the run that is evaluated."""
+        config = self.chosen
+        evaluates = self.subcommand != "fit" and self.resumed is not None
+        own = run_folder_of(self.resumed.path) if evaluates and self.resumed else None
+        if own is not None:
+            # its configuration and its table of metrics are those of its training
+            self.save_config_callback = None
+            return [RunTensorBoard(own.parent, "", own.name, default_hp_metric=False)]
+        self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
+        version = int(self.run_folder.name.removeprefix("version_"))
+        return [
+            RunTensorBoard(config.log_dir, config.name, version, default_hp_metric=False),
+            RunCSV(config.log_dir, config.name, version),
+        ]
 
     def _path_to_load(self) -> str | None:
         return str(self.resumed.path) if self.resumed is not None else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -54,38 +56,86 @@ def new_run_folder(parent: Path) -> Path:
 
 
 def latest_checkpoint(folder: Path) -> Path:
-    """Find the best checkpoint of the newest run below a folder, or else the last.
-
-    The best one of a run that was resumed may lie in the folder of an earlier version.
+    """Find the best checkpoint of the newest run below a folder, or else its last one.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or the best one is gone.
     """
     for version in sorted(numbered_versions(folder), reverse=True):
-        best, last = (
-            folder / f"version_{version}" / "checkpoints" / f"{name}.ckpt"
-            for name in ("best", "last")
-        )
-        if best.exists():
-            return best
-        if last.exists():
-            return _best_of_the_versions_before(last) or last
+        if found := best_checkpoint(folder / f"version_{version}"):
+            return found
     raise ValueError(
-        f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/best.ckpt. Give "
-        "one with --ckpt_path, or run fit first."
+        f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/*.ckpt. Give one "
+        "with --ckpt_path, or run fit first."
     )
 
 
-def _best_of_the_versions_before(last: Path) -> Path | None:
+def best_checkpoint(run: Path) -> Path | None:
+    """Return the checkpoint that a run itself names as its best, or else its last one.
+
+    ``results.json`` names it, relative to the run's folder: the best one of a resumed run may lie
+    in the folder of an earlier version. Where a run was killed and left no results, its newest
+    checkpoint tells. No file is chosen by its name.
+
+    Args:
+        run: A run's folder.
+
+    Returns:
+        The file; ``None`` where the folder holds no checkpoint.
+
+    Raises:
+        ValueError: If the best one is gone.
+    """
+    results = results_in(run)
+    if isinstance(best := results.get("best"), Mapping) and best.get("checkpoint"):
+        path = Path(os.path.normpath(run / str(best["checkpoint"])))
+        if not path.exists():
+            raise ValueError(
+                f"{run}/results.json names {best['checkpoint']} as the best checkpoint, and it is "
+                "not there; name another one by --ckpt_path."
+            )
+        return path
+    found = [(_progress(path), path) for path in sorted((run / "checkpoints").glob("[!.]*.ckpt"))]
+    if not found:
+        return None
+    (_, content), newest = max(found, key=lambda each: (each[0][0], each[1].stat().st_mtime))
+    return _named_best(content, newest) or newest
+
+
+def results_in(run: Path) -> dict[str, Any]:
+    """Return what ``results.json`` in a run's folder holds; empty where there is none."""
     try:
-        callbacks = glance_at(last).get("callbacks", {})
+        content = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _progress(path: Path) -> tuple[int, Mapping[str, Any]]:
+    try:
+        content = glance_at(path)
     except CheckpointError:
-        return None  # whoever reads it says why
-    for state in callbacks.values():
+        return -1, {}  # whoever reads it says why
+    step = content.get("global_step")
+    return (step if isinstance(step, int) else -1), content
+
+
+def _named_best(content: Mapping[str, Any], newest: Path) -> Path | None:
+    """Return the best checkpoint by what the newest one of a run keeps of its callbacks."""
+    callbacks = content.get("callbacks")
+    for state in callbacks.values() if isinstance(callbacks, Mapping) else ():
         if isinstance(state, Mapping) and state.get("monitor") and state.get("best_model_path"):
             path = Path(str(state["best_model_path"]))
-            return path if path.exists() else None
+            # the run's folder may have been moved since
+            return next((p for p in (path, newest.parent / path.name) if p.exists()), None)
     return None
+
+
+def run_folder_of(checkpoint: Path) -> Path | None:
+    """Return the folder of the run that a checkpoint lies in; ``None`` if it is in no run's."""
+    run = checkpoint.absolute().parent.parent
+    is_run = checkpoint.parent.name == "checkpoints" and (run / "config.yaml").is_file()
+    return run if is_run else None
 
 
 def configuration_of(checkpoint: Path) -> Path:

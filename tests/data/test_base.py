@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from tests.runs import module, trainer
 from tl.data import Augment, DataError, GeneratedDataModule
 
 
@@ -128,3 +130,28 @@ def test_overfitting_sees_the_same_whole_batches_at_every_epoch(workers: int) ->
     assert [len(images) for images in module.seen] == [32] * 6
     assert all(torch.equal(a, b) for a, b in zip(module.seen[:3], module.seen[3:], strict=True))
     assert len(module.validated[0]) > 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"limit_val_batches": 1}, {"fast_dev_run": True}, {"overfit_batches": 1}]
+)
+def test_a_part_of_a_split_is_of_every_class(tmp_path: Path, options: dict[str, Any]) -> None:
+    trained: list[int] = []
+    validated: list[int] = []
+
+    class Look(Callback):
+        def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            validated.extend(args[3][1].tolist())
+
+        def on_train_batch_start(self, *args: Any) -> None:
+            trained.extend(args[2][1].tolist())
+
+    source = data(batch_size=10, eval_batch_size=10, val_size=0.3)
+    built = module(source)
+    trainer(tmp_path, max_epochs=1, callbacks=[Look()], num_sanity_val_steps=0, **options).fit(
+        built, source
+    )
+    assert sorted(validated) == list(range(10))
+    assert built.samples["val"] == {source.data_name: 10}
+    if "overfit_batches" in options:
+        assert sorted(trained) == list(range(10))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tl.data.errors import DataError
-from tl.data.loaders import EpochSampler, even_batch_size, make_loader
+from tl.data.loaders import EpochSampler, class_by_class, even_batch_size, make_loader
 from tl.data.resident import ResidentDataset
 
 
@@ -116,3 +116,15 @@ def test_a_loader_begins_when_the_first_batch_is_asked_for(workers: int) -> None
     first = next(batches)
     assert begun
     assert torch.equal(first[0], dataset(20)[order.order()[:3]][0])
+
+
+def test_every_beginning_holds_each_class_in_proportion() -> None:
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    order = class_by_class(labels)
+    assert sorted(order.tolist()) == list(range(100))
+    for size in (10, 20, 50):
+        assert torch.bincount(labels[order[:size]]).tolist() == [
+            6 * size // 10,
+            3 * size // 10,
+            size // 10,
+        ]

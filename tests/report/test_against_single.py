@@ -10,11 +10,21 @@ from tl.cli import main
 from tl.report import against_single
 
 
-def leave(folder: Path, metrics: dict[str, float], seed: int, **data: str) -> Path:
+def leave(
+    folder: Path,
+    metrics: dict[str, float],
+    seed: int,
+    *,
+    epochs: int = 3,
+    tested: int = 10,
+    **data: str,
+) -> Path:
     """Write what the test of a run leaves."""
     folder.mkdir(parents=True)
     about = {name: {"fingerprint": mark} for name, mark in data.items()}
-    (folder / "results.json").write_text(json.dumps({"metrics": metrics, "data": about}))
+    samples = {"test": {name: {"from": tested, "of": 10} for name in data}}
+    content = {"metrics": metrics, "data": about, "epochs": epochs, "samples": samples}
+    (folder / "results.json").write_text(json.dumps(content))
     (folder / "config.yaml").write_text(f"seed_everything: {seed}\n")
     return folder
 
@@ -94,3 +104,26 @@ def test_what_cannot_be_compared_is_refused(folders: dict[str, Any]) -> None:
     other = leave(folders["root"] / "other", {"test/acc": 0.4}, 0, b="z")
     with pytest.raises(ValueError, match="have other images of b: z and y"):
         against_single(together[:1], {"a": alone["a"][1:], "b": [other]})
+
+
+def test_unequal_lengths_and_parts_are_refused(folders: dict[str, Any]) -> None:
+    together, alone = folders["together"][:1], {t: f[-1:] for t, f in folders["alone"].items()}
+    alone["b"] = folders["alone"]["b"][:1]
+    against_single(together, alone)
+    shorter = leave(folders["root"] / "shorter", {"test/acc": 0.4}, 0, epochs=2, b="y")
+    with pytest.raises(ValueError, match=r"trained for 3 epochs, .*shorter for 2 epochs"):
+        against_single(together, {**alone, "b": [shorter]})
+    part = leave(folders["root"] / "part", {"test/acc": 0.4}, 0, tested=4, b="y")
+    with pytest.raises(ValueError, match="part was tested on 4 of the 10 test samples of 'b'"):
+        against_single(together, {**alone, "b": [part]})
+
+
+def test_early_stopping_may_end_runs_at_any_epoch(folders: dict[str, Any]) -> None:
+    alone = {"a": folders["alone"]["a"][1:], "b": folders["alone"]["b"][:1]}
+    for number, folder in enumerate([*folders["together"][:1], *alone["a"], *alone["b"]]):
+        results = json.loads((folder / "results.json").read_text())
+        (folder / "results.json").write_text(json.dumps(results | {"epochs": number}))
+        (folder / "config.yaml").write_text(
+            "seed_everything: 0\ntrainer: {max_epochs: 9, callbacks: [{class_path: EarlyStopping}]}"
+        )
+    against_single(folders["together"][:1], alone)

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from tl.callbacks.atomic_io import AtomicCheckpointIO, weights_beside
+from tl.direction import Direction, check_direction
 
 # What Lightning's class notes of a checkpoint, some of it before the file is written.
 _BOOKS = (
@@ -49,12 +50,35 @@ class RunCheckpoint(ModelCheckpoint):
     the best and no earlier file is removed for it; all processes then stop or go on together. The
     best one's weights are written beside it as safetensors.
 
+    Args:
+        dirpath: Folder of the files; by default ``checkpoints`` in the run folder.
+        filename: Name without its extension.
+        monitor: Metric that decides which checkpoints are the best.
+        mode: ``max`` or ``min``; by default it follows from the metric. It must be given for a
+            metric that is not of this framework.
+        **kwargs: As in Lightning's class.
+
+    Raises:
+        ValueError: If the metric improves the other way, or nobody knows which way it does.
+
     Attributes:
         unsaved: Why the last checkpoint that was due could not be written; ``None`` if it was.
     """
 
     unsaved: OSError | None = None
     _waits = False
+
+    def __init__(
+        self,
+        dirpath: str | Path | None = None,
+        filename: str | None = None,
+        monitor: str | None = None,
+        mode: Direction | None = None,
+        **kwargs: Any,  # noqa: ANN401 - as in Lightning, whose names and types are checked
+    ) -> None:
+        if monitor is not None:
+            mode = check_direction(monitor, mode, "the checkpoint")
+        super().__init__(dirpath, filename, monitor=monitor, mode=mode or "min", **kwargs)
 
     def on_train_batch_end(
         self,

@@ -25,13 +25,16 @@ class RunResults(Callback):
     """Write the run folder's ``results.json`` at the end of fit, validate and test.
 
     Its keys: ``metrics`` (flat, by metric name, of the last epoch; ``best`` holds the best
-    checkpoint's score), ``data`` (description and fingerprint per source), ``provenance`` (where
+    checkpoint's score), ``samples`` (by split and task: how many a figure is ``from``, ``of`` how
+    many the split has), ``data`` (description and fingerprint per source), ``provenance`` (where
     the start weights came from), ``versions``, ``seconds``, ``images_per_second``, ``mfu`` and
     ``data_share`` (both of training, see `Throughput`), ``peak_memory_bytes`` (of the GPU where
     there is one, else of the process).
 
-    A later stage of the same trainer (a test after a fit) adds its metrics to the same file. The
-    file is written beside its final name and renamed, so it is whole or absent.
+    A test or a validation of a finished run leaves what its training wrote: ``test/`` metrics
+    are added, and ``evaluated`` says by split from which checkpoint and data each comes, with all
+    of its metrics and samples. The file is written beside its final name and renamed, so it is
+    whole or absent.
 
     Without a logger there is no run folder, and nothing is written.
 
@@ -43,12 +46,13 @@ class RunResults(Callback):
         self.filename = filename
         self._start = time.perf_counter()
         self._metrics: dict[str, float | None] = {}
+        self._evaluated: dict[str, Any] = {}
         self._of_training: dict[str, float | None] = {"mfu": None, "data_share": None}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock and the memory's high-water mark."""
         self._begin()
-        self._metrics = {}
+        self._metrics, self._evaluated = {}, {}
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock where validation is all there is."""
@@ -85,20 +89,43 @@ class RunResults(Callback):
         speed = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore[attr-defined]
         if speed is not None and trainer.state.fn == "fit":
             self._of_training = {"mfu": speed.mfu, "data_share": speed.data_share}
-        self._metrics |= {name: number(value) for name, value in trainer.callback_metrics.items()}
+        found = {name: number(value) for name, value in trainer.callback_metrics.items()}
+        self._metrics |= found
         describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
+        data = by_source(describe()) if callable(describe) else None
+        samples = samples_of(pl_module, trainer)
+        path = Path(folder) / self.filename
+        earlier = read_json(path)
+        if trainer.state.fn != "fit":
+            split = "test" if trainer.state.fn == "test" else "val"
+            self._evaluated[split] = {
+                "checkpoint": _relative(trainer.ckpt_path, folder),
+                "metrics": {k: v for k, v in sorted(found.items()) if k.startswith(f"{split}/")},
+                "samples": samples.get(split, {}),
+                "data": data,
+            }
+            if "metrics" in earlier:  # of the training, or of an evaluation before
+                added = self._evaluated["test"]["metrics"] if split == "test" else {}
+                earlier["metrics"] = dict(sorted({**earlier["metrics"], **added}.items()))
+                if split == "test":
+                    earlier["samples"] = {**earlier.get("samples", {}), "test": samples.get("test")}
+                earlier["evaluated"] = {**earlier.get("evaluated", {}), **self._evaluated}
+                write_json(path, earlier)
+                return
         best = trainer.checkpoint_callback
         results: dict[str, Any] = {
             "metrics": dict(sorted(self._metrics.items())),
             "best": None,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
-            "data": by_source(describe()) if callable(describe) else None,
+            "samples": samples,
+            "data": data,
             "provenance": getattr(pl_module, "provenance", None),
             "versions": versions(),
             "seconds": round(time.perf_counter() - self._start, 3),
             "images_per_second": speed.images_per_second if speed else None,
             **self._of_training,
+            "evaluated": self._evaluated,
             "peak_memory_bytes": peak_memory_bytes(),
         }
         if isinstance(best, ModelCheckpoint) and best.best_model_path:
@@ -107,7 +134,42 @@ class RunResults(Callback):
                 "monitor": best.monitor,
                 "score": number(best.best_model_score),
             }
-        write_json(Path(folder) / self.filename, results)
+        write_json(path, results)
+
+
+def _relative(path: object, folder: str) -> str | None:
+    return None if path is None else os.path.relpath(str(path), folder)
+
+
+def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str, Any]]:
+    """Return by split and task how many samples figures are from, of how many there are.
+
+    Args:
+        module: The module, one of ours; else the answer is empty.
+        trainer: Its trainer, whose data module knows the sizes of its splits if it is ours.
+    """
+    data = getattr(trainer, "datamodule", None)
+    sources = getattr(data, "sources", None)
+    found: dict[str, dict[str, Any]] = {}
+    for split, tasks in getattr(module, "samples", {}).items():
+        for name, count in tasks.items():
+            source = getattr(getattr(module, "tasks", {}).get(name), "source", None)
+            owner = sources.get(source) if isinstance(sources, dict) else data
+            whole = getattr(owner, "splits", {}).get(split)
+            found.setdefault(split, {})[name] = {
+                "from": count,
+                "of": None if whole is None else len(whole),
+            }
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the results of an earlier stage; empty where there are none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def by_source(description: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,13 @@ from torch.utils.data import DataLoader
 from tl.data.augment import Augment
 from tl.data.errors import DataError
 from tl.data.images import StreamedDataset, check_images, list_images
-from tl.data.loaders import EpochSampler, InOrderSampler, even_batch_size, make_loader
+from tl.data.loaders import (
+    EpochSampler,
+    InOrderSampler,
+    class_by_class,
+    even_batch_size,
+    make_loader,
+)
 from tl.data.pipeline import Pipeline
 from tl.data.resident import Batch, ImageDataset
 from tl.data.settings import Settings
@@ -292,8 +298,19 @@ class ImageDataModule(LightningDataModule, ABC):
             num_replicas=world,
             rank=self._rank(),
             device=self._root_device() if stored else None,
+            sequence=class_by_class(next(iter(data.targets.values())))
+            if self._is_cut(split)
+            else None,
         )
         return make_loader(stored or data, sampler, self.settings.num_workers)
+
+    def _is_cut(self, split: str) -> bool:
+        """Return whether only a part of a split is read, which is then to be of all classes."""
+        if self.trainer is None or split == "predict":
+            return False
+        limit: Any = getattr(self.trainer, f"limit_{split}_batches", 1.0)
+        cut = limit < 1.0 if isinstance(limit, float) else True
+        return cut or bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
 
     def _stored(self, split: str) -> StoredDataset | None:
         return self._ready().stored(split, self.splits[split], self._root_device())

@@ -63,6 +63,7 @@ class EpochSampler(DistributedSampler[Any]):
         num_replicas: Number of ranks.
         rank: This process.
         device: Where the positions are to lie.
+        sequence: Order of evaluation, positions ``(N,)``; ascending by default.
 
     Attributes:
         position: Gives the epoch and the step in it at which a pass begins; asked at the beginning
@@ -79,6 +80,7 @@ class EpochSampler(DistributedSampler[Any]):
         num_replicas: int = 1,
         rank: int = 0,
         device: torch.device | None = None,
+        sequence: Tensor | None = None,
     ) -> None:
         super().__init__(
             dataset,
@@ -91,6 +93,7 @@ class EpochSampler(DistributedSampler[Any]):
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.device = device
+        self.sequence = sequence
         self.position: Callable[[], tuple[int, int]] | None = None
 
     def __len__(self) -> int:
@@ -104,7 +107,8 @@ class EpochSampler(DistributedSampler[Any]):
         step = 0
         if self.position is not None:
             self.epoch, step = self.position()
-        whole = torch.arange(self.size) if self.steps_per_epoch is None else self.order()
+        in_order = torch.arange(self.size) if self.sequence is None else self.sequence
+        whole = in_order if self.steps_per_epoch is None else self.order()
         order = whole[self.rank :: self.num_replicas]
         # all at once: on a GPU nothing is left to be moved in a step
         order = order[step * self.batch_size :].to(self.device)
@@ -127,6 +131,24 @@ class InOrderSampler(EpochSampler, SequentialSampler):  # type: ignore[misc]  # 
     That makes Lightning put a `SequentialSampler` in the place of any other kind, and it would ask
     for one image at a time.
     """
+
+
+def class_by_class(labels: Tensor) -> Tensor:
+    """Return an order of which every beginning holds each class in proportion, as near as can be.
+
+    The ``i``-th of a class's ``n`` samples comes at the share ``(i + 1/2) / n`` of the way.
+
+    Args:
+        labels: ``(N,)`` int64.
+
+    Returns:
+        Positions ``(N,)`` int64.
+    """
+    share = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        share[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    return share.argsort(stable=True)
 
 
 def even_batch_size(size: int, world: int, batch_size: int) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
+from tl.direction import check_direction
 from tl.heads import linear_head
 from tl.modules.batch import (
     AnyBatch,
@@ -52,6 +53,7 @@ class SharedBackboneModule(CheckpointedModule):
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``.
         heads: Features to logits ``(N, num_classes)``, by task.
         tasks: The tasks by name, in a fixed order.
+        samples: How many samples the last evaluation of a split was of, by task.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class SharedBackboneModule(CheckpointedModule):
         self.step_log = StepLog()
         self._window = Window(names)
         self._evaluation = Evaluation(self.tasks)
+        self.samples: dict[str, dict[str, int]] = {}
 
     # Features and losses
 
@@ -300,6 +303,7 @@ class SharedBackboneModule(CheckpointedModule):
         self._log_evaluation("test")
 
     def _log_evaluation(self, split: Split) -> None:
+        self.samples[split] = self._evaluation.samples(split, self.trainer.strategy.reduce)
         losses, accuracies = self._evaluation.results(split, self.trainer.strategy.reduce)
         if not losses:
             return
@@ -346,7 +350,10 @@ class SharedBackboneModule(CheckpointedModule):
             "name": "lr",
         }
         if isinstance(scheduler, ReduceLROnPlateau):
-            config["monitor"] = getattr(scheduler, "monitor", "val/loss")
+            monitor = config["monitor"] = getattr(scheduler, "monitor", "val/loss")
+            check_direction(monitor, scheduler.mode, "the schedule ReduceLROnPlateau")
+            if self._trainer is not None:  # where nothing is validated there is nothing to follow
+                config["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -373,6 +380,8 @@ class SharedBackboneModule(CheckpointedModule):
         """Check the data against the heads; compile the backbone where that is asked for."""
         super().setup(stage)
         self._check_data()
+        if stage == "fit":
+            check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
         if self.compile_mode and not self._compiled:
             # in place: names of weights stay, for checkpoints and transfer
             self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
@@ -393,6 +402,18 @@ class SharedBackboneModule(CheckpointedModule):
                     f"Task {name!r} has a head of {task.num_classes} classes, the data have "
                     f"{other.num_classes}."
                 )
+
+
+def check_monitors(callbacks: Iterable[object]) -> None:
+    """Refuse callbacks that follow a metric the wrong way.
+
+    Raises:
+        ValueError: If one does; Lightning's `EarlyStopping` takes ``min`` where no mode is given.
+    """
+    for callback in callbacks:
+        monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
+        if isinstance(monitor, str) and isinstance(mode, str):
+            check_direction(monitor, mode, type(callback).__name__)
 
 
 def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:

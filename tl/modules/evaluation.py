@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal, cast
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -26,6 +27,7 @@ class Evaluation(nn.Module):
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         super().__init__()
         self._tasks = tuple(tasks)
+        self._seen: dict[tuple[Split, str], int] = {}
         self._losses = nn.ModuleDict()
         self._accuracies = nn.ModuleDict()
         for split in ("val", "test"):
@@ -50,9 +52,24 @@ class Evaluation(nn.Module):
             logits: ``(N, num_classes)``.
             target: ``(N,)``, ``MISSING`` where there is no label.
         """
+        self._seen[split, task] = self._seen.get((split, task), 0) + len(target)
         losses, accuracies = self._metrics(split, task)
         losses.update(loss, (target != MISSING).sum())
         accuracies.update(logits, target)
+
+    def samples(self, split: Split, reduce: Callable[..., Tensor]) -> dict[str, int]:
+        """Return how many samples were evaluated by task, over all processes, and begin anew.
+
+        Args:
+            split: Which set.
+            reduce: Sums a tensor over the processes: ``reduce(tensor, reduce_op="sum")``.
+        """
+        seen = torch.tensor([self._seen.pop((split, task), 0) for task in self._tasks])
+        counts = reduce(seen.to(self._device()), reduce_op="sum").tolist()
+        return {task: int(n) for task, n in zip(self._tasks, counts, strict=True) if n}
+
+    def _device(self) -> torch.device:
+        return next(iter(cast("MeanMetric", loss).device for loss in self._losses.values()))
 
     def results(
         self, split: Split, reduce: Callable[..., Tensor]

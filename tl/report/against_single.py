@@ -56,8 +56,9 @@ def against_single(
         baselines: Folders of the single-task runs by task, for the same seeds.
 
     Raises:
-        ValueError: If a folder holds no test results, seeds or tasks do not match, or a baseline
-            was tested on other data than the run.
+        ValueError: If a folder holds no test results or those of a part of the images, seeds,
+            tasks or numbers of epochs do not match, or a baseline was tested on other data than
+            the run.
     """
     together = _by_seed([read_tested(Path(folder)) for folder in runs], "the multi-task runs")
     reached: dict[int | None, dict[str, float]] = {seed: {} for seed in together}
@@ -67,6 +68,7 @@ def against_single(
             match name.split("/"):
                 case ["test", task, "acc"]:
                     reached[seed][task] = value
+    single: list[TestedRun] = []
     for task, folders in baselines.items():
         found = _by_seed([read_tested(Path(f)) for f in folders], f"the baselines of {task!r}")
         if set(found) != set(together):
@@ -76,6 +78,7 @@ def against_single(
             )
         for seed, run in found.items():
             _check_data(run, together[seed])
+            single.append(run)
             alone[seed][task] = run.metrics["test/acc"]
     for seed in together:
         if set(reached[seed]) != set(alone[seed]):
@@ -83,6 +86,7 @@ def against_single(
                 f"The multi-task runs have the tasks {', '.join(reached[seed])}, baselines were "
                 f"given for {', '.join(alone[seed]) or 'none'}; give one for each."
             )
+    _check_lengths([*together.values(), *single])
     order = sorted(together, key=lambda seed: (seed is None, seed or 0))
     return AgainstSingle(order, [reached[s] for s in order], [alone[s] for s in order])
 
@@ -105,6 +109,18 @@ def _check_data(baseline: TestedRun, run: TestedRun) -> None:
             raise ValueError(
                 f"{baseline.folder} and {run.folder} have other images of {source}: "
                 f"{fingerprint} and {run.fingerprints[source]}; test both on the same data."
+            )
+
+
+def _check_lengths(runs: Sequence[TestedRun]) -> None:
+    """Refuse runs that trained for unequal numbers of epochs."""
+    first = runs[0]
+    for run in runs[1:]:
+        if run.length != first.length:
+            raise ValueError(
+                f"{first.folder} trained for {first.length or 'an unknown number of epochs'}, "
+                f"{run.folder} for {run.length or 'an unknown number of epochs'}; compare runs of "
+                "the same length."
             )
 
 

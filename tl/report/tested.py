@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,17 @@ class TestedRun:
         metrics: Metrics by name.
         fingerprints: Hash of the data by source.
         seed: ``seed_everything`` of the run; ``None`` where its configuration is not there.
+        length: Epochs of its training, as ``3 epochs``; those that it was allowed where early
+            stopping may end it. ``None`` where nothing tells.
+        parts: Tasks that were tested on a part of their split, with both numbers of samples.
     """
 
     folder: Path
     metrics: dict[str, float]
     fingerprints: dict[str, str]
     seed: int | None
+    length: str | None = None
+    parts: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def find_tested(folder: Path) -> TestedRun | None:
@@ -51,7 +56,13 @@ def find_tested(folder: Path) -> TestedRun | None:
             fingerprints={
                 name: about["fingerprint"] for name, about in data.items() if "fingerprint" in about
             },
-            seed=_seed(path.parent / "config.yaml"),
+            seed=_seed(config := _config(path.parent)),
+            length=_length(content, config),
+            parts={
+                task: (count["from"], count["of"])
+                for task, count in ((content.get("samples") or {}).get("test") or {}).items()
+                if count["of"] is not None and count["from"] != count["of"]
+            },
         )
     return None
 
@@ -63,7 +74,7 @@ def read_tested(folder: Path) -> TestedRun:
         folder: As for :func:`find_tested`.
 
     Raises:
-        ValueError: If it was not.
+        ValueError: If it was not, or on a part of the test images only.
     """
     if not folder.is_dir():
         raise ValueError(f"There is no run folder {folder}.")
@@ -71,7 +82,12 @@ def read_tested(folder: Path) -> TestedRun:
     if found is None:
         raise ValueError(
             f"{folder} holds no results on test images; run `python -m tl.cli test` with the "
-            "run's configuration, and give the folder that it makes."
+            "run's configuration."
+        )
+    for task, (count, whole) in found.parts.items():
+        raise ValueError(
+            f"{found.folder} was tested on {count} of the {whole} test samples of {task!r}; test "
+            "it again without `limit_test_batches`, `overfit_batches` and `fast_dev_run`."
         )
     return found
 
@@ -81,8 +97,20 @@ def _version(results: Path) -> int:
     return int(number) if number.isdecimal() else sys.maxsize
 
 
-def _seed(config: Path) -> int | None:
-    if not config.exists():
-        return None
-    seed = yaml.safe_load(config.read_text(encoding="utf-8")).get("seed_everything")
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    return found if isinstance(found, dict) else {}
+
+
+def _length(results: dict[str, Any], config: dict[str, Any]) -> str | None:
+    trainer = config.get("trainer") or {}
+    if "EarlyStopping" in str(trainer.get("callbacks")):
+        return f"up to {trainer.get('max_epochs')} epochs"
+    epochs = results.get("epochs")
+    return None if epochs is None else f"{epochs} epochs"
+
+
+def _seed(config: dict[str, Any]) -> int | None:
+    seed = config.get("seed_everything")
     return seed if isinstance(seed, int) and not isinstance(seed, bool) else None

@@ -1,0 +1,73 @@
+"""Which way a metric is better follows from its name, or is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from tests.runs import module, tiny_data, trainer
+from tl import TransferModule
+from tl.backbones import ResNet20
+from tl.callbacks import RunCheckpoint
+from tl.direction import check_direction, direction_of
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        ("val/acc", "max"),
+        ("val/cifar10/acc", "max"),
+        ("train/loss", "min"),
+        ("val/cifar10/loss/dataloader_idx_1", "min"),
+        ("val/f1", None),
+        ("accuracy", None),
+    ],
+)
+def test_the_name_tells(metric: str, direction: str | None) -> None:
+    assert direction_of(metric) == direction
+
+
+def test_checkpoints_follow_the_metric() -> None:
+    assert RunCheckpoint(monitor="val/loss").mode == "min"
+    assert RunCheckpoint(monitor="val/acc").mode == "max"
+    assert RunCheckpoint(monitor="val/f1", mode="max").mode == "max"
+    with pytest.raises(ValueError, match=r"`val/f1` improves; set `mode`"):
+        RunCheckpoint(monitor="val/f1")
+    with pytest.raises(ValueError, match=r"better when lower; set `mode: min`"):
+        RunCheckpoint(monitor="val/loss", mode="max")
+    with pytest.raises(ValueError, match="must be min or max, got 'up'"):
+        check_direction("val/f1", "up", "x")
+
+
+@pytest.mark.parametrize(
+    "callback", [EarlyStopping("val/acc"), ModelCheckpoint(monitor="val/acc")], ids=["stop", "save"]
+)
+def test_callbacks_that_follow_it_the_wrong_way_are_refused(tmp_path: Path, callback: Any) -> None:
+    data = tiny_data()
+    with pytest.raises(ValueError, match=r"`val/acc` with mode='min', but it is better when high"):
+        trainer(tmp_path, callbacks=[callback], enable_checkpointing=True).fit(module(data), data)
+
+
+def plateau(data: Any, **options: Any) -> TransferModule:
+    return TransferModule(
+        ResNet20(),
+        data.task,
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
+        scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, factor=0.5, **options),
+    )
+
+
+def test_a_plateau_schedule_looks_where_there_is_a_validation(tmp_path: Path) -> None:
+    data = tiny_data()
+    # nothing is better by this threshold: each look lowers the rate, after epochs 2 and 4
+    built = plateau(data, patience=0, threshold=1.0)
+    fit = trainer(tmp_path, max_epochs=5, check_val_every_n_epoch=2)
+    fit.fit(built, data)
+    assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**2)
+    with pytest.raises(ValueError, match=r"ReduceLROnPlateau follows `val/loss` with mode='max'"):
+        trainer(tmp_path).fit(plateau(data, mode="max"), data)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from tl.data.decoding import decode, open_image, raster_formats
@@ -24,7 +25,7 @@ def grey(path: Path, **settings: Any) -> list[int]:
 
 def saved(path: Path, low: float, high: float, kind: type, **settings: Any) -> Path:
     """Left half of one value, right half of another."""
-    values = np.full((SIZE, SIZE), low, kind)
+    values: NDArray[Any] = np.full((SIZE, SIZE), low, kind)
     values[:, SIZE // 2 :] = high
     Image.fromarray(values).save(path, **settings)
     return path

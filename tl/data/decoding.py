@@ -81,7 +81,7 @@ def decode(path: Path, size: int, pixel_range: PixelRange | None = None) -> Pixe
     with open_image(path) as image:
         if image.format == "TIFF" and path.suffix.lower() in _CAMERA_RAW:
             raise ValueError("a camera's raw file, of which Pillow reads the preview only")
-        sixteen_bit_colour = any(";16" in str(tile[3]) for tile in image.tile)
+        sixteen_bit_colour = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith(("I", "F")):
             rgb = _deep_grey(upright, image, pixel_range)
@@ -97,7 +97,7 @@ def decode(path: Path, size: int, pixel_range: PixelRange | None = None) -> Pixe
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "LAB":
         spaces = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.applyTransform(image, ImageCms.buildTransform(*spaces, "LAB", "RGB"))
+        image = ImageCms.buildTransform(*spaces, "LAB", "RGB").apply(image)
     if image.mode in ("La", "RGBa"):  # colours are multiplied by alpha
         image = image.convert(image.mode.upper())
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
@@ -156,7 +156,7 @@ def _range_of(values: NDArray[np.float64], file: Image.Image, *, sixteen: bool) 
 
 def _check_colour(rgb: Image.Image, pixel_range: PixelRange | None) -> None:
     """Refuse 16-bit colour, of which Pillow reads the upper 8 bits, where those do not suffice."""
-    high = max(most for _, most in rgb.getextrema())
+    high = int(np.asarray(rgb).max())
     if pixel_range not in (None, (0, 65535)) or (pixel_range is None and 0 < high <= 15):  # noqa: PLR2004
         raise ValueError(
             "16-bit colour, of which Pillow reads the upper 8 bits only; store it as 8 bits"

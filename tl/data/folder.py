@@ -151,7 +151,8 @@ class FolderDataModule(ImageDataModule):
                         f"{path} must have the columns class,group, got "
                         f"{','.join(columns) or 'none'}."
                     )
-                rows = [tuple((row[name] or "").strip() for name in pair) for row in reader]
+                one, other = pair
+                rows = [((r[one] or "").strip(), (r[other] or "").strip()) for r in reader]
         except OSError as error:
             raise DataError(f"Cannot read `groups` {path}: {error.strerror}.") from None
         except (UnicodeDecodeError, csv.Error) as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import sys
 from argparse import ArgumentParser
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -14,6 +16,16 @@ from tl.messages import USAGE_ERROR, parse_error_line
 
 class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line."""
+
+    def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever jsonargparse passes
+        """Parse arguments, of a class within an option too.
+
+        jsonargparse hands an option within a class to that class's parser as ``str(value)``, in
+        which ``null`` is ``None``.
+        """
+        if args is not None and not self.exit_on_error:
+            args = [_with_null(argument) for argument in args]
+        return super().parse_args(args, *more, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the line that matters and exit with 2."""
@@ -35,3 +47,14 @@ class OneLineParser(LightningArgumentParser):
         """This parser and those of its subcommands."""
         below = [a.choices for a in self._actions if isinstance(a.choices, dict)]
         return [self, *(p for choices in below for p in choices.values())]
+
+
+def _with_null(argument: str) -> str:
+    """Write Python's ``None`` in the value of an argument as ``null``."""
+    name, equals, text = argument.partition("=")
+    if "None" not in text:
+        return argument
+    try:
+        return f"{name}{equals}{json.dumps(ast.literal_eval(text))}"
+    except (ValueError, SyntaxError, TypeError):
+        return argument  # a text in which the word occurs

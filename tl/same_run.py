@@ -13,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_info
 # Of the data: where they lie and how they are read, not what they are.
 _FREE = (
     *("root", "download", "offline", "num_workers", "eval_batch_size", "predict_folder"),
-    "resident_share",
+    # what these choose is in the fingerprint of what was loaded
+    *("resident_share", "on_bad_image", "pixel_range", "test_size"),
 )
 # Of the model: what to do about a step that goes wrong, not what the others do.
 _FREE_OF_MODEL = ("on_nonfinite", "max_skips")

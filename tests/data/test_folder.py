@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tl.data import DataError, FolderDataModule
+from tl.data import DataError, FolderDataModule, images
+from tl.data.cache import Pixels
+from tl.data.decoding import decode
 from tl.data.images import StreamedDataset, load_images
 from tl.data.resident import ResidentDataset
 
@@ -44,10 +48,10 @@ def test_images_of_any_size_are_read_resized(folder: Path) -> None:
     data = loaded(folder, size=16)
     assert data.class_names == {"photos": CLASSES}
     assert {s: len(d) for s, d in data.splits.items()} == {"train": 9, "val": 3, "test": 12}
-    images, labels = data.splits["test"].__getitems__(list(range(12)))
+    pixels, labels = data.splits["test"].__getitems__(list(range(12)))
     assert isinstance(labels, torch.Tensor)
-    assert images.shape == (12, 3, 16, 16)
-    levels = images.float().mean((1, 2, 3))
+    assert pixels.shape == (12, 3, 16, 16)
+    levels = pixels.float().mean((1, 2, 3))
     assert ((levels - (60 * labels + 40)).abs() < 3).all()
 
 
@@ -190,11 +194,135 @@ def test_a_named_folder_lies_below_root(folder: Path) -> None:
 def test_predict_reads_a_folder_without_labels(folder: Path) -> None:
     data = FolderDataModule(root=str(folder), predict_folder=str(folder / "test" / "bee"))
     data.setup("predict")
-    images, positions = next(iter(data.predict_dataloader()))
+    pixels, positions = next(iter(data.predict_dataloader()))
     assert isinstance(positions, torch.Tensor)
     assert positions.tolist() == [0, 1, 2, 3]
     assert data.splits["predict"].name(0).endswith("bee/0.png")
-    assert (images.float().mean((1, 2, 3)) - 100).abs().max() < 3
+    assert (pixels.float().mean((1, 2, 3)) - 100).abs().max() < 3
     empty = FolderDataModule(root=str(folder), predict_folder=str(folder / "none"))
     with pytest.raises(DataError, match="holds no images"):
         empty.setup("predict")
+
+
+@pytest.mark.parametrize("memory", [4.0, 0.0])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_broken_image_of_any_split_is_found_before_training(
+    folder: Path, split: str, memory: float
+) -> None:
+    if split == "val":
+        shutil.copytree(folder / "test", folder / "val")
+    (folder / split / "bee" / "broken.png").write_bytes(b"broken")
+    data = FolderDataModule(root=str(folder), max_memory_gb=memory)
+    with pytest.raises(DataError, match=r"1 of 13 .*broken.png \(not an image.*on_bad_image: skip"):
+        data.setup("fit")
+
+
+@pytest.mark.parametrize("memory", [4.0, 0.0])
+def test_bad_images_are_skipped_named_and_counted(
+    folder: Path, memory: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = loaded(folder, max_memory_gb=memory)
+    for split, count in (("train", 22), ("test", 2)):
+        for i in range(count):
+            (folder / split / "bee" / f"bad{i:02}.heic").write_bytes(b"broken")
+    for _ in range(2):  # the second time out of the cache
+        caplog.clear()
+        caplog.set_level(logging.INFO)
+        data = loaded(folder, max_memory_gb=memory, on_bad_image="skip")
+        assert data.describe()["images"] == {"train": 9, "val": 3, "test": 12}
+        assert data.describe()["skipped_images"] == {"train": 22, "test": 2}
+        assert "skipped 22 of 34 train images that cannot be read" in caplog.text
+        assert "bad19.heic (not an image that Pillow reads by itself) and 2 more" in caplog.text
+        # what was really loaded is the same, in memory by its pixels
+        assert data.fingerprint == whole.fingerprint
+        torch.testing.assert_close(data.statistics, whole.statistics)
+    with pytest.raises(DataError, match="22 of 34 image files cannot be read"):
+        loaded(folder, max_memory_gb=memory)
+
+
+def test_skipped_images_are_not_decoded_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "train" / "bee" / "bad.png").write_bytes(b"broken")
+    loaded(folder, on_bad_image="skip")
+    decoded: list[Path] = []
+
+    def counted(path: Path, size: int) -> Pixels:
+        decoded.append(path)
+        return decode(path, size)
+
+    monkeypatch.setattr(images, "decode", counted)
+    loaded(folder, on_bad_image="skip")
+    assert decoded == [folder / "train" / "bee" / "bad.png"]
+
+
+def test_a_class_without_a_readable_image_is_named(folder: Path) -> None:
+    for path in (folder / "test" / "bee").rglob("*.*"):
+        path.write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"1 of 3 classes have no image in .*: bee"):
+        loaded(folder, on_bad_image="skip")
+
+
+def test_predict_skips_bad_images_too(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures = folder / "test" / "bee"
+    (pictures / "bad.png").write_bytes(b"broken")
+    (pictures / "notes.txt").write_text("no image")
+    data = FolderDataModule(root=str(folder), predict_folder=str(pictures), on_bad_image="skip")
+    with caplog.at_level(logging.INFO):
+        data.setup("predict")
+    assert len(data.splits["predict"]) == 4
+    assert "skipped 1 of 5 predict images" in caplog.text
+    assert "notes.txt" in caplog.text
+    assert data.describe()["skipped_images"]["predict"] == 1
+    with pytest.raises(DataError, match=r"1 of 5 image files .*bad.png"):
+        FolderDataModule(root=str(folder), predict_folder=str(pictures)).setup("predict")
+
+
+@pytest.mark.parametrize("memory", [4.0, 0.0])
+def test_the_range_of_pixels_reaches_every_reader(folder: Path, memory: float) -> None:
+    Image.fromarray(np.full((8, 8), 819, np.uint16)).save(folder / "train/ant/deep.png")
+    with pytest.raises(DataError, match=r"deep.png \(16-bit values 819 to 819; .*\[0, 4095\]"):
+        loaded(folder, max_memory_gb=memory)
+    fingerprints = set()
+    for high in (4095, 8190):
+        data = loaded(folder, max_memory_gb=memory, pixel_range=(0, high), label_fraction=1.0)
+        whole = data.splits["train"]
+        row = next(i for i, n in enumerate(whole.all_names or ()) if n == "ant/deep.png")
+        assert (whole.pixels(torch.tensor([row])) == 819 * 255 // high + (high == 8190)).all()
+        fingerprints.add(data.fingerprint)
+        assert data.describe()["pixel_range"] == [0, high]
+    assert len(fingerprints) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"pixel_range": (5, 5)}, "pixel_range"),
+        ({"on_bad_image": "ignore"}, "on_bad_image"),
+        ({"test_size": 1.0}, "test_size"),
+    ],
+)
+def test_options_out_of_range_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"`{said}` must be"):
+        FolderDataModule(**settings)
+
+
+def test_spaces_around_names_in_the_table_of_groups_do_not_count(
+    folder: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text("class , group \nant, insect \n bee ,insect\ncat,\tmammal\n")
+    data = loaded(folder, groups=str(table), targets="coarse")
+    assert data.class_names == {"photos": ("insect", "mammal")}
+
+
+def test_files_outside_the_class_folders_are_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("RGB", (8, 8)).save(folder / "train" / "loose.png")
+    with caplog.at_level(logging.INFO):
+        loaded(folder)
+    assert "left out 1 files that lie outside the class folders: " in caplog.text
+    (folder / "train" / "dog").symlink_to(folder / "gone")
+    with pytest.raises(DataError, match="links to nothing: dog"):
+        loaded(folder)

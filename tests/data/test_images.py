@@ -20,10 +20,10 @@ from tl.data.images import (
     decode,
     find_classes,
     find_images,
-    list_images,
     load_images,
     progress,
 )
+from tl.data.listing import list_images
 from tl.data.loaders import as_batch
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -123,10 +123,10 @@ def test_unreadable_files_are_named_up_to_twenty_then_counted(tmp_path: Path) ->
 
 def test_all_modes_become_rgb(tmp_path: Path) -> None:
     clear = halves().convert("RGBA")
-    clear.putalpha(200)
+    clear.putalpha(255)  # what is transparent is composed: see test_decoding.py
     palette = halves().convert("P", palette=Image.Palette.ADAPTIVE)
     seen_through = tmp_path / "pt.png"
-    palette.save(seen_through, transparency=0)
+    palette.save(seen_through, transparency=255)  # a colour that no pixel has
     saved = {
         "rgba.png": clear,
         "p.png": palette,

@@ -44,3 +44,40 @@ def test_a_validation_part_that_takes_all_is_refused() -> None:
 def test_a_class_without_images_is_named() -> None:
     with pytest.raises(DataError, match=r"label_fraction=0.015.* 1 of 3 classes.*c \(40 images\)"):
         split(0.015)
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_the_advice_for_a_class_of_one_image_works(fraction: float) -> None:
+    def attempt(val_size: float, label_fraction: float) -> None:
+        labels = torch.tensor([0, 1, 1, 1])
+        stratified_split(
+            labels, val_size=val_size, label_fraction=label_fraction, seed=0, classes=("a", "b")
+        )
+
+    with pytest.raises(DataError, match=r"a \(1 images\)\. .*set `val_size` to 0") as error:
+        attempt(0.01, fraction)
+    assert ("`label_fraction` to 1" in str(error.value)) == (fraction < 1)
+    attempt(0, 1.0)
+
+
+def test_the_advised_label_fraction_is_enough() -> None:
+    labels = torch.zeros(8, dtype=torch.int64)
+
+    def attempt(fraction: float) -> None:
+        stratified_split(labels, val_size=0.1, label_fraction=fraction, seed=0, classes=("a",))
+
+    with pytest.raises(DataError, match=r"Set `label_fraction` to 0\.1429 or more"):
+        attempt(0.1)
+    attempt(0.1429)
+
+
+def test_a_class_of_no_image_needs_one() -> None:
+    with pytest.raises(DataError, match=r"b \(0 images\)\. Give more") as error:
+        stratified_split(
+            torch.zeros(5, dtype=torch.int64),
+            val_size=0.1,
+            label_fraction=1.0,
+            seed=0,
+            classes=("a", "b"),
+        )
+    assert "Lower" not in str(error.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,8 @@ from torch.utils.data import DataLoader
 
 from tl.data.augment import Augment
 from tl.data.errors import DataError
-from tl.data.images import StreamedDataset, check_images, list_images
+from tl.data.images import StreamedDataset, check_images
+from tl.data.listing import list_files, log_left_out
 from tl.data.loaders import (
     EpochSampler,
     InOrderSampler,
@@ -33,7 +35,7 @@ from tl.data.split import stratified_split
 from tl.data.store import Pick, StoredDataset
 from tl.tasks import Task
 
-Split = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -108,6 +110,10 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         return next(iter(self.target_classes().items()))
 
+    def official_splits(self) -> tuple[Split, ...]:
+        """Splits that the source comes with; without ``val`` a part of ``train`` validates."""
+        return ("train", "test")
+
     def caches(self) -> bool:
         """Say whether `load` decodes image files into the cache."""
         return False
@@ -170,13 +176,17 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: If the data are missing, damaged, or labelled out of range.
         """
+        wants_test = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
+        if wants_test and "test" not in self.official_splits():
+            self.load("test")  # says what is missing before anything is read
         if "train" not in self.splits:
+            own_val = "val" in self.official_splits()
             # The statistics and the validation part both come from the training split.
             whole = self._checked("train")
             finest, classes = self.strata()
             train, val = stratified_split(
                 whole.targets[finest],
-                val_size=self.settings.val_size,
+                val_size=0.0 if own_val else self.settings.val_size,
                 label_fraction=self.settings.label_fraction,
                 seed=self.settings.seed,
                 classes=classes,
@@ -184,8 +194,10 @@ class ImageDataModule(LightningDataModule, ABC):
             whole = whole.only(self.target_classes())
             self.statistics = self._statistics(whole)
             self._pipeline = Pipeline(self.data_name, self.settings, self.statistics)
-            self.splits |= {"train": whole.subset(train), "val": whole.subset(val)}
-        wants_test = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
+            held_out = (
+                self._checked("val").only(self.target_classes()) if own_val else whole.subset(val)
+            )
+            self.splits |= {"train": whole.subset(train), "val": held_out}
         if wants_test and "test" not in self.splits:
             self.splits["test"] = self._checked("test").only(self.target_classes())
         if stage == "predict":
@@ -213,11 +225,15 @@ class ImageDataModule(LightningDataModule, ABC):
         folder = self.settings.predict_folder
         if folder is None:
             return self.splits["test"].unlabelled()
-        paths = list_images(Path(folder).expanduser())
+        paths, others = list_files(Path(folder).expanduser())
+        log_left_out(others, folder)
         if not paths:
             raise DataError(f"`predict_folder` {folder} holds no images.")
+        return self._predicted(paths, folder).unlabelled()
+
+    def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
         check_images(paths, self.image_size, folder)
-        return StreamedDataset(paths, {}, self.image_size, [str(p) for p in paths]).unlabelled()
+        return StreamedDataset(paths, {}, self.image_size, [str(p) for p in paths])
 
     # Loaders
 

@@ -24,6 +24,7 @@ from tl.data.generated import (
     show_banner,
 )
 from tl.data.images import find_classes, find_images, load_images
+from tl.data.listing import log_left_out
 from tl.data.resident import ImageDataset, ResidentDataset
 
 
@@ -247,6 +248,7 @@ class CifarDataModule(ImageDataModule):
             folder = self._root() / self.name / split
             self._check_classes(find_classes(folder), folder)
             files = find_images(folder, self._official().names)
+            log_left_out(files.others, folder)
             images = load_images(
                 files.paths, self.image_size, default_cache(), f"{self.name} {split} images"
             )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, TypedDict
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tl.data.base import ImageDataModule, Split
 from tl.data.cache import default_cache
+from tl.data.decoding import PixelRange
 from tl.data.errors import DataError, listed
 from tl.data.generated import TargetChoice
 from tl.data.images import (
@@ -23,29 +28,53 @@ from tl.data.images import (
     find_classes,
     find_images,
     load_images,
+    reasons,
 )
+from tl.data.layout import Layout, find_layout
+from tl.data.listing import log_left_out
 from tl.data.resident import ImageDataset, ResidentDataset
+from tl.data.split import stratified_split
+
+#: Seed of the test images of a folder without splits: they stay the same for every `seed`.
+_TEST_SEED = 0x7E57
+
+
+class _Reading(TypedDict):
+    pixel_range: PixelRange | None
+    skipped: dict[int, str] | None
 
 
 @dataclass(kw_only=True, eq=False)
 class FolderDataModule(ImageDataModule):
-    """Images in folders ``root/{train,test}/<class>/*``, of any size and common format.
+    """Images in folders ``root/{train,val,test}/<class>/*``, of any size and raster format.
 
-    Each image is resized to cover the configured square and cropped to its centre. They are
-    decoded once, kept in memory and cached on disk by content (``$TL_CACHE``); sets too large for
-    that are decoded by the loader's workers as they are needed.
+    A folder ``val`` (or ``valid``, ``validation``) is the validation split, in the place of
+    `val_size`. Class folders directly in ``root`` are split into training and test images.
+
+    Every raster file that Pillow reads by itself counts, by its content. Each image is made 8-bit
+    RGB (see `tl.data.decoding.decode`), resized to cover the configured square and cropped to its
+    centre. They are decoded once, kept in memory and cached on disk by content (``$TL_CACHE``);
+    sets too large for that are decoded by the loader's workers as they are needed. Before
+    training, every image of every split is decoded once.
 
     Args:
-        folder: Folder below ``root`` that holds ``train`` and ``test``, and the name of the task;
-            by default ``root`` holds them and its own name is used.
+        folder: Folder below ``root`` that holds the splits, and the name of the task; by default
+            ``root`` holds them and its own name is used.
         size: Height and width of the images in pixels.
         groups: CSV file that groups the classes: columns ``class,group`` (or ``fine_name,
             coarse_name``), one row per class. Gives the ``coarse`` labels.
         targets: Labels: ``fine`` (the class folders), ``coarse`` (their groups) or ``both``.
         max_memory_gb: Decoded size in gigabytes above which a split is streamed from its files.
+        on_bad_image: What to do about image files that cannot be read: ``error`` names them before
+            training, ``skip`` names them, leaves them out and counts them.
+        pixel_range: Values that become black and white in images of more than 8 bits per channel,
+            such as ``[0, 4095]``; by default these are scaled by the rules of
+            `tl.data.decoding.decode`, or refused.
+        test_size: Share of each class that tests where ``root`` holds class folders and no splits.
+            These images depend on neither `seed` nor `label_fraction`. With 0 there are none.
 
     Raises:
-        ValueError: If coarse labels are asked for without `groups`, or `size` is not positive.
+        ValueError: If coarse labels are asked for without `groups`, or a number is out of range.
     """
 
     folder: str | None = None
@@ -53,6 +82,9 @@ class FolderDataModule(ImageDataModule):
     groups: str | None = None
     targets: TargetChoice = "fine"
     max_memory_gb: float = 4.0
+    on_bad_image: Literal["error", "skip"] = "error"
+    pixel_range: tuple[float, float] | None = None
+    test_size: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +95,16 @@ class FolderDataModule(ImageDataModule):
                 f"`targets={self.targets!r}` needs `groups`, a CSV file with the columns "
                 "class,group."
             )
+        if self.on_bad_image not in ("error", "skip"):
+            raise ValueError(f"`on_bad_image` must be error or skip, got {self.on_bad_image!r}.")
+        if self.pixel_range is not None:
+            low, high = self.pixel_range = (float(self.pixel_range[0]), float(self.pixel_range[1]))
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"`pixel_range` must be [low, high], got {self.pixel_range}.")
+        if not 0 <= self.test_size < 1:
+            raise ValueError(f"`test_size` must be 0 or more and below 1, got {self.test_size}.")
         self.image_size = self.size
+        self._skipped: dict[str, int] = {}
 
     def _default_name(self) -> str:
         name = self.folder or Path(self.root or "data").expanduser().resolve().name
@@ -75,13 +116,16 @@ class FolderDataModule(ImageDataModule):
         root = Path(self.settings.root).expanduser()
         return root / self.folder if self.folder else root
 
+    def _layout(self) -> Layout:
+        return find_layout(self._folder())
+
     def target_classes(self) -> dict[str, tuple[str, ...]]:
         """Class names by target, from the folders of the training split.
 
         Raises:
             DataError: If there is no such folder, or the groups do not cover the classes.
         """
-        fine = find_classes(self._folder() / "train")
+        fine = find_classes(self._layout().train)
         both = {"fine": fine}
         if self.groups is not None:
             both["coarse"] = tuple(sorted(set(self._read_groups(fine).values())))
@@ -92,7 +136,8 @@ class FolderDataModule(ImageDataModule):
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file, skipinitialspace=True)
-                columns = reader.fieldnames or []
+                columns = [name.strip() for name in reader.fieldnames or []]
+                reader.fieldnames = columns
                 pair = next(
                     (
                         p
@@ -106,7 +151,8 @@ class FolderDataModule(ImageDataModule):
                         f"{path} must have the columns class,group, got "
                         f"{','.join(columns) or 'none'}."
                     )
-                rows = [(row[pair[0]], row[pair[1]]) for row in reader]
+                one, other = pair
+                rows = [((r[one] or "").strip(), (r[other] or "").strip()) for r in reader]
         except OSError as error:
             raise DataError(f"Cannot read `groups` {path}: {error.strerror}.") from None
         except (UnicodeDecodeError, csv.Error) as error:
@@ -114,37 +160,160 @@ class FolderDataModule(ImageDataModule):
         group_of = dict(rows)
         if torn := sorted({str(name) for name, group in rows if group != group_of[name]}):
             raise DataError(f"{path} puts classes into two groups: {listed(torn)}.")
-        if missing := [name for name in classes if not group_of.get(name)]:
+        if missing := [name for name in classes if not group_of.get(name.strip())]:
             raise DataError(f"{path} gives no group for {len(missing)} classes: {listed(missing)}.")
-        return {name: group_of[name] for name in classes}
+        return {name: group_of[name.strip()] for name in classes}
 
     def class_groups(self) -> dict[str, str] | None:
         """Return the group of each class by name, or ``None`` without `groups`."""
         if self.groups is None:
             return None
-        return dict(self._read_groups(find_classes(self._folder() / "train")))
+        return dict(self._read_groups(find_classes(self._layout().train)))
 
     def strata(self) -> tuple[str, tuple[str, ...]]:
         """Class folders, whichever labels are asked for."""
-        return "fine", find_classes(self._folder() / "train")
+        return "fine", find_classes(self._layout().train)
 
     def caches(self) -> bool:
         """Say whether the training split fits into memory."""
         return not self._too_large(self._files("train"))
 
+    def official_splits(self) -> tuple[Split, ...]:
+        """Splits that the folder has, or that its class folders are split into."""
+        layout = self._layout()
+        if layout.whole:
+            return ("train", "test") if self.test_size else ("train",)
+        found: dict[Split, Path | None] = {"val": layout.val, "test": layout.test}
+        return ("train", *(split for split, folder in found.items() if folder is not None))
+
+    def prepare_data(self) -> None:
+        """Fill the cache where several processes are about to load: only one decodes."""
+        super().prepare_data()
+        trainer = self.trainer
+        if trainer is not None and trainer.world_size > 1 and self.caches():
+            rest = [s for s in self.official_splits() if s != "train"]
+            for split in rest if trainer.state.fn == TrainerFn.FITTING else ():
+                self.load(split)
+
+    def setup(self, stage: str) -> None:
+        """Load what a stage needs, and before training check that all splits can be read.
+
+        Raises:
+            DataError: If a split is missing, or an image of any split cannot be read.
+        """
+        super().setup(stage)
+        if stage == "fit":
+            if "test" in self.official_splits() and "test" not in self.splits:
+                self.load("test")  # into the cache, or only read where it is too large
+            self._log_splits()
+
+    def _log_splits(self) -> None:
+        layout, splits = self._layout(), self.official_splits()
+        train, val = len(self.splits["train"]), len(self.splits["val"])
+        where = f"of {layout.val.name}/" if layout.val else "of the training split"
+        line = (
+            f"tl: {self.data_name}: {train + val} images to train and validate: {train} train, "
+            f"{val} {where} validate"
+        )
+        if layout.val:
+            line += " (`val_size` is not used)"
+        rank_zero_info(f"{line}.")
+        if layout.whole and self.test_size:
+            rank_zero_info(
+                f"tl: {self.data_name}: {layout.train} has no train/ and test/; {self.test_size:g} "
+                "of each class is kept for `test` (`test_size`), for every seed the same images."
+            )
+        if "test" not in splits:
+            rank_zero_info(
+                f"tl: {self.data_name}: no test split, so `test` cannot follow: {self._no_test()}"
+            )
+
+    def _no_test(self) -> str:
+        layout = self._layout()
+        if layout.whole:
+            return "`test_size` is 0."
+        return f"there is no folder {layout.train.parent / 'test'}."
+
     def load(self, split: Split) -> ImageDataset:
-        """Read one split into memory, or prepare to stream it."""
+        """Read one split into memory, or prepare to stream it.
+
+        Raises:
+            DataError: If there is no such split, or images cannot be read.
+        """
+        if split not in self.official_splits():
+            raise DataError(f"{self.data_name} has no {split} split: {self._no_test()}")
         files = self._files(split)
-        targets = self._labels(files)
+        log_left_out(files.others, files.folder)
+        log_left_out(files.loose, files.folder, "lie outside the class folders")
         what = f"{self.data_name} {split} images"
+        skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
+        reading: _Reading = {"pixel_range": self.pixel_range, "skipped": skipped}
+        data: ImageDataset
         if self._too_large(files):
-            check_images(files.paths, self.size, what)
-            return StreamedDataset(files.paths, targets, self.size, files.names())
-        images = load_images(files.paths, self.size, default_cache(), what)
-        return ResidentDataset(images, targets, files.names())
+            check_images(files.paths, self.size, what, **reading)
+            data = StreamedDataset(
+                files.paths, self._labels(files), self.size, files.names(), self.pixel_range
+            )
+        else:
+            images = load_images(files.paths, self.size, default_cache(), what, **reading)
+            data = ResidentDataset(images, self._labels(files), files.names())
+        return self._without(skipped, data, files, split) if skipped else data
+
+    def _without(
+        self, skipped: Mapping[int, str], data: ImageDataset, files: ImageFiles, split: Split
+    ) -> ImageDataset:
+        """Leave out the files that cannot be read."""
+        self._log_skipped(skipped, files.paths, split)
+        kept = torch.tensor([row for row in range(len(files.paths)) if row not in skipped])
+        if gone := sorted(set(files.labels.tolist()) - set(files.labels[kept.long()].tolist())):
+            names = listed([files.classes[label] for label in gone])
+            raise DataError(
+                f"{len(gone)} of {len(files.classes)} classes have no image in {files.folder} that "
+                f"can be read: {names}. Replace the images, or remove the class."
+            )
+        return data.subset(kept)
+
+    def _log_skipped(self, skipped: Mapping[int, str], paths: Sequence[Path], split: str) -> None:
+        self._skipped[split] = len(skipped)
+        if skipped:
+            rank_zero_info(
+                f"tl: {self.data_name}: skipped {len(skipped)} of {len(paths)} {split} images that "
+                f"cannot be read: {reasons(skipped, paths)}."
+            )
+
+    def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
+        skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
+        check_images(paths, self.size, folder, pixel_range=self.pixel_range, skipped=skipped)
+        self._log_skipped(skipped or {}, paths, "predict")
+        good = [path for row, path in enumerate(paths) if row not in (skipped or {})]
+        names = [str(path) for path in good]
+        return StreamedDataset(good, {}, self.size, names, self.pixel_range)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was loaded, with the layout and the number of skipped images."""
+        layout = self._layout()
+        return super().describe() | {
+            "val_folder": layout.val.name if layout.val else None,
+            "test_size": self.test_size if layout.whole else None,
+            "pixel_range": list(self.pixel_range) if self.pixel_range else None,
+            "skipped_images": dict(self._skipped),
+        }
 
     def _files(self, split: Split) -> ImageFiles:
-        return find_images(self._folder() / split, find_classes(self._folder() / "train"))
+        layout = self._layout()
+        classes = find_classes(layout.train)
+        files = find_images(layout.folder(split), classes, partial=split == "val")
+        if not layout.whole:
+            return files
+        train, test = stratified_split(
+            files.labels,
+            val_size=self.test_size,
+            label_fraction=1.0,
+            seed=_TEST_SEED,
+            classes=classes,
+            held_out="test_size",
+        )
+        return files.take(train if split == "train" else test)
 
     def _too_large(self, files: ImageFiles) -> bool:
         return len(files.paths) * self.size**2 * 3 > self.max_memory_gb * 1e9

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from PIL import Image, ImageOps
+from PIL import UnidentifiedImageError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 
 from tl.data.cache import Pixels, read_cache, write_cache
+from tl.data.decoding import PixelRange, decode, decoder_key
 from tl.data.errors import DataError, listed, one_line
+from tl.data.listing import list_files, usual_extensions
 from tl.data.resident import ImageDataset
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-
-EXTENSIONS = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
-        *(".ppm", ".pgm", ".pbm", ".pnm"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -42,6 +37,13 @@ class ImageFiles:
     classes: tuple[str, ...]
     paths: tuple[Path, ...]
     labels: Tensor
+    others: tuple[Path, ...] = ()  # left out: not images
+    loose: tuple[Path, ...] = ()  # left out: outside the class folders
+
+    def take(self, rows: Tensor) -> ImageFiles:
+        """Return some of the files, by position ``(M,)``."""
+        paths = tuple(self.paths[row] for row in rows.tolist())
+        return replace(self, paths=paths, labels=self.labels[rows])
 
     def names(self) -> list[str]:
         """Paths relative to the split's folder."""
@@ -52,14 +54,11 @@ def find_classes(folder: Path) -> tuple[str, ...]:
     """Names of the class folders in ``folder``, sorted.
 
     Raises:
-        DataError: If the folder is missing, unreadable, or holds no class folder.
+        DataError: If the folder is missing, unreadable, holds no class folder or broken links.
     """
     try:
-        names = sorted(
-            entry.name
-            for entry in os.scandir(folder)
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
+        below = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        names = sorted(entry.name for entry in below if entry.is_dir())
     except FileNotFoundError:
         raise DataError(
             f"No such folder: {folder}. Expected {folder}/<class>/* with one folder of images per "
@@ -67,6 +66,8 @@ def find_classes(folder: Path) -> tuple[str, ...]:
         ) from None
     except OSError as error:
         raise DataError(f"Cannot read {folder}: {error.strerror}.") from None
+    if lost := sorted(e.name for e in below if e.is_symlink() and not Path(e.path).exists()):
+        raise DataError(f"{folder} has links to nothing: {listed(lost)}. Repair or remove them.")
     if not names:
         raise DataError(
             f"{folder} holds no class folders. Expected {folder}/<class>/* with one folder of "
@@ -75,12 +76,15 @@ def find_classes(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFiles:
+def find_images(
+    folder: Path, classes: Sequence[str] | None = None, *, partial: bool = False
+) -> ImageFiles:
     """List ``folder/<class>/*`` in sorted order.
 
     Args:
         folder: One split.
         classes: The classes expected, in the order of their labels; found by default.
+        partial: Accept classes without images.
 
     Raises:
         DataError: If a class folder is empty, unknown, or there is none.
@@ -94,106 +98,130 @@ def find_images(folder: Path, classes: Sequence[str] | None = None) -> ImageFile
         )
     paths: list[Path] = []
     labels: list[int] = []
+    others: list[Path] = []
     empty: list[str] = []
     for label, name in enumerate(classes):
-        files = list_images(folder / name) if name in found else []
+        files, rest = list_files(folder / name) if name in found else ([], [])
         if not files:
             empty.append(name)
         paths += files
+        others += rest
         labels += [label] * len(files)
-    if empty:
+    if empty and not (partial and paths):
         raise DataError(
             f"{len(empty)} of {len(classes)} classes have no images in {folder}: {listed(empty)}. "
-            f"Expected files ending in {', '.join(sorted(EXTENSIONS))}."
+            f"Expected files ending in {', '.join(sorted(usual_extensions()))}, or others that "
+            "Pillow reads."
         )
-    return ImageFiles(folder, tuple(classes), tuple(paths), torch.tensor(labels))
+    loose = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name[0] != "."]
+    return ImageFiles(
+        folder,
+        tuple(classes),
+        tuple(paths),
+        torch.tensor(labels, dtype=torch.int64),
+        tuple(others),
+        tuple(loose),
+    )
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Image files anywhere below ``folder``, sorted by path.
-
-    Hidden files and folders are left out (notebooks keep copies there), linked subfolders are not
-    followed (they may lead in circles); ``folder`` itself may be a link.
-
-    Raises:
-        DataError: If a folder cannot be read, whose images would be missing silently.
-    """
-
-    def fail(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise DataError(f"Cannot read {error.filename}: {error.strerror}.")
-
-    found: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS)
-
-
-def decode(path: Path, size: int) -> Pixels:
-    """Read one image as ``(size, size, 3)`` uint8: upright, RGB, resized and centre-cropped."""
-    with Image.open(path) as image:
-        upright = _as_eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
-        if upright.size != (size, size):
-            upright = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
-        return np.asarray(upright)
-
-
-def _as_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey, which Pillow would clip at 255 and so show white."""
-    # older releases of Pillow give a 16-bit PNG the mode of 32 bits
-    if not image.mode.startswith("I;16") and (image.mode, image.format) != ("I", "PNG"):
-        return image
-    return Image.fromarray((np.asarray(image, np.float32) / 257 + 0.5).astype(np.uint8))
-
-
-def load_images(paths: Sequence[Path], size: int, cache: Path | None, what: str) -> Tensor:
+def load_images(
+    paths: Sequence[Path],
+    size: int,
+    cache: Path | None,
+    what: str,
+    *,
+    pixel_range: PixelRange | None = None,
+    skipped: dict[int, str] | None = None,
+) -> Tensor:
     """Decode files into one ``(N, size, size, 3)`` uint8 tensor, or read them from the cache.
 
-    The cache's name is a hash of every file's content, so that a changed, added or removed file
-    is decoded anew.
+    The cache's name is a hash of every file's content and of the decoder's version, so that a
+    changed, added or removed file is decoded anew.
 
     Args:
         paths: The files.
         size: Height and width in pixels.
         cache: Folder of the cache; ``None`` turns it off.
         what: Description for the progress bar.
+        pixel_range: See `tl.data.decoding.decode`.
+        skipped: Receives the reason of each file that cannot be read, by its row, whose pixels are
+            then 0. Without it such a file is an error.
 
     Raises:
         DataError: If files cannot be read, naming the first 20 of them.
     """
-    keys = _collect(lambda row: _content_hash(paths[row]), paths, f"Checking {what}")
-    digest = hashlib.sha256(f"{size}".encode())
+    bad: dict[int, str] = {}
+    keys = _collect(lambda row: _content_hash(paths[row]), paths, f"Checking {what}", bad)
+    _refuse(bad, paths, skipped)
+    digest = hashlib.sha256(decoder_key(size, pixel_range).encode())
     for key in keys:
-        digest.update(key)
-    stored = cache / f"{digest.hexdigest()[:32]}-{len(paths)}x{size}.npy" if cache else None
+        digest.update(key or b"unreadable")
+    name = digest.hexdigest()[:32]
+    stored = cache / f"{name}-{len(paths)}x{size}.npy" if cache else None
+    # with gaps: no name under which those who want all images would find them
+    gaps = [cache / f"{name}-{part}.npy" for part in ("part", "gaps")] if cache else None
     shape = (len(paths), size, size, 3)
-    if stored and (images := read_cache(stored, shape)) is not None:
+    if stored and not bad and (images := read_cache(stored, shape)) is not None:
         return images
-    pixels = np.empty(shape, np.uint8)  # filled in place: a list of all would take as much again
+    more = (pixel_range,) if pixel_range else ()
+    if gaps and skipped is not None and gaps[1].exists():
+        images, missing = read_cache(gaps[0], shape), read_cache(gaps[1], (len(paths),))
+        if images is not None and missing is not None:
+            rows = missing.nonzero().flatten().tolist()
+            again = [paths[row] for row in rows]
+            found: dict[int, str] = {}
+            _collect(lambda row: decode(again[row], size, *more), again, f"Checking {what}", found)
+            skipped |= {row: found.get(n, "cannot be read") for n, row in enumerate(rows)}
+            return images
+    pixels = np.zeros(shape, np.uint8)  # filled in place: a list of all would take as much again
 
     def fill(row: int) -> None:
-        pixels[row] = decode(paths[row], size)
+        if row not in bad:
+            pixels[row] = decode(paths[row], size, *more)
 
-    _collect(fill, paths, f"Decoding {what}")
-    if stored:
+    _collect(fill, paths, f"Decoding {what}", bad)
+    _refuse(bad, paths, skipped)
+    if bad and gaps:
+        missing = torch.zeros(len(paths), dtype=torch.uint8)
+        missing[list(bad)] = 1
+        write_cache(gaps[0], pixels)
+        write_cache(gaps[1], missing.numpy())
+    elif stored:
         write_cache(stored, pixels)
         if (images := read_cache(stored, shape)) is not None:
             return images  # the file's pages in the place of memory of our own
     return torch.from_numpy(pixels)
 
 
-def check_images(paths: Sequence[Path], size: int, what: str) -> None:
+def check_images(
+    paths: Sequence[Path],
+    size: int,
+    what: str,
+    *,
+    pixel_range: PixelRange | None = None,
+    skipped: dict[int, str] | None = None,
+) -> None:
     """Decode every file once and drop the pixels, so that bad files show before training.
+
+    Args:
+        paths: The files.
+        size: Height and width in pixels.
+        what: Description for the progress bar.
+        pixel_range: See `tl.data.decoding.decode`.
+        skipped: Receives the reason of each file that cannot be read, by its row. Without it such
+            a file is an error.
 
     Raises:
         DataError: If files cannot be read, naming the first 20 of them.
     """
+    more = (pixel_range,) if pixel_range else ()
 
     def check(row: int) -> None:
-        decode(paths[row], size)
+        decode(paths[row], size, *more)
 
-    _collect(check, paths, f"Checking {what}")
+    bad: dict[int, str] = {}
+    _collect(check, paths, f"Checking {what}", bad)
+    _refuse(bad, paths, skipped)
 
 
 class StreamedDataset(ImageDataset):
@@ -204,14 +232,21 @@ class StreamedDataset(ImageDataset):
         targets: Labels by name, each ``(N,)`` int64.
         size: Height and width in pixels.
         names: Name of each file for reports.
+        pixel_range: See `tl.data.decoding.decode`.
     """
 
     def __init__(
-        self, paths: Sequence[Path], targets: Mapping[str, Tensor], size: int, names: Sequence[str]
+        self,
+        paths: Sequence[Path],
+        targets: Mapping[str, Tensor],
+        size: int,
+        names: Sequence[str],
+        pixel_range: PixelRange | None = None,
     ) -> None:
         super().__init__(len(paths), targets, names)
         self.paths = paths
         self.size = size
+        self.pixel_range = pixel_range
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Decode images by row: ``(B, H, W, 3)`` uint8.
@@ -223,7 +258,7 @@ class StreamedDataset(ImageDataset):
 
     def _decoded(self, path: Path) -> Pixels:
         try:
-            return decode(path, self.size)
+            return decode(path, self.size, *((self.pixel_range,) if self.pixel_range else ()))
         except Exception as error:
             raise DataError(
                 f"{path} can no longer be read ({_reason(error, path)}). "
@@ -232,7 +267,7 @@ class StreamedDataset(ImageDataset):
 
     def digest(self) -> str:
         """SHA-256 over the files' names, sizes and labels, in order (contents are not read)."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(f"{self.pixel_range or ''}".encode())
         for row in self.index.tolist():
             size = self.paths[row].stat().st_size
             digest.update(f"{self.paths[row].name} {size}\n".encode())
@@ -264,28 +299,43 @@ def _content_hash(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def _collect(function: Callable[[int], _R], paths: Sequence[Path], what: str) -> list[_R]:
-    """Apply `function` to the number of every path in threads; name all that fail in one error."""
-    bad: list[str] = []
+def _collect(
+    function: Callable[[int], _R], paths: Sequence[Path], what: str, bad: dict[int, str]
+) -> list[_R | None]:
+    """Apply `function` to the number of every path in threads; `bad` receives why some fail."""
 
     def guarded(row: int) -> _R | None:
         try:
             return function(row)
         except Exception as error:  # noqa: BLE001 - damaged files raise whatever a decoder trips on
-            bad.append(f"{paths[row]} ({_reason(error, paths[row])})")
+            bad[row] = _reason(error, paths[row])
             return None
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        results = list(progress(pool.map(guarded, range(len(paths))), len(paths), what))
-    if bad:
+        return list(progress(pool.map(guarded, range(len(paths))), len(paths), what))
+
+
+def _refuse(
+    bad: Mapping[int, str], paths: Sequence[Path], skipped: MutableMapping[int, str] | None
+) -> None:
+    """Name all files that cannot be read in one error, unless they are to be skipped."""
+    if bad and skipped is None:
         raise DataError(
-            f"{len(bad)} of {len(paths)} image files cannot be read: {listed(sorted(bad))}. Remove "
-            "or replace them."
+            f"{len(bad)} of {len(paths)} image files cannot be read: {reasons(bad, paths)}. Remove "
+            "or replace them; FolderDataModule leaves them out with `on_bad_image: skip`."
         )
-    return results  # type: ignore[return-value]  # None stands for a failure only, raised above
+    if skipped is not None:
+        skipped.update(bad)
+
+
+def reasons(bad: Mapping[int, str], paths: Sequence[Path]) -> str:
+    """Join the first 20 files that cannot be read, each with the reason."""
+    return listed(sorted(f"{paths[row]} ({reason})" for row, reason in bad.items()))
 
 
 def _reason(error: Exception, path: Path) -> str:
     """Why a file cannot be read, without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image that Pillow reads by itself"
     said = getattr(error, "strerror", None) or one_line(error).split(str(path))[0].rstrip(" '\"")
     return said or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +19,7 @@ def stratified_split(
     label_fraction: float,
     seed: int,
     classes: Sequence[str],
+    held_out: str = "val_size",
 ) -> tuple[Tensor, Tensor]:
     """Split training images into a part to train on and a part to validate on, class by class.
 
@@ -32,6 +34,7 @@ def stratified_split(
         label_fraction: Share of each class's other images that trains, above 0 and at most 1.
         seed: Seed of the order.
         classes: Class names, for messages.
+        held_out: Name of the option `val_size` comes from, for messages.
 
     Returns:
         Positions that train and positions that validate, both ascending.
@@ -40,21 +43,49 @@ def stratified_split(
         DataError: If a class would be left without a training image.
     """
     train, val = [], []
-    empty: list[str] = []
+    by_share: list[str] = []
+    by_fraction: list[str] = []
     for label, name in enumerate(classes):
         members = torch.nonzero(labels == label).flatten()
         generator = torch.Generator().manual_seed(mixed_seed("split", seed, label))
         members = members[torch.randperm(len(members), generator=generator)]
-        held_out = max(round(len(members) * val_size), 1 if val_size > 0 else 0)
-        kept = int((len(members) - held_out) * label_fraction + 1e-9)
+        first = max(round(len(members) * val_size), 1 if val_size > 0 else 0)
+        kept = int((len(members) - first) * label_fraction + 1e-9)
         if kept == 0:
-            empty.append(f"{name} ({len(members)} images)")
-        val.append(members[:held_out])
-        train.append(members[held_out : held_out + kept])
-    if empty:
+            left = by_fraction if len(members) > first else by_share
+            left.append(f"{name} ({len(members)} images)")
+        val.append(members[:first])
+        train.append(members[first : first + kept])
+    of = f"of {len(classes)} classes without a training image"
+    counts = [int((labels == label).sum()) for label in range(len(classes))]
+    if by_share:
         raise DataError(
-            f"`val_size={val_size}` and `label_fraction={label_fraction}` leave {len(empty)} of "
-            f"{len(classes)} classes without a training image: {listed(empty)}. "
-            "Lower `val_size`, raise `label_fraction`, or give more images."
+            f"`{held_out}={val_size}` leaves {len(by_share)} {of}: {listed(by_share)}. "
+            f"{_advice(min(counts), label_fraction, held_out)}, or remove the class."
+        )
+    if by_fraction:
+        rest = min(n - h for n, h in zip(counts, map(len, val), strict=True))
+        raise DataError(
+            f"`label_fraction={label_fraction}` of what `{held_out}={val_size}` leaves gives "
+            f"{len(by_fraction)} {of}: {listed(by_fraction)}. Set `label_fraction` to "
+            f"{_fraction(rest):g} or more, give more images, or remove the class."
         )
     return torch.cat(train).sort().values, torch.cat(val).sort().values
+
+
+def _advice(smallest: int, label_fraction: float, option: str) -> str:
+    """Say what leaves the smallest class a training image."""
+    if smallest == 0:
+        return "Give more images"
+    if smallest > 1:
+        return f"Lower `{option}`, give more images"
+    raised = f" and `label_fraction` to {_fraction(1):g}" if label_fraction < 1 else ""
+    return (
+        f"Above 0 it takes at least one image of each class: set `{option}` to 0{raised}, give "
+        "more images"
+    )
+
+
+def _fraction(images: int) -> float:
+    """Return the smallest label fraction, rounded up to four digits, that keeps an image."""
+    return math.ceil(1e4 / images) / 1e4

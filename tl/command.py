@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal, cast
@@ -41,6 +42,7 @@ from tl.callbacks.run_logs import RunCSV, RunTensorBoard
 from tl.configuration import check_trainer, write_enums_as_text
 from tl.hardware import choose_precision, reuse_memory
 from tl.messages import USAGE_ERROR, exception_line
+from tl.own_configuration import with_own_configuration
 from tl.parser import OneLineParser
 from tl.ranks import end_with_parent, fail, leave, use_our_launcher
 from tl.resume import (
@@ -82,6 +84,7 @@ class TlCLI(LightningCLI):
     run_folder: Path | None = None
     resumed: Resumed | None = None  # what the Trainer is to load
     found_by_itself = False
+    trained_on: Mapping[str, Any] | None = None  # the data of the checkpoint to evaluate
 
     def __init__(self, args: list[str] | None = None) -> None:
         """Run a subcommand.
@@ -145,7 +148,7 @@ class TlCLI(LightningCLI):
                 "last_checkpoint.filename": "last",
             }
         )
-        link_data_to_model(parser)
+        link_data_to_model(parser, self._tell_data)
 
     def _parse_ckpt_path(self) -> None:
         """Let the command line win over the hyper-parameters in a checkpoint."""
@@ -196,12 +199,21 @@ class TlCLI(LightningCLI):
             self.resumed = newest(folder, here, others=others, ckpt_path=config.ckpt_path)
         elif config.ckpt_path is not None:
             self.resumed = named(config.ckpt_path, here, trains=self.subcommand == "fit")
+            if self.subcommand != "fit":
+                self.trained_on = self.resumed.content.get("tl", {}).get("data")
 
     def described(self) -> dict[str, Any]:
         """The configuration in plain types, as checkpoints keep it."""
         parser = self._parser(self.subcommand)
         found = yaml.safe_load(parser.dump(self.chosen, skip_unset=False))
         return {key: found[key] for key in ("seed_everything", "data", "model", "trainer")}
+
+    def _tell_data(self, data: object) -> None:
+        """Let the data be read as the checkpoint to evaluate was trained."""
+        record, adopt = self.trained_on, getattr(data, "adopt", None)
+        if record and callable(adopt):
+            self.trained_on = None  # once
+            adopt(record)
 
     # The run folder
 
@@ -347,7 +359,7 @@ def run(arguments: list[str]) -> None:
     cli = TlCLI.__new__(TlCLI)
     try:
         write_enums_as_text()
-        TlCLI.__init__(cli, arguments)
+        TlCLI.__init__(cli, with_own_configuration(arguments))
         _leave_process_group(cli.trainer, done)
     except StoppedBySignal as stopped:
         cli.drop_empty_run_folder()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -153,10 +154,24 @@ def configuration_of(checkpoint: Path) -> Path:
     return path
 
 
-def link_data_to_model(parser: LightningArgumentParser) -> None:
-    """Let the data tell the model its tasks; the argument that a model lacks is ignored."""
-    parser.link_arguments("data.tasks", "model.init_args.tasks", apply_on="instantiate")
-    parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
+def link_data_to_model(
+    parser: LightningArgumentParser, prepare: Callable[[object], object] = id
+) -> None:
+    """Let the data tell the model its tasks; the argument that a model lacks is ignored.
+
+    Args:
+        parser: Parser of a command.
+        prepare: Called with the data module before it is asked.
+    """
+
+    def ask(name: str, data: object) -> object:
+        prepare(data)
+        return getattr(data, name)
+
+    for name in ("tasks", "task"):
+        parser.link_arguments(
+            "data", f"model.init_args.{name}", partial(ask, name), apply_on="instantiate"
+        )
 
 
 def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDataModule]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,12 @@ from typing import Any, Literal, cast
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tl.data.augment import Augment
-from tl.data.errors import DataError
+from tl.data.errors import DataError, listed
 from tl.data.images import StreamedDataset, check_images
 from tl.data.listing import list_files, log_left_out
 from tl.data.loaders import (
@@ -33,6 +34,7 @@ from tl.data.resident import Batch, ImageDataset
 from tl.data.settings import Settings
 from tl.data.split import stratified_split
 from tl.data.store import Pick, StoredDataset
+from tl.data.trained_on import TrainedOn, read_record, record_of, same_names
 from tl.tasks import Task
 
 Split = Literal["train", "val", "test"]
@@ -81,6 +83,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.data_name = self._default_name()
         self.splits: dict[str, ImageDataset] = {}
         self.statistics: tuple[Tensor, Tensor] | None = None
+        self.trained_on: TrainedOn | None = None
         self._pipeline: Pipeline | None = None
         self.inherit()
 
@@ -153,7 +156,8 @@ class ImageDataModule(LightningDataModule, ABC):
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """Class names by task, in the order of the labels."""
-        names = self.target_classes().values()
+        known = self.trained_on.classes if self.trained_on else self.target_classes()
+        names = [known[target] for target in self.target_classes()]
         return {task.name: classes for task, classes in zip(self.tasks, names, strict=True)}
 
     @property
@@ -165,10 +169,21 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def prepare_data(self) -> None:
         """Fill the cache where several processes are about to load: only one decodes."""
-        if self.trainer is not None and self.trainer.world_size > 1 and self.caches():
-            self.load("train")
-            if self.trainer.state.fn == TrainerFn.TESTING:
+        if self.trainer is None or self.trainer.world_size == 1:
+            return
+        stage = self.trainer.state.fn
+        if self.trained_on is not None and stage in (TrainerFn.TESTING, TrainerFn.PREDICTING):
+            if self.caches() and not self._predicts_folder():
                 self.load("test")
+        elif self.caches():
+            self.load("train")
+            if stage == TrainerFn.TESTING:
+                self.load("test")
+
+    def _predicts_folder(self) -> bool:
+        """Return whether the run predicts a folder, for which no set of images is needed."""
+        predicts = self.trainer is not None and self.trainer.state.fn == TrainerFn.PREDICTING
+        return predicts and self.settings.predict_folder is not None
 
     def setup(self, stage: str) -> None:
         """Load what a stage needs: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -176,10 +191,14 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: If the data are missing, damaged, or labelled out of range.
         """
+        if self.trained_on is not None and stage == "fit":
+            self._forget()  # what trains has classes, sizes and statistics of its own
         wants_test = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
         if wants_test and "test" not in self.official_splits():
             self.load("test")  # says what is missing before anything is read
-        if "train" not in self.splits:
+        if self.trained_on is not None:
+            self._setup_evaluation(self.trained_on, stage)
+        elif "train" not in self.splits:
             own_val = "val" in self.official_splits()
             # The statistics and the validation part both come from the training split.
             whole = self._checked("train")
@@ -202,6 +221,114 @@ class ImageDataModule(LightningDataModule, ABC):
             self.splits["test"] = self._checked("test").only(self.target_classes())
         if stage == "predict":
             self.splits["predict"] = self._predict_split()
+
+    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
+        """Evaluate as a checkpoint was trained: by its classes, image size, statistics and split.
+
+        Labels follow the checkpoint's class names, whatever order the folders have now; what
+        validates is what it held out. The next `setup` for ``fit`` ends it.
+
+        Args:
+            record: What `describe` gave when the checkpoint was written, by source or of one.
+            sources: How many there are, where this is one of the sources of several tasks.
+
+        Raises:
+            DataError: If the checkpoint has other sources, targets or classes.
+        """
+        known = read_record(record_of(record, self.data_name, sources or 1))
+        if known is None:
+            rank_zero_info(
+                f"tl: the checkpoint does not keep the classes and the normalisation of "
+                f"{self.data_name}: those of the training images found here are taken."
+            )
+            return
+        if "train" in self.splits and self.fingerprint == known.fingerprint:
+            for target, names in self.target_classes().items():
+                same_names(known.classes.get(target, ()), names, "classes", self.data_name)
+            return  # the very data that were trained on
+        self._forget()
+        own = self._targets_asked_for()
+        if own is not None and set(own) != set(known.classes):
+            raise DataError(
+                f"The checkpoint was trained on the targets {listed(sorted(known.classes))}, "
+                f"{self.data_name} gives {listed(sorted(own))}; choose the same `targets`."
+            )
+        self._take_size(known.image_size)
+        self._say_other_split(known)
+        self.trained_on = known
+        self.statistics = (known.mean, known.std)
+        self._pipeline = Pipeline(self.data_name, self.settings, self.statistics)
+
+    def _forget(self) -> None:
+        self.trained_on, self.statistics, self._pipeline = None, None, None
+        self.splits.clear()
+        self.__dict__.pop("fingerprint", None)
+
+    def _targets_asked_for(self) -> Iterable[str] | None:
+        """Targets that the settings ask for; ``None`` where only the data tell."""
+        return None
+
+    def _take_size(self, size: int) -> None:
+        """Take over the size of a checkpoint's images, or refuse it.
+
+        Raises:
+            DataError: If the images have another size, which is fixed.
+        """
+        if size != self.image_size:
+            raise DataError(
+                f"The checkpoint was trained on images of {size}x{size} pixels, "
+                f"{self.data_name} has {self.image_size}x{self.image_size}."
+            )
+
+    def _say_other_split(self, known: TrainedOn) -> None:
+        changed = [
+            f"{name} {getattr(known, name)} there, {getattr(self.settings, name)} here"
+            for name in ("seed", "val_size", "label_fraction")
+            if getattr(known, name) != getattr(self.settings, name)
+        ]
+        if changed:
+            rank_zero_info(
+                f"tl: {self.data_name}: the checkpoint's split is taken, not that of the settings: "
+                f"{'; '.join(changed)}."
+            )
+
+    def _setup_evaluation(self, known: TrainedOn, stage: str) -> None:
+        if stage == "predict" and self.settings.predict_folder:
+            return
+        for target, names in self.target_classes().items():
+            same_names(known.classes.get(target, ()), names, "classes", self.data_name)
+        if known.kind == "real" and self.kind() == "generated":
+            raise self._not_real()
+        if stage == "validate" and "val" not in self.splits:
+            self.splits |= self._held_out(known)
+
+    def _held_out(self, known: TrainedOn) -> dict[str, ImageDataset]:
+        """Load what a checkpoint did not train on.
+
+        Raises:
+            DataError: If that cannot be told any more.
+        """
+        if known.val_folder is not None and "val" in self.official_splits():
+            return {"val": self._checked("val").only(self.target_classes())}
+        whole = self._checked("train")
+        finest, classes = self.strata()
+        train, val = stratified_split(
+            whole.targets[finest],
+            val_size=known.val_size,
+            label_fraction=known.label_fraction,
+            seed=known.seed,
+            classes=classes,
+        )
+        whole = whole.only(self.target_classes())
+        found = {"train": whole.subset(train), "val": whole.subset(val)}
+        now = self._hash(found)
+        if now != known.fingerprint:
+            raise DataError(
+                f"{self.data_name}: the checkpoint was trained on {known.fingerprint}, the "
+                f"training images here are {now}: which of them it held out cannot be told. "
+                "Validate on the images that it was trained on, or use `test`."
+            )
+        return found
 
     def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
         return whole.statistics()
@@ -391,6 +518,12 @@ class ImageDataModule(LightningDataModule, ABC):
 
     # What was loaded
 
+    def _not_real(self) -> DataError:
+        return DataError(
+            f"{self.data_name}: the model was trained on real images, and these are synthetic. "
+            "Put the real ones where `root` says, or let them be downloaded."
+        )
+
     @cached_property
     def fingerprint(self) -> str:
         """Kind of the data and a hash of what was loaded to train and validate.
@@ -398,9 +531,14 @@ class ImageDataModule(LightningDataModule, ABC):
         Pixels, labels, split and label fraction all change it; batch size and augmentation do
         not. (Of images streamed from files it hashes names and sizes, not contents.)
         """
+        if self.trained_on is not None and "train" not in self.splits:
+            return self.trained_on.fingerprint
+        return self._hash(self.splits)
+
+    def _hash(self, splits: Mapping[str, ImageDataset]) -> str:
         digest = hashlib.sha256()
         for split in ("train", "val"):
-            digest.update(self.splits[split].digest().encode())
+            digest.update(splits[split].digest().encode())
         return f"{self.kind()}:{digest.hexdigest()[:16]}"
 
     def class_groups(self) -> dict[str, str] | None:
@@ -437,25 +575,30 @@ class ImageDataModule(LightningDataModule, ABC):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must find again."""
-        return {"fingerprint": self.fingerprint}
+        """What a resumed run must find again, and an evaluation must know."""
+        return {"fingerprint": self.fingerprint, "record": self.describe()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on training on other data than the run was started on.
+        """Refuse to resume training on other data; evaluate as the checkpoint was trained.
 
-        A model of real images is also not evaluated on drawn ones, nor with their class names.
+        A model of real images is not evaluated on synthetic ones, nor with their class names.
 
         Raises:
-            DataError: If the fingerprint differs from the checkpoint's, or the kind.
+            DataError: If the fingerprint or the classes differ from the checkpoint's, or the kind.
         """
+        record = state_dict.get("record") or {}
+        fits = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        if not fits and self.trained_on is None and record:
+            self.adopt(record)
+            self.setup(str(self.trainer.state.fn))
+            return
         then, now = str(state_dict.get("fingerprint")), self.fingerprint
         if then.startswith("real:") and now.startswith("generated:"):
-            raise DataError(
-                f"{self.data_name}: the model was trained on real images, and these are drawn. Put "
-                "the real ones where `root` says, or let them be downloaded."
-            )
-        if self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            raise self._not_real()
+        if self.trainer is None or not fits:
             return
+        for target, names in (record.get("class_names") or {}).items():
+            same_names(names, self.target_classes().get(target, ()), "classes", self.data_name)
         if then != now:
             raise DataError(
                 f"{self.data_name}: the run to resume was trained on {then}, this is {now}. Resume "

@@ -92,7 +92,9 @@ class CifarDataModule(ImageDataModule):
         return "generated" if self._generated() else "real"
 
     def _generated(self) -> bool:
-        return bool(self._stand_in) or self.images == "generated"
+        trained = self.trained_on.kind if self.trained_on is not None else None
+        stands_in = bool(self._stand_in) and trained != "real"
+        return stands_in or self.images == "generated"
 
     def target_classes(self) -> dict[str, tuple[str, ...]]:
         """Class names by target: the official ones, or those of the drawn images."""
@@ -127,7 +129,7 @@ class CifarDataModule(ImageDataModule):
         Raises:
             DataError: If the archive is damaged, or cannot be had and `offline` is ``error``.
         """
-        if self.images == "generated":
+        if self.images == "generated" or self._predicts_folder():
             return
         if self._where() == "nowhere":
             self._obtain()
@@ -209,9 +211,12 @@ class CifarDataModule(ImageDataModule):
         Raises:
             DataError: If the set is damaged, or missing and `offline` is ``error``.
         """
-        if not self._generated() and not self.splits and self._where() == "nowhere":
+        needs_set = not (self.trained_on and self._predicts_folder())
+        absent = not self._generated() and not self.splits and self._where() == "nowhere"
+        if needs_set and absent:
             self._refuse_damaged_folder()
-            if self.offline != "generated":
+            trained_on_real = self.trained_on is not None and self.trained_on.kind == "real"
+            if self.offline != "generated" or trained_on_real:
                 raise self._missing()
             self._stand_in = self._why_not_downloaded()
         if self._generated():

@@ -34,6 +34,7 @@ from tl.data.layout import Layout, find_layout
 from tl.data.listing import log_left_out
 from tl.data.resident import ImageDataset, ResidentDataset
 from tl.data.split import stratified_split
+from tl.data.trained_on import same_names
 
 #: Seed of the test images of a folder without splits: they stay the same for every `seed`.
 _TEST_SEED = 0x7E57
@@ -125,11 +126,58 @@ class FolderDataModule(ImageDataModule):
         Raises:
             DataError: If there is no such folder, or the groups do not cover the classes.
         """
-        fine = find_classes(self._layout().train)
+        if self.trained_on is not None:
+            return self.trained_on.classes
+        fine = self._fine()
         both = {"fine": fine}
         if self.groups is not None:
             both["coarse"] = tuple(sorted(set(self._read_groups(fine).values())))
-        return both if self.targets == "both" else {self.targets: both[self.targets]}
+        return {target: both[target] for target in self._targets_asked_for()}
+
+    def _targets_asked_for(self) -> tuple[str, ...]:
+        return ("fine", "coarse") if self.targets == "both" else (self.targets,)
+
+    def _fine(self) -> tuple[str, ...]:
+        """Class folders in the order of their labels."""
+        known = self.trained_on.fine if self.trained_on is not None else None
+        return known or find_classes(self._layout().train)
+
+    def _take_size(self, size: int) -> None:
+        if size != self.size:
+            rank_zero_info(
+                f"tl: {self.data_name}: images are read at {size}x{size} pixels as in training, "
+                f"not at {self.size}x{self.size}."
+            )
+        self.size = self.image_size = size
+
+    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
+        """Evaluate as a checkpoint was trained; its source's name becomes that of the task.
+
+        Args:
+            record: As for every data module.
+            sources: As there.
+
+        Raises:
+            DataError: As there, and if `groups` groups the classes otherwise than in training.
+        """
+        super().adopt(record, sources)
+        known = self.trained_on
+        if known is None:
+            return
+        if sources is None:
+            self.data_name = known.name
+        if known.groups and self.groups is not None and Path(self.groups).expanduser().exists():
+            here = self._read_groups(tuple(known.groups))
+            moved = [
+                f"{name} {group} there, {here[name]} here"
+                for name, group in known.groups.items()
+                if here[name] != group
+            ]
+            if moved:
+                raise DataError(
+                    f"{self.groups} groups {len(moved)} classes otherwise than the checkpoint's "
+                    f"training did: {listed(moved)}. Use the groups of the training."
+                )
 
     def _read_groups(self, classes: tuple[str, ...]) -> Mapping[str, str]:
         path = Path(str(self.groups)).expanduser()
@@ -166,13 +214,13 @@ class FolderDataModule(ImageDataModule):
 
     def class_groups(self) -> dict[str, str] | None:
         """Return the group of each class by name, or ``None`` without `groups`."""
-        if self.groups is None:
-            return None
-        return dict(self._read_groups(find_classes(self._layout().train)))
+        if self.trained_on is not None:
+            return self.trained_on.groups
+        return None if self.groups is None else dict(self._read_groups(self._fine()))
 
     def strata(self) -> tuple[str, tuple[str, ...]]:
         """Class folders, whichever labels are asked for."""
-        return "fine", find_classes(self._layout().train)
+        return "fine", self._fine()
 
     def caches(self) -> bool:
         """Say whether the training split fits into memory."""
@@ -301,8 +349,11 @@ class FolderDataModule(ImageDataModule):
 
     def _files(self, split: Split) -> ImageFiles:
         layout = self._layout()
-        classes = find_classes(layout.train)
-        files = find_images(layout.folder(split), classes, partial=split == "val")
+        classes, folder = self._fine(), layout.folder(split)
+        if self.trained_on is not None and not set(there := find_classes(folder)) <= set(classes):
+            same_names(classes, there, "classes", str(folder))
+        partial = split == "val" or (split == "test" and self.trained_on is not None)
+        files = find_images(folder, classes, partial=partial)
         if not layout.whole:
             return files
         train, test = stratified_split(
@@ -320,9 +371,10 @@ class FolderDataModule(ImageDataModule):
 
     def _labels(self, files: ImageFiles) -> dict[str, Tensor]:
         labels = {"fine": files.labels}
-        if self.groups is not None:
-            group_of = self._read_groups(files.classes)
-            order = sorted(set(group_of.values()))
+        if self.class_groups() is not None:
+            group_of = self.class_groups() or {}
+            known = self.trained_on.classes.get("coarse") if self.trained_on else None
+            order = known or sorted(set(group_of.values()))
             groups = torch.tensor([order.index(group_of[name]) for name in files.classes])
             labels["coarse"] = groups[files.labels]
         return labels

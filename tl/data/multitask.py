@@ -199,15 +199,27 @@ class MultiTaskDataModule(LightningDataModule):
         """Say in plain types what was loaded, by source."""
         return {name: source.describe() for name, source in self.sources.items()}
 
+    def adopt(self, record: Mapping[str, Any]) -> None:
+        """Evaluate each source as a checkpoint was trained; see `ImageDataModule.adopt`.
+
+        Args:
+            record: What `describe` gave when the checkpoint was written.
+
+        Raises:
+            DataError: If the checkpoint has other sources, targets or classes.
+        """
+        for source in self.sources.values():
+            source.adopt(record, len(self.sources))
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must find again, by source."""
         return {name: source.state_dict() for name, source in self.sources.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on training on other data than the run was started on.
+        """Refuse to resume training on other data; evaluate as the checkpoint was trained.
 
         Raises:
-            DataError: If the sources or their fingerprints differ from the checkpoint's.
+            DataError: If the sources, fingerprints or classes differ from the checkpoint's.
         """
         if set(state_dict) != set(self.sources):
             raise DataError(

@@ -379,6 +379,7 @@ class SharedBackboneModule(CheckpointedModule):
     def setup(self, stage: str) -> None:
         """Check the data against the heads; compile the backbone where that is asked for."""
         super().setup(stage)
+        self.adopt_for(stage)
         self._check_data()
         if stage == "fit":
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +10,7 @@ from typing import Any, Self
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 
+from tl.data.trained_on import same_names
 from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.fine_tuning import FineTunedModule
 from tl.modules.window import Window
@@ -33,6 +34,7 @@ class CheckpointedModule(FineTunedModule):
     provenance: dict[str, Any] | None
     transfer_report: TransferReport | None
     _window: Window
+    _trained_on: Mapping[str, Any] | None = None
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's is a descriptor of its own
@@ -115,7 +117,10 @@ class CheckpointedModule(FineTunedModule):
             ValueError: If that run had other tasks.
         """
         record = checkpoint.get("tl", {})
+        self._trained_on = record.get("data")
+        self._rename_task(checkpoint)
         there = {task["name"]: task["num_classes"] for task in record.get("tasks", ())}
+        there = self._renamed(there)
         here = {task.name: task.num_classes for task in self.tasks.values()}
         if there and there != here:
             said = [", ".join(f"{k} ({n} classes)" for k, n in t.items()) for t in (there, here)]
@@ -132,6 +137,52 @@ class CheckpointedModule(FineTunedModule):
             self._window.load(record.get("window", {}))
         self.provenance = record.get("provenance")
         self.resume_statistics(record.get("statistics", {}))
+
+    def _renamed(self, there: dict[str, Any]) -> dict[str, Any]:
+        """Call the only task there what the only one here is called."""
+        if len(there) == len(self.tasks) == 1:
+            return dict(zip(self.tasks, there.values(), strict=True))
+        return there
+
+    def _rename_task(self, checkpoint: dict[str, Any]) -> None:
+        """Give the only head of a checkpoint the name of the only task here.
+
+        It is the same task if the classes are, whatever folder it was named after.
+
+        Raises:
+            ValueError: If the classes differ; names both.
+        """
+        record = checkpoint.get("tl", {})
+        there = [task["name"] for task in record.get("tasks", ())]
+        if len(there) != 1 or len(self.tasks) != 1 or there[0] in self.tasks:
+            return
+        [name] = self.tasks
+        names = record.get("class_names", {}).get(there[0])
+        found = getattr(self._datamodule(), "class_names", {})
+        if names is not None and len(found) == 1:
+            same_names(names, next(iter(found.values())), "classes")
+        for part in ("heads.", "penalties."):
+            old, new = f"{part}{there[0]}.", f"{part}{name}."
+            for key in [k for k in checkpoint["state_dict"] if k.startswith(old)]:
+                checkpoint["state_dict"][new + key.removeprefix(old)] = checkpoint[
+                    "state_dict"
+                ].pop(key)
+
+    def adopt_for(self, stage: str) -> None:
+        """Let the data be read as these weights were trained, before they are evaluated.
+
+        What a checkpoint says of its data holds until the module trains again.
+        """
+        data = self._datamodule()
+        if stage == "fit":
+            self._trained_on = None
+        adopt = getattr(data, "adopt", None)
+        known = getattr(data, "trained_on", None) or any(
+            source.trained_on for source in getattr(data, "sources", {}).values()
+        )
+        if self._trained_on and data is not None and callable(adopt) and not known:
+            adopt(self._trained_on)
+            data.setup(stage)
 
     def _say_other_processes(self, there: int | None) -> None:
         """Say if a run goes on with more or fewer of them, as `devices: auto` has it elsewhere."""

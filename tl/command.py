@@ -10,6 +10,7 @@ import traceback
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal, cast
@@ -42,6 +43,7 @@ from tl.callbacks.run_logs import RunCSV, RunTensorBoard
 from tl.configuration import check_trainer, write_enums_as_text
 from tl.hardware import choose_precision, reuse_memory
 from tl.messages import USAGE_ERROR, exception_line
+from tl.modules.checkpointed import weights_follow
 from tl.own_configuration import with_own_configuration
 from tl.parser import OneLineParser
 from tl.ranks import end_with_parent, fail, leave, use_our_launcher
@@ -216,6 +218,11 @@ class TlCLI(LightningCLI):
             adopt(record)
 
     # The run folder
+
+    def instantiate_classes(self) -> None:
+        """Build everything; a model whose weights come from a checkpoint needs no source."""
+        with weights_follow() if self.resumed is not None else nullcontext():
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """Build the trainer with TensorBoard and CSV logs in one new run folder."""

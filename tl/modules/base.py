@@ -118,11 +118,11 @@ class SharedBackboneModule(CheckpointedModule):
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.label_smoothing = label_smoothing
-        self.use(strategy, penalties)
         self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
         self.transfer_report: TransferReport | None = None
+        self.use(strategy, penalties)
+        self.start_from_source()
         self.guard = FiniteGuard(on_nonfinite, max_skips)
-        self._resumed = False
         self._compiled = False
         self.step_log = StepLog()
         self._window = Window(names)
@@ -292,6 +292,7 @@ class SharedBackboneModule(CheckpointedModule):
 
     def on_validation_start(self) -> None:
         """Put running statistics right, if a fused optimiser has left out a step since."""
+        super().on_validation_start()
         self.guard.read(self)
 
     def on_validation_epoch_end(self) -> None:

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 
 from tl.data.trained_on import same_names
 from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.fine_tuning import FineTunedModule
 from tl.modules.window import Window
+from tl.transfer.errors import CheckpointError
 from tl.transfer.files import local_file, read_checkpoint
 from tl.transfer.source import load_heads
-from tl.transfer.weights import TransferReport, load_weights
+from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
 
 FORMAT = 1
+_RESTORED: ContextVar[bool] = ContextVar("restored", default=False)
+
+
+@contextmanager
+def weights_follow() -> Iterator[None]:
+    """Build modules without reading their source: a checkpoint of their own replaces it."""
+    token = _RESTORED.set(True)
+    try:
+        yield
+    finally:
+        _RESTORED.reset(token)
+
+
+@dataclass(frozen=True)
+class _SourceStart:
+    """The start of a module that has not trained, while an evaluation uses other weights."""
+
+    state: Mapping[str, Tensor]
+    provenance: dict[str, Any] | None
+    report: TransferReport | None
+    missing: CheckpointError | None
 
 
 class CheckpointedModule(FineTunedModule):
-    """A module that starts from a source's weights, or goes on from a checkpoint of its own.
+    """A module that starts from a source's weights, or resumes from a checkpoint of its own.
+
+    The source's weights come in when the module is built. Training changes them from there on: a
+    second `fit` continues from the first. An evaluation of another checkpoint does not: a module
+    that has not trained yet still starts from its source.
 
     Attributes:
         provenance: Where the start weights came from, and where those came from; ``None`` for
@@ -33,8 +62,11 @@ class CheckpointedModule(FineTunedModule):
     reinit: Sequence[str]
     provenance: dict[str, Any] | None
     transfer_report: TransferReport | None
+    _taken_heads: Sequence[str] = ()
     _window: Window
     _trained_on: Mapping[str, Any] | None = None
+    _missing: CheckpointError | None = None
+    _source_start: _SourceStart | None = None
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's is a descriptor of its own
@@ -65,16 +97,77 @@ class CheckpointedModule(FineTunedModule):
         del weights_only
         path = local_file(checkpoint_path)
         read_checkpoint(path)
-        loaded: Self = super().load_from_checkpoint(
-            path, map_location, hparams_file, strict, weights_only=True, **kwargs
-        )
+        with weights_follow():
+            loaded: Self = super().load_from_checkpoint(
+                path, map_location, hparams_file, strict, weights_only=True, **kwargs
+            )
         return loaded
 
-    def on_fit_start(self) -> None:
-        """Bring in the source's weights, unless the run goes on from a checkpoint of its own."""
-        if self.init_from is not None and not self._resumed:
+    # The source
+
+    def start_from_source(self) -> None:
+        """Bring in the source's weights; to be called once, in the constructor.
+
+        A source that cannot be read is an error only where its weights are needed: a run that
+        resumes replaces them.
+
+        Raises:
+            ValueError: If the source does not fit the backbone or the heads.
+        """
+        if self.init_from is None or _RESTORED.get():
+            return
+        try:
             self._load_source(self.init_from)
-        self.start_penalties()
+        except WeightsMismatchError:
+            raise
+        except CheckpointError as error:
+            rank_zero_warn(f"{error} Without it, this model can only resume from a checkpoint.")
+            self._missing = error
+
+    def need_source(self) -> None:
+        """Refuse to compute with random weights in the place of the source's.
+
+        Raises:
+            CheckpointError: If the source could not be read and no other weights have come in.
+        """
+        if self._missing is not None:
+            raise self._missing
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torch's own
+        """Load weights, which take the place of the source's."""
+        found = super().load_state_dict(state_dict, *args, **kwargs)
+        self._missing = None
+        return found
+
+    def setup(self, stage: str) -> None:
+        """Return to the source, where an evaluation has used other weights before any training."""
+        start, self._source_start = self._source_start, None
+        if stage == "fit" and start is not None:
+            self.load_state_dict(start.state, strict=False)  # what a penalty has read comes anew
+            self.provenance, self.transfer_report = start.provenance, start.report
+            self._missing = start.missing
+        elif start is not None:
+            self._source_start = start
+        super().setup(stage)
+
+    def on_fit_start(self) -> None:
+        """Report what was loaded of the source, at the start of its first training."""
+        self.need_source()
+        if not self._begun and self.transfer_report is not None:
+            rank_zero_info(self.transfer_report.table())
+            self._say_heads()
+
+    def on_validation_start(self) -> None:
+        """See that there are weights to evaluate."""
+        self.need_source()
+
+    def on_test_start(self) -> None:
+        """See that there are weights to evaluate."""
+        self.need_source()
+
+    def on_predict_start(self) -> None:
+        """See that there are weights to predict with."""
+        self.need_source()
 
     def _load_source(self, path: str) -> None:
         report = load_weights(self.backbone, path, rename=self.rename, reinit=self.reinit)
@@ -84,12 +177,17 @@ class CheckpointedModule(FineTunedModule):
                 layer.spread([s for s in layer.sources if s not in found])
         self.transfer_report = report
         self.provenance = report.record()
-        rank_zero_info(report.table())
         if self.init_heads:
-            taken = load_heads(self.heads, path)
+            self._taken_heads = load_heads(self.heads, path)
+
+    def _say_heads(self) -> None:
+        if self.init_heads:
+            taken = self._taken_heads
             new = [task for task in self.heads if task not in taken]
             line = f"tl: heads of {', '.join(taken)} from the source"
             rank_zero_info(f"{line}, new ones for {', '.join(new)}." if new else f"{line}.")
+
+    # Checkpoints
 
     def _datamodule(self) -> LightningDataModule | None:
         return getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
@@ -101,6 +199,7 @@ class CheckpointedModule(FineTunedModule):
         checkpoint["tl"] = {
             "window": self._window.state(self.trainer.strategy.reduce, self.device),
             "format": FORMAT,
+            "begun": self._begun,
             "skipped_steps": self.guard.skipped,
             "processes": self.trainer.world_size,
             "tasks": [asdict(task) for task in self.tasks.values()],
@@ -111,7 +210,7 @@ class CheckpointedModule(FineTunedModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the provenance of a run that goes on.
+        """Take over the provenance, and where the run stands that resumes.
 
         Raises:
             ValueError: If that run had other tasks.
@@ -129,7 +228,13 @@ class CheckpointedModule(FineTunedModule):
                 "weights, or to add a task, give it by `init_from`, with `init_heads` for the "
                 "heads of tasks that stay."
             )
-        self._resumed = True
+        if self._trainer is not None and self.trainer.state.fn != "fit":
+            self._keep_start()
+            self.provenance = record.get("provenance")
+            return
+        self._begun = bool(record.get("begun", True))
+        if self._begun:
+            self.transfer_report = None
         self._say_other_processes(record.get("processes"))
         self.guard.skipped = int(record.get("skipped_steps", 0))
         # sums of all processes, which the first one takes over
@@ -183,6 +288,16 @@ class CheckpointedModule(FineTunedModule):
         if self._trained_on and data is not None and callable(adopt) and not known:
             adopt(self._trained_on)
             data.setup(stage)
+
+    def _keep_start(self) -> None:
+        """Keep a source's weights, which those of an evaluated checkpoint are about to replace."""
+        has_source = self.init_from is not None or getattr(self.backbone, "pretrained", False)
+        if self._begun or not has_source or self._source_start is not None:
+            return
+        state = {name: value.detach().clone() for name, value in self.state_dict().items()}
+        self._source_start = _SourceStart(
+            state, self.provenance, self.transfer_report, self._missing
+        )
 
     def _say_other_processes(self, there: int | None) -> None:
         """Say if a run goes on with more or fewer of them, as `devices: auto` has it elsewhere."""

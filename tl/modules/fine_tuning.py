@@ -65,7 +65,7 @@ class FineTunedModule(LightningModule):
     penalties: nn.ModuleList
     step_log: StepLog
     guard: FiniteGuard
-    _resumed: bool
+    _begun = False  # it has trained, or taken over a run that has: the start lies behind
     _seed = 0
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
@@ -117,7 +117,7 @@ class FineTunedModule(LightningModule):
             names = [f"penalties.{name}" for name, _ in self.penalties.named_buffers()]
             known = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
             self._ddp_params_and_buffers_to_ignore = [*known, *names]
-            if not self._resumed:
+            if not self._begun:
                 self._prepare_penalties()
         self._fix_for_ddp()
 
@@ -145,8 +145,8 @@ class FineTunedModule(LightningModule):
         self._fixed = [p for modules in stages.values() for m in modules for p in m.parameters()]
 
     def start_penalties(self) -> None:
-        """Let penalties look at the source's weights, which have come in."""
-        if not self._resumed:
+        """Let penalties look at the source's weights, before they train for the first time."""
+        if not self._begun:
             for penalty in self._penalties():
                 penalty.start(self._start())
 
@@ -191,7 +191,7 @@ class FineTunedModule(LightningModule):
 
     def with_penalties(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Add what penalties learn to optimiser groups; turn off decay where they act."""
-        if self._unprepared is not None and not self._resumed:
+        if self._unprepared is not None and not self._begun:
             raise self._unprepared
         off = {part for penalty in self._penalties() for part in penalty.decays()}
         for group in groups:
@@ -209,7 +209,9 @@ class FineTunedModule(LightningModule):
     # While it trains
 
     def on_train_start(self) -> None:
-        """Freeze what does not train yet, and say what trains when."""
+        """Let penalties keep the start, freeze what does not train yet, say what trains when."""
+        self.start_penalties()
+        first, self._begun = not self._begun, True
         self.guard.start(self.backbone)
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # that of `seed_everything`
         if not self._statistics:
@@ -218,11 +220,11 @@ class FineTunedModule(LightningModule):
         if self.strategy is None:
             return
         self._freeze_and_thaw()
-        if not self._resumed:
-            self._warn_of_never(self.strategy)
+        if self.trainer.ckpt_path is None:
+            self._warn_of_never(self.strategy, first=first)
         rank_zero_info(f"tl: {self.strategy_table()}")
 
-    def _warn_of_never(self, strategy: Strategy) -> None:
+    def _warn_of_never(self, strategy: Strategy, *, first: bool) -> None:
         epochs = self.trainer.max_epochs
         firsts = strategy.first_epochs(list(self._stages()))
         late = [s for s, e in firsts.items() if e is not None and epochs and 0 < epochs <= e]
@@ -231,7 +233,7 @@ class FineTunedModule(LightningModule):
                 f"{type(strategy).__name__} thaws {', '.join(late)} after the end of this run of "
                 f"{epochs} epochs: they never train. Raise `max_epochs`, or thaw earlier."
             )
-        if firsts[HEAD] is None and not self.init_heads:
+        if first and firsts[HEAD] is None and not self.init_heads:
             rank_zero_warn(
                 f"{type(strategy).__name__} never trains the heads, and they are new: they stay "
                 "random. Name `head` among its stages, or take the source's by `init_heads`."

@@ -155,6 +155,7 @@ class MultiTaskModule(BalancedModule):
             source: Where they come from; needed with running statistics per source, where it
                 chooses among them, and then only that source's tasks answer.
         """
+        self.need_source()
         features = self.features({source: images})[source]
         return {
             name: self.heads[name](features)

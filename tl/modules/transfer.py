@@ -100,6 +100,7 @@ class TransferModule(SharedBackboneModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(N, num_classes)`` of normalised images ``(N, 3, H, W)``."""
+        self.need_source()
         logits: Tensor = self.heads[self.task.name](self.backbone(images))
         return logits
 

@@ -19,7 +19,7 @@ FLOORS = (
     ("modules",),
     ("callbacks", "transferability"),
     ("messages", "ranks", "runs", "same_run"),
-    ("configuration", "parser", "resume"),
+    ("configuration", "nulls", "parser", "resume"),
     ("averaging",),
     ("verbs",),
     ("command",),

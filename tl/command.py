@@ -44,6 +44,7 @@ from tl.configuration import check_trainer, write_enums_as_text
 from tl.hardware import choose_precision, reuse_memory
 from tl.messages import USAGE_ERROR, exception_line
 from tl.modules.checkpointed import weights_follow
+from tl.nulls import check_nulls
 from tl.own_configuration import with_own_configuration
 from tl.parser import OneLineParser
 from tl.ranks import end_with_parent, fail, leave, use_our_launcher
@@ -166,6 +167,8 @@ class TlCLI(LightningCLI):
         """Settle what depends on the machine or on other settings, so that config.yaml says it."""
         config = self.chosen
         check_trainer(config.trainer)
+        check_nulls(config.get("data"), "data")
+        check_nulls(config.get("model"), "model")
         chosen = choose_precision(config.trainer.precision, config.trainer.accelerator)
         config.trainer.precision = chosen
         seed = config.get("data.init_args.seed")

@@ -590,7 +590,7 @@ class ImageDataModule(LightningDataModule, ABC):
         fits = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         if not fits and self.trained_on is None and record:
             self.adopt(record)
-            self.setup(str(self.trainer.state.fn))
+            self.setup(self.trainer.state.fn.value)
             return
         then, now = str(state_dict.get("fingerprint")), self.fingerprint
         if then.startswith("real:") and now.startswith("generated:"):

@@ -273,6 +273,12 @@ class CheckpointedModule(FineTunedModule):
                     "state_dict"
                 ].pop(key)
 
+    def on_train_end(self) -> None:
+        """Know the data that the weights now come from, for an evaluation on others."""
+        super().on_train_end()
+        describe = getattr(self._datamodule(), "describe", None)
+        self._trained_on = describe() if callable(describe) else None
+
     def adopt_for(self, stage: str) -> None:
         """Let the data be read as these weights were trained, before they are evaluated.
 

@@ -1,0 +1,111 @@
+"""A fitted module evaluates other data as it was trained, or refuses them."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from PIL import Image
+
+from tl import FolderDataModule, TransferModule
+from tl.backbones import ResNet20
+from tl.data.errors import DataError
+
+COLOURS = {"ant": (0, 40, 90), "bee": (70, 170, 120), "cat": (230, 60, 30)}
+
+
+def write_images(root: Path, shift: int = 0) -> Path:
+    random = np.random.default_rng(0)
+    for split, count in {"train": 6, "test": 2}.items():
+        for name, colour in COLOURS.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for k in range(count):
+                shade = shift if split == "train" else 0
+                pixels = np.array(colour) + shade + random.normal(0, 9, (8, 8, 3))
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{k}.png")
+    return root
+
+
+def quiet() -> Trainer:
+    return Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def read(root: Path, **options: float) -> FolderDataModule:
+    return FolderDataModule(root=str(root), batch_size=6, **options)  # type: ignore[arg-type]
+
+
+def module_for(data: FolderDataModule) -> TransferModule:
+    return TransferModule(
+        ResNet20(), data.task, optimizer=lambda groups: torch.optim.SGD(groups, lr=0.01)
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, TransferModule]:
+    home = tmp_path_factory.mktemp("trained")
+    root = write_images(home / "insects")
+    data, trainer = read(root, val_size=0.5), quiet()
+    module = module_for(data)
+    trainer.fit(module, data)
+    trainer.save_checkpoint(home / "run.ckpt")
+    return root, home / "run.ckpt", module
+
+
+def renamed(root: Path, to: Path) -> Path:
+    shutil.copytree(root, to)
+    for split in ("train", "test"):
+        (to / split / "cat").rename(to / split / "Cat")
+    return to
+
+
+def test_a_fitted_module_refuses_a_renamed_class(
+    trained: tuple[Path, Path, TransferModule], tmp_path: Path
+) -> None:
+    root, _, module = trained
+    other = read(renamed(root, tmp_path / "insects"))
+    with pytest.raises(DataError, match=r"ant, bee, cat.*Cat, ant, bee"):
+        quiet().test(module, other, verbose=False)
+
+
+def test_a_checkpoint_given_to_the_trainer_refuses_a_renamed_class(
+    trained: tuple[Path, Path, TransferModule], tmp_path: Path
+) -> None:
+    root, checkpoint, _ = trained
+    other = read(renamed(root, tmp_path / "insects"))
+    with pytest.raises(DataError, match=r"ant, bee, cat.*Cat, ant, bee"):
+        quiet().test(module_for(other), other, ckpt_path=checkpoint, verbose=False)
+
+
+def test_a_checkpoint_given_to_the_trainer_brings_its_statistics(
+    trained: tuple[Path, Path, TransferModule], tmp_path: Path
+) -> None:
+    root, checkpoint, _ = trained
+    own, other = read(root), read(write_images(tmp_path / "insects", shift=20))
+    results = [
+        quiet().test(module_for(data), data, ckpt_path=checkpoint, verbose=False)
+        for data in (own, other)
+    ]
+    assert own.statistics is not None
+    assert other.statistics is not None
+    assert torch.equal(own.statistics[0], other.statistics[0])
+    assert len(results[0]) == len(results[1]) == 1
+
+
+def test_a_checkpoint_given_to_the_trainer_validates_what_it_held_out(
+    trained: tuple[Path, Path, TransferModule],
+) -> None:
+    root, checkpoint, _ = trained
+    there, here = read(root, val_size=0.5), read(root, val_size=0.2, seed=9)
+    there.setup("validate")
+    quiet().validate(module_for(here), here, ckpt_path=checkpoint, verbose=False)
+    assert here.splits["val"].digest() == there.splits["val"].digest()

@@ -118,6 +118,26 @@ def test_unequal_lengths_and_parts_are_refused(folders: dict[str, Any]) -> None:
         against_single(together, {**alone, "b": [part]})
 
 
+def test_unequal_numbers_of_test_samples_are_refused(folders: dict[str, Any]) -> None:
+    together, alone = folders["together"][:1], {t: f[-1:] for t, f in folders["alone"].items()}
+    alone["b"] = folders["alone"]["b"][:1]
+    results = json.loads((alone["b"][0] / "results.json").read_text())
+    results["samples"]["test"]["b"] = {"from": 7, "of": 7}
+    (alone["b"][0] / "results.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"was tested on 10 samples of 'b', .* on 7; test both"):
+        against_single(together, alone)
+
+
+def test_the_data_compared_are_those_of_the_test(folders: dict[str, Any]) -> None:
+    together, alone = folders["together"][:1], {t: f[-1:] for t, f in folders["alone"].items()}
+    alone["b"] = folders["alone"]["b"][:1]
+    results = json.loads((alone["b"][0] / "results.json").read_text())
+    results["evaluated"] = {"test": {"data": {"b": {"fingerprint": "tested"}}}}
+    (alone["b"][0] / "results.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match="have other images of b: tested and y"):
+        against_single(together, alone)
+
+
 def test_early_stopping_may_end_runs_at_any_epoch(folders: dict[str, Any]) -> None:
     alone = {"a": folders["alone"]["a"][1:], "b": folders["alone"]["b"][:1]}
     for number, folder in enumerate([*folders["together"][:1], *alone["a"], *alone["b"]]):

@@ -22,6 +22,7 @@ class TestedRun:
         seed: ``seed_everything`` of the run; ``None`` where its configuration is not there.
         length: Epochs of its training, as ``3 epochs``; those that it was allowed where early
             stopping may end it. ``None`` where nothing tells.
+        samples: Number of samples that the test is from, by task.
         parts: Tasks that were tested on a part of their split, with both numbers of samples.
     """
 
@@ -30,6 +31,7 @@ class TestedRun:
     fingerprints: dict[str, str]
     seed: int | None
     length: str | None = None
+    samples: dict[str, int] = field(default_factory=dict)
     parts: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -49,7 +51,10 @@ def find_tested(folder: Path) -> TestedRun | None:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if "test/acc" not in content["metrics"]:
             continue
-        data = content.get("data") or {}
+        # those of the test, which may be on other data than the training was
+        tested = (content.get("evaluated") or {}).get("test") or {}
+        data = tested.get("data") or content.get("data") or {}
+        samples = (content.get("samples") or {}).get("test") or {}
         return TestedRun(
             folder=path.parent,
             metrics=content["metrics"],
@@ -58,9 +63,10 @@ def find_tested(folder: Path) -> TestedRun | None:
             },
             seed=_seed(config := _config(path.parent)),
             length=_length(content, config),
+            samples={task: count["from"] for task, count in samples.items()},
             parts={
                 task: (count["from"], count["of"])
-                for task, count in ((content.get("samples") or {}).get("test") or {}).items()
+                for task, count in samples.items()
                 if count["of"] is not None and count["from"] != count["of"]
             },
         )

@@ -128,6 +128,17 @@ def test_unequal_numbers_of_test_samples_are_refused(folders: dict[str, Any]) ->
         against_single(together, alone)
 
 
+def test_epochs_of_a_part_of_the_images_are_not_whole_ones(folders: dict[str, Any]) -> None:
+    together, alone = folders["together"][:1], {t: f[-1:] for t, f in folders["alone"].items()}
+    alone["b"] = folders["alone"]["b"][:1]
+    config = alone["b"][0] / "config.yaml"
+    config.write_text("seed_everything: 0\ntrainer: {limit_train_batches: 1.0}\n")
+    against_single(together, alone)
+    config.write_text("seed_everything: 0\ntrainer: {limit_train_batches: 1}\n")
+    with pytest.raises(ValueError, match=r"for 3 epochs, .* 3 epochs with limit_train_batches=1;"):
+        against_single(together, alone)
+
+
 def test_the_data_compared_are_those_of_the_test(folders: dict[str, Any]) -> None:
     together, alone = folders["together"][:1], {t: f[-1:] for t, f in folders["alone"].items()}
     alone["b"] = folders["alone"]["b"][:1]

@@ -20,8 +20,9 @@ class TestedRun:
         metrics: Metrics by name.
         fingerprints: Hash of the data by source.
         seed: ``seed_everything`` of the run; ``None`` where its configuration is not there.
-        length: Epochs of its training, as ``3 epochs``; those that it was allowed where early
-            stopping may end it. ``None`` where nothing tells.
+        length: Epochs of its training, as ``3 epochs``, with the part of one that it was limited
+            to; those that it was allowed where early stopping may end it. ``None`` where nothing
+            tells.
         samples: Number of samples that the test is from, by task.
         parts: Tasks that were tested on a part of their split, with both numbers of samples.
     """
@@ -111,10 +112,17 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _length(results: dict[str, Any], config: dict[str, Any]) -> str | None:
     trainer = config.get("trainer") or {}
+    limits = {key: trainer.get(key) for key in ("limit_train_batches", "overfit_batches")}
+    part = "".join(f" with {key}={value}" for key, value in limits.items() if _limits(value))
     if "EarlyStopping" in str(trainer.get("callbacks")):
-        return f"up to {trainer.get('max_epochs')} epochs"
+        return f"up to {trainer.get('max_epochs')} epochs{part}"
     epochs = results.get("epochs")
-    return None if epochs is None else f"{epochs} epochs"
+    return None if epochs is None else f"{epochs} epochs{part}"
+
+
+def _limits(value: float | None) -> bool:
+    """Return whether a limit cuts an epoch: 1.0 is the whole of it and 1 a single batch."""
+    return bool(value) and not (isinstance(value, float) and value == 1.0)
 
 
 def _seed(config: dict[str, Any]) -> int | None:

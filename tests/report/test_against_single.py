@@ -139,6 +139,14 @@ def test_epochs_of_a_part_of_the_images_are_not_whole_ones(folders: dict[str, An
         against_single(together, alone)
 
 
+def test_multitask_runs_of_unequal_steps_are_refused(folders: dict[str, Any]) -> None:
+    for steps, folder in zip((40, 50), folders["together"], strict=False):
+        results = json.loads((folder / "results.json").read_text())
+        (folder / "results.json").write_text(json.dumps(results | {"steps": steps}))
+    with pytest.raises(ValueError, match=r"trained for 40 steps, .* for 50; compare runs of"):
+        against_single(folders["together"][:2], folders["alone"])
+
+
 def test_the_data_compared_are_those_of_the_test(folders: dict[str, Any]) -> None:
     together, alone = folders["together"][:1], {t: f[-1:] for t, f in folders["alone"].items()}
     alone["b"] = folders["alone"]["b"][:1]

@@ -87,6 +87,7 @@ def against_single(
                 f"given for {', '.join(alone[seed]) or 'none'}; give one for each."
             )
     _check_lengths([*together.values(), *single])
+    _check_steps(list(together.values()))
     _check_samples([*together.values(), *single])
     order = sorted(together, key=lambda seed: (seed is None, seed or 0))
     return AgainstSingle(order, [reached[s] for s in order], [alone[s] for s in order])
@@ -122,6 +123,17 @@ def _check_lengths(runs: Sequence[TestedRun]) -> None:
                 f"{first.folder} trained for {first.length or 'an unknown number of epochs'}, "
                 f"{run.folder} for {run.length or 'an unknown number of epochs'}; compare runs of "
                 "the same length."
+            )
+
+
+def _check_steps(runs: Sequence[TestedRun]) -> None:
+    """Refuse multi-task runs of unequal steps; a baseline has those of its own images."""
+    first = runs[0]
+    for run in runs[1:]:
+        if run.steps != first.steps:
+            raise ValueError(
+                f"{first.folder} trained for {first.steps} steps, {run.folder} for {run.steps}; "
+                "compare runs of the same length."
             )
 
 

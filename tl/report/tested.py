@@ -23,6 +23,8 @@ class TestedRun:
         length: Epochs of its training, as ``3 epochs``, with the part of one that it was limited
             to; those that it was allowed where early stopping may end it. ``None`` where nothing
             tells.
+        steps: Optimisation steps of its training; ``None`` where nothing tells, or where early
+            stopping may end it.
         samples: Number of samples that the test is from, by task.
         parts: Tasks that were tested on a part of their split, with both numbers of samples.
     """
@@ -32,6 +34,7 @@ class TestedRun:
     fingerprints: dict[str, str]
     seed: int | None
     length: str | None = None
+    steps: int | None = None
     samples: dict[str, int] = field(default_factory=dict)
     parts: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -64,6 +67,7 @@ def find_tested(folder: Path) -> TestedRun | None:
             },
             seed=_seed(config := _config(path.parent)),
             length=_length(content, config),
+            steps=None if _stops_early(config) else content.get("steps"),
             samples={task: count["from"] for task, count in samples.items()},
             parts={
                 task: (count["from"], count["of"])
@@ -114,10 +118,14 @@ def _length(results: dict[str, Any], config: dict[str, Any]) -> str | None:
     trainer = config.get("trainer") or {}
     limits = {key: trainer.get(key) for key in ("limit_train_batches", "overfit_batches")}
     part = "".join(f" with {key}={value}" for key, value in limits.items() if _limits(value))
-    if "EarlyStopping" in str(trainer.get("callbacks")):
+    if _stops_early(config):
         return f"up to {trainer.get('max_epochs')} epochs{part}"
     epochs = results.get("epochs")
     return None if epochs is None else f"{epochs} epochs{part}"
+
+
+def _stops_early(config: dict[str, Any]) -> bool:
+    return "EarlyStopping" in str((config.get("trainer") or {}).get("callbacks"))
 
 
 def _limits(value: float | None) -> bool:

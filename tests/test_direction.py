@@ -14,7 +14,8 @@ from tests.runs import module, tiny_data, trainer
 from tl import TransferModule
 from tl.backbones import ResNet20
 from tl.callbacks import RunCheckpoint
-from tl.direction import check_direction, direction_of
+from tl.command import TlCLI
+from tl.direction import check_direction, direction_of, follow_metrics
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,44 @@ def test_a_plateau_schedule_looks_where_there_is_a_validation(tmp_path: Path) ->
     assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**2)
     with pytest.raises(ValueError, match=r"ReduceLROnPlateau follows `val/loss` with mode='max'"):
         trainer(tmp_path).fit(plateau(data, mode="max"), data)
+
+
+def monitors(metric: str, **options: Any) -> dict[str, Any]:
+    stop = {"class_path": "a.EarlyStopping", "init_args": {"monitor": metric, **options}}
+    return {"fit": {"trainer": {"callbacks": [stop]}, "model": {"init_args": {"scheduler": stop}}}}
+
+
+@pytest.mark.parametrize(("metric", "mode"), [("val/acc", "max"), ("val/cifar10/loss", "min")])
+def test_a_mode_that_is_left_out_follows_the_metric(metric: str, mode: str) -> None:
+    full = monitors(metric, mode="min")
+    follow_metrics(full, monitors(metric))
+    assert full == monitors(metric, mode=mode)
+
+
+def test_a_mode_that_was_given_is_kept_and_one_for_an_unknown_metric_asked_for() -> None:
+    full = monitors("val/acc", mode="min")
+    follow_metrics(full, monitors("val/acc", mode="min"))  # the module refuses it
+    assert full == monitors("val/acc", mode="min")
+    with pytest.raises(ValueError, match=r"EarlyStopping cannot know which way `val/f1` improves"):
+        follow_metrics(monitors("val/f1", mode="min"), monitors("val/f1"))
+
+
+def test_the_command_line_lets_early_stopping_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "stop.yaml"
+    config.write_text(
+        "trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.EarlyStopping, "
+        "init_args: {monitor: val/acc}}]}"
+    )
+    kept: list[Any] = []
+
+    def look(cli: TlCLI) -> None:
+        kept.extend(cli.chosen.trainer.callbacks)
+        raise KeyboardInterrupt  # before anything is built
+
+    monkeypatch.setattr(TlCLI, "before_instantiate_classes", look)
+    source = Path(__file__).resolve().parents[1] / "configs" / "source_cifar10.yaml"
+    with pytest.raises(KeyboardInterrupt):
+        TlCLI(["fit", f"--config={source}", f"--config={config}"])
+    assert [callback.init_args.mode for callback in kept] == ["max"]

@@ -41,6 +41,7 @@ from tl.callbacks import (
 )
 from tl.callbacks.run_logs import RunCSV, RunTensorBoard
 from tl.configuration import check_trainer, write_enums_as_text
+from tl.direction import follow_metrics
 from tl.hardware import choose_precision, reuse_memory
 from tl.messages import USAGE_ERROR, exception_line
 from tl.modules.checkpointed import weights_follow
@@ -152,6 +153,11 @@ class TlCLI(LightningCLI):
             }
         )
         link_data_to_model(parser, self._tell_data)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
+        """Parse, and let callbacks and schedules follow the metric that they monitor."""
+        super().parse_arguments(parser, args)
+        follow_metrics(self.config, parser.parse_args(args, defaults=False))
 
     def _parse_ckpt_path(self) -> None:
         """Let the command line win over the hyper-parameters in a checkpoint."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from jsonargparse import Namespace
 
 Direction = Literal["min", "max"]
 _KNOWN: dict[str, Direction] = {"acc": "max", "loss": "min"}
@@ -49,3 +52,35 @@ def check_direction(metric: str, mode: str | None, who: str) -> Direction:
             f"{_WORDS[known]}; set `mode: {known}`."
         )
     return known or ("min" if mode == "min" else "max")
+
+
+def follow_metrics(full: Any, given: Any) -> None:  # noqa: ANN401 - any node of a configuration
+    """Let what monitors a metric follow it where its configuration gives no `mode`.
+
+    Lightning's classes, such as `EarlyStopping`, take ``min`` there whatever the metric.
+
+    Args:
+        full: The configuration with all defaults; each `mode` that was left out is set in place.
+        given: The same without defaults.
+
+    Raises:
+        ValueError: If no `mode` was given for a metric whose direction is unknown.
+    """
+    if isinstance(full, list):
+        for each, own in zip(full, given if isinstance(given, list) else [], strict=False):
+            follow_metrics(each, own)
+    below = _children(full)
+    own_below = _children(given)
+    for key, child in below.items():
+        follow_metrics(child, own_below.get(key))
+    options, own = _children(below.get("init_args")), _children(own_below.get("init_args"))
+    metric = options.get("monitor")
+    if isinstance(metric, str) and "mode" in options and "mode" not in own:
+        who = str(below.get("class_path")).rpartition(".")[2]
+        full["init_args"]["mode"] = check_direction(metric, None, who)
+
+
+def _children(node: object) -> Mapping[str, Any]:
+    if isinstance(node, Namespace):
+        return vars(node)
+    return node if isinstance(node, Mapping) else {}

@@ -118,6 +118,45 @@ def test_unequal_lengths_and_parts_are_refused(folders: dict[str, Any]) -> None:
         against_single(together, {**alone, "b": [part]})
 
 
+def test_unequal_numbers_of_test_samples_are_refused(folders: dict[str, Any]) -> None:
+    together, alone = folders["together"][:1], {t: f[-1:] for t, f in folders["alone"].items()}
+    alone["b"] = folders["alone"]["b"][:1]
+    results = json.loads((alone["b"][0] / "results.json").read_text())
+    results["samples"]["test"]["b"] = {"from": 7, "of": 7}
+    (alone["b"][0] / "results.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"was tested on 10 samples of 'b', .* on 7; test both"):
+        against_single(together, alone)
+
+
+def test_epochs_of_a_part_of_the_images_are_not_whole_ones(folders: dict[str, Any]) -> None:
+    together, alone = folders["together"][:1], {t: f[-1:] for t, f in folders["alone"].items()}
+    alone["b"] = folders["alone"]["b"][:1]
+    config = alone["b"][0] / "config.yaml"
+    config.write_text("seed_everything: 0\ntrainer: {limit_train_batches: 1.0}\n")
+    against_single(together, alone)
+    config.write_text("seed_everything: 0\ntrainer: {limit_train_batches: 1}\n")
+    with pytest.raises(ValueError, match=r"for 3 epochs, .* 3 epochs with limit_train_batches=1;"):
+        against_single(together, alone)
+
+
+def test_multitask_runs_of_unequal_steps_are_refused(folders: dict[str, Any]) -> None:
+    for steps, folder in zip((40, 50), folders["together"], strict=False):
+        results = json.loads((folder / "results.json").read_text())
+        (folder / "results.json").write_text(json.dumps(results | {"steps": steps}))
+    with pytest.raises(ValueError, match=r"trained for 40 steps, .* for 50; compare runs of"):
+        against_single(folders["together"][:2], folders["alone"])
+
+
+def test_the_data_compared_are_those_of_the_test(folders: dict[str, Any]) -> None:
+    together, alone = folders["together"][:1], {t: f[-1:] for t, f in folders["alone"].items()}
+    alone["b"] = folders["alone"]["b"][:1]
+    results = json.loads((alone["b"][0] / "results.json").read_text())
+    results["evaluated"] = {"test": {"data": {"b": {"fingerprint": "tested"}}}}
+    (alone["b"][0] / "results.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match="have other images of b: tested and y"):
+        against_single(together, alone)
+
+
 def test_early_stopping_may_end_runs_at_any_epoch(folders: dict[str, Any]) -> None:
     alone = {"a": folders["alone"]["a"][1:], "b": folders["alone"]["b"][:1]}
     for number, folder in enumerate([*folders["together"][:1], *alone["a"], *alone["b"]]):

@@ -116,8 +116,9 @@ class RunResults(Callback):
         results: dict[str, Any] = {
             "metrics": dict(sorted(self._metrics.items())),
             "best": None,
-            "epochs": trainer.current_epoch,
-            "steps": trainer.global_step,
+            # an evaluation does not know how long the training was
+            "epochs": trainer.current_epoch if trainer.state.fn == "fit" else None,
+            "steps": trainer.global_step if trainer.state.fn == "fit" else None,
             "samples": samples,
             "data": data,
             "provenance": getattr(pl_module, "provenance", None),

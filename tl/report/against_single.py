@@ -57,8 +57,8 @@ def against_single(
 
     Raises:
         ValueError: If a folder holds no test results or those of a part of the images, seeds,
-            tasks or numbers of epochs do not match, or a baseline was tested on other data than
-            the run.
+            tasks, numbers of epochs or of test samples do not match, or a baseline was tested on
+            other data than the run.
     """
     together = _by_seed([read_tested(Path(folder)) for folder in runs], "the multi-task runs")
     reached: dict[int | None, dict[str, float]] = {seed: {} for seed in together}
@@ -87,6 +87,8 @@ def against_single(
                 f"given for {', '.join(alone[seed]) or 'none'}; give one for each."
             )
     _check_lengths([*together.values(), *single])
+    _check_steps(list(together.values()))
+    _check_samples([*together.values(), *single])
     order = sorted(together, key=lambda seed: (seed is None, seed or 0))
     return AgainstSingle(order, [reached[s] for s in order], [alone[s] for s in order])
 
@@ -122,6 +124,30 @@ def _check_lengths(runs: Sequence[TestedRun]) -> None:
                 f"{run.folder} for {run.length or 'an unknown number of epochs'}; compare runs of "
                 "the same length."
             )
+
+
+def _check_steps(runs: Sequence[TestedRun]) -> None:
+    """Refuse multi-task runs of unequal steps; a baseline has those of its own images."""
+    first = runs[0]
+    for run in runs[1:]:
+        if run.steps != first.steps:
+            raise ValueError(
+                f"{first.folder} trained for {first.steps} steps, {run.folder} for {run.steps}; "
+                "compare runs of the same length."
+            )
+
+
+def _check_samples(runs: Sequence[TestedRun]) -> None:
+    """Refuse runs whose tests of the same task are from unequal numbers of samples."""
+    first: dict[str, TestedRun] = {}
+    for run in runs:
+        for task, count in run.samples.items():
+            other = first.setdefault(task, run)
+            if other.samples[task] != count:
+                raise ValueError(
+                    f"{other.folder} was tested on {other.samples[task]} samples of {task!r}, "
+                    f"{run.folder} on {count}; test both on the same ones."
+                )
 
 
 def _listed(seeds: Iterable[int | None]) -> str:

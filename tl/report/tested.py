@@ -20,8 +20,12 @@ class TestedRun:
         metrics: Metrics by name.
         fingerprints: Hash of the data by source.
         seed: ``seed_everything`` of the run; ``None`` where its configuration is not there.
-        length: Epochs of its training, as ``3 epochs``; those that it was allowed where early
-            stopping may end it. ``None`` where nothing tells.
+        length: Epochs of its training, as ``3 epochs``, with the part of one that it was limited
+            to; those that it was allowed where early stopping may end it. ``None`` where nothing
+            tells.
+        steps: Optimisation steps of its training; ``None`` where nothing tells, or where early
+            stopping may end it.
+        samples: Number of samples that the test is from, by task.
         parts: Tasks that were tested on a part of their split, with both numbers of samples.
     """
 
@@ -30,6 +34,8 @@ class TestedRun:
     fingerprints: dict[str, str]
     seed: int | None
     length: str | None = None
+    steps: int | None = None
+    samples: dict[str, int] = field(default_factory=dict)
     parts: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
@@ -49,7 +55,10 @@ def find_tested(folder: Path) -> TestedRun | None:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if "test/acc" not in content["metrics"]:
             continue
-        data = content.get("data") or {}
+        # those of the test, which may be on other data than the training was
+        tested = (content.get("evaluated") or {}).get("test") or {}
+        data = tested.get("data") or content.get("data") or {}
+        samples = (content.get("samples") or {}).get("test") or {}
         return TestedRun(
             folder=path.parent,
             metrics=content["metrics"],
@@ -58,9 +67,11 @@ def find_tested(folder: Path) -> TestedRun | None:
             },
             seed=_seed(config := _config(path.parent)),
             length=_length(content, config),
+            steps=None if _stops_early(config) else content.get("steps"),
+            samples={task: count["from"] for task, count in samples.items()},
             parts={
                 task: (count["from"], count["of"])
-                for task, count in ((content.get("samples") or {}).get("test") or {}).items()
+                for task, count in samples.items()
                 if count["of"] is not None and count["from"] != count["of"]
             },
         )
@@ -105,10 +116,21 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _length(results: dict[str, Any], config: dict[str, Any]) -> str | None:
     trainer = config.get("trainer") or {}
-    if "EarlyStopping" in str(trainer.get("callbacks")):
-        return f"up to {trainer.get('max_epochs')} epochs"
+    limits = {key: trainer.get(key) for key in ("limit_train_batches", "overfit_batches")}
+    part = "".join(f" with {key}={value}" for key, value in limits.items() if _limits(value))
+    if _stops_early(config):
+        return f"up to {trainer.get('max_epochs')} epochs{part}"
     epochs = results.get("epochs")
-    return None if epochs is None else f"{epochs} epochs"
+    return None if epochs is None else f"{epochs} epochs{part}"
+
+
+def _stops_early(config: dict[str, Any]) -> bool:
+    return "EarlyStopping" in str((config.get("trainer") or {}).get("callbacks"))
+
+
+def _limits(value: float | None) -> bool:
+    """Return whether a limit cuts an epoch: 1.0 is the whole of it and 1 a single batch."""
+    return bool(value) and not (isinstance(value, float) and value == 1.0)
 
 
 def _seed(config: dict[str, Any]) -> int | None:

@@ -148,9 +148,14 @@ def test_a_greedy_soup_is_not_worse_on_validation_images(made: list[Path], tmp_p
     path = str(tmp_path / "c.ckpt")
     [metrics] = trainer(tmp_path).validate(net, data, ckpt_path=path, verbose=False)
     assert metrics["val/acc"] == pytest.approx(record["val/acc"])
+    # each alone is measured as the soups are: with statistics estimated anew
+    assert record["statistics"] is not None
     for part, checkpoint in zip(record["ingredients"], [bad, *made], strict=True):
+        twice = tmp_path / f"twice-{checkpoint.parent.name}-{checkpoint.name}"
+        own = [made[0].parent.parent / "config.yaml"]
+        average([checkpoint, checkpoint], twice, configurations=own)
         [metrics] = trainer(tmp_path).validate(
-            tiny_module(data), data, ckpt_path=str(checkpoint), verbose=False
+            tiny_module(data), data, ckpt_path=str(twice), verbose=False
         )
         assert metrics["val/acc"] == pytest.approx(part["val/acc"])
 
@@ -235,7 +240,7 @@ def test_selection_on_images_that_were_trained_on_is_refused(
 def test_other_data_than_the_runs_are_refused(made: list[Path], tmp_path: Path) -> None:
     config = tmp_path / "other.yaml"
     config.write_text(yaml.safe_dump(configuration(train_size=130)))
-    with pytest.raises(ValueError, match="The last checkpoint was trained on"):
+    with pytest.raises(ValueError, match="which of them it held out cannot be told"):
         average(made, tmp_path / "c.ckpt", configurations=[config])
 
 
@@ -263,3 +268,39 @@ def test_mistakes_are_named(made: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has LoRA adapters: the average of two factors"):
         average([tmp_path / "lora.ckpt", tmp_path / "lora.ckpt"], out, average_statistics=True)
     assert not out.exists()
+
+
+def rename_classes(path: Path, out: Path, names: list[str], task: str | None = None) -> Path:
+    """Write a checkpoint whose only head has classes of these names, and another task's name."""
+    content = read(path)
+    [old] = content["tl"]["class_names"]
+    new = task or old
+    content["tl"]["class_names"] = {new: names}
+    content["state_dict"] = {
+        name.replace(f"heads.{old}.", f"heads.{new}."): value
+        for name, value in content["state_dict"].items()
+    }
+    torch.save(content, out)
+    return out
+
+
+@pytest.mark.parametrize("task", [None, "other"])
+def test_heads_of_permuted_classes_are_averaged_by_name(
+    made: list[Path], tmp_path: Path, task: str | None
+) -> None:
+    [(own, names)] = read(made[1])["tl"]["class_names"].items()
+    turned = rename_classes(made[0], tmp_path / "turned.ckpt", names[::-1], task)
+    out = tmp_path / "out.ckpt"
+    average_checkpoints([turned, made[1]], out, average_statistics=True)
+    first, last, mean = (read(path)["state_dict"] for path in (made[0], made[1], out))
+    key = f"heads.{own}.weight"
+    torch.testing.assert_close(mean[key], (first[key].flip(0) + last[key]) / 2)
+
+
+def test_heads_of_other_classes_are_refused_with_both_lists(
+    made: list[Path], tmp_path: Path
+) -> None:
+    [names] = read(made[1])["tl"]["class_names"].values()
+    other = rename_classes(made[0], tmp_path / "other.ckpt", ["zebra", *names[1:]])
+    with pytest.raises(ValueError, match=rf"zebra.*{names[0]}"):
+        average_checkpoints([other, made[1]], tmp_path / "out.ckpt", average_statistics=True)

@@ -13,13 +13,15 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 
 from tl.callbacks import AtomicCheckpointIO
+from tl.data import ImageDataModule, MultiTaskDataModule
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
 from tl.runs import build, configuration_of
-from tl.transfer.files import CheckpointError, local_file, read_hashed
+from tl.transfer.files import CheckpointError, listed, local_file, read_hashed
 from tl.transfer.freezing import is_batch_norm
 from tl.transfer.names import is_adapter
 from tl.transfer.provenance import source_record
+from tl.transfer.source import rows_by_name
 from tl.transfer.weight_space import (
     Soup,
     average_weights,
@@ -33,7 +35,7 @@ _TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPr
 State = dict[str, Tensor]
 
 
-def average_checkpoints(
+def average_checkpoints(  # noqa: C901 - one check after the other
     paths: Sequence[str | Path],
     out: str | Path,
     *,
@@ -49,7 +51,10 @@ def average_checkpoints(
     The result is a checkpoint of the last one's task: ``test`` and ``init_from`` take it, and it
     tells its ingredients. What is neither backbone nor head, such as a balancer's state, is the
     last one's. With batch norm, running statistics are estimated anew on one epoch of the run's
-    training images, not augmented, in its batches; not where the result is one ingredient alone.
+    training images, not augmented, in its batches; so are those of every candidate of a greedy
+    soup. WiSE-FT with all of the weight on one ingredient leaves its statistics as they are.
+
+    Heads go together by their classes' names: the order of the last one's is taken.
 
     Args:
         paths: The checkpoints, two or more. For WiSE-FT the source first, the fine-tuned second.
@@ -91,6 +96,11 @@ def average_checkpoints(
                 f"{path} has LoRA adapters: the average of two factors is not the factors of an "
                 "average. Average runs of a network without them."
             )
+    if not backbone_only:
+        parts = [
+            _by_class_names(Path(path), part, content, contents[-1])
+            for path, part, content in zip(paths, parts, contents, strict=True)
+        ]
     for path, part in zip(paths[:-1], parts[:-1], strict=True):
         _check_fit(Path(path), part, Path(paths[-1]), parts[-1])
     normalised = any(name.endswith("running_mean") for name in parts[-1])
@@ -105,14 +115,16 @@ def average_checkpoints(
     if greedy and bench is not None:
         soup = greedy_soup(
             len(parts),
-            lambda members: bench.accuracy(*_mixture(parts, _equal(members, len(parts)))),
+            lambda members: bench.accuracy(average_weights(parts, _equal(members, len(parts)))),
         )
         weights = _equal(soup.members, len(parts))
-    state, alone = _mixture(parts, weights)
-    if bench is not None and not alone:
+    state = average_weights(parts, weights)
+    # one network by itself keeps its own, unless it was chosen by accuracies with estimated ones
+    estimates = bench is not None and (greedy or sum(weight > 0 for weight in weights) > 1)
+    if bench is not None and estimates:
         state = bench.with_statistics(state)
     record = _record(paths, hashes, contents, weights, alpha, soup)
-    record["statistics"] = None if bench is None or alone else bench.described()
+    record["statistics"] = bench.described() if bench is not None and estimates else None
     _write(out, contents[-1], state, record)
     return _summary(out, paths, weights, record)
 
@@ -149,6 +161,39 @@ def _check_fit(path: Path, part: State, last: Path, reference: State) -> None:
         raise ValueError(f"{path} and {last}: {error}") from None
 
 
+def _by_class_names(
+    path: Path, part: State, content: Mapping[str, Any], last: Mapping[str, Any]
+) -> State:
+    """Give heads the names and the order of classes that they have in the last checkpoint.
+
+    Raises:
+        ValueError: If a task has other classes there; names both.
+    """
+    here, wanted = (dict(c["tl"].get("class_names") or {}) for c in (content, last))
+    found = dict(part)
+    if len(here) == len(wanted) == 1 and set(here) != set(wanted):
+        [old], [new] = here, wanted  # the same task, whatever each calls it
+        here = {new: here[old]}
+        for kind in ("weight", "bias"):
+            if f"heads.{old}.{kind}" in found:
+                found[f"heads.{new}.{kind}"] = found.pop(f"heads.{old}.{kind}")
+    for task, names in here.items():
+        if not names or not wanted.get(task):
+            continue
+        try:
+            rows = rows_by_name(names, wanted[task], f"The head of {task!r}")
+        except ValueError:
+            raise ValueError(
+                f"{path} was trained on the classes {listed(list(names))} of {task!r}, the last "
+                f"checkpoint on {listed(list(wanted[task]))}; heads average only with their like. "
+                "Average the backbones alone by --backbone-only."
+            ) from None
+        for key in (f"heads.{task}.weight", f"heads.{task}.bias"):
+            if rows is not None and key in found:
+                found[key] = found[key][rows]
+    return found
+
+
 def _heads(state: State) -> dict[str, tuple[int, ...]]:
     return {
         name.removeprefix("heads.").removesuffix(".weight"): tuple(value.shape)
@@ -180,11 +225,6 @@ def _check_data(
 
 def _equal(members: Sequence[int], count: int) -> list[float]:
     return [1 / len(members) if position in members else 0.0 for position in range(count)]
-
-
-def _mixture(parts: Sequence[State], weights: Sequence[float]) -> tuple[State, bool]:
-    """Return the average, and whether it is one network alone."""
-    return average_weights(parts, weights), sum(weight > 0 for weight in weights) == 1
 
 
 class _Bench:
@@ -223,7 +263,10 @@ class _Bench:
             enable_model_summary=False,
         )
         self.data.prepare_data()
-        self.data.setup("fit")
+        record = content["tl"].get("data")
+        if record and isinstance(self.data, ImageDataModule | MultiTaskDataModule):
+            self.data.adopt(record)  # what the last one was trained on, and what it held out
+        self.data.setup("validate")
         now, then = _fingerprints({"tl": {"data": self._description()}}), _fingerprints(content)
         if now != then:
             raise ValueError(
@@ -249,9 +292,9 @@ class _Bench:
         everything = self.module.cpu().state_dict()
         return {name: everything[name].clone() for name in state}
 
-    def accuracy(self, state: State, alone: bool) -> float:
-        """Measure validation accuracy, ``val/acc``, of an average or of one network alone."""
-        self._load(state if alone else self.with_statistics(state))
+    def accuracy(self, state: State) -> float:
+        """Measure validation accuracy, ``val/acc``, of an average."""
+        self._load(self.with_statistics(state))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about workers
             [metrics] = self.trainer.validate(self.module, self.data, verbose=False)

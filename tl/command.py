@@ -169,7 +169,7 @@ class TlCLI(LightningCLI):
         """The configuration of the subcommand."""
         return self.config[str(self.subcommand)]
 
-    def before_instantiate_classes(self) -> None:
+    def before_instantiate_classes(self) -> None:  # noqa: C901 - one setting after the other
         """Settle what depends on the machine or on other settings, so that config.yaml says it."""
         config = self.chosen
         check_trainer(config.trainer)

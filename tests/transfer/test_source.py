@@ -14,6 +14,7 @@ from tl.transfer.source import (
     SourceNetwork,
     at_least_float32,
     load_heads,
+    order_heads,
     read_head,
 )
 
@@ -64,7 +65,7 @@ def test_heads_of_known_tasks_are_filled_and_new_ones_stay(tmp_path: Path) -> No
     heads, path = two_heads(tmp_path)
     mine = nn.ModuleDict({"new": nn.Linear(4, 5), "a": nn.Linear(4, 2), "b": nn.Linear(4, 3)})
     new, b_bias = (mine[t].get_parameter(n).clone() for t, n in (("new", "weight"), ("b", "bias")))
-    assert load_heads(mine, path) == ["a", "b"]
+    assert list(load_heads(mine, path)) == ["a", "b"]
     for task, name in (("a", "weight"), ("a", "bias"), ("b", "weight")):
         assert torch.equal(mine[task].get_parameter(name), heads[task].get_parameter(name))
     assert torch.equal(mine["new"].get_parameter("weight"), new)
@@ -140,3 +141,27 @@ def test_half_precision_becomes_single_and_double_stays() -> None:
     for given, wanted in (("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")):
         found = at_least_float32(torch.ones(2, dtype=getattr(torch, given)))
         assert found.dtype == getattr(torch, wanted)
+
+
+def _named(path: Path, names: list[str], task: str = "t") -> Path:
+    state = {f"heads.{task}.weight": torch.eye(3), f"heads.{task}.bias": torch.arange(3.0)}
+    torch.save({"state_dict": state, "tl": {"class_names": {task: names}}}, path)
+    return path
+
+
+@pytest.mark.parametrize("task", ["t", "other"])
+def test_rows_of_a_head_follow_the_names_of_the_classes(tmp_path: Path, task: str) -> None:
+    heads = nn.ModuleDict({"t": nn.Linear(3, 3)})
+    there = load_heads(heads, _named(tmp_path / "a.ckpt", ["a", "b", "c"], task))
+    assert there == {"t": ("a", "b", "c")}
+    assert order_heads(heads, there, {"t": ["c", "a", "b"]}) == ["t"]
+    assert heads["t"].get_parameter("bias").tolist() == [2.0, 0.0, 1.0]
+    assert torch.equal(heads["t"].get_parameter("weight"), torch.eye(3)[[2, 0, 1]])
+    assert order_heads(heads, {"t": ["c", "a", "b"]}, {"t": ["c", "a", "b"]}) == []
+
+
+def test_heads_of_other_classes_are_refused_with_both_lists(tmp_path: Path) -> None:
+    heads = nn.ModuleDict({"t": nn.Linear(3, 3)})
+    there = load_heads(heads, _named(tmp_path / "a.ckpt", ["a", "b", "zebra"]))
+    with pytest.raises(ValueError, match=r"the classes a, b, zebra, the data have a, b, c"):
+        order_heads(heads, there, {"t": ["a", "b", "c"]})

@@ -14,6 +14,7 @@ from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import labels_of
 from tl.modules.batch_norm import without_sources
 from tl.tasks import Task
+from tl.transfer.files import read_checkpoint
 from tl.transfer.penalties import LwF
 from tl.transfer.source import SourceHead, read_head
 
@@ -71,6 +72,8 @@ class SourceAccuracy(Callback):
                 "`checkpoint`."
             )
         head = read_head(path, self.source_task)
+        if record := (read_checkpoint(path).get("tl") or {}).get("data"):
+            self.data.adopt(record)  # its classes, normalisation and size are the source's
         tasks = {task.name: task for task in self.data.tasks}
         task = self.data.task if len(tasks) == 1 else tasks.get(head.task)
         if task is None or task.num_classes != len(head.weight):

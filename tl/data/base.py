@@ -310,17 +310,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         if known.val_folder is not None and "val" in self.official_splits():
             return {"val": self._checked("val").only(self.target_classes())}
-        whole = self._checked("train")
-        finest, classes = self.strata()
-        train, val = stratified_split(
-            whole.targets[finest],
-            val_size=known.val_size,
-            label_fraction=known.label_fraction,
-            seed=known.seed,
-            classes=classes,
-        )
-        whole = whole.only(self.target_classes())
-        found = {"train": whole.subset(train), "val": whole.subset(val)}
+        found = self._trained_part(known)
         now = self._hash(found)
         if now != known.fingerprint:
             raise DataError(
@@ -329,6 +319,20 @@ class ImageDataModule(LightningDataModule, ABC):
                 "Validate on the images that it was trained on, or use `test`."
             )
         return found
+
+    def _trained_part(self, known: TrainedOn) -> dict[str, ImageDataset]:
+        """Split the training images as in the training of a checkpoint."""
+        whole = self._checked("train")
+        finest, classes = self.strata()
+        train, val = stratified_split(
+            whole.targets[finest],
+            val_size=0.0 if known.val_folder is not None else known.val_size,
+            label_fraction=known.label_fraction,
+            seed=known.seed,
+            classes=classes,
+        )
+        whole = whole.only(self.target_classes())
+        return {"train": whole.subset(train), "val": whole.subset(val)}
 
     def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
         return whole.statistics()
@@ -378,6 +382,8 @@ class ImageDataModule(LightningDataModule, ABC):
             steps: Length of the epoch; one pass by default. Longer epochs recycle the images in a
                 new order for each pass.
         """
+        if "train" not in self.splits and self.trained_on is not None:
+            self.splits["train"] = self._trained_part(self.trained_on)["train"]
         data = self.splits["train"]
         if self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             loader = self._in_order("train", self.settings.batch_size)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from lightning.pytorch import LightningDataModule
@@ -19,7 +20,7 @@ from tl.modules.fine_tuning import FineTunedModule
 from tl.modules.window import Window
 from tl.transfer.errors import CheckpointError
 from tl.transfer.files import local_file, read_checkpoint
-from tl.transfer.source import load_heads
+from tl.transfer.source import load_heads, order_heads
 from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
 
 FORMAT = 1
@@ -62,7 +63,7 @@ class CheckpointedModule(FineTunedModule):
     reinit: Sequence[str]
     provenance: dict[str, Any] | None
     transfer_report: TransferReport | None
-    _taken_heads: Sequence[str] = ()
+    _taken_heads: Mapping[str, Sequence[str]] = MappingProxyType({})
     _window: Window
     _trained_on: Mapping[str, Any] | None = None
     _missing: CheckpointError | None = None
@@ -149,6 +150,27 @@ class CheckpointedModule(FineTunedModule):
         elif start is not None:
             self._source_start = start
         super().setup(stage)
+        self._order_heads()
+
+    def _order_heads(self) -> None:
+        """Let the rows of the source's heads answer the data's classes, once these are known."""
+        here = getattr(self._datamodule(), "class_names", None)
+        if not self._taken_heads or not here:
+            return
+        if len(here) == len(self.tasks) == 1:  # the same task, whatever each calls it
+            here = dict(zip(self.tasks, here.values(), strict=True))
+        for task in order_heads(self.heads, self._taken_heads, here):
+            rank_zero_info(
+                f"tl: the source's head of {task!r} had its classes in another order; its rows "
+                "follow their names."
+            )
+        for task in [task for task, names in self._taken_heads.items() if not names]:
+            rank_zero_warn(
+                f"The source's head of {task!r} does not say which classes it answers: they are "
+                "taken to be those of the data, in the same order."
+            )
+        known = {task: here[task] for task in self._taken_heads if here.get(task)}
+        self._taken_heads = {**self._taken_heads, **known}
 
     def on_fit_start(self) -> None:
         """Report what was loaded of the source, at the start of its first training."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -95,21 +95,83 @@ def read_head(path: str | Path, task: str | None = None, *, only: bool = False) 
     return heads[task]
 
 
-def load_heads(heads: nn.ModuleDict, path: str | Path) -> list[str]:
+def rows_by_name(there: Sequence[str], here: Sequence[str], what: str) -> list[int] | None:
+    """Return which row of a head answers each class, by the classes' names.
+
+    Args:
+        there: Class names in the order of the head's rows.
+        here: Class names in the order wanted.
+        what: The head, for the message.
+
+    Returns:
+        A row for each class of `here`; ``None`` where the order is the same.
+
+    Raises:
+        ValueError: If the names are not the same ones; names both.
+    """
+    if tuple(there) == tuple(here):
+        return None
+    if sorted(there) != sorted(here):
+        raise ValueError(
+            f"{what} answers the classes {listed(list(there))}, the data have "
+            f"{listed(list(here))}; name the classes alike, or leave that head out."
+        )
+    row_of = {name: row for row, name in enumerate(there)}
+    return [row_of[name] for name in here]
+
+
+def order_heads(
+    heads: nn.ModuleDict, there: Mapping[str, Sequence[str]], here: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Put the rows of heads into the order of the data's classes, by name.
+
+    Args:
+        heads: Linear heads by task; changed in place.
+        there: Class names in the order of the rows, by task.
+        here: Class names of the data, by task.
+
+    Returns:
+        The tasks whose rows were in another order.
+
+    Raises:
+        ValueError: If a task's classes have other names; names both.
+    """
+    orders = {
+        task: rows_by_name(names, here[task], f"The source's head of {task!r}")
+        for task, names in there.items()
+        if names and here.get(task)
+    }
+    moved = {task: rows for task, rows in orders.items() if rows is not None}
+    with torch.no_grad():
+        for task, rows in moved.items():
+            for parameter in heads[task].parameters():
+                parameter.copy_(parameter[rows].clone())
+    return list(moved)
+
+
+def load_heads(heads: nn.ModuleDict, path: str | Path) -> dict[str, tuple[str, ...]]:
     """Fill the heads of tasks that a checkpoint has too; the others stay as they are.
+
+    The only task there is the only one here if it has as many classes, whatever it is called;
+    that their names are the same shows once the data are there, see `order_heads`.
 
     Args:
         heads: Linear heads by task; changed in place.
         path: A checkpoint of this framework.
 
     Returns:
-        The tasks whose heads were filled.
+        Class names in the order of the rows by the tasks whose heads were filled; empty names
+        where the checkpoint has none.
 
     Raises:
         CheckpointError: If the file cannot be read.
         ValueError: If no task is in it, or one has another number of classes or features there.
     """
     found = read_heads(path)
+    if len(found) == len(heads) == 1 and not set(found) & set(heads):
+        only = next(iter(found.values()))
+        if only.class_names:
+            found = dict.fromkeys(heads, only)
     tasks = [task for task in heads if task in found]
     if not tasks:
         raise ValueError(
@@ -129,7 +191,7 @@ def load_heads(heads: nn.ModuleDict, path: str | Path) -> list[str]:
             bias = found[task].bias
             if bias is not None:
                 heads[task].get_parameter("bias").copy_(bias)
-    return tasks
+    return {task: found[task].class_names for task in tasks}
 
 
 class SourceHead(nn.Module):

@@ -151,7 +151,7 @@ def test_a_greedy_soup_is_not_worse_on_validation_images(made: list[Path], tmp_p
     # each alone is measured as the soups are: with statistics estimated anew
     assert record["statistics"] is not None
     for part, checkpoint in zip(record["ingredients"], [bad, *made], strict=True):
-        twice = tmp_path / f"twice-{checkpoint.parent.name}-{checkpoint.name}"
+        twice = tmp_path / f"twice-{part['sha256']}.ckpt"
         own = [made[0].parent.parent / "config.yaml"]
         average([checkpoint, checkpoint], twice, configurations=own)
         [metrics] = trainer(tmp_path).validate(

@@ -298,7 +298,7 @@ def test_a_model_of_real_images_is_not_evaluated_on_drawn_ones(
 ) -> None:
     state = loaded(archive.parent).state_dict()
     drawn = loaded(tmp_path / "none", download=False, offline="generated", generated_size=100)
-    with pytest.raises(DataError, match="trained on real images, and these are drawn"):
+    with pytest.raises(DataError, match="trained on real images, and these are synthetic"):
         drawn.load_state_dict(state)
     drawn.load_state_dict(drawn.state_dict())
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.tuner import Tuner
 
+from tests.runs import module, tiny_data, trainer
+from tl.data import GeneratedDataModule, MultiTaskDataModule
 from tl.data.augment import Augment
 from tl.data.settings import Settings
 
@@ -28,3 +32,43 @@ def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
     given: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=f"`{name}` must be .*, got {value}"):
         Settings(**given)
+
+
+def test_what_is_set_later_counts() -> None:
+    data = GeneratedDataModule(train_size=200, batch_size=8)
+    data.batch_size = 16
+    data.setup("fit")
+    assert len(next(iter(data.train_dataloader()))[0]) == 16
+    first = data.splits["val"].index.tolist()
+    data.batch_size = 4
+    assert "val" in data.splits, "nothing is to be loaded anew"
+    data.seed = 1
+    assert not data.splits
+    data.setup("fit")
+    assert data.splits["val"].index.tolist() != first
+    with pytest.raises(ValueError, match="`val_size` must be"):
+        data.val_size = 2.0
+    assert data.settings.val_size == 0.1
+    data.train_size = 100
+    data.setup("fit")
+    assert len(data.splits["train"]) == 90
+
+
+def test_what_is_set_later_reaches_the_sources_that_do_not_set_it_themselves() -> None:
+    sources = {
+        "a": GeneratedDataModule(train_size=100),
+        "b": GeneratedDataModule(train_size=100, batch_size=5),
+    }
+    data = MultiTaskDataModule(sources=sources, batch_size=8)
+    data.batch_size = 16
+    assert [source.settings.batch_size for source in sources.values()] == [16, 5]
+    with pytest.raises(ValueError, match="`label_fraction` must be"):
+        data.label_fraction = 0.0
+    assert sources["a"].settings.label_fraction == 1.0
+
+
+def test_lightnings_finder_sets_the_batch_size(tmp_path: Path) -> None:
+    data = tiny_data()
+    run = trainer(tmp_path, max_epochs=1)
+    Tuner(run).scale_batch_size(module(data), data, max_trials=2, steps_per_trial=1, init_val=4)
+    assert data.settings.batch_size == data.batch_size == 8

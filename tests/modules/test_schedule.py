@@ -2,13 +2,29 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import BackboneFinetuning, GradientAccumulationScheduler
+from lightning.pytorch.tuner import Tuner
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    CyclicLR,
+    LambdaLR,
+    LRScheduler,
+    MultiplicativeLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
-from tl.modules.schedule import WarmupCosine, total_steps_of
+from tests.runs import module, tiny_data, trainer
+from tl.modules.schedule import WarmupCosine, build_schedule
 
 
 def optimizer() -> Optimizer:
@@ -39,12 +55,105 @@ def test_out_of_range(name: str, value: float) -> None:
         WarmupCosine(optimizer(), **arguments)  # type: ignore[arg-type]
 
 
-def test_total_steps_are_filled_in_where_they_are_taken_and_not_given() -> None:
-    def count() -> int:
-        return 77
+def unit(factory: Any) -> tuple[str, bool]:
+    config, filled = build_schedule(factory, optimizer(), lambda: 77)
+    return config["interval"], filled
 
-    assert total_steps_of(WarmupCosine, count) == ({"total_steps": 77}, True)
-    assert total_steps_of(partial(OneCycleLR, max_lr=1.0), count) == ({"total_steps": 77}, True)
-    assert total_steps_of(partial(WarmupCosine, total_steps=5), count) == ({}, True)
-    assert total_steps_of(partial(CosineAnnealingLR, T_max=5), count) == ({}, False)
-    assert total_steps_of(lambda o: CosineAnnealingLR(o, T_max=5), count) == ({}, False)
+
+def test_total_steps_are_filled_in_where_they_are_taken_and_not_given() -> None:
+    assert unit(WarmupCosine) == ("step", True)
+    assert unit(partial(OneCycleLR, max_lr=1.0)) == ("step", True)
+    assert unit(partial(WarmupCosine, total_steps=5)) == ("step", False)
+    assert unit(partial(CosineAnnealingLR, T_max=5)) == ("epoch", False)
+
+
+def test_the_class_of_what_a_function_makes_tells_the_unit() -> None:
+    assert unit(lambda o: CosineAnnealingLR(o, T_max=5)) == ("epoch", False)
+    assert unit(lambda o: WarmupCosine(o, total_steps=5)) == ("step", False)
+    assert unit(lambda o: OneCycleLR(o, max_lr=1.0, total_steps=5)) == ("step", False)
+    assert unit(lambda o: CyclicLR(o, 0.1, 0.2)) == ("step", False)
+    assert unit(ReduceLROnPlateau) == ("epoch", False)
+
+
+class Mine(LRScheduler):
+    def get_lr(self) -> list[float | torch.Tensor]:
+        return [0.1]
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        lambda o: LambdaLR(o, lambda step: 0.9**step),
+        partial(MultiplicativeLR, lr_lambda=lambda _: 0.9),
+        lambda o: ChainedScheduler([ConstantLR(o)]),
+        lambda o: SequentialLR(o, [ConstantLR(o), ConstantLR(o)], [3]),
+        Mine,
+    ],
+)
+def test_a_unit_that_nobody_knows_is_asked_for(factory: Any) -> None:
+    with pytest.raises(ValueError, match=r"per step or per epoch cannot be known: return \{"):
+        unit(factory)
+    said = {"scheduler": factory(optimizer()), "interval": "step", "frequency": 2}
+    config, _ = build_schedule(lambda _: said, optimizer(), lambda: 77)
+    assert config == {**said, "name": "lr"}
+
+
+def test_a_class_may_tell_its_unit() -> None:
+    class PerStep(Mine):
+        interval = "step"
+
+    assert unit(PerStep) == ("step", False)
+
+
+def test_schedules_of_transformers_advance_per_step() -> None:
+    optimization = pytest.importorskip("transformers.optimization")
+    schedule = partial(optimization.get_linear_schedule_with_warmup, num_warmup_steps=7)
+    config, filled = build_schedule(schedule, optimizer(), lambda: 77)
+    assert (config["interval"], filled) == ("step", True)
+    [factor] = config["scheduler"].lr_lambdas
+    assert [factor(step) for step in (0, 7, 42, 77)] == [0.0, 1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (3, "made a int; expected a scheduler"),
+        ({"interval": "step"}, "made a NoneType"),
+        ({"scheduler": "x", "intervall": "step"}, "made a str"),
+    ],
+)
+def test_what_is_not_a_schedule_is_refused(made: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        unit(lambda _: made)
+
+
+def test_other_keys_and_units_are_refused() -> None:
+    with pytest.raises(ValueError, match="has the keys intervall; known are"):
+        unit(lambda o: {"scheduler": ConstantLR(o), "intervall": "step"})
+    with pytest.raises(ValueError, match="must be step or epoch, got 'batch'"):
+        unit(lambda o: {"scheduler": ConstantLR(o), "interval": "batch"})
+
+
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        (GradientAccumulationScheduler({1: 2}), "WarmupCosine needs it"),
+        (BackboneFinetuning(), "use a strategy of `tl.transfer`"),
+    ],
+)
+def test_callbacks_that_make_the_schedule_wrong_are_refused(
+    tmp_path: Path, callback: Any, said: str
+) -> None:
+    data = tiny_data()
+    with pytest.raises(ValueError, match=said):
+        trainer(tmp_path, callbacks=[callback]).fit(module(data, scheduler=WarmupCosine), data)
+
+
+def test_lightnings_finder_sets_the_learning_rate(tmp_path: Path) -> None:
+    data = tiny_data()
+    built = module(data)
+    run = trainer(tmp_path, max_epochs=4)
+    Tuner(run).lr_find(built, data, num_training=30, min_lr=1e-3, max_lr=1.0)
+    assert built.lr is not None
+    run.fit(built, data)
+    assert run.optimizers[0].param_groups[0]["lr"] == built.lr

@@ -38,6 +38,9 @@ from tl.data.trained_on import TrainedOn, read_record, record_of, same_names
 from tl.tasks import Task
 
 Split = Literal["train", "val", "test"]
+_SETTINGS = frozenset(f.name for f in fields(Settings))
+# what may change without loading anew
+_LATE = frozenset({"batch_size", "eval_batch_size", "num_workers", "predict_folder"})
 
 
 @dataclass(kw_only=True, eq=False)
@@ -133,9 +136,34 @@ class ImageDataModule(LightningDataModule, ABC):
         outer = {name: value for name, value in given.items() if name in own}
         for name, value in given.items():
             if name not in own and value is not None and getattr(self, name, ...) is None:
-                setattr(self, name, value)
+                object.__setattr__(self, name, value)
         chosen = {**outer, **{n: v for n, v in own.items() if v is not None}}
-        self.settings = Settings(**{n: v for n, v in chosen.items() if v is not None})
+        settings = Settings(**{n: v for n, v in chosen.items() if v is not None})
+        before, self.settings, self._outer = self.__dict__.get("settings"), settings, given
+        if before is not None and any(
+            getattr(before, name) != getattr(settings, name) for name in own if name not in _LATE
+        ):
+            self._reload()
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - whatever it is
+        """Set an attribute; a setting takes effect, at the next `setup` if it chooses images.
+
+        Raises:
+            ValueError: If the value is out of range; the earlier one stays.
+        """
+        before = self.__dict__.get(name)
+        super().__setattr__(name, value)
+        if "_outer" not in self.__dict__ or name not in self.__dataclass_fields__:
+            return
+        if name not in _SETTINGS:
+            if value != before:
+                self._reload()
+            return
+        try:
+            self.inherit(**self._outer)
+        except ValueError:
+            super().__setattr__(name, before)
+            raise
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -256,13 +284,20 @@ class ImageDataModule(LightningDataModule, ABC):
         self._take_size(known.image_size)
         self._say_other_split(known)
         self.trained_on = known
-        self.statistics = (known.mean, known.std)
-        self._pipeline = Pipeline(self.data_name, self.settings, self.statistics)
+        self._reload()
 
     def _forget(self) -> None:
-        self.trained_on, self.statistics, self._pipeline = None, None, None
+        self.trained_on = None
+        self._reload()
+
+    def _reload(self) -> None:
+        """Let the next `setup` load everything anew."""
         self.splits.clear()
         self.__dict__.pop("fingerprint", None)
+        self.statistics, self._pipeline = None, None
+        if (known := self.trained_on) is not None:
+            self.statistics = (known.mean, known.std)
+            self._pipeline = Pipeline(self.data_name, self.settings, self.statistics)
 
     def _targets_asked_for(self) -> Iterable[str] | None:
         """Targets that the settings ask for; ``None`` where only the data tell."""

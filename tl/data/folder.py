@@ -107,6 +107,12 @@ class FolderDataModule(ImageDataModule):
         self.image_size = self.size
         self._skipped: dict[str, int] = {}
 
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - whatever it is
+        """Set an attribute; see `ImageDataModule`."""
+        super().__setattr__(name, value)
+        if name == "size":
+            self.image_size = value
+
     def _default_name(self) -> str:
         name = self.folder or Path(self.root or "data").expanduser().resolve().name
         # task names have letters, digits, `_` and `-`, and begin with one of the first two
@@ -148,7 +154,8 @@ class FolderDataModule(ImageDataModule):
                 f"tl: {self.data_name}: images are read at {size}x{size} pixels as in training, "
                 f"not at {self.size}x{self.size}."
             )
-        self.size = self.image_size = size
+        object.__setattr__(self, "size", size)  # not an option that was changed
+        self.image_size = size
 
     def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
         """Evaluate as a checkpoint was trained; its source's name becomes that of the task.

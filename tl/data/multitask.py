@@ -78,11 +78,34 @@ class MultiTaskDataModule(LightningDataModule):
                 "`epoch_length` must be 'longest', 'shortest' or a number of steps, 1 or more, got "
                 f"{length!r}."
             )
+        for name, source in self.sources.items():
+            source.data_name = name
+        self._hand_down()
+
+    def _hand_down(self) -> None:
+        """Give the sources the settings that they do not set themselves."""
         own = {"sources", "epoch_length"}
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
-        for name, source in self.sources.items():
+        for source in self.sources.values():
             source.inherit(**{key: value for key, value in given.items() if value is not None})
-            source.data_name = name
+        self._handed_down = True
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - whatever it is
+        """Set an attribute; a setting reaches the sources that do not set it themselves.
+
+        Raises:
+            ValueError: If the value is out of range; the earlier one stays.
+        """
+        before = self.__dict__.get(name)
+        super().__setattr__(name, value)
+        if "_handed_down" not in self.__dict__ or name not in self.__dataclass_fields__:
+            return
+        try:
+            self._hand_down()
+        except ValueError:
+            super().__setattr__(name, before)
+            self._hand_down()
+            raise
 
     @property
     def tasks(self) -> tuple[Task, ...]:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 import torch
+from lightning.pytorch.callbacks import BackboneFinetuning, GradientAccumulationScheduler
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from tl.modules.evaluation import Evaluation, Split
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.optimizers import fused, keep_kernel
-from tl.modules.schedule import total_steps_of
+from tl.modules.schedule import build_schedule
 from tl.modules.step_log import StepLog, is_due
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
@@ -53,6 +54,8 @@ class SharedBackboneModule(CheckpointedModule):
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``.
         heads: Features to logits ``(N, num_classes)``, by task.
         tasks: The tasks by name, in a fixed order.
+        lr: Learning rate in place of the optimiser's own, for all stages before their scales;
+            Lightning's learning-rate finder sets it. ``None`` by default.
         samples: How many samples the last evaluation of a split was of, by task.
     """
 
@@ -117,6 +120,7 @@ class SharedBackboneModule(CheckpointedModule):
         self.init_heads = init_heads
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
+        self.lr: float | None = None
         self.label_smoothing = label_smoothing
         self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
         self.transfer_report: TransferReport | None = None
@@ -335,6 +339,9 @@ class SharedBackboneModule(CheckpointedModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser over named groups, and its schedule over the Trainer's steps."""
         optimizer = self.optimizer_factory(self.parameter_groups())
+        if self.lr is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr
         scaler = self._trainer and getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is None:  # with one it would unscale gradients itself, after they were clipped
             optimizer = fused(optimizer)
@@ -342,19 +349,18 @@ class SharedBackboneModule(CheckpointedModule):
         optimizer = self.scaled(optimizer)
         # a schedule that changes nothing has the learning rates logged as those of any other
         factory = self.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)
-        fill, per_step = total_steps_of(factory, self._count_steps)
-        scheduler = cast("Callable[..., Any]", factory)(optimizer, **fill)
+        config, whole_run = build_schedule(
+            cast("Callable[..., Any]", factory), optimizer, self._count_steps
+        )
+        scheduler = config["scheduler"]
         self.check_schedule(optimizer, scheduler)
-        config: dict[str, Any] = {
-            "scheduler": scheduler,
-            "interval": "step" if per_step else "epoch",
-            "name": "lr",
-        }
+        if whole_run and self._trainer is not None:
+            refuse_changing_steps(self.trainer.callbacks, scheduler)  # type: ignore[attr-defined]
         if isinstance(scheduler, ReduceLROnPlateau):
-            monitor = config["monitor"] = getattr(scheduler, "monitor", "val/loss")
+            monitor = config.setdefault("monitor", getattr(scheduler, "monitor", "val/loss"))
             check_direction(monitor, scheduler.mode, "the schedule ReduceLROnPlateau")
             if self._trainer is not None:  # where nothing is validated there is nothing to follow
-                config["frequency"] = self.trainer.check_val_every_n_epoch or 1
+                config.setdefault("frequency", self.trainer.check_val_every_n_epoch or 1)
         return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -406,13 +412,33 @@ class SharedBackboneModule(CheckpointedModule):
                 )
 
 
+def refuse_changing_steps(callbacks: Iterable[object], schedule: object) -> None:
+    """Refuse to change the number of batches in a step under a schedule over the whole run.
+
+    Raises:
+        ValueError: If a callback does.
+    """
+    if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
+        raise ValueError(
+            f"GradientAccumulationScheduler changes the number of steps, and "
+            f"{type(schedule).__name__} needs it; set `trainer.accumulate_grad_batches` instead, "
+            "or give the schedule its number of steps."
+        )
+
+
 def check_monitors(callbacks: Iterable[object]) -> None:
-    """Refuse callbacks that follow a metric the wrong way.
+    """Refuse callbacks that follow a metric the wrong way, or freeze beside the strategy.
 
     Raises:
         ValueError: If one does; Lightning's `EarlyStopping` takes ``min`` where no mode is given.
     """
     for callback in callbacks:
+        if isinstance(callback, BackboneFinetuning):
+            raise ValueError(  # noqa: TRY004 - a setting of the run
+                "BackboneFinetuning trains at another learning rate than it prints, and freezes "
+                "again in a resumed run; use a strategy of `tl.transfer`, such as LPFT or "
+                "GradualUnfreezing."
+            )
         monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
         if isinstance(monitor, str) and isinstance(mode, str):
             check_direction(monitor, mode, type(callback).__name__)

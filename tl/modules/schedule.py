@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    CyclicLR,
+    LambdaLR,
+    LRScheduler,
+    MultiplicativeLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
 
 class WarmupCosine(LambdaLR):
@@ -51,23 +60,87 @@ class WarmupCosine(LambdaLR):
         super().__init__(optimizer, factor)
 
 
-def total_steps_of(
-    factory: Callable[..., Any], count: Callable[[], int]
-) -> tuple[dict[str, int], bool]:
-    """Fill in ``total_steps`` for a scheduler that takes it and was not given it.
+_TORCHS = LRScheduler.__module__
+#: Arguments of a schedule that count optimiser steps of the whole run.
+_LENGTHS = ("total_steps", "num_training_steps")
+_PER_STEP = (OneCycleLR, CyclicLR)
+#: Schedules of functions or of other schedules, whose unit nobody but their author knows.
+_OPEN = (LambdaLR, MultiplicativeLR, SequentialLR, ChainedScheduler)
+_KEYS = {"scheduler", "interval", "frequency", "monitor", "strict", "name", "reduce_on_plateau"}
+_ASK = (
+    'return {"scheduler": ..., "interval": "step"} or {..., "interval": "epoch"}, or give its '
+    "class an attribute `interval`"
+)
+
+
+def build_schedule(
+    factory: Callable[..., Any], optimizer: Optimizer, count: Callable[[], int]
+) -> tuple[dict[str, Any], bool]:
+    """Make a schedule, and find out whether it advances per step or per epoch.
+
+    A schedule that takes ``total_steps``, as `WarmupCosine` and ``OneCycleLR``, or
+    ``num_training_steps``, as those of Transformers, is given the run's length unless it has one,
+    and advances per step. Other schedules of torch advance per epoch, as its manual has them.
 
     Args:
-        factory: Makes the scheduler from an optimiser: a class, a ``functools.partial``, a lambda
-            or what the command line makes of a class path.
+        factory: Makes the scheduler, or the dict that Lightning documents, from an optimiser: a
+            class, a ``functools.partial``, a function, or what the command line makes of a class
+            path.
+        optimizer: The optimiser.
         count: Gives the optimiser steps of the run.
 
     Returns:
-        Arguments to add, and whether the scheduler advances per step (it takes ``total_steps``)
-        rather than per epoch.
+        Lightning's configuration of the scheduler, with ``interval``, and whether it was given
+        the length of the run.
+
+    Raises:
+        ValueError: If its unit cannot be known, or the dict has other keys or values.
     """
     classes = [a for a in getattr(factory, "args", ()) if isinstance(a, type)]
     target = classes[-1] if classes else getattr(factory, "func", factory)
-    if "total_steps" not in inspect.signature(target).parameters:
-        return {}, False
-    given = getattr(factory, "keywords", {}).get("total_steps")
-    return ({} if given is not None else {"total_steps": count()}), True
+    takes = inspect.signature(target).parameters
+    given = getattr(factory, "keywords", {})
+    lengths = [name for name in _LENGTHS if name in takes]
+    fill = {name: count() for name in lengths if given.get(name) is None}
+    made = factory(optimizer, **fill)
+    config = dict(made) if isinstance(made, Mapping) else {"scheduler": made}
+    scheduler = config.get("scheduler")
+    if not isinstance(scheduler, LRScheduler | ReduceLROnPlateau):
+        raise ValueError(  # noqa: TRY004 - a setting of the run
+            f"`scheduler` made a {type(scheduler).__name__}; expected a scheduler of "
+            'torch.optim.lr_scheduler, or {"scheduler": one, "interval": "step"}.'
+        )
+    if unknown := sorted(set(config) - _KEYS):
+        raise ValueError(
+            f"The schedule's dict has the keys {', '.join(unknown)}; known are "
+            f"{', '.join(sorted(_KEYS))}."
+        )
+    if "interval" not in config:
+        config["interval"] = "step" if lengths else _unit_of(scheduler)
+    if config["interval"] not in ("step", "epoch"):
+        raise ValueError(
+            f"The `interval` of a schedule must be step or epoch, got {config['interval']!r}."
+        )
+    return {"name": "lr", **config}, bool(fill)
+
+
+def _unit_of(scheduler: object) -> str:
+    """Return ``step`` or ``epoch``, by the class of a schedule.
+
+    Raises:
+        ValueError: If the class does not tell.
+    """
+    kind = type(scheduler)
+    if isinstance(unit := getattr(kind, "interval", None), str):
+        return unit
+    if isinstance(scheduler, _PER_STEP):
+        return "step"
+    if set(_LENGTHS) & set(inspect.signature(kind).parameters):
+        return "step"
+    of_torch = isinstance(scheduler, ReduceLROnPlateau) or kind.__module__ == _TORCHS
+    if not of_torch or isinstance(scheduler, _OPEN):
+        raise ValueError(
+            f"Whether the schedule {kind.__name__} advances per step or per epoch cannot be known: "
+            f"{_ASK}."
+        )
+    return "epoch"

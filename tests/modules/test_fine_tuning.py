@@ -167,7 +167,7 @@ def test_a_table_is_said_at_the_start_and_what_trains_is_logged(
 ) -> None:
     ours = built(LPFT(probe_epochs=1))
     with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
-        run = fit(tmp_path, ours, max_epochs=1, limit_val_batches=0)
+        run = fit(tmp_path, ours, max_epochs=2, max_steps=1, limit_val_batches=0)
     [said] = [record.message for record in caplog.records if "trains from epoch" in record.message]
     assert said.startswith("tl: LPFT\ngroup")
     assert "frozen, train from 1" in said

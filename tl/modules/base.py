@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -350,7 +351,7 @@ class SharedBackboneModule(CheckpointedModule):
         # a schedule that changes nothing has the learning rates logged as those of any other
         factory = self.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)
         config, whole_run = build_schedule(
-            cast("Callable[..., Any]", factory), optimizer, self._count_steps
+            cast("Callable[..., Any]", factory), optimizer, self._count_steps, self._probe_steps
         )
         scheduler = config["scheduler"]
         self.check_schedule(optimizer, scheduler)
@@ -375,6 +376,17 @@ class SharedBackboneModule(CheckpointedModule):
                 "`max_epochs` or `max_steps`, or give the schedule its `total_steps`."
             )
         return int(steps)
+
+    def _probe_steps(self) -> int | None:
+        """Count the steps before the strategy first lets more stages train."""
+        changes = self.strategy.changes(list(self._stages())) if self.strategy is not None else []
+        if not changes:
+            return None
+        self._count_steps()  # the loaders are there then
+        batches = self.trainer.num_training_batches
+        if not math.isfinite(batches):
+            return None
+        return changes[0] * math.ceil(batches / self.trainer.accumulate_grad_batches)
 
     # Around a run
 

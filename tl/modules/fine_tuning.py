@@ -111,6 +111,9 @@ class FineTunedModule(LightningModule):
         """Prepare what the optimiser and DDP must know of."""
         if stage != "fit":
             return
+        if self.strategy is not None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            epochs = self.trainer.max_epochs
+            self.strategy.begin(epochs if epochs is not None and epochs > 0 else None)
         self._statistics = {}  # of the start of this run, or of the checkpoint that comes in
         if self.penalties:
             # they never change: DDP need not copy them from the first process at each step

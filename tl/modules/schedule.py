@@ -74,7 +74,10 @@ _ASK = (
 
 
 def build_schedule(
-    factory: Callable[..., Any], optimizer: Optimizer, count: Callable[[], int]
+    factory: Callable[..., Any],
+    optimizer: Optimizer,
+    count: Callable[[], int],
+    probe: Callable[[], int | None] = lambda: None,
 ) -> tuple[dict[str, Any], bool]:
     """Make a schedule, and find out whether it advances per step or per epoch.
 
@@ -88,6 +91,8 @@ def build_schedule(
             path.
         optimizer: The optimiser.
         count: Gives the optimiser steps of the run.
+        probe: Gives the steps before the strategy first thaws, for a schedule that takes
+            ``probe_steps``.
 
     Returns:
         Lightning's configuration of the scheduler, with ``interval``, and whether it was given
@@ -101,7 +106,9 @@ def build_schedule(
     takes = inspect.signature(target).parameters
     given = getattr(factory, "keywords", {})
     lengths = [name for name in _LENGTHS if name in takes]
-    fill = {name: count() for name in lengths if given.get(name) is None}
+    fill: dict[str, int | None] = {name: count() for name in lengths if given.get(name) is None}
+    if "probe_steps" in takes and given.get("probe_steps") is None:
+        fill["probe_steps"] = probe()
     made = factory(optimizer, **fill)
     config = dict(made) if isinstance(made, Mapping) else {"scheduler": made}
     scheduler = config.get("scheduler")

@@ -2,7 +2,6 @@
 
 from tl.transfer.files import CheckpointError, file_sha256, read_checkpoint
 from tl.transfer.freezing import (
-    LPFT,
     FullFineTuning,
     GradualUnfreezing,
     LayerWiseDecay,
@@ -11,6 +10,7 @@ from tl.transfer.freezing import (
     SurgicalFineTuning,
 )
 from tl.transfer.hyper_rule import BiTHyperRule
+from tl.transfer.lp_ft import LPFT, ProbeThenCosine
 from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "GradualUnfreezing",
     "LayerWiseDecay",
     "LinearProbe",
+    "ProbeThenCosine",
     "Strategy",
     "SurgicalFineTuning",
     "TransferReport",

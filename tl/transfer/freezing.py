@@ -77,6 +77,16 @@ class Strategy(ABC):
                 f"{', '.join(wrong)}; what should not train is left out of `trainable`."
             )
 
+    def begin(self, epochs: int | None) -> None:  # noqa: B027 - most do not depend on it
+        """Learn the length of the run that is about to start, where the strategy depends on it.
+
+        Args:
+            epochs: Epochs of the run; ``None`` where steps or time end it.
+
+        Raises:
+            ValueError: If the run is too short for the strategy.
+        """
+
     def first_epochs(self, stages: Sequence[str]) -> dict[str, int | None]:
         """First epoch in which each stage trains; ``None`` for one that never does."""
         epochs = [0, *self.changes(stages)]
@@ -101,46 +111,6 @@ class LinearProbe(Strategy):
     def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
         """The head."""
         return {HEAD}
-
-
-class LPFT(Strategy):
-    """Train the heads alone, then everything from there (Kumar et al., 2022, arXiv:2202.10054).
-
-    A new, random head sends large gradients into pretrained features and distorts them (their
-    section 3); a probed head does not.
-
-    Args:
-        probe_epochs: Epochs of the first part, 1 or more. The rest of the run is the second.
-        backbone_lr: Share of the head's learning rate for the backbone, above 0. The paper
-            searches it for each part.
-        bn: As for every strategy.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    def __init__(
-        self, probe_epochs: int = 5, backbone_lr: float = 1.0, bn: BatchNormMode = "train"
-    ) -> None:
-        super().__init__(bn)
-        if probe_epochs < 1:
-            raise ValueError(f"`probe_epochs` must be 1 or more, got {probe_epochs}.")
-        if backbone_lr <= 0:
-            raise ValueError(f"`backbone_lr` must be positive, got {backbone_lr}.")
-        self.probe_epochs = probe_epochs
-        self.backbone_lr = backbone_lr
-
-    def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
-        """The head, and from epoch `probe_epochs` on everything."""
-        return {HEAD} if epoch < self.probe_epochs else set(stages)
-
-    def changes(self, stages: Sequence[str]) -> list[int]:
-        """The end of the probe."""
-        return [self.probe_epochs]
-
-    def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
-        """`backbone_lr` for all stages but the head."""
-        return {stage: 1.0 if stage == HEAD else self.backbone_lr for stage in stages}
 
 
 class GradualUnfreezing(Strategy):

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
+from tl.data import ImageDataModule, MultiTaskDataModule
 from tl.direction import check_direction
 from tl.heads import linear_head
 from tl.modules.batch import (
     AnyBatch,
     by_source,
+    checked,
     cross_entropy,
-    labels_of,
     source_of,
-    wrong_label,
+    target_of,
 )
 from tl.modules.checkpointed import CheckpointedModule
 from tl.modules.evaluation import Evaluation, Split
@@ -31,6 +32,7 @@ from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.optimizers import fused, keep_kernel
 from tl.modules.schedule import total_steps_of
 from tl.modules.step_log import StepLog, is_due
+from tl.modules.targets import class_numbers, settled, wrong_label
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
@@ -124,6 +126,8 @@ class SharedBackboneModule(CheckpointedModule):
         self.guard = FiniteGuard(on_nonfinite, max_skips)
         self._resumed = False
         self._compiled = False
+        self._own_data = False
+        self._targets_checked = False  # on the host, before they came to an accelerator
         self.step_log = StepLog()
         self._window = Window(names)
         self._evaluation = Evaluation(self.tasks)
@@ -147,7 +151,10 @@ class SharedBackboneModule(CheckpointedModule):
 
         Returns:
             Mean cross-entropy by task over the samples that have a label, 0 where none has, and
-            logits ``(N, num_classes)`` with targets ``(N,)``.
+            logits ``(N, num_classes)`` with class numbers ``(N,)``, -1 where there is no label.
+
+        Raises:
+            ValueError: If no task reads the batch, or a target is not one of a classification.
         """
         parts = by_source(batch)
         features = self.features({source: images for source, (images, _) in parts.items()})
@@ -159,14 +166,16 @@ class SharedBackboneModule(CheckpointedModule):
             if source not in parts:
                 continue
             logits = self.heads[name](features[source])
-            target = labels_of(task, parts[source][1])
+            given = target_of(task, parts[source][1])
+            target = settled(task, given, checked=self._targets_checked)
+            labels = target if target.ndim == 1 else class_numbers(target)
             try:
                 losses[name] = cross_entropy(
                     logits.float(), target, self.label_smoothing if smooth else 0.0
                 )
             except IndexError as error:  # torch's, on a CPU: it does not say which task
-                raise wrong_label(name, target, task.num_classes) from error
-            outputs[name] = (logits.detach(), target)
+                raise wrong_label(name, labels, task.num_classes) from error
+            outputs[name] = (logits.detach(), labels)
             answers[name] = logits
         if not losses:
             raise ValueError(
@@ -191,6 +200,19 @@ class SharedBackboneModule(CheckpointedModule):
         """Name under which a task's value is logged, such as ``val/cifar10/acc``."""
 
     # Steps
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401
+        """Check the targets while that does not wait for an accelerator.
+
+        Data modules of `tl.data` check theirs when they load them.
+
+        Raises:
+            ValueError: If a target is not one of a classification; names the task and the sample.
+        """
+        if self._own_data or self.trainer.predicting:
+            return batch
+        self._targets_checked = True
+        return checked(batch, self.tasks.values())
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Return the sum of the tasks' losses, and of penalties."""
@@ -379,6 +401,8 @@ class SharedBackboneModule(CheckpointedModule):
     def setup(self, stage: str) -> None:
         """Check the data against the heads; compile the backbone where that is asked for."""
         super().setup(stage)
+        self._own_data = isinstance(self._datamodule(), ImageDataModule | MultiTaskDataModule)
+        self._targets_checked = self._own_data
         self._check_data()
         if stage == "fit":
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]

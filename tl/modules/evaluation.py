@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from tl.modules.batch import MISSING
+from tl.modules.targets import MISSING
 from tl.tasks import Task
 
 Split = Literal["val", "test"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.runs import Tiny, trainer
+from tests.runs import Tiny, tiny_data, trainer
 from tl import Task, TransferModule
 from tl.modules.targets import MISSING, check, class_numbers, settled, wrong_label
 
@@ -91,7 +92,7 @@ def test_a_label_that_a_head_lacks_is_named() -> None:
 @pytest.mark.parametrize("verb", ["fit", "validate", "test"])
 @pytest.mark.parametrize("bad", [torch.rand(8), torch.full((8,), 3), torch.rand(8, 1)])
 def test_a_run_ends_with_the_line(tmp_path: Any, verb: str, bad: Tensor) -> None:
-    with pytest.raises(ValueError, match="[Tt]ask 'a'"):
+    with pytest.raises(ValueError, match=r"[Tt]ask 'a'"):
         run(bad, tmp_path, verb)
 
 
@@ -130,3 +131,15 @@ def test_on_a_gpu_too(tmp_path: Any, bad: Tensor) -> None:
     with pytest.raises(ValueError, match="Task 'a'"):
         runner.fit(TransferModule(Tiny(), TASK), loader)
     assert torch.ones(1, device="cuda").item() == 1  # no device-side assert
+
+
+def test_our_own_data_cost_no_further_hook_and_foreign_data_can_be_copied(tmp_path: Any) -> None:
+    data = tiny_data()
+    ours = TransferModule(Tiny(), data.task)
+    trainer(tmp_path, max_epochs=1).fit(ours, data)
+    assert "on_before_batch_transfer" not in vars(ours)
+    _, foreign, images = run(torch.arange(8) % 3, tmp_path)
+    again = copy.deepcopy(foreign)
+    assert again.on_before_batch_transfer.__self__ is again
+    with pytest.raises(ValueError, match="the label 3"):
+        again.on_before_batch_transfer((images, torch.full((8,), 3)), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -26,7 +27,7 @@ from tl.modules.batch import (
     target_of,
 )
 from tl.modules.checkpointed import CheckpointedModule
-from tl.modules.evaluation import Evaluation, Split
+from tl.modules.evaluation import Evaluation, Split, check_followed, loader_suffix
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.optimizers import fused, keep_kernel
@@ -41,6 +42,7 @@ from tl.transfer.penalties.base import Step
 from tl.transfer.weights import TransferReport
 
 Outputs = dict[str, tuple[Tensor, Tensor]]
+BAR = {split: (f"{split}/loss", f"{split}/acc") for split in ("val", "test")}
 FORMAT = 1
 CompileMode = bool | Literal["reduce-overhead", "max-autotune"]
 COMPILE_MODES = (False, True, "reduce-overhead", "max-autotune")
@@ -55,7 +57,8 @@ class SharedBackboneModule(CheckpointedModule):
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``.
         heads: Features to logits ``(N, num_classes)``, by task.
         tasks: The tasks by name, in a fixed order.
-        samples: How many samples the last evaluation of a split was of, by task.
+        samples: How many samples the last evaluation of a split was of, by task; of several
+            loaders each, as ``<task>/dataloader_idx_<i>``.
     """
 
     def __init__(
@@ -126,11 +129,10 @@ class SharedBackboneModule(CheckpointedModule):
         self.guard = FiniteGuard(on_nonfinite, max_skips)
         self._resumed = False
         self._compiled = False
-        self._own_data = False
         self._targets_checked = False  # on the host, before they came to an accelerator
         self.step_log = StepLog()
         self._window = Window(names)
-        self._evaluation = Evaluation(self.tasks)
+        self._evaluations = nn.ModuleList([Evaluation(self.tasks)])  # by loader
         self.samples: dict[str, dict[str, int]] = {}
 
     # Features and losses
@@ -201,16 +203,8 @@ class SharedBackboneModule(CheckpointedModule):
 
     # Steps
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401
-        """Check the targets while that does not wait for an accelerator.
-
-        Data modules of `tl.data` check theirs when they load them.
-
-        Raises:
-            ValueError: If a target is not one of a classification; names the task and the sample.
-        """
-        if self._own_data or self.trainer.predicting:
-            return batch
+    def _checked(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
+        """Check the targets of foreign data while that does not wait for an accelerator."""
         self._targets_checked = True
         return checked(batch, self.tasks.values())
 
@@ -295,45 +289,63 @@ class SharedBackboneModule(CheckpointedModule):
     def _log_values(self, values: Mapping[str, Tensor], bar: set[str]) -> None:
         """Log values that are equal in all processes, some of them in the progress bar too."""
         # reduced already; `sync_dist` keeps Lightning from warning that they might not be
-        self.log_dict({k: v for k, v in values.items() if k not in bar}, sync_dist=True)
-        self.log_dict({k: v for k, v in values.items() if k in bar}, sync_dist=True, prog_bar=True)
+        for shown in (False, True):
+            some = {name: value for name, value in values.items() if (name in bar) == shown}
+            self.log_dict(some, sync_dist=True, prog_bar=shown, add_dataloader_idx=False)
 
     def validation_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Evaluate a batch; returns logits and targets by task for callbacks."""
-        return self._evaluation_step(batch, "val")
+        return self._evaluation_step(batch, "val", dataloader_idx)
 
     def test_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Evaluate a batch; returns logits and targets by task for callbacks."""
-        return self._evaluation_step(batch, "test")
+        return self._evaluation_step(batch, "test", dataloader_idx)
 
-    def _evaluation_step(self, batch: AnyBatch, split: Split) -> Outputs:
+    def _evaluation_step(self, batch: AnyBatch, split: Split, loader: int) -> Outputs:
         losses, outputs = self.task_losses(batch)
+        evaluation = self._evaluation_of(loader)
         for name, (logits, target) in outputs.items():
-            self._evaluation.add(split, name, losses[name], logits, target)
+            evaluation.add(split, name, losses[name], logits, target)
         return outputs
+
+    def _evaluation_of(self, loader: int) -> Evaluation:
+        for _ in range(len(self._evaluations), loader + 1):
+            self._evaluations.append(Evaluation(self.tasks).to(self.device))
+        return cast("Evaluation", self._evaluations[loader])
 
     def on_validation_start(self) -> None:
         """Put running statistics right, if a fused optimiser has left out a step since."""
         self.guard.read(self)
 
     def on_validation_epoch_end(self) -> None:
-        """Log each task's loss and accuracy over the whole validation set."""
+        """Log each task's loss and accuracy over the validation set of each loader."""
         self._log_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log each task's loss and accuracy over the whole test set."""
+        """Log each task's loss and accuracy over the test set of each loader."""
         self._log_evaluation("test")
 
     def _log_evaluation(self, split: Split) -> None:
-        self.samples[split] = self._evaluation.samples(split, self.trainer.strategy.reduce)
-        losses, accuracies = self._evaluation.results(split, self.trainer.strategy.reduce)
-        if not losses:
-            return
-        values = {self.metric(split, task, "loss"): value for task, value in losses.items()}
-        values |= {self.metric(split, task, "acc"): value for task, value in accuracies.items()}
-        values[f"{split}/loss"] = self.total_loss(losses)
-        values[f"{split}/acc"] = torch.stack(list(accuracies.values())).mean()
-        self._log_values(values, bar={f"{split}/loss", f"{split}/acc"})
+        trainer = self.trainer
+        count = len(trainer.num_test_batches if split == "test" else trainer.num_val_batches)
+        self.samples[split] = {}
+        found: dict[str, Tensor] = {}
+        for loader in range(max(count, 1)):
+            suffix = loader_suffix(loader, count)
+            evaluation, reduce = self._evaluation_of(loader), trainer.strategy.reduce
+            samples = evaluation.samples(split, reduce)
+            self.samples[split] |= {f"{task}{suffix}": n for task, n in samples.items()}
+            losses, accuracies = evaluation.results(split, reduce)
+            if not losses:
+                continue
+            values = {self.metric(split, task, "loss"): value for task, value in losses.items()}
+            values |= {self.metric(split, task, "acc"): value for task, value in accuracies.items()}
+            values[f"{split}/loss"] = self.total_loss(losses)
+            values[f"{split}/acc"] = torch.stack(list(accuracies.values())).mean()
+            check_followed(trainer, values, suffix, count)
+            found |= {f"{name}{suffix}": value for name, value in values.items()}
+        if found:
+            self._log_values(found, bar={k for k in found if k.startswith(BAR[split])})
 
     def predict_step(
         self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
@@ -401,8 +413,7 @@ class SharedBackboneModule(CheckpointedModule):
     def setup(self, stage: str) -> None:
         """Check the data against the heads; compile the backbone where that is asked for."""
         super().setup(stage)
-        self._own_data = isinstance(self._datamodule(), ImageDataModule | MultiTaskDataModule)
-        self._targets_checked = self._own_data
+        self._check_targets(stage)
         self._check_data()
         if stage == "fit":
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
@@ -410,6 +421,18 @@ class SharedBackboneModule(CheckpointedModule):
             # in place: names of weights stay, for checkpoints and transfer
             self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
             self._compiled = True
+
+    def _check_targets(self, stage: str) -> None:
+        """Have the targets of foreign data checked; data modules of `tl.data` do that themselves."""
+        ours = isinstance(self._datamodule(), ImageDataModule | MultiTaskDataModule)
+        self._targets_checked = ours
+        vars(self).pop("on_before_batch_transfer", None)
+        if ours or stage == "predict":
+            return
+        # on the object, since a hook of the class would cost each step of our own data a few calls
+        self.on_before_batch_transfer = self._checked  # type: ignore[method-assign]
+        # where a foreign data module has this hook, that is used, and its targets are checked later
+        warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer`")
 
     def _check_data(self) -> None:
         data = self._datamodule()

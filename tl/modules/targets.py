@@ -119,8 +119,8 @@ def _rows(task: Task, target: Tensor) -> Tensor:
 def _expected(task: Task) -> str:
     classes = task.num_classes
     return (
-        f"class numbers 0 to {classes - 1} of shape (N,), {MISSING} or NaN where there is no label, "
-        f"or probabilities of shape (N, {classes}) that are 0 or more and add up to 1 in each row"
+        f"class numbers 0 to {classes - 1} of shape (N,), {MISSING} or NaN where there is no "
+        f"label, or probabilities of shape (N, {classes}) of 0 or more that add up to 1 in each row"
     )
 
 

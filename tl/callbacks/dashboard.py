@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -57,8 +57,8 @@ class Dashboard(Callback):
         self.mistakes = mistakes
         self.images = images
         self.graph = graph
-        self._confusion: dict[str, Tensor] = {}
-        self._mistakes: dict[str, Mistakes] = {}
+        self._confusion: dict[tuple[int, str], Tensor] = {}
+        self._mistakes: dict[tuple[int, str], Mistakes] = {}
         self._shown = False
 
     # The start of a run
@@ -146,7 +146,7 @@ class Dashboard(Callback):
             labelled = target >= 0
             pairs = target[labelled] * classes + logits.argmax(1)[labelled]
             counts = torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
-            key = f"{name}{self._suffix(trainer, dataloader_idx)}"
+            key = (dataloader_idx, name)
             self._confusion[key] = self._confusion.get(key, 0) + counts
             if self.mistakes and trainer.is_global_zero:
                 images = parts[source_of(pl_module.tasks[name], parts)][0]
@@ -159,21 +159,20 @@ class Dashboard(Callback):
         """Show the confusion matrix and the mistakes of each task."""
         if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
             return
-        loaders = range(len(_batches(trainer)))
-        for suffix in [self._suffix(trainer, loader) for loader in loaders]:
-            self._show(trainer, pl_module, suffix)
+        count = pl_module.count_loaders()
+        for loader in range(count):
+            self._show(trainer, pl_module, loader, loader_suffix(loader, count))
         self._confusion, self._mistakes = {}, {}
 
     on_test_epoch_end = on_validation_epoch_end
 
-    def _suffix(self, trainer: Trainer, loader: int) -> str:
-        return loader_suffix(loader, len(_batches(trainer)))
-
-    def _show(self, trainer: Trainer, pl_module: SharedBackboneModule, suffix: str) -> None:
+    def _show(
+        self, trainer: Trainer, pl_module: SharedBackboneModule, loader: int, suffix: str
+    ) -> None:
         """Show the figures of one loader."""
         split = "test" if trainer.testing else "val"
         for name, task in pl_module.tasks.items():
-            key = f"{name}{suffix}"
+            key, tag = (loader, name), f"{name}{suffix}"
             # every process takes part, also one that saw no image of this task
             counts = self._confusion.get(
                 key,
@@ -187,14 +186,14 @@ class Dashboard(Callback):
                 continue
             names = class_names_of(trainer, name, task.num_classes)
             step = trainer.global_step
-            title = f"{key}, {split}, epoch {trainer.current_epoch}"
+            title = f"{tag}, {split}, epoch {trainer.current_epoch}"
             figure = confusion_figure(counts, names, title)
-            writer.add_figure(f"{split}/confusion/{key}", figure, step)
+            writer.add_figure(f"{split}/confusion/{tag}", figure, step)
             if key in self._mistakes:
                 statistics = statistics_of(trainer, task.source)
                 mistakes = self._mistakes[key].figure(names, statistics, title)
                 if mistakes is not None:
-                    writer.add_figure(f"{split}/mistakes/{key}", mistakes, step)
+                    writer.add_figure(f"{split}/mistakes/{tag}", mistakes, step)
 
     # The end
 
@@ -205,11 +204,6 @@ class Dashboard(Callback):
             _, _, end = hparams_summary({}, {})  # type: ignore[no-untyped-call]
             add_summaries(writer, end)
             writer.flush()
-
-
-def _batches(trainer: Trainer) -> Sequence[int | float]:
-    """Batches of each loader that is evaluated."""
-    return trainer.num_test_batches if trainer.testing else trainer.num_val_batches
 
 
 def writer_of(trainer: Trainer) -> SummaryWriter | None:

@@ -133,6 +133,7 @@ class SharedBackboneModule(CheckpointedModule):
         self.step_log = StepLog()
         self._window = Window(names)
         self._evaluations = nn.ModuleList([Evaluation(self.tasks)])  # by loader
+        self._loaders = 1  # seen in the evaluation that is under way
         self.samples: dict[str, dict[str, int]] = {}
 
     # Features and losses
@@ -304,9 +305,20 @@ class SharedBackboneModule(CheckpointedModule):
     def _evaluation_step(self, batch: AnyBatch, split: Split, loader: int) -> Outputs:
         losses, outputs = self.task_losses(batch)
         evaluation = self._evaluation_of(loader)
+        self._loaders = max(self._loaders, loader + 1)
         for name, (logits, target) in outputs.items():
             evaluation.add(split, name, losses[name], logits, target)
         return outputs
+
+    def count_loaders(self) -> int:
+        """Return how many loaders the evaluation that is under way reads one after the other.
+
+        All processes must ask. Those that are read side by side, as several sources, are one.
+        """
+        if self.trainer.world_size == 1:
+            return self._loaders
+        count = torch.tensor(self._loaders, device=self.device)
+        return int(self.trainer.strategy.reduce(count, reduce_op="max"))
 
     def _evaluation_of(self, loader: int) -> Evaluation:
         for _ in range(len(self._evaluations), loader + 1):
@@ -326,11 +338,11 @@ class SharedBackboneModule(CheckpointedModule):
         self._log_evaluation("test")
 
     def _log_evaluation(self, split: Split) -> None:
-        trainer = self.trainer
-        count = len(trainer.num_test_batches if split == "test" else trainer.num_val_batches)
+        trainer, count = self.trainer, self.count_loaders()
+        self._loaders = 1
         self.samples[split] = {}
         found: dict[str, Tensor] = {}
-        for loader in range(max(count, 1)):
+        for loader in range(count):
             suffix = loader_suffix(loader, count)
             evaluation, reduce = self._evaluation_of(loader), trainer.strategy.reduce
             samples = evaluation.samples(split, reduce)
@@ -423,7 +435,7 @@ class SharedBackboneModule(CheckpointedModule):
             self._compiled = True
 
     def _check_targets(self, stage: str) -> None:
-        """Have the targets of foreign data checked; data modules of `tl.data` do that themselves."""
+        """Have targets of foreign data checked; data modules of `tl.data` check theirs."""
         ours = isinstance(self._datamodule(), ImageDataModule | MultiTaskDataModule)
         self._targets_checked = ours
         vars(self).pop("on_before_batch_transfer", None)

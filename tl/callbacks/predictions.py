@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from tl.data import ImageDataModule
 from tl.data.resident import ImageDataset
+from tl.runs import shown
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 COLUMNS = ("image", "task", "class", "class_name", "probability", "top5")
@@ -93,7 +93,7 @@ class PredictionWriter(Callback):
         if trainer.is_global_zero:
             together = sorted((row for part in rows for row in part), key=lambda row: row[:3])
             write_csv(path, [row[3:] for row in together])
-            rank_zero_info(f"tl: {len(together)} predictions in {os.path.relpath(path)}")
+            rank_zero_info(f"tl: {len(together)} predictions in {shown(path)}")
 
 
 def only(class_names: Mapping[str, Any], count: int) -> Any:  # noqa: ANN401

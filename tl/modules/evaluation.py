@@ -123,7 +123,7 @@ def check_followed(trainer: Trainer, names: Iterable[str], suffix: str, count: i
         return
     callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
     for one in (*callbacks, *trainer.lr_scheduler_configs):
-        monitor = getattr(one, "monitor", None)
+        monitor = str(getattr(one, "monitor", None))
         if monitor in names:
             there = ", ".join(f"{monitor}/dataloader_idx_{i}" for i in range(count))
             raise ValueError(

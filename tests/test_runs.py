@@ -15,7 +15,6 @@ from tl.runs import (
     configuration_of,
     latest_checkpoint,
     new_run_folder,
-    shown,
 )
 
 
@@ -155,14 +154,3 @@ def test_a_checkpoint_between_the_batches_of_a_step_is_told(
         "loops": {"fit_loop": {"epoch_loop.batch_progress": progress}},
     }
     assert between_batches(content) == between
-
-
-def test_a_path_far_away_is_shown_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = tmp_path / "a" / "b"
-    here.mkdir(parents=True)
-    monkeypatch.chdir(here)
-    assert shown(here / "logs" / "best.ckpt") == "logs/best.ckpt"
-    assert shown("logs") == "logs"
-    assert shown("..logs") == "..logs"
-    assert shown("../c") == str(tmp_path / "a" / "c")
-    assert shown(tmp_path / "c") == str(tmp_path / "c")

@@ -14,7 +14,7 @@ MODULES = sorted(ROOT.glob("tl/**/*.py"))
 # a room may import those below it, and its own
 FLOORS = (
     ("report",),  # reads files only
-    ("tasks", "hardware", "signals"),
+    ("tasks", "hardware", "signals", "direction", "nesting"),
     ("data", "backbones", "heads", "transfer", "balancing"),
     ("modules",),
     ("callbacks", "transferability"),

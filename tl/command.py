@@ -37,7 +37,7 @@ from tl.callbacks import (
     Throughput,
     leave_out_empty_hooks,
 )
-from tl.callbacks.run_logs import RunCSV, RunFolder, RunTensorBoard
+from tl.callbacks.run_logs import RunCSV, RunFolder, RunTensorBoard, shown
 from tl.configuration import check_trainer, write_enums_as_text
 from tl.hardware import choose_precision, reuse_memory
 from tl.messages import USAGE_ERROR, exception_line
@@ -57,7 +57,6 @@ from tl.runs import (
     link_data_to_model,
     new_run_folder,
     run_folder_of,
-    shown,
 )
 from tl.signals import StoppedBySignal, stop_on_signals
 from tl.verbs import VERBS

@@ -102,13 +102,6 @@ def best_checkpoint(run: Path) -> Path | None:
     return _named_best(content, newest) or newest
 
 
-def shown(path: str | Path) -> str:
-    """Return a path as it is shown: from the working directory if it is below, else absolute."""
-    relative = os.path.relpath(path)
-    above = relative == os.pardir or relative.startswith(os.pardir + os.sep)
-    return os.path.abspath(path) if above else relative  # noqa: PTH100 - links stay as they are
-
-
 def results_in(run: Path) -> dict[str, Any]:
     """Return what ``results.json`` in a run's folder holds; empty where there is none."""
     try:

@@ -12,10 +12,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from tl.callbacks.run_logs import shown
 from tl.data import ImageDataModule
 from tl.data.resident import ImageDataset
 from tl.modules.evaluation import loader_suffix
-from tl.runs import shown
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 COLUMNS = ("image", "task", "class", "class_name", "probability", "top5")

@@ -165,6 +165,13 @@ class RunFolder(Logger):
         """Leave them out."""
 
 
+def shown(path: str | Path) -> str:
+    """Return a path as it is shown: from the working directory if it is below, else absolute."""
+    relative = os.path.relpath(path)
+    above = relative == os.pardir or relative.startswith(os.pardir + os.sep)
+    return os.path.abspath(path) if above else relative  # noqa: PTH100 - links stay as they are
+
+
 def _under(columns: list[str], path: Path) -> bytes:
     """Return the rows of a CSV file under another header."""
     text = io.StringIO(newline="")

@@ -324,13 +324,33 @@ def test_code_in_a_checkpoint_never_runs(
     assert not (tmp_path / "ran").exists()
 
 
-def test_without_a_logger_nothing_is_written_but_checkpoints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("more", "logs"),
+    [
+        (("--trainer.logger=false",), set()),
+        (
+            (
+                "--trainer.logger=lightning.pytorch.loggers.CSVLogger",
+                "--trainer.logger.init_args.save_dir=runs",
+            ),
+            {"metrics.csv", "hparams.yaml"},
+        ),
+    ],
+)
+def test_whatever_the_loggers_a_run_has_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], logs: set[str]
 ) -> None:
-    given = arguments("fit", SOURCE, tmp_path, "--trainer.logger=false")
+    given = arguments("fit", SOURCE, tmp_path, "--log_dir=runs", "--name=mine", *more)
     monkeypatch.chdir(tmp_path)
     main([str(ROOT / word) if word.startswith("configs/") else word for word in given])
-    assert {path.name for path in tmp_path.iterdir()} <= {"cache", "checkpoints"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache", "runs"}
+    run = tmp_path / "runs" / "mine" / "version_0"
+    held = {path.name for path in run.iterdir()}
+    assert held == {"config.yaml", "results.json", "checkpoints"} | logs
+    assert (run / "checkpoints" / "best.ckpt").exists()
+    assert [*(tmp_path / "runs" / "mine").iterdir()] == [run]
+    main(["fit", "--config", str(run / "config.yaml")])  # it can begin another run
+    assert {path.name for path in run.with_name("version_1").iterdir()} == held
 
 
 def test_ones_own_images_train_by_the_readmes_command(tmp_path: Path, real_images: Path) -> None:

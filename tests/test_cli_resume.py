@@ -129,28 +129,24 @@ def test_the_first_start_says_so_and_the_configuration_repeats_the_run(
     assert (tmp_path / RUN / "version_1" / "results.json").exists()
 
 
-def test_without_a_logger_it_goes_on_from_the_folder_of_checkpoints(
-    tmp_path: Path, lines: list[str]
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--trainer.logger=false",),
+        (
+            "--trainer.logger=lightning.pytorch.loggers.CSVLogger",
+            "--trainer.logger.init_args.save_dir=elsewhere",
+        ),
+    ],
+)
+def test_with_other_loggers_it_resumes_from_the_run_folder(
+    tmp_path: Path, more: tuple[str, ...], lines: list[str]
 ) -> None:
-    more = ("--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}", *AUTO)
-    main(small(tmp_path / "logs", 1, *more))
-    main(small(tmp_path / "logs", 2, *more))
-    assert f"going on from {tmp_path / 'checkpoints' / 'last.ckpt'}" in lines[1]
-
-
-def test_where_loggers_of_ones_own_lie_is_not_known(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: list[str]
-) -> None:
-    own = "--trainer.logger=lightning.pytorch.loggers.CSVLogger"
-    more = (own, f"--trainer.logger.init_args.save_dir={tmp_path}", *AUTO)
-    code, line = failure(capsys, *small(tmp_path, 1, *more))
-    assert code == 2
-    assert "set --checkpoint.dirpath and --last_checkpoint.dirpath" in line
-    folder = tmp_path / "kept"
-    named = (f"--checkpoint.dirpath={folder}", f"--last_checkpoint.dirpath={folder}")
-    main(small(tmp_path, 1, *more, *named))
-    main(small(tmp_path, 2, *more, *named))
-    assert f"going on from {folder / 'last.ckpt'}" in lines[1]
+    more = tuple(word.replace("elsewhere", str(tmp_path / "elsewhere")) for word in more)
+    main(small(tmp_path / "logs", 1, *more, *AUTO))
+    main(small(tmp_path / "logs", 2, *more, *AUTO))
+    last = tmp_path / "logs" / RUN / "version_0" / "checkpoints" / "last.ckpt"
+    assert f"going on from {last}" in lines[1]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +154,10 @@ def test_where_loggers_of_ones_own_lie_is_not_known(
     [
         ((), f"logs/{RUN}/version_0/checkpoints"),
         (("--trainer.enable_checkpointing=false",), f"logs/{RUN}/version_0/checkpoints"),
-        (("--trainer.enable_checkpointing=false", "--trainer.logger=false"), "checkpoints"),
+        (
+            ("--trainer.enable_checkpointing=false", "--trainer.logger=false"),
+            f"logs/{RUN}/version_0/checkpoints",
+        ),
     ],
 )
 def test_what_a_signal_before_the_first_step_leaves_is_found(

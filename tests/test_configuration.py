@@ -67,3 +67,32 @@ def test_text_enumerations_are_written_as_text() -> None:
     """A `Timer` among the callbacks has one as a default, and config.yaml holds it."""
     write_enums_as_text()
     assert yaml.safe_dump({"interval": Interval.step}) == "interval: step\n"
+
+
+def test_a_list_that_an_overlay_replaces_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {
+        "a.yaml": "trainer: {callbacks: [{class_path: x.A}, {class_path: x.B}]}",
+        "adds.yaml": "trainer: {callbacks+: [{class_path: x.C}]}",
+        "same.yaml": "trainer: {callbacks: [{class_path: x.B}, {class_path: x.A}, x.C]}",
+        "b.yaml": "trainer: {callbacks: [{class_path: x.B}]}",
+        "p.yaml": "model: {init_args: {penalties: [{class_path: x.P}], reinit: [q]}}",
+        "r.yaml": "model: {init_args: {penalties: [{class_path: x.Q}], reinit: [r]}}",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+
+    def said(*names: str) -> list[str]:
+        check_files(["fit", *(f"--config={tmp_path / name}" for name in names)])
+        return capsys.readouterr().err.replace(f"{tmp_path}/", "").splitlines()
+
+    replaces = "tl: `trainer.callbacks` of b.yaml replaces"
+    assert said("a.yaml", "b.yaml") == [
+        f"{replaces} x.A of a.yaml; to add to it, write `callbacks+:`."
+    ]
+    assert said("a.yaml", "adds.yaml", "same.yaml") == []
+    (line,) = said("a.yaml", "adds.yaml", "b.yaml")
+    assert line.startswith(f"{replaces} x.A, x.C of a.yaml")
+    (line,) = said("p.yaml", "r.yaml")
+    assert line.startswith("tl: `model.init_args.penalties` of r.yaml replaces x.P of p.yaml")

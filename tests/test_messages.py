@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import importlib
+import re
 
 import pytest
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -195,3 +197,24 @@ def test_the_parsers_trees_become_one_line(message: str, line: str) -> None:
 )
 def test_exceptions_are_one_line(error: Exception, line: str) -> None:
     assert exception_line(error).startswith(line)
+
+
+@pytest.mark.parametrize("given", ["PCgrad", "tl.balancing.PCgrad", "torchjd.aggregation.PCgrad"])
+def test_a_misspelt_class_has_a_neighbour(given: str) -> None:
+    importlib.import_module("torchjd.aggregation")
+    module, _, name = given.rpartition(".")
+    reason = (
+        f"Problem with given class_path '{given}':\n    module '{module}' has no attribute '{name}'"
+        if module
+        else f"Expected a dot import path string: {name}"
+    )
+    line = parse_error_line(f'Parser key "balancer":\n  Errors:\n    - {reason}\n')
+    assert re.search(r"there is no .*Did you mean '(torchjd.aggregation.)?PCGrad'", line), line
+
+
+def test_a_class_in_a_misspelt_module_is_found() -> None:
+    importlib.import_module("tl.backbones")
+    line = parse_error_line(
+        "Problem with given class_path 'tl.backbonez.ResNet20':\n  No module named 'tl.backbonez'"
+    )
+    assert "Did you mean 'tl.backbones.ResNet20'" in line

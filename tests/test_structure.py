@@ -14,12 +14,12 @@ MODULES = sorted(ROOT.glob("tl/**/*.py"))
 # a room may import those below it, and its own
 FLOORS = (
     ("report",),  # reads files only
-    ("tasks", "hardware", "signals"),
+    ("tasks", "hardware", "signals", "direction", "nesting"),
     ("data", "backbones", "heads", "transfer", "balancing"),
     ("modules",),
     ("callbacks", "transferability"),
     ("messages", "ranks", "runs", "same_run"),
-    ("configuration", "nulls", "parser", "resume"),
+    ("configuration", "nulls", "own_configuration", "parser", "resume"),
     ("averaging",),
     ("verbs",),
     ("command",),

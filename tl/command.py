@@ -39,7 +39,7 @@ from tl.callbacks import (
     Throughput,
     leave_out_empty_hooks,
 )
-from tl.callbacks.run_logs import RunCSV, RunTensorBoard
+from tl.callbacks.run_logs import RunCSV, RunFolder, RunTensorBoard, shown
 from tl.configuration import check_trainer, write_enums_as_text
 from tl.direction import follow_metrics
 from tl.hardware import choose_precision, reuse_memory
@@ -115,7 +115,9 @@ class TlCLI(LightningCLI):
         kwargs.setdefault("allow_abbrev", False)  # half a name is a mistake, not a short form
         parser = OneLineParser(**kwargs)
         parser.add_argument(
-            "-c", "--config", action="config", help="Configuration file; a later one adds to it."
+            *("-c", "--config"),
+            action="config",
+            help="Configuration file; a later one adds to it, to a list of classes by `name+:`.",
         )
         return parser
 
@@ -169,7 +171,7 @@ class TlCLI(LightningCLI):
         """The configuration of the subcommand."""
         return self.config[str(self.subcommand)]
 
-    def before_instantiate_classes(self) -> None:  # noqa: C901 - one setting after the other
+    def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine or on other settings, so that config.yaml says it."""
         config = self.chosen
         check_trainer(config.trainer)
@@ -190,7 +192,7 @@ class TlCLI(LightningCLI):
         folder = Path(config.log_dir) / config.name
         if config.ckpt_path is None and self.subcommand != "fit":
             config.ckpt_path = str(latest_checkpoint(folder))
-            rank_zero_info(f"tl: using {config.ckpt_path}, of the latest run.")
+            rank_zero_info(f"tl: using {shown(config.ckpt_path)}, of the latest run.")
         if self.subcommand == "predict":
             config.return_predictions = False  # they are written as they come
         # config.yaml says what the run is, not how it was started
@@ -199,13 +201,6 @@ class TlCLI(LightningCLI):
         if self.subcommand == "fit" and resume is not None:
             own = {config.get(f"{key}.dirpath") for key in ("checkpoint", "last_checkpoint")}
             others = [Path(path) for path in own if path]
-            if None in own and not isinstance(config.trainer.logger, bool | None):
-                raise ValueError(
-                    "--resume auto cannot tell where checkpoints lie beside `trainer.logger`s of "
-                    "your own; set --checkpoint.dirpath and --last_checkpoint.dirpath."
-                )
-            if config.trainer.logger is False:
-                others.append(Path(config.trainer.default_root_dir or "", "checkpoints"))
             self.found_by_itself = True
             self.resumed = newest(folder, here, others=others, ckpt_path=config.ckpt_path)
         elif config.ckpt_path is not None:
@@ -228,11 +223,6 @@ class TlCLI(LightningCLI):
 
     # The run folder
 
-    def instantiate_classes(self) -> None:
-        """Build everything; a model whose weights come from a checkpoint needs no source."""
-        with weights_follow() if self.resumed is not None else nullcontext():
-            super().instantiate_classes()
-
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """Build the trainer with TensorBoard and CSV logs in one new run folder."""
         config = self.chosen
@@ -248,13 +238,9 @@ class TlCLI(LightningCLI):
                 files.hand_over(self.resumed.path, self.resumed.content)
                 self.resumed = self.resumed.without_tensors()
             kwargs["plugins"] = [*plugins, files]
-        if config.trainer.logger is False:
-            # nobody to tell learning rates to, and no folder for the configuration
-            self.trainer_defaults["callbacks"] = []
-            self.save_config_callback = None
-        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            kwargs["logger"] = self._loggers()
         given = self._get(self.config_init, "trainer")
+        if not config.trainer.fast_dev_run:
+            kwargs["logger"] = self._loggers(given.logger)
         if given.profiler is None:
             kwargs["profiler"] = NoProfiler()
         callbacks = [*(given.callbacks or [])]
@@ -270,17 +256,53 @@ class TlCLI(LightningCLI):
             reuse_memory()
         return trainer
 
-    def _loggers(self) -> list[Logger]:
-        """Return the loggers of a new run folder, or of that of the run that is evaluated."""
+    def instantiate_classes(self) -> None:
+        """Build everything; loggers of the user's own write under the run's name and version.
+
+        A model whose weights come from a checkpoint needs no source.
+        """
         config = self.chosen
+        given = config.trainer.logger
+        given = [] if isinstance(given, bool | None) else given
+        settings = [one.get("init_args") for one in (given if isinstance(given, list) else [given])]
+        free = [one for one in settings if one is not None and one.get("version", 0) is None]
+        before = [(one, one.clone()) for one in free]
+        if free and not config.trainer.fast_dev_run and self._evaluated_run() is None:
+            self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
+            for one in free:
+                one.version = int(self.run_folder.name.removeprefix("version_"))
+                if one.get("name") == "lightning_logs":  # Lightning's default
+                    one.name = config.name
+        with weights_follow() if self.resumed is not None else nullcontext():
+            super().instantiate_classes()
+        for one, was in before:  # config.yaml can begin another run
+            one.update(was)
+
+    def _evaluated_run(self) -> Path | None:
+        """Return the folder of the run that is evaluated, if it is one's."""
         evaluates = self.subcommand != "fit" and self.resumed is not None
-        own = run_folder_of(self.resumed.path) if evaluates and self.resumed else None
+        return run_folder_of(self.resumed.path) if evaluates and self.resumed else None
+
+    def _loggers(self, given: Any) -> list[Logger]:  # noqa: ANN401 - as the Trainer takes it
+        """Return the loggers of a new run folder, or of that of the run that is evaluated.
+
+        Args:
+            given: The user's: none of them, or in place of ours.
+        """
+        config = self.chosen
+        own = self._evaluated_run()
         if own is not None:
             # its configuration and its table of metrics are those of its training
             self.save_config_callback = None
+        folder = own or self.run_folder or new_run_folder(Path(config.log_dir) / config.name)
+        if own is None:
+            self.run_folder = folder
+        if given not in (None, True):
+            others = given if isinstance(given, list) else [given] if given else []
+            return [RunFolder(folder), *others]
+        if own is not None:
             return [RunTensorBoard(own.parent, "", own.name, default_hp_metric=False)]
-        self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
-        version = int(self.run_folder.name.removeprefix("version_"))
+        version = int(folder.name.removeprefix("version_"))
         return [
             RunTensorBoard(config.log_dir, config.name, version, default_hp_metric=False),
             RunCSV(config.log_dir, config.name, version),
@@ -321,13 +343,13 @@ class TlCLI(LightningCLI):
     @rank_zero_only
     def _say_where(self) -> None:
         best = cast("RunCheckpoint | None", self.trainer.checkpoint_callback)
-        lines = [f"tl: run folder {self.run_folder}"] if self.run_folder else []
+        lines = [f"tl: run folder {shown(self.run_folder)}"] if self.run_folder else []
         if best is not None and best.best_model_path:
             score = best.best_model_score
             value = f" ({best.monitor} {float(score):.4f})" if score is not None else ""
-            lines.append(f"tl: best checkpoint {os.path.relpath(best.best_model_path)}{value}")
+            lines.append(f"tl: best checkpoint {shown(best.best_model_path)}{value}")
         if self.run_folder:
-            lines.append(f"tl: dashboards: tensorboard --logdir {self.chosen.log_dir}")
+            lines.append(f"tl: dashboards: tensorboard --logdir {shown(self.chosen.log_dir)}")
         print("\n".join(lines))  # noqa: T201
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -25,6 +27,7 @@ def check_files(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: If one is not there, is no text, no YAML, or holds no options; names it.
     """
+    lists: dict[str, tuple[list[str], str]] = {}
     for number, argument in enumerate(arguments):
         option, is_whole, path = argument.partition("=")
         if option not in _OPTIONS:
@@ -32,10 +35,52 @@ def check_files(arguments: Sequence[str]) -> None:
         if not is_whole:
             path = arguments[number + 1] if number + 1 < len(arguments) else ""
         if path and "://" not in path and not path.lstrip().startswith("{"):
-            _check_file(Path(path))
+            for line in _replaced(lists, _check_file(Path(path)), path):
+                if os.environ.get("LOCAL_RANK", "0") == "0":
+                    print(f"tl: {line}", file=sys.stderr)  # noqa: T201
 
 
-def _check_file(path: Path) -> None:
+def _replaced(lists: dict[str, tuple[list[str], str]], found: Any, path: str) -> list[str]:  # noqa: ANN401
+    """Name the lists of classes that a file takes the place of, and keep those that it holds.
+
+    Args:
+        lists: Classes and file by key, of the files before; this one's are noted in it.
+        found: Content of the file.
+        path: Its name.
+    """
+    lines = []
+    for key, classes in _class_lists(found, ""):
+        plain = key.removesuffix("+")
+        before, where = lists.get(plain, ([], path))
+        if key != plain:
+            lists[plain] = ([*before, *classes], where if before else path)
+            continue
+        if gone := [name for name in before if name not in classes]:
+            lines.append(
+                f"`{plain}` of {path} replaces {', '.join(gone)} of {where}; to add to it, write "
+                f"`{plain.rpartition('.')[2]}+:`."
+            )
+        lists[plain] = (classes, path)
+    return lines
+
+
+def _class_lists(found: Any, prefix: str) -> list[tuple[str, list[str]]]:  # noqa: ANN401
+    """List the keys below which there are lists of classes, with the paths of the classes."""
+    lists = []
+    for name, value in found.items() if isinstance(found, dict) else ():
+        key = f"{prefix}{name}"
+        several = value if isinstance(value, list) else [value]
+        classes = [v.get("class_path") if isinstance(v, dict) else v for v in several]
+        of_callbacks = key.removesuffix("+") in ("trainer.callbacks", "trainer.plugins")
+        is_list = isinstance(value, list) and any(isinstance(v, dict) for v in value)
+        if of_callbacks or (is_list and all(isinstance(c, str) for c in classes)):
+            lists.append((key, [str(c) for c in classes if c is not None]))
+        else:
+            lists += _class_lists(value, f"{key}.")
+    return lists
+
+
+def _check_file(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
     if path.is_dir():
         raise ValueError(f"--config {path} is a folder; name a file in it.")
     if not path.exists():
@@ -62,6 +107,7 @@ def _check_file(path: Path) -> None:
         raise ValueError(  # noqa: TRY004 - a setting, as the others
             f"--config {path} holds a {kind}; expected options by name, as `key: x`."
         )
+    return found
 
 
 def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - jsonargparse's namespace

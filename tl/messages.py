@@ -6,6 +6,7 @@ import ast
 import difflib
 import inspect
 import re
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
@@ -13,6 +14,13 @@ from importlib import import_module
 #: Exit code of a mistake in the command, the configuration or the data.
 USAGE_ERROR = 2
 _MODULES = ("tl.modules.TransferModule", "tl.modules.MultiTaskModule")
+# Where the classes are that configurations name, the likelier ones first.
+_PLACES = (
+    *("tl", "tl.data", "tl.modules", "tl.backbones", "tl.balancing", "tl.callbacks"),
+    *("tl.transfer", "tl.transfer.penalties", "torchjd.aggregation", "torchjd.scalarization"),
+    *("lightning.pytorch.callbacks", "lightning.pytorch.loggers", "lightning.pytorch.profilers"),
+    *("lightning.pytorch.strategies", "torch.optim", "torch.optim.lr_scheduler"),
+)
 _TYPES = {"NoneType": "null", "str": "text", "bool": "true or false"}
 
 
@@ -106,9 +114,10 @@ def _class_line(message: str, owners: list[str]) -> str:
     if missing := re.search(r"(?:module '([^']+)' )?has no attribute '([^']+)'", message):
         module, name = missing.groups()
         path = f"{module}.{name}" if module else owners[-1] if owners else name
-        return f"there is no {path}.{did_you_mean(name, _siblings(path))}"
+        return f"there is no {path}.{did_you_mean(name, _siblings(path)) or _class_near(name)}"
     if missing := re.search(r"No module named '([^']+)'", message):
-        return f"there is no module {missing.group(1)!r}; give a full class path."
+        close = _class_near(owners[-1].rpartition(".")[2]) if owners else ""
+        return f"there is no module {missing.group(1)!r}; give a full class path.{close}"
     if owners and (needed := re.search(r"arguments are required: (.+)", message)):
         return f"{owners[-1]} needs {needed.group(1)}."
     if kinds := re.findall(r"Import path does not correspond to a subclass of (\w+)", message):
@@ -128,6 +137,9 @@ def _wrong_class(message: str) -> str:
     if wrong:
         kinds = ", ".join(dict.fromkeys(kind for _, kind in wrong)).replace(", ", " or ")
         return f"{wrong[-1][0]} is no {kinds}."
+    short = re.search(r"Expected a dot import path string: (\w+)$", message, re.MULTILINE)
+    if short and (close := _class_near(short.group(1))):
+        return f"there is no class {short.group(1)!r}.{close}"
     return _class_form(message) if re.search(_NO_CLASS, message) else ""
 
 
@@ -241,6 +253,22 @@ def _arguments_of(class_path: str) -> list[str]:
         return list(inspect.signature(getattr(import_module(module), name)).parameters)
     except (ImportError, AttributeError, ValueError, TypeError):
         return []
+
+
+def _class_near(name: str) -> str:
+    """Return `` Did you mean 'x'?`` with the path of a class whose name is close, else nothing."""
+    # of what is imported: this module is imported before Lightning is
+    found = [module for place in _PLACES if (module := sys.modules.get(place))]
+    known = {
+        name: f"{module.__name__}.{name}"
+        for module in reversed(found)
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and not name.startswith("_")
+    }
+    close = known.get(name) or next(
+        (known[near] for near in difflib.get_close_matches(name, known, n=1, cutoff=0.75)), None
+    )
+    return f" Did you mean {close!r}?" if close else ""
 
 
 def _siblings(class_path: str) -> list[str]:

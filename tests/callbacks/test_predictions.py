@@ -88,3 +88,15 @@ def test_cells_are_not_formulas_and_names_may_have_other_bytes(tmp_path: Path) -
         rows = list(csv.reader(file))[1:]
     assert rows[0] == ["caf\\udce9.png", "task", "0", "'=SUM(A1)", "0.9", "'-a 0.9; b 0.1"]
     assert rows[1] == ["'@x", "'+t", "1", "a=b", "", ""]
+
+
+def test_images_of_several_loaders_are_told_apart(tmp_path: Path) -> None:
+    class Two(LightningDataModule):
+        def predict_dataloader(self) -> list[DataLoader[Any]]:
+            images = TensorDataset(torch.randn(2, 3, 8, 8), torch.zeros(2))
+            return [DataLoader(images, batch_size=2) for _ in range(2)]
+
+    run = trainer(tmp_path, callbacks=[PredictionWriter()])
+    run.predict(module(tiny_data()), Two(), return_predictions=False)
+    names = [row["image"] for row in read(tmp_path / "predictions.csv")]
+    assert names == [f"{i}/dataloader_idx_{loader}" for loader in (0, 1) for i in (0, 1)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tl.callbacks.run_logs import RunCSV, RunTensorBoard
+from tl.callbacks.run_logs import RunCSV, RunTensorBoard, shown
 
 
 @contextmanager
@@ -97,3 +97,14 @@ def test_a_table_that_did_not_fit_is_whole_once_there_is_room(
         table.save()
         assert read() == (whole := list(wanted))
     assert len(lines) == 1
+
+
+def test_a_path_far_away_is_shown_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "a" / "b"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert shown(here / "logs" / "best.ckpt") == "logs/best.ckpt"
+    assert shown("logs") == "logs"
+    assert shown("..logs") == "..logs"
+    assert shown("../c") == str(tmp_path / "a" / "c")
+    assert shown(tmp_path / "c") == str(tmp_path / "c")

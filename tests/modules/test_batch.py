@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tl import Task
-from tl.modules.batch import by_source, labels_of, source_of, without_nan, wrong_label
+from tl.modules.batch import by_source, labels_of, source_of
 
 
 def test_batches_are_sorted_by_source() -> None:
@@ -22,16 +22,3 @@ def test_a_task_finds_its_part_and_its_labels() -> None:
     assert labels_of(Task("a", 5, target="coarse"), both).item() == 1
     with pytest.raises(ValueError, match="'a' reads the target 'other'"):
         labels_of(Task("a", 5, target="other"), both)
-
-
-def test_labels_that_are_missing_have_one_form() -> None:
-    floats = torch.tensor([2.0, float("nan"), 0.0])
-    assert without_nan(floats).tolist() == [2, -1, 0]
-    integers = torch.tensor([2, -1])
-    assert without_nan(integers) is integers
-
-
-def test_a_label_that_a_head_lacks_is_named() -> None:
-    error = wrong_label("a", torch.tensor([0, -1, 12, -7]), 10)
-    assert "'a' has a head of 10 classes, and sample 2 of the batch has the label 12" in str(error)
-    assert "2 of its 4 labels are not 0 to 9" in str(error)

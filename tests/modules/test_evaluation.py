@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
-from tl import Task
-from tl.modules.batch import MISSING
+from tests.runs import Tiny, trainer
+from tl import Task, TransferModule
+from tl.callbacks import Dashboard
 from tl.modules.evaluation import Evaluation
+from tl.modules.targets import MISSING
 
 
 def alone(values: Tensor, reduce_op: str) -> Tensor:
@@ -45,3 +55,59 @@ def test_a_task_without_any_label_has_no_result_and_a_diverged_one_has(
     losses, _ = evaluation.results("val", alone)
     assert set(losses) == {"a"}
     assert losses["a"].isnan()
+
+
+def two_loaders(network: TransferModule) -> list[DataLoader[Any]]:
+    images = torch.randn(8, 3, 8, 8)
+    with torch.no_grad():
+        right = network.eval()(images).argmax(1)
+    return [DataLoader(TensorDataset(images, t), 4) for t in (right, (right + 1) % 3)]
+
+
+@pytest.mark.parametrize(("verb", "split"), [("validate", "val"), ("test", "test")])
+def test_each_loader_has_metrics_of_its_own(tmp_path: Path, verb: str, split: str) -> None:
+    network = TransferModule(Tiny(), Task("a", 3))
+    loaders = two_loaders(network)
+    runner = trainer(tmp_path)
+    getattr(runner, verb)(network, loaders)
+    found = {k: v.item() for k, v in runner.callback_metrics.items()}
+    assert found[f"{split}/acc/dataloader_idx_0"] == 1
+    assert found[f"{split}/acc/dataloader_idx_1"] == 0
+    assert all("/dataloader_idx_" in name for name in found)
+    assert network.samples[split] == {"a/dataloader_idx_0": 8, "a/dataloader_idx_1": 8}
+    getattr(runner, verb)(network, loaders[:1])  # and the only one has the plain name
+    assert runner.callback_metrics[f"{split}/acc"] == 1
+    assert network.samples[split] == {"a": 8}
+
+
+def test_a_plain_name_cannot_be_followed_where_loaders_are_told_apart(tmp_path: Path) -> None:
+    network = TransferModule(Tiny(), Task("a", 3))
+    loaders = two_loaders(network)
+    for monitor, said in (
+        ("val/acc", "val/acc/dataloader_idx_0, val/acc/dataloader_idx_1"),
+        ("val/acc/dataloader_idx_1", None),
+    ):
+        follows = EarlyStopping(monitor, mode="max")
+        runner = trainer(tmp_path, max_epochs=1, callbacks=[follows])
+        if said is None:
+            runner.fit(network, loaders[0], loaders)
+            assert follows.best_score is not None
+        else:
+            with pytest.raises(ValueError, match=rf"EarlyStopping follows `val/acc`.*{said}"):
+                runner.fit(network, loaders[0], loaders)
+
+
+def test_figures_do_not_mix_loaders(tmp_path: Path) -> None:
+    network = TransferModule(Tiny(), Task("a", 3))
+    shown: dict[str, Any] = {}
+    runner = trainer(
+        tmp_path,
+        callbacks=[Dashboard(graph=False)],
+        logger=TensorBoardLogger(tmp_path),
+    )
+    with mock.patch("tl.callbacks.dashboard.confusion_figure") as draw:
+        draw.side_effect = lambda counts, _, title: shown.update({title: counts}) or Figure()
+        runner.validate(network, two_loaders(network))
+    first, second = shown.values()
+    assert ["dataloader_idx_0" in title for title in shown] == [True, False]
+    assert (first.trace(), second.trace(), second.sum()) == (8, 0, 8)

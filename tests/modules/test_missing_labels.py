@@ -13,7 +13,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from tl import MultiTaskModule, Task
-from tl.modules.batch import MISSING, cross_entropy
+from tl.modules.batch import cross_entropy
+from tl.modules.targets import MISSING
 
 TASKS = (Task("fine", 5, target="fine"), Task("coarse", 3, target="coarse"))
 

@@ -21,6 +21,7 @@ from tl.callbacks.results import versions
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
 from tl.modules.batch_norm import source_statistics
+from tl.modules.evaluation import loader_suffix
 
 
 class Dashboard(Callback):
@@ -56,8 +57,8 @@ class Dashboard(Callback):
         self.mistakes = mistakes
         self.images = images
         self.graph = graph
-        self._confusion: dict[str, Tensor] = {}
-        self._mistakes: dict[str, Mistakes] = {}
+        self._confusion: dict[tuple[int, str], Tensor] = {}
+        self._mistakes: dict[tuple[int, str], Mistakes] = {}
         self._shown = False
 
     # The start of a run
@@ -145,10 +146,11 @@ class Dashboard(Callback):
             labelled = target >= 0
             pairs = target[labelled] * classes + logits.argmax(1)[labelled]
             counts = torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
-            self._confusion[name] = self._confusion.get(name, 0) + counts
+            key = (dataloader_idx, name)
+            self._confusion[key] = self._confusion.get(key, 0) + counts
             if self.mistakes and trainer.is_global_zero:
                 images = parts[source_of(pl_module.tasks[name], parts)][0]
-                kept = self._mistakes.setdefault(name, Mistakes(self.mistakes))
+                kept = self._mistakes.setdefault(key, Mistakes(self.mistakes))
                 kept.add(images, logits, target)
 
     on_test_batch_end = on_validation_batch_end
@@ -157,11 +159,23 @@ class Dashboard(Callback):
         """Show the confusion matrix and the mistakes of each task."""
         if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
             return
+        count = pl_module.count_loaders()
+        for loader in range(count):
+            self._show(trainer, pl_module, loader, loader_suffix(loader, count))
+        self._confusion, self._mistakes = {}, {}
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def _show(
+        self, trainer: Trainer, pl_module: SharedBackboneModule, loader: int, suffix: str
+    ) -> None:
+        """Show the figures of one loader."""
         split = "test" if trainer.testing else "val"
         for name, task in pl_module.tasks.items():
+            key, tag = (loader, name), f"{name}{suffix}"
             # every process takes part, also one that saw no image of this task
             counts = self._confusion.get(
-                name,
+                key,
                 torch.zeros(
                     task.num_classes, task.num_classes, dtype=torch.int64, device=pl_module.device
                 ),
@@ -172,17 +186,14 @@ class Dashboard(Callback):
                 continue
             names = class_names_of(trainer, name, task.num_classes)
             step = trainer.global_step
-            title = f"{name}, {split}, epoch {trainer.current_epoch}"
+            title = f"{tag}, {split}, epoch {trainer.current_epoch}"
             figure = confusion_figure(counts, names, title)
-            writer.add_figure(f"{split}/confusion/{name}", figure, step)
-            if name in self._mistakes:
+            writer.add_figure(f"{split}/confusion/{tag}", figure, step)
+            if key in self._mistakes:
                 statistics = statistics_of(trainer, task.source)
-                mistakes = self._mistakes[name].figure(names, statistics, title)
+                mistakes = self._mistakes[key].figure(names, statistics, title)
                 if mistakes is not None:
-                    writer.add_figure(f"{split}/mistakes/{name}", mistakes, step)
-        self._confusion, self._mistakes = {}, {}
-
-    on_test_epoch_end = on_validation_epoch_end
+                    writer.add_figure(f"{split}/mistakes/{tag}", mistakes, step)
 
     # The end
 

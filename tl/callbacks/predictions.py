@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from tl.callbacks.run_logs import shown
 from tl.data import ImageDataModule
 from tl.data.resident import ImageDataset
+from tl.modules.evaluation import loader_suffix
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 COLUMNS = ("image", "task", "class", "class_name", "probability", "top5")
@@ -23,10 +24,10 @@ COLUMNS = ("image", "task", "class", "class_name", "probability", "top5")
 class PredictionWriter(Callback):
     """Write a CSV of predictions: one row per image and task.
 
-    Columns: ``image`` (its path, or its index in the test set), ``task``, ``class``,
-    ``class_name``, ``probability``, and ``top5``, the most probable classes with their
-    probabilities, separated by semicolons. Rows are in the order of sources and images, also
-    where several processes predict.
+    Columns: ``image`` (its path, or its index in the test set, followed by ``/dataloader_idx_<i>``
+    where a foreign data module has several loaders), ``task``, ``class``, ``class_name``,
+    ``probability``, and ``top5``, the most probable classes with their probabilities, separated by
+    semicolons. Rows are in the order of sources and images, also where several processes predict.
 
     Args:
         filename: Name of the file in the run folder, or a path of one's own.
@@ -74,7 +75,7 @@ class PredictionWriter(Callback):
                 best = "; ".join(
                     f"{names[c]} {p:.4f}" for c, p in zip(classes, chances, strict=True)
                 )
-                name = split.name(position) if split is not None else str(position)
+                name = split.name(position) if split is not None else None
                 row = (name, task, classes[0], names[classes[0]])
                 self._rows.append(
                     (dataloader_idx, position, order, *row, f"{chances[0]:.6f}", best)
@@ -92,8 +93,15 @@ class PredictionWriter(Callback):
         self._rows = []
         if trainer.is_global_zero:
             together = sorted((row for part in rows for row in part), key=lambda row: row[:3])
-            write_csv(path, [row[3:] for row in together])
-            rank_zero_info(f"tl: {len(together)} predictions in {os.path.relpath(path)}")
+            loaders = together[-1][0] + 1 if together else 1
+            # the loaders of a foreign data module each begin at 0
+            names = [
+                f"{row[1]}{loader_suffix(row[0], loaders)}" if row[3] is None else row[3]
+                for row in together
+            ]
+            named = [(name, *row[4:]) for name, row in zip(names, together, strict=True)]
+            write_csv(path, named)
+            rank_zero_info(f"tl: {len(together)} predictions in {shown(path)}")
 
 
 def only(class_names: Mapping[str, Any], count: int) -> Any:  # noqa: ANN401

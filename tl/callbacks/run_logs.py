@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from tensorboard.summary.writer import event_file_writer
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -126,6 +127,49 @@ class RunCSV(CSVLogger):
                 else:
                     path.unlink(missing_ok=True)
             self._said(error)
+
+
+class RunFolder(Logger):
+    """Tells the Trainer where a run's files lie, and logs nothing.
+
+    As the first logger it gives configuration, results and checkpoints their folder, whatever
+    loggers follow.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder, below which nothing else is."""
+        return str(self._folder)
+
+    @property
+    def name(self) -> str:
+        """Nothing."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Nothing."""
+        return ""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Leave them out."""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Leave them out."""
+
+
+def shown(path: str | Path) -> str:
+    """Return a path as it is shown: from the working directory if it is below, else absolute."""
+    relative = os.path.relpath(path)
+    above = relative == os.pardir or relative.startswith(os.pardir + os.sep)
+    return os.path.abspath(path) if above else relative  # noqa: PTH100 - links stay as they are
 
 
 def _under(columns: list[str], path: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,23 +17,25 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
+from tl.data import ImageDataModule, MultiTaskDataModule
 from tl.direction import check_direction
 from tl.heads import linear_head
 from tl.modules.batch import (
     AnyBatch,
     by_source,
+    checked,
     cross_entropy,
-    labels_of,
     source_of,
-    wrong_label,
+    target_of,
 )
 from tl.modules.checkpointed import CheckpointedModule
-from tl.modules.evaluation import Evaluation, Split
+from tl.modules.evaluation import Evaluation, Split, check_followed, loader_suffix
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.optimizers import fused, keep_kernel
 from tl.modules.schedule import build_schedule
 from tl.modules.step_log import StepLog, is_due
+from tl.modules.targets import class_numbers, settled, wrong_label
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
@@ -41,6 +44,7 @@ from tl.transfer.penalties.base import Step
 from tl.transfer.weights import TransferReport
 
 Outputs = dict[str, tuple[Tensor, Tensor]]
+BAR = {split: (f"{split}/loss", f"{split}/acc") for split in ("val", "test")}
 FORMAT = 1
 CompileMode = bool | Literal["reduce-overhead", "max-autotune"]
 COMPILE_MODES = (False, True, "reduce-overhead", "max-autotune")
@@ -57,7 +61,8 @@ class SharedBackboneModule(CheckpointedModule):
         tasks: The tasks by name, in a fixed order.
         lr: Learning rate in place of the optimiser's own, for all stages before their scales;
             Lightning's learning-rate finder sets it. ``None`` by default.
-        samples: How many samples the last evaluation of a split was of, by task.
+        samples: How many samples the last evaluation of a split was of, by task; of several
+            loaders each, as ``<task>/dataloader_idx_<i>``.
     """
 
     def __init__(
@@ -129,9 +134,11 @@ class SharedBackboneModule(CheckpointedModule):
         self.start_from_source()
         self.guard = FiniteGuard(on_nonfinite, max_skips)
         self._compiled = False
+        self._targets_checked = False  # on the host, before they came to an accelerator
         self.step_log = StepLog()
         self._window = Window(names)
-        self._evaluation = Evaluation(self.tasks)
+        self._evaluations = nn.ModuleList([Evaluation(self.tasks)])  # by loader
+        self._loaders = 1  # seen in the evaluation that is under way
         self.samples: dict[str, dict[str, int]] = {}
 
     # Features and losses
@@ -152,7 +159,10 @@ class SharedBackboneModule(CheckpointedModule):
 
         Returns:
             Mean cross-entropy by task over the samples that have a label, 0 where none has, and
-            logits ``(N, num_classes)`` with targets ``(N,)``.
+            logits ``(N, num_classes)`` with class numbers ``(N,)``, -1 where there is no label.
+
+        Raises:
+            ValueError: If no task reads the batch, or a target is not one of a classification.
         """
         parts = by_source(batch)
         features = self.features({source: images for source, (images, _) in parts.items()})
@@ -164,14 +174,16 @@ class SharedBackboneModule(CheckpointedModule):
             if source not in parts:
                 continue
             logits = self.heads[name](features[source])
-            target = labels_of(task, parts[source][1])
+            given = target_of(task, parts[source][1])
+            target = settled(task, given, checked=self._targets_checked)
+            labels = target if target.ndim == 1 else class_numbers(target)
             try:
                 losses[name] = cross_entropy(
                     logits.float(), target, self.label_smoothing if smooth else 0.0
                 )
             except IndexError as error:  # torch's, on a CPU: it does not say which task
-                raise wrong_label(name, target, task.num_classes) from error
-            outputs[name] = (logits.detach(), target)
+                raise wrong_label(name, labels, task.num_classes) from error
+            outputs[name] = (logits.detach(), labels)
             answers[name] = logits
         if not losses:
             raise ValueError(
@@ -196,6 +208,11 @@ class SharedBackboneModule(CheckpointedModule):
         """Name under which a task's value is logged, such as ``val/cifar10/acc``."""
 
     # Steps
+
+    def _checked(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
+        """Check the targets of foreign data while that does not wait for an accelerator."""
+        self._targets_checked = True
+        return checked(batch, self.tasks.values())
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Return the sum of the tasks' losses, and of penalties."""
@@ -278,22 +295,40 @@ class SharedBackboneModule(CheckpointedModule):
     def _log_values(self, values: Mapping[str, Tensor], bar: set[str]) -> None:
         """Log values that are equal in all processes, some of them in the progress bar too."""
         # reduced already; `sync_dist` keeps Lightning from warning that they might not be
-        self.log_dict({k: v for k, v in values.items() if k not in bar}, sync_dist=True)
-        self.log_dict({k: v for k, v in values.items() if k in bar}, sync_dist=True, prog_bar=True)
+        for shown in (False, True):
+            some = {name: value for name, value in values.items() if (name in bar) == shown}
+            self.log_dict(some, sync_dist=True, prog_bar=shown, add_dataloader_idx=False)
 
     def validation_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Evaluate a batch; returns logits and targets by task for callbacks."""
-        return self._evaluation_step(batch, "val")
+        return self._evaluation_step(batch, "val", dataloader_idx)
 
     def test_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Evaluate a batch; returns logits and targets by task for callbacks."""
-        return self._evaluation_step(batch, "test")
+        return self._evaluation_step(batch, "test", dataloader_idx)
 
-    def _evaluation_step(self, batch: AnyBatch, split: Split) -> Outputs:
+    def _evaluation_step(self, batch: AnyBatch, split: Split, loader: int) -> Outputs:
         losses, outputs = self.task_losses(batch)
+        evaluation = self._evaluation_of(loader)
+        self._loaders = max(self._loaders, loader + 1)
         for name, (logits, target) in outputs.items():
-            self._evaluation.add(split, name, losses[name], logits, target)
+            evaluation.add(split, name, losses[name], logits, target)
         return outputs
+
+    def count_loaders(self) -> int:
+        """Return how many loaders the evaluation that is under way reads one after the other.
+
+        All processes must ask. Those that are read side by side, as several sources, are one.
+        """
+        if self.trainer.world_size == 1:
+            return self._loaders
+        count = torch.tensor(self._loaders, device=self.device)
+        return int(self.trainer.strategy.reduce(count, reduce_op="max"))
+
+    def _evaluation_of(self, loader: int) -> Evaluation:
+        for _ in range(len(self._evaluations), loader + 1):
+            self._evaluations.append(Evaluation(self.tasks).to(self.device))
+        return cast("Evaluation", self._evaluations[loader])
 
     def on_validation_start(self) -> None:
         """Put running statistics right, if a fused optimiser has left out a step since."""
@@ -301,23 +336,34 @@ class SharedBackboneModule(CheckpointedModule):
         self.guard.read(self)
 
     def on_validation_epoch_end(self) -> None:
-        """Log each task's loss and accuracy over the whole validation set."""
+        """Log each task's loss and accuracy over the validation set of each loader."""
         self._log_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log each task's loss and accuracy over the whole test set."""
+        """Log each task's loss and accuracy over the test set of each loader."""
         self._log_evaluation("test")
 
     def _log_evaluation(self, split: Split) -> None:
-        self.samples[split] = self._evaluation.samples(split, self.trainer.strategy.reduce)
-        losses, accuracies = self._evaluation.results(split, self.trainer.strategy.reduce)
-        if not losses:
-            return
-        values = {self.metric(split, task, "loss"): value for task, value in losses.items()}
-        values |= {self.metric(split, task, "acc"): value for task, value in accuracies.items()}
-        values[f"{split}/loss"] = self.total_loss(losses)
-        values[f"{split}/acc"] = torch.stack(list(accuracies.values())).mean()
-        self._log_values(values, bar={f"{split}/loss", f"{split}/acc"})
+        trainer, count = self.trainer, self.count_loaders()
+        self._loaders = 1
+        self.samples[split] = {}
+        found: dict[str, Tensor] = {}
+        for loader in range(count):
+            suffix = loader_suffix(loader, count)
+            evaluation, reduce = self._evaluation_of(loader), trainer.strategy.reduce
+            samples = evaluation.samples(split, reduce)
+            self.samples[split] |= {f"{task}{suffix}": n for task, n in samples.items()}
+            losses, accuracies = evaluation.results(split, reduce)
+            if not losses:
+                continue
+            values = {self.metric(split, task, "loss"): value for task, value in losses.items()}
+            values |= {self.metric(split, task, "acc"): value for task, value in accuracies.items()}
+            values[f"{split}/loss"] = self.total_loss(losses)
+            values[f"{split}/acc"] = torch.stack(list(accuracies.values())).mean()
+            check_followed(trainer, values, suffix, count)
+            found |= {f"{name}{suffix}": value for name, value in values.items()}
+        if found:
+            self._log_values(found, bar={k for k in found if k.startswith(BAR[split])})
 
     def predict_step(
         self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
@@ -382,7 +428,7 @@ class SharedBackboneModule(CheckpointedModule):
         changes = self.strategy.changes(list(self._stages())) if self.strategy is not None else []
         if not changes:
             return None
-        self._count_steps()  # the loaders are there then
+        self.trainer.fit_loop.setup_data()
         batches = self.trainer.num_training_batches
         if not math.isfinite(batches):
             return None
@@ -399,6 +445,7 @@ class SharedBackboneModule(CheckpointedModule):
         """Check the data against the heads; compile the backbone where that is asked for."""
         super().setup(stage)
         self.adopt_for(stage)
+        self._check_targets(stage)
         self._check_data()
         if stage == "fit":
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
@@ -406,6 +453,18 @@ class SharedBackboneModule(CheckpointedModule):
             # in place: names of weights stay, for checkpoints and transfer
             self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
             self._compiled = True
+
+    def _check_targets(self, stage: str) -> None:
+        """Have targets of foreign data checked; data modules of `tl.data` check theirs."""
+        ours = isinstance(self._datamodule(), ImageDataModule | MultiTaskDataModule)
+        self._targets_checked = ours
+        vars(self).pop("on_before_batch_transfer", None)
+        if ours or stage == "predict":
+            return
+        # on the object, since a hook of the class would cost each step of our own data a few calls
+        self.on_before_batch_transfer = self._checked  # type: ignore[method-assign]
+        # where a foreign data module has this hook, that is used, and its targets are checked later
+        warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer`")
 
     def _check_data(self) -> None:
         data = self._datamodule()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import cast
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from tl.data.resident import Batch, Targets
+from tl.modules.targets import MISSING, check, class_numbers, settled
 from tl.tasks import Task
 
 AnyBatch = Batch | Mapping[str, Batch | None]
-#: The label of a sample that has none.
-MISSING = -1
 
 
 def by_source(batch: AnyBatch) -> dict[str | None, Batch]:
@@ -34,26 +33,56 @@ def source_of(task: Task, parts: Mapping[str | None, Batch]) -> str | None:
     return next(iter(parts)) if task.source is None and len(parts) == 1 else task.source
 
 
-def labels_of(task: Task, targets: Targets) -> Tensor:
-    """Pick a task's labels ``(N,)`` out of its source's targets.
+def target_of(task: Task, targets: Targets) -> Tensor:
+    """Pick a task's targets out of its source's, as they are.
 
     Raises:
         ValueError: If the source has several targets and none is the task's.
     """
-    if isinstance(targets, Tensor):
-        return without_nan(targets)
+    if not isinstance(targets, Mapping):
+        return targets
     if task.target in targets:
-        return without_nan(targets[task.target])
+        return targets[task.target]
     raise ValueError(
         f"Task {task.name!r} reads the target {task.target!r}, the data have {', '.join(targets)}."
     )
 
 
-def without_nan(target: Tensor) -> Tensor:
-    """Return labels as integers; NaN, a missing label in floats, becomes :data:`MISSING`."""
-    if not target.is_floating_point():
-        return target
-    return torch.where(target.isnan(), MISSING, target).long()
+def labels_of(task: Task, targets: Targets) -> Tensor:
+    """Return a task's class numbers ``(N,)``, :data:`MISSING` where a sample has no label.
+
+    Raises:
+        ValueError: If they are not there, or not those of a classification.
+    """
+    return class_numbers(settled(task, target_of(task, targets)))
+
+
+def checked(batch: AnyBatch, tasks: Iterable[Task]) -> AnyBatch:
+    """Return a batch whose targets have one of the forms of :func:`~tl.modules.targets.settled`.
+
+    Args:
+        batch: A batch as it comes from a loader, in the memory of the CPU.
+        tasks: Tasks whose targets are looked at.
+
+    Raises:
+        ValueError: If there is another one; names the task and the sample.
+    """
+    parts = by_source(batch)
+    found = dict(parts)
+    for task in tasks:
+        source = source_of(task, parts)
+        if source not in parts:
+            continue
+        given = parts[source][1]
+        target = check(task, target_of(task, given))
+        if isinstance(given, Mapping):
+            others = cast("dict[str, Tensor]", found[source][1])
+            found[source] = (parts[source][0], {**others, cast("str", task.target): target})
+        else:
+            found[source] = (parts[source][0], target)
+    if not isinstance(batch, Mapping):
+        return found[None]
+    return {**batch, **cast("dict[str, Batch]", found)}
 
 
 def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
@@ -61,27 +90,18 @@ def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float) -> Ten
 
     Args:
         logits: ``(N, num_classes)``.
-        target: ``(N,)``, :data:`MISSING` where there is no label.
+        target: ``(N,)``, :data:`MISSING` where there is no label; or probabilities
+            ``(N, num_classes)``, NaN there.
         label_smoothing: Share of the target spread over all classes, 0 to below 1.
     """
+    if target.ndim > 1:
+        missing = target.isnan().any(1)
+        known = target.masked_fill(missing[:, None], 0.0).to(logits.dtype)
+        terms = functional.cross_entropy(
+            logits, known, label_smoothing=label_smoothing, reduction="none"
+        )
+        return terms.masked_fill(missing, 0.0).sum() / (~missing).sum().clamp(min=1)
     total = functional.cross_entropy(
         logits, target, ignore_index=MISSING, label_smoothing=label_smoothing, reduction="sum"
     )
     return total / (target != MISSING).sum().clamp(min=1)
-
-
-def wrong_label(task: str, target: Tensor, classes: int) -> ValueError:
-    """Make the error of a label that a task's head has no output for.
-
-    Args:
-        task: Name of the task.
-        target: Labels of a batch ``(N,)``.
-        classes: Outputs of the head.
-    """
-    positions = ((target >= classes) | ((target < 0) & (target != MISSING))).nonzero()
-    wrong = [int(position) for position in positions]
-    label = int(target[wrong[0]])
-    return ValueError(
-        f"Task {task!r} has a head of {classes} classes, and sample {wrong[0]} of the batch has "
-        f"the label {label}; {len(wrong)} of its {len(target)} labels are not 0 to {classes - 1}."
-    )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, cast
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from tl.modules.batch import MISSING
+from tl.modules.targets import MISSING
 from tl.tasks import Task
 
 Split = Literal["val", "test"]
@@ -94,3 +95,38 @@ class Evaluation(nn.Module):
             loss.reset()
             accuracy.reset()
         return found
+
+
+def loader_suffix(loader: int, count: int) -> str:
+    """Return what follows the names of a loader's metrics, as in Lightning; nothing for the only.
+
+    Args:
+        loader: Index of the loader.
+        count: How many there are.
+    """
+    return f"/dataloader_idx_{loader}" if count > 1 else ""
+
+
+def check_followed(trainer: Trainer, names: Iterable[str], suffix: str, count: int) -> None:
+    """Refuse to follow a metric by its plain name where each of several loaders has its own.
+
+    Args:
+        trainer: The Trainer, with its callbacks and schedules.
+        names: Plain names of the metrics.
+        suffix: What follows them for one loader; empty for the only one.
+        count: How many loaders there are.
+
+    Raises:
+        ValueError: If a callback or a schedule follows one.
+    """
+    if not suffix or trainer.state.fn != "fit":
+        return
+    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+    for one in (*callbacks, *trainer.lr_scheduler_configs):
+        monitor = str(getattr(one, "monitor", None))
+        if monitor in names:
+            there = ", ".join(f"{monitor}/dataloader_idx_{i}" for i in range(count))
+            raise ValueError(
+                f"{type(one).__name__} follows `{monitor}`, but there are {count} validation "
+                f"loaders with metrics of their own; set its `monitor` to one of {there}."
+            )

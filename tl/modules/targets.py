@@ -1,0 +1,137 @@
+"""What stands as a target in a batch, as class numbers or probabilities; the rest is refused."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tl.tasks import Task
+
+#: The label of a sample that has none.
+MISSING = -1
+_FULL = 4  # bytes of a number whose rows of probabilities add up to 1 closely
+
+
+def settled(task: Task, target: object, *, checked: bool = False) -> Tensor:
+    """Return the targets of a batch in one of the two forms that losses and metrics take.
+
+    Args:
+        task: The task.
+        target: Class numbers ``(N,)`` of any type, whole ones as floats too, or a row per sample
+            ``(N, num_classes)``: probabilities or one-hot. NaN marks a sample without a label, and
+            so does :data:`MISSING` among class numbers.
+        checked: Leave out the checks, which wait for an accelerator; for what passed them before.
+
+    Returns:
+        Class numbers ``(N,)`` as int64, :data:`MISSING` where there is none; or floats
+        ``(N, num_classes)`` whose rows add up to 1, NaN where there is none. Class numbers that
+        come as int64 in the memory of the CPU are returned as they are: the loss checks them.
+
+    Raises:
+        ValueError: If a target is neither; names the first one.
+    """
+    if not isinstance(target, Tensor):
+        kind = type(target).__name__
+        raise ValueError(  # noqa: TRY004 - what the data hold, as those below
+            f"The targets of task {task.name!r} are a {kind}; expected {_expected(task)} as a "
+            "tensor."
+        )
+    if target.ndim == 1 and target.dtype is torch.int64:
+        if not checked and target.is_cuda:  # out of range there, it would end the process's context
+            _check_range(task, target)
+        return target
+    shape = tuple(target.shape)
+    if target.is_complex() or shape[1:] not in ((), (task.num_classes,)) or not shape:
+        kind = "complex numbers " if target.is_complex() else ""
+        raise ValueError(
+            f"The targets of task {task.name!r} are {kind}of shape {shape}; expected "
+            f"{_expected(task)}."
+        )
+    if target.ndim > 1:
+        return target if checked and target.is_floating_point() else _rows(task, target)
+    if target.is_floating_point():
+        missing = target.isnan()
+        wrong = ~missing & ((target != target.trunc()) | target.isinf())
+        if wrong.any():
+            first = _first(wrong)
+            raise ValueError(
+                f"Task {task.name!r} is a classification, and sample {first} of the batch has the "
+                f"target {float(target[first]):.6g}, which is not a class number; expected "
+                f"{_expected(task)}."
+            )
+        target = torch.where(missing, MISSING, target)
+        _check_range(task, target)
+        return target.long()
+    target = target.long()
+    _check_range(task, target)
+    return target
+
+
+def check(task: Task, target: object) -> Tensor:
+    """Return targets as :func:`settled` does, class numbers checked in any case."""
+    found = settled(task, target)
+    if found.ndim == 1:
+        _check_range(task, found)
+    return found
+
+
+def class_numbers(target: Tensor) -> Tensor:
+    """Return the class number of each sample ``(N,)``: the most probable class of soft targets."""
+    if target.ndim == 1:
+        return target
+    return torch.where(target.isnan().any(1), MISSING, target.argmax(1))
+
+
+def wrong_label(task: str, target: Tensor, classes: int) -> ValueError:
+    """Make the error of a label that a task's head has no output for.
+
+    Args:
+        task: Name of the task.
+        target: Labels of a batch ``(N,)``.
+        classes: Outputs of the head.
+    """
+    positions = _out_of_range(target, classes).nonzero()
+    wrong = [int(position) for position in positions]
+    label = int(target[wrong[0]])
+    return ValueError(
+        f"Task {task!r} has a head of {classes} classes, and sample {wrong[0]} of the batch has "
+        f"the label {label}; {len(wrong)} of its {len(target)} labels are not 0 to {classes - 1}."
+    )
+
+
+def _rows(task: Task, target: Tensor) -> Tensor:
+    values = target.float() if target.is_floating_point() else target.long()
+    total = values.sum(1)
+    tolerance = 1e-3 if target.element_size() >= _FULL else 1e-2
+    right = (values >= 0).all(1) & ((total - 1).abs() <= tolerance)
+    wrong = ~(right | values.isnan().all(1))
+    if wrong.any():
+        first = _first(wrong)
+        row = ", ".join(f"{float(value):.4g}" for value in values[first][:8])
+        more = ", ..." if values.shape[1] > 8 else ""  # noqa: PLR2004 - as many as are shown
+        raise ValueError(
+            f"Row {first} of the targets of task {task.name!r} is [{row}{more}], with the sum "
+            f"{float(total[first]):.4g}; expected {_expected(task)}."
+        )
+    return target if target.is_floating_point() else values.argmax(1)
+
+
+def _expected(task: Task) -> str:
+    classes = task.num_classes
+    return (
+        f"class numbers 0 to {classes - 1} of shape (N,), {MISSING} or NaN where there is no "
+        f"label, or probabilities of shape (N, {classes}) of 0 or more that add up to 1 in each row"
+    )
+
+
+def _first(wrong: Tensor) -> int:
+    return int(wrong.nonzero()[0])
+
+
+def _out_of_range(target: Tensor, classes: int) -> Tensor:
+    return (target >= classes) | ((target < 0) & (target != MISSING))
+
+
+def _check_range(task: Task, target: Tensor) -> None:
+    if _out_of_range(target, task.num_classes).any():
+        raise wrong_label(task.name, target, task.num_classes)

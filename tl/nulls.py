@@ -55,8 +55,9 @@ def _options(kind: object) -> dict[str, tuple[Any, Any]]:
     """Return default (``None`` where there is none) and type of a class's options."""
     if not isinstance(kind, type):
         return {}
+    init: Any = getattr(kind, "__init__")  # noqa: B009 - of the class, whichever defines it
     try:
-        hints = get_type_hints(kind if dataclasses.is_dataclass(kind) else kind.__init__)
+        hints = get_type_hints(kind if dataclasses.is_dataclass(kind) else init)
         parameters = inspect.signature(kind).parameters
     except (NameError, TypeError, ValueError, AttributeError):
         return {}  # annotations that mean nothing at run time

@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 
 from tl.data import images as module
 from tl.data.cache import Pixels
+from tl.data.decoding import decode
 from tl.data.errors import DataError
 from tl.data.images import (
     StreamedDataset,
     check_images,
-    decode,
     find_classes,
     find_images,
     load_images,
@@ -49,7 +49,7 @@ def test_the_cache_saves_decoding_and_is_keyed_by_content(
 ) -> None:
     paths, cache = files(tmp_path, 3), tmp_path / "cache"
     decoded: list[Path] = []
-    honest = module.decode
+    honest = decode
 
     def counted(path: Path, size: int) -> Pixels:
         decoded.append(path)

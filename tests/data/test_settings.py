@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 
 from tests.runs import module, tiny_data, trainer
 from tl.data import GeneratedDataModule, MultiTaskDataModule

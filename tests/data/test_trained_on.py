@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,8 +41,8 @@ def quiet() -> Trainer:
     )
 
 
-def read(root: Path, **options: float) -> FolderDataModule:
-    return FolderDataModule(root=str(root), batch_size=6, **options)  # type: ignore[arg-type]
+def read(root: Path, **options: Any) -> FolderDataModule:
+    return FolderDataModule(root=str(root), batch_size=6, **options)
 
 
 def module_for(data: FolderDataModule) -> TransferModule:

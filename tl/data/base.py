@@ -628,10 +628,11 @@ class ImageDataModule(LightningDataModule, ABC):
             DataError: If the fingerprint or the classes differ from the checkpoint's, or the kind.
         """
         record = state_dict.get("record") or {}
-        fits = self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING
-        if not fits and self.trained_on is None and record:
+        stage = self.trainer.state.fn if self.trainer is not None else None
+        fits = stage in (None, TrainerFn.FITTING)
+        if stage is not None and not fits and self.trained_on is None and record:
             self.adopt(record)
-            self.setup(self.trainer.state.fn.value)
+            self.setup(stage.value)
             return
         then, now = str(state_dict.get("fingerprint")), self.fingerprint
         if then.startswith("real:") and now.startswith("generated:"):

@@ -145,7 +145,7 @@ def class_by_class(labels: Tensor) -> Tensor:
         Positions ``(N,)`` int64.
     """
     share = torch.empty(len(labels), dtype=torch.float64)
-    for label in labels.unique():
+    for label in torch.unique(labels):
         members = (labels == label).nonzero().flatten()
         share[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
     return share.argsort(stable=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,13 @@ def test_the_second_schedule_begins_with_the_second_part(tmp_path: Path) -> None
     assert [trains for *_, trains in seen] == [epoch >= 2 for epoch, *_ in seen]
 
 
-def test_a_run_of_too_few_steps_is_refused(tmp_path: Path) -> None:
+def test_older_configurations_find_it() -> None:
+    assert import_module("tl.transfer.freezing").LPFT is LPFT
+
+
+@pytest.mark.parametrize("scheduler", [ProbeThenCosine, None])
+def test_a_run_of_too_few_steps_is_refused(tmp_path: Path, scheduler: Any) -> None:
     data = tiny_data()
-    built = module(data, strategy=LPFT(probe_epochs=1), scheduler=ProbeThenCosine)
+    built = module(data, strategy=LPFT(probe_epochs=1), scheduler=scheduler)
     with pytest.raises(ValueError, match=r"LPFT probes for \d+ steps, and the run has 2: nothing"):
         trainer(tmp_path, max_epochs=-1, max_steps=2).fit(built, data)

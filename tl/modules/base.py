@@ -39,6 +39,7 @@ from tl.modules.targets import class_numbers, settled, wrong_label
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
+from tl.transfer.lp_ft import LPFT
 from tl.transfer.param_groups import named_groups
 from tl.transfer.penalties.base import Step
 from tl.transfer.weights import TransferReport
@@ -399,6 +400,7 @@ class SharedBackboneModule(CheckpointedModule):
         config, whole_run = build_schedule(
             cast("Callable[..., Any]", factory), optimizer, self._count_steps, self._probe_steps
         )
+        self._refuse_to_end_in_the_probe()
         scheduler = config["scheduler"]
         self.check_schedule(optimizer, scheduler)
         if whole_run and self._trainer is not None:
@@ -433,6 +435,17 @@ class SharedBackboneModule(CheckpointedModule):
         if not math.isfinite(batches):
             return None
         return changes[0] * math.ceil(batches / self.trainer.accumulate_grad_batches)
+
+    def _refuse_to_end_in_the_probe(self) -> None:
+        limits = self._trainer is not None and self.trainer.max_steps > 0
+        if not (limits and isinstance(self.strategy, LPFT)) or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        probe = self._probe_steps()
+        if probe is not None and self.trainer.max_steps <= probe:
+            raise ValueError(
+                f"LPFT probes for {probe} steps, and the run has {self.trainer.max_steps}: nothing "
+                "would be fine-tuned. Raise `trainer.max_steps` or lower `probe_epochs`."
+            )
 
     # Around a run
 

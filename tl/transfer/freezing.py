@@ -278,3 +278,12 @@ def set_modes(
         for module in backbone.modules():
             if is_batch_norm(module):
                 module.train(bn == "adapt_stats")
+
+
+def __getattr__(name: str) -> object:
+    """Find `LPFT` where configurations of version 0.1.0 look for it."""
+    if name == "LPFT":
+        from tl.transfer.lp_ft import LPFT  # noqa: PLC0415 - which imports this module
+
+        return LPFT
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

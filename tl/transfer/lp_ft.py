@@ -19,6 +19,9 @@ class LPFT(Strategy):
     with a learning rate and a schedule of its own: :class:`ProbeThenCosine` gives both parts
     theirs.
 
+    With the default `probe_epochs`, a run that is resumed with another `max_epochs` has its probe
+    end elsewhere, as its schedule does; set a number to keep it.
+
     Args:
         probe_epochs: Epochs of the first part, 1 or more; by default half of the run, rounded up.
             The authors train the probe to convergence.
@@ -83,8 +86,9 @@ class ProbeThenCosine(LambdaLR):
     ``s = t - k`` and ``n = total - k``, ``base * fine_tune_lr * (s + 1) / w`` for ``s < w``, and
     ``base * fine_tune_lr * (1 + cos(pi * (s - w) / (n - w))) / 2``.
 
-    Kumar et al., 2022, search the learning rate of the two parts separately, each with a cosine
-    of its own; the probe's is constant here, and fine-tuning warms up.
+    Kumar et al., 2022, start fine-tuning from a finished probe, with a learning rate and a
+    schedule of its own. That the probe's rate is constant, and that fine-tuning warms up, are
+    choices made here.
 
     Args:
         optimizer: The optimiser.

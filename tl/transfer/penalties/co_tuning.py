@@ -63,7 +63,10 @@ class CoTuning(Penalty):
     train, and ``p(y_s | y_t)`` the relation of classes, found once at the start (You et al., 2020,
     "Co-Tuning for Transfer Learning"). The relation is their direct approach, which needs no
     source data; their reverse approach, and their calibration of the source's confidence on its
-    validation images, are left out. A cross-entropy with soft targets does not begin at 0.
+    validation images, are left out. The authors' code (thuml/CoTuning) differs: its default is the
+    reverse approach, to which its ``trade_off`` of 2.3 belongs; it multiplies the source's logits
+    by 0.884, relates classes by training and validation images, and trains the new head at ten
+    times the learning rate. A cross-entropy with soft targets does not begin at 0.
     TensorBoard shows the relation as a picture, ``transfer/class_relations``.
 
     Args:

@@ -21,12 +21,14 @@ class LwF(Penalty):
     first trains the new head alone, which is ``tl.transfer.LPFT``. The source answers each
     augmented image itself, instead of once per image at the start. Where batch norm follows the
     target (`bn="train"`), the two answers differ a little from the first step on. The kept head is
-    no stage: it trains from the first step, also while a strategy freezes the backbone, where the
-    authors' warm-up holds it still.
+    not a stage: it trains from the first step, also while a strategy freezes the backbone, where
+    the paper's warm-up holds it still. As in the authors' code (lizhitwo/LearningWithoutForgetting,
+    ``vl_nnsoftmaxdiff.m``), no factor ``T^2`` makes up for the temperature.
 
     Args:
-        temperature: ``T``, above 0; the paper's value.
-        weight: ``lambda_o``, 0 or more; the paper's value.
+        temperature: ``T``, above 0; the paper's value, from memory: the authors' code takes it as
+            an option.
+        weight: ``lambda_o``, 0 or more; the paper's and the code's value.
         source_task: Whose head to keep, where the source has several.
 
     Raises:

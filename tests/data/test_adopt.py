@@ -170,3 +170,14 @@ def test_an_older_checkpoint_is_evaluated_as_before_and_said(
     data.setup("test")
     assert "does not keep the classes and the normalisation" in said[0]
     assert len(data.splits["test"]) == 6
+
+
+def test_another_checkpoint_takes_the_place_of_the_first(insects: Path) -> None:
+    record = trained(insects)
+    other = {**record, "fingerprint": "real:other", "mean": [1.0, 2.0, 3.0]}
+    data = read(insects)
+    for found in (record, other, other, record):
+        data.adopt(found)
+        data.setup("test")
+        assert data.statistics is not None
+        assert data.statistics[0].tolist() == pytest.approx(found["mean"])

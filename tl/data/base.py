@@ -87,6 +87,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.splits: dict[str, ImageDataset] = {}
         self.statistics: tuple[Tensor, Tensor] | None = None
         self.trained_on: TrainedOn | None = None
+        self._adopted: Mapping[str, Any] = {}
         self._pipeline: Pipeline | None = None
         self.inherit()
 
@@ -263,7 +264,12 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: If the checkpoint has other sources, targets or classes.
         """
-        known = read_record(record_of(record, self.data_name, sources or 1))
+        part = record_of(record, self.data_name, sources or 1)
+        if self.trained_on is not None:
+            if part == self._adopted:
+                return
+            self._forget()  # of another checkpoint
+        known = read_record(part)
         if known is None:
             rank_zero_info(
                 f"tl: the checkpoint does not keep the classes and the normalisation of "
@@ -283,7 +289,7 @@ class ImageDataModule(LightningDataModule, ABC):
             )
         self._take_size(known.image_size)
         self._say_other_split(known)
-        self.trained_on = known
+        self.trained_on, self._adopted = known, dict(part)
         self._reload()
 
     def _forget(self) -> None:
@@ -630,9 +636,11 @@ class ImageDataModule(LightningDataModule, ABC):
         record = state_dict.get("record") or {}
         stage = self.trainer.state.fn if self.trainer is not None else None
         fits = stage in (None, TrainerFn.FITTING)
-        if stage is not None and not fits and self.trained_on is None and record:
+        if stage is not None and not fits and record:
+            before = self.trained_on
             self.adopt(record)
-            self.setup(stage.value)
+            if self.trained_on is not before:
+                self.setup(stage.value)
             return
         then, now = str(state_dict.get("fingerprint")), self.fingerprint
         if then.startswith("real:") and now.startswith("generated:"):

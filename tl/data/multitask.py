@@ -246,7 +246,7 @@ class MultiTaskDataModule(LightningDataModule):
         """
         if set(state_dict) != set(self.sources):
             raise DataError(
-                f"The run to resume has the sources {', '.join(state_dict)}; this has "
+                f"The checkpoint's run has the sources {', '.join(state_dict)}; this has "
                 f"{', '.join(self.sources)}."
             )
         for name, source in self.sources.items():

@@ -310,11 +310,8 @@ class CheckpointedModule(FineTunedModule):
         if stage == "fit":
             self._trained_on = None
         adopt = getattr(data, "adopt", None)
-        known = getattr(data, "trained_on", None) or any(
-            source.trained_on for source in getattr(data, "sources", {}).values()
-        )
-        if self._trained_on and data is not None and callable(adopt) and not known:
-            adopt(self._trained_on)
+        if self._trained_on and data is not None and callable(adopt):
+            adopt(self._trained_on)  # does nothing where the data are read so already
             data.setup(stage)
 
     def _keep_start(self) -> None:

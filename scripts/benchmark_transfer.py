@@ -31,7 +31,8 @@ means and 95 % intervals (the grid was cut off and went on several times):
 
 Equal epochs are not equal steps: 140 at 2 % of the labels and 370 at 5 %. The probe and scratch
 rows had not converged: a converged probe reaches 13.4 and 18.7 %, scratch 12.6 % at 2 % with as
-many steps as source and target cost together.
+many steps as source and target cost together. The LP-FT rows are of an earlier configuration: a
+probe of 3 epochs, and one warm-up and cosine over both parts.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ MORE = {
         f"{_SOURCE_DATA}.images=generated",
         f"{_SOURCE_DATA}.generated_size=200",
         "--model.init_args.penalties.init_args.images=5",
-    )
+    ),
+    "configs/transfer/lp_ft.yaml": ("--trainer.max_epochs=2",),  # a part each
 }
 
 
@@ -99,7 +100,8 @@ def test_a_config_runs_by_the_command_in_its_header(
 def test_a_strategy_composes_with_several_tasks(path: str, tmp_path: Path) -> None:
     words = " ".join(command(path)).replace("transfer_cifar100.yaml", "multitask.yaml").split()
     assert "configs/multitask.yaml" in words
-    main([*(w for w in words if "init_from" not in w), *TINY, f"--log_dir={tmp_path}"])
+    given = [word for word in words if "init_from" not in word]
+    main([*given, *TINY, *MORE.get(path, ()), f"--log_dir={tmp_path}"])
     [folder] = tmp_path.glob("multitask/version_0")
     results = json.loads((folder / "results.json").read_text())
     assert {"transfer/bn_drift", "val/cifar10/acc", "val/cifar100/acc"} <= set(results["metrics"])

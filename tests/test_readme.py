@@ -47,6 +47,9 @@ def test_every_command_is_understood(
     if verb in VERBS:
         parser_of(verb).parse_args(rest)  # exits where it does not understand
         return
+    if not any(word.startswith("--config") for word in rest):
+        assert "--ckpt_path" in command, "it takes the configuration of that run"
+        rest = ["--config=configs/multitask.yaml", *rest]
     with pytest.raises(SystemExit) as stopped:
         cli.main([verb, *rest, "--print_config"])
     assert stopped.value.code in (0, None), capsys.readouterr().err

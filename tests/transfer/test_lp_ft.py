@@ -79,13 +79,44 @@ def test_the_second_schedule_begins_with_the_second_part(tmp_path: Path) -> None
     assert [trains for *_, trains in seen] == [epoch >= 2 for epoch, *_ in seen]
 
 
+@pytest.mark.parametrize("strategy", [LPFT(), LPFT(probe_epochs=1)])
+@pytest.mark.parametrize("epochs", [-1, 4])
+def test_steps_that_end_with_the_probe_are_refused(
+    tmp_path: Path, strategy: LPFT, epochs: int
+) -> None:
+    data = tiny_data()
+    built = module(data, strategy=strategy)
+    with pytest.raises(ValueError, match=r"LPFT probes for 1 epochs, and the run has 1: nothing"):
+        trainer(tmp_path, max_epochs=epochs, max_steps=5).fit(built, data)
+
+
+def test_the_probe_takes_half_of_a_run_of_steps(tmp_path: Path) -> None:
+    data = tiny_data()
+    built = module(data, strategy=LPFT(), scheduler=ProbeThenCosine)
+    run = trainer(tmp_path, max_epochs=-1, max_steps=15)
+    run.fit(built, data)
+    assert built.thaws() == {"LPFT": [2]}
+    assert run.global_step == 15
+
+
+def test_a_resumed_run_that_is_made_longer_keeps_its_probe(tmp_path: Path) -> None:
+    def fit(epochs: int, **given: Any) -> Any:
+        data = tiny_data()
+        built = module(data, strategy=LPFT())
+        run = trainer(tmp_path, max_epochs=epochs)
+        run.fit(built, data, **given)
+        run.save_checkpoint(tmp_path / "run.ckpt")
+        return built
+
+    assert fit(2).thaws() == {"LPFT": [1]}
+    longer = fit(6, ckpt_path=tmp_path / "run.ckpt")
+    assert longer.thaws() == {"LPFT": [1]}
+
+
+def test_a_schedule_without_steps_of_fine_tuning_is_refused() -> None:
+    with pytest.raises(ValueError, match="LPFT probes for 5 steps, and the run has 5: nothing"):
+        ProbeThenCosine(optimizer(), total_steps=5, probe_steps=5)
+
+
 def test_older_configurations_find_it() -> None:
     assert import_module("tl.transfer.freezing").LPFT is LPFT
-
-
-@pytest.mark.parametrize("scheduler", [ProbeThenCosine, None])
-def test_a_run_of_too_few_steps_is_refused(tmp_path: Path, scheduler: Any) -> None:
-    data = tiny_data()
-    built = module(data, strategy=LPFT(probe_epochs=1), scheduler=scheduler)
-    with pytest.raises(ValueError, match=r"LPFT probes for \d+ steps, and the run has 2: nothing"):
-        trainer(tmp_path, max_epochs=-1, max_steps=2).fit(built, data)

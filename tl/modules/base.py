@@ -39,7 +39,6 @@ from tl.modules.targets import class_numbers, settled, wrong_label
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
-from tl.transfer.lp_ft import LPFT
 from tl.transfer.param_groups import named_groups
 from tl.transfer.penalties.base import Step
 from tl.transfer.weights import TransferReport
@@ -397,10 +396,10 @@ class SharedBackboneModule(CheckpointedModule):
         optimizer = self.scaled(optimizer)
         # a schedule that changes nothing has the learning rates logged as those of any other
         factory = self.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)
+        self._begin_strategy()
         config, whole_run = build_schedule(
             cast("Callable[..., Any]", factory), optimizer, self._count_steps, self._probe_steps
         )
-        self._refuse_to_end_in_the_probe()
         scheduler = config["scheduler"]
         self.check_schedule(optimizer, scheduler)
         if whole_run and self._trainer is not None:
@@ -430,22 +429,28 @@ class SharedBackboneModule(CheckpointedModule):
         changes = self.strategy.changes(list(self._stages())) if self.strategy is not None else []
         if not changes:
             return None
+        steps = self._steps_of_an_epoch()
+        return None if steps is None else changes[0] * steps
+
+    def _steps_of_an_epoch(self) -> int | None:
         self.trainer.fit_loop.setup_data()
         batches = self.trainer.num_training_batches
         if not math.isfinite(batches):
             return None
-        return changes[0] * math.ceil(batches / self.trainer.accumulate_grad_batches)
+        return math.ceil(batches / self.trainer.accumulate_grad_batches)
 
-    def _refuse_to_end_in_the_probe(self) -> None:
-        limits = self._trainer is not None and self.trainer.max_steps > 0
-        if not (limits and isinstance(self.strategy, LPFT)) or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+    def _begin_strategy(self) -> None:
+        """Tell the strategy how many epochs the run has, by whichever limit comes first."""
+        if self.strategy is None or self._trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        probe = self._probe_steps()
-        if probe is not None and self.trainer.max_steps <= probe:
-            raise ValueError(
-                f"LPFT probes for {probe} steps, and the run has {self.trainer.max_steps}: nothing "
-                "would be fine-tuned. Raise `trainer.max_steps` or lower `probe_epochs`."
-            )
+        before, self._thawed = self._thawed, ()
+        if not self.strategy.changes(list(self._stages())):
+            return
+        limits = [float(self.trainer.max_epochs or -1)]
+        if self.trainer.max_steps > 0 and (steps := self._steps_of_an_epoch()):
+            limits.append(math.ceil(self.trainer.max_steps / steps))
+        limits = [limit for limit in limits if limit > 0]
+        self.strategy.begin(int(min(limits)) if limits else None, before)
 
     # Around a run
 

@@ -228,6 +228,7 @@ class CheckpointedModule(FineTunedModule):
             "data": describe() if callable(describe) else None,
             "provenance": self.provenance,
             "statistics": self.statistics_at_start(),
+            "thaws": self.thaws(),
             "class_names": {k: list(v) for k, v in getattr(data, "class_names", {}).items()},
         }
 
@@ -264,6 +265,7 @@ class CheckpointedModule(FineTunedModule):
             self._window.load(record.get("window", {}))
         self.provenance = record.get("provenance")
         self.resume_statistics(record.get("statistics", {}))
+        self.resume_thaws(record.get("thaws", {}))
 
     def _renamed(self, there: dict[str, Any]) -> dict[str, Any]:
         """Call the only task there what the only one here is called."""

@@ -65,6 +65,7 @@ class FineTunedModule(LightningModule):
     penalties: nn.ModuleList
     step_log: StepLog
     guard: FiniteGuard
+    _thawed: Sequence[int] = ()  # epochs at which the run that resumes thaws
     _begun = False  # it has trained, or taken over a run that has: the start lies behind
     _seed = 0
 
@@ -111,9 +112,6 @@ class FineTunedModule(LightningModule):
         """Prepare what the optimiser and DDP must know of."""
         if stage != "fit":
             return
-        if self.strategy is not None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            epochs = self.trainer.max_epochs
-            self.strategy.begin(epochs if epochs is not None and epochs > 0 else None)
         self._statistics = {}  # of the start of this run, or of the checkpoint that comes in
         if self.penalties:
             # they never change: DDP need not copy them from the first process at each step
@@ -339,6 +337,17 @@ class FineTunedModule(LightningModule):
     def statistics_at_start(self) -> dict[str, Tensor]:
         """Running statistics that drift is measured from, to be saved; empty without a strategy."""
         return self._statistics if self.strategy is not None else {}
+
+    def thaws(self) -> dict[str, list[int]]:
+        """Epochs at which the strategy lets other stages train, by its name, to be saved."""
+        if self.strategy is None:
+            return {}
+        return {type(self.strategy).__name__: self.strategy.changes(list(self._stages()))}
+
+    def resume_thaws(self, record: Mapping[str, Sequence[int]]) -> None:
+        """Take over what :meth:`thaws` gave, if the strategy is the same."""
+        if self._trainer is not None:
+            self._thawed = record.get(type(self.strategy).__name__, ())
 
     def resume_statistics(self, record: Mapping[str, Any]) -> None:
         """Take over what :meth:`statistics_at_start` gave."""

@@ -77,11 +77,14 @@ class Strategy(ABC):
                 f"{', '.join(wrong)}; what should not train is left out of `trainable`."
             )
 
-    def begin(self, epochs: int | None) -> None:  # noqa: B027 - most do not depend on it
+    def begin(  # noqa: B027 - most do not depend on it
+        self, epochs: int | None, before: Sequence[int] = ()
+    ) -> None:
         """Learn the length of the run that is about to start, where the strategy depends on it.
 
         Args:
-            epochs: Epochs of the run; ``None`` where steps or time end it.
+            epochs: Epochs of the run, begun ones included; ``None`` where only time ends it.
+            before: In a resumed run what :meth:`changes` gave before; else empty.
 
         Raises:
             ValueError: If the run is too short for the strategy.

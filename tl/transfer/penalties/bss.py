@@ -16,11 +16,13 @@ class BSS(Penalty):
     the feature matrix ``(N, D)`` of the batch (Chen et al., 2019, "Catastrophic Forgetting Meets
     Negative Transfer: Batch Spectral Shrinkage for Safe Transfer Learning"): directions of small
     singular values do not transfer. It needs no source; without one it is a regulariser like any
-    other. Unlike the other terms it does not begin at 0.
+    other. Unlike the other terms it does not begin at 0. The
+    authors' code gives the head 10 times the learning rate, which is no part of the term.
 
     Args:
-        k: How many singular values, 1 or more; at most all of them count. The paper's value.
-        eta: Strength, 0 or more; the paper's value.
+        k: How many singular values, 1 or more; at most all of them count; that of the
+            authors' code.
+        eta: Strength, 0 or more; that of the authors' code.
 
     Raises:
         ValueError: If a number is out of range.

@@ -62,12 +62,14 @@ class CoTuning(Penalty):
     ``weight * CE(p(y_s | y_t), f_s(x))`` where ``f_s`` is the source's head on the features that
     train, and ``p(y_s | y_t)`` the relation of classes, found once at the start (You et al., 2020,
     "Co-Tuning for Transfer Learning"). The relation is their direct approach, which needs no
-    source data; their reverse approach, and their calibration of the source's confidence on its
-    validation images, are left out. The authors' code (thuml/CoTuning) differs: its default is the
-    reverse approach, to which its ``trade_off`` of 2.3 belongs; it multiplies the source's logits
-    by 0.884, relates classes by training and validation images, and trains the new head at ten
-    times the learning rate. A cross-entropy with soft targets does not begin at 0.
-    TensorBoard shows the relation as a picture, ``transfer/class_relations``.
+    source data. A cross-entropy with soft targets does not begin at 0. TensorBoard shows the
+    relation as a picture, ``transfer/class_relations``.
+
+    Differs from the authors' code: their script takes the reverse approach, a logistic regression
+    from source to target classes, chosen and calibrated on the target's validation images; it
+    multiplies the source's logits by 0.884 (calibrated for their ImageNet network); it relates
+    training and validation images, here training ones alone; and its new head learns at 10 times
+    the rate.
 
     Args:
         weight: ``lambda``, 0 or more; that of the authors' code.

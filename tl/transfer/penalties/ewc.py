@@ -78,7 +78,8 @@ class EWC(Penalty):
 
     ``weight / 2 * sum_i F_i (theta_i - theta_i*)^2`` over the backbone's parameters (Kirkpatrick et
     al., 2017, arXiv:1612.00796, equation 3). ``F`` is the diagonal of the Fisher information on
-    images of the source, found once at the start and saved with the model.
+    images of the source, found once at the start and saved with the model. The defaults are this
+    framework's; they were not compared with code of the authors.
 
     Args:
         data: The source's data, such as `tl.data.CifarDataModule`: its training images, not

@@ -26,7 +26,7 @@ class L2SP(Penalty):
 
     Args:
         alpha: Strength on the backbone, 0 or more. The paper searches it for each target; 0.1 is
-            that of the authors' command.
+            that of the authors' command, and the default of their code is 0.01.
         beta: Strength on the heads, 0 or more; that of the paper and of the authors' command.
 
     Raises:

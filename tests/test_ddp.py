@@ -107,7 +107,9 @@ def command(folder: Path, verb: str, *more: str) -> dict[str, Any] | None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    [made] = set(folder.glob("multitask/version_*")) - before
+    made = next(iter(set(folder.glob("multitask/version_*")) - before), None)
+    assert (made is None) == (verb != "fit"), "an evaluation writes into the run's own folder"
+    made = made or folder / "multitask" / "version_0"
     path = made / "results.json"
     return json.loads(path.read_text()) if path.exists() else None
 

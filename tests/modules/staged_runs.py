@@ -66,7 +66,7 @@ class Watch(Callback):
                 for number, part in enumerate(parts)
                 for name, tensor in part.state_dict().items()
             }
-            for stage, parts in ours._stages().items()
+            for stage, parts in ours.stages().items()
         }
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

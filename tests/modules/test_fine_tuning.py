@@ -120,7 +120,7 @@ def test_works_with_balancers_accumulation_clipping_and_bf16(
     assert run.global_step == EPOCHS
     assert all(bool(p.isfinite().all()) for p in ours.parameters())
     sizes = {
-        s: sum(p.numel() for m in ms for p in m.parameters()) for s, ms in ours._stages().items()
+        s: sum(p.numel() for m in ms for p in m.parameters()) for s, ms in ours.stages().items()
     }
     shared = [
         sum(sizes[stage] for stage in strategy.trainable(epoch, STAGES) - {"head"})

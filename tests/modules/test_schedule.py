@@ -157,3 +157,34 @@ def test_lightnings_finder_sets_the_learning_rate(tmp_path: Path) -> None:
     assert built.lr is not None
     run.fit(built, data)
     assert run.optimizers[0].param_groups[0]["lr"] == built.lr
+
+
+def test_a_length_in_other_words_is_kept() -> None:
+    schedule = partial(OneCycleLR, max_lr=1.0, epochs=3, steps_per_epoch=4)
+    config, filled = build_schedule(schedule, optimizer(), lambda: 77)
+    assert (config["scheduler"].total_steps, config["interval"], filled) == (12, "step", False)
+
+
+@pytest.mark.parametrize("other", [{"interval": "epoch"}, {"frequency": 2}])
+def test_a_schedule_over_the_whole_run_advances_every_step(other: dict[str, Any]) -> None:
+    def schedule(o: Optimizer, total_steps: int) -> dict[str, Any]:
+        return {"scheduler": WarmupCosine(o, total_steps), **other}
+
+    with pytest.raises(ValueError, match="was given the steps of the run as `total_steps`"):
+        build_schedule(schedule, optimizer(), lambda: 77)
+
+
+def test_a_schedule_per_epoch_that_is_as_long_as_the_steps_is_asked_about() -> None:
+    def built(length: int) -> dict[str, Any]:
+        schedule = partial(CosineAnnealingLR, T_max=length)
+        return build_schedule(schedule, optimizer(), lambda: 77, epochs=7)[0]
+
+    with pytest.raises(ValueError, match="its `T_max` of 77 is the steps of this run of 7 epochs"):
+        built(77)
+    assert built(7)["interval"] == built(200)["interval"] == "epoch"
+
+
+def test_warm_up_steps_of_transformers_are_steps() -> None:
+    optimization = pytest.importorskip("transformers.optimization")
+    schedule = partial(optimization.get_constant_schedule_with_warmup, num_warmup_steps=3)
+    assert unit(schedule) == ("step", False)

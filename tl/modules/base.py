@@ -10,7 +10,11 @@ from functools import partial
 from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch.callbacks import BackboneFinetuning, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+)
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -34,6 +38,8 @@ from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.optimizers import fused, keep_kernel
 from tl.modules.schedule import build_schedule
+from tl.modules.second_fit import continue_from
+from tl.modules.settled import check_label_smoothing
 from tl.modules.step_log import StepLog, is_due
 from tl.modules.targets import class_numbers, settled, wrong_label
 from tl.modules.window import Window
@@ -91,10 +97,7 @@ class SharedBackboneModule(CheckpointedModule):
                 f"The backbone {type(backbone).__name__} has no integer attribute `num_features`; "
                 "set it to the length of its output."
             )
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                f"`label_smoothing` must be at least 0 and below 1, got {label_smoothing}."
-            )
+        check_label_smoothing(label_smoothing)
         tasks = [as_task(task) for task in tasks]
         if not tasks:
             raise ValueError("`tasks` is empty; give at least one task.")
@@ -127,6 +130,7 @@ class SharedBackboneModule(CheckpointedModule):
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.lr: float | None = None
+        self._configured_lr: float | None = None
         self.label_smoothing = label_smoothing
         self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
         self.transfer_report: TransferReport | None = None
@@ -243,6 +247,12 @@ class SharedBackboneModule(CheckpointedModule):
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Combine the tasks' losses: their plain sum."""
         return torch.stack(list(losses.values())).sum()
+
+    def on_train_start(self) -> None:
+        """Build the optimiser anew if Lightning has found a learning rate since it was built."""
+        if self.lr != self._configured_lr:
+            self.trainer.strategy.setup_optimizers(self.trainer)
+        super().on_train_start()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """See that losses and gradients are finite, before the latter are clipped."""
@@ -385,7 +395,7 @@ class SharedBackboneModule(CheckpointedModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser over named groups, and its schedule over the Trainer's steps."""
-        optimizer = self.optimizer_factory(self.parameter_groups())
+        optimizer, self._configured_lr = self.optimizer_factory(self.parameter_groups()), self.lr
         if self.lr is not None:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr
@@ -398,7 +408,11 @@ class SharedBackboneModule(CheckpointedModule):
         factory = self.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)
         self._begin_strategy()
         config, whole_run = build_schedule(
-            cast("Callable[..., Any]", factory), optimizer, self._count_steps, self._probe_steps
+            cast("Callable[..., Any]", factory),
+            optimizer,
+            self._count_steps,
+            self._probe_steps,
+            (self._trainer and self.trainer.max_epochs) or 0,
         )
         scheduler = config["scheduler"]
         self.check_schedule(optimizer, scheduler)
@@ -409,6 +423,8 @@ class SharedBackboneModule(CheckpointedModule):
             check_direction(monitor, scheduler.mode, "the schedule ReduceLROnPlateau")
             if self._trainer is not None:  # where nothing is validated there is nothing to follow
                 config.setdefault("frequency", self.trainer.check_val_every_n_epoch or 1)
+        if self._trainer is not None:
+            continue_from(self.trainer, optimizer, config)
         return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -426,7 +442,7 @@ class SharedBackboneModule(CheckpointedModule):
 
     def _probe_steps(self) -> int | None:
         """Count the steps before the strategy first lets more stages train."""
-        changes = self.strategy.changes(list(self._stages())) if self.strategy is not None else []
+        changes = self.strategy.changes(list(self.stages())) if self.strategy is not None else []
         if not changes:
             return None
         steps = self._steps_of_an_epoch()
@@ -444,7 +460,7 @@ class SharedBackboneModule(CheckpointedModule):
         if self.strategy is None or self._trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         before, self._thawed = self._thawed, ()
-        if not self.strategy.changes(list(self._stages())):
+        if not self.strategy.changes(list(self.stages())):
             return
         limits = [float(self.trainer.max_epochs or -1)]
         if self.trainer.max_steps > 0 and (steps := self._steps_of_an_epoch()):
@@ -467,6 +483,7 @@ class SharedBackboneModule(CheckpointedModule):
         self._check_data()
         if stage == "fit":
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
+            refuse_unset_batch_size(self.trainer.callbacks, self._datamodule())  # type: ignore[attr-defined]
         if self.compile_mode and not self._compiled:
             # in place: names of weights stay, for checkpoints and transfer
             self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
@@ -515,6 +532,20 @@ def refuse_changing_steps(callbacks: Iterable[object], schedule: object) -> None
         )
 
 
+def refuse_unset_batch_size(callbacks: Iterable[object], data: object) -> None:
+    """Refuse to search for a batch size from none.
+
+    Raises:
+        ValueError: If a callback does.
+    """
+    finds = any(isinstance(callback, BatchSizeFinder) for callback in callbacks)
+    if finds and getattr(data, "batch_size", ...) is None:
+        raise ValueError(
+            "BatchSizeFinder starts from the data's `batch_size`, which is not set; set it first, "
+            "such as `data.batch_size = 32`."
+        )
+
+
 def check_monitors(callbacks: Iterable[object]) -> None:
     """Refuse callbacks that follow a metric the wrong way, or freeze beside the strategy.
 
@@ -522,11 +553,11 @@ def check_monitors(callbacks: Iterable[object]) -> None:
         ValueError: If one does; Lightning's `EarlyStopping` takes ``min`` where no mode is given.
     """
     for callback in callbacks:
-        if isinstance(callback, BackboneFinetuning):
+        if isinstance(callback, BaseFinetuning):
             raise ValueError(  # noqa: TRY004 - a setting of the run
-                "BackboneFinetuning trains at another learning rate than it prints, and freezes "
-                "again in a resumed run; use a strategy of `tl.transfer`, such as LPFT or "
-                "GradualUnfreezing."
+                f"{type(callback).__name__} freezes and adds to the optimiser beside the module, "
+                "and sets other learning rates than it prints; use a strategy of `tl.transfer`, "
+                "such as LPFT or GradualUnfreezing."
             )
         monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
         if isinstance(monitor, str) and isinstance(mode, str):

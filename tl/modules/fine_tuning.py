@@ -19,6 +19,7 @@ from tl.modules.batch import AnyBatch, labels_of
 from tl.modules.batch_norm import without_sources
 from tl.modules.finite import FiniteGuard
 from tl.modules.seeding import seed_step
+from tl.modules.settled import ARGUMENTS, set_later
 from tl.modules.step_log import StepLog
 from tl.tasks import Task
 from tl.transfer.freezing import (
@@ -68,11 +69,15 @@ class FineTunedModule(LightningModule):
     _thawed: Sequence[int] = ()  # epochs at which the run that resumes thaws
     _begun = False  # it has trained, or taken over a run that has: the start lies behind
     _seed = 0
+    _built = False  # the constructor is done: arguments that are set from here on are checked
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
         if name == "_current_fx_name":  # Lightning writes it some fifty times at every step
             self.__dict__[name] = value
-        else:
+            return
+        if name in ARGUMENTS and self._built:
+            name, value = set_later(self, name, value)
+        if name not in ("on_nonfinite", "max_skips"):  # those are the guard's
             super().__setattr__(name, value)
 
     def use(self, strategy: Strategy | None, penalties: Penalties) -> None:
@@ -92,7 +97,7 @@ class FineTunedModule(LightningModule):
         self.penalties = nn.ModuleList(given)
         self.strategy = strategy
         if strategy is not None:
-            strategy.check(list(self._stages()))
+            strategy.check(list(self.stages()))
         self._modes: list[tuple[nn.Module, bool]] = []
         self._frozen: dict[int, nn.Parameter] = {}
         self._fixed: list[nn.Parameter] = []
@@ -103,8 +108,16 @@ class FineTunedModule(LightningModule):
         self._watched = False
         self._step: Step | None = None
 
-    def _stages(self) -> dict[str, list[nn.Module]]:
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each stage from the stem to the top, ``head`` last."""
         return stage_modules(self.backbone, self.heads)
+
+    def thaw(self) -> None:
+        """Let everything train that a strategy had frozen."""
+        untrained = {id(parameter) for parameter in self._untrained}
+        for number, parameter in self._frozen.items():
+            parameter.requires_grad_(number not in untrained)
+        self._frozen, self._modes = {}, []
 
     # Before the run
 
@@ -140,7 +153,7 @@ class FineTunedModule(LightningModule):
         self._fixed = []
         if self.strategy is None or self.trainer.world_size == 1:
             return
-        stages = self._stages()
+        stages = self.stages()
         trained = [s for s, e in self.strategy.first_epochs(list(stages)).items() if e is not None]
         set_requires_grad(stages, trained, self._untrained)
         self._fixed = [p for modules in stages.values() for m in modules for p in m.parameters()]
@@ -181,13 +194,13 @@ class FineTunedModule(LightningModule):
     def scaled(self, optimizer: Optimizer) -> Optimizer:
         """Write the stages' learning rates into an optimiser, before its schedule is made."""
         if self.strategy is not None:
-            scale_learning_rates(optimizer, self.strategy.lr_scales(list(self._stages())))
+            scale_learning_rates(optimizer, self.strategy.lr_scales(list(self.stages())))
         return optimizer
 
     def check_schedule(self, optimizer: Optimizer, scheduler: object) -> None:
         """See that a schedule keeps the stages' learning rates apart."""
         if self.strategy is not None:
-            scales = self.strategy.lr_scales(list(self._stages()))
+            scales = self.strategy.lr_scales(list(self.stages()))
             keep_learning_rates(optimizer, scales, type(scheduler).__name__)
 
     def with_penalties(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -227,7 +240,7 @@ class FineTunedModule(LightningModule):
 
     def _warn_of_never(self, strategy: Strategy, *, first: bool) -> None:
         epochs = self.trainer.max_epochs
-        firsts = strategy.first_epochs(list(self._stages()))
+        firsts = strategy.first_epochs(list(self.stages()))
         late = [s for s, e in firsts.items() if e is not None and epochs and 0 < epochs <= e]
         if late:
             rank_zero_warn(
@@ -269,7 +282,7 @@ class FineTunedModule(LightningModule):
     def _freeze_and_thaw(self) -> None:
         if self.strategy is None:
             return
-        stages = self._stages()
+        stages = self.stages()
         trainable = self.strategy.trainable(self.current_epoch, list(stages))
         frozen = set_requires_grad(stages, trainable, [*self._fixed, *self._untrained])
         self._frozen = {id(parameter): parameter for parameter in [*frozen, *self._untrained]}
@@ -328,7 +341,7 @@ class FineTunedModule(LightningModule):
         return strategy_table(
             self.strategy,
             self.trainer.optimizers[0].param_groups,
-            self._stages(),
+            self.stages(),
             self._untrained,
         )
 
@@ -342,7 +355,7 @@ class FineTunedModule(LightningModule):
         """Epochs at which the strategy lets other stages train, by its name, to be saved."""
         if self.strategy is None:
             return {}
-        return {type(self.strategy).__name__: self.strategy.changes(list(self._stages()))}
+        return {type(self.strategy).__name__: self.strategy.changes(list(self.stages()))}
 
     def resume_thaws(self, record: Mapping[str, Sequence[int]]) -> None:
         """Take over what :meth:`thaws` gave, if the strategy is the same."""

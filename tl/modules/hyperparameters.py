@@ -38,4 +38,5 @@ def keep_hyperparameters(module: LightningModule, frame: FrameType | None) -> No
             module.hparams[key] = [asdict(as_task(task)) for task in value]
         elif isinstance(value, tuple):
             module.hparams[key] = list(value)
+    setattr(module, "_built", True)  # noqa: B010 - ours, and the last that a constructor does
     setattr(module, "_hparams_initial", copy.copy(module.hparams))  # noqa: B010 - Lightning's own

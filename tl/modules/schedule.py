@@ -63,6 +63,10 @@ class WarmupCosine(LambdaLR):
 _TORCHS = LRScheduler.__module__
 #: Arguments of a schedule that count optimiser steps of the whole run.
 _LENGTHS = ("total_steps", "num_training_steps")
+#: Arguments that only a schedule in steps has.
+_IN_STEPS = frozenset({*_LENGTHS, "num_warmup_steps", "steps_per_epoch"})
+#: Attributes of torch's schedules that hold their length, in either unit.
+_DURATIONS = ("T_max", "total_iters")
 _PER_STEP = (OneCycleLR, CyclicLR)
 #: Schedules of functions or of other schedules, whose unit nobody but their author knows.
 _OPEN = (LambdaLR, MultiplicativeLR, SequentialLR, ChainedScheduler)
@@ -78,6 +82,7 @@ def build_schedule(
     optimizer: Optimizer,
     count: Callable[[], int],
     probe: Callable[[], int | None] = lambda: None,
+    epochs: int = 0,
 ) -> tuple[dict[str, Any], bool]:
     """Make a schedule, and find out whether it advances per step or per epoch.
 
@@ -93,6 +98,7 @@ def build_schedule(
         count: Gives the optimiser steps of the run.
         probe: Gives the steps before the strategy first thaws, for a schedule that takes
             ``probe_steps``.
+        epochs: Epochs of the run; 0 or less if it has no such limit.
 
     Returns:
         Lightning's configuration of the scheduler, with ``interval``, and whether it was given
@@ -106,7 +112,10 @@ def build_schedule(
     takes = inspect.signature(target).parameters
     given = getattr(factory, "keywords", {})
     lengths = [name for name in _LENGTHS if name in takes]
+    if given.keys() >= {"epochs", "steps_per_epoch"}:  # the length, in OneCycleLR's other words
+        lengths = []
     fill: dict[str, int | None] = {name: count() for name in lengths if given.get(name) is None}
+    filled = dict(fill)
     if "probe_steps" in takes and given.get("probe_steps") is None:
         fill["probe_steps"] = probe()
     made = factory(optimizer, **fill)
@@ -123,12 +132,36 @@ def build_schedule(
             f"{', '.join(sorted(_KEYS))}."
         )
     if "interval" not in config:
-        config["interval"] = "step" if lengths else _unit_of(scheduler)
+        config["interval"] = "step" if _IN_STEPS & set(takes) else _unit_of(scheduler)
+        if config["interval"] == "epoch" and epochs > 0:
+            _refuse_steps(scheduler, epochs, count)
     if config["interval"] not in ("step", "epoch"):
         raise ValueError(
             f"The `interval` of a schedule must be step or epoch, got {config['interval']!r}."
         )
+    once = config["interval"] == "step" and config.get("frequency", 1) == 1
+    if filled and not once:
+        raise ValueError(
+            f"The schedule was given the steps of the run as `{next(iter(filled))}`, and advances "
+            f"every {config.get('frequency', 1)} {config['interval']}(s): it would never end. Let "
+            "it advance every step, or give it its length."
+        )
     return {"name": "lr", **config}, bool(fill)
+
+
+def _refuse_steps(scheduler: object, epochs: int, count: Callable[[], int]) -> None:
+    """Refuse a schedule per epoch that is as long as the run has steps.
+
+    Raises:
+        ValueError: If it is.
+    """
+    for name in _DURATIONS:
+        length = getattr(scheduler, name, None)
+        if isinstance(length, int) and length > epochs and length == count():
+            raise ValueError(
+                f"{type(scheduler).__name__} advances per epoch, and its `{name}` of {length} is "
+                f"the steps of this run of {epochs} epochs: {_ASK}."
+            )
 
 
 def _unit_of(scheduler: object) -> str:

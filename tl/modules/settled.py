@@ -1,0 +1,74 @@
+"""What becomes of an argument of a module that is set as an attribute later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tl.modules.finite import FiniteGuard
+from tl.transfer.freezing import Strategy
+
+#: What the constructor builds from; a later value would change nothing.
+_SETTLED = frozenset(
+    {
+        *("init_from", "rename", "reinit", "init_heads", "penalties", "task", "tasks"),
+        *("batch_norm", "balancer", "rescale", "channels_last", "compile", "compile_mode"),
+    }
+)
+#: Arguments that are kept under another name.
+_KEPT_AS = {
+    "optimizer": "optimizer_factory",
+    "scheduler": "scheduler_factory",
+    "learning_rate": "lr",
+}
+_CHECKED = frozenset({"label_smoothing", "lr", "strategy", "on_nonfinite", "max_skips"})
+#: Attributes that :func:`set_later` is to be asked about.
+ARGUMENTS = _SETTLED | _KEPT_AS.keys() | _CHECKED
+
+
+def set_later(module: Any, name: str, value: Any) -> tuple[str, Any]:  # noqa: ANN401 - any argument
+    """Check an argument that is set on a module that stands.
+
+    Args:
+        module: The module; changed where the value belongs to one of its parts.
+        name: One of `ARGUMENTS`.
+        value: The new value.
+
+    Returns:
+        The attribute to set, and its value.
+
+    Raises:
+        ValueError: If the argument is settled when a module is built, or the value is out of range.
+    """
+    if name in _SETTLED:
+        raise ValueError(
+            f"`{name}` is settled when a module is built; give it to a new {type(module).__name__}."
+        )
+    name = _KEPT_AS.get(name, name)
+    if name == "label_smoothing":
+        check_label_smoothing(value)
+    elif name == "lr" and value is not None and not value > 0:
+        raise ValueError(f"`lr` must be positive, got {value}.")
+    elif name == "strategy":
+        if not isinstance(value, Strategy | None):
+            raise ValueError(f"`strategy` must be a strategy of tl.transfer, got {value!r}.")
+        if value is not None:
+            value.check(list(module.stages()))
+        module.thaw()
+    elif name in ("on_nonfinite", "max_skips"):
+        guard, attribute = module.guard, "action" if name == "on_nonfinite" else name
+        now = {"action": guard.action, "max_skips": guard.max_skips, attribute: value}
+        FiniteGuard(**now)
+        setattr(guard, attribute, value)
+    if name in module.hparams:
+        module.hparams[name] = value
+    return name, value
+
+
+def check_label_smoothing(value: float) -> None:
+    """Refuse a share of the target that is out of range.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if not 0 <= value < 1:
+        raise ValueError(f"`label_smoothing` must be at least 0 and below 1, got {value}.")

@@ -61,10 +61,10 @@ def test_a_later_value_counts(tmp_path: Path) -> None:
 def test_what_a_strategy_froze_trains_without_it(tmp_path: Path) -> None:
     data, built = tiny_data(), module(tiny_data(), optimizer=sgd, strategy=LinearProbe())
     trainer(tmp_path, max_epochs=1).fit(built, data)
-    start = built.backbone.conv.weight.detach().clone()
+    start = built.backbone.get_parameter("conv.weight").detach().clone()
     built.strategy = None
     trainer(tmp_path, max_epochs=1).fit(built, data)
-    assert not torch.equal(start, built.backbone.conv.weight)
+    assert not torch.equal(start, built.backbone.get_parameter("conv.weight"))
 
 
 def test_a_rate_that_a_callback_finds_is_that_of_schedule_and_strategy(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from lightning.pytorch.tuner.tuning import Tuner
 
 from tests.runs import module, tiny_data, trainer
-from tl.data import GeneratedDataModule, MultiTaskDataModule
+from tl.data import CifarDataModule, GeneratedDataModule, MultiTaskDataModule
 from tl.data.augment import Augment
 from tl.data.settings import Settings
 
@@ -72,3 +72,41 @@ def test_lightnings_finder_sets_the_batch_size(tmp_path: Path) -> None:
     run = trainer(tmp_path, max_epochs=1)
     Tuner(run).scale_batch_size(module(data), data, max_trials=2, steps_per_trial=1, init_val=4)
     assert data.settings.batch_size == data.batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("test_size", 0), ("train_size", -5), ("relatedness", 2.0), ("val_size", 1)]
+)
+def test_what_the_constructor_refuses_is_refused_later_too(name: str, value: float) -> None:
+    data = GeneratedDataModule(train_size=200)
+    before = getattr(data, name)
+    with pytest.raises(ValueError, match=f"{name}"):
+        setattr(data, name, value)
+    assert getattr(data, name) == before
+    assert data.settings.val_size == 0.1
+
+
+def test_inherited_options_follow_and_own_ones_stay() -> None:
+    sources = {"a": CifarDataModule(), "b": CifarDataModule(generated_size=300)}
+    data = MultiTaskDataModule(sources=sources, images="generated", generated_size=100)
+    data.generated_size = 200
+    assert [source.generated_size for source in sources.values()] == [200, 300]
+    data.setup("fit")
+    assert len(sources["a"].splits["train"]) == 180
+    data.generated_size = 100
+    assert not sources["a"].splits, "other images are to be loaded"
+    with pytest.raises(ValueError, match="`generated_size` must be at least"):
+        data.generated_size = 5
+    assert sources["a"].generated_size == 100
+
+
+@pytest.mark.parametrize("length", [0, "long", 1.5])
+def test_the_length_of_an_epoch_is_checked_later_too(length: Any) -> None:
+    data = MultiTaskDataModule(sources={"a": GeneratedDataModule()})
+    with pytest.raises(ValueError, match="`epoch_length` must be"):
+        data.epoch_length = length
+    assert data.epoch_length == "longest"
+    with pytest.raises(ValueError, match="`sources` is empty"):
+        data.sources = {}
+    data.sources = {"z": GeneratedDataModule()}
+    assert [task.name for task in data.tasks] == ["z"]

@@ -88,6 +88,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.statistics: tuple[Tensor, Tensor] | None = None
         self.trained_on: TrainedOn | None = None
         self._adopted: Mapping[str, Any] = {}
+        self._inherited: set[str] = set()  # options of a `MultiTaskDataModule` around this one
         self._pipeline: Pipeline | None = None
         self.inherit()
 
@@ -135,36 +136,40 @@ class ImageDataModule(LightningDataModule, ABC):
         """Take over settings for what this source does not set itself."""
         own = {f.name: getattr(self, f.name) for f in fields(Settings)}
         outer = {name: value for name, value in given.items() if name in own}
+        changed = False
         for name, value in given.items():
-            if name not in own and value is not None and getattr(self, name, ...) is None:
+            # what was inherited before is not the source's own
+            free = getattr(self, name, ...) is None or name in self._inherited
+            if name not in own and value is not None and free:
+                changed |= value != getattr(self, name)
                 object.__setattr__(self, name, value)
+                self._inherited.add(name)
         chosen = {**outer, **{n: v for n, v in own.items() if v is not None}}
         settings = Settings(**{n: v for n, v in chosen.items() if v is not None})
         before, self.settings, self._outer = self.__dict__.get("settings"), settings, given
-        if before is not None and any(
-            getattr(before, name) != getattr(settings, name) for name in own if name not in _LATE
-        ):
+        changed |= any(
+            getattr(before, n, ...) != getattr(settings, n) for n in own if n not in _LATE
+        )
+        if before is not None and changed:
             self._reload()
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - whatever it is
-        """Set an attribute; a setting takes effect, at the next `setup` if it chooses images.
+        """Set an attribute; an option takes effect, at the next `setup` if it chooses images.
 
         Raises:
-            ValueError: If the value is out of range; the earlier one stays.
+            ValueError: If the constructor refuses the value; the earlier one stays.
         """
         before = self.__dict__.get(name)
-        super().__setattr__(name, value)
         if "_outer" not in self.__dict__ or name not in self.__dataclass_fields__:
+            super().__setattr__(name, value)
             return
-        if name not in _SETTINGS:
-            if value != before:
-                self._reload()
-            return
-        try:
-            self.inherit(**self._outer)
-        except ValueError:
-            super().__setattr__(name, before)
-            raise
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self._inherited}
+        type(self)(**{**own, name: value})  # the constructor checks it
+        super().__setattr__(name, value)
+        self._inherited.discard(name)
+        if name not in _SETTINGS and value != before:
+            self._reload()
+        self.inherit(**self._outer)
 
     @property
     def tasks(self) -> tuple[Task, ...]:

@@ -99,7 +99,8 @@ class FolderDataModule(ImageDataModule):
         if self.on_bad_image not in ("error", "skip"):
             raise ValueError(f"`on_bad_image` must be error or skip, got {self.on_bad_image!r}.")
         if self.pixel_range is not None:
-            low, high = self.pixel_range = (float(self.pixel_range[0]), float(self.pixel_range[1]))
+            low, high = float(self.pixel_range[0]), float(self.pixel_range[1])
+            object.__setattr__(self, "pixel_range", (low, high))  # the same option, as floats
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(f"`pixel_range` must be [low, high], got {self.pixel_range}.")
         if not 0 <= self.test_size < 1:

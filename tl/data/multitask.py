@@ -70,6 +70,10 @@ class MultiTaskDataModule(LightningDataModule):
 
     def __post_init__(self) -> None:
         super().__init__()
+        self._check()
+        self._hand_down()
+
+    def _check(self) -> None:
         if not self.sources:
             raise ValueError("`sources` is empty; give at least one data module by name.")
         length = self.epoch_length
@@ -78,15 +82,13 @@ class MultiTaskDataModule(LightningDataModule):
                 "`epoch_length` must be 'longest', 'shortest' or a number of steps, 1 or more, got "
                 f"{length!r}."
             )
-        for name, source in self.sources.items():
-            source.data_name = name
-        self._hand_down()
 
     def _hand_down(self) -> None:
         """Give the sources the settings that they do not set themselves."""
         own = {"sources", "epoch_length"}
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
-        for source in self.sources.values():
+        for name, source in self.sources.items():
+            source.data_name = name
             source.inherit(**{key: value for key, value in given.items() if value is not None})
         self._handed_down = True
 
@@ -96,13 +98,15 @@ class MultiTaskDataModule(LightningDataModule):
         Raises:
             ValueError: If the value is out of range; the earlier one stays.
         """
-        before = self.__dict__.get(name)
-        super().__setattr__(name, value)
         if "_handed_down" not in self.__dict__ or name not in self.__dataclass_fields__:
+            super().__setattr__(name, value)
             return
+        before = getattr(self, name)
+        super().__setattr__(name, value)
         try:
+            self._check()
             self._hand_down()
-        except ValueError:
+        except (TypeError, ValueError):
             super().__setattr__(name, before)
             self._hand_down()
             raise

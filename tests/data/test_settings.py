@@ -110,3 +110,19 @@ def test_the_length_of_an_epoch_is_checked_later_too(length: Any) -> None:
         data.sources = {}
     data.sources = {"z": GeneratedDataModule()}
     assert [task.name for task in data.tasks] == ["z"]
+
+
+def test_a_subclass_with_a_constructor_of_its_own_may_be_changed_too() -> None:
+    class Mine(GeneratedDataModule):
+        def __init__(self, size: int) -> None:
+            super().__init__(train_size=size)
+
+    data = Mine(200)
+    data.batch_size = 4
+    assert data.settings.batch_size == 4
+    with pytest.raises(ValueError, match="`batch_size` must be"):
+        data.batch_size = 0
+    assert data.batch_size == data.settings.batch_size == 4
+    with pytest.raises(TypeError):
+        data.batch_size = "16"  # type: ignore[assignment]
+    assert data.settings.batch_size == 4

@@ -164,12 +164,17 @@ class ImageDataModule(LightningDataModule, ABC):
             super().__setattr__(name, value)
             return
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self._inherited}
-        type(self)(**{**own, name: value})  # the constructor checks it
+        if "__dataclass_fields__" in vars(type(self)):  # else it has a constructor of its own
+            type(self)(**{**own, name: value})
         super().__setattr__(name, value)
+        try:
+            self.inherit(**self._outer)
+        except (TypeError, ValueError):
+            super().__setattr__(name, before)
+            raise
         self._inherited.discard(name)
         if name not in _SETTINGS and value != before:
             self._reload()
-        self.inherit(**self._outer)
 
     @property
     def tasks(self) -> tuple[Task, ...]:

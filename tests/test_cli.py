@@ -84,7 +84,9 @@ def test_a_run_from_fit_to_predictions(tmp_path: Path, capsys: pytest.CaptureFix
     assert (run / "metrics.csv").exists()
 
     # evaluations add to the run's own folder, and leave what its training wrote
-    kept = {name: (run / name).read_bytes() for name in ("metrics.csv", "config.yaml")}
+    files = [path.name for path in run.iterdir() if path.is_file() and path.name != "results.json"]
+    assert any(name.startswith("events.") for name in files)
+    kept = {name: (run / name).read_bytes() for name in files}
     main(arguments("validate", MULTI, tmp_path))
     validated = results_of(run)["evaluated"]["val"]
     assert validated["checkpoint"] == "checkpoints/best.ckpt"
@@ -101,6 +103,11 @@ def test_a_run_from_fit_to_predictions(tmp_path: Path, capsys: pytest.CaptureFix
     main(arguments("predict", MULTI, tmp_path))
     assert kept == {name: (run / name).read_bytes() for name in kept}
     assert [path.name for path in run.parent.iterdir()] == ["version_0"]
+    assert {path.name for path in run.iterdir()} - set(files) == {
+        *("checkpoints", "results.json", "predictions.csv", "validate", "test")
+    }
+    for verb in ("validate", "test"):  # curves of their own: steps begin again
+        assert list((run / verb).glob("events.*"))
     with (run / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 40 + 100  # a fifth of 200 and at least one image per class

@@ -301,7 +301,10 @@ class TlCLI(LightningCLI):
             others = given if isinstance(given, list) else [given] if given else []
             return [RunFolder(folder), *others]
         if own is not None:
-            return [RunTensorBoard(own.parent, "", own.name, default_hp_metric=False)]
+            # TensorBoard drops the curves of a folder whose steps begin again in a later file
+            verb = str(self.subcommand)
+            board = RunTensorBoard(own.parent, "", own.name, default_hp_metric=False, sub_dir=verb)
+            return [RunFolder(own), *([board] if verb != "predict" else [])]
         version = int(folder.name.removeprefix("version_"))
         return [
             RunTensorBoard(config.log_dir, config.name, version, default_hp_metric=False),

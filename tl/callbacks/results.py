@@ -36,7 +36,8 @@ class RunResults(Callback):
     of its metrics and samples. The file is written beside its final name and renamed, so it is
     whole or absent.
 
-    Without a logger there is no run folder, and nothing is written.
+    A Trainer without any logger has no run folder, and nothing is written. On the command line a
+    run always has one.
 
     Args:
         filename: Name of the file in the run folder.

@@ -1,7 +1,8 @@
 """What trains when: strategies that are pure functions of the epoch.
 
-A strategy keeps no state. Asked about an epoch it always answers the same, so a run that goes on
-from a checkpoint freezes what the uninterrupted run froze.
+A strategy keeps no state but what `Strategy.begin` tells it of the run's length, which a resumed
+run takes over. Asked about an epoch it always answers the same, so a resumed run freezes what the
+uninterrupted run froze.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class BSS(Penalty):
     Negative Transfer: Batch Spectral Shrinkage for Safe Transfer Learning"): directions of small
     singular values do not transfer. It needs no source; without one it is a regulariser like any
     other. Unlike the other terms it does not begin at 0. The
-    authors' code gives the head 10 times the learning rate, which is no part of the term.
+    authors' code gives the head 10 times the learning rate, which is not a part of the term.
 
     Args:
         k: How many singular values, 1 or more; at most all of them count; that of the

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
+from tl.modules.resuming import fit_progress, is_over, stopped_within
 from tl.transfer.errors import CheckpointError
 from tl.transfer.files import glance_at
 
@@ -202,13 +203,13 @@ def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDat
 
 def completed_epochs(checkpoint: Mapping[str, Any]) -> int | None:
     """Count the epochs that a run had trained when it was saved; ``None`` if it does not say."""
-    loops = checkpoint.get("loops", {}).get("fit_loop", {})
-    progress = loops.get("epoch_progress", {}).get("current", {})
-    batches = loops.get("epoch_loop.batch_progress", {})
-    current = batches.get("current", {})
-    if batches.get("is_last_batch") and current.get("ready") == current.get("processed"):
+    loop = fit_progress(checkpoint)
+    progress = loop.get("epoch_progress", {}).get("current", {})
+    if is_over(loop):
         # saved after validation, when all is trained but the epoch is not yet counted
         return cast("int | None", progress.get("ready"))
+    if stopped_within(loop):
+        return int(progress["processed"]) - 1
     return cast("int | None", progress.get("completed"))
 
 
@@ -216,7 +217,6 @@ def between_batches(checkpoint: Mapping[str, Any]) -> bool:
     """Say whether a run was saved between the batches whose gradients make up one step."""
     configuration = checkpoint.get("tl", {}).get("configuration") or {}
     accumulate = configuration.get("trainer", {}).get("accumulate_grad_batches") or 1
-    loops = checkpoint.get("loops", {}).get("fit_loop", {})
-    batches = loops.get("epoch_loop.batch_progress", {})
+    batches = fit_progress(checkpoint).get("epoch_loop.batch_progress", {})
     done = batches.get("current", {}).get("processed", 0)
     return bool(done % accumulate) and not batches.get("is_last_batch")

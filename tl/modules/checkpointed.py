@@ -17,6 +17,7 @@ from torch import Tensor
 from tl.data.trained_on import same_names
 from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.fine_tuning import FineTunedModule
+from tl.modules.resuming import Resuming, metrics_at
 from tl.modules.window import Window
 from tl.transfer.errors import CheckpointError
 from tl.transfer.files import local_file, read_checkpoint
@@ -68,6 +69,7 @@ class CheckpointedModule(FineTunedModule):
     _trained_on: Mapping[str, Any] | None = None
     _missing: CheckpointError | None = None
     _source_start: _SourceStart | None = None
+    _resuming: Resuming | None = None
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's is a descriptor of its own
@@ -179,6 +181,13 @@ class CheckpointedModule(FineTunedModule):
             rank_zero_info(self.transfer_report.table())
             self._say_heads()
 
+    def on_train_start(self) -> None:
+        """Bring the Trainer of a run that resumes to where its checkpoint was saved."""
+        super().on_train_start()
+        resuming, self._resuming = self._resuming, None
+        if resuming is not None:
+            resuming.begin(self.trainer, self)
+
     def on_validation_start(self) -> None:
         """See that there are weights to evaluate."""
         self.need_source()
@@ -222,6 +231,7 @@ class CheckpointedModule(FineTunedModule):
             "window": self._window.state(self.trainer.strategy.reduce, self.device),
             "format": FORMAT,
             "begun": self._begun,
+            "metrics": metrics_at(self.trainer),
             "skipped_steps": self.guard.skipped,
             "processes": self.trainer.world_size,
             "tasks": [asdict(task) for task in self.tasks.values()],
@@ -255,6 +265,8 @@ class CheckpointedModule(FineTunedModule):
             self._keep_start()
             self.provenance = record.get("provenance")
             return
+        if self._trainer is not None:
+            self._resuming = Resuming(checkpoint, self.trainer.limit_train_batches)
         self._begun = bool(record.get("begun", True))
         if self._begun:
             self.transfer_report = None

@@ -1,0 +1,153 @@
+"""What Lightning loses of a run between its last checkpoint and the step that follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
+from lightning.pytorch.loops.evaluation_loop import RestartStage
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+# They only set what the epoch asks for, or remember the epoch in which they last acted.
+_REPEATABLE = (GradientAccumulationScheduler, StochasticWeightAveraging)
+_OURS = ("tl.", "lightning.")
+
+
+def fit_progress(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Lightning's counters of a training loop by name; empty where there are none."""
+    found: dict[str, Any] = checkpoint.get("loops", {}).get("fit_loop", {})
+    return found
+
+
+def is_over(loop: Mapping[str, Any]) -> bool:
+    """Tell whether the last batch of the epoch that counters speak of was trained."""
+    batches = loop.get("epoch_loop.batch_progress", {})
+    current = batches.get("current", {})
+    return bool(batches.get("is_last_batch") and current.get("ready") == current.get("processed"))
+
+
+def stopped_within(loop: Mapping[str, Any]) -> bool:
+    """Tell whether a run that reached `max_steps` within an epoch has counted it as a whole one."""
+    epoch = loop.get("epoch_progress", {}).get("current", {})
+    batch = loop.get("epoch_loop.batch_progress", {}).get("current", {})
+    counted = epoch.get("ready") == epoch.get("processed")
+    return counted and bool(batch.get("processed")) and not is_over(loop)
+
+
+class Resuming:
+    """Bring a Trainer to where its checkpoint was saved, where Lightning does not.
+
+    A run bounded by ``max_steps`` would count its last epoch again, or take the rest of it for the
+    next one; a plateau schedule, which advances after the checkpoint is written, would lose that
+    update; one that was saved at the end of a step would lose the validation and the log that
+    follow it; and what acts at the start of an epoch is not called in one that resumes.
+
+    Args:
+        checkpoint: What Lightning has read and is about to take its counters from; they change.
+        limit: The Trainer's ``limit_train_batches``, which ends the epochs of data without length.
+    """
+
+    def __init__(self, checkpoint: Mapping[str, Any], limit: float) -> None:
+        loop = fit_progress(checkpoint)
+        epoch = loop.get("epoch_progress", {})
+        current = epoch.get("current", {})
+        batches = loop.get("epoch_loop.batch_progress", {})
+        self._metrics: dict[str, Tensor] = checkpoint.get("tl", {}).get("metrics", {})
+        whole = isinstance(limit, int) and batches.get("current", {}).get("processed") == limit
+        self._within = stopped_within(loop) and not whole
+        self._between = is_over(loop) and current["ready"] == current["processed"]
+        # saved before the updates that follow an epoch, or a step
+        self._epoch_due = self._between and current["completed"] < current["processed"]
+        batch = batches.get("current", {})
+        self._step_due = batch.get("completed", 0) < batch.get("processed", 0)
+        if self._step_due:
+            for part in (batch, batches["total"]):
+                part["completed"] = part["processed"]
+        if self._within:
+            for part in epoch.values():
+                part["processed"] -= 1
+                part["completed"] = part["processed"]
+        elif self._between:
+            for part in epoch.values():
+                part["completed"] = part["processed"]
+            nothing = dict.fromkeys(batch, 0)
+            batches.update(current=nothing, is_last_batch=False)
+
+    def begin(self, trainer: Trainer, module: LightningModule) -> None:
+        """Do what remains, when Lightning has set up its loops and before they train.
+
+        Args:
+            trainer: The Trainer.
+            module: The module that it trains.
+        """
+        loop = trainer.fit_loop
+        steps = loop.epoch_loop
+        # what schedules and early stopping read where no validation follows at once
+        trainer.callback_metrics.update(
+            {name: value.to(module.device) for name, value in self._metrics.items()}
+        )
+        if self._between:
+            steps.restarting = False
+            validates = False
+        else:
+            validates = steps._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]  # noqa: SLF001
+        if self._within and validates:
+            # the loop passes over the validation that was made, and counts this step again
+            steps._batches_that_stepped -= 1  # noqa: SLF001
+        # else Lightning leaves out a plateau schedule's update at the end of this epoch
+        loop._restarting = False  # noqa: SLF001
+        if self._epoch_due:
+            self._update_plateaus(trainer, "epoch", trainer.current_epoch)
+        if self._step_due:
+            self._end_step(trainer, module, validates=validates)
+        if loop.restarted_mid_epoch and not is_over(loop.state_dict()):
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                _start_epoch(callback, trainer, module)
+
+    def _end_step(self, trainer: Trainer, module: LightningModule, *, validates: bool) -> None:
+        """Do what follows a step after callbacks have seen its end: log, validate, schedule."""
+        steps = trainer.fit_loop.epoch_loop
+        module.on_train_batch_end(None, None, steps.batch_idx)
+        if validates:  # as if a validation had been interrupted; the loop then goes on by itself
+            steps.val_loop._restart_stage = RestartStage.RESTARTED_MID_EVALUATION  # noqa: SLF001
+            steps.val_loop.restarting = False
+            return
+        if not steps._should_accumulate():  # noqa: SLF001
+            self._update_plateaus(trainer, "step", steps.batch_idx + 1)
+            steps._batches_that_stepped += 1  # noqa: SLF001
+        if steps.batch_progress.is_last_batch:
+            loop = trainer.fit_loop
+            loop.on_advance_end()
+            loop.reset_restart_stage()
+            steps.restarting = False
+
+    @staticmethod
+    def _update_plateaus(trainer: Trainer, interval: str, number: int) -> None:
+        for config in trainer.lr_scheduler_configs:
+            due = config.reduce_on_plateau and config.interval == interval
+            if due and number % config.frequency == 0:
+                value = trainer.callback_metrics.get(str(config.monitor))
+                if value is not None:
+                    trainer.lightning_module.lr_scheduler_step(config.scheduler, value)
+
+
+def _start_epoch(callback: Callback, trainer: Trainer, module: LightningModule) -> None:
+    kind = type(callback)
+    if isinstance(callback, _REPEATABLE):
+        callback.on_train_epoch_start(trainer, module)
+    elif kind.on_train_epoch_start is not Callback.on_train_epoch_start and not (
+        kind.__module__.startswith(_OURS)
+    ):
+        rank_zero_warn(
+            f"{kind.__name__} acts at the start of an epoch, and this run resumes within one: it "
+            "is not called before the next. If it sets what the epoch trains with, the run "
+            "differs from one that was not stopped; let it do so in `on_train_start` too."
+        )
+
+
+def metrics_at(trainer: Trainer) -> dict[str, Tensor]:
+    """Return the last value of each metric that callbacks and schedules can read, to be saved."""
+    return {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()}

@@ -315,7 +315,7 @@ def test_two_processes_go_on_together(run: Path) -> None:
     assert results_of(run / RUN / "version_1")["epochs"] == 2
 
 
-def test_a_checkpoint_between_the_batches_of_a_step_is_the_last_choice(
+def test_a_checkpoint_between_the_batches_of_a_step_is_passed_over(
     tmp_path: Path, lines: list[str]
 ) -> None:
     halves = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=1")
@@ -329,10 +329,11 @@ def test_a_checkpoint_between_the_batches_of_a_step_is_the_last_choice(
     content["global_step"] += 1
     torch.save(content, folder / "best.ckpt")
     main(small(tmp_path, 2, *halves, *AUTO))
-    assert f"going on from {folder / 'last.ckpt'}" in lines[0]
+    assert f"passed over: {folder / 'best.ckpt'}: was saved between the batches" in lines[0]
+    assert f"going on from {folder / 'last.ckpt'}" in lines[1]
     shutil.rmtree(tmp_path / RUN / "version_1")
     (folder / "last.ckpt").unlink()
     lines.clear()
     main(small(tmp_path, 2, *halves, *AUTO))
-    assert f"going on from {folder / 'best.ckpt'}" in lines[0]
-    assert "was saved between the batches of one step" in lines[1]
+    assert "starting from the beginning" in lines[1]
+    assert results_of(tmp_path / RUN / "version_1")["epochs"] == 2

@@ -173,6 +173,40 @@ def test_a_run_with_other_settings_is_refused_with_both_values(
     assert not lines
 
 
+def test_a_flipped_bit_in_the_configuration_is_damage_and_not_another_run(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    path = save(checkpoint(tmp_path, 0, "last.ckpt"), 30)
+    for step, name in ((40, "newer.ckpt"), (50, "newest.ckpt")):
+        damaged = save(checkpoint(tmp_path, 0, name), step)
+        data = damaged.read_bytes()
+        assert data.count(b"batch_size") == 1
+        damaged.write_bytes(data.replace(b"batch_size", b"batch_sizd"))
+    assert found(tmp_path) == path
+    assert len(lines) == 2
+    path.unlink()
+    with pytest.raises(CheckpointError, match="none of its 2 checkpoints"):
+        found(tmp_path)
+
+
+def test_between_the_batches_of_a_step_there_is_nothing_to_resume(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    halves = changed("trainer.accumulate_grad_batches", 2)
+    within = content(1)
+    progress = within["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    progress["current"] = dict.fromkeys(("ready", "started", "processed", "completed"), 1)
+    files = AtomicCheckpointIO()
+    files.configuration = halves
+    files.save_checkpoint(within, checkpoint(tmp_path, 0, "best.ckpt"))
+    assert found(tmp_path, halves) is None
+    assert "between the batches of one step" in lines[0]
+    assert "starting from the beginning" in lines[1]
+    damage(save(checkpoint(tmp_path, 0, "last.ckpt"), 30, halves))
+    with pytest.raises(CheckpointError, match="none of its 2 checkpoints"):
+        found(tmp_path, halves)
+
+
 def test_what_is_nothing_to_go_on_from_is_passed_over(tmp_path: Path, lines: list[str]) -> None:
     path = save(checkpoint(tmp_path, 0, "last.ckpt"), 3)
     weights = content(9)

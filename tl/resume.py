@@ -62,12 +62,9 @@ class _Candidate:
     between: bool
 
     @property
-    def age(self) -> tuple[bool, int, int, float]:
-        """Order: the newest is the greatest. One of two of the same step was written later.
-
-        Those that were saved between the batches of one step come last: gradients are not saved.
-        """
-        return not self.between, self.step, self.epochs, self.written
+    def age(self) -> tuple[int, int, float]:
+        """Order: the newest is the greatest. One of two of the same step was written later."""
+        return self.step, self.epochs, self.written
 
 
 def newest(
@@ -152,8 +149,8 @@ def choose_checkpoint(
     length of an epoch are must be as it is now. How long to train, where files lie, callbacks,
     logging, workers, device and precision may have changed.
 
-    A checkpoint that does not verify is named in a line, with the reason; and it is said where
-    there is none.
+    A checkpoint that does not verify is named in a line, with the reason; so is one that was saved
+    between the batches of one step, whose gradients are in no file, and where there is none.
 
     Args:
         folder: Of the run's versions.
@@ -198,25 +195,51 @@ def _choose(
         except CheckpointError as error:
             rank_zero_info(f"tl: passed over: {error}")
     candidates.sort(key=lambda candidate: candidate.age, reverse=True)
-    changes = [meaning(differences(c.configuration, configuration)) for c in candidates]
-    same = [c for c, change in zip(candidates, changes, strict=True) if not change]
-    if candidates and not same:
-        raise ValueError(
-            f"{candidates[0].path} is of a run with other settings: {said(changes[0])}. Change "
-            "them back, or give this run another --name; to go on all the same, name the "
-            "checkpoint by --ckpt_path."
+    between = [candidate for candidate in candidates if candidate.between]
+    for candidate in between:
+        rank_zero_info(
+            f"tl: passed over: {candidate.path}: was saved between the batches of one step, whose "
+            "gradients it lacks. To take it all the same, name it by --ckpt_path."
         )
-    for candidate in same:
-        try:
-            content = read_checkpoint(candidate.path)
-        except CheckpointError as error:
-            rank_zero_info(f"tl: passed over: {error}")
-            continue
-        return Resumed(candidate.path, content)
+    whole = [candidate for candidate in candidates if not candidate.between]
+    if (found := _newest_of_the_same_run(whole, configuration)) is not None:
+        return found
+    if len(between) == len(paths):
+        rank_zero_info("tl: starting from the beginning: it ends as the run that was stopped.")
+        return None
     raise CheckpointError(
         f"{folder}: none of its {len(paths)} checkpoints can be gone on from. Put a good copy "
         "there, or start anew under another --name."
     )
+
+
+def _newest_of_the_same_run(
+    candidates: Sequence[_Candidate], configuration: Mapping[str, Any]
+) -> Resumed | None:
+    """Return the first that verifies and has the present settings; ``None`` if none verifies.
+
+    Raises:
+        ValueError: If those that verify have other settings; names those of the first.
+    """
+    other: tuple[Path, str] | None = None
+    for candidate in candidates:
+        change = meaning(differences(candidate.configuration, configuration))
+        if change and other is not None:
+            continue
+        try:  # a damaged one may well look like one with other settings
+            content = read_checkpoint(candidate.path)
+        except CheckpointError as error:
+            rank_zero_info(f"tl: passed over: {error}")
+            continue
+        if not change:
+            return Resumed(candidate.path, content)
+        other = candidate.path, said(change)
+    if other is not None:
+        raise ValueError(
+            f"{other[0]} is of a run with other settings: {other[1]}. Change them back, or give "
+            "this run another --name; to go on all the same, name the checkpoint by --ckpt_path."
+        )
+    return None
 
 
 def _look_into(path: Path) -> _Candidate:

@@ -15,6 +15,7 @@ from tests.processes import run_two_processes
 from tests.runs import module, tiny_data, trainer
 from tl.callbacks import AtomicCheckpointIO, RunCheckpoint
 from tl.transfer.lineage import lineage
+from tl.transfer.safe_weights import checksum_of
 from tl.transfer.source import load_heads
 from tl.transfer.weights import load_weights
 
@@ -46,12 +47,48 @@ def test_a_resumed_run_knows_the_best_of_the_earlier_folder(tmp_path: Path) -> N
     assert ours.check_monitor_top_k(_trainer(), torch.tensor(0.95))
 
 
-def test_a_best_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+def test_a_best_file_that_is_gone_is_named_and_forgotten(tmp_path: Path) -> None:
     ours = RunCheckpoint(tmp_path / "version_1", monitor="val/acc", mode="max")
-    ours.load_state_dict(state(tmp_path / "version_0"))
+    with pytest.warns(UserWarning, match=r"best checkpoint so far \(val/acc 0.9\) is gone: .*best"):
+        ours.load_state_dict(state(tmp_path / "version_0"))
     assert ours.best_model_path == ""
     assert ours.best_model_score is None
     assert ours.check_monitor_top_k(_trainer(), torch.tensor(0.1))
+
+
+def test_in_a_folder_that_was_moved_the_best_is_found(tmp_path: Path) -> None:
+    before, moved = tmp_path / "logs" / "version_0", tmp_path / "elsewhere" / "version_0"
+    moved.mkdir(parents=True)
+    (moved / "best.ckpt").touch()
+    run = _trainer()
+    run.ckpt_path = str(moved / "last.ckpt")
+    ours = RunCheckpoint(tmp_path / "elsewhere" / "version_1", monitor="val/acc", mode="max")
+    ours.on_load_checkpoint(run, LightningModule(), {})
+    ours.load_state_dict(state(before))
+    assert ours.best_model_path == str(moved / "best.ckpt")
+    assert not ours.check_monitor_top_k(run, torch.tensor(0.85))
+
+
+def test_weights_that_a_kill_kept_from_being_written_are_made_up_for(tmp_path: Path) -> None:
+    def fit(epochs: int, resumes: bool) -> Path:
+        best = RunCheckpoint(tmp_path, "best", "val/acc", enable_version_counter=False)
+        run = trainer(
+            tmp_path,
+            max_epochs=epochs,
+            enable_checkpointing=True,
+            callbacks=[best],
+            plugins=[AtomicCheckpointIO()],
+        )
+        data = tiny_data()
+        ckpt = tmp_path / "best.ckpt" if resumes else None
+        run.fit(module(data), data, ckpt_path=ckpt, weights_only=True)
+        return Path(best.best_model_path).with_suffix(".safetensors")
+
+    beside = fit(1, resumes=False)
+    right = beside.read_bytes()
+    beside.write_bytes(right[:-1])  # of an earlier, worse epoch
+    fit(1, resumes=True)
+    assert checksum_of(beside.read_bytes()) == checksum_of(right) is not None
 
 
 class Looks(Callback):

@@ -244,10 +244,31 @@ def test_labels_follow_the_classes_given(tmp_path: Path) -> None:
 
 def test_streamed_pixels_equal_those_in_memory(tmp_path: Path) -> None:
     paths = files(tmp_path, 5)
-    streamed = StreamedDataset(paths, {"fine": torch.arange(5)}, 8, [p.name for p in paths])
+    targets, names = {"fine": torch.arange(5)}, [p.name for p in paths]
+    hashes = check_images(paths, 8, "images")
+    streamed = StreamedDataset(paths, targets, 8, names, hashes=hashes)
     rows = torch.tensor([4, 0, 2])
     assert torch.equal(streamed.pixels(rows), load_images(paths, 8, None, "images")[rows])
     assert streamed.subset(rows).digest() != streamed.subset(rows.flip(0)).digest()
+
+
+def test_a_streamed_file_that_is_replaced_by_one_of_its_size_is_noticed(tmp_path: Path) -> None:
+    paths = files(tmp_path, 3)
+    targets = {"fine": torch.arange(3)}
+
+    def digest() -> str:
+        return StreamedDataset(
+            paths, targets, 8, ["0", "1", "2"], hashes=check_images(paths, 8, "images")
+        ).digest()
+
+    before = digest()
+    for path, shade in ((paths[0], 0), (paths[1], 255)):
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(path, "bmp")
+    one, size = digest(), paths[0].stat().st_size
+    assert one != before
+    Image.new("RGB", (8, 8), (1, 0, 0)).save(paths[0], "bmp")
+    assert paths[0].stat().st_size == size
+    assert digest() != one
 
 
 def test_a_streamed_file_that_vanishes_is_named(tmp_path: Path) -> None:

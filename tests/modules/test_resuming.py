@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -16,10 +17,12 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     StochasticWeightAveraging,
 )
+from PIL import Image
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 from tests.modules.staged_runs import OPTIMIZERS
-from tests.runs import module, tiny_data, trainer
+from tests.runs import Tiny, module, tiny_data, trainer
+from tl import FolderDataModule, TransferModule
 from tl.callbacks import RunCheckpoint
 from tl.modules import WarmupCosine
 from tl.runs import completed_epochs
@@ -211,3 +214,30 @@ def test_a_callback_that_an_epoch_which_resumes_leaves_out_is_named(tmp_path: Pa
     run(tmp_path, extra=[Halves])
     with pytest.warns(UserWarning, match="Halves acts at the start of an epoch"):
         run(tmp_path / "again", tmp_path / "batch-step=4.ckpt", extra=[Halves])
+
+
+def folder_run(root: Path, folder: Path, ckpt: Path | None = None) -> dict[str, Any]:
+    """Two epochs on image folders, augmented, with a checkpoint at each."""
+    data = FolderDataModule(root=str(root), size=32, val_size=0.2, batch_size=4)
+    torch.manual_seed(0)
+    ours = TransferModule(Tiny(), data.tasks[0], optimizer=OPTIMIZERS["sgd"])
+    keep = RunCheckpoint(folder, "epoch-{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    going = trainer(folder, enable_checkpointing=True, callbacks=[keep], log_every_n_steps=3)
+    going.fit(ours, data, ckpt_path=ckpt, weights_only=True)
+    found = end_of(going)
+    return {key.replace(data.data_name, "insects"): value for key, value in found.items()}
+
+
+def test_the_name_of_the_data_folder_may_change_between_stops(tmp_path: Path) -> None:
+    root = tmp_path / "insects"
+    pixels = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("ant", "bee"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(10):
+                image = pixels.integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(image).save(root / split / name / f"{number}.png")
+    wanted = folder_run(root, tmp_path / "whole")
+    moved = root.rename(tmp_path / "bugs")
+    first = tmp_path / "whole" / "epoch-epoch=0.ckpt"
+    assert_same(folder_run(moved, tmp_path / "moved", first), wanted)

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from tl.transfer.errors import CheckpointError
 from tl.transfer.files import read_checkpoint
 from tl.transfer.hashes import seal
-from tl.transfer.safe_weights import to_safetensors
+from tl.transfer.safe_weights import checksum_of, to_safetensors
 
 
 @dataclass
@@ -119,6 +120,29 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 write_whole(weights_beside(path), [to_safetensors(checkpoint)])
             except OSError as error:
                 self._write.weights_failed = error
+
+    def repair_weights(self, path: str | Path) -> bool:
+        """Write the safetensors file beside a checkpoint anew if it is of other weights.
+
+        A process that is killed between the two writes leaves an older one.
+
+        Args:
+            path: A checkpoint; one that cannot be read is left to whoever needs it.
+
+        Returns:
+            Whether the file was written.
+        """
+        beside = weights_beside(path)
+        if not self.safetensors or not Path(path).exists():
+            return False
+        try:
+            content = to_safetensors(read_checkpoint(path))
+            if beside.exists() and checksum_of(beside.read_bytes()) == checksum_of(content):
+                return False
+            write_whole(beside, [content])
+        except (CheckpointError, OSError):
+            return False
+        return True
 
     def load_checkpoint(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
@@ -67,6 +68,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     unsaved: OSError | None = None
     _waits = False
+    _resumed_in: Path | None = None
 
     def __init__(
         self,
@@ -127,18 +129,56 @@ class RunCheckpoint(ModelCheckpoint):
         if self.monitor is None and self.save_top_k and not skip:
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note where the checkpoint of a run that resumes lies: its files may have been moved."""
+        if trainer.ckpt_path is not None:
+            self._resumed_in = Path(trainer.ckpt_path).absolute().parent
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the scores and paths of the run that goes on, wherever they lie."""
+        """Take over the scores and paths of the run that resumes, wherever they lie now."""
         here = self.dirpath
         self.dirpath = state_dict.get("dirpath", here)
         super().load_state_dict(state_dict)
-        self.dirpath = here
+        there, self.dirpath = self.dirpath, here
+        moved = {path: self._found(path, there) for path in self.best_k_models}
         # a file that is gone can neither be named as the best nor be replaced
-        self.best_k_models = {p: s for p, s in self.best_k_models.items() if Path(p).exists()}
-        if self.best_model_path and not Path(self.best_model_path).exists():
-            self.best_model_path, self.best_model_score = "", None
+        self.best_k_models = {
+            moved[path]: score for path, score in self.best_k_models.items() if moved[path]
+        }
+        best, score = self.best_model_path, self.best_model_score
+        self.best_model_path = self._found(best, there)
+        if best and not self.best_model_path:
+            self.best_model_score = None
+            value = "" if score is None else f" ({self.monitor} {float(score):.4g})"
+            rank_zero_warn(
+                f"The best checkpoint so far{value} is gone: {best}. Which one is the best is "
+                "decided among those from here on."
+            )
+        self.kth_best_model_path = self._found(self.kth_best_model_path, there)
         if self.kth_best_model_path not in self.best_k_models:
             self.kth_best_model_path = ""
+
+    def _found(self, path: str, folder: str | Path | None) -> str:
+        """Return where a file of an earlier folder lies now, also if that was moved, or nothing."""
+        if not path:
+            return ""
+        places = [path]
+        if self._resumed_in is not None and folder is not None:
+            places.insert(0, os.path.join(self._resumed_in, os.path.relpath(path, folder)))  # noqa: PTH118 - normalised next
+        return next((os.path.normpath(p) for p in places if Path(p).exists()), "")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the weights beside the best checkpoint anew if a kill kept them from it."""
+        files = trainer.strategy.checkpoint_io
+        best = self.best_model_path
+        if self.monitor is None or not best or not trainer.is_global_zero:
+            return
+        if isinstance(files, AtomicCheckpointIO) and files.repair_weights(best):
+            rank_zero_info(
+                f"tl: {weights_beside(best)} was not of {Path(best).name}; written anew."
+            )
 
     # Writing may fail
 

@@ -586,7 +586,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Kind of the data and a hash of what was loaded to train and validate.
 
         Pixels, labels, split and label fraction all change it; batch size and augmentation do
-        not. (Of images streamed from files it hashes names and sizes, not contents.)
+        not, nor does the name of a folder.
         """
         if self.trained_on is not None and "train" not in self.splits:
             return self.trained_on.fingerprint
@@ -633,10 +633,13 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must find again, and an evaluation must know."""
-        return {"fingerprint": self.fingerprint, "record": self.describe()}
+        seeded_by = self._ready().name
+        return {"fingerprint": self.fingerprint, "record": self.describe(), "seeded_by": seeded_by}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to resume training on other data; evaluate as the checkpoint was trained.
+
+        Data whose folder has another name now are augmented as under the earlier one.
 
         A model of real images is not evaluated on synthetic ones, nor with their class names.
 
@@ -665,3 +668,4 @@ class ImageDataModule(LightningDataModule, ABC):
                 "with the same data, label fraction, validation size and seed, or start a new run "
                 "from its weights with `init_from`."
             )
+        self._ready().name = str(state_dict.get("seeded_by", self.data_name))

@@ -306,10 +306,9 @@ class FolderDataModule(ImageDataModule):
         reading: _Reading = {"pixel_range": self.pixel_range, "skipped": skipped}
         data: ImageDataset
         if self._too_large(files):
-            check_images(files.paths, self.size, what, **reading)
-            data = StreamedDataset(
-                files.paths, self._labels(files), self.size, files.names(), self.pixel_range
-            )
+            hashes = check_images(files.paths, self.size, what, **reading)
+            labels, names = self._labels(files), files.names()
+            data = StreamedDataset(files.paths, labels, self.size, names, self.pixel_range, hashes)
         else:
             images = load_images(files.paths, self.size, default_cache(), what, **reading)
             data = ResidentDataset(images, self._labels(files), files.names())

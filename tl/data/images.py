@@ -200,7 +200,7 @@ def check_images(
     *,
     pixel_range: PixelRange | None = None,
     skipped: dict[int, str] | None = None,
-) -> None:
+) -> list[bytes]:
     """Decode every file once and drop the pixels, so that bad files show before training.
 
     Args:
@@ -211,17 +211,22 @@ def check_images(
         skipped: Receives the reason of each file that cannot be read, by its row. Without it such
             a file is an error.
 
+    Returns:
+        A hash of each file's content; empty for one that cannot be read.
+
     Raises:
         DataError: If files cannot be read, naming the first 20 of them.
     """
     more = (pixel_range,) if pixel_range else ()
 
-    def check(row: int) -> None:
+    def check(row: int) -> bytes:
         decode(paths[row], size, *more)
+        return _content_hash(paths[row])  # from memory: it was just read
 
     bad: dict[int, str] = {}
-    _collect(check, paths, f"Checking {what}", bad)
+    hashes = _collect(check, paths, f"Checking {what}", bad)
     _refuse(bad, paths, skipped)
+    return [each or b"" for each in hashes]
 
 
 class StreamedDataset(ImageDataset):
@@ -233,6 +238,7 @@ class StreamedDataset(ImageDataset):
         size: Height and width in pixels.
         names: Name of each file for reports.
         pixel_range: See `tl.data.decoding.decode`.
+        hashes: What :func:`check_images` gave; without it such data cannot be told from others.
     """
 
     def __init__(
@@ -242,8 +248,10 @@ class StreamedDataset(ImageDataset):
         size: int,
         names: Sequence[str],
         pixel_range: PixelRange | None = None,
+        hashes: Sequence[bytes] = (),
     ) -> None:
         super().__init__(len(paths), targets, names)
+        self.hashes = hashes
         self.paths = paths
         self.size = size
         self.pixel_range = pixel_range
@@ -266,11 +274,10 @@ class StreamedDataset(ImageDataset):
             ) from error
 
     def digest(self) -> str:
-        """SHA-256 over the files' names, sizes and labels, in order (contents are not read)."""
+        """SHA-256 over the files' contents and labels, in order."""
         digest = hashlib.sha256(f"{self.pixel_range or ''}".encode())
         for row in self.index.tolist():
-            size = self.paths[row].stat().st_size
-            digest.update(f"{self.paths[row].name} {size}\n".encode())
+            digest.update(self.hashes[row])
         for name, labels in sorted(self.targets.items()):
             digest.update(name.encode())
             digest.update(labels.numpy().data)

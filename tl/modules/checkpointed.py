@@ -274,7 +274,7 @@ class CheckpointedModule(FineTunedModule):
         self.guard.skipped = int(record.get("skipped_steps", 0))
         # sums of all processes, which the first one takes over
         if self._trainer is not None and self.trainer.is_global_zero:
-            self._window.load(record.get("window", {}))
+            self._window.load(self._renamed(record.get("window", {})))
         self.provenance = record.get("provenance")
         self.resume_statistics(record.get("statistics", {}))
         self.resume_thaws(record.get("thaws", {}))

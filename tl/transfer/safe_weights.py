@@ -71,6 +71,16 @@ def from_safetensors(content: bytes) -> dict[str, Any]:
     return {"state_dict": tensors, "tl": record, **progress}
 
 
+def checksum_of(content: bytes) -> str | None:
+    """Return the checksum in a file that :func:`to_safetensors` made; ``None`` if it is damaged."""
+    try:
+        from_safetensors(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return str(header["__metadata__"][_SUM])
+    except Exception:  # noqa: BLE001 - a damaged file may raise anything
+        return None
+
+
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Hash names, types, shapes, values and metadata, in whatever order a file has them."""
     digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())

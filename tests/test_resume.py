@@ -276,6 +276,14 @@ def test_the_end_of_a_run(limits: dict[str, Any], ended: str | None) -> None:
     assert said == ended or (ended and said and ended in said)
 
 
+def test_averaging_takes_an_epoch_more_where_there_is_batch_norm() -> None:
+    averages = {"max_epochs": 5, "callbacks": [{"class_path": "StochasticWeightAveraging"}]}
+    assert trained(content(30, 5), averages) is not None
+    normed = content(30, 5) | {"state_dict": {"norm.running_mean": torch.zeros(1)}}
+    assert trained(normed, averages) is None
+    assert trained(normed | {"loops": content(30, 6)["loops"]}, averages) is not None
+
+
 def test_a_run_that_trained_nothing_leaves_no_folder(tmp_path: Path) -> None:
     resumed = Resumed(tmp_path / "last.ckpt", content(30))
     folder = tmp_path / "version_1"

@@ -274,7 +274,10 @@ def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None
     """
     epochs, step = completed_epochs(content), content.get("global_step")
     most_epochs, most_steps = limits.get("max_epochs"), limits.get("max_steps")
-    if epochs is not None and most_epochs not in (None, -1) and epochs >= most_epochs:
+    # averaging weights takes one more, for the running statistics of the average
+    averages = "StochasticWeightAveraging" in str(limits.get("callbacks"))
+    more = averages and any(key.endswith("running_mean") for key in content["state_dict"])
+    if epochs is not None and most_epochs not in (None, -1) and epochs >= most_epochs + more:
         return (
             f"has completed {epochs} of {most_epochs} epochs. Raise --trainer.max_epochs to go on."
         )

@@ -10,6 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from torch import Tensor, nn
 
 from tests.processes import run_two_processes
 from tests.runs import module, tiny_data, trainer
@@ -89,6 +91,27 @@ def test_weights_that_a_kill_kept_from_being_written_are_made_up_for(tmp_path: P
     beside.write_bytes(right[:-1])  # of an earlier, worse epoch
     fit(1, resumes=True)
     assert checksum_of(beside.read_bytes()) == checksum_of(right) is not None
+
+
+class Plain(nn.Module):
+    """A backbone without batch norm, whose average needs no further epoch."""
+
+    num_features = 3
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the mean of each channel ``(N, 3)``."""
+        return images.mean((2, 3))
+
+
+def test_the_last_checkpoint_holds_the_averaged_weights(tmp_path: Path) -> None:
+    average = StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=1)
+    last = RunCheckpoint(tmp_path, "last", save_on_train_epoch_end=True)
+    run = trainer(tmp_path, enable_checkpointing=True, callbacks=[average, last], max_epochs=3)
+    data = tiny_data()
+    ours = module(data, Plain)
+    run.fit(ours, data)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, saved[name]) for name, value in ours.state_dict().items())
 
 
 class Looks(Callback):

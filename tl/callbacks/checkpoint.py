@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
@@ -122,8 +122,10 @@ class RunCheckpoint(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, None, None, 0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last state if it is not saved yet."""
+        """Save the last state if it is not saved yet, or has been replaced by an average."""
         super().on_train_end(trainer, pl_module)
+        if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
+            self._last_global_step_saved = -1
         # saved already, or a fast_dev_run, which saves nothing
         skip = self._should_skip_saving_checkpoint(trainer)
         if self.monitor is None and self.save_top_k and not skip:

@@ -92,6 +92,27 @@ SCENARIOS = (
     (TWO, ACCUMULATE, MIDDLE, f"{BALANCER}=torchjd.aggregation.PCGrad"),
     (TWO, WORKERS, f"{LENGTH}=5", f"{STATISTICS}=per_source_statistics", *THAW),
 )
+SCHEDULER = "--model.init_args.scheduler"
+CALLBACK = "--trainer.callbacks+=lightning.pytorch.callbacks"
+PLATEAU = (
+    f"{SCHEDULER}=torch.optim.lr_scheduler.ReduceLROnPlateau",
+    *(f"{SCHEDULER}.init_args.{given}" for given in ("patience=0", "factor=0.5", "threshold=0.5")),
+)
+# runs in which something other than epochs and a schedule by steps decides
+OTHERS = {
+    "bounded by max_steps": (TWO, "--trainer.max_epochs=-1", "--trainer.max_steps=17"),
+    "with a plateau schedule": (ONE, *PLATEAU),
+    "with a plateau schedule, validated in mid-epoch": (ONE, *PLATEAU, MIDDLE, WORKERS),
+    "with averaged weights (SWA)": (
+        *(ONE, f"{CALLBACK}.StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.01"),
+        "--trainer.callbacks.swa_epoch_start=1",
+    ),
+    "with an accumulation by epoch": (
+        *(ONE, f"{CALLBACK}.GradientAccumulationScheduler"),
+        "--trainer.callbacks.scheduling={0: 1, 1: 2}",
+        *(f"{SCHEDULER}=torch.optim.lr_scheduler.StepLR", f"{SCHEDULER}.init_args.step_size=1"),
+    ),
+}
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
@@ -139,6 +160,50 @@ def kills(bench: Bench) -> Iterator[Row]:
             for _ in range(left)
         ]
         bench.trials(row, scenario, bench.folder(), harms)
+    yield row
+
+
+def others(bench: Bench) -> Iterator[Row]:
+    """SIGKILL and SIGTERM in runs of other kinds."""
+    for name, scenario in list(OTHERS.items())[: bench.number(len(OTHERS), 1)]:
+        row = Row(f"SIGKILL or SIGTERM in a run {name}")
+        steps = len(bench.whole(scenario)[1].steps)
+        while row.tried < bench.number(8, 1):
+            harms = [
+                Harm(
+                    act=after("step", bench.rng.randint(1, steps // 2), number, bench.rng),
+                    ends=-number if number == signal.SIGKILL else 128 + number,
+                )
+                for number in (signal.SIGKILL, signal.SIGTERM)
+            ]
+            bench.trials(row, scenario, bench.folder(), harms)
+        yield row
+
+
+def moved(bench: Bench) -> Iterator[Row]:
+    """SIGKILL, and the folder of the logs has another name when the run resumes."""
+    row = Row("SIGKILL, then a moved log folder")
+    for scenario in SCENARIOS[: bench.number(4, 1)]:
+        steps = len(bench.whole(scenario)[1].steps)
+        log = bench.folder()
+        killed = after("step", bench.rng.randint(steps // 2, steps - 2), signal.SIGKILL, bench.rng)
+        children.run(command(scenario, log), act=killed)
+        floor = checkpoints.intact_step(log)
+        bench.trials(row, scenario, log.rename(bench.folder()), done=1, floor=floor)
+        bench.step()
+    yield row
+
+
+def shared_memory(bench: Bench) -> Iterator[Row]:
+    """Workers whose shared memory has no room, then enough."""
+    row = Row("workers in a small /dev/shm")
+    for scenario in [s for s in SCENARIOS if WORKERS in s][: bench.number(4, 1)]:
+        small = children.small_shared_memory()
+        if small is None:
+            print("shared memory: skipped, a tmpfs cannot be mounted here")
+            return
+        harm = Harm(prepare=small, ends=2, says=True)
+        bench.trials(row, scenario, bench.folder(), [harm])
     yield row
 
 
@@ -319,6 +384,9 @@ def ranks(bench: Bench) -> Iterator[Row]:
 
 SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "kills": kills,
+    "others": others,
+    "moved": moved,
+    "shared_memory": shared_memory,
     "writes": writes,
     "full": full,
     "limits": limits,

@@ -21,8 +21,14 @@ READERS: tuple[Callable[[Path], dict[str, Any]], ...] = (
 
 def content(path: Path | None) -> dict[str, Any]:
     """What must be the same in the end."""
-    read = read_checkpoint(path) if path else {}
-    return {key: read.get(key) for key in COMPARED}
+    return compared(read_checkpoint(path) if path else {})
+
+
+def compared(read: dict[str, Any]) -> dict[str, Any]:
+    """Choose what must be the same of a checkpoint, with the best score so far."""
+    states = read.get("callbacks", {}).values()
+    best = [state["best_model_score"] for state in states if state.get("monitor")]
+    return {**{key: read.get(key) for key in COMPARED}, "best": best}
 
 
 def newest(log: Path) -> Path | None:
@@ -65,7 +71,7 @@ def refused_or_same(path: Path, intact: dict[str, Any]) -> bool:
             if "\n" in str(refusal):
                 return False
         else:
-            if not equal({key: found.get(key) for key in COMPARED}, intact):
+            if not equal(compared(found), intact):
                 return False
     return True
 

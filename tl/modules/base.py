@@ -337,7 +337,8 @@ class SharedBackboneModule(CheckpointedModule):
 
     def _evaluation_of(self, loader: int) -> Evaluation:
         for _ in range(len(self._evaluations), loader + 1):
-            self._evaluations.append(Evaluation(self.tasks).to(self.device))
+            with torch.inference_mode(mode=False):  # a later `fit` adds to them too
+                self._evaluations.append(Evaluation(self.tasks).to(self.device))
         return cast("Evaluation", self._evaluations[loader])
 
     def on_validation_start(self) -> None:

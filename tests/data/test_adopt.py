@@ -210,3 +210,15 @@ def test_a_folder_without_splits_keeps_the_test_images_of_the_training(
     with pytest.raises(DataError, match=r"train has other images than in training.*`test/`"):
         tested(whole)
     assert tested(elsewhere)  # others, of which none need have trained
+
+
+def test_a_folder_without_splits_may_have_a_part_of_the_classes(
+    insects: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(insects / "train", tmp_path / "other"))
+    shutil.rmtree(other / "bee")
+    data = read(other)
+    data.adopt(trained(insects))
+    data.setup("test")
+    split = data.splits["test"]
+    assert split.targets["fine"][split.index].unique().tolist() == [0, 2]

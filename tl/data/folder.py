@@ -396,6 +396,7 @@ class FolderDataModule(ImageDataModule):
             seed=_TEST_SEED,
             classes=classes,
             held_out="test_size",
+            partial=partial,
         )
         return files.take(train if split == "train" else test)
 

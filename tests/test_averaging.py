@@ -304,3 +304,17 @@ def test_heads_of_other_classes_are_refused_with_both_lists(
     other = rename_classes(made[0], tmp_path / "other.ckpt", ["zebra", *names[1:]])
     with pytest.raises(ValueError, match=rf"zebra.*{names[0]}"):
         average_checkpoints([other, made[1]], tmp_path / "out.ckpt", average_statistics=True)
+
+
+def test_heads_of_other_groups_of_the_same_names_are_refused(
+    made: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.ckpt"
+    for number, groups in enumerate(({"ant": "a", "bee": "a"}, {"ant": "a", "bee": "b"})):
+        content = read(made[number])
+        content["tl"]["data"] |= {"groups": groups, "class_names": {"coarse": ["a", "b"]}}
+        torch.save(content, tmp_path / f"{number}.ckpt")
+    paths = [tmp_path / "0.ckpt", tmp_path / "1.ckpt"]
+    with pytest.raises(ValueError, match=r"groups 1 classes otherwise .* bee a there, b in the la"):
+        average_checkpoints(paths, out, average_statistics=True)
+    average_checkpoints(paths, out, average_statistics=True, backbone_only=True)

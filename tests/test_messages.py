@@ -218,3 +218,10 @@ def test_a_class_in_a_misspelt_module_is_found() -> None:
         "Problem with given class_path 'tl.backbonez.ResNet20':\n  No module named 'tl.backbonez'"
     )
     assert "Did you mean 'tl.backbones.ResNet20'" in line
+
+
+def test_what_data_refuse_while_they_are_asked_is_said_alone() -> None:
+    link = "'functools.partial(<function f at 0x7f>, 'tasks')(data) --> model.init_args.tasks'"
+    loaders = "({Train dataloader: size=44} {Validation dataloader: None} )"
+    error = ValueError(f"Call to compute_fn of link {link} with args {loaders} failed: No groups.")
+    assert exception_line(error) == "No groups."

@@ -169,6 +169,7 @@ def _by_class_names(
     Raises:
         ValueError: If a task has other classes there; names both.
     """
+    _check_groups(path, content, last)
     here, wanted = (dict(c["tl"].get("class_names") or {}) for c in (content, last))
     found = dict(part)
     if len(here) == len(wanted) == 1 and set(here) != set(wanted):
@@ -202,10 +203,30 @@ def _heads(state: State) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _fingerprints(content: Mapping[str, Any]) -> dict[str, Any]:
+def _sources(content: Mapping[str, Any]) -> dict[str, Any]:
     data = content["tl"].get("data") or {}
-    parts = {data["name"]: data} if "fingerprint" in data else data
-    return {name: part.get("fingerprint") for name, part in parts.items()}
+    return {data["name"]: data} if "fingerprint" in data else dict(data)
+
+
+def _fingerprints(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part.get("fingerprint") for name, part in _sources(content).items()}
+
+
+def _check_groups(path: Path, content: Mapping[str, Any], last: Mapping[str, Any]) -> None:
+    """Refuse heads whose groups of classes have the same names and other members."""
+    here, wanted = _sources(content), _sources(last)
+    if len(here) == len(wanted) == 1:
+        here = dict(zip(wanted, here.values(), strict=True))
+    for name in here.keys() & wanted.keys():
+        groups, others = (part[name].get("groups") or {} for part in (here, wanted))
+        moved = [c for c, group in groups.items() if others.get(c, group) != group]
+        if moved and "coarse" in (here[name].get("class_names") or {}):
+            said = listed([f"{c} {groups[c]} there, {others[c]} in the last one" for c in moved])
+            raise ValueError(
+                f"{path} groups {len(moved)} classes otherwise than the last checkpoint: {said}; "
+                "heads average only with their like. Average the backbones alone by "
+                "--backbone-only."
+            )
 
 
 def _check_data(

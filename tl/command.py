@@ -39,6 +39,7 @@ from tl.callbacks import (
     Throughput,
     leave_out_empty_hooks,
 )
+from tl.callbacks.checkpoint import best_of
 from tl.callbacks.run_logs import RunCSV, RunFolder, RunTensorBoard, shown
 from tl.configuration import check_trainer, write_enums_as_text
 from tl.direction import follow_metrics
@@ -345,7 +346,7 @@ class TlCLI(LightningCLI):
 
     @rank_zero_only
     def _say_where(self) -> None:
-        best = cast("RunCheckpoint | None", self.trainer.checkpoint_callback)
+        best = best_of(self.trainer)
         lines = [f"tl: run folder {shown(self.run_folder)}"] if self.run_folder else []
         if best is not None and best.best_model_path:
             score = best.best_model_score

@@ -199,6 +199,8 @@ def exception_line(error: BaseException) -> str:
     if "Error(s) in loading state_dict for" in str(error):
         return _mismatch_line(str(error))
     text = one_line(str(error))
+    # what the data refuse while the parser asks them for what the model needs to know
+    text = re.sub(r"^Call to compute_fn of link '.*?' with args \(.*?\) failed: ", "", text)
     if line := _device_line(text):
         return line
     if isinstance(error, OSError) and error.strerror:

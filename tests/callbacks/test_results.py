@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from tests.runs import module, multitask_module, tiny_data, trainer, two_sources
@@ -95,3 +96,19 @@ def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*results.json'"):
         write_json(tmp_path / "results.json", {})
+
+
+def test_the_best_is_the_runs_own_whatever_else_is_saved(tmp_path: Path) -> None:
+    data = tiny_data()
+    regular = ModelCheckpoint(tmp_path / "kept", "{step}", save_top_k=-1, every_n_train_steps=1)
+    best = RunCheckpoint(tmp_path / "kept", filename="best", monitor="val/acc")
+    run = trainer(
+        tmp_path,
+        logger=CSVLogger(tmp_path),
+        enable_checkpointing=True,
+        callbacks=[RunResults(), regular, best],
+    )
+    run.fit(module(data), data)
+    found = results(tmp_path)["best"]
+    assert Path(found["checkpoint"]).name == "best.ckpt"
+    assert found["monitor"] == "val/acc"

@@ -181,3 +181,44 @@ def test_another_checkpoint_takes_the_place_of_the_first(insects: Path) -> None:
         data.setup("test")
         assert data.statistics is not None
         assert data.statistics[0].tolist() == pytest.approx(found["mean"])
+
+
+def test_a_folder_without_splits_keeps_the_test_images_of_the_training(
+    insects: Path, tmp_path: Path
+) -> None:
+    whole = insects / "train"
+    ants = len(list((whole / "ant").iterdir()))
+    for number in range(8):
+        for name in ("ant", "bee", "cat"):
+            first = min((whole / name).iterdir())
+            shutil.copy(first, whole / name / f"more{number}{first.suffix}")
+    record = trained(whole, test_size=0.2)
+
+    def tested(root: Path, **options: Any) -> list[str]:
+        data = read(root, **options)
+        data.adopt(record)
+        data.setup("test")
+        split = data.splits["test"]
+        return [split.name(row) for row in range(len(split))]
+
+    assert len(tested(whole, test_size=0.2)) == 3 * round((ants + 8) * 0.2)
+    assert tested(whole, test_size=0.5) == tested(whole, test_size=0.2)
+    elsewhere = Path(shutil.copytree(whole, tmp_path / "elsewhere"))
+    for root in (whole, elsewhere):
+        for number in range(10):
+            shutil.copy(first, root / "cat" / f"later{number}{first.suffix}")
+    with pytest.raises(DataError, match=r"train has other images than in training.*`test/`"):
+        tested(whole)
+    assert tested(elsewhere)  # others, of which none need have trained
+
+
+def test_a_folder_without_splits_may_have_a_part_of_the_classes(
+    insects: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(insects / "train", tmp_path / "other"))
+    shutil.rmtree(other / "bee")
+    data = read(other)
+    data.adopt(trained(insects))
+    data.setup("test")
+    split = data.splits["test"]
+    assert split.targets["fine"][split.index].unique().tolist() == [0, 2]

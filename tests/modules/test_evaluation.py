@@ -111,3 +111,14 @@ def test_figures_do_not_mix_loaders(tmp_path: Path) -> None:
     first, second = shown.values()
     assert ["dataloader_idx_0" in title for title in shown] == [True, False]
     assert (first.trace(), second.trace(), second.sum()) == (8, 0, 8)
+
+
+@pytest.mark.parametrize("loaders", [1, 2])
+def test_training_validates_after_an_evaluation_in_inference_mode(
+    loaders: int, tmp_path: Path
+) -> None:
+    network = TransferModule(Tiny(), Task("a", 3))
+    train, *_ = own = two_loaders(network)[:loaders]
+    for _ in range(2):
+        trainer(tmp_path).validate(network, own, verbose=False)
+        trainer(tmp_path, max_epochs=1).fit(network, train, own)

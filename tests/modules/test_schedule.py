@@ -14,13 +14,17 @@ from torch.optim.lr_scheduler import (
     ChainedScheduler,
     ConstantLR,
     CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
     CyclicLR,
     LambdaLR,
+    LinearLR,
     LRScheduler,
     MultiplicativeLR,
+    MultiStepLR,
     OneCycleLR,
     ReduceLROnPlateau,
     SequentialLR,
+    StepLR,
 )
 
 from tests.runs import module, tiny_data, trainer
@@ -174,14 +178,38 @@ def test_a_schedule_over_the_whole_run_advances_every_step(other: dict[str, Any]
         build_schedule(schedule, optimizer(), lambda: 77)
 
 
-def test_a_schedule_per_epoch_that_is_as_long_as_the_steps_is_asked_about() -> None:
+@pytest.mark.parametrize(
+    ("schedule", "name"),
+    [
+        (lambda o, n: CosineAnnealingLR(o, T_max=n), "T_max"),
+        (lambda o, n: CosineAnnealingWarmRestarts(o, T_0=n), "T_0"),
+        (lambda o, n: StepLR(o, step_size=n), "step_size"),
+        (lambda o, n: LinearLR(o, total_iters=n), "total_iters"),
+        (lambda o, n: MultiStepLR(o, milestones=[n, n + 40]), "milestones"),
+    ],
+)
+def test_a_schedule_per_epoch_that_is_as_long_as_the_steps_is_asked_about(
+    schedule: Any, name: str, recwarn: pytest.WarningsRecorder
+) -> None:
     def built(length: int) -> dict[str, Any]:
-        schedule = partial(CosineAnnealingLR, T_max=length)
-        return build_schedule(schedule, optimizer(), lambda: 77, epochs=7)[0]
+        made = partial(schedule, n=length)
+        return build_schedule(made, optimizer(), lambda: 77, epochs=lambda: 7)[0]
 
-    with pytest.raises(ValueError, match="its `T_max` of 77 is the steps of this run of 7 epochs"):
+    with pytest.raises(ValueError, match=f"its `{name}` of 77 is the steps of this run of 7 epoch"):
         built(77)
-    assert built(7)["interval"] == built(200)["interval"] == "epoch"
+    assert built(7)["interval"] == "epoch"
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=f"its `{name}` of 76 lies beyond the 7 epochs"):
+        assert built(76)["interval"] == "epoch"
+
+
+def test_a_limit_of_steps_tells_the_epochs_too(tmp_path: Path) -> None:
+    data = tiny_data()
+    data.setup("fit")
+    steps = 2 * data.train_steps()
+    run = trainer(tmp_path, max_epochs=-1, max_steps=steps)
+    with pytest.raises(ValueError, match=f"`T_max` of {steps} is the steps of this run of 2 epoch"):
+        run.fit(module(data, scheduler=partial(CosineAnnealingLR, T_max=steps)), data)
 
 
 def test_warm_up_steps_of_transformers_are_steps() -> None:

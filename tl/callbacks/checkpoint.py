@@ -236,3 +236,16 @@ class RunCheckpoint(ModelCheckpoint):
         files = trainer.strategy.checkpoint_io
         if isinstance(files, AtomicCheckpointIO) and "://" not in filepath:
             trainer.strategy.remove_checkpoint(weights_beside(filepath))
+
+
+def best_of(trainer: Trainer) -> ModelCheckpoint | None:
+    """Return what keeps a run's best checkpoint; ``None`` if nothing keeps any.
+
+    That is the run's own, whatever other checkpoints the user adds; without it, one that monitors a
+    metric goes before one that does not.
+    """
+    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+    found = [one for one in callbacks if isinstance(one, ModelCheckpoint)]
+    return max(
+        found, key=lambda c: (c.monitor is not None, isinstance(c, RunCheckpoint)), default=None
+    )

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tl import __version__
 from tl.callbacks.atomic_io import write_whole
+from tl.callbacks.checkpoint import best_of
 from tl.callbacks.memory import peak_memory_bytes
 from tl.callbacks.throughput import Throughput
 
@@ -113,7 +113,7 @@ class RunResults(Callback):
                 earlier["evaluated"] = {**earlier.get("evaluated", {}), **self._evaluated}
                 write_json(path, earlier)
                 return
-        best = trainer.checkpoint_callback
+        best = best_of(trainer)
         results: dict[str, Any] = {
             "metrics": dict(sorted(self._metrics.items())),
             "best": None,
@@ -130,7 +130,7 @@ class RunResults(Callback):
             "evaluated": self._evaluated,
             "peak_memory_bytes": peak_memory_bytes(),
         }
-        if isinstance(best, ModelCheckpoint) and best.best_model_path:
+        if best is not None and best.best_model_path:
             results["best"] = {
                 "checkpoint": os.path.relpath(best.best_model_path, folder),
                 "monitor": best.monitor,

@@ -34,7 +34,7 @@ from tl.data.layout import Layout, find_layout
 from tl.data.listing import log_left_out
 from tl.data.resident import ImageDataset, ResidentDataset
 from tl.data.split import stratified_split
-from tl.data.trained_on import same_names
+from tl.data.trained_on import TrainedOn, same_names
 
 #: Seed of the test images of a folder without splits: they stay the same for every `seed`.
 _TEST_SEED = 0x7E57
@@ -149,6 +149,31 @@ class FolderDataModule(ImageDataModule):
         known = self.trained_on.fine if self.trained_on is not None else None
         return known or find_classes(self._layout().train)
 
+    def _test_share(self) -> float:
+        """Share of a folder without splits that tests: the checkpoint's, where it has one."""
+        share = self.trained_on.test_size if self.trained_on is not None else None
+        return self.test_size if share is None else share
+
+    def _setup_evaluation(self, known: TrainedOn, stage: str) -> None:
+        super()._setup_evaluation(known, stage)
+        tests = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
+        if not (tests and known.test_size and self._layout().whole):
+            return
+        if self._test_share() != self.test_size:
+            rank_zero_info(
+                f"tl: {self.data_name}: the checkpoint's test images are taken, `test_size` "
+                f"{known.test_size} there, {self.test_size} here."
+            )
+        # a share of images that were added, removed or renamed is another one
+        root, there = self._folder(), Path(str(self._adopted.get("root"))).expanduser()
+        same = root.resolve() == (there / self.folder if self.folder else there).resolve()
+        if same and self._hash(self._trained_part(known)) != known.fingerprint:
+            raise DataError(
+                f"{root} has other images than in training: which of them were kept for `test` "
+                "cannot be told. Restore them, or put the images to test into a folder of its own: "
+                "`test/` beside `train/`."
+            )
+
     def _take_size(self, size: int) -> None:
         if size != self.size:
             rank_zero_info(
@@ -238,7 +263,7 @@ class FolderDataModule(ImageDataModule):
         """Splits that the folder has, or that its class folders are split into."""
         layout = self._layout()
         if layout.whole:
-            return ("train", "test") if self.test_size else ("train",)
+            return ("train", "test") if self._test_share() else ("train",)
         found: dict[Split, Path | None] = {"val": layout.val, "test": layout.test}
         return ("train", *(split for split, folder in found.items() if folder is not None))
 
@@ -365,11 +390,12 @@ class FolderDataModule(ImageDataModule):
             return files
         train, test = stratified_split(
             files.labels,
-            val_size=self.test_size,
+            val_size=self._test_share(),
             label_fraction=1.0,
             seed=_TEST_SEED,
             classes=classes,
             held_out="test_size",
+            partial=partial,
         )
         return files.take(train if split == "train" else test)
 

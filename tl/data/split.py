@@ -20,6 +20,7 @@ def stratified_split(
     seed: int,
     classes: Sequence[str],
     held_out: str = "val_size",
+    partial: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Split training images into a part to train on and a part to validate on, class by class.
 
@@ -35,6 +36,7 @@ def stratified_split(
         seed: Seed of the order.
         classes: Class names, for messages.
         held_out: Name of the option `val_size` comes from, for messages.
+        partial: Leave out classes without any image.
 
     Returns:
         Positions that train and positions that validate, both ascending.
@@ -47,6 +49,8 @@ def stratified_split(
     by_fraction: list[str] = []
     for label, name in enumerate(classes):
         members = torch.nonzero(labels == label).flatten()
+        if partial and not len(members):
+            continue
         generator = torch.Generator().manual_seed(mixed_seed("split", seed, label))
         members = members[torch.randperm(len(members), generator=generator)]
         first = max(round(len(members) * val_size), 1 if val_size > 0 else 0)

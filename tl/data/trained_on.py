@@ -29,6 +29,7 @@ class TrainedOn:
         label_fraction: Share of each class's training images that trained.
         seed: Seed of the split.
         val_folder: Name of the folder that validates, or ``None``.
+        test_size: Share of each class that tests, of a folder without splits; else ``None``.
     """
 
     name: str
@@ -43,6 +44,7 @@ class TrainedOn:
     label_fraction: float
     seed: int
     val_folder: str | None
+    test_size: float | None = None
 
     @property
     def fine(self) -> tuple[str, ...] | None:
@@ -77,6 +79,7 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
         label_fraction=float(record["label_fraction"]),
         seed=int(record["seed"]),
         val_folder=record.get("val_folder"),
+        test_size=record.get("test_size"),
     )
 
 

@@ -337,7 +337,8 @@ class SharedBackboneModule(CheckpointedModule):
 
     def _evaluation_of(self, loader: int) -> Evaluation:
         for _ in range(len(self._evaluations), loader + 1):
-            self._evaluations.append(Evaluation(self.tasks).to(self.device))
+            with torch.inference_mode(mode=False):  # a later `fit` adds to them too
+                self._evaluations.append(Evaluation(self.tasks).to(self.device))
         return cast("Evaluation", self._evaluations[loader])
 
     def on_validation_start(self) -> None:
@@ -412,7 +413,7 @@ class SharedBackboneModule(CheckpointedModule):
             optimizer,
             self._count_steps,
             self._probe_steps,
-            (self._trainer and self.trainer.max_epochs) or 0,
+            self._count_epochs,
         )
         scheduler = config["scheduler"]
         self.check_schedule(optimizer, scheduler)
@@ -439,6 +440,15 @@ class SharedBackboneModule(CheckpointedModule):
                 "`max_epochs` or `max_steps`, or give the schedule its `total_steps`."
             )
         return int(steps)
+
+    def _count_epochs(self) -> int:
+        """Count the epochs of the run, by whichever limit comes first; 0 if nobody knows."""
+        if self._trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return 0
+        limits = [self.trainer.max_epochs or 0]
+        if self.trainer.max_steps > 0 and (steps := self._steps_of_an_epoch()):
+            limits.append(math.ceil(self.trainer.max_steps / steps))
+        return min((limit for limit in limits if limit > 0), default=0)
 
     def _probe_steps(self) -> int | None:
         """Count the steps before the strategy first lets more stages train."""

@@ -92,8 +92,9 @@ class Evaluation(nn.Module):
                 # NaN is also the mean over no labels at all, which is nothing to log
                 if not value.isnan() or float(reduce(loss.weight.clone(), reduce_op="sum")):
                     found[0][task], found[1][task] = value, right
-            loss.reset()
-            accuracy.reset()
+            with torch.inference_mode(mode=False):  # else a later `fit` could not add to them
+                loss.reset()
+                accuracy.reset()
         return found
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import (
     LambdaLR,
     LRScheduler,
     MultiplicativeLR,
+    MultiStepLR,
     OneCycleLR,
     ReduceLROnPlateau,
     SequentialLR,
@@ -66,7 +68,7 @@ _LENGTHS = ("total_steps", "num_training_steps")
 #: Arguments that only a schedule in steps has.
 _IN_STEPS = frozenset({*_LENGTHS, "num_warmup_steps", "steps_per_epoch"})
 #: Attributes of torch's schedules that hold their length, in either unit.
-_DURATIONS = ("T_max", "total_iters")
+_DURATIONS = ("T_max", "total_iters", "T_0", "step_size")
 _PER_STEP = (OneCycleLR, CyclicLR)
 #: Schedules of functions or of other schedules, whose unit nobody but their author knows.
 _OPEN = (LambdaLR, MultiplicativeLR, SequentialLR, ChainedScheduler)
@@ -82,7 +84,7 @@ def build_schedule(
     optimizer: Optimizer,
     count: Callable[[], int],
     probe: Callable[[], int | None] = lambda: None,
-    epochs: int = 0,
+    epochs: Callable[[], int] = lambda: 0,
 ) -> tuple[dict[str, Any], bool]:
     """Make a schedule, and find out whether it advances per step or per epoch.
 
@@ -98,7 +100,7 @@ def build_schedule(
         count: Gives the optimiser steps of the run.
         probe: Gives the steps before the strategy first thaws, for a schedule that takes
             ``probe_steps``.
-        epochs: Epochs of the run; 0 or less if it has no such limit.
+        epochs: Gives the epochs of the run; 0 or less if nobody knows.
 
     Returns:
         Lightning's configuration of the scheduler, with ``interval``, and whether it was given
@@ -133,7 +135,7 @@ def build_schedule(
         )
     if "interval" not in config:
         config["interval"] = "step" if _IN_STEPS & set(takes) else _unit_of(scheduler)
-        if config["interval"] == "epoch" and epochs > 0:
+        if config["interval"] == "epoch":
             _refuse_steps(scheduler, epochs, count)
     if config["interval"] not in ("step", "epoch"):
         raise ValueError(
@@ -149,19 +151,24 @@ def build_schedule(
     return {"name": "lr", **config}, bool(fill)
 
 
-def _refuse_steps(scheduler: object, epochs: int, count: Callable[[], int]) -> None:
-    """Refuse a schedule per epoch that is as long as the run has steps.
+def _refuse_steps(scheduler: object, epochs: Callable[[], int], count: Callable[[], int]) -> None:
+    """Refuse a schedule per epoch that is as long as the run has steps; warn of any too long.
 
     Raises:
         ValueError: If it is.
     """
-    for name in _DURATIONS:
-        length = getattr(scheduler, name, None)
-        if isinstance(length, int) and length > epochs and length == count():
-            raise ValueError(
-                f"{type(scheduler).__name__} advances per epoch, and its `{name}` of {length} is "
-                f"the steps of this run of {epochs} epochs: {_ASK}."
-            )
+    lengths = {name: getattr(scheduler, name, None) for name in _DURATIONS}
+    if isinstance(scheduler, MultiStepLR):
+        lengths["milestones"] = min(scheduler.milestones, default=None)
+    for name, length in lengths.items():
+        if not isinstance(length, int) or not 0 < (run := epochs()) < length:
+            continue
+        said = f"{type(scheduler).__name__} advances per epoch, and its `{name}` of {length}"
+        if length == count():
+            raise ValueError(f"{said} is the steps of this run of {run} epochs: {_ASK}.")
+        rank_zero_warn(
+            f"{said} lies beyond the {run} epochs of this run. If it counts steps, {_ASK}."
+        )
 
 
 def _unit_of(scheduler: object) -> str:

@@ -29,6 +29,7 @@ from tl.data.loaders import (
     even_batch_size,
     make_loader,
 )
+from tl.data.options import check_options, checked_option, refuse_misspelt
 from tl.data.pipeline import Pipeline
 from tl.data.resident import Batch, ImageDataset
 from tl.data.settings import Settings
@@ -82,6 +83,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def __post_init__(self) -> None:
         super().__init__()
+        check_options(self)
         self.image_size = 32
         self.data_name = self._default_name()
         self.splits: dict[str, ImageDataset] = {}
@@ -132,15 +134,18 @@ class ImageDataModule(LightningDataModule, ABC):
 
     # Settings and names
 
+    def takes(self, name: str) -> bool:
+        """Return whether an option is taken from a `MultiTaskDataModule`: it is not set here."""
+        # what was inherited before is not the source's own
+        return getattr(self, name, ...) is None or name in self._inherited
+
     def inherit(self, **given: Any) -> None:  # noqa: ANN401 - whatever type the setting has
         """Take over settings for what this source does not set itself."""
         own = {f.name: getattr(self, f.name) for f in fields(Settings)}
         outer = {name: value for name, value in given.items() if name in own}
         changed = False
         for name, value in given.items():
-            # what was inherited before is not the source's own
-            free = getattr(self, name, ...) is None or name in self._inherited
-            if name not in own and value is not None and free:
+            if name not in own and value is not None and self.takes(name):
                 changed |= value != getattr(self, name)
                 object.__setattr__(self, name, value)
                 self._inherited.add(name)
@@ -157,12 +162,17 @@ class ImageDataModule(LightningDataModule, ABC):
         """Set an attribute; an option takes effect, at the next `setup` if it chooses images.
 
         Raises:
+            AttributeError: If the name is that of an option, misspelt.
+            TypeError: If the value has another type than the option.
             ValueError: If the constructor refuses the value; the earlier one stays.
         """
         before = self.__dict__.get(name)
         if "_outer" not in self.__dict__ or name not in self.__dataclass_fields__:
+            if "_outer" in self.__dict__:
+                refuse_misspelt(self, name, self.__dataclass_fields__)
             super().__setattr__(name, value)
             return
+        value = checked_option(type(self), name, value)
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self._inherited}
         if "__dataclass_fields__" in vars(type(self)):  # else it has a constructor of its own
             type(self)(**{**own, name: value})

@@ -96,8 +96,6 @@ class FolderDataModule(ImageDataModule):
                 f"`targets={self.targets!r}` needs `groups`, a CSV file with the columns "
                 "class,group."
             )
-        if self.on_bad_image not in ("error", "skip"):
-            raise ValueError(f"`on_bad_image` must be error or skip, got {self.on_bad_image!r}.")
         if self.pixel_range is not None:
             low, high = float(self.pixel_range[0]), float(self.pixel_range[1])
             object.__setattr__(self, "pixel_range", (low, high))  # the same option, as floats

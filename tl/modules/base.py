@@ -483,7 +483,7 @@ class SharedBackboneModule(CheckpointedModule):
         self._check_data()
         if stage == "fit":
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
-            refuse_unset_batch_size(self.trainer.callbacks, self._datamodule())  # type: ignore[attr-defined]
+            refuse_batch_size_search(self.trainer.callbacks, self._datamodule())  # type: ignore[attr-defined]
         if self.compile_mode and not self._compiled:
             # in place: names of weights stay, for checkpoints and transfer
             self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
@@ -532,14 +532,20 @@ def refuse_changing_steps(callbacks: Iterable[object], schedule: object) -> None
         )
 
 
-def refuse_unset_batch_size(callbacks: Iterable[object], data: object) -> None:
-    """Refuse to search for a batch size from none.
+def refuse_batch_size_search(callbacks: Iterable[object], data: object) -> None:
+    """Refuse to search for a batch size from none, or for one that no source takes.
 
     Raises:
         ValueError: If a callback does.
     """
-    finds = any(isinstance(callback, BatchSizeFinder) for callback in callbacks)
-    if finds and getattr(data, "batch_size", ...) is None:
+    if not any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
+        return
+    if isinstance(data, MultiTaskDataModule) and not data.takes("batch_size"):
+        raise ValueError(
+            "BatchSizeFinder sets the `batch_size` of the data, and every source has its own; "
+            "leave it out in the sources."
+        )
+    if getattr(data, "batch_size", ...) is None:
         raise ValueError(
             "BatchSizeFinder starts from the data's `batch_size`, which is not set; set it first, "
             "such as `data.batch_size = 32`."

@@ -76,10 +76,10 @@ def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - whatever it is
     """Return a value as a type has it, and ``...`` if it is of another."""
     if isinstance(value, bool):
         return value if kind is bool else ...
-    if kind is int and isinstance(value, Integral):
+    if kind in (int, float) and isinstance(value, Integral):
         return int(value)
     if kind is float and isinstance(value, Real):
-        return value if type(value) is int else float(value)
+        return float(value)
     if kind is str and isinstance(value, os.PathLike):
         return os.fspath(value)
     return value if kind not in (int, float) and isinstance(value, kind) else ...

@@ -6,6 +6,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -90,6 +91,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.statistics: tuple[Tensor, Tensor] | None = None
         self.trained_on: TrainedOn | None = None
         self._adopted: Mapping[str, Any] = {}
+        self._unread: DataError | None = None  # why an evaluation has no images yet
         self._inherited: set[str] = set()  # options of a `MultiTaskDataModule` around this one
         self._pipeline: Pipeline | None = None
         self.inherit()
@@ -221,6 +223,11 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.trainer is None or self.trainer.world_size == 1:
             return
         stage = self.trainer.state.fn
+        # of an evaluation `setup` says what is missing
+        with suppress(*([] if stage == TrainerFn.FITTING else [DataError])):
+            self._fill_cache(stage)
+
+    def _fill_cache(self, stage: str | None) -> None:
         if self.trained_on is not None and stage in (TrainerFn.TESTING, TrainerFn.PREDICTING):
             if self.caches() and not self._predicts_folder():
                 self.load("test")
@@ -237,9 +244,30 @@ class ImageDataModule(LightningDataModule, ABC):
     def setup(self, stage: str) -> None:
         """Load what a stage needs: ``fit``, ``validate``, ``test`` or ``predict``.
 
+        In a Trainer's evaluation, which reads its checkpoint later than this, what cannot be read
+        is an error only if that checkpoint does not tell what is missing.
+
         Raises:
             DataError: If the data are missing, damaged, or labelled out of range.
         """
+        self._unread = None
+        running = self.trainer.state.fn if self.trainer is not None else None
+        try:
+            self._load_for(stage)
+        except DataError as error:
+            if stage == "fit" or running != stage or self.trained_on is not None:
+                raise
+            self._unread = DataError(
+                f"{error} For an evaluation, a checkpoint given as `ckpt_path` tells classes and "
+                "normalisation."
+            )
+
+    @property
+    def waits(self) -> bool:
+        """Whether an evaluation waits for its checkpoint to tell what could not be read."""
+        return self._unread is not None
+
+    def _load_for(self, stage: str) -> None:
         if self.trained_on is not None and stage == "fit":
             self._forget()  # what trains has classes, sizes and statistics of its own
         wants_test = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
@@ -482,6 +510,8 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: If `val_size` is 0 and validation is what was asked for.
         """
+        if self._unread is not None:
+            raise self._unread
         if not len(self.splits["val"]) and self.trainer and self.trainer.state.fn == "validate":
             raise DataError(
                 f"{self.data_name} has no validation images: `val_size` is 0. Use `test`, or "
@@ -498,6 +528,8 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._in_order("predict")
 
     def _in_order(self, split: str, batch_size: int | None = None) -> DataLoader[Batch]:
+        if self._unread is not None:
+            raise self._unread
         data = self.splits[split]
         world = self._world()
         stored = self._stored(split)
@@ -662,6 +694,8 @@ class ImageDataModule(LightningDataModule, ABC):
             if self.trained_on is not before:
                 self.setup(stage.value)
             return
+        if self._unread is not None:
+            raise self._unread
         then, now = str(state_dict.get("fingerprint")), self.fingerprint
         if then.startswith("real:") and now.startswith("generated:"):
             raise self._not_real()

@@ -244,9 +244,9 @@ class FolderDataModule(ImageDataModule):
         """Fill the cache where several processes are about to load: only one decodes."""
         super().prepare_data()
         trainer = self.trainer
-        if trainer is not None and trainer.world_size > 1 and self.caches():
-            rest = [s for s in self.official_splits() if s != "train"]
-            for split in rest if trainer.state.fn == TrainerFn.FITTING else ():
+        fits = trainer is not None and trainer.state.fn == TrainerFn.FITTING
+        if trainer is not None and trainer.world_size > 1 and fits and self.caches():
+            for split in [s for s in self.official_splits() if s != "train"]:
                 self.load(split)
 
     def setup(self, stage: str) -> None:

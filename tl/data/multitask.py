@@ -168,6 +168,11 @@ class MultiTaskDataModule(LightningDataModule):
             source.trainer = self.trainer
             source.setup(stage)
 
+    @property
+    def waits(self) -> bool:
+        """Whether an evaluation waits for its checkpoint to tell what could not be read."""
+        return any(source.waits for source in self.sources.values())
+
     def teardown(self, stage: str) -> None:
         """End each source."""
         for source in self.sources.values():

@@ -346,9 +346,21 @@ class SharedBackboneModule(CheckpointedModule):
         return cast("Evaluation", self._evaluations[loader])
 
     def on_validation_start(self) -> None:
-        """Put running statistics right, if a fused optimiser has left out a step since."""
+        """Check the data, and put statistics right if a fused optimiser left out a step."""
         super().on_validation_start()
         self.guard.read(self)
+        if self.trainer.state.fn == "validate":
+            self._check_data()
+
+    def on_test_start(self) -> None:
+        """Check the data against the heads."""
+        super().on_test_start()
+        self._check_data()
+
+    def on_predict_start(self) -> None:
+        """Check the data against the heads."""
+        super().on_predict_start()
+        self._check_data()
 
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss and accuracy over the validation set of each loader."""
@@ -506,8 +518,8 @@ class SharedBackboneModule(CheckpointedModule):
         super().setup(stage)
         self.adopt_for(stage)
         self._check_targets(stage)
-        self._check_data()
-        if stage == "fit":
+        if stage == "fit":  # an evaluation's checkpoint may tell more of its data
+            self._check_data()
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
             refuse_batch_size_search(self.trainer.callbacks, self._datamodule())  # type: ignore[attr-defined]
         if self.compile_mode and not self._compiled:

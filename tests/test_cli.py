@@ -342,6 +342,17 @@ def test_code_in_a_checkpoint_never_runs(
             ),
             {"metrics.csv", "hparams.yaml"},
         ),
+        (
+            ("--trainer.logger=lightning.pytorch.loggers.CSVLogger",),
+            {"metrics.csv", "hparams.yaml"},
+        ),
+        (
+            (
+                "--trainer.logger+=lightning.pytorch.loggers.CSVLogger",
+                "--trainer.logger+=tests.loggers.FileLogger",
+            ),
+            {"metrics.csv", "hparams.yaml", "lines.txt"},
+        ),
     ],
 )
 def test_whatever_the_loggers_a_run_has_its_folder(
@@ -561,3 +572,24 @@ def test_what_needs_no_lightning_is_said_before_it_is_imported(
     assert done.returncode == code
     assert said in done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_the_unit_of_a_schedule_is_asked_for_and_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [
+        "--trainer.limit_train_batches=4",
+        "--model.init_args.scheduler=torch.optim.lr_scheduler.StepLR",
+        "--model.init_args.scheduler.init_args.step_size=3",
+    ]
+    code, line = failure(capsys, *arguments("fit", SOURCE, tmp_path, *settings))
+    assert code == 2
+    assert "its `step_size` of 3 is beyond the 1 epochs" in line
+    assert "or set `scheduler_interval` to step or epoch" in line
+    unit = "--model.init_args.scheduler_interval=step"
+    small = "--data.init_args.batch_size=20"
+    main(arguments("fit", SOURCE, tmp_path, *settings, unit, small))
+    with (tmp_path / "source_cifar10" / "version_0" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["lr/head"]]
+    rates = [float(row["lr/head"]) for row in rows]
+    assert rates == pytest.approx([rates[0]] * 3 + [rates[0] / 10])

@@ -51,6 +51,7 @@ def test_what_can_be_read_passes(tmp_path: Path) -> None:
         ({"max_epochs": 0}, "`trainer.max_epochs` is 0: nothing would be trained"),
         ({"gradient_clip_val": -1}, "must be 0 or more, got -1"),
         ({"barebones": True}, "for benchmarks"),
+        ({"profiler": "simpel"}, "no profiler 'simpel'; choose .*. Did you mean 'simple'?"),
     ],
 )
 def test_settings_that_train_nothing_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -96,3 +97,28 @@ def test_a_list_that_an_overlay_replaces_is_named(
     assert line.startswith(f"{replaces} x.A, x.C of a.yaml")
     (line,) = said("p.yaml", "r.yaml")
     assert line.startswith("tl: `model.init_args.penalties` of r.yaml replaces x.P of p.yaml")
+
+
+def test_a_list_that_the_command_line_replaces_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "{trainer: {callbacks: [{class_path: x.A}, {class_path: x.B}]}, "
+        "model: {init_args: {penalties: [{class_path: x.P}]}}}"
+    )
+
+    def said(*arguments: str) -> list[str]:
+        check_files(["fit", f"--config={tmp_path / 'a.yaml'}", *arguments])
+        return capsys.readouterr().err.replace(f"{tmp_path}/", "").splitlines()
+
+    line = (
+        "tl: `trainer.callbacks` of the command line replaces x.A, x.B of a.yaml; to add to it, "
+        "write `--trainer.callbacks+=`."
+    )
+    assert said("--trainer.callbacks=x.C") == said("--trainer.callbacks", "null") == [line]
+    assert said("--trainer.callbacks=[{class_path: x.A}]") == [line.replace("x.A, ", "")]
+    assert said("--trainer.callbacks+=x.C", "--trainer.callbacks.init_args.y=1") == []
+    (line,) = said("--trainer.plugins+=x.D", "--trainer.plugins=x.E")
+    assert "`trainer.plugins` of the command line replaces x.D of the command line" in line
+    (line,) = said("--model.init_args.penalties=x.Q")
+    assert "`model.init_args.penalties` of the command line replaces x.P of a.yaml" in line

@@ -192,6 +192,10 @@ def test_the_parsers_trees_become_one_line(message: str, line: str) -> None:
             ValueError("You selected an invalid accelerator name: `accelerator='x'`. Available"),
             "there is no accelerator 'x'. There are auto, cpu,",
         ),
+        (
+            ValueError("You selected an invalid accelerator name: `accelerator='gpuu'`. Availabl"),
+            "there is no accelerator 'gpuu'. Did you mean 'gpu'?",
+        ),
         (MisconfigurationException("No supported gpu backend found!"), "torch finds no GPU here;"),
     ],
 )

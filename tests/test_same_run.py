@@ -143,3 +143,8 @@ def test_a_checkpoint_that_is_named_may_have_other_settings(
     assert "learning rates among them, are the checkpoint's" in line
     say_other_settings(tmp_path / "a.ckpt", content, changed("trainer.devices", 2))
     assert 'devices "auto" there, 2 here' in lines[1] or "devices auto there, 2 here" in lines[1]
+
+
+def test_an_option_that_an_older_run_does_not_know_is_no_difference() -> None:
+    assert not differences(BASE, changed("model.init_args.scheduler_interval", None))
+    assert differences(BASE, changed("model.init_args.scheduler_interval", "step"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import shutil
@@ -17,6 +18,7 @@ from typing import Any, Literal, cast
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -46,7 +48,7 @@ from tl.direction import follow_metrics
 from tl.hardware import choose_precision, reuse_memory
 from tl.messages import USAGE_ERROR, exception_line
 from tl.modules.checkpointed import weights_follow
-from tl.nulls import check_nulls
+from tl.nulls import check_nulls, imported
 from tl.own_configuration import with_own_configuration
 from tl.parser import OneLineParser
 from tl.ranks import end_with_parent, fail, leave, use_our_launcher
@@ -262,22 +264,42 @@ class TlCLI(LightningCLI):
 
         A model whose weights come from a checkpoint needs no source.
         """
-        config = self.chosen
-        given = config.trainer.logger
-        given = [] if isinstance(given, bool | None) else given
-        settings = [one.get("init_args") for one in (given if isinstance(given, list) else [given])]
-        free = [one for one in settings if one is not None and one.get("version", 0) is None]
-        before = [(one, one.clone()) for one in free]
-        if free and not config.trainer.fast_dev_run and self._evaluated_run() is None:
-            self.run_folder = new_run_folder(Path(config.log_dir) / config.name)
-            for one in free:
-                one.version = int(self.run_folder.name.removeprefix("version_"))
-                if one.get("name") == "lightning_logs":  # Lightning's default
-                    one.name = config.name
+        before = self._settle_loggers()
         with weights_follow() if self.resumed is not None else nullcontext():
             super().instantiate_classes()
         for one, was in before:  # config.yaml can begin another run
             one.update(was)
+
+    def _settle_loggers(self) -> list[tuple[Namespace, Namespace]]:
+        """Give loggers of the user's own the run's folder, name and version where they are free.
+
+        Returns:
+            Their settings, and what these were.
+        """
+        config = self.chosen
+        given = config.trainer.logger
+        given = [] if isinstance(given, bool | None) else given
+        loggers = [
+            (one.init_args, cast("Any", imported(one.class_path)))
+            for one in (given if isinstance(given, list) else [given])
+            if one.get("init_args") is not None
+        ]
+        before = [(one, one.clone()) for one, _ in loggers]
+        own, runs = self._evaluated_run(), Path(config.log_dir)
+        if loggers and own is None and not config.trainer.fast_dev_run:
+            self.run_folder = new_run_folder(runs / config.name)
+        for one, kind in loggers:
+            takes = inspect.signature(kind).parameters
+            # the version of some is the name of a run on a server
+            numbered = one.get("version", 0) is None and "int" in str(takes["version"].annotation)
+            if "save_dir" in takes and one.get("save_dir") in (None, takes["save_dir"].default):
+                inside = own / str(self.subcommand) if own else self.run_folder
+                one.save_dir = str(runs if numbered and not own else inside or runs)
+            if numbered and self.run_folder is not None:
+                one.version = int(self.run_folder.name.removeprefix("version_"))
+                if one.get("name") == "lightning_logs":  # Lightning's default
+                    one.name = config.name
+        return before
 
     def _evaluated_run(self) -> Path | None:
         """Return the folder of the run that is evaluated, if it is one's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from tl.messages import did_you_mean, one_line
 from tl.nesting import check_nesting
 
 _OPTIONS = ("--config", "-c")
+_LISTS = ("trainer.callbacks", "trainer.plugins")
+_PROFILERS = ("simple", "advanced", "pytorch", "xla")  # Lightning keeps them within its Trainer
+_HERE = "the command line"
 _MOST_VALUES = 100_000
 
 
@@ -29,15 +33,30 @@ def check_files(arguments: Sequence[str]) -> None:
     """
     lists: dict[str, tuple[list[str], str]] = {}
     for number, argument in enumerate(arguments):
-        option, is_whole, path = argument.partition("=")
-        if option not in _OPTIONS:
-            continue
+        option, is_whole, value = argument.partition("=")
         if not is_whole:
-            path = arguments[number + 1] if number + 1 < len(arguments) else ""
-        if path and "://" not in path and not path.lstrip().startswith("{"):
-            for line in _replaced(lists, _check_file(Path(path)), path):
-                if os.environ.get("LOCAL_RANK", "0") == "0":
-                    print(f"tl: {line}", file=sys.stderr)  # noqa: T201
+            value = arguments[number + 1] if number + 1 < len(arguments) else ""
+        key = option.removeprefix("--")
+        if option in _OPTIONS and value and "://" not in value and value.lstrip()[:1] != "{":
+            replaced = _replaced(lists, _check_file(Path(value)), value)
+        elif option not in _OPTIONS and key.removesuffix("+") in (*_LISTS, *lists):
+            replaced = _replaced(lists, _nested(key, value), _HERE)
+        else:
+            continue
+        for line in replaced if os.environ.get("LOCAL_RANK", "0") == "0" else ():
+            print(f"tl: {line}", file=sys.stderr)  # noqa: T201
+
+
+def _nested(key: str, value: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    """Return an option of the command line as a file would hold it."""
+    found: Any = value
+    with suppress(yaml.YAMLError):  # the parser says so
+        found = yaml.safe_load(value)
+    several = found if isinstance(found, list) else [found]
+    found = [{"class_path": v} if isinstance(v, str) else v for v in several]
+    for part in reversed(key.split(".")):
+        found = {part: found}
+    return found
 
 
 def _replaced(lists: dict[str, tuple[list[str], str]], found: Any, path: str) -> list[str]:  # noqa: ANN401
@@ -56,9 +75,10 @@ def _replaced(lists: dict[str, tuple[list[str], str]], found: Any, path: str) ->
             lists[plain] = ([*before, *classes], where if before else path)
             continue
         if gone := [name for name in before if name not in classes]:
+            adds = f"--{plain}+=" if path == _HERE else f"{plain.rpartition('.')[2]}+:"
             lines.append(
                 f"`{plain}` of {path} replaces {', '.join(gone)} of {where}; to add to it, write "
-                f"`{plain.rpartition('.')[2]}+:`."
+                f"`{adds}`."
             )
         lists[plain] = (classes, path)
     return lines
@@ -71,7 +91,7 @@ def _class_lists(found: Any, prefix: str) -> list[tuple[str, list[str]]]:  # noq
         key = f"{prefix}{name}"
         several = value if isinstance(value, list) else [value]
         classes = [v.get("class_path") if isinstance(v, dict) else v for v in several]
-        of_callbacks = key.removesuffix("+") in ("trainer.callbacks", "trainer.plugins")
+        of_callbacks = key.removesuffix("+") in _LISTS
         is_list = isinstance(value, list) and any(isinstance(v, dict) for v in value)
         if of_callbacks or (is_list and all(isinstance(c, str) for c in classes)):
             lists.append((key, [str(c) for c in classes if c is not None]))
@@ -125,6 +145,13 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - jsonargparse's namesp
     clip = trainer.get("gradient_clip_val")
     if clip is not None and clip < 0:
         raise ValueError(f"`trainer.gradient_clip_val` must be 0 or more, got {clip}.")
+    profiler = trainer.get("profiler")
+    if isinstance(profiler, str) and profiler not in _PROFILERS:
+        close = did_you_mean(profiler, _PROFILERS)
+        raise ValueError(
+            f"there is no profiler {profiler!r}; choose {', '.join(_PROFILERS)}, or give a class "
+            f"path.{close}"
+        )
     if trainer.get("barebones"):
         raise ValueError("`trainer.barebones` leaves no run to look at; it is for benchmarks.")
     for name in ("limit_train_batches", "max_epochs", "max_steps"):

@@ -222,7 +222,7 @@ def _device_line(text: str) -> str:
 
         kind, name = unknown.groups()
         known = StrategyRegistry if kind == "strategy" else AcceleratorRegistry
-        names = ["auto", *known.keys()]
+        names = ["auto", *known.keys(), *(("gpu",) if kind == "accelerator" else ())]
         close = did_you_mean(name, names)
         listed = "" if close else f" There are {', '.join(sorted(names))}."
         return f"there is no {kind} {name!r}.{close}{listed}"

@@ -30,7 +30,7 @@ def check_nulls(value: object, key: str, kind: object = None) -> None:
         return
     parts = dict(vars(value) if isinstance(value, Namespace) else value)
     if "class_path" in parts:
-        kind, key = _imported(str(parts["class_path"])), f"{key}.init_args"
+        kind, key = imported(str(parts["class_path"])), f"{key}.init_args"
         given = parts.get("init_args") or {}
         parts = dict(vars(given) if isinstance(given, Namespace) else given)
     else:
@@ -43,7 +43,8 @@ def check_nulls(value: object, key: str, kind: object = None) -> None:
         check_nulls(part, f"{key}.{name}", hint)
 
 
-def _imported(path: str) -> object:
+def imported(path: str) -> object:
+    """Return what a class path names, or ``None`` where nothing is."""
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name, None)

@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
 
 from tl.messages import USAGE_ERROR, parse_error_line
 
@@ -26,6 +27,14 @@ class OneLineParser(LightningArgumentParser):
         if args is not None and not self.exit_on_error:
             args = [_with_null(argument) for argument in args]
         return super().parse_args(args, *more, **options)
+
+    def add_class_arguments(self, class_type: Any, *more: Any, **options: Any) -> list[str]:  # noqa: ANN401 - as jsonargparse has it
+        """Add a class's arguments; a logger's folder may be left out, and is the run's then."""
+        added: list[str] = super().add_class_arguments(class_type, *more, **options)
+        if isinstance(class_type, type) and issubclass(class_type, Logger):
+            for action in self._actions:
+                action.required = action.required and action.dest != "save_dir"
+        return added
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the line that matters and exit with 2."""

@@ -48,14 +48,22 @@ def configuration_in(content: Mapping[str, Any], path: Path) -> dict[str, Any] |
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Difference]:
-    """List the keys in which two configurations differ, with both values."""
+    """List the keys in which two configurations differ, with both values.
+
+    An option that is new here, and null, is no difference: an older run does not know it.
+    """
     before, after = _flat(there), _flat(here)
     missing = "not set"
     return [
         (key, before.get(key, missing), after.get(key, missing))
         for key in dict.fromkeys([*before, *after])
-        if before.get(key, missing) != after.get(key, missing)
+        if before.get(key, missing) != after.get(key, missing) and not _is_new(key, before, after)
     ]
+
+
+def _is_new(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    known = key in before or any(other.startswith(f"{key}.") for other in before)
+    return not known and after[key] is None
 
 
 def _flat(value: object, key: str = "") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests.runs import Tiny, module, multitask_module, tiny_data, trainer, two_sources
-from tl import TransferModule
+from tl import GeneratedDataModule, TransferModule
 from tl.callbacks import Dashboard
 from tl.transfer import LinearProbe
 
@@ -45,13 +46,39 @@ def test_a_multi_task_run_fills_every_tab(tmp_path: Path) -> None:
     text = found.Tensors("run/data/text_summary")[0].tensor_proto.string_val[0].decode()
     assert '"kind": "generated"' in text
     # the tasks stand side by side
+    titles = charts(found)
+    assert titles["val acc: all tasks"] == [
+        rf"^val/{t.name}/acc(/dataloader_idx_\d+)?$" for t in data.tasks
+    ]
+    assert titles["ten acc: train and val"] == [
+        *("^train/ten/acc$", r"^val/ten/acc(/dataloader_idx_\d+)?$")
+    ]
+    assert all(curves(found, tag) for tags in titles.values() for tag in tags)
+
+
+def charts(found: EventAccumulator) -> dict[str, list[str]]:
+    """Patterns of the curves by chart."""
     [event] = found.Tensors("custom_scalars__config__")
-    charts = layout_pb2.Layout()
-    charts.ParseFromString(event.tensor_proto.string_val[0])
-    titles = {chart.title: list(chart.multiline.tag) for c in charts.category for chart in c.chart}
-    assert titles["val acc: all tasks"] == [f"^val/{t.name}/acc$" for t in data.tasks]
-    scalars = set(tags["scalars"])
-    assert {tag.strip("^$") for tags in titles.values() for tag in tags} <= scalars
+    layout = layout_pb2.Layout()
+    layout.ParseFromString(event.tensor_proto.string_val[0])
+    return {chart.title: list(chart.multiline.tag) for c in layout.category for chart in c.chart}
+
+
+def curves(found: EventAccumulator, pattern: str) -> set[str]:
+    """Names of the curves that a pattern stands for, as TensorBoard finds them."""
+    return {name for name in found.Tags()["scalars"] if re.match(pattern, name)}
+
+
+def test_a_chart_shows_the_curves_of_each_loader(tmp_path: Path) -> None:
+    class Twice(GeneratedDataModule):
+        def val_dataloader(self) -> Any:
+            return [super().val_dataloader()] * 2
+
+    data = Twice(train_size=120, test_size=30, batch_size=20)
+    found = run(tmp_path, module(data), data, Dashboard())
+    train, val = charts(found)["acc: train and val"]
+    assert curves(found, train) == {"train/acc"}
+    assert curves(found, val) == {"val/acc/dataloader_idx_0", "val/acc/dataloader_idx_1"}
 
 
 def test_hyperparameters_stand_beside_the_final_metrics(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.callbacks import BatchSizeFinder
 from lightning.pytorch.tuner.tuning import Tuner
 
-from tests.runs import module, tiny_data, trainer
+from tests.runs import module, multitask_module, tiny_data, trainer
 from tl.data import CifarDataModule, GeneratedDataModule, MultiTaskDataModule
 from tl.data.augment import Augment
 from tl.data.settings import Settings
@@ -72,6 +73,13 @@ def test_lightnings_finder_sets_the_batch_size(tmp_path: Path) -> None:
     run = trainer(tmp_path, max_epochs=1)
     Tuner(run).scale_batch_size(module(data), data, max_trials=2, steps_per_trial=1, init_val=4)
     assert data.settings.batch_size == data.batch_size == 8
+
+
+def test_a_batch_size_that_no_source_takes_is_not_searched_for(tmp_path: Path) -> None:
+    data = MultiTaskDataModule(sources={"ten": GeneratedDataModule(train_size=100, batch_size=5)})
+    run = trainer(tmp_path, callbacks=[BatchSizeFinder()])
+    with pytest.raises(ValueError, match="every source has its own"):
+        run.fit(multitask_module(data), data)
 
 
 @pytest.mark.parametrize(

@@ -110,3 +110,54 @@ def test_a_checkpoint_given_to_the_trainer_validates_what_it_held_out(
     there.setup("validate")
     quiet().validate(module_for(here), here, ckpt_path=checkpoint, verbose=False)
     assert here.splits["val"].digest() == there.splits["val"].digest()
+
+
+def same_network(module: TransferModule) -> TransferModule:
+    return TransferModule(ResNet20(), module.task)
+
+
+def accuracy(module: TransferModule, data: FolderDataModule, checkpoint: Path | None) -> float:
+    [found] = quiet().test(module, data, ckpt_path=checkpoint, verbose=False)
+    return found["test/acc"]
+
+
+def test_a_checkpoint_given_to_the_trainer_needs_no_training_images(
+    trained: tuple[Path, Path, TransferModule], tmp_path: Path
+) -> None:
+    root, checkpoint, module = trained
+    whole = accuracy(same_network(module), read(root), checkpoint)
+    shutil.copytree(root / "test", tmp_path / "other" / "test")
+    other = read(tmp_path / "other")
+    assert accuracy(same_network(module), other, checkpoint) == whole
+    assert other.class_names == {"insects": ("ant", "bee", "cat")}
+    loaded = TransferModule.load_from_checkpoint(checkpoint, backbone=ResNet20())
+    assert accuracy(loaded, read(tmp_path / "other"), None) == whole
+    pictures = read(tmp_path / "other", predict_folder=str(root / "test" / "cat"))
+    [batch] = quiet().predict(same_network(module), pictures, ckpt_path=checkpoint) or []
+    probabilities, _ = next(iter(batch.values()))  # type: ignore[union-attr]
+    assert probabilities.shape == (2, 3)
+
+
+def test_a_checkpoint_given_to_the_trainer_knows_classes_that_are_not_here(
+    trained: tuple[Path, Path, TransferModule], tmp_path: Path
+) -> None:
+    root, checkpoint, module = trained
+    shutil.copytree(root, tmp_path / "part")
+    for split in ("train", "test"):
+        shutil.rmtree(tmp_path / "part" / split / "ant")
+    part = read(tmp_path / "part")
+    accuracy(same_network(module), part, checkpoint)
+    assert part.splits["test"].targets["fine"].tolist() == [1, 1, 2, 2]
+    with pytest.raises(ValueError, match="head of 3 classes, the data have 2"):
+        accuracy(same_network(module), read(tmp_path / "part"), None)
+
+
+def test_what_is_missing_is_said_where_no_checkpoint_tells_it(
+    trained: tuple[Path, Path, TransferModule], tmp_path: Path
+) -> None:
+    root, _, module = trained
+    shutil.copytree(root / "test", tmp_path / "other" / "test")
+    with pytest.raises(DataError, match=r"other/train.* given as `ckpt_path` tells classes"):
+        accuracy(same_network(module), read(tmp_path / "other"), None)
+    with pytest.raises(DataError, match="other/train"):
+        read(tmp_path / "other").setup("test")

@@ -97,8 +97,9 @@ class Mine(LRScheduler):
 def test_a_unit_that_nobody_knows_is_asked_for(factory: Any) -> None:
     with pytest.raises(ValueError, match=r"per step or per epoch cannot be known: return \{"):
         unit(factory)
-    said = {"scheduler": factory(optimizer()), "interval": "step", "frequency": 2}
-    config, _ = build_schedule(lambda _: said, optimizer(), lambda: 77)
+    own = optimizer()
+    said = {"scheduler": factory(own), "interval": "step", "frequency": 2}
+    config, _ = build_schedule(lambda _: said, own, lambda: 77)
     assert config == {**said, "name": "lr"}
 
 
@@ -179,37 +180,102 @@ def test_a_schedule_over_the_whole_run_advances_every_step(other: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("schedule", "name"),
+    ("factory", "said"),
     [
-        (lambda o, n: CosineAnnealingLR(o, T_max=n), "T_max"),
-        (lambda o, n: CosineAnnealingWarmRestarts(o, T_0=n), "T_0"),
-        (lambda o, n: StepLR(o, step_size=n), "step_size"),
-        (lambda o, n: LinearLR(o, total_iters=n), "total_iters"),
-        (lambda o, n: MultiStepLR(o, milestones=[n, n + 40]), "milestones"),
+        (partial(CosineAnnealingLR, T_max=77), "`T_max` of 77"),
+        (partial(CosineAnnealingLR, T_max=200), "`T_max` of 200"),
+        (partial(CosineAnnealingWarmRestarts, T_0=8), "`T_0` of 8"),
+        (partial(LinearLR, total_iters=20), "`total_iters` of 20"),
+        (partial(StepLR, step_size=30), "`step_size` of 30"),
+        (partial(MultiStepLR, milestones=[3, 40]), "`milestones` of 40"),
     ],
 )
-def test_a_schedule_per_epoch_that_is_as_long_as_the_steps_is_asked_about(
-    schedule: Any, name: str, recwarn: pytest.WarningsRecorder
+def test_a_schedule_per_epoch_beyond_the_epochs_of_the_run_is_asked_about(
+    factory: Any, said: str
 ) -> None:
-    def built(length: int) -> dict[str, Any]:
-        made = partial(schedule, n=length)
-        return build_schedule(made, optimizer(), lambda: 77, epochs=lambda: 7)[0]
+    def built(epochs: int, interval: str | None = None) -> str:
+        config, _ = build_schedule(
+            factory, optimizer(), lambda: 77, epochs=lambda: epochs, interval=interval
+        )
+        return str(config["interval"])
 
-    with pytest.raises(ValueError, match=f"its `{name}` of 77 is the steps of this run of 7 epoch"):
-        built(77)
-    assert built(7)["interval"] == "epoch"
-    assert not recwarn.list
-    with pytest.warns(UserWarning, match=f"its `{name}` of 76 lies beyond the 7 epochs"):
-        assert built(76)["interval"] == "epoch"
+    match = f"its {said} is beyond the 7 epochs of this run; say whether these are steps: return"
+    with pytest.raises(ValueError, match=match):
+        built(7)
+    assert built(200) == built(0) == "epoch"
+    assert [built(7, unit) for unit in ("step", "epoch")] == ["step", "epoch"]
 
 
-def test_a_limit_of_steps_tells_the_epochs_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("factory", [WarmupCosine, partial(OneCycleLR, max_lr=1.0)])
+def test_a_schedule_per_step_that_ends_within_the_epochs_is_asked_about(factory: Any) -> None:
+    def built(length: int, interval: str | None = None) -> str:
+        made = partial(factory, total_steps=length)
+        config, _ = build_schedule(
+            made, optimizer(), lambda: 77, epochs=lambda: 7, interval=interval
+        )
+        return str(config["interval"])
+
+    with pytest.raises(ValueError, match="`total_steps` of 7 is no more than the 7 epochs of this"):
+        built(7)
+    assert built(77) == built(7, "step") == "step"
+    assert built(7, "epoch") == "epoch"
+
+
+@pytest.mark.parametrize("frequency", [0, -1, 1.5, True])
+def test_a_frequency_is_a_positive_whole_number(frequency: Any) -> None:
+    said = f"`frequency` of a schedule must be 1 or more, got {frequency}"
+    with pytest.raises(ValueError, match=said):
+        unit(lambda o: {"scheduler": ConstantLR(o), "frequency": frequency})
+
+
+def test_a_schedule_of_another_optimiser_is_refused() -> None:
+    other = optimizer()
+    with pytest.raises(ValueError, match="ConstantLR is of another optimiser"):
+        unit(lambda _: ConstantLR(other))
+
+
+def test_the_unit_is_said_once_and_of_a_schedule() -> None:
+    said = {"interval": "step"}
+    with pytest.raises(ValueError, match="dict has the interval step, `scheduler_interval` is ep"):
+        build_schedule(
+            lambda o: {"scheduler": ConstantLR(o), **said},
+            optimizer(),
+            lambda: 77,
+            interval="epoch",
+        )
     data = tiny_data()
-    data.setup("fit")
-    steps = 2 * data.train_steps()
-    run = trainer(tmp_path, max_epochs=-1, max_steps=steps)
-    with pytest.raises(ValueError, match=f"`T_max` of {steps} is the steps of this run of 2 epoch"):
-        run.fit(module(data, scheduler=partial(CosineAnnealingLR, T_max=steps)), data)
+    with pytest.raises(ValueError, match="`scheduler_interval` is the unit of `scheduler`, which"):
+        module(data, scheduler_interval="step")
+    with pytest.raises(ValueError, match="`scheduler_interval` must be step or epoch, got 'x'"):
+        module(data, scheduler=WarmupCosine, scheduler_interval="x")
+
+
+def test_the_unit_beside_the_schedule_counts_in_a_run(tmp_path: Path) -> None:
+    data = tiny_data()  # 5 steps an epoch
+    cosine = partial(CosineAnnealingLR, T_max=10)
+    with pytest.raises(ValueError, match="`T_max` of 10 is beyond the 2 epochs"):
+        trainer(tmp_path).fit(module(data, scheduler=cosine), data)
+    limits = {"max_steps": 10, "max_epochs": -1}
+    with pytest.raises(ValueError, match="`T_max` of 10 is beyond the 2 epochs"):
+        trainer(tmp_path, **limits).fit(module(data, scheduler=cosine), data)
+    run = trainer(tmp_path)
+    run.fit(module(data, scheduler=cosine, scheduler_interval="step"), data)
+    assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
+    trainer(tmp_path, fast_dev_run=1).fit(module(data, scheduler=cosine), data)
+
+
+def test_a_given_length_is_that_of_a_run_whose_steps_change(tmp_path: Path) -> None:
+    data = tiny_data()  # 5 + ceil(5 / 2) steps
+
+    def run(length: int) -> Any:
+        found = trainer(tmp_path, callbacks=[GradientAccumulationScheduler({1: 2})])
+        found.fit(module(data, scheduler=partial(WarmupCosine, total_steps=length)), data)
+        return found
+
+    for length in (10, 9):  # that of a run without the callback, and too long
+        with pytest.raises(ValueError, match="or give the schedule its number of steps, 8 in this"):
+            run(length)
+    assert run(8).optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_warm_up_steps_of_transformers_are_steps() -> None:

@@ -24,8 +24,9 @@ class DynamicTaskPrioritization(Scalarizer):
         alpha: Share of the newest accuracy in the running one, above 0 and at most 1.
         floor: Smallest ``k`` in the formula, which is infinite at 0; above 0 and below 1.
 
-    The formula is from memory of the paper, not verified. All three defaults are ours: the authors
-    published no code, and we have found neither ``gamma`` nor ``alpha`` of their experiments.
+    All three are defaults of this implementation, not the authors': they published no code, and
+    their values were not looked up in the paper. Nor was the formula, which is that of public
+    reimplementations.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -23,9 +23,9 @@ class GradNorm(Scalarizer):
     Args:
         alpha: Strength of the pull towards equal rates, at least 0; 0 equalises the norms. The
             paper uses 1.5 for scenes (section 5.2) and 0.12 for its toy tasks.
-        lr: Learning rate of the weights' Adam, positive. The paper's 0.025 is from memory, not
-            verified. The authors published no code; lucidrains/gradnorm-pytorch takes 1e-4 with
-            plain descent, LibMTL the optimiser of the run.
+        lr: Learning rate of the weights' Adam, positive. The paper's is 0.025, with Adam for
+            all optimisers (section 5.1). The authors published no code; lucidrains/gradnorm-pytorch
+            takes 1e-4 with plain descent, LibMTL the optimiser of the run.
         stage: Stage of the backbone whose weights are ``W``; by default only its last block that
             trains (the paper's "last shared layer"), which costs little of a backward pass.
             While it is frozen the weights stay.

@@ -223,19 +223,23 @@ def add_summaries(writer: SummaryWriter, *summaries: Any) -> None:  # noqa: ANN4
 def layout(module: SharedBackboneModule) -> dict[str, Any]:
     """Custom scalars: all tasks in one chart, and training beside validation."""
     charts: dict[str, Any] = {}
-    several = len(module.tasks) > 1
+    tasks = list(module.tasks)
     for what in ("acc", "loss"):
-        both = [f"^{split}/{what}$" for split in ("train", "val")]
+        both = [_tag(split, f"{split}/{what}") for split in ("train", "val")]
         charts[what] = {f"{what}: train and val": ["Multiline", both]}
-        if not several:
+        if len(tasks) == 1:
             continue
+        tags = {s: [_tag(s, module.metric(s, t, what)) for t in tasks] for s in ("train", "val")}
         for split in ("val", "train"):
-            tags = [f"^{module.metric(split, task, what)}$" for task in module.tasks]
-            charts[what][f"{split} {what}: all tasks"] = ["Multiline", tags]
-        for task in module.tasks:
-            pair = [f"^{module.metric(split, task, what)}$" for split in ("train", "val")]
+            charts[what][f"{split} {what}: all tasks"] = ["Multiline", tags[split]]
+        for task, *pair in zip(tasks, tags["train"], tags["val"], strict=True):
             charts[what][f"{task} {what}: train and val"] = ["Multiline", pair]
     return charts
+
+
+def _tag(split: str, metric: str) -> str:
+    """Pattern of a metric's curves: one, or in validation one of each loader."""
+    return f"^{metric}$" if split == "train" else rf"^{metric}(/dataloader_idx_\d+)?$"
 
 
 def hyperparameters(

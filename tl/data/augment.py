@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tl.data.options import check_options
 from tl.data.windows import Windows
 
 
@@ -30,6 +31,7 @@ class Augment:
             CIFAR-10 and 8 on CIFAR-100). 0 turns it off.
 
     Raises:
+        TypeError: If an option has another type.
         ValueError: If `padding` or `cutout` is negative.
     """
 
@@ -38,6 +40,7 @@ class Augment:
     cutout: int = 0
 
     def __post_init__(self) -> None:
+        check_options(self)
         for name in ("padding", "cutout"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`augment.{name}` must be 0 or more, got {getattr(self, name)}.")

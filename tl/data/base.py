@@ -6,6 +6,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from tl.data.loaders import (
     even_batch_size,
     make_loader,
 )
+from tl.data.options import check_options, checked_option, refuse_misspelt
 from tl.data.pipeline import Pipeline
 from tl.data.resident import Batch, ImageDataset
 from tl.data.settings import Settings
@@ -82,12 +84,14 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def __post_init__(self) -> None:
         super().__init__()
+        check_options(self)
         self.image_size = 32
         self.data_name = self._default_name()
         self.splits: dict[str, ImageDataset] = {}
         self.statistics: tuple[Tensor, Tensor] | None = None
         self.trained_on: TrainedOn | None = None
         self._adopted: Mapping[str, Any] = {}
+        self._unread: DataError | None = None  # why an evaluation has no images yet
         self._inherited: set[str] = set()  # options of a `MultiTaskDataModule` around this one
         self._pipeline: Pipeline | None = None
         self.inherit()
@@ -132,15 +136,18 @@ class ImageDataModule(LightningDataModule, ABC):
 
     # Settings and names
 
+    def takes(self, name: str) -> bool:
+        """Return whether an option is taken from a `MultiTaskDataModule`: it is not set here."""
+        # what was inherited before is not the source's own
+        return getattr(self, name, ...) is None or name in self._inherited
+
     def inherit(self, **given: Any) -> None:  # noqa: ANN401 - whatever type the setting has
         """Take over settings for what this source does not set itself."""
         own = {f.name: getattr(self, f.name) for f in fields(Settings)}
         outer = {name: value for name, value in given.items() if name in own}
         changed = False
         for name, value in given.items():
-            # what was inherited before is not the source's own
-            free = getattr(self, name, ...) is None or name in self._inherited
-            if name not in own and value is not None and free:
+            if name not in own and value is not None and self.takes(name):
                 changed |= value != getattr(self, name)
                 object.__setattr__(self, name, value)
                 self._inherited.add(name)
@@ -157,12 +164,17 @@ class ImageDataModule(LightningDataModule, ABC):
         """Set an attribute; an option takes effect, at the next `setup` if it chooses images.
 
         Raises:
+            AttributeError: If the name is that of an option, misspelt.
+            TypeError: If the value has another type than the option.
             ValueError: If the constructor refuses the value; the earlier one stays.
         """
         before = self.__dict__.get(name)
         if "_outer" not in self.__dict__ or name not in self.__dataclass_fields__:
+            if "_outer" in self.__dict__:
+                refuse_misspelt(self, name, self.__dataclass_fields__)
             super().__setattr__(name, value)
             return
+        value = checked_option(type(self), name, value)
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self._inherited}
         if "__dataclass_fields__" in vars(type(self)):  # else it has a constructor of its own
             type(self)(**{**own, name: value})
@@ -211,6 +223,11 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.trainer is None or self.trainer.world_size == 1:
             return
         stage = self.trainer.state.fn
+        # of an evaluation `setup` says what is missing
+        with suppress(*([] if stage == TrainerFn.FITTING else [DataError])):
+            self._fill_cache(stage)
+
+    def _fill_cache(self, stage: str | None) -> None:
         if self.trained_on is not None and stage in (TrainerFn.TESTING, TrainerFn.PREDICTING):
             if self.caches() and not self._predicts_folder():
                 self.load("test")
@@ -227,9 +244,30 @@ class ImageDataModule(LightningDataModule, ABC):
     def setup(self, stage: str) -> None:
         """Load what a stage needs: ``fit``, ``validate``, ``test`` or ``predict``.
 
+        In a Trainer's evaluation, which reads its checkpoint later than this, what cannot be read
+        is an error only if that checkpoint does not tell what is missing.
+
         Raises:
             DataError: If the data are missing, damaged, or labelled out of range.
         """
+        self._unread = None
+        running = self.trainer.state.fn if self.trainer is not None else None
+        try:
+            self._load_for(stage)
+        except DataError as error:
+            if stage == "fit" or running != stage or self.trained_on is not None:
+                raise
+            self._unread = DataError(
+                f"{error} For an evaluation, a checkpoint given as `ckpt_path` tells classes and "
+                "normalisation."
+            )
+
+    @property
+    def waits(self) -> bool:
+        """Whether an evaluation waits for its checkpoint to tell what could not be read."""
+        return self._unread is not None
+
+    def _load_for(self, stage: str) -> None:
         if self.trained_on is not None and stage == "fit":
             self._forget()  # what trains has classes, sizes and statistics of its own
         wants_test = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
@@ -472,6 +510,8 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: If `val_size` is 0 and validation is what was asked for.
         """
+        if self._unread is not None:
+            raise self._unread
         if not len(self.splits["val"]) and self.trainer and self.trainer.state.fn == "validate":
             raise DataError(
                 f"{self.data_name} has no validation images: `val_size` is 0. Use `test`, or "
@@ -488,6 +528,8 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._in_order("predict")
 
     def _in_order(self, split: str, batch_size: int | None = None) -> DataLoader[Batch]:
+        if self._unread is not None:
+            raise self._unread
         data = self.splits[split]
         world = self._world()
         stored = self._stored(split)
@@ -655,6 +697,8 @@ class ImageDataModule(LightningDataModule, ABC):
             if self.trained_on is not before:
                 self.setup(stage.value)
             return
+        if self._unread is not None:
+            raise self._unread
         then, now = str(state_dict.get("fingerprint")), self.fingerprint
         if then.startswith("real:") and now.startswith("generated:"):
             raise self._not_real()

@@ -63,8 +63,6 @@ class CifarDataModule(ImageDataModule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.name not in ("cifar10", "cifar100"):
-            raise ValueError(f"`name` must be 'cifar10' or 'cifar100', got {self.name!r}.")
         if self.name == "cifar10" and self.targets != "fine":
             raise ValueError(
                 f"CIFAR-10 has no coarse labels: `targets` must be 'fine', got {self.targets!r}."

@@ -96,8 +96,6 @@ class FolderDataModule(ImageDataModule):
                 f"`targets={self.targets!r}` needs `groups`, a CSV file with the columns "
                 "class,group."
             )
-        if self.on_bad_image not in ("error", "skip"):
-            raise ValueError(f"`on_bad_image` must be error or skip, got {self.on_bad_image!r}.")
         if self.pixel_range is not None:
             low, high = float(self.pixel_range[0]), float(self.pixel_range[1])
             object.__setattr__(self, "pixel_range", (low, high))  # the same option, as floats
@@ -271,9 +269,9 @@ class FolderDataModule(ImageDataModule):
         """Fill the cache where several processes are about to load: only one decodes."""
         super().prepare_data()
         trainer = self.trainer
-        if trainer is not None and trainer.world_size > 1 and self.caches():
-            rest = [s for s in self.official_splits() if s != "train"]
-            for split in rest if trainer.state.fn == TrainerFn.FITTING else ():
+        fits = trainer is not None and trainer.state.fn == TrainerFn.FITTING
+        if trainer is not None and trainer.world_size > 1 and fits and self.caches():
+            for split in [s for s in self.official_splits() if s != "train"]:
                 self.load(split)
 
     def setup(self, stage: str) -> None:

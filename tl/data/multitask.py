@@ -14,10 +14,12 @@ from lightning.pytorch.utilities import CombinedLoader
 from tl.data.augment import Augment
 from tl.data.base import ImageDataModule
 from tl.data.errors import DataError
+from tl.data.options import check_options, refuse_misspelt
 from tl.data.resident import Batch
 from tl.tasks import Task
 
 MultiBatch = dict[str, Batch | None]
+_OWN = ("sources", "epoch_length")  # all other options are the sources'
 
 
 @dataclass(kw_only=True, eq=False)
@@ -74,6 +76,7 @@ class MultiTaskDataModule(LightningDataModule):
         self._hand_down()
 
     def _check(self) -> None:
+        check_options(self)
         if not self.sources:
             raise ValueError("`sources` is empty; give at least one data module by name.")
         length = self.epoch_length
@@ -85,8 +88,7 @@ class MultiTaskDataModule(LightningDataModule):
 
     def _hand_down(self) -> None:
         """Give the sources the settings that they do not set themselves."""
-        own = {"sources", "epoch_length"}
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OWN}
         for name, source in self.sources.items():
             source.data_name = name
             source.inherit(**{key: value for key, value in given.items() if value is not None})
@@ -96,11 +98,20 @@ class MultiTaskDataModule(LightningDataModule):
         """Set an attribute; a setting reaches the sources that do not set it themselves.
 
         Raises:
-            ValueError: If the value is out of range; the earlier one stays.
+            AttributeError: If the name is that of a setting, misspelt.
+            TypeError: If the value has another type than the setting.
+            ValueError: If the value is out of range, or no source takes it; the earlier one stays.
         """
         if "_handed_down" not in self.__dict__ or name not in self.__dataclass_fields__:
+            if "_handed_down" in self.__dict__:
+                refuse_misspelt(self, name, self.__dataclass_fields__)
             super().__setattr__(name, value)
             return
+        if name not in _OWN and value != getattr(self, name) and not self.takes(name):
+            raise ValueError(
+                f"`{name}` would change nothing: no source takes it from here. Set it in a source, "
+                f"such as `data.sources[{next(iter(self.sources))!r}].{name} = {value!r}`."
+            )
         before = getattr(self, name)
         super().__setattr__(name, value)
         try:
@@ -110,6 +121,10 @@ class MultiTaskDataModule(LightningDataModule):
             super().__setattr__(name, before)
             self._hand_down()
             raise
+
+    def takes(self, name: str) -> bool:
+        """Return whether a source takes a setting from here: it has it and does not set it."""
+        return any(source.takes(name) for source in self.sources.values())
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -152,6 +167,11 @@ class MultiTaskDataModule(LightningDataModule):
         for source in self.sources.values():
             source.trainer = self.trainer
             source.setup(stage)
+
+    @property
+    def waits(self) -> bool:
+        """Whether an evaluation waits for its checkpoint to tell what could not be read."""
+        return any(source.waits for source in self.sources.values())
 
     def teardown(self, stage: str) -> None:
         """End each source."""

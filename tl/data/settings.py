@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tl.data.augment import Augment
+from tl.data.options import check_options
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Settings:
     resident_share: float = 0.25
 
     def __post_init__(self) -> None:
+        check_options(self)
         limits = {
             "batch_size": (self.batch_size >= 1, "1 or more"),
             "eval_batch_size": (self.eval_batch_size >= 1, "1 or more"),

@@ -10,11 +10,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch.callbacks import (
-    BaseFinetuning,
-    BatchSizeFinder,
-    GradientAccumulationScheduler,
-)
+from lightning.pytorch.callbacks import BaseFinetuning, BatchSizeFinder
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -37,7 +33,7 @@ from tl.modules.evaluation import Evaluation, Split, check_followed, loader_suff
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.optimizers import fused, keep_kernel
-from tl.modules.schedule import build_schedule
+from tl.modules.schedule import build_schedule, refuse_changing_steps
 from tl.modules.second_fit import continue_from
 from tl.modules.settled import check_label_smoothing
 from tl.modules.step_log import StepLog, is_due
@@ -52,6 +48,7 @@ from tl.transfer.weights import TransferReport
 Outputs = dict[str, tuple[Tensor, Tensor]]
 BAR = {split: (f"{split}/loss", f"{split}/acc") for split in ("val", "test")}
 FORMAT = 1
+Interval = Literal["step", "epoch"]
 CompileMode = bool | Literal["reduce-overhead", "max-autotune"]
 COMPILE_MODES = (False, True, "reduce-overhead", "max-autotune")
 
@@ -84,6 +81,7 @@ class SharedBackboneModule(CheckpointedModule):
         penalties: Penalties,
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None,
+        scheduler_interval: Interval | None,
         label_smoothing: float,
         channels_last: bool,
         compile: CompileMode,  # noqa: A002 - torch's word for it
@@ -128,7 +126,14 @@ class SharedBackboneModule(CheckpointedModule):
             raise ValueError("`init_heads` takes heads from `init_from`, which is not given.")
         self.init_heads = init_heads
         self.optimizer_factory = optimizer
+        if scheduler_interval not in (None, "step", "epoch"):
+            raise ValueError(
+                f"`scheduler_interval` must be step or epoch, got {scheduler_interval!r}."
+            )
+        if scheduler_interval is not None and scheduler is None:
+            raise ValueError("`scheduler_interval` is the unit of `scheduler`, which is not given.")
         self.scheduler_factory = scheduler
+        self.scheduler_interval = scheduler_interval
         self.lr: float | None = None
         self._configured_lr: float | None = None
         self.label_smoothing = label_smoothing
@@ -342,9 +347,21 @@ class SharedBackboneModule(CheckpointedModule):
         return cast("Evaluation", self._evaluations[loader])
 
     def on_validation_start(self) -> None:
-        """Put running statistics right, if a fused optimiser has left out a step since."""
+        """Check the data, and put statistics right if a fused optimiser left out a step."""
         super().on_validation_start()
         self.guard.read(self)
+        if self.trainer.state.fn == "validate":
+            self._check_data()
+
+    def on_test_start(self) -> None:
+        """Check the data against the heads."""
+        super().on_test_start()
+        self._check_data()
+
+    def on_predict_start(self) -> None:
+        """Check the data against the heads."""
+        super().on_predict_start()
+        self._check_data()
 
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss and accuracy over the validation set of each loader."""
@@ -413,20 +430,36 @@ class SharedBackboneModule(CheckpointedModule):
             optimizer,
             self._count_steps,
             self._probe_steps,
-            self._count_epochs,
+            lambda: self._count_epochs() or 0,
+            self.scheduler_interval,
         )
         scheduler = config["scheduler"]
         self.check_schedule(optimizer, scheduler)
-        if whole_run and self._trainer is not None:
-            refuse_changing_steps(self.trainer.callbacks, scheduler)  # type: ignore[attr-defined]
+        if self._trainer is not None:
+            refuse_changing_steps(self.trainer, factory, scheduler, filled=whole_run)
         if isinstance(scheduler, ReduceLROnPlateau):
             monitor = config.setdefault("monitor", getattr(scheduler, "monitor", "val/loss"))
             check_direction(monitor, scheduler.mode, "the schedule ReduceLROnPlateau")
             if self._trainer is not None:  # where nothing is validated there is nothing to follow
+                self._refuse_to_follow(monitor, config)
                 config.setdefault("frequency", self.trainer.check_val_every_n_epoch or 1)
         if self._trainer is not None:
             continue_from(self.trainer, optimizer, config)
         return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
+
+    def _refuse_to_follow(self, monitor: str, config: Mapping[str, Any]) -> None:
+        """Refuse a plateau schedule per epoch that would read what was not validated in it.
+
+        Raises:
+            ValueError: If validation does not come at the end of epochs.
+        """
+        trainer, said = self.trainer, "frequency" in config or config["interval"] == "step"
+        if trainer.check_val_every_n_epoch is None and monitor.startswith("val/") and not said:
+            raise ValueError(
+                f"ReduceLROnPlateau advances per epoch, and `{monitor}` is not of every epoch with "
+                "`check_val_every_n_epoch: null`; set `trainer.check_val_every_n_epoch` to 1 or "
+                "more, with a `val_check_interval` within an epoch if need be."
+            )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Sort the parameters into the optimiser's named groups."""
@@ -440,15 +473,6 @@ class SharedBackboneModule(CheckpointedModule):
                 "`max_epochs` or `max_steps`, or give the schedule its `total_steps`."
             )
         return int(steps)
-
-    def _count_epochs(self) -> int:
-        """Count the epochs of the run, by whichever limit comes first; 0 if nobody knows."""
-        if self._trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return 0
-        limits = [self.trainer.max_epochs or 0]
-        if self.trainer.max_steps > 0 and (steps := self._steps_of_an_epoch()):
-            limits.append(math.ceil(self.trainer.max_steps / steps))
-        return min((limit for limit in limits if limit > 0), default=0)
 
     def _probe_steps(self) -> int | None:
         """Count the steps before the strategy first lets more stages train."""
@@ -472,11 +496,16 @@ class SharedBackboneModule(CheckpointedModule):
         before, self._thawed = self._thawed, ()
         if not self.strategy.changes(list(self.stages())):
             return
-        limits = [float(self.trainer.max_epochs or -1)]
+        self.strategy.begin(self._count_epochs(), before)
+
+    def _count_epochs(self) -> int | None:
+        """Count the epochs of the run by whichever limit comes first, if it has one."""
+        if self._trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return None
+        limits = [self.trainer.max_epochs or -1]
         if self.trainer.max_steps > 0 and (steps := self._steps_of_an_epoch()):
             limits.append(math.ceil(self.trainer.max_steps / steps))
-        limits = [limit for limit in limits if limit > 0]
-        self.strategy.begin(int(min(limits)) if limits else None, before)
+        return min((limit for limit in limits if limit > 0), default=None)
 
     # Around a run
 
@@ -490,10 +519,10 @@ class SharedBackboneModule(CheckpointedModule):
         super().setup(stage)
         self.adopt_for(stage)
         self._check_targets(stage)
-        self._check_data()
-        if stage == "fit":
+        if stage == "fit":  # an evaluation's checkpoint may tell more of its data
+            self._check_data()
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
-            refuse_unset_batch_size(self.trainer.callbacks, self._datamodule())  # type: ignore[attr-defined]
+            refuse_batch_size_search(self.trainer.callbacks, self._datamodule())  # type: ignore[attr-defined]
         if self.compile_mode and not self._compiled:
             # in place: names of weights stay, for checkpoints and transfer
             self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
@@ -528,28 +557,20 @@ class SharedBackboneModule(CheckpointedModule):
                 )
 
 
-def refuse_changing_steps(callbacks: Iterable[object], schedule: object) -> None:
-    """Refuse to change the number of batches in a step under a schedule over the whole run.
+def refuse_batch_size_search(callbacks: Iterable[object], data: object) -> None:
+    """Refuse to search for a batch size from none, or for one that no source takes.
 
     Raises:
         ValueError: If a callback does.
     """
-    if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
+    if not any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
+        return
+    if isinstance(data, MultiTaskDataModule) and not data.takes("batch_size"):
         raise ValueError(
-            f"GradientAccumulationScheduler changes the number of steps, and "
-            f"{type(schedule).__name__} needs it; set `trainer.accumulate_grad_batches` instead, "
-            "or give the schedule its number of steps."
+            "BatchSizeFinder sets the `batch_size` of the data, and every source has its own; "
+            "leave it out in the sources."
         )
-
-
-def refuse_unset_batch_size(callbacks: Iterable[object], data: object) -> None:
-    """Refuse to search for a batch size from none.
-
-    Raises:
-        ValueError: If a callback does.
-    """
-    finds = any(isinstance(callback, BatchSizeFinder) for callback in callbacks)
-    if finds and getattr(data, "batch_size", ...) is None:
+    if getattr(data, "batch_size", ...) is None:
         raise ValueError(
             "BatchSizeFinder starts from the data's `batch_size`, which is not set; set it first, "
             "such as `data.batch_size = 32`."

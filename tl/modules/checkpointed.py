@@ -156,7 +156,7 @@ class CheckpointedModule(FineTunedModule):
 
     def _order_heads(self) -> None:
         """Let the rows of the source's heads answer the data's classes, once these are known."""
-        here = getattr(self._datamodule(), "class_names", None)
+        here = self._class_names()
         if not self._taken_heads or not here:
             return
         if len(here) == len(self.tasks) == 1:  # the same task, whatever each calls it
@@ -223,6 +223,11 @@ class CheckpointedModule(FineTunedModule):
     def _datamodule(self) -> LightningDataModule | None:
         return getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
 
+    def _class_names(self) -> Mapping[str, Sequence[str]]:
+        """Return class names by task, as far as the data tell them yet."""
+        data = self._datamodule()
+        return {} if getattr(data, "waits", False) else getattr(data, "class_names", {})
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep, in plain types under ``tl``, what the weights are and where they came from."""
         data = self._datamodule()
@@ -250,6 +255,8 @@ class CheckpointedModule(FineTunedModule):
         """
         record = checkpoint.get("tl", {})
         self._trained_on = record.get("data")
+        if self._trainer is not None and self.trainer.state.fn not in (None, "fit"):
+            self.adopt_for(str(self.trainer.state.fn.value))
         self._rename_task(checkpoint)
         there = {task["name"]: task["num_classes"] for task in record.get("tasks", ())}
         there = self._renamed(there)
@@ -299,7 +306,7 @@ class CheckpointedModule(FineTunedModule):
             return
         [name] = self.tasks
         names = record.get("class_names", {}).get(there[0])
-        found = getattr(self._datamodule(), "class_names", {})
+        found = self._class_names()
         if names is not None and len(found) == 1:
             same_names(names, next(iter(found.values())), "classes")
         for part in ("heads.", "penalties."):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tl.balancing import BalancerSpec, Rescale, make_balancer
 from tl.modules.balanced import BalancedModule
-from tl.modules.base import CompileMode, default_optimizer
+from tl.modules.base import CompileMode, Interval, default_optimizer
 from tl.modules.batch_norm import per_source_statistics, source_statistics
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import OnNonFinite
@@ -64,6 +64,8 @@ class MultiTaskModule(BalancedModule):
         optimizer: Makes the optimiser from parameter groups. Norms and biases never decay.
         scheduler: Makes the learning-rate schedule from the optimiser; ``total_steps`` is filled
             in from the Trainer for schedules that take it.
+        scheduler_interval: Whether the schedule advances every ``step`` or ``epoch``. By default
+            its class tells; where that does not fit the length of the run, the run asks for it.
         label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
             al., 2016, section 7), in training only.
         channels_last: Keep weights in channels-last memory, faster for convolutions.
@@ -93,6 +95,7 @@ class MultiTaskModule(BalancedModule):
         penalties: Penalties = None,
         optimizer: OptimizerCallable = default_optimizer,
         scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: Interval | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
         compile: CompileMode = False,  # noqa: A002 - torch's word for it
@@ -121,6 +124,7 @@ class MultiTaskModule(BalancedModule):
             penalties=penalties,
             optimizer=optimizer,
             scheduler=scheduler,
+            scheduler_interval=scheduler_interval,
             label_smoothing=label_smoothing,
             channels_last=channels_last,
             compile=compile,

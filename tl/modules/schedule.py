@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
@@ -15,7 +16,6 @@ from torch.optim.lr_scheduler import (
     LambdaLR,
     LRScheduler,
     MultiplicativeLR,
-    MultiStepLR,
     OneCycleLR,
     ReduceLROnPlateau,
     SequentialLR,
@@ -67,15 +67,15 @@ _TORCHS = LRScheduler.__module__
 _LENGTHS = ("total_steps", "num_training_steps")
 #: Arguments that only a schedule in steps has.
 _IN_STEPS = frozenset({*_LENGTHS, "num_warmup_steps", "steps_per_epoch"})
-#: Attributes of torch's schedules that hold their length, in either unit.
-_DURATIONS = ("T_max", "total_iters", "T_0", "step_size")
+#: Attributes of torch's schedules that hold a time after which they change, in either unit.
+_TIMES = ("T_max", "total_iters", "T_0", "step_size", "milestones")
 _PER_STEP = (OneCycleLR, CyclicLR)
 #: Schedules of functions or of other schedules, whose unit nobody but their author knows.
 _OPEN = (LambdaLR, MultiplicativeLR, SequentialLR, ChainedScheduler)
 _KEYS = {"scheduler", "interval", "frequency", "monitor", "strict", "name", "reduce_on_plateau"}
 _ASK = (
-    'return {"scheduler": ..., "interval": "step"} or {..., "interval": "epoch"}, or give its '
-    "class an attribute `interval`"
+    'return {"scheduler": ..., "interval": "step"} or {..., "interval": "epoch"}, or set '
+    "`scheduler_interval` to step or epoch"
 )
 
 
@@ -85,12 +85,14 @@ def build_schedule(
     count: Callable[[], int],
     probe: Callable[[], int | None] = lambda: None,
     epochs: Callable[[], int] = lambda: 0,
+    interval: str | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Make a schedule, and find out whether it advances per step or per epoch.
 
     A schedule that takes ``total_steps``, as `WarmupCosine` and ``OneCycleLR``, or
     ``num_training_steps``, as those of Transformers, is given the run's length unless it has one,
-    and advances per step. Other schedules of torch advance per epoch, as its manual has them.
+    and advances per step. Other schedules of torch advance per epoch, as its manual has them. A
+    class tells its unit by an attribute ``interval``.
 
     Args:
         factory: Makes the scheduler, or the dict that Lightning documents, from an optimiser: a
@@ -100,14 +102,16 @@ def build_schedule(
         count: Gives the optimiser steps of the run.
         probe: Gives the steps before the strategy first thaws, for a schedule that takes
             ``probe_steps``.
-        epochs: Gives the epochs of the run; 0 or less if nobody knows.
+        epochs: Gives the epochs of the run; 0 or less if they are not known.
+        interval: ``step`` or ``epoch``, where the user says so beside the factory.
 
     Returns:
         Lightning's configuration of the scheduler, with ``interval``, and whether it was given
         the length of the run.
 
     Raises:
-        ValueError: If its unit cannot be known, or the dict has other keys or values.
+        ValueError: If its unit cannot be known, the dict has other keys or values, or the schedule
+            is of another optimiser.
     """
     classes = [a for a in getattr(factory, "args", ()) if isinstance(a, type)]
     target = classes[-1] if classes else getattr(factory, "func", factory)
@@ -122,6 +126,31 @@ def build_schedule(
         fill["probe_steps"] = probe()
     made = factory(optimizer, **fill)
     config = dict(made) if isinstance(made, Mapping) else {"scheduler": made}
+    scheduler = _checked(config, optimizer, interval)
+    if config["interval"] is None:
+        unit = "step" if _IN_STEPS & set(takes) else _unit_of(scheduler)
+        own = {name: given[name] for name in lengths if name not in fill}
+        _ask_about_lengths(scheduler, own, unit, epochs, count)
+        config["interval"] = unit
+    frequency = config.get("frequency", 1)
+    once = config["interval"] == "step" and frequency == 1
+    if filled and not once:
+        raise ValueError(
+            f"The schedule was given the steps of the run as `{next(iter(filled))}`, and advances "
+            f"every {frequency} {config['interval']}(s): it would never end. Let "
+            "it advance every step, or give it its length."
+        )
+    return {"name": "lr", **config}, bool(fill)
+
+
+def _checked(
+    config: dict[str, Any], optimizer: Optimizer, interval: str | None
+) -> LRScheduler | ReduceLROnPlateau:
+    """Check Lightning's configuration of a scheduler, and fill in what it leaves out.
+
+    Raises:
+        ValueError: If a key or a value is wrong, or the schedule is of another optimiser.
+    """
     scheduler = config.get("scheduler")
     if not isinstance(scheduler, LRScheduler | ReduceLROnPlateau):
         raise ValueError(  # noqa: TRY004 - a setting of the run
@@ -133,41 +162,103 @@ def build_schedule(
             f"The schedule's dict has the keys {', '.join(unknown)}; known are "
             f"{', '.join(sorted(_KEYS))}."
         )
-    if "interval" not in config:
-        config["interval"] = "step" if _IN_STEPS & set(takes) else _unit_of(scheduler)
-        if config["interval"] == "epoch":
-            _refuse_steps(scheduler, epochs, count)
-    if config["interval"] not in ("step", "epoch"):
+    if scheduler.optimizer is not optimizer:
+        raise ValueError(
+            f"The schedule {type(scheduler).__name__} is of another optimiser, and would change "
+            "nothing in this run; build it from the one that `scheduler` is called with."
+        )
+    frequency = config.get("frequency", 1)
+    if type(frequency) is not int or frequency < 1:
+        raise ValueError(f"The `frequency` of a schedule must be 1 or more, got {frequency!r}.")
+    if config.setdefault("interval", interval) not in (None, "step", "epoch"):
         raise ValueError(
             f"The `interval` of a schedule must be step or epoch, got {config['interval']!r}."
         )
-    once = config["interval"] == "step" and config.get("frequency", 1) == 1
-    if filled and not once:
+    if interval not in (None, config["interval"]):
         raise ValueError(
-            f"The schedule was given the steps of the run as `{next(iter(filled))}`, and advances "
-            f"every {config.get('frequency', 1)} {config['interval']}(s): it would never end. Let "
-            "it advance every step, or give it its length."
+            f"The schedule's dict has the interval {config['interval']}, `scheduler_interval` is "
+            f"{interval}; say it once."
         )
-    return {"name": "lr", **config}, bool(fill)
+    return scheduler
 
 
-def _refuse_steps(scheduler: object, epochs: Callable[[], int], count: Callable[[], int]) -> None:
-    """Refuse a schedule per epoch that is as long as the run has steps; warn of any too long.
+def _ask_about_lengths(
+    scheduler: object,
+    lengths: Mapping[str, int],
+    interval: str,
+    epochs: Callable[[], int],
+    count: Callable[[], int],
+) -> None:
+    """Ask for the unit where what the class tells does not fit the length of the run.
+
+    Args:
+        scheduler: The schedule.
+        lengths: The whole length that it was given in steps, by the name of the argument.
+        interval: Its unit, as the class tells it.
+        epochs: Gives the epochs of the run.
+        count: Gives the steps of the run.
 
     Raises:
-        ValueError: If it is.
+        ValueError: If a schedule per epoch changes after the last epoch, or one per step ends
+            within the number of epochs.
     """
-    lengths = {name: getattr(scheduler, name, None) for name in _DURATIONS}
-    if isinstance(scheduler, MultiStepLR):
-        lengths["milestones"] = min(scheduler.milestones, default=None)
-    for name, length in lengths.items():
-        if not isinstance(length, int) or not 0 < (run := epochs()) < length:
-            continue
-        said = f"{type(scheduler).__name__} advances per epoch, and its `{name}` of {length}"
-        if length == count():
-            raise ValueError(f"{said} is the steps of this run of {run} epochs: {_ASK}.")
-        rank_zero_warn(
-            f"{said} lies beyond the {run} epochs of this run. If it counts steps, {_ASK}."
+    name = type(scheduler).__name__
+    for key, length in _times(scheduler).items() if interval == "epoch" else ():
+        if 0 < (last := epochs()) < length:
+            raise ValueError(
+                f"{name} advances per epoch by default, and its `{key}` of {length} is beyond the "
+                f"{last} epochs of this run; say whether these are steps: {_ASK}."
+            )
+    for key, length in lengths.items() if interval == "step" else ():
+        if length <= epochs() < count():
+            raise ValueError(
+                f"{name} advances per step, and its `{key}` of {length} is no more than the "
+                f"{epochs()} epochs of this run, of {count()} steps; say whether these are steps: "
+                f"{_ASK}."
+            )
+
+
+def _times(scheduler: object) -> dict[str, int]:
+    """Return the last time at which a schedule of torch changes, by its name."""
+    found = {name: getattr(scheduler, name, None) for name in _TIMES}
+    # milestones are a Counter
+    last = {n: max(t, default=0) if isinstance(t, Iterable) else t for n, t in found.items()}
+    return {name: time for name, time in last.items() if isinstance(time, int)}
+
+
+def refuse_changing_steps(
+    trainer: Trainer, factory: object, schedule: object, *, filled: bool
+) -> None:
+    """Refuse a schedule over a whole run whose number of steps a callback changes.
+
+    One that was given its length may be as long as the run will be, or end before.
+
+    Args:
+        trainer: The Trainer, with its callbacks.
+        factory: What made the schedule.
+        schedule: The schedule.
+        filled: Whether it was given the number of steps that a run without the callback has.
+
+    Raises:
+        ValueError: If its length is not that of the run.
+    """
+    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+    changing = [c for c in callbacks if isinstance(c, GradientAccumulationScheduler)]
+    given = {**vars(schedule), **getattr(factory, "keywords", {})}
+    length = next((n for name in _LENGTHS if isinstance(n := given.get(name), int)), None)
+    if not changing or not (filled or length):
+        return
+    trainer.fit_loop.setup_data()
+    batches, epochs = trainer.num_training_batches, range(trainer.max_epochs or 0)
+    steps = 0  # unknown
+    if math.isfinite(batches):
+        steps = sum(math.ceil(batches / changing[0].get_accumulate_grad_batches(e)) for e in epochs)
+    guesses = {len(epochs) * math.ceil(batches / n) for n in (1, trainer.accumulate_grad_batches)}
+    if filled or (steps and length != steps and (length in guesses or (length or 0) > steps)):
+        raise ValueError(
+            f"GradientAccumulationScheduler changes the number of steps, and "
+            f"{type(schedule).__name__} needs it; set `trainer.accumulate_grad_batches` instead, "
+            f"or give the schedule its number of steps{f', {steps} in this run' if steps else ''}."
         )
 
 

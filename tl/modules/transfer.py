@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from tl.modules.base import CompileMode, SharedBackboneModule, default_optimizer
+from tl.modules.base import CompileMode, Interval, SharedBackboneModule, default_optimizer
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import OnNonFinite
 from tl.modules.hyperparameters import keep_hyperparameters
@@ -41,6 +41,8 @@ class TransferModule(SharedBackboneModule):
         optimizer: Makes the optimiser from parameter groups. Norms and biases never decay.
         scheduler: Makes the learning-rate schedule from the optimiser; ``total_steps`` is filled
             in from the Trainer for schedules that take it.
+        scheduler_interval: Whether the schedule advances every ``step`` or ``epoch``. By default
+            its class tells; where that does not fit the length of the run, the run asks for it.
         label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
             al., 2016, section 7), in training only.
         channels_last: Keep weights in channels-last memory, faster for convolutions.
@@ -67,6 +69,7 @@ class TransferModule(SharedBackboneModule):
         penalties: Penalties = None,
         optimizer: OptimizerCallable = default_optimizer,
         scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: Interval | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
         compile: CompileMode = False,  # noqa: A002 - torch's word for it
@@ -89,6 +92,7 @@ class TransferModule(SharedBackboneModule):
             penalties=penalties,
             optimizer=optimizer,
             scheduler=scheduler,
+            scheduler_interval=scheduler_interval,
             label_smoothing=label_smoothing,
             channels_last=channels_last,
             compile=compile,

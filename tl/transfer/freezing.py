@@ -121,7 +121,8 @@ class GradualUnfreezing(Strategy):
     """Thaw from the top: the head first, then one stage more at a time.
 
     With discriminative learning rates ``lr[l - 1] = lr[l] / 2.6`` (Howard & Ruder, 2018,
-    arXiv:1801.06146, sections 3.2 and 3.3, where each stage joins after one epoch).
+    arXiv:1801.06146, sections 3.2 and 3.3, where each stage joins after one epoch): both defaults
+    are the paper's, for the layers of an LSTM; here a stage is a layer.
 
     Args:
         epochs_per_stage: Epochs between two thaws, 1 or more.
@@ -166,7 +167,9 @@ class LayerWiseDecay(Strategy):
 
     Args:
         decay: Learning rate of a stage over that of the stage above, above 0 and at most 1. The
-            default is that of He et al., 2022 (MAE, arXiv:2111.06377, table 9).
+            default is that of He et al., 2022 (MAE, arXiv:2111.06377, table 9), whose code has
+            0.65 for ViT-Base. They have many more layers than there are stages here, so that the
+            lowest stage trains faster than their lowest layer.
         bn: As for every strategy.
 
     Raises:

@@ -35,8 +35,9 @@ class BiTHyperRule(LambdaLR):
 
     The schedule of Big Transfer's HyperRule (Kolesnikov et al., 2020, arXiv:1912.11370, section
     3.3), with the steps of the authors' code: a run of 500 steps warms up over 100 and drops at
-    200, 300 and 400; one of 10,000 or 20,000 warms up over 500 and drops at 30, 60 and 90 %. A run
-    of another length, which the rule knows nothing of, keeps the shares of the next longer one.
+    200, 300 and 400; one of 10,000 or 20,000 warms up over 500 and drops at 30, 60 and 90 %, which
+    the paper has for all. A run of another length, which the rule knows nothing of, keeps the
+    shares of the next longer one.
 
     It goes with SGD at a learning rate of 0.003 for 512 images a step, momentum 0.9, no weight
     decay, and as many steps as :func:`hyper_rule_steps` says. Different here: the warm-up begins

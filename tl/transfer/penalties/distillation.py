@@ -35,8 +35,12 @@ class Distillation(Penalty):
     Args:
         teacher: Checkpoint of the teacher, of this framework; by default the run's `init_from`.
         backbone: Architecture of the teacher, such as a larger one; by default that of the run.
-        temperature: ``T``, above 0. The paper has none that fits all; 4 is usual for small images.
-        weight: Strength beside the ordinary loss, 0 or more.
+        temperature: ``T``, above 0. The paper has none that fits all: on MNIST 20, or 2.5 to 4 for
+            a very small student (section 3). The default is that of Tian et al., 2020
+            (HobbitLong/RepDistiller, ``kd_T``), on CIFAR-100.
+        weight: Strength beside the ordinary loss, 0 or more. Default of this implementation; the
+            paper states no number for images, only that the ordinary loss should weigh much less
+            (section 2), which a larger value gives.
         task: Task that is taught, where there are several; the teacher's head of that name, where
             it has several.
 

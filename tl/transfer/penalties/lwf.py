@@ -25,12 +25,12 @@ class LwF(Penalty):
     the paper's warm-up holds it still. As in the authors' code (lizhitwo/LearningWithoutForgetting,
     ``vl_nnsoftmaxdiff.m``), no factor ``T^2`` makes up for the temperature.
 
-    Both defaults are those of the authors' code, which also tries a `weight` of 0.3, 3 and 10, and
+    Both defaults are the paper's. The authors' code also tries a `weight` of 0.3, 3 and 10, and
     adds dropout to the kept head; there is none here.
 
     Args:
-        temperature: ``T``, above 0; the paper's value, from memory: the authors' code takes it as
-            an option.
+        temperature: ``T``, above 0. The paper's 2 is from a grid search on held-out data (section
+            3); the authors' code takes it as an option.
         weight: ``lambda_o``, 0 or more; the paper's and the code's value.
         source_task: Whose head to keep, where the source has several.
 

@@ -1,0 +1,102 @@
+"""Options of data sources: their types, and names that are close to one."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from functools import cache
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+
+
+def checked_option(owner: type, name: str, value: Any) -> Any:  # noqa: ANN401 - whatever it is
+    """Return an option's value as one of the types that its annotation names.
+
+    Numbers of other libraries become Python's, and a path text, so that checkpoints keep plain
+    types. Other annotations than numbers, texts, choices and dataclasses are not checked.
+
+    Args:
+        owner: The dataclass whose option it is.
+        name: Name of the option.
+        value: Its value.
+
+    Raises:
+        TypeError: If it has another type.
+        ValueError: If there are choices, and it is none of them.
+    """
+    kinds = _kinds(owner).get(name)
+    if kinds is None or value is getattr(owner, name, ...):  # the default is right
+        return value
+    choices = [choice for kind in kinds for choice in get_args(kind)]
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            if any(type(value) is type(choice) and value == choice for choice in choices):
+                return value
+        elif (found := _as(kind, value)) is not ...:
+            return found
+    others = [kind for kind in kinds if get_origin(kind) is not Literal and kind is not NoneType]
+    words = [*map(repr, choices), *(_WORDS.get(kind, kind.__name__) for kind in others)]
+    said = ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
+    raise (ValueError if choices else TypeError)(f"`{name}` must be {said}, got {value!r}.")
+
+
+def check_options(owner: Any) -> None:  # noqa: ANN401 - any dataclass
+    """Check the types of all options of a dataclass; see `checked_option`."""
+    for field in fields(owner):
+        value = checked_option(type(owner), field.name, getattr(owner, field.name))
+        object.__setattr__(owner, field.name, value)
+
+
+def refuse_misspelt(owner: object, name: str, options: Iterable[str]) -> None:
+    """Refuse to set a new attribute whose name is close to an option's.
+
+    Private names are free, and so are those that the class has or annotates. Classes of others
+    may set more: only what is hardly another word, as ``batchsize``, is refused there.
+
+    Raises:
+        AttributeError: If it is; names the option.
+    """
+    known = (name in getattr(kind, "__annotations__", ()) for kind in type(owner).__mro__)
+    if name.startswith("_") or hasattr(owner, name) or any(known):
+        return
+    cutoff = 0.8 if type(owner).__module__.startswith("tl.") else 0.9
+    if close := difflib.get_close_matches(name, list(options), n=1, cutoff=cutoff):
+        raise AttributeError(
+            f"{type(owner).__name__} has no option {name!r}. Did you mean {close[0]!r}? (A "
+            "subclass may have an attribute of that name: annotate it in its class.)"
+        )
+
+
+def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - whatever it is
+    """Return a value as a type has it, and ``...`` if it is of another."""
+    if isinstance(value, bool):
+        return value if kind is bool else ...
+    if kind in (int, float) and isinstance(value, Integral):
+        return int(value)
+    if kind is float and isinstance(value, Real):
+        return float(value)
+    if kind is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value if kind not in (int, float) and isinstance(value, kind) else ...
+
+
+@cache
+def _kinds(owner: type) -> dict[str, tuple[Any, ...]]:
+    """Types of the options that can be checked, each one a member of a union."""
+    try:
+        hints = get_type_hints(owner)
+    except (NameError, TypeError):  # of a class within a function, or for type checkers alone
+        return {}
+    found, plain = {}, (*_WORDS, NoneType)
+    for name, hint in hints.items():
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if all(
+            kind in plain or get_origin(kind) is Literal or is_dataclass(kind) for kind in kinds
+        ):
+            found[name] = kinds
+    return found

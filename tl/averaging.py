@@ -370,7 +370,7 @@ def _write(out: Path, last: Mapping[str, Any], state: State, record: dict[str, A
     content = {key: value for key, value in last.items() if key not in _TRAINING}
     content["state_dict"] = {**last["state_dict"], **state}
     # what a window of training steps held, and where drift is measured from, are a run's own
-    kept = {k: v for k, v in last["tl"].items() if k not in ("window", "statistics")}
+    kept = {k: v for k, v in last["tl"].items() if k not in ("window", "statistics", "metrics")}
     content["tl"] = {**kept, "provenance": record}
     AtomicCheckpointIO().save_checkpoint(content, out)
 

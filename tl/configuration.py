@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -123,8 +124,8 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - jsonargparse's namesp
     if accumulate is not None and accumulate < 1:
         raise ValueError(f"`trainer.accumulate_grad_batches` must be 1 or more, got {accumulate}.")
     clip = trainer.get("gradient_clip_val")
-    if clip is not None and clip < 0:
-        raise ValueError(f"`trainer.gradient_clip_val` must be 0 or more, got {clip}.")
+    if clip is not None and not 0 <= clip < math.inf:
+        raise ValueError(f"`trainer.gradient_clip_val` must be finite and 0 or more, got {clip}.")
     if trainer.get("barebones"):
         raise ValueError("`trainer.barebones` leaves no run to look at; it is for benchmarks.")
     for name in ("limit_train_batches", "max_epochs", "max_steps"):

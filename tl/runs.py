@@ -29,6 +29,18 @@ def is_first_process() -> bool:
     return getattr(rank_zero_only, "rank", None) in (None, 0)
 
 
+def versions_folder(log_dir: str, name: str) -> Path:
+    """Return the folder of a run's versions.
+
+    Raises:
+        ValueError: If the name leads out of `log_dir`, or is none.
+    """
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"`name` must be that of a folder in `log_dir`, got {name!r}.")
+    return log_dir / path
+
+
 def new_run_folder(parent: Path) -> Path:
     """Make ``parent/version_N`` with the next free N; only the first process makes it.
 

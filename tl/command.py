@@ -49,6 +49,7 @@ from tl.nulls import check_nulls
 from tl.own_configuration import with_own_configuration
 from tl.parser import OneLineParser
 from tl.ranks import check_rank, end_with_parent, fail, leave, use_our_launcher
+from tl.reading import bound_aliases
 from tl.resume import (
     Resumed,
     RunCompleteError,
@@ -402,6 +403,7 @@ def run(arguments: list[str]) -> None:
     cli = TlCLI.__new__(TlCLI)
     try:
         write_enums_as_text()
+        bound_aliases()
         TlCLI.__init__(cli, with_own_configuration(arguments))
         _leave_process_group(cli.trainer, done)
     except StoppedBySignal as stopped:

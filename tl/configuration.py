@@ -13,10 +13,9 @@ from typing import Any
 import yaml
 
 from tl.messages import did_you_mean, one_line
-from tl.nesting import check_nesting
+from tl.reading import check_regular, read_yaml
 
 _OPTIONS = ("--config", "-c")
-_MOST_VALUES = 100_000
 
 
 def check_files(arguments: Sequence[str]) -> None:
@@ -26,17 +25,23 @@ def check_files(arguments: Sequence[str]) -> None:
         arguments: The command's arguments.
 
     Raises:
-        ValueError: If one is not there, is no text, no YAML, or holds no options; names it.
+        ValueError: If one is not there, is no text, no YAML, or holds no options, or an option
+            names a pipe; says which.
     """
     lists: dict[str, tuple[list[str], str]] = {}
     for number, argument in enumerate(arguments):
         option, is_whole, path = argument.partition("=")
+        check_regular(path if is_whole else argument)  # whoever reads it would wait for ever
         if option not in _OPTIONS:
             continue
         if not is_whole:
             path = arguments[number + 1] if number + 1 < len(arguments) else ""
         if path and "://" not in path and not path.lstrip().startswith("{"):
-            for line in _replaced(lists, _check_file(Path(path)), path):
+            found = _check_file(Path(path))
+            for fragment in found.values():
+                if isinstance(fragment, str):
+                    check_regular(Path(path).parent / fragment)
+            for line in _replaced(lists, found, path):
                 if os.environ.get("LOCAL_RANK", "0") == "0":
                     print(f"tl: {line}", file=sys.stderr)  # noqa: T201
 
@@ -88,8 +93,7 @@ def _check_file(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
         near = [str(other) for other in path.parent.glob("*.y*ml")]
         raise ValueError(f"--config {path}: no such file.{did_you_mean(str(path), near)}")
     try:
-        found = yaml.safe_load(path.read_text())
-        check_nesting(found, most=_MOST_VALUES)
+        found = read_yaml(path)
     except UnicodeDecodeError:
         raise ValueError(f"--config {path} is not text, so it cannot be a configuration.") from None
     except ValueError as error:

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
+from tl.reading import bound_aliases, read_text, read_yaml
 from tl.transfer.errors import CheckpointError
 from tl.transfer.files import glance_at
 
@@ -118,7 +118,7 @@ def best_checkpoint(run: Path) -> Path | None:
 def results_in(run: Path) -> dict[str, Any]:
     """Return what ``results.json`` in a run's folder holds; empty where there is none."""
     try:
-        content = json.loads((run / "results.json").read_text(encoding="utf-8"))
+        content = json.loads(read_text(run / "results.json"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -196,6 +196,7 @@ def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDat
     Raises:
         ValueError: If a file cannot be read or they do not describe a run.
     """
+    bound_aliases()
     # the other sections are those of training
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
@@ -203,7 +204,7 @@ def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDat
     link_data_to_model(parser)
     merged: Any = None
     for path in configurations:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         if not isinstance(content, dict) or not {"model", "data"} & content.keys():
             raise ValueError(f"{path}: is no configuration of a run; it needs `model` and `data`.")
         sections = {key: content[key] for key in ("model", "data") if key in content}

@@ -34,7 +34,7 @@ def test_files_and_folders_pass_and_what_is_not_there(tmp_path: Path) -> None:
 )
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     os.mkfifo(tmp_path / "a.yaml")
-    with pytest.raises(ValueError, match=r"a\.yaml is a pipe or a device, not a regular file\."):
+    with pytest.raises(ValueError, match=r"a\.yaml is a pipe or a device, not a regular file"):
         read(tmp_path / "a.yaml")
 
 
@@ -60,7 +60,7 @@ def test_an_image_that_is_a_pipe_is_named(tmp_path: Path, device: bool) -> None:
         path.symlink_to("/dev/zero")  # it never ends
     else:
         os.mkfifo(path)
-    with pytest.raises(DataError, match=r"a\.jpg \(is a pipe or a device, not a regular file\.\)"):
+    with pytest.raises(DataError, match=r"a\.jpg \(is a pipe or a device, not a regular file\)"):
         load_images([path], 8, None, "images")
 
 

@@ -25,7 +25,7 @@ def check_regular(path: str | Path) -> None:
     except (OSError, ValueError):
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ValueError(f"{path} is a pipe or a device, not a regular file.")
+        raise ValueError(f"{path} is a pipe or a device, not a regular file")
 
 
 def read_text(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from tl import MultiTaskModule, TransferModule, __version__
 from tl.backbones import ResNet20
@@ -213,6 +215,8 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> No
         (["--model.init_args.init_from=no.ckpt"], 2, "no.ckpt: no such file"),
         (["--ckpt_path=no.ckpt"], 2, "no.ckpt: no such file"),
         (["--ckpt_path=last"], 2, "last: no such file"),
+        (["--name=../out"], 2, "`name` must be that of a folder in `log_dir`"),
+        (["--trainer.gradient_clip_val=.nan"], 2, "`trainer.gradient_clip_val` must be finite"),
         (["--trainer.precision=bf17"], 2, "trainer.precision: expected"),
         (["--trainer.accelerator=cuda"], 2, "accelerator"),
         (["--config=configs/none.yaml"], 2, "configs/none.yaml"),
@@ -593,3 +597,28 @@ def test_the_unit_of_a_schedule_is_asked_for_and_set(
         rows = [row for row in csv.DictReader(file) if row["lr/head"]]
     rates = [float(row["lr/head"]) for row in rows]
     assert rates == pytest.approx([rates[0]] * 3 + [rates[0] / 10])
+
+
+def test_a_working_directory_that_was_deleted_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for verb in ("fit", "delta_m"):
+        assert failure(capsys, verb) == (
+            2,
+            "tl: The working directory was deleted; change to one that exists.",
+        )
+
+
+def test_a_terminal_without_unicode_shows_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    for errors in ("strict", "surrogateescape"):  # as of LC_ALL=C
+        terminal = io.TextIOWrapper(shown, encoding="ascii", errors=errors, write_through=True)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        main(["--version"])
+        Console(file=terminal).print("0:00:01 \u2022 0:00:02")
+        terminal.detach()
+    assert shown.getvalue().count(b"0:00:01 \\u2022 0:00:02") == 2

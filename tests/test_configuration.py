@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def test_what_can_be_read_passes(tmp_path: Path) -> None:
         ({"accumulate_grad_batches": 0}, "must be 1 or more, got 0"),
         ({"limit_train_batches": 0}, "`trainer.limit_train_batches` is 0: nothing would"),
         ({"max_epochs": 0}, "`trainer.max_epochs` is 0: nothing would be trained"),
-        ({"gradient_clip_val": -1}, "must be 0 or more, got -1"),
+        ({"gradient_clip_val": -1}, "must be finite and 0 or more, got -1"),
+        ({"gradient_clip_val": math.nan}, "must be finite and 0 or more, got nan"),
+        ({"gradient_clip_val": math.inf}, "must be finite and 0 or more, got inf"),
         ({"barebones": True}, "for benchmarks"),
         ({"profiler": "simpel"}, "no profiler 'simpel'; choose .*. Did you mean 'simple'?"),
     ],

@@ -3,10 +3,13 @@ from __future__ import annotations
 import errno
 import importlib
 import re
+from typing import Any
 
 import pytest
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader, Dataset
 
+from tl.data.errors import DataError
 from tl.messages import did_you_mean, exception_line, one_line, parse_error_line
 
 
@@ -201,6 +204,37 @@ def test_the_parsers_trees_become_one_line(message: str, line: str) -> None:
 )
 def test_exceptions_are_one_line(error: Exception, line: str) -> None:
     assert exception_line(error).startswith(line)
+
+
+def test_an_error_in_a_worker_is_its_last_line() -> None:
+    class Failing(Dataset[Any]):
+        def __getitem__(self, _: int) -> Any:
+            try:
+                return dict[str, Any]()["inner"]
+            except KeyError as error:
+                raise DataError("a.png can no longer be\n  read (gone).") from error
+
+        def __len__(self) -> int:
+            return 1
+
+    with pytest.raises(DataError, match="Traceback") as caught:
+        next(iter(DataLoader(Failing(), num_workers=1)))
+    assert exception_line(caught.value) == "a.png can no longer be read (gone)."
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader",
+        (
+            "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent "
+            "call last):\n  File\nRuntimeError: unable to allocate shared memory(shm)"
+        ),
+    ],
+)
+def test_a_worker_without_shared_memory_says_what_helps(said: str) -> None:
+    line = exception_line(RuntimeError(said))
+    assert line.startswith("A loader's worker ran out of shared memory (/dev/shm). Set `num_work")
 
 
 @pytest.mark.parametrize("given", ["PCgrad", "tl.balancing.PCgrad", "torchjd.aggregation.PCgrad"])

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
-from tl.ranks import PARENT, end_with_parent, is_secondary, watch_children
+from tl.ranks import PARENT, check_rank, end_with_parent, is_secondary, watch_children
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -136,3 +138,20 @@ def test_the_watch_ends_with_its_children(monkeypatch: pytest.MonkeyPatch) -> No
         else:
             with pytest.raises(SystemExit, match="3"):
                 watch_children([child])
+
+
+def test_a_rank_without_other_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    quiet: dict[str, Any] = {"accelerator": "cpu", "logger": False}
+    check_rank(Trainer(devices=1, **quiet))
+    check_rank(Trainer(devices=2, **quiet))
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    check_rank(Trainer(devices=1, **quiet))  # the only one is the first
+    with pytest.raises(ValueError, match=r"2 processes are started elsewhere \(LOCAL_RANK=0\)"):
+        check_rank(Trainer(devices=2, **quiet))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    with pytest.raises(ValueError, match=r"one of several \(LOCAL_RANK=1\)"):
+        check_rank(Trainer(devices=1, **quiet))

@@ -15,6 +15,7 @@ from tl.runs import (
     configuration_of,
     latest_checkpoint,
     new_run_folder,
+    versions_folder,
 )
 
 
@@ -28,6 +29,13 @@ def test_run_folders_are_numbered_on(tmp_path: Path) -> None:
 def test_digits_of_other_kinds_are_no_numbers(tmp_path: Path) -> None:
     (tmp_path / "version_\u00b2").mkdir()
     assert new_run_folder(tmp_path).name == "version_0"
+
+
+@pytest.mark.parametrize("name", ["../out", "a/../../out", "/out", "", ".", ".."])
+def test_a_name_stays_in_the_folder_of_runs(name: str) -> None:
+    assert versions_folder("logs", "sweep/a") == Path("logs/sweep/a")
+    with pytest.raises(ValueError, match=f"`name` must be that of a folder .*got '{name}'"):
+        versions_folder("logs", name)
 
 
 @pytest.mark.parametrize("above", [False, True])

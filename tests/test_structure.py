@@ -13,8 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(ROOT.glob("tl/**/*.py"))
 # a room may import those below it, and its own
 FLOORS = (
+    ("nesting",),
+    ("reading",),
     ("report",),  # reads files only
-    ("tasks", "hardware", "signals", "direction", "nesting"),
+    ("tasks", "hardware", "signals", "direction"),
     ("data", "backbones", "heads", "transfer", "balancing"),
     ("modules",),
     ("callbacks", "transferability"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 from tl import __version__
 from tl.configuration import check_files
@@ -27,18 +28,30 @@ def main(args: list[str] | None = None) -> None:
     Args:
         args: Arguments in place of ``sys.argv``.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        # a terminal may lack the signs of a bar, and a file's name may be in another encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if args is None else args
     if arguments in (["--version"], ["-V"]):
         print(f"tl {__version__}")  # noqa: T201
         return
-    if not {"", os.getcwd()} & set(sys.path):  # noqa: PTH109 - as `python -m` has it
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - classes of one's own, also by `tl`
     stop_on_signals()
+    _or_one_line(_find_own_classes)
     if arguments[:1] and arguments[0] in VERBS:
         _or_one_line(lambda: run_verb(arguments[0], arguments[1:]))
         return
     _or_one_line(lambda: check_files(arguments))
     _or_one_line(lambda: _run(arguments))
+
+
+def _find_own_classes() -> None:
+    """Import from the working directory, as `python -m` does."""
+    try:
+        here = os.getcwd()  # noqa: PTH109 - as it stands in sys.path
+    except FileNotFoundError:
+        raise ValueError("The working directory was deleted; change to one that exists.") from None
+    if not {"", here} & set(sys.path):
+        sys.path.insert(0, here)
 
 
 def _run(arguments: list[str]) -> None:

@@ -51,7 +51,8 @@ from tl.modules.checkpointed import weights_follow
 from tl.nulls import check_nulls, imported
 from tl.own_configuration import with_own_configuration
 from tl.parser import OneLineParser
-from tl.ranks import end_with_parent, fail, leave, use_our_launcher
+from tl.ranks import check_rank, end_with_parent, fail, leave, use_our_launcher
+from tl.reading import bound_aliases
 from tl.resume import (
     Resumed,
     RunCompleteError,
@@ -66,6 +67,7 @@ from tl.runs import (
     link_data_to_model,
     new_run_folder,
     run_folder_of,
+    versions_folder,
 )
 from tl.signals import StoppedBySignal, stop_on_signals
 from tl.verbs import VERBS
@@ -192,7 +194,7 @@ class TlCLI(LightningCLI):
                     "data's `targets`."
                 )
         config.weights_only = True  # no code from a checkpoint ever runs
-        folder = Path(config.log_dir) / config.name
+        folder = versions_folder(config.log_dir, config.name)
         if config.ckpt_path is None and self.subcommand != "fit":
             config.ckpt_path = str(latest_checkpoint(folder))
             rank_zero_info(f"tl: using {shown(config.ckpt_path)}, of the latest run.")
@@ -254,6 +256,7 @@ class TlCLI(LightningCLI):
         if self.found_by_itself:
             trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
         leave_out_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
+        check_rank(trainer)
         use_our_launcher(trainer)
         if trainer.strategy.root_device.type == "cpu":
             reuse_memory()
@@ -423,6 +426,7 @@ def run(arguments: list[str]) -> None:
     cli = TlCLI.__new__(TlCLI)
     try:
         write_enums_as_text()
+        bound_aliases()
         TlCLI.__init__(cli, with_own_configuration(arguments))
         _leave_process_group(cli.trainer, done)
     except StoppedBySignal as stopped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -13,13 +14,12 @@ from typing import Any
 import yaml
 
 from tl.messages import did_you_mean, one_line
-from tl.nesting import check_nesting
+from tl.reading import check_regular, read_yaml
 
 _OPTIONS = ("--config", "-c")
 _LISTS = ("trainer.callbacks", "trainer.plugins")
 _PROFILERS = ("simple", "advanced", "pytorch", "xla")  # Lightning keeps them within its Trainer
 _HERE = "the command line"
-_MOST_VALUES = 100_000
 
 
 def check_files(arguments: Sequence[str]) -> None:
@@ -29,16 +29,22 @@ def check_files(arguments: Sequence[str]) -> None:
         arguments: The command's arguments.
 
     Raises:
-        ValueError: If one is not there, is no text, no YAML, or holds no options; names it.
+        ValueError: If one is not there, is no text, no YAML, or holds no options, or an option
+            names a pipe; says which.
     """
     lists: dict[str, tuple[list[str], str]] = {}
     for number, argument in enumerate(arguments):
         option, is_whole, value = argument.partition("=")
+        check_regular(value if is_whole else argument)  # whoever reads it would wait for ever
         if not is_whole:
             value = arguments[number + 1] if number + 1 < len(arguments) else ""
         key = option.removeprefix("--")
         if option in _OPTIONS and value and "://" not in value and value.lstrip()[:1] != "{":
-            replaced = _replaced(lists, _check_file(Path(value)), value)
+            found = _check_file(Path(value))
+            for fragment in found.values():
+                if isinstance(fragment, str):
+                    check_regular(Path(value).parent / fragment)
+            replaced = _replaced(lists, found, value)
         elif option not in _OPTIONS and key.removesuffix("+") in (*_LISTS, *lists):
             replaced = _replaced(lists, _nested(key, value), _HERE)
         else:
@@ -107,8 +113,7 @@ def _check_file(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
         near = [str(other) for other in path.parent.glob("*.y*ml")]
         raise ValueError(f"--config {path}: no such file.{did_you_mean(str(path), near)}")
     try:
-        found = yaml.safe_load(path.read_text())
-        check_nesting(found, most=_MOST_VALUES)
+        found = read_yaml(path)
     except UnicodeDecodeError:
         raise ValueError(f"--config {path} is not text, so it cannot be a configuration.") from None
     except ValueError as error:
@@ -143,8 +148,8 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - jsonargparse's namesp
     if accumulate is not None and accumulate < 1:
         raise ValueError(f"`trainer.accumulate_grad_batches` must be 1 or more, got {accumulate}.")
     clip = trainer.get("gradient_clip_val")
-    if clip is not None and clip < 0:
-        raise ValueError(f"`trainer.gradient_clip_val` must be 0 or more, got {clip}.")
+    if clip is not None and not 0 <= clip < math.inf:
+        raise ValueError(f"`trainer.gradient_clip_val` must be finite and 0 or more, got {clip}.")
     profiler = trainer.get("profiler")
     if isinstance(profiler, str) and profiler not in _PROFILERS:
         close = did_you_mean(profiler, _PROFILERS)

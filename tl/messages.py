@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
+from itertools import dropwhile
 
 #: Exit code of a mistake in the command, the configuration or the data.
 USAGE_ERROR = 2
@@ -198,10 +199,10 @@ def exception_line(error: BaseException) -> str:
         return parse_error_line(str(error))
     if "Error(s) in loading state_dict for" in str(error):
         return _mismatch_line(str(error))
-    text = one_line(str(error))
+    text = one_line(_of_worker(str(error)))
     # what the data refuse while the parser asks them for what the model needs to know
     text = re.sub(r"^Call to compute_fn of link '.*?' with args \(.*?\) failed: ", "", text)
-    if line := _device_line(text):
+    if line := _device_line(text) or _worker_line(text):
         return line
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
@@ -228,6 +229,25 @@ def _device_line(text: str) -> str:
         return f"there is no {kind} {name!r}.{close}{listed}"
     if re.search(r"No supported (gpu|cuda) backend found|CUDAAccelerator.*can not run", text):
         return "torch finds no GPU here; leave out --trainer.accelerator, or set it to cpu."
+    return ""
+
+
+def _of_worker(message: str) -> str:
+    """Return what an error in a loader's worker said there, without that process's traceback."""
+    if not re.match(r"Caught \w+ in DataLoader worker process", message):
+        return message
+    lines = message.rpartition("Traceback (most recent call last):\n")[2].splitlines()
+    said = dropwhile(lambda line: line.startswith(" "), lines)
+    return re.sub(r"^[\w.]+(: |$)", "", "\n".join(said))
+
+
+def _worker_line(text: str) -> str:
+    """Say why a loader's worker ended, if that is it."""
+    if re.search(r"DataLoader worker .* Bus error|unable to allocate shared memory", text):
+        return (
+            "A loader's worker ran out of shared memory (/dev/shm). Set `num_workers: 0`, or fewer "
+            "of them or a smaller `batch_size`, or make it larger (`docker run --shm-size`)."
+        )
     return ""
 
 

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import rank_zero_only
 
 from tl.signals import SIGNALS
 
@@ -22,6 +24,7 @@ PARENT = "TL_PARENT"
 PATIENCE = 3.0
 _LOST = 20.0
 _POLL = 0.2
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # as Lightning reads them
 _SECONDARY = (
     "gloo",
     "nccl",
@@ -69,6 +72,33 @@ def use_our_launcher(trainer: Trainer) -> None:
     if type(given) is _SubprocessScriptLauncher:
         trainer.strategy._launcher = RankLauncher(  # noqa: SLF001 - there is no public way
             given.cluster_environment, given.num_processes, given.num_nodes
+        )
+
+
+def check_rank(trainer: Trainer) -> None:
+    """Refuse variables of several processes where there are none that work together.
+
+    A process that takes itself for a later one writes nothing, and a first one waits for the rest.
+
+    Args:
+        trainer: The run's trainer.
+
+    Raises:
+        ValueError: If they are set.
+    """
+    rank = getattr(rank_zero_only, "rank", 0)
+    found = ", ".join(f"{name}={os.environ[name]}" for name in _RANKS if name in os.environ)
+    if trainer.world_size == 1 and rank:
+        raise ValueError(
+            f"This run has one process, but the environment says that it is one of several "
+            f"({found}). Unset that, or set `trainer.devices` and `trainer.num_nodes`."
+        )
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    by_hand = isinstance(environment, LightningEnvironment) and "LOCAL_RANK" in os.environ
+    if trainer.world_size > 1 and by_hand and "MASTER_PORT" not in os.environ:
+        raise ValueError(
+            f"The environment says that the {trainer.world_size} processes are started elsewhere "
+            f"({found}), but names no MASTER_PORT. Unset that, or start them with torchrun."
         )
 
 

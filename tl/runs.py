@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
 from tl.modules.resuming import fit_progress, is_over, stopped_within
+from tl.reading import bound_aliases, read_text, read_yaml
 from tl.transfer.errors import CheckpointError
 from tl.transfer.files import glance_at
 
@@ -28,6 +28,18 @@ def numbered_versions(folder: Path) -> list[int]:
 def is_first_process() -> bool:
     """Tell if this process is the only one or the first of several, as far as is known yet."""
     return getattr(rank_zero_only, "rank", None) in (None, 0)
+
+
+def versions_folder(log_dir: str, name: str) -> Path:
+    """Return the folder of a run's versions.
+
+    Raises:
+        ValueError: If the name leads out of `log_dir`, or is none.
+    """
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"`name` must be that of a folder in `log_dir`, got {name!r}.")
+    return log_dir / path
 
 
 def new_run_folder(parent: Path) -> Path:
@@ -107,7 +119,7 @@ def best_checkpoint(run: Path) -> Path | None:
 def results_in(run: Path) -> dict[str, Any]:
     """Return what ``results.json`` in a run's folder holds; empty where there is none."""
     try:
-        content = json.loads((run / "results.json").read_text(encoding="utf-8"))
+        content = json.loads(read_text(run / "results.json"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -185,6 +197,7 @@ def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDat
     Raises:
         ValueError: If a file cannot be read or they do not describe a run.
     """
+    bound_aliases()
     # the other sections are those of training
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
@@ -192,7 +205,7 @@ def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDat
     link_data_to_model(parser)
     merged: Any = None
     for path in configurations:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         if not isinstance(content, dict) or not {"model", "data"} & content.keys():
             raise ValueError(f"{path}: is no configuration of a run; it needs `model` and `data`.")
         sections = {key: content[key] for key in ("model", "data") if key in content}

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
+from tl.reading import read_yaml
+
 # Of the data: where they lie and how they are read, not what they are.
 _FREE = (
     *("root", "download", "offline", "num_workers", "eval_batch_size", "predict_folder"),
@@ -40,9 +42,8 @@ def configuration_in(content: Mapping[str, Any], path: Path) -> dict[str, Any] |
     found = record.get("configuration") if isinstance(record, Mapping) else None
     if not isinstance(found, Mapping):
         try:
-            text = (path.parent.parent / "config.yaml").read_text(encoding="utf-8")
-            found = yaml.safe_load(text)
-        except (OSError, yaml.YAMLError, UnicodeDecodeError):
+            found = read_yaml(path.parent.parent / "config.yaml")
+        except (OSError, yaml.YAMLError, ValueError):
             return None
     return dict(found) if isinstance(found, Mapping) else None
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 import torch
@@ -60,3 +61,16 @@ def test_class_names_are_not_formulas() -> None:
     figure = confusion_figure(torch.eye(3), names, "$title")
     figure.savefig(io.BytesIO(), format="png")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == names
+
+
+def test_class_names_that_cannot_be_drawn_are_escaped() -> None:
+    names = ["a\nb", "\x1b[31mred", os.fsdecode(b"caf\xe9"), "caf\u00e9"]
+    shown = ["a\\nb", "\\x1b[31mred", "caf\\udce9", "caf\u00e9"]
+    figure = confusion_figure(torch.eye(4), names, "title")
+    figure.savefig(io.BytesIO(), format="png")
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == shown
+    mistakes = Mistakes(4)
+    mistakes.add(torch.rand(2, 3, 4, 4), torch.eye(4)[:2], torch.tensor([1, 2]))
+    drawn = mistakes.figure(names, None, names[2])
+    assert drawn is not None
+    drawn.savefig(io.BytesIO(), format="png")

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import csv
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.runs import module, multitask_module, tiny_data, trainer, two_sources
 from tl.callbacks import PredictionWriter
-from tl.callbacks.predictions import COLUMNS, write_csv
+from tl.callbacks.predictions import COLUMNS, RowFile
+from tl.signals import StoppedBySignal
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -65,27 +67,52 @@ def test_images_of_a_foreign_data_module_are_counted(tmp_path: Path) -> None:
     assert [row["image"] for row in read(tmp_path / "predictions.csv")] == list("01234")
 
 
-def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        folder = tmp_path / "file"
-        folder.touch()  # even the superuser cannot write below a file
-    else:
-        folder = tmp_path / "locked"
-        folder.mkdir(mode=0o500)
-    with pytest.raises(OSError, match=r"file|locked"):
-        write_csv(folder / "out.csv", [])
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+class Stop(Callback):
+    """Ends the run in its third batch, and notes what can be read before."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seen: list[int] = []
+
+    def on_predict_batch_start(self, *args: Any) -> None:
+        self.seen.append(len(read(self.path)))
+        if len(self.seen) == 3:
+            raise StoppedBySignal(15)
+
+
+def test_a_run_that_is_stopped_leaves_the_rows_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("tl.callbacks.predictions.rank_zero_info", said.append)
+    data = tiny_data(eval_batch_size=7)
+    part = tmp_path / "predictions.csv.part"
+    part.write_text("of a run before")
+    stop = Stop(part)
+    for callbacks in ([PredictionWriter(), stop], [PredictionWriter()]):
+        run = trainer(tmp_path, callbacks=callbacks)
+        with suppress(StoppedBySignal):
+            run.predict(module(data), data, return_predictions=False)
+        if stop in callbacks:
+            assert stop.seen == [0, 7, 14]
+            rows = read(part)
+            assert [row["image"] for row in rows] == [str(i) for i in range(14)]
+            assert said == [f"tl: 14 predictions so far in {part}"]
+            assert not (tmp_path / "predictions.csv").exists()
+    assert read(tmp_path / "predictions.csv")[:14] == rows
+    assert not part.exists()
 
 
 def test_cells_are_not_formulas_and_names_may_have_other_bytes(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     name = os.fsdecode(b"caf\xe9.png")
-    write_csv(
-        path,
+    file = RowFile(path)
+    file.add(
         [(name, "task", 0, "=SUM(A1)", "0.9", "-a 0.9; b 0.1"), ("@x", "+t", 1, "a=b", "", "")],
     )
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
+    rows = file.rows()
+    file.close()
+    assert os.fsencode(rows[0][0].encode().decode("unicode_escape")) == b"caf\xe9.png"
     assert rows[0] == ["caf\\udce9.png", "task", "0", "'=SUM(A1)", "0.9", "'-a 0.9; b 0.1"]
     assert rows[1] == ["'@x", "'+t", "1", "a=b", "", ""]
 

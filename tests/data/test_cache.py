@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tl.data.cache import default_cache, read_cache, write_cache
+from tl.data.cache import default_cache, lock, read_cache, write_cache
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
 
@@ -49,6 +50,49 @@ def test_a_stopped_write_leaves_nothing(
         write_cache(tmp_path / "images.npy", IMAGES)
         assert "No space left on device" in caplog.text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "value", [b"{'descr': '|u1', 'shape': (3, 4", b"PK\x03\x04", b"\x93NUMPY\x01\x00\xff\xff", b""]
+)
+def test_a_file_with_another_beginning_is_not_read(tmp_path: Path, value: bytes) -> None:
+    stored = tmp_path / "images.npy"
+    write_cache(stored, IMAGES)
+    whole = stored.read_bytes()
+    for begin in (0, 10):
+        stored.write_bytes(whole[:begin] + value + whole[begin + len(value) :])
+        found = read_cache(stored, IMAGES.shape)
+        assert found is None or torch.equal(found, torch.from_numpy(IMAGES))
+    with zipfile.ZipFile(stored, "w") as archive:
+        archive.writestr("a.npy", whole)
+    assert read_cache(stored, IMAGES.shape) is None
+
+
+def test_a_damaged_header_gives_the_same_images_or_none(tmp_path: Path) -> None:
+    stored = tmp_path / "images.npy"
+    write_cache(stored, IMAGES)
+    whole = stored.read_bytes()
+    for at in range(128):
+        for value in (0, 34, whole[at] ^ 1):
+            stored.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+            found = read_cache(stored, IMAGES.shape)
+            assert found is None or torch.equal(found, torch.from_numpy(IMAGES)), (at, value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "images.npy")
+    assert read_cache(tmp_path / "images.npy", IMAGES.shape) is None
+
+
+def test_leftovers_of_a_killed_write_are_removed_and_of_a_living_one_kept(tmp_path: Path) -> None:
+    killed, living = (tmp_path / f".other.npy-{name}.tmp" for name in ("a", "b"))
+    others = tmp_path / ".notes.tmp"
+    for path in (killed, living, others):
+        path.write_bytes(b"half")
+    with living.open("r+b") as file:
+        assert lock(file)
+        write_cache(tmp_path / "images.npy", IMAGES)
+    assert sorted(tmp_path.iterdir()) == sorted([living, others, tmp_path / "images.npy"])
 
 
 def _write(stored: Path, times: int) -> None:

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 
 from tl.data.errors import DataError
-from tl.data.loaders import EpochSampler, class_by_class, even_batch_size, make_loader
+from tl.data.loaders import (
+    EpochSampler,
+    check_shared_memory,
+    class_by_class,
+    even_batch_size,
+    make_loader,
+)
 from tl.data.resident import ResidentDataset
 
 
@@ -128,3 +135,29 @@ def test_every_beginning_holds_each_class_in_proportion() -> None:
             3 * size // 10,
             size // 10,
         ]
+
+
+def test_workers_without_shared_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_shared_memory(1, tmp_path)
+    with pytest.raises(DataError, match=r"take 1,000,000,000,000\.0 MB, and .* `num_workers: 0`"):
+        check_shared_memory(10**18, tmp_path)
+    with pytest.raises(DataError, match=r"there is no .*/none to write to. Set `num_workers: 0`"):
+        check_shared_memory(1, tmp_path / "none")
+    asked: list[int] = []
+    monkeypatch.setattr("tl.data.loaders.check_shared_memory", asked.append)
+    make_loader(dataset(20), sampler(20, steps=5), 2)
+    make_loader(dataset(20), sampler(20, steps=5), 0)
+    assert asked == [4 * 3 * 12 + 2**20]  # of two workers with two batches each
+
+
+def test_no_room_for_a_worker_s_batch_is_an_error_in_the_loader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(RuntimeError, match="unable to allocate shared memory"):
+        next(iter(make_loader(dataset(20), sampler(20, steps=5), 1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import socket
 from collections.abc import Iterator
@@ -130,3 +131,21 @@ def test_a_page_is_not_kept_as_a_checkpoint(server: Answers, tmp_path: Path) -> 
     server.bodies["/login"] = b"\n<!doctype html><p>Please sign in</p>"
     assert "an HTML or XML page" in refusal(f"{server.address}/login")
     assert files(tmp_path / "cache") == [".lock"]
+
+
+def test_who_waits_for_another_s_download_says_so(
+    server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"{server.address}/runs/best.ckpt"
+    lock = fetch(address).parent / ".lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        said: list[str] = []
+
+        def say(line: str) -> None:
+            said.append(line)
+            fcntl.flock(held, fcntl.LOCK_UN)  # the other is done
+
+        monkeypatch.setattr("tl.transfer.download.rank_zero_info", say)
+        assert fetch(address).read_bytes() == BODY
+    assert said == [f"tl: waiting for another process that downloads {address}."]

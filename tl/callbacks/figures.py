@@ -14,6 +14,11 @@ from torchvision.utils import make_grid
 _LABELLED = 25  # more class names than this cannot be read along an axis
 
 
+def drawable(name: str) -> str:
+    """Escape what cannot be drawn: line breaks, control characters, halves of surrogate pairs."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
 def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
     """Draw a confusion matrix, each row as shares of its true class.
 
@@ -22,6 +27,7 @@ def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure
         names: Class names.
         title: Title.
     """
+    names, title = [drawable(name) for name in names], drawable(title)
     shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
     side = 7.0 if len(names) > _LABELLED else 3.5 + 0.3 * len(names)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
@@ -102,13 +108,13 @@ class Mistakes:
         columns = min(4, len(self.kept))
         rows = math.ceil(len(self.kept) / columns)
         figure = Figure(figsize=(2.4 * columns, 2.7 * rows + 0.4), layout="constrained")
-        figure.suptitle(title, parse_math=False)
+        figure.suptitle(drawable(title), parse_math=False)
         pictures = display_images(torch.stack([kept[3] for kept in self.kept]), statistics)
         for number, (confidence, true, predicted, _) in enumerate(self.kept):
             axes = figure.add_subplot(rows, columns, number + 1)
             axes.imshow(pictures[number].permute(1, 2, 0).numpy(), interpolation="nearest")
             axes.set_title(
-                f"{names[true]}\n-> {names[predicted]} ({confidence:.0%})",
+                f"{drawable(names[true])}\n-> {drawable(names[predicted])} ({confidence:.0%})",
                 fontsize="small",
                 parse_math=False,
             )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -29,18 +30,32 @@ class PredictionWriter(Callback):
     ``probability``, and ``top5``, the most probable classes with their probabilities, separated by
     semicolons. Rows are in the order of sources and images, also where several processes predict.
 
+    They are written as they come, to a file of this name and ``.part``, which gets its name when it
+    is complete: a run that is killed leaves the rows so far. Each of several processes has a part
+    of its own, ``.part-1`` and so on, and the first joins them at the end.
+
     Args:
         filename: Name of the file in the run folder, or a path of one's own.
     """
 
     def __init__(self, filename: str = "predictions.csv") -> None:
         self.filename = filename
-        self._rows: list[tuple[Any, ...]] = []
+        self._part: RowFile | None = None
+        self._order: list[tuple[int, int, int]] = []  # of several processes' rows
         self._seen: dict[tuple[int, str], int] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
-        self._rows, self._seen = [], {}
+        path = self._path(trainer)
+        end = f"-{trainer.global_rank}" if trainer.global_rank else ""
+        self._part = RowFile(path.with_name(f"{path.name}.part{end}"))
+        self._order, self._seen = [], {}
+
+    def _path(self, trainer: Trainer) -> Path:
+        path = Path(self.filename)
+        if not path.is_absolute() and path.parent == Path():
+            path = Path(trainer.log_dir or trainer.default_root_dir) / path
+        return path
 
     def on_predict_batch_end(
         self,
@@ -51,10 +66,13 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the rows of a batch."""
+        """Write the rows of a batch."""
         data = getattr(trainer, "datamodule", None)
         class_names = getattr(data, "class_names", {})
         tasks: Mapping[str, Any] = getattr(pl_module, "tasks", {})
+        # the loaders of a foreign data module each begin at 0
+        suffix = loader_suffix(dataloader_idx, trainer.predict_loop.num_dataloaders)
+        rows: list[tuple[tuple[int, int, int], tuple[Any, ...]]] = []
         for order, (task, (probabilities, index)) in enumerate(outputs.items()):
             count = probabilities.shape[1]
             names = class_names.get(task) or only(class_names, count) or [*map(str, range(count))]
@@ -75,33 +93,38 @@ class PredictionWriter(Callback):
                 best = "; ".join(
                     f"{names[c]} {p:.4f}" for c, p in zip(classes, chances, strict=True)
                 )
-                name = split.name(position) if split is not None else None
-                row = (name, task, classes[0], names[classes[0]])
-                self._rows.append(
-                    (dataloader_idx, position, order, *row, f"{chances[0]:.6f}", best)
-                )
+                name = split.name(position) if split is not None else f"{position}{suffix}"
+                row = (name, task, classes[0], names[classes[0]], f"{chances[0]:.6f}", best)
+                rows.append(((dataloader_idx, position, order), row))
+        rows.sort(key=lambda row: row[0])
+        if trainer.world_size > 1:
+            self._order += [place for place, _ in rows]
+        cast("RowFile", self._part).add([row for _, row in rows])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file."""
-        path = Path(self.filename)
-        if not path.is_absolute() and path.parent == Path():
-            path = Path(trainer.log_dir or trainer.default_root_dir) / path
-        rows: list[list[tuple[Any, ...]]] = [self._rows]
+        """Give the file its name."""
+        part, path = cast("RowFile", self._part), self._path(trainer)
+        part.close()
         if trainer.world_size > 1:
-            rows = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(rows, self._rows)
-        self._rows = []
+            own = list(zip(self._order, part.rows(), strict=True))
+            parts: list[list[Any]] = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(parts, own)
+            part.path.unlink()
+            if trainer.is_global_zero:
+                part = RowFile(part.path)
+                part.add([row for _, row in sorted(chain(*parts), key=lambda row: row[0])])
+                part.close()
         if trainer.is_global_zero:
-            together = sorted((row for part in rows for row in part), key=lambda row: row[:3])
-            loaders = together[-1][0] + 1 if together else 1
-            # the loaders of a foreign data module each begin at 0
-            names = [
-                f"{row[1]}{loader_suffix(row[0], loaders)}" if row[3] is None else row[3]
-                for row in together
-            ]
-            named = [(name, *row[4:]) for name, row in zip(names, together, strict=True)]
-            write_csv(path, named)
-            rank_zero_info(f"tl: {len(together)} predictions in {shown(path)}")
+            part.path.replace(path)
+            rank_zero_info(f"tl: {part.count} predictions in {shown(path)}")
+        self._part, self._order = None, []
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Say where the rows so far are."""
+        if self._part is not None and self._part.count:
+            rank_zero_info(f"tl: {self._part.count} predictions so far in {self._part.path}")
 
 
 def only(class_names: Mapping[str, Any], count: int) -> Any:  # noqa: ANN401
@@ -124,16 +147,44 @@ def plain_cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def write_csv(path: Path, rows: list[tuple[Any, ...]]) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
+class RowFile:
+    """A CSV file of predictions that grows, and can be read at any time.
+
+    Args:
+        path: The file; an earlier one is replaced.
+
+    Attributes:
+        count: Number of rows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        self.path = path
+        self.count = 0
         # a file's name may be in another encoding than UTF-8
-        with beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows([plain_cell(cell) for cell in row] for row in rows)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        self._file = path.open("x", newline="", encoding="utf-8", errors="backslashreplace")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(COLUMNS)
+
+    def add(self, rows: Sequence[Sequence[object]]) -> None:
+        """Write rows, whatever happens next.
+
+        Raises:
+            OSError: If they cannot be written, naming the file.
+        """
+        try:
+            self._writer.writerows([plain_cell(cell) for cell in row] for row in rows)
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        self.count += len(rows)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def rows(self) -> list[list[str]]:
+        """Read what was written."""
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.reader(file))[1:]

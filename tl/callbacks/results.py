@@ -19,6 +19,7 @@ from tl.callbacks.atomic_io import write_whole
 from tl.callbacks.checkpoint import best_of
 from tl.callbacks.memory import peak_memory_bytes
 from tl.callbacks.throughput import Throughput
+from tl.reading import read_text
 
 
 class RunResults(Callback):
@@ -168,7 +169,7 @@ def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str,
 def read_json(path: Path) -> dict[str, Any]:
     """Return the results of an earlier stage; empty where there are none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

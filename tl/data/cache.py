@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -34,15 +36,17 @@ def read_cache(stored: Path, shape: tuple[int, ...]) -> Tensor | None:
         stored: The file.
         shape: What the array must have; -1 stands for any size.
     """
+    if not stored.is_file():
+        return None
     try:
         with stored.open("rb") as file:
             # copy on write: torch wants what it may write to, and the file stays as it is
             images = np.load(stored, mmap_mode="c", allow_pickle=False)
             file.seek(images.offset + images.nbytes)
             checksum = file.read()
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # noqa: BLE001 - a damaged header may raise anything
         _log.warning("Decoding again: the cached images %s are damaged (%s).", stored, error)
         return None
     right = len(images.shape) == len(shape) and all(
@@ -61,6 +65,23 @@ def _checksum(images: Pixels) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(images).data).digest()
 
 
+def lock(file: IO[Any] | int) -> bool:
+    """Lock an open file or folder for this process; ``False`` if another has done so."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # or the file system has no locks
+        return False
+    return True
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed; those of living ones are locked."""
+    for path in folder.glob(".*.npy-*.tmp"):
+        with suppress(OSError), path.open("r+b") as file:
+            if lock(file):
+                path.unlink()
+
+
 def write_cache(stored: Path, images: Pixels) -> None:
     """Write the array and its SHA-256 beside the final name, and rename: whole or absent.
 
@@ -70,10 +91,13 @@ def write_cache(stored: Path, images: Pixels) -> None:
     temporary = stored.with_name(f".{stored.name}-{uuid.uuid4().hex}.tmp")
     try:
         stored.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(stored.parent)
         with temporary.open("xb") as file:
+            lock(file)
             np.save(file, images)
             file.write(_checksum(images))
-        temporary.replace(stored)
+            file.flush()
+            temporary.replace(stored)
     except OSError as error:
         _log.warning(
             "Decoded images are not cached: cannot write %s (%s). Set TL_CACHE to a folder with "

@@ -16,6 +16,7 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5, download_url, extract_archive
 
 from tl.data.errors import DataError, listed, one_line
+from tl.reading import check_regular
 
 _UNWRITABLE = (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
@@ -75,6 +76,8 @@ class CifarArchive:
                 for name in members
                 if name not in missing and calculate_md5(self.folder / name) != members[name]
             ]
+        except FileNotFoundError as error:  # another run has just put a damaged folder aside
+            return f"missing: {Path(error.filename).name}"
         except OSError as error:
             raise DataError(f"Cannot read {error.filename}: {error.strerror}.") from error
         parts = [f"missing: {listed(missing)}"] if missing else []
@@ -89,6 +92,7 @@ class CifarArchive:
         """
         if not self.path.exists():
             return ""
+        check_regular(self.path)
         try:
             if calculate_md5(self.path) == self.official.tgz_md5:
                 return ""

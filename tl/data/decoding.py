@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from tl.data.cache import Pixels
+from tl.reading import check_regular
 
 #: Part of the key of cached pixels: raise it whenever `decode` gives other pixels than before.
 DECODER_VERSION = 2
@@ -48,7 +49,9 @@ def open_image(path: Path) -> Image.Image:
 
     Raises:
         PIL.UnidentifiedImageError: If Pillow does not read it by itself.
+        ValueError: If it is a pipe or a device.
     """
+    check_regular(path)
     return Image.open(path, formats=raster_formats())
 
 

@@ -35,6 +35,7 @@ from tl.data.listing import log_left_out
 from tl.data.resident import ImageDataset, ResidentDataset
 from tl.data.split import stratified_split
 from tl.data.trained_on import TrainedOn, same_names
+from tl.reading import check_regular
 
 #: Seed of the test images of a folder without splits: they stay the same for every `seed`.
 _TEST_SEED = 0x7E57
@@ -212,6 +213,7 @@ class FolderDataModule(ImageDataModule):
 
     def _read_groups(self, classes: tuple[str, ...]) -> Mapping[str, str]:
         path = Path(str(self.groups)).expanduser()
+        check_regular(path)
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file, skipinitialspace=True)

@@ -24,6 +24,7 @@ from tl.data.decoding import PixelRange, decode, decoder_key
 from tl.data.errors import DataError, listed, one_line
 from tl.data.listing import list_files, usual_extensions
 from tl.data.resident import ImageDataset
+from tl.reading import check_regular
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -303,6 +304,7 @@ def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
 
 
 def _content_hash(path: Path) -> bytes:
+    check_regular(path)
     return hashlib.sha256(path.read_bytes()).digest()
 
 
@@ -344,5 +346,5 @@ def _reason(error: Exception, path: Path) -> str:
     """Why a file cannot be read, without its path."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image that Pillow reads by itself"
-    said = getattr(error, "strerror", None) or one_line(error).split(str(path))[0].rstrip(" '\"")
-    return said or type(error).__name__
+    said = one_line(error).removeprefix(f"{path} ").split(str(path))[0].rstrip(" '\"")
+    return getattr(error, "strerror", None) or said or type(error).__name__

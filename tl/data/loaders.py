@@ -3,21 +3,66 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    SequentialSampler,
+    get_worker_info,
+)
 
 from tl.data.errors import DataError
 from tl.data.resident import Batch, mixed_seed
 from tl.data.store import StoredDataset
 
+_BESIDES = 2**20  # bytes of shared memory for locks and labels
+
 
 def as_batch(batch: Batch | list[Any]) -> Batch:
-    """Collate function for data sets that cut whole batches themselves."""
+    """Collate function for data sets that cut whole batches themselves.
+
+    A worker puts them into shared memory here: without room there the loader hears of it, whereas
+    an error in the thread that sends them would leave it waiting for ever.
+    """
+    images, targets = batch
+    if get_worker_info() is not None:
+        labels = targets.values() if isinstance(targets, dict) else [targets]
+        for tensor in (images, *labels):
+            tensor.share_memory_()
     return cast("Batch", batch)
+
+
+def check_shared_memory(needed: int, shared: Path = Path("/dev/shm")) -> None:  # noqa: S108
+    """See that workers can hand over their batches.
+
+    Args:
+        needed: Bytes that wait to be used at a time.
+        shared: Where shared memory lies.
+
+    Raises:
+        DataError: If there is none, or too little.
+    """
+    if sys.platform != "linux":
+        return
+    what = f"there is no {shared} to write to"
+    if os.access(shared, os.W_OK):
+        free = shutil.disk_usage(shared).free
+        if needed <= free:
+            return
+        what = f"their batches take {needed / 1e6:,.1f} MB, and {shared} has {free / 1e6:,.1f} free"
+    raise DataError(
+        f"Workers need shared memory: {what}. Set `num_workers: 0`, or fewer of them or a smaller "
+        "`batch_size`, or make it larger (`docker run --shm-size`)."
+    )
 
 
 class LazyLoader(DataLoader[Batch]):
@@ -33,7 +78,15 @@ class LazyLoader(DataLoader[Batch]):
 
 
 def make_loader(data: Dataset[Any], sampler: EpochSampler, num_workers: int) -> DataLoader[Any]:
-    """Cut batches in the sampler's order, in this process or by workers."""
+    """Cut batches in the sampler's order, in this process or by workers.
+
+    Raises:
+        DataError: If shared memory has no room for what workers hand over.
+    """
+    if num_workers and len(sampler):
+        image = data[torch.tensor([0])][0]
+        waiting = min(len(sampler), 2 * num_workers)  # as many as a loader has made ahead
+        check_shared_memory(waiting * sampler.batch_size * image.nbytes + _BESIDES)
     return LazyLoader(
         data,
         batch_size=None,  # the sampler gives whole batches, as tensors

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tl.reading import read_text, read_yaml
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def find_tested(folder: Path) -> TestedRun | None:
     for path in [folder / "results.json", *versions]:
         if not path.exists():
             continue
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(read_text(path))
         if "test/acc" not in content["metrics"]:
             continue
         # those of the test, which may be on other data than the training was
@@ -110,7 +110,7 @@ def _version(results: Path) -> int:
 
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    found = read_yaml(path) if path.exists() else None
     return found if isinstance(found, dict) else {}
 
 

@@ -1,0 +1,72 @@
+"""Files of whatever origin: pipes are not waited for, and YAML is of a bounded size."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tl.nesting import check_nesting
+
+_MOST_VALUES = 100_000
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse a pipe, a socket or a device, which may never end; what is not there passes.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - a text that is no path passes too
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError(f"{path} is a pipe or a device, not a regular file")
+
+
+def read_text(path: Path) -> str:
+    """Read a regular file in UTF-8.
+
+    Raises:
+        ValueError: If it is a pipe or a device.
+        OSError: If it cannot be read.
+    """
+    check_regular(path)
+    return path.read_text(encoding="utf-8")
+
+
+def read_yaml(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
+    """Read a regular file of plain types.
+
+    Raises:
+        ValueError: If it is a pipe or a device, or its aliases unfold to too much.
+        OSError: If it cannot be read.
+        yaml.YAMLError: If it is no YAML.
+    """
+    text = read_text(path)
+    try:
+        found = yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    check_nesting(found, most=_MOST_VALUES)
+    return found
+
+
+def bound_aliases() -> None:
+    """Let the parser refuse YAML whose aliases unfold to too much, in fragments and options too."""
+    from jsonargparse import get_loader, set_loader  # noqa: PLC0415 - reports need no parser
+
+    load = get_loader("yaml")
+    if getattr(load, "__module__", None) == __name__:
+        return  # it does so
+
+    def bounded(text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+        found = load(text)
+        check_nesting(found, most=_MOST_VALUES)
+        return found
+
+    set_loader("yaml", bounded, (yaml.YAMLError,))

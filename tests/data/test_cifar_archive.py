@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import socket
 import threading
@@ -15,6 +16,7 @@ from torchvision.datasets import CIFAR10
 
 from tests.data.archives import make_archive, served
 from tl.data import cifar_archive as module
+from tl.data.cache import lock
 from tl.data.cifar_archive import CifarArchive
 from tl.data.errors import DataError
 
@@ -164,3 +166,17 @@ def test_the_second_run_leaves_what_the_first_has_unpacked_and_may_be_reading(ma
     (there.folder / "data_batch_3").write_bytes(b"damaged")
     there.unpack()
     assert there.is_whole()
+
+
+def test_what_a_killed_run_has_unpacked_half_is_removed(tmp_path: Path) -> None:
+    left, living, fresh = (tmp_path / f".unpack-{name}" for name in ("left", "living", "fresh"))
+    for folder in (left, living, fresh):
+        folder.mkdir()
+        (folder / "part").touch()
+    for folder in (left, living):
+        os.utime(folder, (0, 0))
+    number = os.open(living, os.O_RDONLY)
+    assert lock(number)
+    module.remove_leftovers(tmp_path)
+    os.close(number)
+    assert [folder.exists() for folder in (left, living, fresh)] == [False, True, True]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import http.client
+import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,9 +17,11 @@ from pathlib import Path
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5, download_url, extract_archive
 
+from tl.data.cache import lock
 from tl.data.errors import DataError, listed, one_line
 from tl.reading import check_regular
 
+_JUST_BEGUN = 60  # seconds in which a process may not have locked its folder yet
 _UNWRITABLE = (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
@@ -147,6 +151,7 @@ class CifarArchive:
         """Give a temporary folder inside `root`, so that nothing half-written has a final name."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.root)
             folder = Path(tempfile.mkdtemp(prefix=".unpack-", dir=self.root))
         except (FileExistsError, NotADirectoryError) as error:
             raise DataError(
@@ -154,9 +159,12 @@ class CifarArchive:
             ) from error
         except OSError as error:
             raise DataError(f"Cannot write to {self.root}: {error.strerror}.") from error
+        number = os.open(folder, os.O_RDONLY)
         try:
+            lock(number)
             yield folder
         finally:
+            os.close(number)
             shutil.rmtree(folder, ignore_errors=True)
 
     def _move_in(self, workshop: Path) -> None:
@@ -175,3 +183,16 @@ class CifarArchive:
             with suppress(FileNotFoundError):  # another run has put it aside
                 self.folder.rename(damaged)
                 shutil.rmtree(damaged)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove what processes that were killed have unpacked half; that of living ones is locked."""
+    for folder in root.glob(".unpack-*"):
+        with suppress(OSError):
+            number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                begun = time.time() - folder.stat().st_mtime < _JUST_BEGUN
+                if not begun and lock(number):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(number)

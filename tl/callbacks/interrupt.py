@@ -116,12 +116,7 @@ class SaveOnSignal(Callback):
         if not asked:
             return
         path = Path(self._folder(trainer)) / self.filename
-        loop = trainer.fit_loop.epoch_loop
-        # a resumed run adds one to the step that loggers see, for checkpoints made after a step
-        early = int(not loop._should_accumulate())  # noqa: SLF001 - the question it asks itself
-        loop._batches_that_stepped -= early  # noqa: SLF001
         self._save(trainer, path)
-        loop._batches_that_stepped += early  # noqa: SLF001
         raise StoppedBySignal(asked, str(path))
 
     @staticmethod

@@ -273,7 +273,7 @@ class CheckpointedModule(FineTunedModule):
             self.provenance = record.get("provenance")
             return
         if self._trainer is not None:
-            self._resuming = Resuming(checkpoint, self.trainer.limit_train_batches)
+            self._resuming = Resuming(checkpoint, self.trainer)
         self._begun = bool(record.get("begun", True))
         if self._begun:
             self.transfer_report = None

@@ -47,21 +47,33 @@ class Resuming:
 
     Args:
         checkpoint: What Lightning has read and is about to take its counters from; they change.
-        limit: The Trainer's ``limit_train_batches``, which ends the epochs of data without length.
+        trainer: The Trainer, before it takes them.
     """
 
-    def __init__(self, checkpoint: Mapping[str, Any], limit: float) -> None:
+    def __init__(self, checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
         loop = fit_progress(checkpoint)
         epoch = loop.get("epoch_progress", {})
         current = epoch.get("current", {})
         batches = loop.get("epoch_loop.batch_progress", {})
         self._metrics: dict[str, Tensor] = checkpoint.get("tl", {}).get("metrics", {})
+        # which ends the epochs of data without length
+        limit: Any = trainer.limit_train_batches
         whole = isinstance(limit, int) and batches.get("current", {}).get("processed") == limit
         self._within = stopped_within(loop) and not whole
         self._between = is_over(loop) and current["ready"] == current["processed"]
+        if _updates_statistics(trainer, current):
+            for part in epoch.values():  # from its beginning: it moves nothing else
+                part.update(dict.fromkeys(part, part["processed"]))
+            self._between = True
         # saved before the updates that follow an epoch, or a step
         self._epoch_due = self._between and current["completed"] < current["processed"]
         batch = batches.get("current", {})
+        if batch.get("ready", 0) > batch.get("processed", 0):  # saved before a batch
+            # Lightning takes it for one that was trained, and counts its step when it resumes
+            whole = batch["ready"] % trainer.accumulate_grad_batches == 0
+            counted = (whole or batches["is_last_batch"]) and not self._between
+            steps = int(checkpoint["global_step"]) - counted
+            loop["epoch_loop.state_dict"]["_batches_that_stepped"] = steps
         self._step_due = batch.get("completed", 0) < batch.get("processed", 0)
         if self._step_due:
             for part in (batch, batches["total"]):
@@ -71,6 +83,7 @@ class Resuming:
                 part["processed"] -= 1
                 part["completed"] = part["processed"]
         elif self._between:
+            self._step_due = False
             for part in epoch.values():
                 part["completed"] = part["processed"]
             nothing = dict.fromkeys(batch, 0)
@@ -132,6 +145,14 @@ class Resuming:
                 value = trainer.callback_metrics.get(str(config.monitor))
                 if value is not None:
                     trainer.lightning_module.lr_scheduler_step(config.scheduler, value)
+
+
+def _updates_statistics(trainer: Trainer, epoch: Mapping[str, int]) -> bool:
+    """Tell if a run stopped in the epoch that renews running statistics for averaged weights."""
+    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+    averages = any(isinstance(each, StochasticWeightAveraging) for each in callbacks)
+    begun = epoch.get("ready", 0) > epoch.get("processed", 0)
+    return averages and begun and epoch["processed"] == trainer.max_epochs
 
 
 def _start_epoch(callback: Callback, trainer: Trainer, module: LightningModule) -> None:

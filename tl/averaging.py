@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tl.callbacks import AtomicCheckpointIO
 from tl.data import ImageDataModule, MultiTaskDataModule
+from tl.data.trained_on import groups_by_task, regrouped, sources_of
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
 from tl.runs import build, configuration_of
@@ -203,9 +204,8 @@ def _heads(state: State) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _sources(content: Mapping[str, Any]) -> dict[str, Any]:
-    data = content["tl"].get("data") or {}
-    return {data["name"]: data} if "fingerprint" in data else dict(data)
+def _sources(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return sources_of(content["tl"].get("data") or {})
 
 
 def _fingerprints(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,18 +214,15 @@ def _fingerprints(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_groups(path: Path, content: Mapping[str, Any], last: Mapping[str, Any]) -> None:
     """Refuse heads whose groups of classes have the same names and other members."""
-    here, wanted = _sources(content), _sources(last)
+    here, wanted = (groups_by_task(c["tl"].get("data") or {}) for c in (content, last))
     if len(here) == len(wanted) == 1:
         here = dict(zip(wanted, here.values(), strict=True))
-    for name in here.keys() & wanted.keys():
-        groups, others = (part[name].get("groups") or {} for part in (here, wanted))
-        moved = [c for c, group in groups.items() if others.get(c, group) != group]
-        if moved and "coarse" in (here[name].get("class_names") or {}):
-            said = listed([f"{c} {groups[c]} there, {others[c]} in the last one" for c in moved])
+    for task in here.keys() & wanted.keys():
+        if moved := regrouped(here[task], wanted[task], "in the last one"):
             raise ValueError(
-                f"{path} groups {len(moved)} classes otherwise than the last checkpoint: {said}; "
-                "heads average only with their like. Average the backbones alone by "
-                "--backbone-only."
+                f"{path} groups {len(moved)} classes otherwise than the last checkpoint: "
+                f"{listed(moved)}; heads average only with their like. Average the backbones alone "
+                "by --backbone-only."
             )
 
 

@@ -34,7 +34,7 @@ from tl.data.layout import Layout, find_layout
 from tl.data.listing import log_left_out
 from tl.data.resident import ImageDataset, ResidentDataset
 from tl.data.split import stratified_split
-from tl.data.trained_on import TrainedOn, same_names
+from tl.data.trained_on import TrainedOn, regrouped, same_names
 
 #: Seed of the test images of a folder without splits: they stay the same for every `seed`.
 _TEST_SEED = 0x7E57
@@ -199,12 +199,7 @@ class FolderDataModule(ImageDataModule):
             self.data_name = known.name
         if known.groups and self.groups is not None and Path(self.groups).expanduser().exists():
             here = self._read_groups(tuple(known.groups))
-            moved = [
-                f"{name} {group} there, {here[name]} here"
-                for name, group in known.groups.items()
-                if here[name] != group
-            ]
-            if moved:
+            if moved := regrouped(known.groups, here):
                 raise DataError(
                     f"{self.groups} groups {len(moved)} classes otherwise than the checkpoint's "
                     f"training did: {listed(moved)}. Use the groups of the training."

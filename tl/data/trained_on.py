@@ -83,6 +83,40 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
     )
 
 
+def sources_of(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Sort a checkpoint's description of its data by source, also that of a single one."""
+    return {str(record["name"]): record} if "fingerprint" in record else dict(record)
+
+
+def groups_by_task(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the group of each class by name, for each task of a checkpoint that answers groups.
+
+    Args:
+        record: The description of one source, or descriptions by source.
+    """
+    found = {}
+    for source, part in sources_of(record).items():
+        names, groups = part.get("class_names"), part.get("groups")
+        if names and groups and "coarse" in names:
+            found[source if len(names) == 1 else f"{source}_coarse"] = dict(groups)
+    return found
+
+
+def regrouped(there: Mapping[str, str], here: Mapping[str, str], where: str = "here") -> list[str]:
+    """Return the classes that lie in another group, each with both; those of one side are left out.
+
+    Args:
+        there: The group of each class by name.
+        here: The others.
+        where: What has the others.
+    """
+    return [
+        f"{name} {group} there, {here[name]} {where}"
+        for name, group in there.items()
+        if here.get(name, group) != group
+    ]
+
+
 def record_of(record: Mapping[str, Any], name: str, of: int = 1) -> Mapping[str, Any]:
     """Pick a source's part out of a checkpoint's description of its data.
 
@@ -94,7 +128,7 @@ def record_of(record: Mapping[str, Any], name: str, of: int = 1) -> Mapping[str,
     Raises:
         DataError: If the checkpoint has several sources and none of this name.
     """
-    parts = {str(record["name"]): record} if "fingerprint" in record else dict(record)
+    parts = sources_of(record)
     if name in parts:
         return parts[name]
     if len(parts) == of == 1:

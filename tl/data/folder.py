@@ -32,6 +32,7 @@ from tl.data.images import (
 )
 from tl.data.layout import Layout, find_layout
 from tl.data.listing import log_left_out
+from tl.data.naming import composed
 from tl.data.resident import ImageDataset, ResidentDataset
 from tl.data.split import stratified_split
 from tl.data.trained_on import TrainedOn, regrouped, same_names
@@ -226,11 +227,12 @@ class FolderDataModule(ImageDataModule):
                         f"{','.join(columns) or 'none'}."
                     )
                 one, other = pair
-                rows = [((r[one] or "").strip(), (r[other] or "").strip()) for r in reader]
+                cells = [(composed(r[one] or ""), composed(r[other] or "")) for r in reader]
         except OSError as error:
             raise DataError(f"Cannot read `groups` {path}: {error.strerror}.") from None
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"`groups` {path} is not a CSV file in UTF-8: {error}.") from None
+        rows = [(name.strip(), group.strip()) for name, group in cells]
         group_of = dict(rows)
         if torn := sorted({str(name) for name, group in rows if group != group_of[name]}):
             raise DataError(f"{path} puts classes into two groups: {listed(torn)}.")

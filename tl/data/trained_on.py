@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tl.data.errors import DataError, listed
+from tl.data.naming import composed, composed_names
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
         name=str(record["name"]),
         kind=str(record["kind"]),
         fingerprint=str(record["fingerprint"]),
-        classes={str(t): tuple(map(str, names)) for t, names in record["class_names"].items()},
-        groups=None if groups is None else {str(k): str(v) for k, v in groups.items()},
+        classes={str(t): composed_names(names) for t, names in record["class_names"].items()},
+        groups=None if groups is None else _groups(groups),
         image_size=int(record["image_size"]),
         mean=torch.tensor(record["mean"], dtype=torch.float32),
         std=torch.tensor(record["std"], dtype=torch.float32),
@@ -98,8 +99,12 @@ def groups_by_task(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     for source, part in sources_of(record).items():
         names, groups = part.get("class_names"), part.get("groups")
         if names and groups and "coarse" in names:
-            found[source if len(names) == 1 else f"{source}_coarse"] = dict(groups)
+            found[source if len(names) == 1 else f"{source}_coarse"] = _groups(groups)
     return found
+
+
+def _groups(groups: Mapping[str, str]) -> dict[str, str]:
+    return {composed(str(name)): composed(str(group)) for name, group in groups.items()}
 
 
 def regrouped(there: Mapping[str, str], here: Mapping[str, str], where: str = "here") -> list[str]:
@@ -153,7 +158,8 @@ def same_names(
     Raises:
         DataError: If they differ; names both.
     """
-    if tuple(there) == tuple(here):
+    there, here = composed_names(there), composed_names(here)
+    if there == here:
         return
     gone, new = [n for n in there if n not in here], [n for n in here if n not in there]
     how = (

@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from tl.data.naming import composed_names
 from tl.data.trained_on import groups_by_task, regrouped
 from tl.transfer.files import listed, read_checkpoint
 from tl.transfer.names import find_state
@@ -74,7 +75,7 @@ def read_heads(path: str | Path) -> dict[str, Head]:
             task=task,
             weight=state[f"heads.{task}.weight"],
             bias=state.get(f"heads.{task}.bias"),
-            class_names=tuple(map(str, found.get(task) or ())),
+            class_names=composed_names(found.get(task) or ()),
             groups=groups.get(task, {}),
         )
         for task in tasks
@@ -116,7 +117,8 @@ def rows_by_name(there: Sequence[str], here: Sequence[str], what: str) -> list[i
     Raises:
         ValueError: If the names are not the same ones; names both.
     """
-    if tuple(there) == tuple(here):
+    there, here = composed_names(there), composed_names(here)
+    if there == here:
         return None
     if sorted(there) != sorted(here):
         raise ValueError(

@@ -318,3 +318,35 @@ def test_heads_of_other_groups_of_the_same_names_are_refused(
     with pytest.raises(ValueError, match=r"groups 1 classes otherwise .* bee a there, b in the la"):
         average_checkpoints(paths, out, average_statistics=True)
     average_checkpoints(paths, out, average_statistics=True, backbone_only=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"image_size": 16}, "of 16x16 pixels, the last checkpoint on 32x32"),
+        ({"mean": [1.0, 2.0, 3.0]}, r"by the mean 1\.00, 2\.00, 3\.00, the last checkpoint by \d"),
+        ({"std": [1.0, 2.0, 3.0]}, r"by the std 1\.00, 2\.00, 3\.00, the last checkpoint by \d"),
+    ],
+)
+def test_weights_of_other_inputs_are_refused(
+    made: list[Path], tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    content, other, out = read(made[0]), tmp_path / "other.ckpt", tmp_path / "out.ckpt"
+    content["tl"]["data"] |= changed
+    torch.save(content, other)
+    with pytest.raises(ValueError, match=rf"other\.ckpt was trained on images .*{said}"):
+        average_checkpoints([other, made[1]], out, average_statistics=True)
+
+
+def test_the_rounding_of_statistics_is_not_another_normalisation(
+    made: list[Path], tmp_path: Path
+) -> None:
+    content, other, out = read(made[0]), tmp_path / "other.ckpt", tmp_path / "out.ckpt"
+    content["tl"]["data"]["mean"] = [value + 1e-4 for value in content["tl"]["data"]["mean"]]
+    torch.save(content, other)
+    average_checkpoints([other, made[1]], out, average_statistics=True)
+    content["tl"]["data"]["mean"] = [1.0, 2.0, 3.0]  # a source's own, as WiSE-FT has it
+    torch.save(content, other)
+    average_checkpoints(
+        [other, made[1]], tmp_path / "b.ckpt", average_statistics=True, backbone_only=True
+    )

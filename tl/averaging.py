@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tl.callbacks import AtomicCheckpointIO
 from tl.data import ImageDataModule, MultiTaskDataModule
+from tl.data.trained_on import groups_by_task, regrouped, sources_of
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
 from tl.runs import build, configuration_of
@@ -101,8 +102,9 @@ def average_checkpoints(  # noqa: C901 - one check after the other
             _by_class_names(Path(path), part, content, contents[-1])
             for path, part, content in zip(paths, parts, contents, strict=True)
         ]
-    for path, part in zip(paths[:-1], parts[:-1], strict=True):
+    for path, part, content in zip(paths[:-1], parts[:-1], contents[:-1], strict=True):
         _check_fit(Path(path), part, Path(paths[-1]), parts[-1])
+        _check_inputs(Path(path), content, contents[-1], backbone_only=backbone_only)
     normalised = any(name.endswith("running_mean") for name in parts[-1])
     bench = None
     if greedy or (normalised and not average_statistics):
@@ -161,6 +163,41 @@ def _check_fit(path: Path, part: State, last: Path, reference: State) -> None:
         raise ValueError(f"{path} and {last}: {error}") from None
 
 
+def _check_inputs(
+    path: Path, content: Mapping[str, Any], last: Mapping[str, Any], *, backbone_only: bool
+) -> None:
+    """Refuse to average weights that were trained on images of another size or normalisation.
+
+    Backbones alone may be those of a source and a target, each with the statistics of its images.
+    """
+    here, wanted = _sources(content), _sources(last)
+    if len(here) == len(wanted) == 1:
+        here = dict(zip(wanted, here.values(), strict=True))
+    for name in [name for name in wanted if name in here]:
+        sizes = [part[name].get("image_size") for part in (here, wanted)]
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise ValueError(
+                f"{path} was trained on images of {sizes[0]}x{sizes[0]} pixels, the last "
+                f"checkpoint on {sizes[1]}x{sizes[1]}; weights average only if they were trained "
+                "at one size."
+            )
+        for key in ("mean", "std"):
+            one, other = here[name].get(key), wanted[name].get(key)
+            if backbone_only or not one or not other or _alike(one, other):
+                continue
+            said = [", ".join(f"{value:.2f}" for value in found) for found in (one, other)]
+            raise ValueError(
+                f"{path} was trained on images normalised by the {key} {said[0]}, the last "
+                f"checkpoint by {said[1]}; heads average only if their images were normalised "
+                "alike. Average the backbones alone by --backbone-only."
+            )
+
+
+def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Return whether statistics in pixel values, 0 to 255, are equal but for rounding."""
+    return all(abs(a - b) < 0.05 for a, b in zip(one, other, strict=True))  # noqa: PLR2004 - as said
+
+
 def _by_class_names(
     path: Path, part: State, content: Mapping[str, Any], last: Mapping[str, Any]
 ) -> State:
@@ -203,9 +240,8 @@ def _heads(state: State) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _sources(content: Mapping[str, Any]) -> dict[str, Any]:
-    data = content["tl"].get("data") or {}
-    return {data["name"]: data} if "fingerprint" in data else dict(data)
+def _sources(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return sources_of(content["tl"].get("data") or {})
 
 
 def _fingerprints(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,18 +250,15 @@ def _fingerprints(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_groups(path: Path, content: Mapping[str, Any], last: Mapping[str, Any]) -> None:
     """Refuse heads whose groups of classes have the same names and other members."""
-    here, wanted = _sources(content), _sources(last)
+    here, wanted = (groups_by_task(c["tl"].get("data") or {}) for c in (content, last))
     if len(here) == len(wanted) == 1:
         here = dict(zip(wanted, here.values(), strict=True))
-    for name in here.keys() & wanted.keys():
-        groups, others = (part[name].get("groups") or {} for part in (here, wanted))
-        moved = [c for c, group in groups.items() if others.get(c, group) != group]
-        if moved and "coarse" in (here[name].get("class_names") or {}):
-            said = listed([f"{c} {groups[c]} there, {others[c]} in the last one" for c in moved])
+    for task in here.keys() & wanted.keys():
+        if moved := regrouped(here[task], wanted[task], "in the last one"):
             raise ValueError(
-                f"{path} groups {len(moved)} classes otherwise than the last checkpoint: {said}; "
-                "heads average only with their like. Average the backbones alone by "
-                "--backbone-only."
+                f"{path} groups {len(moved)} classes otherwise than the last checkpoint: "
+                f"{listed(moved)}; heads average only with their like. Average the backbones alone "
+                "by --backbone-only."
             )
 
 

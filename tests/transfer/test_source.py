@@ -152,7 +152,8 @@ def _named(path: Path, names: list[str], task: str = "t") -> Path:
 @pytest.mark.parametrize("task", ["t", "other"])
 def test_rows_of_a_head_follow_the_names_of_the_classes(tmp_path: Path, task: str) -> None:
     heads = nn.ModuleDict({"t": nn.Linear(3, 3)})
-    there = load_heads(heads, _named(tmp_path / "a.ckpt", ["a", "b", "c"], task))
+    taken = load_heads(heads, _named(tmp_path / "a.ckpt", ["a", "b", "c"], task))
+    there = {name: head.class_names for name, head in taken.items()}
     assert there == {"t": ("a", "b", "c")}
     assert order_heads(heads, there, {"t": ["c", "a", "b"]}) == ["t"]
     assert heads["t"].get_parameter("bias").tolist() == [2.0, 0.0, 1.0]
@@ -162,6 +163,6 @@ def test_rows_of_a_head_follow_the_names_of_the_classes(tmp_path: Path, task: st
 
 def test_heads_of_other_classes_are_refused_with_both_lists(tmp_path: Path) -> None:
     heads = nn.ModuleDict({"t": nn.Linear(3, 3)})
-    there = load_heads(heads, _named(tmp_path / "a.ckpt", ["a", "b", "zebra"]))
+    taken = load_heads(heads, _named(tmp_path / "a.ckpt", ["a", "b", "zebra"]))
     with pytest.raises(ValueError, match=r"the classes a, b, zebra, the data have a, b, c"):
-        order_heads(heads, there, {"t": ["a", "b", "c"]})
+        order_heads(heads, {"t": taken["t"].class_names}, {"t": ["a", "b", "c"]})

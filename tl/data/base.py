@@ -212,6 +212,13 @@ class ImageDataModule(LightningDataModule, ABC):
         return {task.name: classes for task, classes in zip(self.tasks, names, strict=True)}
 
     @property
+    def task_groups(self) -> dict[str, dict[str, str]]:
+        """The group of each class by name, for a task whose labels are these groups."""
+        groups = self.class_groups()
+        targets = zip(self.tasks, self.target_classes(), strict=True)
+        return {task.name: groups for task, target in targets if target == "coarse" and groups}
+
+    @property
     def num_classes(self) -> dict[str, int]:
         """Number of classes by task."""
         return {task.name: task.num_classes for task in self.tasks}

@@ -32,9 +32,10 @@ from tl.data.images import (
 )
 from tl.data.layout import Layout, find_layout
 from tl.data.listing import log_left_out
+from tl.data.naming import composed
 from tl.data.resident import ImageDataset, ResidentDataset
 from tl.data.split import stratified_split
-from tl.data.trained_on import TrainedOn, same_names
+from tl.data.trained_on import TrainedOn, regrouped, same_names
 from tl.reading import check_regular
 
 #: Seed of the test images of a folder without splits: they stay the same for every `seed`.
@@ -200,12 +201,7 @@ class FolderDataModule(ImageDataModule):
             self.data_name = known.name
         if known.groups and self.groups is not None and Path(self.groups).expanduser().exists():
             here = self._read_groups(tuple(known.groups))
-            moved = [
-                f"{name} {group} there, {here[name]} here"
-                for name, group in known.groups.items()
-                if here[name] != group
-            ]
-            if moved:
+            if moved := regrouped(known.groups, here):
                 raise DataError(
                     f"{self.groups} groups {len(moved)} classes otherwise than the checkpoint's "
                     f"training did: {listed(moved)}. Use the groups of the training."
@@ -233,11 +229,12 @@ class FolderDataModule(ImageDataModule):
                         f"{','.join(columns) or 'none'}."
                     )
                 one, other = pair
-                rows = [((r[one] or "").strip(), (r[other] or "").strip()) for r in reader]
+                cells = [(composed(r[one] or ""), composed(r[other] or "")) for r in reader]
         except OSError as error:
             raise DataError(f"Cannot read `groups` {path}: {error.strerror}.") from None
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"`groups` {path} is not a CSV file in UTF-8: {error}.") from None
+        rows = [(name.strip(), group.strip()) for name, group in cells]
         group_of = dict(rows)
         if torn := sorted({str(name) for name, group in rows if group != group_of[name]}):
             raise DataError(f"{path} puts classes into two groups: {listed(torn)}.")

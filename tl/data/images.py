@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from tl.data.cache import Pixels, read_cache, write_cache
 from tl.data.decoding import PixelRange, decode, decoder_key
 from tl.data.errors import DataError, listed, one_line
 from tl.data.listing import list_files, usual_extensions
+from tl.data.naming import composed
 from tl.data.resident import ImageDataset
 from tl.reading import check_regular
 
@@ -52,14 +54,22 @@ class ImageFiles:
 
 
 def find_classes(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders in ``folder``, sorted.
+    """Names of the class folders in ``folder``, sorted; see `class_folders`."""
+    return tuple(class_folders(folder))
+
+
+def class_folders(folder: Path) -> dict[str, Path]:
+    """Find the class folders in ``folder`` by name, sorted.
+
+    Names are composed, see `tl.data.naming`; a path is as on disk.
 
     Raises:
-        DataError: If the folder is missing, unreadable, holds no class folder or broken links.
+        DataError: If the folder is missing, unreadable, holds no class folder or broken links, or
+            two folders whose names differ in their Unicode form alone.
     """
     try:
         below = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-        names = sorted(entry.name for entry in below if entry.is_dir())
+        names = sorted((composed(entry.name), entry.name) for entry in below if entry.is_dir())
     except FileNotFoundError:
         raise DataError(
             f"No such folder: {folder}. Expected {folder}/<class>/* with one folder of images per "
@@ -74,7 +84,14 @@ def find_classes(folder: Path) -> tuple[str, ...]:
             f"{folder} holds no class folders. Expected {folder}/<class>/* with one folder of "
             "images per class."
         )
-    return tuple(names)
+    found = {name: folder / there for name, there in names}
+    if len(found) < len(names):
+        twice = next(name for (name, _), (other, _) in pairwise(names) if name == other)
+        raise DataError(
+            f"{folder} has two folders of the class {twice}, whose names differ in their Unicode "
+            "form; put their images into one."
+        )
+    return found
 
 
 def find_images(
@@ -90,9 +107,9 @@ def find_images(
     Raises:
         DataError: If a class folder is empty, unknown, or there is none.
     """
-    found = find_classes(folder)
+    found = class_folders(folder)
     if classes is None:
-        classes = found
+        classes = tuple(found)
     elif unknown := sorted(set(found) - set(classes)):
         raise DataError(
             f"{folder} has class folders that the training split lacks: {listed(unknown)}."
@@ -102,7 +119,7 @@ def find_images(
     others: list[Path] = []
     empty: list[str] = []
     for label, name in enumerate(classes):
-        files, rest = list_files(folder / name) if name in found else ([], [])
+        files, rest = list_files(found[name]) if name in found else ([], [])
         if not files:
             empty.append(name)
         paths += files

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tl.data.decoding import open_image, raster_formats
 from tl.data.errors import DataError, listed
+from tl.data.naming import composed
 
 # images that Pillow does not read by itself; left out, they would be missing silently
 _FOREIGN = frozenset(
@@ -58,7 +59,7 @@ def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     images: list[Path] = []
     others: list[Path] = []
-    for path in sorted(found):
+    for path in sorted(found, key=_parts):
         (images if _is_image(path) else others).append(path)
     return images, others
 
@@ -66,6 +67,11 @@ def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
 def list_images(folder: Path) -> list[Path]:
     """List the image files anywhere below ``folder``, sorted by path; see `list_files`."""
     return list_files(folder)[0]
+
+
+def _parts(path: Path) -> list[str]:
+    """Return what paths are sorted by: their parts, in one Unicode form."""
+    return [composed(part) for part in path.parts]
 
 
 def log_left_out(paths: Sequence[Path], folder: object, why: str = "are not images") -> None:

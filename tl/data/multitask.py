@@ -146,6 +146,11 @@ class MultiTaskDataModule(LightningDataModule):
         return {t: names for s in self.sources.values() for t, names in s.class_names.items()}
 
     @property
+    def task_groups(self) -> dict[str, dict[str, str]]:
+        """The group of each class by name, for each task whose labels are these groups."""
+        return {t: groups for s in self.sources.values() for t, groups in s.task_groups.items()}
+
+    @property
     def num_classes(self) -> dict[str, int]:
         """Number of classes by task."""
         return {task.name: task.num_classes for task in self.tasks}

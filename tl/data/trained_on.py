@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tl.data.errors import DataError, listed
+from tl.data.naming import composed, composed_names
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
         name=str(record["name"]),
         kind=str(record["kind"]),
         fingerprint=str(record["fingerprint"]),
-        classes={str(t): tuple(map(str, names)) for t, names in record["class_names"].items()},
-        groups=None if groups is None else {str(k): str(v) for k, v in groups.items()},
+        classes={str(t): composed_names(names) for t, names in record["class_names"].items()},
+        groups=None if groups is None else _groups(groups),
         image_size=int(record["image_size"]),
         mean=torch.tensor(record["mean"], dtype=torch.float32),
         std=torch.tensor(record["std"], dtype=torch.float32),
@@ -81,6 +82,44 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
         val_folder=record.get("val_folder"),
         test_size=record.get("test_size"),
     )
+
+
+def sources_of(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Sort a checkpoint's description of its data by source, also that of a single one."""
+    return {str(record["name"]): record} if "fingerprint" in record else dict(record)
+
+
+def groups_by_task(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the group of each class by name, for each task of a checkpoint that answers groups.
+
+    Args:
+        record: The description of one source, or descriptions by source.
+    """
+    found = {}
+    for source, part in sources_of(record).items():
+        names, groups = part.get("class_names"), part.get("groups")
+        if names and groups and "coarse" in names:
+            found[source if len(names) == 1 else f"{source}_coarse"] = _groups(groups)
+    return found
+
+
+def _groups(groups: Mapping[str, str]) -> dict[str, str]:
+    return {composed(str(name)): composed(str(group)) for name, group in groups.items()}
+
+
+def regrouped(there: Mapping[str, str], here: Mapping[str, str], where: str = "here") -> list[str]:
+    """Return the classes that lie in another group, each with both; those of one side are left out.
+
+    Args:
+        there: The group of each class by name.
+        here: The others.
+        where: What has the others.
+    """
+    return [
+        f"{name} {group} there, {here[name]} {where}"
+        for name, group in there.items()
+        if here.get(name, group) != group
+    ]
 
 
 def record_of(record: Mapping[str, Any], name: str, of: int = 1) -> Mapping[str, Any]:
@@ -94,7 +133,7 @@ def record_of(record: Mapping[str, Any], name: str, of: int = 1) -> Mapping[str,
     Raises:
         DataError: If the checkpoint has several sources and none of this name.
     """
-    parts = {str(record["name"]): record} if "fingerprint" in record else dict(record)
+    parts = sources_of(record)
     if name in parts:
         return parts[name]
     if len(parts) == of == 1:
@@ -119,7 +158,8 @@ def same_names(
     Raises:
         DataError: If they differ; names both.
     """
-    if tuple(there) == tuple(here):
+    there, here = composed_names(there), composed_names(here)
+    if there == here:
         return
     gone, new = [n for n in there if n not in here], [n for n in here if n not in there]
     how = (

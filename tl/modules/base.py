@@ -27,6 +27,7 @@ from tl.modules.batch import (
     cross_entropy,
     source_of,
     target_of,
+    to_predict,
 )
 from tl.modules.checkpointed import CheckpointedModule
 from tl.modules.evaluation import Evaluation, Split, check_followed, loader_suffix
@@ -173,7 +174,7 @@ class SharedBackboneModule(CheckpointedModule):
         Raises:
             ValueError: If no task reads the batch, or a target is not one of a classification.
         """
-        parts = by_source(batch)
+        parts = by_source(batch, self.tasks.values())
         features = self.features({source: images for source, (images, _) in parts.items()})
         losses: dict[str, Tensor] = {}
         outputs: Outputs = {}
@@ -396,8 +397,11 @@ class SharedBackboneModule(CheckpointedModule):
     def predict_step(
         self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return class probabilities ``(N, num_classes)`` and image indices ``(N,)`` by task."""
-        parts = by_source(batch)
+        """Return class probabilities ``(N, num_classes)`` and image indices ``(N,)`` by task.
+
+        A batch may be images alone; their indices are then those in the batch.
+        """
+        parts = to_predict(batch, self.tasks.values())
         features = self.features({source: images for source, (images, _) in parts.items()})
         found = {}
         for name, task in self.tasks.items():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,12 +16,75 @@ from tl.tasks import Task
 AnyBatch = Batch | Mapping[str, Batch | None]
 
 
-def by_source(batch: AnyBatch) -> dict[str | None, Batch]:
-    """Sort a batch by source; the only source of a plain ``(images, targets)`` is ``None``."""
+def by_source(batch: AnyBatch, tasks: Iterable[Task] = ()) -> dict[str | None, Batch]:
+    """Sort a batch by source; the only source of a plain ``(images, targets)`` is ``None``.
+
+    Args:
+        batch: ``(images, targets)``, or a dict of those by source.
+        tasks: Tasks whose sources are named where the batch is neither.
+
+    Raises:
+        ValueError: If it is neither; says what was found.
+    """
+    parts: dict[str | None, Any] = {None: batch}
     if isinstance(batch, Mapping):
-        return {source: part for source, part in batch.items() if part is not None}
-    images, targets = batch
-    return {None: (images, targets)}
+        parts = {source: part for source, part in batch.items() if part is not None}
+    for part in parts.values():
+        pair = isinstance(part, tuple | list) and len(part) == 2  # noqa: PLR2004 - as it says
+        if not pair or not _is_images(part[0]):
+            raise _wrong(batch, "(images, targets)", tasks)
+    return {source: (images, targets) for source, (images, targets) in parts.items()}
+
+
+def to_predict(batch: object, tasks: Iterable[Task] = ()) -> dict[str | None, Batch]:
+    """Sort a batch of images to predict by source, which may come without targets.
+
+    Args:
+        batch: Images, ``(images,)`` or ``(images, positions)``, or a dict of those by source.
+        tasks: Tasks whose sources are named where the batch is none of them.
+
+    Returns:
+        Images and their positions by source; those in the batch where it has none.
+
+    Raises:
+        ValueError: If it is none of them; says what was found.
+    """
+    found: dict[str | None, Batch] = {}
+    for source, part in (batch if isinstance(batch, Mapping) else {None: batch}).items():
+        images, *rest = part if isinstance(part, tuple | list) and part else (part,)
+        if part is None:
+            continue
+        if not _is_images(images) or len(rest) > 1:
+            raise _wrong(batch, "images or (images, positions)", tasks)
+        found[source] = (images, rest[0] if rest else torch.arange(len(images)))
+    return found
+
+
+def _is_images(found: object) -> bool:
+    return isinstance(found, Tensor) and found.ndim > 1
+
+
+def _wrong(batch: object, expected: str, tasks: Iterable[Task]) -> ValueError:
+    """Make the error of a batch of another form."""
+    parts = batch.items() if isinstance(batch, Mapping) else ()
+    said = ", ".join(f"{name!r}: {_form(part)}" for name, part in parts)
+    found = f"a dict of {said}" if parts else _form(batch)
+    sources = ", ".join(dict.fromkeys(task.source for task in tasks if task.source is not None))
+    return ValueError(
+        f"The batch is {found}; expected {expected}, or a dict of those by source"
+        f"{f': {sources}' if sources else ''}."
+    )
+
+
+def _form(part: object) -> str:
+    """Describe a part of a batch in a few words."""
+    if isinstance(part, tuple | list):
+        kinds = ", ".join(map(_form, part[:5]))
+        more = ", ..." if len(part) > 5 else ""  # noqa: PLR2004 - as many as are shown
+        return f"a {type(part).__name__} of {len(part)} ({kinds}{more})"
+    if isinstance(part, Tensor):
+        return f"a tensor of shape {tuple(part.shape)}"
+    return f"a {type(part).__name__}"
 
 
 def source_of(task: Task, parts: Mapping[str | None, Batch]) -> str | None:
@@ -67,7 +131,8 @@ def checked(batch: AnyBatch, tasks: Iterable[Task]) -> AnyBatch:
     Raises:
         ValueError: If there is another one; names the task and the sample.
     """
-    parts = by_source(batch)
+    tasks = tuple(tasks)
+    parts = by_source(batch, tasks)
     found = dict(parts)
     for task in tasks:
         source = source_of(task, parts)

@@ -21,7 +21,7 @@ from tl.modules.resuming import Resuming, metrics_at
 from tl.modules.window import Window
 from tl.transfer.errors import CheckpointError
 from tl.transfer.files import local_file, read_checkpoint
-from tl.transfer.source import load_heads, order_heads
+from tl.transfer.source import check_groups, load_heads, order_heads
 from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
 
 FORMAT = 1
@@ -65,6 +65,7 @@ class CheckpointedModule(FineTunedModule):
     provenance: dict[str, Any] | None
     transfer_report: TransferReport | None
     _taken_heads: Mapping[str, Sequence[str]] = MappingProxyType({})
+    _taken_groups: Mapping[str, Mapping[str, str]] = MappingProxyType({})
     _window: Window
     _trained_on: Mapping[str, Any] | None = None
     _missing: CheckpointError | None = None
@@ -159,8 +160,11 @@ class CheckpointedModule(FineTunedModule):
         here = self._class_names()
         if not self._taken_heads or not here:
             return
+        groups = getattr(self._datamodule(), "task_groups", {})
         if len(here) == len(self.tasks) == 1:  # the same task, whatever each calls it
             here = dict(zip(self.tasks, here.values(), strict=True))
+            groups = dict.fromkeys(self.tasks, next(iter(groups.values()), {}))
+        check_groups(self._taken_groups, groups)
         for task in order_heads(self.heads, self._taken_heads, here):
             rank_zero_info(
                 f"tl: the source's head of {task!r} had its classes in another order; its rows "
@@ -209,7 +213,9 @@ class CheckpointedModule(FineTunedModule):
         self.transfer_report = report
         self.provenance = report.record()
         if self.init_heads:
-            self._taken_heads = load_heads(self.heads, path)
+            taken = load_heads(self.heads, path)
+            self._taken_heads = {task: head.class_names for task, head in taken.items()}
+            self._taken_groups = {task: head.groups for task, head in taken.items()}
 
     def _say_heads(self) -> None:
         if self.init_heads:

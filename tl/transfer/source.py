@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from tl.data.naming import composed_names
+from tl.data.trained_on import groups_by_task, regrouped
 from tl.transfer.files import listed, read_checkpoint
 from tl.transfer.names import find_state
 from tl.transfer.weights import load_weights
@@ -30,12 +32,14 @@ class Head:
         weight: ``(C, D)``.
         bias: ``(C,)``, or ``None``.
         class_names: Names of its classes; empty where the checkpoint has none.
+        groups: The group of each class by name, where it answers groups of classes.
     """
 
     task: str
     weight: Tensor
     bias: Tensor | None
     class_names: tuple[str, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_heads(path: str | Path) -> dict[str, Head]:
@@ -61,14 +65,18 @@ def read_heads(path: str | Path) -> dict[str, Head]:
             "checkpoint of a run of this framework."
         )
     record = content.get("tl")
-    names = record.get("class_names") if isinstance(record, Mapping) else None
+    names, data = (
+        record.get(key) if isinstance(record, Mapping) else None for key in ("class_names", "data")
+    )
     found = names if isinstance(names, Mapping) else {}
+    groups = groups_by_task(data) if isinstance(data, Mapping) else {}
     return {
         task: Head(
             task=task,
             weight=state[f"heads.{task}.weight"],
             bias=state.get(f"heads.{task}.bias"),
-            class_names=tuple(map(str, found.get(task) or ())),
+            class_names=composed_names(found.get(task) or ()),
+            groups=groups.get(task, {}),
         )
         for task in tasks
     }
@@ -109,7 +117,8 @@ def rows_by_name(there: Sequence[str], here: Sequence[str], what: str) -> list[i
     Raises:
         ValueError: If the names are not the same ones; names both.
     """
-    if tuple(there) == tuple(here):
+    there, here = composed_names(there), composed_names(here)
+    if there == here:
         return None
     if sorted(there) != sorted(here):
         raise ValueError(
@@ -149,19 +158,39 @@ def order_heads(
     return list(moved)
 
 
-def load_heads(heads: nn.ModuleDict, path: str | Path) -> dict[str, tuple[str, ...]]:
+def check_groups(
+    there: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Refuse heads of groups that have the data's names and other members.
+
+    Args:
+        there: The group of each class by name, by task of the source.
+        here: The groups of the data's classes, by task.
+
+    Raises:
+        ValueError: If a class lies in another group; names it with both.
+    """
+    for task, groups in there.items():
+        if moved := regrouped(groups, here.get(task, {})):
+            raise ValueError(
+                f"The source's head of {task!r} groups {len(moved)} classes otherwise than the "
+                f"data: {listed(moved)}. Use the groups of the source, or leave out `init_heads`."
+            )
+
+
+def load_heads(heads: nn.ModuleDict, path: str | Path) -> dict[str, Head]:
     """Fill the heads of tasks that a checkpoint has too; the others stay as they are.
 
     The only task there is the only one here if it has as many classes, whatever it is called;
-    that their names are the same shows once the data are there, see `order_heads`.
+    that their names are the same shows once the data are there, see `order_heads`
+    and `check_groups`.
 
     Args:
         heads: Linear heads by task; changed in place.
         path: A checkpoint of this framework.
 
     Returns:
-        Class names in the order of the rows by the tasks whose heads were filled; empty names
-        where the checkpoint has none.
+        The heads there by the tasks whose heads were filled.
 
     Raises:
         CheckpointError: If the file cannot be read.
@@ -191,7 +220,7 @@ def load_heads(heads: nn.ModuleDict, path: str | Path) -> dict[str, tuple[str, .
             bias = found[task].bias
             if bias is not None:
                 heads[task].get_parameter("bias").copy_(bias)
-    return {task: found[task].class_names for task in tasks}
+    return {task: found[task] for task in tasks}
 
 
 class SourceHead(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tl.data.naming import composed_names
 from tl.transfer.files import listed
 from tl.transfer.penalties.base import Penalty, Start, Step, nothing, only_task
 from tl.transfer.source import SourceNetwork, at_least_float32, read_head
@@ -83,7 +84,7 @@ class Distillation(Penalty):
                 "`teacher`."
             )
         head = read_head(path, task, only=True)
-        names, wanted = list(head.class_names), list(start.class_names.get(task, ()))
+        names, wanted = head.class_names, composed_names(start.class_names.get(task, ()))
         differs = ""
         if len(head.weight) != start.classes[task]:
             differs = f"has {len(head.weight)} classes, the task {task!r} {start.classes[task]}"

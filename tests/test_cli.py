@@ -255,6 +255,14 @@ def test_a_mistake_is_one_line(
     assert not list(tmp_path.glob("multitask/version_*")), "a failed start leaves no run folder"
 
 
+def test_an_evaluation_of_nothing_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb, limit in (("validate", "limit_val_batches"), ("test", "limit_test_batches")):
+        found, line = failure(capsys, *arguments(verb, MULTI, tmp_path, f"--trainer.{limit}=0"))
+        assert (found, f"`trainer.{limit}` is 0: {verb} would read nothing" in line) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -62,6 +62,19 @@ def test_settings_that_train_nothing_are_refused(settings: dict[str, Any], said:
         check_trainer(settings)
 
 
+@pytest.mark.parametrize(
+    ("verb", "name"), [("validate", "val"), ("test", "test"), ("predict", "predict")]
+)
+def test_an_evaluation_of_nothing_is_refused(verb: str, name: str) -> None:
+    said = rf"^`trainer.limit_{name}_batches` is 0: {verb} would read nothing\."
+    for nothing in (0, 0.0):
+        with pytest.raises(ValueError, match=said):
+            check_trainer({f"limit_{name}_batches": nothing}, verb)
+    for share in (1, 0.5, None):
+        check_trainer({f"limit_{name}_batches": share, "limit_train_batches": 0}, verb)
+    check_trainer({f"limit_{name}_batches": 0}, "fit")  # training without validation
+
+
 def test_usual_settings_pass() -> None:
     check_trainer({"max_epochs": -1, "max_steps": -1, "accumulate_grad_batches": 2})
     check_trainer({"limit_train_batches": None, "gradient_clip_val": 0.5})

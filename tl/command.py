@@ -179,7 +179,7 @@ class TlCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine or on other settings, so that config.yaml says it."""
         config = self.chosen
-        check_trainer(config.trainer)
+        check_trainer(config.trainer, str(self.subcommand))
         check_nulls(config.get("data"), "data")
         check_nulls(config.get("model"), "model")
         chosen = choose_precision(config.trainer.precision, config.trainer.accelerator)

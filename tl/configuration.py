@@ -19,6 +19,12 @@ from tl.reading import check_regular, read_yaml
 _OPTIONS = ("--config", "-c")
 _LISTS = ("trainer.callbacks", "trainer.plugins")
 _PROFILERS = ("simple", "advanced", "pytorch", "xla")  # Lightning keeps them within its Trainer
+_LENGTHS = {  # a run does nothing where one of them is 0
+    "fit": ("limit_train_batches", "max_epochs", "max_steps"),
+    "validate": ("limit_val_batches",),
+    "test": ("limit_test_batches",),
+    "predict": ("limit_predict_batches",),
+}
 _HERE = "the command line"
 
 
@@ -135,11 +141,12 @@ def _check_file(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
     return found
 
 
-def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - jsonargparse's namespace
+def check_trainer(trainer: Any, verb: str = "fit") -> None:  # noqa: ANN401 - jsonargparse's namespace
     """Refuse settings of the Trainer that Lightning takes without a word, or explains badly.
 
     Args:
         trainer: Its settings.
+        verb: What it is to do.
 
     Raises:
         ValueError: If there is one; names it.
@@ -159,12 +166,18 @@ def check_trainer(trainer: Any) -> None:  # noqa: ANN401 - jsonargparse's namesp
         )
     if trainer.get("barebones"):
         raise ValueError("`trainer.barebones` leaves no run to look at; it is for benchmarks.")
-    for name in ("limit_train_batches", "max_epochs", "max_steps"):
-        if trainer.get(name) == 0:
+    for name in _LENGTHS.get(verb, ()):
+        if trainer.get(name) != 0:
+            continue
+        if verb == "fit":
             raise ValueError(
                 f"`trainer.{name}` is 0: nothing would be trained. To evaluate alone, use the verb "
                 "validate or test."
             )
+        raise ValueError(
+            f"`trainer.{name}` is 0: {verb} would read nothing. Leave it out, or give a number of "
+            "batches or a share of them."
+        )
 
 
 def write_enums_as_text() -> None:

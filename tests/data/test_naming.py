@@ -78,6 +78,18 @@ def test_names_of_older_checkpoints_are_compared_in_one_form() -> None:
     assert composed(CLASSES_OF_A_MAC[1]) == CLASSES[1] != CLASSES_OF_A_MAC[1]
 
 
+def test_names_that_differ_in_what_is_not_seen_are_told_apart() -> None:
+    for name, said in (
+        ("ant ", r"'ant '"),
+        ("a\u200bnt", r"'a\\u200bnt'"),
+        ("ant\u00a0", r"'ant\\xa0'"),
+    ):
+        with pytest.raises(DataError, match=rf"only there: {said}; only here: ant\)"):
+            same_names((name, "bee"), ("ant", "bee"), "classes")
+        with pytest.raises(ValueError, match=rf"the classes {said}, bee, the data have ant, bee"):
+            rows_by_name((name, "bee"), ("ant", "bee"), "The head")
+
+
 def test_two_folders_of_one_class_are_refused(tmp_path: Path) -> None:
     for name in (CLASSES[1], CLASSES_OF_A_MAC[1]):
         (tmp_path / name).mkdir()

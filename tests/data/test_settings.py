@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,36 @@ def test_the_length_of_an_epoch_is_checked_later_too(length: Any) -> None:
         data.sources = {}
     data.sources = {"z": GeneratedDataModule()}
     assert [task.name for task in data.tasks] == ["z"]
+
+
+def test_sources_change_as_a_whole() -> None:
+    given: dict[str, Any] = {"a": GeneratedDataModule(train_size=100)}
+    data, other = MultiTaskDataModule(sources=given, batch_size=8), GeneratedDataModule()
+    with pytest.raises(
+        TypeError, match=r"changes as a whole.*`data.sources = \{\*\*data.sources, 'c"
+    ):
+        data.sources["c"] = other  # type: ignore[index]
+    given["c"] = other  # the caller's own
+    assert [task.name for task in data.tasks] == ["a"]
+    assert list(copy.deepcopy(data).sources) == ["a"]
+    data.sources = {**data.sources, "c": other}
+    assert [task.name for task in data.tasks] == ["a", "c"]
+    assert other.settings.batch_size == 8
+
+
+def test_what_is_no_source_is_refused() -> None:
+    one, data = GeneratedDataModule(), MultiTaskDataModule(sources={"a": GeneratedDataModule()})
+    for wrong, error, said in (
+        ({"a": one, "b": one}, ValueError, "One data module stands under two names .*: a, b;"),
+        ([one], TypeError, "`sources` must be data modules by name, got a list"),
+        ({"a": data}, TypeError, r"`sources\['a'\]` must be .*, got a MultiTaskDataModule"),
+    ):
+        given: Any = wrong
+        with pytest.raises(error, match=said):
+            MultiTaskDataModule(sources=given)
+        with pytest.raises(error, match=said):
+            data.sources = given
+    assert list(data.sources) == ["a"]
 
 
 def test_a_subclass_with_a_constructor_of_its_own_may_be_changed_too() -> None:

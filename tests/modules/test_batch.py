@@ -75,3 +75,14 @@ def test_batches_to_predict_are_sorted_by_source() -> None:
         ValueError, match=r"a tuple of 3 .*; expected images or \(images, positions"
     ):
         to_predict((IMAGES, LABELS, LABELS))
+
+
+def test_a_batch_may_be_sorted_after_the_transfer(tmp_path: Path) -> None:
+    class Mine(TransferModule):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            return batch["image"], batch["label"]
+
+    rows = [{"image": image, "label": label} for image, label in zip(IMAGES, LABELS, strict=True)]
+    loader: Any = DataLoader(rows, batch_size=2)  # type: ignore[arg-type]
+    [found] = trainer(tmp_path).test(Mine(Tiny(), Task("a", 2)), loader, verbose=False)
+    assert "test/acc" in found

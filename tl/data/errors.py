@@ -15,6 +15,12 @@ def one_line(error: Exception) -> str:
 
 
 def listed(names: Sequence[str], most: int = 20) -> str:
-    """Join names for a message: the first `most`, then a count of the rest."""
-    shown = ", ".join(names[:most])
+    """Join names for a message: the first `most`, then a count of the rest.
+
+    What a terminal would not show is escaped, also spaces around a name.
+    """
+    shown = ", ".join(
+        name if name.isprintable() and name == name.strip() else ascii(name)
+        for name in names[:most]
+    )
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

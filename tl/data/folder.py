@@ -202,6 +202,7 @@ class FolderDataModule(ImageDataModule):
         if known.groups and self.groups is not None and Path(self.groups).expanduser().exists():
             here = self._read_groups(tuple(known.groups))
             if moved := regrouped(known.groups, here):
+                self._forget()
                 raise DataError(
                     f"{self.groups} groups {len(moved)} classes otherwise than the checkpoint's "
                     f"training did: {listed(moved)}. Use the groups of the training."

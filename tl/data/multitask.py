@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -22,6 +22,44 @@ MultiBatch = dict[str, Batch | None]
 _OWN = ("sources", "epoch_length")  # all other options are the sources'
 
 
+class Sources(Mapping[str, ImageDataModule]):
+    """Sources by name. They change as a whole, since each gets its name and settings then.
+
+    Args:
+        sources: The sources; a copy of the mapping is kept.
+    """
+
+    def __init__(self, sources: Mapping[str, ImageDataModule]) -> None:
+        self._sources = dict(sources)
+
+    def __getitem__(self, name: str) -> ImageDataModule:
+        """Return a source."""
+        return self._sources[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._sources)
+
+    def __repr__(self) -> str:
+        """Show them as the dict that they were given by."""
+        return repr(self._sources)
+
+    def __setitem__(self, name: str, source: ImageDataModule) -> NoReturn:
+        """Refuse to add or replace one.
+
+        Raises:
+            TypeError: Always; says how.
+        """
+        raise TypeError(
+            "`sources` changes as a whole, so that each source gets its name and settings: "
+            f"`data.sources = {{**data.sources, {name!r}: ...}}`."
+        )
+
+
 @dataclass(kw_only=True, eq=False)
 class MultiTaskDataModule(LightningDataModule):
     """Several sources in one run: every training step holds a batch of each.
@@ -31,7 +69,8 @@ class MultiTaskDataModule(LightningDataModule):
 
     Args:
         sources: Data modules by the name of the source. A source with one target gives a task of
-            the source's name; one with several gives ``<source>_<target>``.
+            the source's name; one with several gives ``<source>_<target>``. To add or replace one
+            later, assign a whole dict.
         epoch_length: Steps of a training epoch: ``longest`` source once, with the others recycled
             in a new order each time; ``shortest`` source once; or a number of steps.
         root: Folder of the data sets, for sources that do not set it themselves, as all below.
@@ -50,7 +89,8 @@ class MultiTaskDataModule(LightningDataModule):
         generated_size: Number of drawn training images per source.
 
     Raises:
-        ValueError: If there is no source, or the epoch's length is not positive.
+        TypeError: If a source is no data module of one source.
+        ValueError: If there is no source, one has two names, or the epoch's length is not positive.
     """
 
     sources: Mapping[str, ImageDataModule]
@@ -79,6 +119,11 @@ class MultiTaskDataModule(LightningDataModule):
         check_options(self)
         if not self.sources:
             raise ValueError("`sources` is empty; give at least one data module by name.")
+        if len(set(map(id, self.sources.values()))) < len(self.sources):
+            raise ValueError(
+                f"One data module stands under two names in `sources`: {', '.join(self.sources)}; "
+                "give each name a data module of its own."
+            )
         length = self.epoch_length
         if length not in ("longest", "shortest") and not (isinstance(length, int) and length >= 1):
             raise ValueError(
@@ -102,6 +147,8 @@ class MultiTaskDataModule(LightningDataModule):
             TypeError: If the value has another type than the setting.
             ValueError: If the value is out of range, or no source takes it; the earlier one stays.
         """
+        if name == "sources":
+            value = _as_sources(value)
         if "_handed_down" not in self.__dict__ or name not in self.__dataclass_fields__:
             if "_handed_down" in self.__dict__:
                 refuse_misspelt(self, name, self.__dataclass_fields__)
@@ -280,6 +327,23 @@ class MultiTaskDataModule(LightningDataModule):
             )
         for name, source in self.sources.items():
             source.load_state_dict(state_dict[name])
+
+
+def _as_sources(given: object) -> Sources:
+    """Return sources that no assignment to one of them changes.
+
+    Raises:
+        TypeError: If they are no mapping of data modules of one source each.
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(f"`sources` must be data modules by name, got a {type(given).__name__}.")
+    for name, source in given.items():
+        if not isinstance(source, ImageDataModule):
+            raise TypeError(
+                f"`sources[{name!r}]` must be a data module of one source, such as "
+                f"FolderDataModule, got a {type(source).__name__}."
+            )
+    return Sources(given)
 
 
 def _named(source: str, batch: Batch) -> MultiBatch:

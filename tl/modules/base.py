@@ -25,6 +25,7 @@ from tl.modules.batch import (
     by_source,
     checked,
     cross_entropy,
+    is_sorted,
     source_of,
     target_of,
     to_predict,
@@ -221,8 +222,9 @@ class SharedBackboneModule(CheckpointedModule):
 
     def _checked(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
         """Check the targets of foreign data while that does not wait for an accelerator."""
-        self._targets_checked = True
-        return checked(batch, self.tasks.values())
+        # of another form they may be sorted after the transfer
+        self._targets_checked = is_sorted(batch)
+        return checked(batch, self.tasks.values()) if self._targets_checked else batch
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Return the sum of the tasks' losses, and of penalties."""

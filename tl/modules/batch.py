@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -26,14 +26,19 @@ def by_source(batch: AnyBatch, tasks: Iterable[Task] = ()) -> dict[str | None, B
     Raises:
         ValueError: If it is neither; says what was found.
     """
-    parts: dict[str | None, Any] = {None: batch}
+    if not is_sorted(batch):
+        raise _wrong(batch, "(images, targets)", tasks)
     if isinstance(batch, Mapping):
-        parts = {source: part for source, part in batch.items() if part is not None}
-    for part in parts.values():
-        pair = isinstance(part, tuple | list) and len(part) == 2  # noqa: PLR2004 - as it says
-        if not pair or not _is_images(part[0]):
-            raise _wrong(batch, "(images, targets)", tasks)
-    return {source: (images, targets) for source, (images, targets) in parts.items()}
+        return {source: part for source, part in batch.items() if part is not None}
+    images, targets = batch
+    return {None: (images, targets)}
+
+
+def is_sorted(batch: object) -> bool:
+    """Return whether a batch is ``(images, targets)``, or a dict of those by source."""
+    if isinstance(batch, Mapping):
+        return all(_is_pair(part) for part in batch.values() if part is not None)
+    return _is_pair(batch)
 
 
 def to_predict(batch: object, tasks: Iterable[Task] = ()) -> dict[str | None, Batch]:
@@ -58,6 +63,10 @@ def to_predict(batch: object, tasks: Iterable[Task] = ()) -> dict[str | None, Ba
             raise _wrong(batch, "images or (images, positions)", tasks)
         found[source] = (images, rest[0] if rest else torch.arange(len(images)))
     return found
+
+
+def _is_pair(part: object) -> bool:
+    return isinstance(part, tuple | list) and len(part) == 2 and _is_images(part[0])  # noqa: PLR2004 - a pair
 
 
 def _is_images(found: object) -> bool:
@@ -131,8 +140,7 @@ def checked(batch: AnyBatch, tasks: Iterable[Task]) -> AnyBatch:
     Raises:
         ValueError: If there is another one; names the task and the sample.
     """
-    tasks = tuple(tasks)
-    parts = by_source(batch, tasks)
+    parts = by_source(batch)
     found = dict(parts)
     for task in tasks:
         source = source_of(task, parts)

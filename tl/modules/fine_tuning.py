@@ -171,9 +171,10 @@ class FineTunedModule(LightningModule):
 
     def _start(self) -> Start:
         data = getattr(self.trainer, "datamodule", None)
-        names = getattr(data, "class_names", {})
+        names, groups = (getattr(data, what, {}) for what in ("class_names", "task_groups"))
         if len(names) == len(self.tasks) == 1:  # the same task, whatever each calls it
             names = dict(zip(self.tasks, names.values(), strict=True))
+            groups = dict.fromkeys(self.tasks, next(iter(groups.values()), {}))
         return Start(
             backbone=without_sources(self.backbone),
             heads=self.heads,
@@ -184,6 +185,7 @@ class FineTunedModule(LightningModule):
             class_names=names,
             device=self.device,
             batches=self._plain_batches,
+            groups=groups,
         )
 
     def _plain_batches(self, task: str) -> Iterable[tuple[Tensor, Tensor]]:

@@ -16,7 +16,7 @@ def listed(names: Iterable[str], limit: int = 5) -> str:
         names: Names, possibly from an untrusted file.
         limit: How many to show.
     """
-    names = [name if name.isprintable() else ascii(name) for name in names]
+    names = [n if n.isprintable() and n == n.strip() else ascii(n) for n in names]
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 

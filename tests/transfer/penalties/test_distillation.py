@@ -125,6 +125,24 @@ def test_a_teacher_of_as_many_other_classes_is_refused(tmp_path: Path) -> None:
         penalty.prepare(start(backbone, heads, path, class_names={"task": tuple("vwxyz")}))
 
 
+def test_a_teacher_of_other_groups_of_the_same_names_is_refused(tmp_path: Path) -> None:
+    backbone, heads = network(classes=2)
+    path = Path(checkpoint(tmp_path / "teacher.ckpt", backbone, heads, {"task": ["a", "b"]}))
+    content = torch.load(path, weights_only=True)
+    part = {"class_names": {"coarse": ["a", "b"]}, "groups": {"ant": "a", "bee": "b"}}
+    content["tl"]["data"] = {"task": part}
+    torch.save(content, path)
+    penalty = Distillation()
+    penalty.attach(backbone, heads)
+    for groups in ({}, part["groups"]):
+        penalty.prepare(start(backbone, heads, str(path), groups={"task": groups}))
+    other = {"task": {"ant": "a", "bee": "a"}}
+    with pytest.raises(
+        ValueError, match=r"groups 1 classes otherwise \(bee b there, a in the data"
+    ):
+        penalty.prepare(start(backbone, heads, str(path), groups=other))
+
+
 def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="`temperature` must be positive, got 0"):
         Distillation(temperature=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from matplotlib.figure import Figure
@@ -49,6 +49,7 @@ class Start:
         class_names: Their names by task, where the data have them.
         device: Where the run computes.
         batches: Gives the training images and labels of a task, not augmented.
+        groups: The group of each class by name, for tasks whose labels are these groups.
     """
 
     backbone: nn.Module
@@ -60,6 +61,7 @@ class Start:
     class_names: Mapping[str, Sequence[str]]
     device: torch.device
     batches: Callable[[str], Iterable[tuple[Tensor, Tensor]]]
+    groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Penalty(nn.Module, ABC):

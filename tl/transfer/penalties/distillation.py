@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tl.data.naming import composed_names
+from tl.data.trained_on import regrouped
 from tl.transfer.files import listed
 from tl.transfer.penalties.base import Penalty, Start, Step, nothing, only_task
 from tl.transfer.source import SourceNetwork, at_least_float32, read_head
@@ -90,6 +91,8 @@ class Distillation(Penalty):
             differs = f"has {len(head.weight)} classes, the task {task!r} {start.classes[task]}"
         elif names and wanted and names != wanted:
             differs = f"knows {listed(names, 3)}, the task {task!r} is {listed(wanted, 3)}"
+        elif moved := regrouped(head.groups, start.groups.get(task, {}), "in the data"):
+            differs = f"groups {len(moved)} classes otherwise ({listed(moved, 3)})"
         if differs:
             raise ValueError(
                 f"The teacher {path} {differs}; a teacher answers the same question. To keep what "

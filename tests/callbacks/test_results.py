@@ -38,6 +38,7 @@ def test_results_hold_what_the_run_reached_and_on_what(tmp_path: Path) -> None:
     assert found["metrics"]["val/acc"] == pytest.approx(float(run.callback_metrics["val/acc"]))
     assert set(found["data"]) == {"ten", "hundred"}
     assert found["data"]["ten"]["fingerprint"] == data.sources["ten"].fingerprint
+    assert found["samples"]["val"]["ten"] == {"from": 10, "of": 10}
     assert found["provenance"] is None
     assert found["versions"]["torch"] == torch.__version__.split("+")[0]
     assert found["seconds"] > 0

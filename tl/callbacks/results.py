@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str,
     for split, tasks in getattr(module, "samples", {}).items():
         for name, count in tasks.items():
             source = getattr(getattr(module, "tasks", {}).get(name), "source", None)
-            owner = sources.get(source) if isinstance(sources, dict) else data
+            owner = sources.get(source) if isinstance(sources, Mapping) else data
             whole = getattr(owner, "splits", {}).get(split)
             found.setdefault(split, {})[name] = {
                 "from": count,

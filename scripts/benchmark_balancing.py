@@ -62,14 +62,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchjd.aggregation import UPGrad
 from torchjd.autojac import jac_to_grad, mtl_backward
 
-from tl import MultiTaskModule, Task
+from tl import Classification, MultiTaskModule
 from tl.backbones import ResNet20
 from tl.callbacks.memory import peak_memory_bytes
 
 CHEAP = ("uncertainty", "dwa", "gradnorm", "famo", "pcgrad", "upgrad", "mgda", "aligned_mtl")
 DEAR = ("cagrad", "nash_mtl", "fair_grad")
-SEPARATE = (Task("a", 10, source="a"), Task("b", 100, source="b"))
-SHARED = (Task("fine", 100, target="fine"), Task("coarse", 20, target="coarse"))
+SEPARATE = (Classification("a", 10, source="a"), Classification("b", 100, source="b"))
+SHARED = (Classification("fine", 100, target="fine"), Classification("coarse", 20, target="coarse"))
 TASKS = {"separate images": SEPARATE, "shared images": SHARED}
 
 
@@ -144,7 +144,7 @@ def measure(variants: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
 
 
 def timed_variants(
-    tasks: tuple[Task, ...], options: argparse.Namespace
+    tasks: tuple[Classification, ...], options: argparse.Namespace
 ) -> Iterator[tuple[str, Callable[[], float]]]:
     """Each variant by its name: a call that trains some steps and returns the seconds of one."""
     batch = images(tasks, options.batch)
@@ -175,7 +175,7 @@ def filled(kind: type, count: int) -> dict[str, int]:
     return {name: count for name in ("shape", "n_tasks") if name in wanted}
 
 
-def images(tasks: tuple[Task, ...], size: int) -> Any:  # noqa: ANN401 - one or several sources
+def images(tasks: tuple[Classification, ...], size: int) -> Any:  # noqa: ANN401 - one or several sources
     """A batch of noise in the form that the tasks read."""
     torch.manual_seed(0)
 

@@ -54,9 +54,9 @@ Problem with given class_path 'torch.optim.SDG':
             "model: there is no module 'tll'; give a full class path.",
         ),
         (
-            """Problem with given class_path 'tl.heads.linear_head':
+            """Problem with given class_path 'tl.tasks.heads.linear_head':
   Option 'num_feature' is not accepted""",
-            "tl.heads.linear_head has no option 'num_feature'. Did you mean 'num_features'?",
+            "tl.tasks.heads.linear_head has no option 'num_feature'. Did you mean 'num_features'?",
         ),
         (
             """Does not validate against any of the Union subtypes

@@ -61,14 +61,17 @@ def test_files_that_are_named_exist(path: str) -> None:
     assert (ROOT / path).exists()
 
 
-def test_the_example_for_other_projects_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"), [("example", "val/hundred_coarse/acc"), ("tasks", "val/level/mae")]
+)
+def test_the_examples_for_other_projects_run(name: str, shown: str, tmp_path: Path) -> None:
     script = tmp_path / "example.py"
-    script.write_text(block("example", "python"))
+    script.write_text(block(name, "python"))
     done = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "val/hundred_coarse/acc" in done.stdout
+    assert shown in done.stdout
 
 
 def test_what_is_in_the_box_can_be_imported() -> None:

@@ -135,7 +135,7 @@ def test_a_run_is_built_from_its_configuration(tmp_path: Path) -> None:
     assert isinstance(model, TransferModule)
     assert isinstance(data, GeneratedDataModule)
     assert data.train_size == 130
-    assert model.task.num_classes == 100  # told by the data
+    assert model.task.answers == "100 classes"  # told by the data
     (tmp_path / "c.yaml").write_text("name: a\n")
     with pytest.raises(ValueError, match=r"c\.yaml: is no configuration of a run"):
         build([tmp_path / "c.yaml"])

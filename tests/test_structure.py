@@ -16,7 +16,7 @@ FLOORS = (
     ("nesting",),
     ("reading",),
     ("report",),  # reads files only
-    ("tasks", "hardware", "signals", "direction"),
+    ("tasks", "batch", "hardware", "signals", "direction"),
     ("data", "backbones", "heads", "transfer", "balancing"),
     ("modules",),
     ("callbacks", "transferability"),

@@ -11,30 +11,37 @@ if TYPE_CHECKING:
         FolderDataModule,
         GeneratedDataModule,
         MultiTaskDataModule,
+        TensorDataModule,
     )
     from tl.modules import MultiTaskModule, TransferModule
-    from tl.tasks import Task
+    from tl.tasks import Classification, Regression, Task
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CifarDataModule",
+    "Classification",
     "FolderDataModule",
     "GeneratedDataModule",
     "MultiTaskDataModule",
     "MultiTaskModule",
+    "Regression",
     "Task",
+    "TensorDataModule",
     "TransferModule",
     "__version__",
 ]
 
 _HOME = {
     "CifarDataModule": "tl.data",
+    "Classification": "tl.tasks",
     "FolderDataModule": "tl.data",
     "GeneratedDataModule": "tl.data",
     "MultiTaskDataModule": "tl.data",
     "MultiTaskModule": "tl.modules",
+    "Regression": "tl.tasks",
     "Task": "tl.tasks",
+    "TensorDataModule": "tl.data",
     "TransferModule": "tl.modules",
 }
 

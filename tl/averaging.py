@@ -13,11 +13,11 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 
 from tl.callbacks import AtomicCheckpointIO
-from tl.data import ImageDataModule, MultiTaskDataModule
 from tl.data.trained_on import groups_by_task, regrouped, sources_of
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
 from tl.runs import build, configuration_of
+from tl.tasks import deciding_score
 from tl.transfer.files import CheckpointError, listed, local_file, read_hashed
 from tl.transfer.freezing import is_batch_norm
 from tl.transfer.names import is_adapter
@@ -61,7 +61,7 @@ def average_checkpoints(  # noqa: C901 - one check after the other
         paths: The checkpoints, two or more. For WiSE-FT the source first, the fine-tuned second.
         out: The file to write; it must not be there yet.
         alpha: WiSE-FT of two: share of the second, 0 to 1. ``None`` gives all equal shares.
-        greedy: Leave out those that lower the accuracy on the last one's validation images.
+        greedy: Leave out those that worsen the score on the last one's validation images.
         backbone_only: Average the backbones and keep the last one's heads. Otherwise the heads
             must have the same tasks and classes.
         average_statistics: Average the running statistics too, instead of estimating them.
@@ -117,7 +117,8 @@ def average_checkpoints(  # noqa: C901 - one check after the other
     if greedy and bench is not None:
         soup = greedy_soup(
             len(parts),
-            lambda members: bench.accuracy(average_weights(parts, _equal(members, len(parts)))),
+            lambda members: bench.score(average_weights(parts, _equal(members, len(parts)))),
+            higher_is_better=bench.higher_is_better,
         )
         weights = _equal(soup.members, len(parts))
     state = average_weights(parts, weights)
@@ -125,10 +126,11 @@ def average_checkpoints(  # noqa: C901 - one check after the other
     estimates = bench is not None and (greedy or sum(weight > 0 for weight in weights) > 1)
     if bench is not None and estimates:
         state = bench.with_statistics(state)
-    record = _record(paths, hashes, contents, weights, alpha, soup)
+    metric = bench.metric if bench is not None else "val/acc"
+    record = _record(paths, hashes, contents, weights, alpha, soup, metric)
     record["statistics"] = bench.described() if bench is not None and estimates else None
     _write(out, contents[-1], state, record)
-    return _summary(out, paths, weights, record)
+    return _summary(out, paths, weights, record, metric)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
@@ -306,6 +308,8 @@ class _Bench:
                 f"{type(module).__name__}."
             )
         self.module = module
+        name, self.higher_is_better = deciding_score(module.tasks.values())
+        self.metric = f"val/{name}"
         self.module.load_state_dict(content["state_dict"])
         self.estimate = estimate
         self.trainer = Trainer(
@@ -318,8 +322,8 @@ class _Bench:
         )
         self.data.prepare_data()
         record = content["tl"].get("data")
-        if record and isinstance(self.data, ImageDataModule | MultiTaskDataModule):
-            self.data.adopt(record)  # what the last one was trained on, and what it held out
+        if record and callable(adopt := getattr(self.data, "adopt", None)):
+            adopt(record)  # what the last one was trained on, and what it held out
         self.data.setup("validate")
         now, then = _fingerprints({"tl": {"data": self._description()}}), _fingerprints(content)
         if now != then:
@@ -346,13 +350,13 @@ class _Bench:
         everything = self.module.cpu().state_dict()
         return {name: everything[name].clone() for name in state}
 
-    def accuracy(self, state: State) -> float:
-        """Measure validation accuracy, ``val/acc``, of an average."""
+    def score(self, state: State) -> float:
+        """Measure the validation score of an average that runs are chosen by."""
         self._load(self.with_statistics(state))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about workers
             [metrics] = self.trainer.validate(self.module, self.data, verbose=False)
-        return float(metrics["val/acc"])
+        return float(metrics[self.metric])
 
     def _load(self, state: State) -> None:
         self.module.cpu().load_state_dict({**self.module.state_dict(), **state})
@@ -375,6 +379,7 @@ def _record(
     weights: Sequence[float],
     alpha: float | None,
     soup: Soup | None,
+    metric: str,
 ) -> dict[str, Any]:
     """Return the provenance of the average in plain types."""
     method = "uniform soup" if alpha is None else f"WiSE-FT, alpha {alpha:g}"
@@ -387,14 +392,14 @@ def _record(
                 "path": Path(path).name,
                 "sha256": hashes[position],
                 "weight": weights[position],
-                "val/acc": None if soup is None else soup.alone[position],
+                metric: None if soup is None else soup.alone[position],
                 **kept,
                 "parent": source.get("provenance"),
             }
         )
     return {
         "method": "greedy soup" if soup is not None else method,
-        "val/acc": None if soup is None else soup.accuracy,
+        metric: None if soup is None else soup.accuracy,
         "ingredients": ingredients,
     }
 
@@ -409,15 +414,19 @@ def _write(out: Path, last: Mapping[str, Any], state: State, record: dict[str, A
 
 
 def _summary(
-    out: Path, paths: Sequence[str | Path], weights: Sequence[float], record: dict[str, Any]
+    out: Path,
+    paths: Sequence[str | Path],
+    weights: Sequence[float],
+    record: dict[str, Any],
+    metric: str,
 ) -> str:
     lines = [f"tl: {record['method']} of {len(paths)} checkpoints: {out}"]
     for path, weight, part in zip(paths, weights, record["ingredients"], strict=True):
-        accuracy = part["val/acc"]
-        said = "" if accuracy is None else f" (val/acc {accuracy:.4f})"
+        score = part[metric]
+        said = "" if score is None else f" ({metric} {score:.4f})"
         lines.append(f"tl: {weight:.4g} x {path}{said}")
-    if record["val/acc"] is not None:
-        lines.append(f"tl: val/acc {record['val/acc']:.4f}, on the images that it was chosen by")
+    if record[metric] is not None:
+        lines.append(f"tl: {metric} {record[metric]:.4f}, on the images that it was chosen by")
     if record["statistics"] is not None:
         lines.append("tl: batch-norm statistics estimated anew on the run's training images")
     return "\n".join(lines)

@@ -87,12 +87,24 @@ _MISTAKES = (
 )
 
 
+def _task(given: Any) -> object:  # noqa: ANN401 - as the parser has it
+    """Build a task of its class path; one that is given by its fields is left to the model."""
+    path = given.get("class_path") if isinstance(given, Namespace | Mapping) else None
+    if path is None:
+        return given.as_dict() if isinstance(given, Namespace) else given
+    options = given.get("init_args") or {}
+    kind = cast("Any", imported(path))
+    return kind(**(options.as_dict() if isinstance(options, Namespace) else options))
+
+
 class TlCLI(LightningCLI):
     """Lightning's command line with run folders, dashboards and safe checkpoints."""
 
     run_folder: Path | None = None
     resumed: Resumed | None = None  # what the Trainer is to load
     found_by_itself = False
+    _tasks: dict[str, object]  # that the user names, by the model's argument
+    _takes: dict[str, bool]  # whether the model has that argument
     trained_on: Mapping[str, Any] | None = None  # the data of the checkpoint to evaluate
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -101,6 +113,7 @@ class TlCLI(LightningCLI):
         Args:
             args: Arguments in place of ``sys.argv``.
         """
+        self._tasks, self._takes = {}, {}
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -153,13 +166,13 @@ class TlCLI(LightningCLI):
         parser.add_lightning_class_args(SaveOnSignal, "save_on_signal")
         parser.set_defaults(
             {
-                "checkpoint.monitor": "val/acc",
+                "checkpoint.monitor": "auto",
                 "checkpoint.filename": "best",
                 # its own callback: `save_last` follows the best one and skips worse epochs
                 "last_checkpoint.filename": "last",
             }
         )
-        link_data_to_model(parser, self._tell_data)
+        link_data_to_model(parser, self._tell_data, self._given_tasks)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse, and let callbacks and schedules follow the metric that they monitor."""
@@ -184,15 +197,23 @@ class TlCLI(LightningCLI):
         check_nulls(config.get("model"), "model")
         chosen = choose_precision(config.trainer.precision, config.trainer.accelerator)
         config.trainer.precision = chosen
-        seed = config.get("data.init_args.seed")
-        if seed is None and isinstance(config.seed_everything, int):
+        options = config.get("data.init_args") or {}
+        if (
+            "seed" in options
+            and options["seed"] is None
+            and isinstance(config.seed_everything, int)
+        ):
             config["data.init_args.seed"] = int(config.seed_everything)
         for key in ("task", "tasks"):
-            if config.get(f"model.init_args.{key}"):
+            given = config.get(f"model.init_args.{key}")
+            if given and hasattr(imported(config.data.class_path), key):
                 raise ValueError(
                     f"`model.init_args.{key}` follows from the data; leave it out, and choose the "
                     "data's `targets`."
                 )
+            self._tasks[key] = given
+            model = cast("Any", imported(config.model.class_path))
+            self._takes[key] = key in inspect.signature(model).parameters
         config.weights_only = True  # no code from a checkpoint ever runs
         folder = versions_folder(config.log_dir, config.name)
         if config.ckpt_path is None and self.subcommand != "fit":
@@ -218,6 +239,17 @@ class TlCLI(LightningCLI):
         parser = self._parser(self.subcommand)
         found = yaml.safe_load(parser.dump(self.chosen, skip_unset=False))
         return {key: found[key] for key in ("seed_everything", "data", "model", "trainer")}
+
+    def _given_tasks(self, key: str) -> object:
+        """Return the tasks that the user names for data that do not tell theirs."""
+        given = self._tasks.get(key)
+        if self._takes[key] and not given:
+            example = "{class_path: tl.tasks.Classification, init_args: {name: a, num_classes: 2}}"
+            raise ValueError(
+                f"The data do not say what is to be learned from them; give `model.init_args.{key}`"
+                f", such as {f'[{example}]' if key == 'tasks' else example}."
+            )
+        return [_task(each) for each in given] if isinstance(given, list) else _task(given)
 
     def _tell_data(self, data: object) -> None:
         """Let the data be read as the checkpoint to evaluate was trained."""

@@ -9,7 +9,11 @@ from typing import Any, Literal
 from jsonargparse import Namespace
 
 Direction = Literal["min", "max"]
-_KNOWN: dict[str, Direction] = {"acc": "max", "loss": "min"}
+# of the tasks' scores, and the loss
+_KNOWN: dict[str, Direction] = {
+    **dict.fromkeys(("acc", "map", "f1", "r2"), "max"),
+    **dict.fromkeys(("loss", "mae", "rmse"), "min"),
+}
 _WORDS = {"min": "lower", "max": "higher"}
 
 

@@ -28,6 +28,16 @@ class OneLineParser(LightningArgumentParser):
             args = [_with_null(argument) for argument in args]
         return super().parse_args(args, *more, **options)
 
+    def dump(self, namespace: Any, *more: Any, **options: Any) -> str:  # noqa: ANN401 - as jsonargparse has it
+        """Write a configuration, with the tasks that the user names for data that tell none.
+
+        jsonargparse leaves out what the data may tell, whether or not they do.
+        """
+        if any(namespace.get(f"model.init_args.{key}") for key in ("task", "tasks")):
+            options.setdefault("skip_link_targets", False)
+        text: str = super().dump(namespace, *more, **options)
+        return text
+
     def add_class_arguments(self, class_type: Any, *more: Any, **options: Any) -> list[str]:  # noqa: ANN401 - as jsonargparse has it
         """Add a class's arguments; a logger's folder may be left out, and is the run's then."""
         added: list[str] = super().add_class_arguments(class_type, *more, **options)

@@ -168,18 +168,21 @@ def configuration_of(checkpoint: Path) -> Path:
 
 
 def link_data_to_model(
-    parser: LightningArgumentParser, prepare: Callable[[object], object] = id
+    parser: LightningArgumentParser,
+    prepare: Callable[[object], object] = id,
+    given: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Let the data tell the model its tasks; the argument that a model lacks is ignored.
 
     Args:
         parser: Parser of a command.
         prepare: Called with the data module before it is asked.
+        given: Tells what the user gives for an argument, for data modules that do not tell.
     """
 
     def ask(name: str, data: object) -> object:
         prepare(data)
-        return getattr(data, name)
+        return getattr(data, name) if hasattr(data, name) else given(name)
 
     for name in ("tasks", "task"):
         parser.link_arguments(

@@ -81,7 +81,7 @@ def _average_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--greedy",
         action="store_true",
-        help="Leave out those that lower validation accuracy, the best first.",
+        help="Leave out those that worsen the validation score, the best first.",
     )
     parser.add_argument(
         "--backbone-only",

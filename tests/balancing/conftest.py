@@ -16,12 +16,15 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tl import MultiTaskModule, Task
+from tl import Classification, MultiTaskModule
 from tl.balancing import Balancer, BalancerSpec, Rescale, make_balancer
 from tl.balancing.base import Backward, MicroBatch
 
 OVERLAYS = Path(__file__).resolve().parents[2] / "configs" / "balancing"
-TASKS = (Task("cifar10", 4, source="cifar10"), Task("cifar100", 3, source="cifar100"))
+TASKS = (
+    Classification("cifar10", 4, source="cifar10"),
+    Classification("cifar100", 3, source="cifar100"),
+)
 
 
 class Tiny(nn.Module):
@@ -79,7 +82,7 @@ def sgd(groups: Any) -> torch.optim.Optimizer:
 class Lab:
     """Tools: each call makes everything anew."""
 
-    tasks: Sequence[Task] = TASKS
+    tasks: Sequence[Classification] = TASKS
     names: list[str] = field(
         default_factory=lambda: sorted(path.stem for path in OVERLAYS.glob("*.yaml"))
     )

@@ -18,7 +18,7 @@ from torchjd.aggregation import (
     UPGrad,
 )
 
-from tl import Task
+from tl import Classification
 from tl.balancing.state import same
 
 ROWS = [[1.0, 0.0, 0.5], [-2.0, 1.0, 0.25]]
@@ -126,7 +126,10 @@ def test_random_numbers_depend_on_the_seed_only(lab: Any, step: Any) -> None:
 
 
 def test_shared_images_give_the_same_rows_as_separate_ones(lab: Any) -> None:
-    tasks = (Task("cifar10", 4, target="fine"), Task("cifar100", 3, target="coarse"))
+    tasks = (
+        Classification("cifar10", 4, target="fine"),
+        Classification("cifar100", 3, target="coarse"),
+    )
     images, fine = lab.stream(1)[0]["cifar10"]
     coarse = fine.clamp(max=2)
     together, apart = lab.module(UPGrad(), tasks=tasks), lab.module(UPGrad())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tl import MultiTaskModule, Task
+from tl import Classification, MultiTaskModule
 from tl.callbacks.compute import flops_per_image
 
 
@@ -35,7 +35,7 @@ def batch(a: int, b: int, size: int = 8) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def model(**settings: str) -> MultiTaskModule:
-    tasks = (Task("a", 10, source="a"), Task("b", 5, source="b"))
+    tasks = (Classification("a", 10, source="a"), Classification("b", 5, source="b"))
     return MultiTaskModule(One(), tasks, **settings)  # type: ignore[arg-type]
 
 

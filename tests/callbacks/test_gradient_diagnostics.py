@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchjd.aggregation import UPGrad
 
-from tl import MultiTaskModule, Task
+from tl import Classification, MultiTaskModule
 from tl.callbacks.gradient_diagnostics import GradientDiagnostics, compared, heat_map
 
-TASKS = (Task("a", 4, source="x"), Task("b", 3, source="y"))
+TASKS = (Classification("a", 4, source="x"), Classification("b", 3, source="y"))
 
 
 class Tiny(nn.Module):

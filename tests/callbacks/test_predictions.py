@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.runs import module, multitask_module, tiny_data, trainer, two_sources
 from tl.callbacks import PredictionWriter
-from tl.callbacks.predictions import COLUMNS, RowFile
+from tl.callbacks.predictions import RowFile, plain_cell
 from tl.signals import StoppedBySignal
+
+COLUMNS = ("image", "task", "class", "class_name", "probability", "top5")
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -106,7 +108,7 @@ def test_a_run_that_is_stopped_leaves_the_rows_so_far(
 def test_cells_are_not_formulas_and_names_may_have_other_bytes(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     name = os.fsdecode(b"caf\xe9.png")
-    file = RowFile(path)
+    file = RowFile(path, COLUMNS)
     file.add(
         [(name, "task", 0, "=SUM(A1)", "0.9", "-a 0.9; b 0.1"), ("@x", "+t", 1, "a=b", "", "")],
     )
@@ -127,3 +129,18 @@ def test_images_of_several_loaders_are_told_apart(tmp_path: Path) -> None:
     run.predict(module(tiny_data()), Two(), return_predictions=False)
     names = [row["image"] for row in read(tmp_path / "predictions.csv")]
     assert names == [f"{i}/dataloader_idx_{loader}" for loader in (0, 1) for i in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("cell", "wanted"),
+    [
+        ("-0.084663", "-0.084663"),
+        ("-1e-05; 2", "-1e-05; 2"),
+        ("-inf", "-inf"),
+        ("-1+1", "'-1+1"),
+        ("=1", "'=1"),
+        ("-cmd", "'-cmd"),
+    ],
+)
+def test_negative_numbers_are_not_formulas(cell: str, wanted: str) -> None:
+    assert plain_cell(cell) == wanted

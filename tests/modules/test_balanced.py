@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 from torchjd.aggregation import PCGrad, UPGrad
 from torchjd.scalarization import FAMO, UW
 
-from tl import MultiTaskModule, Task
+from tl import Classification, MultiTaskModule
 from tl.balancing import StaticWeights
 from tl.modules import balanced
 
-TASKS = (Task("a", 4, source="a"), Task("b", 3, source="b"))
+TASKS = (Classification("a", 4, source="a"), Classification("b", 3, source="b"))
 
 
 class Counting(nn.Module):

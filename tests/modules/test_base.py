@@ -14,12 +14,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tests.runs import Tiny, module, tiny_data, trainer
-from tl import MultiTaskModule, Task, TransferModule
+from tl import Classification, MultiTaskModule, TransferModule
 from tl.data import DataError
 
 
 def test_a_batch_that_no_task_reads_is_an_error() -> None:
-    ours = TransferModule(Tiny(), Task("a", 2, source="x"))
+    ours = TransferModule(Tiny(), Classification("a", 2, source="x"))
     part = (torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64))
     with pytest.raises(ValueError, match="No task reads a source of this batch"):
         ours.task_losses({"y": part, "z": part})
@@ -27,11 +27,11 @@ def test_a_batch_that_no_task_reads_is_an_error() -> None:
 
 def test_tasks_may_come_as_plain_dicts() -> None:
     plain = {"name": "a", "num_classes": 3, "source": None, "target": None}
-    assert TransferModule(Tiny(), plain).task == Task("a", 3)
+    assert TransferModule(Tiny(), plain).task == Classification("a", 3)
 
 
 def test_label_smoothing_acts_in_training_only() -> None:
-    ours = TransferModule(Tiny(), Task("a", 4), label_smoothing=0.2).eval()
+    ours = TransferModule(Tiny(), Classification("a", 4), label_smoothing=0.2).eval()
     batch = (torch.randn(6, 3, 8, 8), torch.arange(6) % 4)
     plain, _ = ours.task_losses(batch)
     smooth, outputs = ours.task_losses(batch, smooth=True)
@@ -71,10 +71,13 @@ def test_the_optimiser_s_kernel_is_that_of_the_device_after_a_resume(tmp_path: P
     ("tasks", "said"),
     [
         ([], "`tasks` is empty"),
-        ([Task("a", 2), Task("a", 3)], "Task names must differ, got a, a"),
+        (
+            [Classification("a", 2), Classification("a", 3)],
+            "Task names must differ, got a, a",
+        ),
     ],
 )
-def test_task_lists_are_checked(tasks: list[Task], said: str) -> None:
+def test_task_lists_are_checked(tasks: list[Classification], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         MultiTaskModule(Tiny(), tasks)
 
@@ -82,7 +85,7 @@ def test_task_lists_are_checked(tasks: list[Task], said: str) -> None:
 @pytest.mark.parametrize("name", ["train", "keys", "type"])
 def test_names_of_torchs_own_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"cannot be called '{name}'"):
-        TransferModule(Tiny(), Task(name, 2))
+        TransferModule(Tiny(), Classification(name, 2))
 
 
 def test_several_tasks_are_no_single_one() -> None:
@@ -108,14 +111,14 @@ def test_images_have_the_type_of_the_weights(tmp_path: Path, precision: str) -> 
 def test_labels_are_checked_against_the_head(tmp_path: Path) -> None:
     """Data modules of others are not asked what they hold."""
     batch = (torch.zeros(4, 3, 32, 32), torch.tensor([0, 1, 2, 3]))
-    ours = TransferModule(Tiny(), Task("a", 3))
+    ours = TransferModule(Tiny(), Classification("a", 3))
     with pytest.raises(ValueError, match="'a' has a head of 3 classes, and sample 3 of the batch"):
         trainer(tmp_path).fit(ours, DataLoader([batch], batch_size=None))  # type: ignore[arg-type]
 
 
 def test_modules_can_be_pickled() -> None:
-    made = TransferModule(Tiny(), Task("a", 2))
-    assert pickle.loads(pickle.dumps(made)).task == Task("a", 2)  # noqa: S301 - our own
+    made = TransferModule(Tiny(), Classification("a", 2))
+    assert pickle.loads(pickle.dumps(made)).task == Classification("a", 2)  # noqa: S301 - our own
 
 
 def test_validation_without_images_is_an_error(tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_validation_without_images_is_an_error(tmp_path: Path) -> None:
 
 def test_a_backbone_says_its_width() -> None:
     with pytest.raises(ValueError, match="Identity has no integer attribute `num_features`"):
-        TransferModule(nn.Identity(), Task("a", 2))
+        TransferModule(nn.Identity(), Classification("a", 2))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.runs import Tiny, trainer
-from tl import MultiTaskModule, Task, TransferModule
+from tl import Classification, MultiTaskModule, TransferModule
 from tl.modules.batch import by_source, labels_of, source_of, to_predict
 
 
@@ -20,13 +20,13 @@ def test_batches_are_sorted_by_source() -> None:
 
 def test_a_task_finds_its_part_and_its_labels() -> None:
     part = (torch.zeros(1, 3, 2, 2), torch.zeros(1))
-    assert source_of(Task("a", 2, source="x"), {None: part}) is None
-    assert source_of(Task("a", 2), {"x": part}) == "x"
-    assert source_of(Task("a", 2, source="y"), {"x": part}) == "y"
+    assert source_of(Classification("a", 2, source="x"), {None: part}) is None
+    assert source_of(Classification("a", 2), {"x": part}) == "x"
+    assert source_of(Classification("a", 2, source="y"), {"x": part}) == "y"
     both = {"fine": torch.tensor([3]), "coarse": torch.tensor([1])}
-    assert labels_of(Task("a", 5, target="coarse"), both).item() == 1
+    assert labels_of(Classification("a", 5, target="coarse"), both).item() == 1
     with pytest.raises(ValueError, match="'a' reads the target 'other'"):
-        labels_of(Task("a", 5, target="other"), both)
+        labels_of(Classification("a", 5, target="other"), both)
 
 
 IMAGES, LABELS = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
@@ -46,7 +46,7 @@ IMAGES, LABELS = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
     ],
 )
 def test_a_batch_of_another_form_is_named(batch: Any, said: str) -> None:
-    tasks = (Task("a", 2, source="x"), Task("b", 2, source="y"))
+    tasks = (Classification("a", 2, source="x"), Classification("b", 2, source="y"))
     with pytest.raises(ValueError, match=said):
         by_source(batch, tasks)
     module = MultiTaskModule(Tiny(), tasks)
@@ -56,7 +56,7 @@ def test_a_batch_of_another_form_is_named(batch: Any, said: str) -> None:
 
 @pytest.mark.parametrize("verb", ["fit", "validate", "test"])
 def test_images_alone_are_refused_but_to_predict(tmp_path: Path, verb: str) -> None:
-    module, images = TransferModule(Tiny(), Task("a", 2)), torch.rand(5, 3, 8, 8)
+    module, images = TransferModule(Tiny(), Classification("a", 2)), torch.rand(5, 3, 8, 8)
     for data in (images, TensorDataset(images)):
         loader: Any = DataLoader(data, batch_size=2)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"The batch is .*; expected \(images, targets\)"):
@@ -84,5 +84,5 @@ def test_a_batch_may_be_sorted_after_the_transfer(tmp_path: Path) -> None:
 
     rows = [{"image": image, "label": label} for image, label in zip(IMAGES, LABELS, strict=True)]
     loader: Any = DataLoader(rows, batch_size=2)  # type: ignore[arg-type]
-    [found] = trainer(tmp_path).test(Mine(Tiny(), Task("a", 2)), loader, verbose=False)
+    [found] = trainer(tmp_path).test(Mine(Tiny(), Classification("a", 2)), loader, verbose=False)
     assert "test/acc" in found

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.runs import Tiny, trainer
-from tl import Task, TransferModule
+from tl import Classification, TransferModule
 from tl.callbacks import Dashboard
 from tl.modules.evaluation import Evaluation
-from tl.modules.targets import MISSING
+from tl.tasks.class_targets import MISSING
 
 
 def alone(values: Tensor, reduce_op: str) -> Tensor:
@@ -26,23 +26,23 @@ def alone(values: Tensor, reduce_op: str) -> Tensor:
 
 @pytest.fixture
 def evaluation() -> Evaluation:
-    return Evaluation({"a": Task("a", 3), "b": Task("b", 2)})
+    return Evaluation({"a": Classification("a", 3), "b": Classification("b", 2)})
 
 
 def test_means_are_over_labelled_samples(evaluation: Evaluation) -> None:
     logits = torch.eye(3)[[0, 1, 2, 0]]
     evaluation.add("val", "a", torch.tensor(2.0), logits, torch.tensor([0, 1, 0, MISSING]))
     evaluation.add("val", "a", torch.tensor(6.0), logits[:1], torch.tensor([1]))
-    losses, accuracies = evaluation.results("val", alone)
-    assert losses["a"].item() == pytest.approx((3 * 2.0 + 6.0) / 4)
-    assert accuracies["a"].item() == pytest.approx(2 / 4)
+    found = evaluation.results("val", alone)["a"]
+    assert found["loss"].item() == pytest.approx((3 * 2.0 + 6.0) / 4)
+    assert found["acc"].item() == pytest.approx(2 / 4)
 
 
 def test_sets_are_apart_and_begin_anew(evaluation: Evaluation) -> None:
     evaluation.add("val", "b", torch.tensor(1.0), torch.eye(2), torch.tensor([0, 1]))
-    assert evaluation.results("test", alone) == ({}, {})
-    assert set(evaluation.results("val", alone)[0]) == {"b"}
-    assert evaluation.results("val", alone) == ({}, {})
+    assert evaluation.results("test", alone) == {}
+    assert set(evaluation.results("val", alone)) == {"b"}
+    assert evaluation.results("val", alone) == {}
 
 
 def test_a_task_without_any_label_has_no_result_and_a_diverged_one_has(
@@ -52,9 +52,9 @@ def test_a_task_without_any_label_has_no_result_and_a_diverged_one_has(
     evaluation.add("val", "b", torch.tensor(0.0), torch.eye(2), nothing)
     nan = torch.tensor(torch.nan)
     evaluation.add("val", "a", nan, torch.eye(3), torch.tensor([0, 1, 2]))
-    losses, _ = evaluation.results("val", alone)
-    assert set(losses) == {"a"}
-    assert losses["a"].isnan()
+    found = evaluation.results("val", alone)
+    assert set(found) == {"a"}
+    assert found["a"]["loss"].isnan()
 
 
 def two_loaders(network: TransferModule) -> list[DataLoader[Any]]:
@@ -66,7 +66,7 @@ def two_loaders(network: TransferModule) -> list[DataLoader[Any]]:
 
 @pytest.mark.parametrize(("verb", "split"), [("validate", "val"), ("test", "test")])
 def test_each_loader_has_metrics_of_its_own(tmp_path: Path, verb: str, split: str) -> None:
-    network = TransferModule(Tiny(), Task("a", 3))
+    network = TransferModule(Tiny(), Classification("a", 3))
     loaders = two_loaders(network)
     runner = trainer(tmp_path)
     getattr(runner, verb)(network, loaders)
@@ -81,7 +81,7 @@ def test_each_loader_has_metrics_of_its_own(tmp_path: Path, verb: str, split: st
 
 
 def test_a_plain_name_cannot_be_followed_where_loaders_are_told_apart(tmp_path: Path) -> None:
-    network = TransferModule(Tiny(), Task("a", 3))
+    network = TransferModule(Tiny(), Classification("a", 3))
     loaders = two_loaders(network)
     for monitor, said in (
         ("val/acc", "val/acc/dataloader_idx_0, val/acc/dataloader_idx_1"),
@@ -98,7 +98,7 @@ def test_a_plain_name_cannot_be_followed_where_loaders_are_told_apart(tmp_path: 
 
 
 def test_figures_do_not_mix_loaders(tmp_path: Path) -> None:
-    network = TransferModule(Tiny(), Task("a", 3))
+    network = TransferModule(Tiny(), Classification("a", 3))
     shown: dict[str, Any] = {}
     runner = trainer(
         tmp_path,
@@ -117,7 +117,7 @@ def test_figures_do_not_mix_loaders(tmp_path: Path) -> None:
 def test_training_validates_after_an_evaluation_in_inference_mode(
     loaders: int, tmp_path: Path
 ) -> None:
-    network = TransferModule(Tiny(), Task("a", 3))
+    network = TransferModule(Tiny(), Classification("a", 3))
     train, *_ = own = two_loaders(network)[:loaders]
     for _ in range(2):
         trainer(tmp_path).validate(network, own, verbose=False)

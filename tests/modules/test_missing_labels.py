@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from tl import MultiTaskModule, Task
-from tl.modules.batch import cross_entropy
-from tl.modules.targets import MISSING
+from tl import Classification, MultiTaskModule
+from tl.tasks.class_targets import MISSING
+from tl.tasks.classification import cross_entropy
 
-TASKS = (Task("fine", 5, target="fine"), Task("coarse", 3, target="coarse"))
+TASKS = (Classification("fine", 5, target="fine"), Classification("coarse", 3, target="coarse"))
 
 
 class Pool(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from tests import runs
-from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule, Task
+from tl import Classification, GeneratedDataModule, MultiTaskDataModule, MultiTaskModule
 from tl.backbones import ResNet20
 from tl.data import Augment
 
@@ -33,7 +33,7 @@ class Tiny(nn.Module):
         return features
 
 
-TASKS = (Task("a", 10, source="a"), Task("b", 5, source="b"))
+TASKS = (Classification("a", 10, source="a"), Classification("b", 5, source="b"))
 
 
 def batch() -> dict[str, tuple[Tensor, Tensor]]:
@@ -109,7 +109,10 @@ def test_own_statistics_keep_evaluation_right_on_shifted_sources() -> None:
 
 
 def test_tasks_may_share_a_source() -> None:
-    tasks = (Task("fine", 10, target="fine"), Task("coarse", 5, target="coarse"))
+    tasks = (
+        Classification("fine", 10, target="fine"),
+        Classification("coarse", 5, target="coarse"),
+    )
     ours = module(tasks=tasks)
     images, labels = batch()["a"]
     losses, _ = ours.task_losses((images, {"fine": labels, "coarse": labels // 2}))
@@ -223,7 +226,7 @@ def test_a_checkpoint_loads_without_unpickling_code_and_is_whole(tmp_path: Path)
 
 def test_a_head_that_does_not_fit_the_data_is_refused() -> None:
     made = data()
-    tasks = [Task("ten", 12, source="ten"), *made.tasks[1:]]
+    tasks = [Classification("ten", 12, source="ten"), *made.tasks[1:]]
     with pytest.raises(ValueError, match="'ten' has a head of 12 classes, the data have 10"):
         trainer().fit(MultiTaskModule(Tiny(), tasks), made)
 

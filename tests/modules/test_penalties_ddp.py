@@ -16,7 +16,7 @@ from torchjd.aggregation import UPGrad
 
 from tests.processes import ROOT, run_two_processes
 from tests.transfer.penalties.steps import Small, checkpoint
-from tl import MultiTaskModule, Task
+from tl import Classification, MultiTaskModule
 from tl.transfer.penalties import L2SP, CoTuning, LwF
 
 CASES: dict[str, Any] = {
@@ -54,7 +54,7 @@ def run(case: str, folder: Path, part: slice, ckpt: Path | None = None, **settin
     penalties, balancer = CASES[case]()
     module = MultiTaskModule(
         Small(),
-        (Task("a", 4, source="a"), Task("b", 3, source="b")),
+        (Classification("a", 4, source="a"), Classification("b", 3, source="b")),
         init_from=str(folder / "source.ckpt"),
         penalties=penalties,
         balancer=balancer,

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tl import GeneratedDataModule, Task, TransferModule
+from tl import Classification, GeneratedDataModule, TransferModule
 from tl.data import DataError
 from tl.modules import WarmupCosine
 from tl.transfer.files import CheckpointError
@@ -194,4 +194,4 @@ def test_channels_last_is_a_choice() -> None:
 
 
 def test_forward_gives_logits() -> None:
-    assert TransferModule(Tiny(), Task("a", 7))(torch.randn(2, 3, 8, 8)).shape == (2, 7)
+    assert TransferModule(Tiny(), Classification("a", 7))(torch.randn(2, 3, 8, 8)).shape == (2, 7)

@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.runs import Staged, every_strategy, name_of
 from tl.backbones import ResNet20
-from tl.heads import linear_head
+from tl.tasks.heads import linear_head
 from tl.transfer import (
     LPFT,
     FullFineTuning,

@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from tl.backbones import ResNet18, ResNet20
-from tl.heads import linear_head
 from tl.modules import WarmupCosine
+from tl.tasks.heads import linear_head
 from tl.transfer import LayerWiseDecay
 from tl.transfer.param_groups import (
     keep_learning_rates,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.runs import Staged
-from tl.heads import linear_head
+from tl.tasks.heads import linear_head
 from tl.transfer import FullFineTuning, GradualUnfreezing, LinearProbe, Strategy
 from tl.transfer.freezing import BatchNormMode, stage_modules
 from tl.transfer.param_groups import named_groups, scale_learning_rates

@@ -191,3 +191,9 @@ def test_without_batches_there_is_nothing_to_estimate() -> None:
     norm = nn.BatchNorm2d(3)
     with pytest.raises(ValueError, match="no training images"):
         estimate_statistics(norm, [], norm)
+
+
+def test_a_soup_of_errors_takes_the_lower_ones() -> None:
+    errors = {(0,): 0.5, (1,): 0.3, (2,): 0.4, (1, 2): 0.2, (0, 1, 2): 0.25}
+    soup = greedy_soup(3, lambda members: errors[tuple(sorted(members))], higher_is_better=False)
+    assert (soup.members, soup.accuracy) == ((1, 2), 0.2)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tl.backbones import ResNet18, ResNet20, ResNet32, WideResNet
 from tl.backbones.resnet_cifar import ResNetCifar
-from tl.heads import linear_head
+from tl.tasks.heads import linear_head
 from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
 
 State = dict[str, Tensor]

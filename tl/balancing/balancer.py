@@ -73,6 +73,8 @@ def make_balancer(
             )
         return None
     method = given if isinstance(given, Scalarizer | Aggregator) else _built(given, len(tasks))
+    if callable(fill_in := getattr(method, "fill_in", None)):
+        fill_in(len(tasks))
     if isinstance(method, Scalarizer):
         return LossWeighting(method, tasks, rescale)
     if isinstance(method, Aggregator):

@@ -20,7 +20,7 @@ class Uncertainty(Scalarizer):
     ``regression`` it equals ``torchjd.scalarization.UW``.
 
     Args:
-        shape: Number of tasks; filled in from the tasks.
+        shape: Number of tasks; a module fills it in.
         likelihood: What the losses are negative logarithms of.
         start: First ``s_i``; 0 gives every task the same noise, ``sigma = 1``.
 
@@ -29,7 +29,10 @@ class Uncertainty(Scalarizer):
     """
 
     def __init__(
-        self, shape: int, likelihood: Likelihood = "classification", start: float = 0.0
+        self,
+        shape: int | None = None,
+        likelihood: Likelihood = "classification",
+        start: float = 0.0,
     ) -> None:
         super().__init__()
         if likelihood not in get_args(Likelihood):
@@ -37,10 +40,18 @@ class Uncertainty(Scalarizer):
                 f"`likelihood` must be one of {', '.join(get_args(Likelihood))}, "
                 f"got {likelihood!r}."
             )
-        if shape < 1:
+        if shape is not None and shape < 1:
             raise ValueError(f"`shape` must be 1 or more tasks, got {shape}.")
         self.likelihood = likelihood
-        self.log_var = nn.Parameter(torch.full((shape,), float(start)))
+        self.start = float(start)
+        self.log_var = nn.Parameter(torch.empty(0))
+        if shape is not None:
+            self.fill_in(shape)
+
+    def fill_in(self, count: int) -> None:
+        """Begin with so many tasks, unless their number was given."""
+        if not len(self.log_var):
+            self.log_var = nn.Parameter(torch.full((count,), self.start))
 
     def forward(self, values: Tensor, /) -> Tensor:
         """Return the combination of the losses ``(T,)``."""

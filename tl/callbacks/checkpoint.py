@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from tl.callbacks.atomic_io import AtomicCheckpointIO, weights_beside
 from tl.direction import Direction, check_direction
+from tl.tasks import deciding_score
 
+_INFINITY = torch.tensor(torch.inf)
 # What Lightning's class notes of a checkpoint, some of it before the file is written.
 _BOOKS = (
     *("best_k_models", "best_model_path", "best_model_score", "kth_best_model_path", "kth_value"),
@@ -54,7 +57,9 @@ class RunCheckpoint(ModelCheckpoint):
     Args:
         dirpath: Folder of the files; by default ``checkpoints`` in the run folder.
         filename: Name without its extension.
-        monitor: Metric that decides which checkpoints are the best.
+        monitor: Metric that decides which checkpoints are the best; ``auto`` is the mean of the
+            score that decides for all tasks, such as ``val/acc``, or ``val/loss`` where they have
+            different ones.
         mode: ``max`` or ``min``; by default it follows from the metric. It must be given for a
             metric that is not of this framework.
         **kwargs: As in Lightning's class.
@@ -78,9 +83,17 @@ class RunCheckpoint(ModelCheckpoint):
         mode: Direction | None = None,
         **kwargs: Any,  # noqa: ANN401 - as in Lightning, whose names and types are checked
     ) -> None:
-        if monitor is not None:
-            mode = check_direction(monitor, mode, "the checkpoint")
+        if monitor not in (None, "auto"):
+            mode = check_direction(str(monitor), mode, "the checkpoint")
         super().__init__(dirpath, filename, monitor=monitor, mode=mode or "min", **kwargs)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the metric that decides, where that is left to the tasks."""
+        if self.monitor == "auto":
+            name, higher = deciding_score(getattr(pl_module, "tasks", {}).values())
+            self.monitor = f"val/{name}"
+            self.mode, self.kth_value = ("max", -_INFINITY) if higher else ("min", _INFINITY)
+        super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(
         self,

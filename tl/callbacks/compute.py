@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tl.batch import Inputs, on_each, shapes_of, size_of
 from tl.hardware import matmul_peak
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source, source_of
@@ -32,13 +33,13 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
         Operations (additions and multiplications).
     """
     parts = by_source(batch)
-    sizes = {source: len(images) for source, (images, _) in parts.items()}
+    sizes = {source: size_of(inputs) for source, (inputs, _) in parts.items()}
     total = 0.0
-    counted: dict[tuple[int, ...], float] = {}
-    for source, (images, _) in parts.items():
-        shape = tuple(images.shape[1:])
+    counted: dict[object, float] = {}
+    for source, (inputs, _) in parts.items():
+        shape = shapes_of(inputs)
         if shape not in counted:
-            counted[shape] = _of_backbone(module.backbone, shape)
+            counted[shape] = _of_backbone(module.backbone, inputs)
         total += counted[shape] * sizes[source]
     # forward, the gradient of weights, and of features where there is one: products of one size
     products = 3 if any(p.requires_grad for p in module.backbone.parameters()) else 2
@@ -48,14 +49,19 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
     return total / max(sum(sizes.values()), 1)
 
 
-def _of_backbone(backbone: nn.Module, shape: tuple[int, ...]) -> float:
+def _of_backbone(backbone: nn.Module, inputs: Inputs) -> float:
     shapes = without_sources(_without_weights(backbone)).train()
-    images = torch.empty(2, *shape, device="meta", dtype=next(shapes.parameters()).dtype)
+    kind = next(shapes.parameters()).dtype
+
+    def two(part: Tensor) -> Tensor:
+        numbers = kind if part.is_floating_point() else part.dtype
+        return torch.empty(2, *part.shape[1:], device="meta", dtype=numbers)
+
     with FlopCounterMode(display=False) as counter:
-        features = shapes(images)
+        features = shapes(on_each(two, inputs))
         if features.requires_grad:
             features.sum().backward()
-    return float(counter.get_total_flops()) / len(images)
+    return float(counter.get_total_flops()) / 2
 
 
 def _without_weights(network: nn.Module) -> nn.Module:

@@ -18,10 +18,11 @@ from torch.utils.tensorboard.summary import hparams as hparams_summary
 
 from tl.callbacks.figures import Mistakes, confusion_figure, display_images, image_grid
 from tl.callbacks.results import versions
-from tl.modules.base import SharedBackboneModule
+from tl.modules.base import SharedBackboneModule, shared_scores
 from tl.modules.batch import by_source, source_of
 from tl.modules.batch_norm import source_statistics
 from tl.modules.evaluation import loader_suffix
+from tl.tasks import Classification
 
 
 class Dashboard(Callback):
@@ -81,8 +82,12 @@ class Dashboard(Callback):
         if table := pl_module.strategy_table():
             writer.add_text("run/strategy", _block(table))
         writer.add_text("run/versions", as_markdown(versions()))
-        metrics = [f"val/{what}" for what in ("acc", "loss")]
-        metrics += [pl_module.metric("val", t, w) for t in pl_module.tasks for w in ("acc", "loss")]
+        metrics = [f"val/{what}" for what in (*shared_scores(pl_module.tasks.values()), "loss")]
+        metrics += [
+            pl_module.metric("val", name, what)
+            for name, task in pl_module.tasks.items()
+            for what in (*task.scores(), "loss")
+        ]
         known = dict.fromkeys(metrics, 0.0)  # names only: their values are the run's own curves
         experiment, start, _ = hparams_summary(hyperparameters(trainer, pl_module), known)  # type: ignore[no-untyped-call]
         add_summaries(writer, experiment, start)
@@ -104,13 +109,14 @@ class Dashboard(Callback):
         parts = by_source(batch)
         for source, (images, _) in parts.items():
             statistics = statistics_of(trainer, source)
-            if self.images:
+            if self.images and is_picture(images):
                 grid = image_grid(display_images(images[: self.images], statistics))
                 tag = "train/augmented" if source is None else f"train/augmented/{source}"
                 writer.add_image(tag, grid, trainer.global_step)
         if self.graph:
             source, (images, _) = next(iter(parts.items()))
-            add_graph(writer, pl_module, images[:1], source)
+            if isinstance(images, Tensor):
+                add_graph(writer, pl_module, images[:1], source)
 
     # Validation
 
@@ -142,14 +148,13 @@ class Dashboard(Callback):
             return
         parts = by_source(batch)
         for name, (logits, target) in outputs.items():
-            classes = logits.shape[1]
-            labelled = target >= 0
-            pairs = target[labelled] * classes + logits.argmax(1)[labelled]
-            counts = torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+            counts = pl_module.tasks[name].confusion(logits, target)
+            if counts is None:
+                continue
             key = (dataloader_idx, name)
             self._confusion[key] = self._confusion.get(key, 0) + counts
-            if self.mistakes and trainer.is_global_zero:
-                images = parts[source_of(pl_module.tasks[name], parts)][0]
+            images = parts[source_of(pl_module.tasks[name], parts)][0]
+            if self.mistakes and trainer.is_global_zero and is_picture(images):
                 kept = self._mistakes.setdefault(key, Mistakes(self.mistakes))
                 kept.add(images, logits, target)
 
@@ -172,6 +177,8 @@ class Dashboard(Callback):
         """Show the figures of one loader."""
         split = "test" if trainer.testing else "val"
         for name, task in pl_module.tasks.items():
+            if not isinstance(task, Classification) or task.multi_label:
+                continue
             key, tag = (loader, name), f"{name}{suffix}"
             # every process takes part, also one that saw no image of this task
             counts = self._confusion.get(
@@ -206,6 +213,11 @@ class Dashboard(Callback):
             writer.flush()
 
 
+def is_picture(inputs: object) -> bool:
+    """Tell whether inputs can be shown as images: ``(N, 3, H, W)``."""
+    return isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.shape[1] == 3  # noqa: PLR2004
+
+
 def writer_of(trainer: Trainer) -> SummaryWriter | None:
     """TensorBoard's writer, in the first process of a run that has one."""
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -223,11 +235,13 @@ def add_summaries(writer: SummaryWriter, *summaries: Any) -> None:  # noqa: ANN4
 def layout(module: SharedBackboneModule) -> dict[str, Any]:
     """Custom scalars: all tasks in one chart, and training beside validation."""
     charts: dict[str, Any] = {}
-    tasks = list(module.tasks)
-    for what in ("acc", "loss"):
+    names = dict.fromkeys(name for task in module.tasks.values() for name in task.scores())
+    for what in (*names, "loss"):
+        tasks = [t for t, kind in module.tasks.items() if what in (*kind.scores(), "loss")]
         both = [_tag(split, f"{split}/{what}") for split in ("train", "val")]
-        charts[what] = {f"{what}: train and val": ["Multiline", both]}
-        if len(tasks) == 1:
+        mean = len(tasks) == len(module.tasks)  # else there is none over all tasks
+        charts[what] = {f"{what}: train and val": ["Multiline", both]} if mean else {}
+        if len(module.tasks) == 1:
             continue
         tags = {s: [_tag(s, module.metric(s, t, what)) for t in tasks] for s in ("train", "val")}
         for split in ("val", "train"):

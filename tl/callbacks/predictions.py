@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -19,16 +20,18 @@ from tl.data.resident import ImageDataset
 from tl.modules.evaluation import loader_suffix
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-COLUMNS = ("image", "task", "class", "class_name", "probability", "top5")
+_NUMBERS = re.compile(r"-?[\d.]+(e[+-]\d+)?(; -?[\d.]+(e[+-]\d+)?)*|-inf")  # of a regression
+_COLUMNS = ("image", "task")
 
 
 class PredictionWriter(Callback):
     """Write a CSV of predictions: one row per image and task.
 
     Columns: ``image`` (its path, or its index in the test set, followed by ``/dataloader_idx_<i>``
-    where a foreign data module has several loaders), ``task``, ``class``, ``class_name``,
-    ``probability``, and ``top5``, the most probable classes with their probabilities, separated by
-    semicolons. Rows are in the order of sources and images, also where several processes predict.
+    where a foreign data module has several loaders), ``task``, and those of the tasks: of a
+    classification ``class``, ``class_name``, ``probability``, and ``top5``, the most probable
+    classes with their probabilities, separated by semicolons; of a regression ``value``.
+    Rows are in the order of sources and images, also where several processes predict.
 
     They are written as they come, to a file of this name and ``.part``, which gets its name when it
     is complete: a run that is killed leaves the rows so far. Each of several processes has a part
@@ -41,6 +44,7 @@ class PredictionWriter(Callback):
     def __init__(self, filename: str = "predictions.csv") -> None:
         self.filename = filename
         self._part: RowFile | None = None
+        self._columns: tuple[str, ...] = _COLUMNS
         self._order: list[tuple[int, int, int]] = []  # of several processes' rows
         self._seen: dict[tuple[int, str], int] = {}
 
@@ -48,7 +52,10 @@ class PredictionWriter(Callback):
         """Begin anew."""
         path = self._path(trainer)
         end = f"-{trainer.global_rank}" if trainer.global_rank else ""
-        self._part = RowFile(path.with_name(f"{path.name}.part{end}"))
+        kinds = getattr(pl_module, "tasks", {}).values()
+        more = dict.fromkeys(name for kind in kinds for name in kind.columns)
+        self._columns = (*_COLUMNS, *more)
+        self._part = RowFile(path.with_name(f"{path.name}.part{end}"), self._columns)
         self._order, self._seen = [], {}
 
     def _path(self, trainer: Trainer) -> Path:
@@ -73,28 +80,21 @@ class PredictionWriter(Callback):
         # the loaders of a foreign data module each begin at 0
         suffix = loader_suffix(dataloader_idx, trainer.predict_loop.num_dataloaders)
         rows: list[tuple[tuple[int, int, int], tuple[Any, ...]]] = []
-        for order, (task, (probabilities, index)) in enumerate(outputs.items()):
-            count = probabilities.shape[1]
-            names = class_names.get(task) or only(class_names, count) or [*map(str, range(count))]
-            top = probabilities.float().cpu().topk(min(5, count), dim=1)
-            source = getattr(tasks.get(task), "source", None)
-            split = predicted_split(data, source)
+        for order, (name, (answers, index)) in enumerate(outputs.items()):
+            task = tasks[name]
+            names = class_names.get(name) or only(class_names, getattr(task, "num_classes", 0))
+            split = predicted_split(data, task.source)
             positions = index.tolist()
             if split is None:  # a data module of another kind: its second element is labels
-                begin = self._seen.get((dataloader_idx, task), 0)
-                self._seen[dataloader_idx, task] = begin + len(positions)
+                begin = self._seen.get((dataloader_idx, name), 0)
+                self._seen[dataloader_idx, name] = begin + len(positions)
                 positions = [
                     trainer.global_rank + trainer.world_size * (begin + i)
                     for i in range(len(positions))
                 ]
-            for position, chances, classes in zip(
-                positions, top.values.tolist(), top.indices.tolist(), strict=True
-            ):
-                best = "; ".join(
-                    f"{names[c]} {p:.4f}" for c, p in zip(classes, chances, strict=True)
-                )
-                name = split.name(position) if split is not None else f"{position}{suffix}"
-                row = (name, task, classes[0], names[classes[0]], f"{chances[0]:.6f}", best)
+            for position, cells in zip(positions, task.cells(answers, names), strict=True):
+                shown = split.name(position) if split is not None else f"{position}{suffix}"
+                row = (shown, name, *(cells.get(column, "") for column in self._columns[2:]))
                 rows.append(((dataloader_idx, position, order), row))
         rows.sort(key=lambda row: row[0])
         if trainer.world_size > 1:
@@ -111,7 +111,7 @@ class PredictionWriter(Callback):
             torch.distributed.all_gather_object(parts, own)
             part.path.unlink()
             if trainer.is_global_zero:
-                part = RowFile(part.path)
+                part = RowFile(part.path, self._columns)
                 part.add([row for _, row in sorted(chain(*parts), key=lambda row: row[0])])
                 part.close()
         if trainer.is_global_zero:
@@ -144,7 +144,9 @@ def predicted_split(data: object, source: str | None) -> ImageDataset | None:
 
 def plain_cell(value: object) -> object:
     """Put an apostrophe in front of text that a spreadsheet would run as a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    return value if _NUMBERS.fullmatch(value) else f"'{value}"
 
 
 class RowFile:
@@ -152,12 +154,13 @@ class RowFile:
 
     Args:
         path: The file; an earlier one is replaced.
+        columns: Their names.
 
     Attributes:
         count: Number of rows.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         self.path = path
@@ -165,7 +168,7 @@ class RowFile:
         # a file's name may be in another encoding than UTF-8
         self._file = path.open("x", newline="", encoding="utf-8", errors="backslashreplace")
         self._writer = csv.writer(self._file)
-        self._writer.writerow(COLUMNS)
+        self._writer.writerow(columns)
 
     def add(self, rows: Sequence[Sequence[object]]) -> None:
         """Write rows, whatever happens next.

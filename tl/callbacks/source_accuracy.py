@@ -52,6 +52,11 @@ class SourceAccuracy(Callback):
     ) -> None:
         if every_n_epochs < 1:
             raise ValueError(f"`every_n_epochs` must be 1 or more, got {every_n_epochs}.")
+        if not isinstance(data, ImageDataModule):
+            raise ValueError(  # noqa: TRY004 - a setting of the run
+                f"SourceAccuracy reads images: its `data` must be a data module of one source of "
+                f"tl.data, such as CifarDataModule, got {type(data).__name__}."
+            )
         self.data = data
         self.checkpoint = checkpoint
         self.source_task = source_task
@@ -76,11 +81,11 @@ class SourceAccuracy(Callback):
             self.data.adopt(record)  # its classes, normalisation and size are the source's
         tasks = {task.name: task for task in self.data.tasks}
         task = self.data.task if len(tasks) == 1 else tasks.get(head.task)
-        if task is None or task.num_classes != len(head.weight):
-            classes = ", ".join(f"{name} {task.num_classes}" for name, task in tasks.items())
+        if task is None or task.answers != f"{len(head.weight)} classes":
+            classes = ", ".join(f"{name} {task.answers}" for name, task in tasks.items())
             raise ValueError(
                 f"The head {head.task!r} of {path} has {len(head.weight)} classes, `data` of "
-                f"SourceAccuracy has {classes}; give it the data that the source was trained on."
+                f"SourceAccuracy {classes}; give it the data that the source was trained on."
             )
         self._task = task
         self._head.set(head)

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from tl.batch import size_of
 from tl.callbacks.compute import flops_per_image, peak_of
 from tl.callbacks.memory import peak_memory_bytes
 from tl.modules.base import SharedBackboneModule
@@ -220,5 +221,5 @@ def images_in(batch: object) -> int:
     if isinstance(batch, Mapping):
         return sum(images_in(part) for part in batch.values() if part is not None)
     if isinstance(batch, tuple | list):
-        return len(batch[0])
+        return size_of(batch[0])
     raise TypeError(f"Expected a batch (images, targets), got {type(batch).__name__}.")

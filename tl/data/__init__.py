@@ -7,6 +7,7 @@ from tl.data.errors import DataError
 from tl.data.folder import FolderDataModule
 from tl.data.generated import GeneratedDataModule
 from tl.data.multitask import MultiTaskDataModule
+from tl.data.tensors import TensorDataModule
 
 __all__ = [
     "Augment",
@@ -16,4 +17,5 @@ __all__ = [
     "GeneratedDataModule",
     "ImageDataModule",
     "MultiTaskDataModule",
+    "TensorDataModule",
 ]

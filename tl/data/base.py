@@ -29,6 +29,7 @@ from tl.data.loaders import (
     class_by_class,
     even_batch_size,
     make_loader,
+    position_of,
 )
 from tl.data.options import check_options, checked_option, refuse_misspelt
 from tl.data.pipeline import Pipeline
@@ -37,7 +38,7 @@ from tl.data.settings import Settings
 from tl.data.split import stratified_split
 from tl.data.store import Pick, StoredDataset
 from tl.data.trained_on import TrainedOn, read_record, record_of, same_names
-from tl.tasks import Task
+from tl.tasks import Classification
 
 Split = Literal["train", "val", "test"]
 _SETTINGS = frozenset(f.name for f in fields(Settings))
@@ -189,18 +190,18 @@ class ImageDataModule(LightningDataModule, ABC):
             self._reload()
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[Classification, ...]:
         """One task per target: named after the data set, or ``<data>_<target>`` for several."""
         classes = self.target_classes()
         if len(classes) == 1:
-            return (Task(self.data_name, len(next(iter(classes.values())))),)
+            return (Classification(self.data_name, len(next(iter(classes.values())))),)
         return tuple(
-            Task(f"{self.data_name}_{target}", len(names), target=target)
+            Classification(f"{self.data_name}_{target}", len(names), target=target)
             for target, names in classes.items()
         )
 
     @property
-    def task(self) -> Task | None:
+    def task(self) -> Classification | None:
         """The only task, or ``None`` where a source has several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 
@@ -501,15 +502,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return make_loader(stored or data, sampler, self.settings.num_workers)
 
     def _position(self) -> tuple[int, int]:
-        """Epoch, and step in it, at which a pass over the training images begins.
-
-        Asked when the pass begins: the loader may be made before the progress of a resumed run
-        is known. Such a run goes on at the step after its last one.
-        """
-        loop: Any = cast("Trainer", self.trainer).fit_loop  # its progress is typed too narrowly
-        batches = loop.epoch_loop.batch_progress
-        done = batches.current.processed
-        return loop.epoch_progress.current.processed, done if done < loop.max_batches else 0
+        return position_of(cast("Trainer", self.trainer))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Every validation image once over all processes; an empty list if `val_size` is 0.

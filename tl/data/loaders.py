@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
@@ -176,6 +177,20 @@ class EpochSampler(DistributedSampler[Any]):
             generator.manual_seed(mixed_seed("order", self.seed, self.epoch, number))
             passes.append(torch.randperm(self.size, generator=generator))
         return torch.cat(passes)[:wanted]
+
+
+def position_of(trainer: Trainer) -> tuple[int, int]:
+    """Return the epoch, and the step in it, at which a pass over the training samples begins.
+
+    To be asked when the pass begins: the loader may be made before the progress of a resumed run is
+    known. Such a run goes on at the step after its last one.
+
+    Args:
+        trainer: The Trainer.
+    """
+    loop: Any = trainer.fit_loop  # its progress is typed too narrowly
+    done = loop.epoch_loop.batch_progress.current.processed
+    return loop.epoch_progress.current.processed, done if done < loop.max_batches else 0
 
 
 class InOrderSampler(EpochSampler, SequentialSampler):  # type: ignore[misc]  # batches, not numbers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, NoReturn
 
@@ -16,7 +16,7 @@ from tl.data.base import ImageDataModule
 from tl.data.errors import DataError
 from tl.data.options import check_options, refuse_misspelt
 from tl.data.resident import Batch
-from tl.tasks import Task
+from tl.tasks import Classification
 
 MultiBatch = dict[str, Batch | None]
 _OWN = ("sources", "epoch_length")  # all other options are the sources'
@@ -174,16 +174,14 @@ class MultiTaskDataModule(LightningDataModule):
         return any(source.takes(name) for source in self.sources.values())
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[Classification, ...]:
         """All sources' tasks, in the order of the sources."""
         return tuple(
-            replace(task, source=name)
-            for name, source in self.sources.items()
-            for task in source.tasks
+            task.read_from(name) for name, source in self.sources.items() for task in source.tasks
         )
 
     @property
-    def task(self) -> Task | None:
+    def task(self) -> Classification | None:
         """The only task, or ``None`` where there are several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 

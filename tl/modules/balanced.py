@@ -62,6 +62,13 @@ class BalancedModule(SharedBackboneModule):
                 "`balancer` works on one device or with DDP, not with "
                 f"{type(strategy).__name__}: it needs whole gradients in each process."
             )
+        if self.balancer is not None and hasattr(self.balancer.method, "update_accuracy"):
+            other = [name for name, task in self.tasks.items() if "acc" not in task.tallied]
+            if other:
+                raise ValueError(
+                    f"{self.balancer.name} weights tasks by their accuracy, which "
+                    f"{', '.join(other)} have not; choose another balancer."
+                )
         warmup = 0 if self.balancer is None else getattr(self.balancer.method, "warmup_epochs", 0)
         epochs = self.trainer.max_epochs or 0
         if stage == "fit" and self.balancer is not None and 0 < epochs <= warmup:
@@ -115,10 +122,12 @@ class BalancedModule(SharedBackboneModule):
         return super().penalised(loss, penalty)
 
     def _observed(self, losses: dict[str, Tensor], outputs: Outputs) -> MicroBatch:
-        labelled = {name: (target >= 0).sum() for name, (_, target) in outputs.items()}
-        right = {
-            name: (logits.argmax(1) == target).sum() for name, (logits, target) in outputs.items()
-        }
+        labelled, right = {}, {}
+        for name, (output, target) in outputs.items():
+            task = self.tasks[name]
+            labelled[name] = task.present(target)
+            tally = dict(zip(task.tallied, task.tally(output, target), strict=True))
+            right[name] = tally.get("acc", torch.zeros_like(labelled[name]))
         return MicroBatch(
             losses=losses,
             labelled=labelled,

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 import torch
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import BaseFinetuning, BatchSizeFinder
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -17,14 +18,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
+from tl.batch import Inputs
 from tl.data import ImageDataModule, MultiTaskDataModule
 from tl.direction import check_direction
-from tl.heads import linear_head
 from tl.modules.batch import (
     AnyBatch,
     by_source,
     checked,
-    cross_entropy,
     is_sorted,
     source_of,
     target_of,
@@ -34,12 +34,12 @@ from tl.modules.checkpointed import CheckpointedModule
 from tl.modules.evaluation import Evaluation, Split, check_followed, loader_suffix
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import FiniteGuard, OnNonFinite
+from tl.modules.foreign import name_arguments
 from tl.modules.optimizers import fused, keep_kernel
 from tl.modules.schedule import build_schedule, refuse_changing_steps
 from tl.modules.second_fit import continue_from
 from tl.modules.settled import check_label_smoothing
 from tl.modules.step_log import StepLog, is_due
-from tl.modules.targets import class_numbers, settled, wrong_label
 from tl.modules.window import Window
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
@@ -48,7 +48,6 @@ from tl.transfer.penalties.base import Step
 from tl.transfer.weights import TransferReport
 
 Outputs = dict[str, tuple[Tensor, Tensor]]
-BAR = {split: (f"{split}/loss", f"{split}/acc") for split in ("val", "test")}
 FORMAT = 1
 Interval = Literal["step", "epoch"]
 CompileMode = bool | Literal["reduce-overhead", "max-autotune"]
@@ -62,7 +61,7 @@ class SharedBackboneModule(CheckpointedModule):
 
     Attributes:
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``.
-        heads: Features to logits ``(N, num_classes)``, by task.
+        heads: Features to what the task wants, such as logits ``(N, num_classes)``, by task.
         tasks: The tasks by name, in a fixed order.
         lr: Learning rate in place of the optimiser's own, for all stages before their scales;
             Lightning's learning-rate finder sets it. ``None`` by default.
@@ -73,7 +72,7 @@ class SharedBackboneModule(CheckpointedModule):
     def __init__(
         self,
         backbone: nn.Module,
-        tasks: Sequence[Task],
+        tasks: Sequence[Task | dict[str, Any]],
         *,
         init_from: str | None,
         rename: Mapping[str, str] | None,
@@ -97,21 +96,21 @@ class SharedBackboneModule(CheckpointedModule):
                 f"The backbone {type(backbone).__name__} has no integer attribute `num_features`; "
                 "set it to the length of its output."
             )
-        check_label_smoothing(label_smoothing)
-        tasks = [as_task(task) for task in tasks]
-        if not tasks:
+        found = [as_task(task) for task in tasks]
+        if not found:
             raise ValueError("`tasks` is empty; give at least one task.")
-        names = [task.name for task in tasks]
+        check_label_smoothing(label_smoothing, found)
+        names = [task.name for task in found]
         if taken := [name for name in names if hasattr(nn.ModuleDict, name)]:
             raise ValueError(
                 f"A task cannot be called {taken[0]!r}, a name of torch's own; rename its source."
             )
         if len(set(names)) < len(names):
             raise ValueError(f"Task names must differ, got {', '.join(names)}.")
-        self.tasks = {task.name: task for task in tasks}
+        self.tasks = {task.name: task for task in found}
         self.backbone = backbone
         self.heads = nn.ModuleDict(
-            {name: linear_head(num_features, t.num_classes) for name, t in self.tasks.items()}
+            {name: task.head(num_features) for name, task in self.tasks.items()}
         )
         if compile not in COMPILE_MODES:
             raise ValueError(
@@ -147,7 +146,8 @@ class SharedBackboneModule(CheckpointedModule):
         self._compiled = False
         self._targets_checked = False  # on the host, before they came to an accelerator
         self.step_log = StepLog()
-        self._window = Window(names)
+        self._window = Window(self.tasks)
+        self._shared_scores = shared_scores(self.tasks.values())
         self._evaluations = nn.ModuleList([Evaluation(self.tasks)])  # by loader
         self._loaders = 1  # seen in the evaluation that is under way
         self.samples: dict[str, dict[str, int]] = {}
@@ -155,7 +155,7 @@ class SharedBackboneModule(CheckpointedModule):
     # Features and losses
 
     @abstractmethod
-    def features(self, images: Mapping[str | None, Tensor]) -> dict[str | None, Tensor]:
+    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Tensor]:
         """Return features by source ``(N, num_features)`` of images by source ``(N, 3, H, W)``."""
 
     def task_losses(
@@ -169,11 +169,11 @@ class SharedBackboneModule(CheckpointedModule):
             smooth: Apply label smoothing, as in training.
 
         Returns:
-            Mean cross-entropy by task over the samples that have a label, 0 where none has, and
-            logits ``(N, num_classes)`` with class numbers ``(N,)``, -1 where there is no label.
+            Mean loss by task over what has a target, 0 where nothing has, and what the heads give
+            with the targets, as :meth:`tl.tasks.Task.truth` gives them.
 
         Raises:
-            ValueError: If no task reads the batch, or a target is not one of a classification.
+            ValueError: If no task reads the batch, or a target is not one of its task.
         """
         parts = by_source(batch, self.tasks.values())
         features = self.features({source: images for source, (images, _) in parts.items()})
@@ -184,18 +184,14 @@ class SharedBackboneModule(CheckpointedModule):
             source = source_of(task, parts)
             if source not in parts:
                 continue
-            logits = self.heads[name](features[source])
+            output = self.heads[name](features[source])
             given = target_of(task, parts[source][1])
-            target = settled(task, given, checked=self._targets_checked)
-            labels = target if target.ndim == 1 else class_numbers(target)
-            try:
-                losses[name] = cross_entropy(
-                    logits.float(), target, self.label_smoothing if smooth else 0.0
-                )
-            except IndexError as error:  # torch's, on a CPU: it does not say which task
-                raise wrong_label(name, labels, task.num_classes) from error
-            outputs[name] = (logits.detach(), labels)
-            answers[name] = logits
+            target = task.settle(given, checked=self._targets_checked)
+            truth = task.truth(target)
+            smoothing = self.label_smoothing if smooth else 0.0
+            losses[name] = task.training_loss(output.float(), target, smoothing)
+            outputs[name] = (output.detach(), truth)
+            answers[name] = output
         if not losses:
             raise ValueError(
                 f"No task reads a source of this batch: tasks read "
@@ -272,7 +268,7 @@ class SharedBackboneModule(CheckpointedModule):
         if is_due(self.trainer):
             self.guard.read(self)
             values = {**self._skipped(), **self._window_means()}
-            self.step_log.add(self.trainer, values, bar={"train/loss", "train/acc"})
+            self.step_log.add(self.trainer, values, bar=self._bar("train"))
             self.log_penalties()
         self.step_log.write(self.trainer)
 
@@ -281,7 +277,14 @@ class SharedBackboneModule(CheckpointedModule):
         super().on_train_epoch_end()
         self.guard.read(self)
         if values := {**self._skipped(), **self._window_means()}:
-            self._log_values(values, bar={"train/loss", "train/acc"})
+            self._log_values(values, bar=self._bar("train"))
+
+    def _bar(self, split: str) -> set[str]:
+        """Names of the values that the progress bar shows."""
+        decide = {task.score for task in self.tasks.values()}
+        return {f"{split}/{what}" for what in ("loss", *self._shared_scores) if what in decide} | {
+            f"{split}/loss"
+        }
 
     def _skipped(self) -> dict[str, Tensor]:
         if self.guard.action != "skip":
@@ -299,7 +302,9 @@ class SharedBackboneModule(CheckpointedModule):
             for what, value in both.items()
         }
         values["train/loss"] = self.total_loss({task: both["loss"] for task, both in means.items()})
-        values["train/acc"] = torch.stack([both["acc"] for both in means.values()]).mean()
+        for what in self._shared_scores:
+            if found := [each[what] for each in means.values() if what in each]:
+                values[f"train/{what}"] = torch.stack(found).mean()
         return values
 
     def tasks_not_finite(self) -> list[str]:
@@ -367,11 +372,11 @@ class SharedBackboneModule(CheckpointedModule):
         self._check_data()
 
     def on_validation_epoch_end(self) -> None:
-        """Log each task's loss and accuracy over the validation set of each loader."""
+        """Log each task's loss and scores over the validation set of each loader."""
         self._log_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log each task's loss and accuracy over the test set of each loader."""
+        """Log each task's loss and scores over the test set of each loader."""
         self._log_evaluation("test")
 
     def _log_evaluation(self, split: Split) -> None:
@@ -384,24 +389,32 @@ class SharedBackboneModule(CheckpointedModule):
             evaluation, reduce = self._evaluation_of(loader), trainer.strategy.reduce
             samples = evaluation.samples(split, reduce)
             self.samples[split] |= {f"{task}{suffix}": n for task, n in samples.items()}
-            losses, accuracies = evaluation.results(split, reduce)
-            if not losses:
+            results = evaluation.results(split, reduce)
+            if not results:
                 continue
-            values = {self.metric(split, task, "loss"): value for task, value in losses.items()}
-            values |= {self.metric(split, task, "acc"): value for task, value in accuracies.items()}
-            values[f"{split}/loss"] = self.total_loss(losses)
-            values[f"{split}/acc"] = torch.stack(list(accuracies.values())).mean()
+            names = dict.fromkeys(what for each in results.values() for what in each)
+            values = {
+                self.metric(split, task, what): each[what]
+                for what in names
+                for task, each in results.items()
+                if what in each
+            }
+            values[f"{split}/loss"] = self.total_loss({t: r["loss"] for t, r in results.items()})
+            for what in self._shared_scores:
+                both = [each[what] for each in results.values()]
+                values[f"{split}/{what}"] = torch.stack(both).mean()
             check_followed(trainer, values, suffix, count)
             found |= {f"{name}{suffix}": value for name, value in values.items()}
         if found:
-            self._log_values(found, bar={k for k in found if k.startswith(BAR[split])})
+            bar = tuple(self._bar(split))
+            self._log_values(found, bar={k for k in found if k.startswith(bar)})
 
     def predict_step(
         self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return class probabilities ``(N, num_classes)`` and image indices ``(N,)`` by task.
+        """Return answers, such as class probabilities, and sample indices ``(N,)`` by task.
 
-        A batch may be images alone; their indices are then those in the batch.
+        A batch may be inputs alone; their indices are then those in the batch.
         """
         parts = to_predict(batch, self.tasks.values())
         features = self.features({source: images for source, (images, _) in parts.items()})
@@ -410,9 +423,9 @@ class SharedBackboneModule(CheckpointedModule):
             source = source_of(task, parts)
             if source in parts:
                 index = parts[source][1]
-                logits = self.heads[name](features[source])
+                output = self.heads[name](features[source])
                 index = next(iter(index.values())) if isinstance(index, dict) else index
-                found[name] = (logits.float().softmax(1), index)
+                found[name] = (task.answer(output), index)
         return found
 
     # Optimisation
@@ -539,6 +552,9 @@ class SharedBackboneModule(CheckpointedModule):
         ours = isinstance(self._datamodule(), ImageDataModule | MultiTaskDataModule)
         self._targets_checked = ours
         vars(self).pop("on_before_batch_transfer", None)
+        data = self._datamodule()
+        if stage == "predict" and not ours and isinstance(data, LightningDataModule):
+            name_arguments(data)
         if ours or stage == "predict":
             return
         # on the object, since a hook of the class would cost each step of our own data a few calls
@@ -556,11 +572,16 @@ class SharedBackboneModule(CheckpointedModule):
                 other = offered[name]
             else:
                 continue
-            if other.num_classes != task.num_classes:
+            if other.answers != task.answers:
                 raise ValueError(
-                    f"Task {name!r} has a head of {task.num_classes} classes, the data have "
-                    f"{other.num_classes}."
+                    f"Task {name!r} has a head of {task.answers}, the data have {other.answers}."
                 )
+
+
+def shared_scores(tasks: Iterable[Task]) -> list[str]:
+    """Return the scores that all tasks have, whose mean over the tasks says something."""
+    names = [list(task.scores()) for task in tasks]
+    return [name for name in names[0] if all(name in each for each in names)]
 
 
 def refuse_batch_size_search(callbacks: Iterable[object], data: object) -> None:

@@ -1,16 +1,15 @@
-"""What a batch holds for a task: its part, its labels, its loss."""
+"""What a batch holds for a task: its part and its targets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from tl.batch import size_of
 from tl.data.resident import Batch, Targets
-from tl.modules.targets import MISSING, check, class_numbers, settled
 from tl.tasks import Task
 
 AnyBatch = Batch | Mapping[str, Batch | None]
@@ -54,22 +53,29 @@ def to_predict(batch: object, tasks: Iterable[Task] = ()) -> dict[str | None, Ba
     Raises:
         ValueError: If it is none of them; says what was found.
     """
+    tasks = tuple(tasks)
+    parts: Mapping[Any, Any] = batch if isinstance(batch, Mapping) else {None: batch}
+    if _is_inputs(batch) and not parts.keys() & {task.source for task in tasks}:
+        parts = {None: batch}  # a dict that is one input of several tensors
     found: dict[str | None, Batch] = {}
-    for source, part in (batch if isinstance(batch, Mapping) else {None: batch}).items():
+    for source, part in parts.items():
         images, *rest = part if isinstance(part, tuple | list) and part else (part,)
         if part is None:
             continue
-        if not _is_images(images) or len(rest) > 1:
+        if not _is_inputs(images) or len(rest) > 1:
             raise _wrong(batch, "images or (images, positions)", tasks)
-        found[source] = (images, rest[0] if rest else torch.arange(len(images)))
+        found[source] = (images, rest[0] if rest else torch.arange(size_of(images)))
     return found
 
 
 def _is_pair(part: object) -> bool:
-    return isinstance(part, tuple | list) and len(part) == 2 and _is_images(part[0])  # noqa: PLR2004 - a pair
+    return isinstance(part, tuple | list) and len(part) == 2 and _is_inputs(part[0])  # noqa: PLR2004 - a pair
 
 
-def _is_images(found: object) -> bool:
+def _is_inputs(found: object) -> bool:
+    if isinstance(found, Mapping):
+        parts = found.values()
+        return bool(parts) and all(isinstance(part, Tensor) and part.ndim for part in parts)
     return isinstance(found, Tensor) and found.ndim > 1
 
 
@@ -122,16 +128,16 @@ def target_of(task: Task, targets: Targets) -> Tensor:
 
 
 def labels_of(task: Task, targets: Targets) -> Tensor:
-    """Return a task's class numbers ``(N,)``, :data:`MISSING` where a sample has no label.
+    """Return a task's class numbers ``(N,)``, negative where a sample has no label.
 
     Raises:
         ValueError: If they are not there, or not those of a classification.
     """
-    return class_numbers(settled(task, target_of(task, targets)))
+    return task.truth(task.settle(target_of(task, targets)))
 
 
 def checked(batch: AnyBatch, tasks: Iterable[Task]) -> AnyBatch:
-    """Return a batch whose targets have one of the forms of :func:`~tl.modules.targets.settled`.
+    """Return a batch whose targets have the form of :meth:`tl.tasks.Task.settle`.
 
     Args:
         batch: A batch as it comes from a loader, in the memory of the CPU.
@@ -146,8 +152,13 @@ def checked(batch: AnyBatch, tasks: Iterable[Task]) -> AnyBatch:
         source = source_of(task, parts)
         if source not in parts:
             continue
-        given = parts[source][1]
-        target = check(task, target_of(task, given))
+        inputs, given = parts[source]
+        target = task.check(target_of(task, given))
+        if (count := size_of(inputs)) != len(target):
+            raise ValueError(
+                f"Task {task.name!r} has {len(target)} targets for the {count} samples of the "
+                "batch."
+            )
         if isinstance(given, Mapping):
             others = cast("dict[str, Tensor]", found[source][1])
             found[source] = (parts[source][0], {**others, cast("str", task.target): target})
@@ -156,25 +167,3 @@ def checked(batch: AnyBatch, tasks: Iterable[Task]) -> AnyBatch:
     if not isinstance(batch, Mapping):
         return found[None]
     return {**batch, **cast("dict[str, Batch]", found)}
-
-
-def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-    """Return the mean over the samples with a label; 0, with a gradient of 0, if none has one.
-
-    Args:
-        logits: ``(N, num_classes)``.
-        target: ``(N,)``, :data:`MISSING` where there is no label; or probabilities
-            ``(N, num_classes)``, NaN there.
-        label_smoothing: Share of the target spread over all classes, 0 to below 1.
-    """
-    if target.ndim > 1:
-        missing = target.isnan().any(1)
-        known = target.masked_fill(missing[:, None], 0.0).to(logits.dtype)
-        terms = functional.cross_entropy(
-            logits, known, label_smoothing=label_smoothing, reduction="none"
-        )
-        return terms.masked_fill(missing, 0.0).sum() / (~missing).sum().clamp(min=1)
-    total = functional.cross_entropy(
-        logits, target, ignore_index=MISSING, label_smoothing=label_smoothing, reduction="sum"
-    )
-    return total / (target != MISSING).sum().clamp(min=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -19,6 +19,7 @@ from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.fine_tuning import FineTunedModule
 from tl.modules.resuming import Resuming, metrics_at
 from tl.modules.window import Window
+from tl.tasks import Classification, as_task
 from tl.transfer.errors import CheckpointError
 from tl.transfer.files import local_file, read_checkpoint
 from tl.transfer.source import check_groups, load_heads, order_heads
@@ -171,6 +172,8 @@ class CheckpointedModule(FineTunedModule):
                 "follow their names."
             )
         for task in [task for task, names in self._taken_heads.items() if not names]:
+            if not isinstance(self.tasks[task], Classification):
+                continue
             rank_zero_warn(
                 f"The source's head of {task!r} does not say which classes it answers: they are "
                 "taken to be those of the data, in the same order."
@@ -213,7 +216,7 @@ class CheckpointedModule(FineTunedModule):
         self.transfer_report = report
         self.provenance = report.record()
         if self.init_heads:
-            taken = load_heads(self.heads, path)
+            taken = load_heads(self.heads, path, self.tasks)
             self._taken_heads = {task: head.class_names for task, head in taken.items()}
             self._taken_groups = {task: head.groups for task, head in taken.items()}
 
@@ -245,7 +248,7 @@ class CheckpointedModule(FineTunedModule):
             "metrics": metrics_at(self.trainer),
             "skipped_steps": self.guard.skipped,
             "processes": self.trainer.world_size,
-            "tasks": [asdict(task) for task in self.tasks.values()],
+            "tasks": [task.record() for task in self.tasks.values()],
             "data": describe() if callable(describe) else None,
             "provenance": self.provenance,
             "statistics": self.statistics_at_start(),
@@ -264,11 +267,11 @@ class CheckpointedModule(FineTunedModule):
         if self._trainer is not None and self.trainer.state.fn not in (None, "fit"):
             self.adopt_for(str(self.trainer.state.fn.value))
         self._rename_task(checkpoint)
-        there = {task["name"]: task["num_classes"] for task in record.get("tasks", ())}
+        there = {task["name"]: as_task(task).answers for task in record.get("tasks", ())}
         there = self._renamed(there)
-        here = {task.name: task.num_classes for task in self.tasks.values()}
+        here = {task.name: task.answers for task in self.tasks.values()}
         if there and there != here:
-            said = [", ".join(f"{k} ({n} classes)" for k, n in t.items()) for t in (there, here)]
+            said = [", ".join(f"{k} ({n})" for k, n in t.items()) for t in (there, here)]
             raise ValueError(
                 f"The checkpoint has the tasks {said[0]}, this model {said[1]}. To start from its "
                 "weights, or to add a task, give it by `init_from`, with `init_heads` for the "

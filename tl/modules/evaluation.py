@@ -1,25 +1,23 @@
-"""Loss and accuracy over whole evaluation sets."""
+"""Loss and scores over whole evaluation sets."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MeanMetric, Metric
 
-from tl.modules.targets import MISSING
 from tl.tasks import Task
 
 Split = Literal["val", "test"]
 
 
 class Evaluation(nn.Module):
-    """Mean loss and accuracy by task, over all labelled samples of all processes.
+    """Mean loss and scores by task, over all samples of all processes that have a target.
 
     Args:
         tasks: The tasks by name.
@@ -27,36 +25,35 @@ class Evaluation(nn.Module):
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         super().__init__()
-        self._tasks = tuple(tasks)
+        self._tasks = dict(tasks)
         self._seen: dict[tuple[Split, str], int] = {}
         self._losses = nn.ModuleDict()
-        self._accuracies = nn.ModuleDict()
+        self._scores = nn.ModuleDict()
         for split in ("val", "test"):
             for name, task in tasks.items():
                 # a loss that is not a number stays one: leaving it out would hide a divergence
                 self._losses[f"{split}/{name}"] = MeanMetric(nan_strategy=math.nan)
-                self._accuracies[f"{split}/{name}"] = MulticlassAccuracy(
-                    task.num_classes, average="micro", ignore_index=MISSING
-                )
+                self._scores[f"{split}/{name}"] = nn.ModuleDict(task.scores())
 
-    def _metrics(self, split: Split, task: str) -> tuple[MeanMetric, MulticlassAccuracy]:
-        loss, accuracy = (part[f"{split}/{task}"] for part in (self._losses, self._accuracies))
-        return cast("MeanMetric", loss), cast("MulticlassAccuracy", accuracy)
+    def _metrics(self, split: Split, task: str) -> tuple[MeanMetric, dict[str, Metric]]:
+        loss, scores = (part[f"{split}/{task}"] for part in (self._losses, self._scores))
+        return cast("MeanMetric", loss), dict(cast("Any", scores).items())
 
-    def add(self, split: Split, task: str, loss: Tensor, logits: Tensor, target: Tensor) -> None:
+    def add(self, split: Split, task: str, loss: Tensor, output: Tensor, target: Tensor) -> None:
         """Count a batch.
 
         Args:
             split: Which set.
             task: Name of the task.
-            loss: Mean loss over the labelled samples, a scalar.
-            logits: ``(N, num_classes)``.
-            target: ``(N,)``, ``MISSING`` where there is no label.
+            loss: Mean loss over what has a target, a scalar.
+            output: What the head gave, a row for each sample.
+            target: As :meth:`tl.tasks.Task.truth` gives it.
         """
         self._seen[split, task] = self._seen.get((split, task), 0) + len(target)
-        losses, accuracies = self._metrics(split, task)
-        losses.update(loss, (target != MISSING).sum())
-        accuracies.update(logits, target)
+        losses, scores = self._metrics(split, task)
+        losses.update(loss, self._tasks[task].present(target))
+        for score in scores.values():
+            self._tasks[task].observe(score, output, target)
 
     def samples(self, split: Split, reduce: Callable[..., Tensor]) -> dict[str, int]:
         """Return how many samples were evaluated by task, over all processes, and begin anew.
@@ -72,29 +69,28 @@ class Evaluation(nn.Module):
     def _device(self) -> torch.device:
         return next(iter(cast("MeanMetric", loss).device for loss in self._losses.values()))
 
-    def results(
-        self, split: Split, reduce: Callable[..., Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return losses and accuracies by task over all processes, and begin anew.
+    def results(self, split: Split, reduce: Callable[..., Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Return ``loss`` and scores by task over all processes, and begin anew.
 
         Args:
             split: Which set.
             reduce: Sums a tensor over the processes: ``reduce(tensor, reduce_op="sum")``.
 
         Returns:
-            Tasks that had a labelled sample.
+            Tasks of which a sample had a target.
         """
-        found: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
+        found: dict[str, dict[str, Tensor]] = {}
         for task in self._tasks:
-            loss, accuracy = self._metrics(split, task)
+            loss, scores = self._metrics(split, task)
             if loss.update_called:
-                value, right = loss.compute(), accuracy.compute()
+                value = loss.compute()
+                values = {name: score.compute() for name, score in scores.items()}
                 # NaN is also the mean over no labels at all, which is nothing to log
                 if not value.isnan() or float(reduce(loss.weight.clone(), reduce_op="sum")):
-                    found[0][task], found[1][task] = value, right
+                    found[task] = {"loss": value, **values}
             with torch.inference_mode(mode=False):  # else a later `fit` could not add to them
-                loss.reset()
-                accuracy.reset()
+                for metric in (loss, *scores.values()):
+                    metric.reset()
         return found
 
 

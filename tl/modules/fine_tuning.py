@@ -13,15 +13,17 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tl.batch import Inputs, on_each
 from tl.data.base import ImageDataModule
 from tl.data.multitask import MultiTaskDataModule
+from tl.data.tensors import TensorDataModule
 from tl.modules.batch import AnyBatch, labels_of
 from tl.modules.batch_norm import without_sources
 from tl.modules.finite import FiniteGuard
 from tl.modules.seeding import seed_step
 from tl.modules.settled import ARGUMENTS, set_later
 from tl.modules.step_log import StepLog
-from tl.tasks import Task
+from tl.tasks import Classification, Task
 from tl.transfer.freezing import (
     HEAD,
     Strategy,
@@ -181,17 +183,21 @@ class FineTunedModule(LightningModule):
             init_from=self.init_from,
             rename=self.rename,
             pretrained=bool(getattr(self.backbone, "pretrained", False)),
-            classes={name: task.num_classes for name, task in self.tasks.items()},
+            classes={
+                name: task.num_classes
+                for name, task in self.tasks.items()
+                if isinstance(task, Classification) and not task.multi_label
+            },
             class_names=names,
             device=self.device,
             batches=self._plain_batches,
             groups=groups,
         )
 
-    def _plain_batches(self, task: str) -> Iterable[tuple[Tensor, Tensor]]:
+    def _plain_batches(self, task: str) -> Iterable[tuple[Inputs, Tensor]]:
         data = getattr(self.trainer, "datamodule", None)
         for images, target in plain_batches(data, self.tasks[task]):
-            yield images.to(self.device), target.to(self.device)
+            yield on_each(lambda part: part.to(self.device), images), target.to(self.device)
 
     def scaled(self, optimizer: Optimizer) -> Optimizer:
         """Write the stages' learning rates into an optimiser, before its schedule is made."""
@@ -369,7 +375,7 @@ class FineTunedModule(LightningModule):
         self._statistics = dict(record)
 
 
-def plain_batches(data: object, task: Task, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+def plain_batches(data: object, task: Task, size: int = 500) -> Iterator[tuple[Inputs, Tensor]]:
     """Yield all training images of a task, normalised but not augmented, with its labels.
 
     Args:
@@ -382,6 +388,12 @@ def plain_batches(data: object, task: Task, size: int = 500) -> Iterator[tuple[T
     """
     if isinstance(data, MultiTaskDataModule) and task.source is not None:
         data = data.sources[task.source]
+    if isinstance(data, TensorDataModule):
+        samples = data.splits["train"]
+        for some in torch.split(torch.arange(len(samples)), size):
+            inputs, targets = data.on_after_batch_transfer(samples[some], 0)
+            yield inputs, labels_of(task, targets)
+        return
     if not isinstance(data, ImageDataModule):
         raise ValueError(  # noqa: TRY004 - a setting of the run
             f"Reading the training images as they are needs a data module of tl.data, got "

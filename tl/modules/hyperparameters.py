@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from dataclasses import asdict
 from types import FrameType
 
 from lightning.pytorch import LightningModule
@@ -33,9 +32,9 @@ def keep_hyperparameters(module: LightningModule, frame: FrameType | None) -> No
         if not key.startswith("_") and key not in arguments:
             del module.hparams[key]  # a link from the data that this class does not take
         elif key == "task":
-            module.hparams[key] = asdict(as_task(value))
+            module.hparams[key] = as_task(value).record()
         elif key == "tasks":
-            module.hparams[key] = [asdict(as_task(task)) for task in value]
+            module.hparams[key] = [as_task(task).record() for task in value]
         elif isinstance(value, tuple):
             module.hparams[key] = list(value)
     setattr(module, "_built", True)  # noqa: B010 - ours, and the last that a constructor does

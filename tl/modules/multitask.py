@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from tl.balancing import BalancerSpec, Rescale, make_balancer
+from tl.batch import Inputs, join, said_shapes, shapes_of, size_of
 from tl.modules.balanced import BalancedModule
 from tl.modules.base import CompileMode, Interval, default_optimizer
 from tl.modules.batch_norm import per_source_statistics, source_statistics
@@ -34,7 +34,7 @@ class MultiTaskModule(BalancedModule):
     Args:
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``: any module with an
             integer attribute ``num_features``.
-        tasks: What to predict. The command line fills it in from the data.
+        tasks: What to predict, tasks or their fields. The command line fills it in from the data.
         batch_norm: What batch norm averages over. ``joint``: one pass over all sources' images
             together, statistics of the mixture; the fastest, and right where sources look alike.
             ``per_source``: a pass for each source, each normalised by its own batch in training,
@@ -83,7 +83,7 @@ class MultiTaskModule(BalancedModule):
     def __init__(
         self,
         backbone: nn.Module,
-        tasks: Sequence[Task],
+        tasks: Sequence[Task | dict[str, Any]],
         batch_norm: BatchNorm = "joint",
         balancer: BalancerSpec = None,
         rescale: Rescale = "none",
@@ -151,7 +151,7 @@ class MultiTaskModule(BalancedModule):
                 "source; leave it out, or choose another `batch_norm`."
             )
 
-    def forward(self, images: Tensor, source: str | None = None) -> dict[str, Tensor]:
+    def forward(self, images: Inputs, source: str | None = None) -> dict[str, Tensor]:
         """Return logits ``(N, num_classes)`` by task of normalised images ``(N, 3, H, W)``.
 
         Args:
@@ -167,19 +167,19 @@ class MultiTaskModule(BalancedModule):
             if source is None or task.source == source
         }
 
-    def features(self, images: Mapping[str | None, Tensor]) -> dict[str | None, Tensor]:
+    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Tensor]:
         """Return features by source: one pass over all images, or one for each source."""
         rows = self.balancer is not None and self.balancer.needs_rows and self.training
         if self.batch_norm == "joint" and len(images) > 1 and not rows:
-            shapes = {pixels.shape[1:] for pixels in images.values()}
-            if len(shapes) > 1:
+            shapes = {source: shapes_of(inputs) for source, inputs in images.items()}
+            if len(set(shapes.values())) > 1:
+                said = [f"{s} {said_shapes(shape)}" for s, shape in shapes.items()]
                 raise ValueError(
-                    "Sources of different image sizes cannot share a pass: "
-                    + ", ".join(f"{s} {tuple(p.shape[1:])}" for s, p in images.items())
-                    + ". Give them one size, or set `batch_norm` to 'per_source'."
+                    f"Sources of different image sizes cannot share a pass: {', '.join(said)}. "
+                    "Give them one size, or set `batch_norm` to 'per_source'."
                 )
-            sizes = [len(pixels) for pixels in images.values()]
-            together = self.backbone(torch.cat(list(images.values())))
+            sizes = [size_of(inputs) for inputs in images.values()]
+            together = self.backbone(join(list(images.values())))
             return dict(zip(images, together.split(sizes), strict=True))
         if self.batch_norm != "per_source_statistics":
             return {source: self.backbone(pixels) for source, pixels in images.items()}

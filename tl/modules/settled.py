@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tl.modules.finite import FiniteGuard
+from tl.tasks import Task
 from tl.transfer.freezing import Strategy
 
 #: What the constructor builds from; a later value would change nothing.
@@ -45,7 +47,7 @@ def set_later(module: Any, name: str, value: Any) -> tuple[str, Any]:  # noqa: A
         )
     name = _KEPT_AS.get(name, name)
     if name == "label_smoothing":
-        check_label_smoothing(value)
+        check_label_smoothing(value, module.tasks.values())
     elif name == "lr" and value is not None and not value > 0:
         raise ValueError(f"`lr` must be positive, got {value}.")
     elif name == "strategy":
@@ -64,11 +66,16 @@ def set_later(module: Any, name: str, value: Any) -> tuple[str, Any]:  # noqa: A
     return name, value
 
 
-def check_label_smoothing(value: float) -> None:
-    """Refuse a share of the target that is out of range.
+def check_label_smoothing(value: float, tasks: Iterable[Task]) -> None:
+    """Refuse a share of the target that is out of range, or that no task has a use for.
 
     Raises:
         ValueError: If it is.
     """
     if not 0 <= value < 1:
         raise ValueError(f"`label_smoothing` must be at least 0 and below 1, got {value}.")
+    if value and not any(task.smooths for task in tasks):
+        raise ValueError(
+            f"`label_smoothing` is for classifications, and no task is one; leave it out, got "
+            f"{value}."
+        )

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from tl.batch import Inputs
 from tl.modules.base import CompileMode, Interval, SharedBackboneModule, default_optimizer
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import OnNonFinite
@@ -102,13 +103,13 @@ class TransferModule(SharedBackboneModule):
         self.task = next(iter(self.tasks.values()))
         keep_hyperparameters(self, inspect.currentframe())
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Inputs) -> Tensor:
         """Return logits ``(N, num_classes)`` of normalised images ``(N, 3, H, W)``."""
         self.need_source()
         logits: Tensor = self.heads[self.task.name](self.backbone(images))
         return logits
 
-    def features(self, images: Mapping[str | None, Tensor]) -> dict[str | None, Tensor]:
+    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Tensor]:
         """Return features by source; there is one."""
         return {source: self.backbone(pixels) for source, pixels in images.items()}
 

@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
+
+from tl.tasks import Task
 
 Reduce = Callable[..., Tensor]
 
 
 class Window:
-    """Loss and accuracy by task since they were last read.
+    """Loss and scores by task since they were last read.
 
     Args:
-        tasks: All tasks in their order, the same in every process: a process may have seen none
-            of a task's images and still takes part in its sum.
+        tasks: All tasks by name, in an order that is the same in every process: a process may have
+            seen none of a task's samples and still takes part in its sum.
     """
 
-    def __init__(self, tasks: Sequence[str]) -> None:
-        self._tasks = tuple(tasks)
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        self._tasks = tasks
+        self._width = 2 + max(len(task.tallied) for task in tasks.values())
         self._sums: dict[str, Tensor] = {}
 
-    def add(self, task: str, loss: Tensor, logits: Tensor, target: Tensor) -> None:
+    def add(self, task: str, loss: Tensor, output: Tensor, target: Tensor) -> None:
         """Count a batch.
 
         Args:
             task: Name of the task.
-            loss: Mean loss over the samples with a label, a scalar.
-            logits: ``(N, num_classes)``.
-            target: ``(N,)``, negative where there is no label.
+            loss: Mean loss over what has a target, a scalar.
+            output: What the head gave, a row for each sample.
+            target: As :meth:`tl.tasks.Task.truth` gives it.
         """
-        count = (target >= 0).sum()
-        right = (logits.argmax(1) == target).sum()
-        sums = torch.stack([loss.float() * count, right.float(), count.float()])
+        kind = self._tasks[task]
+        count = kind.present(target)
+        parts = [loss.float() * count, *(part.float() for part in kind.tally(output, target))]
+        parts += [parts[0].new_zeros(())] * (self._width - 1 - len(parts))
+        sums = torch.stack([*parts, count.float()])
         before = self._sums.get(task)
         self._sums[task] = sums if before is None else before.to(sums.device) + sums
 
@@ -49,8 +54,8 @@ class Window:
             self._sums.pop(task, None)
 
     def _total(self, reduce: Reduce, device: torch.device) -> Tensor:
-        """Sum over all processes: loss, right and labelled samples by task ``(T, 3)``."""
-        nothing = torch.zeros(3)
+        """Sum over all processes: loss, scores and what has a target by task ``(T, 2 + S)``."""
+        nothing = torch.zeros(self._width)
         rows = [self._sums.get(task, nothing).to(device) for task in self._tasks]
         return reduce(torch.stack(rows), reduce_op="sum")
 
@@ -63,7 +68,7 @@ class Window:
         self._sums = {task: sums for task, sums in state.items() if task in self._tasks}
 
     def means(self, reduce: Reduce, device: torch.device) -> dict[str, dict[str, Tensor]]:
-        """Return mean ``loss`` and ``acc`` by task over all processes, and begin anew.
+        """Return mean ``loss`` and scores by task over all processes, and begin anew.
 
         Args:
             reduce: Sums a tensor over the processes: ``reduce(tensor, reduce_op="sum")``.
@@ -75,7 +80,10 @@ class Window:
         total = self._total(reduce, device)
         self._sums = {}
         return {
-            task: {"loss": loss / count, "acc": right / count}
-            for task, (loss, right, count) in zip(self._tasks, total, strict=True)
-            if count > 0
+            name: {
+                what: value / row[-1]
+                for what, value in zip(("loss", *task.tallied), row[:-1])  # noqa: B905 - rows are as wide as the widest
+            }
+            for (name, task), row in zip(self._tasks.items(), total, strict=True)
+            if row[-1] > 0
         }

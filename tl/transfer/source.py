@@ -6,13 +6,16 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from tl.batch import Inputs
 from tl.data.naming import composed_names
 from tl.data.trained_on import groups_by_task, regrouped
+from tl.tasks import Task, as_task
 from tl.transfer.files import listed, read_checkpoint
 from tl.transfer.names import find_state
 from tl.transfer.weights import load_weights
@@ -33,6 +36,7 @@ class Head:
         bias: ``(C,)``, or ``None``.
         class_names: Names of its classes; empty where the checkpoint has none.
         groups: The group of each class by name, where it answers groups of classes.
+        answers: What it gives, such as ``10 classes``; ``None`` where the checkpoint has no tasks.
     """
 
     task: str
@@ -40,6 +44,7 @@ class Head:
     bias: Tensor | None
     class_names: tuple[str, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
+    answers: str | None = None
 
 
 def read_heads(path: str | Path) -> dict[str, Head]:
@@ -70,6 +75,8 @@ def read_heads(path: str | Path) -> dict[str, Head]:
     )
     found = names if isinstance(names, Mapping) else {}
     groups = groups_by_task(data) if isinstance(data, Mapping) else {}
+    tasks_there = record.get("tasks", ()) if isinstance(record, Mapping) else ()
+    answers = {task["name"]: as_task(task).answers for task in tasks_there}
     return {
         task: Head(
             task=task,
@@ -77,6 +84,7 @@ def read_heads(path: str | Path) -> dict[str, Head]:
             bias=state.get(f"heads.{task}.bias"),
             class_names=composed_names(found.get(task) or ()),
             groups=groups.get(task, {}),
+            answers=answers.get(task),
         )
         for task in tasks
     }
@@ -178,7 +186,9 @@ def check_groups(
             )
 
 
-def load_heads(heads: nn.ModuleDict, path: str | Path) -> dict[str, Head]:
+def load_heads(
+    heads: nn.ModuleDict, path: str | Path, tasks_here: Mapping[str, Task] = MappingProxyType({})
+) -> dict[str, Head]:
     """Fill the heads of tasks that a checkpoint has too; the others stay as they are.
 
     The only task there is the only one here if it has as many classes, whatever it is called;
@@ -188,13 +198,15 @@ def load_heads(heads: nn.ModuleDict, path: str | Path) -> dict[str, Head]:
     Args:
         heads: Linear heads by task; changed in place.
         path: A checkpoint of this framework.
+        tasks_here: The tasks that the heads answer, by name.
 
     Returns:
         The heads there by the tasks whose heads were filled.
 
     Raises:
         CheckpointError: If the file cannot be read.
-        ValueError: If no task is in it, or one has another number of classes or features there.
+        ValueError: If no task is in it, or one is of another kind or has another number of classes
+            or features there.
     """
     found = read_heads(path)
     if len(found) == len(heads) == 1 and not set(found) & set(heads):
@@ -213,6 +225,12 @@ def load_heads(heads: nn.ModuleDict, path: str | Path) -> dict[str, Head]:
             raise ValueError(
                 f"{path}: the head of {task!r} is {there[0]} classes from {there[1]} features, "
                 f"here it is {here[0]} from {here[1]}; leave out `init_heads`."
+            )
+        answers = tasks_here[task].answers if task in tasks_here else None
+        if None not in (answers, found[task].answers) and answers != found[task].answers:
+            raise ValueError(
+                f"{path}: the head of {task!r} gives {found[task].answers}, here it gives "
+                f"{answers}; leave out `init_heads`."
             )
     with torch.no_grad():
         for task in tasks:
@@ -326,14 +344,20 @@ class SourceNetwork(nn.Module):
 
         Raises:
             CheckpointError: If the file cannot be read or does not fit.
-            ValueError: If it has no head, or several and `task` names none of them.
+            ValueError: If it has no head, or several and `task` names none of them, or its head
+                does not answer with classes.
         """
         head = read_head(path, task)
+        if head.answers not in (None, f"{len(head.weight)} classes"):
+            raise ValueError(
+                f"{path}: the head of {head.task!r} gives {head.answers}; a source whose answers "
+                "are compared must be a classification with one class per sample."
+            )
         load_weights(self.backbone, path, rename=rename)
         self.head.set(head)
         return head
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Inputs) -> Tensor:
         """Return logits ``(N, C)`` of images ``(N, 3, H, W)``, without gradients."""
         with torch.no_grad():
             logits: Tensor = self.head(self.backbone(images))

@@ -88,8 +88,8 @@ class Soup:
 
     Attributes:
         members: Positions of the chosen networks, the best first.
-        accuracy: Validation accuracy of their average.
-        alone: Validation accuracy of each network.
+        accuracy: Validation score of their average, which is an accuracy unless tasks have others.
+        alone: Validation score of each network.
     """
 
     members: tuple[int, ...]
@@ -97,7 +97,9 @@ class Soup:
     alone: tuple[float, ...]
 
 
-def greedy_soup(count: int, accuracy: Callable[[Sequence[int]], float]) -> Soup:
+def greedy_soup(
+    count: int, score: Callable[[Sequence[int]], float], *, higher_is_better: bool = True
+) -> Soup:
     """Add networks to a uniform soup, the best first, as long as it does not get worse.
 
     Recipe 1 of Wortsman et al., 2022, arXiv:2203.05482. The soup is never worse on the validation
@@ -106,24 +108,26 @@ def greedy_soup(count: int, accuracy: Callable[[Sequence[int]], float]) -> Soup:
 
     Args:
         count: How many networks there are, 1 or more.
-        accuracy: Validation accuracy of the uniform average of the networks at some positions.
+        score: Validation score of the uniform average of the networks at some positions.
+        higher_is_better: Whether a higher score is, as an accuracy.
 
     Returns:
         The chosen networks.
 
     Raises:
-        ValueError: If there is no network, or an accuracy is NaN.
+        ValueError: If there is no network, or a score is NaN.
     """
     if count < 1:
         raise ValueError("There is nothing to choose from; give at least one network.")
-    alone = tuple(accuracy([position]) for position in range(count))
+    alone = tuple(score([position]) for position in range(count))
     if any(math.isnan(value) for value in alone):
-        raise ValueError(f"Validation accuracy is not a number for some networks: {alone}.")
-    first, *others = sorted(range(count), key=lambda position: -alone[position])
+        raise ValueError(f"The validation score is not a number for some networks: {alone}.")
+    sign = 1 if higher_is_better else -1
+    first, *others = sorted(range(count), key=lambda position: -sign * alone[position])
     members, best = [first], alone[first]
     for position in others:
-        value = accuracy([*members, position])
-        if value >= best:  # not worse is enough, as in the paper
+        value = score([*members, position])
+        if sign * value >= sign * best:  # not worse is enough, as in the paper
             members, best = [*members, position], value
     return Soup(tuple(members), best, alone)
 

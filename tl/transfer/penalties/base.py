@@ -10,6 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from tl.batch import Inputs
+
 
 @dataclass(frozen=True)
 class Step:
@@ -18,7 +20,7 @@ class Step:
     Args:
         backbone: The shared network.
         heads: Heads by task.
-        images: Normalised images ``(N, 3, H, W)`` by source.
+        images: Normalised inputs by source, such as images ``(N, 3, H, W)``.
         features: Features ``(N, D)`` by source, with their graph.
         logits: Logits ``(N, C)`` by task, with their graph.
         targets: Labels ``(N,)`` by task, negative where there is none.
@@ -27,7 +29,7 @@ class Step:
 
     backbone: nn.Module
     heads: nn.ModuleDict
-    images: Mapping[str | None, Tensor]
+    images: Mapping[str | None, Inputs]
     features: Mapping[str | None, Tensor]
     logits: Mapping[str, Tensor]
     targets: Mapping[str, Tensor]
@@ -60,7 +62,7 @@ class Start:
     classes: Mapping[str, int]
     class_names: Mapping[str, Sequence[str]]
     device: torch.device
-    batches: Callable[[str], Iterable[tuple[Tensor, Tensor]]]
+    batches: Callable[[str], Iterable[tuple[Inputs, Tensor]]]
     groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -171,6 +173,26 @@ def nothing(step: Step, learned: nn.Module | None = None) -> Tensor:
     """
     tensors = [*step.features.values(), *(learned.parameters() if learned is not None else ())]
     return torch.stack([tensor.float().sum() for tensor in tensors]).sum() * 0.0
+
+
+def only_classification(penalty: nn.Module, task: str | None, start: Start) -> str:
+    """Return the task that a penalty on classes works on.
+
+    Args:
+        penalty: Who asks.
+        task: Its choice; ``None`` where there is one task.
+        start: The start of the run.
+
+    Raises:
+        ValueError: If there are several and none is named, or it is not one of exclusive classes.
+    """
+    chosen = only_task(penalty, task, start.heads)
+    if chosen not in start.classes:
+        raise ValueError(
+            f"{type(penalty).__name__} works on a classification with one class per sample, and "
+            f"the task {chosen!r} is not one."
+        )
+    return chosen
 
 
 def only_task(penalty: nn.Module, task: str | None, tasks: Iterable[str]) -> str:

@@ -10,13 +10,22 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tl.batch import Inputs
 from tl.transfer.files import listed
-from tl.transfer.penalties.base import Penalty, Start, Step, nothing, only_task, require_checkpoint
+from tl.transfer.penalties.base import (
+    Penalty,
+    Start,
+    Step,
+    nothing,
+    only_classification,
+    only_task,
+    require_checkpoint,
+)
 from tl.transfer.source import SourceHead, SourceNetwork, at_least_float32
 
 
 def class_relations(
-    source: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], num_classes: int
+    source: nn.Module, batches: Iterable[tuple[Inputs, Tensor]], num_classes: int
 ) -> Tensor:
     """Average the source's class probabilities over the images of each target class.
 
@@ -100,7 +109,7 @@ class CoTuning(Penalty):
     def prepare(self, start: Start) -> None:
         """Read the source."""
         path = require_checkpoint(self, start)
-        task = only_task(self, self.task, start.classes)
+        task = only_classification(self, self.task, start)
         source = SourceNetwork(start.backbone)
         head = source.load(path, self.source_task, start.rename)
         self.head.set(head)
@@ -110,7 +119,7 @@ class CoTuning(Penalty):
 
     def start(self, start: Start) -> None:
         """Relate the classes by the source's answers on the target's training images."""
-        task = only_task(self, self.task, start.classes)
+        task = only_classification(self, self.task, start)
         source = self._network.pop().to(start.device, torch.float32)
         relations = class_relations(source, start.batches(task), start.classes[task])
         self.relations = relations.to(start.device)

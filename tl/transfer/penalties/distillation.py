@@ -8,7 +8,14 @@ from torch.nn import functional
 from tl.data.naming import composed_names
 from tl.data.trained_on import regrouped
 from tl.transfer.files import listed
-from tl.transfer.penalties.base import Penalty, Start, Step, nothing, only_task
+from tl.transfer.penalties.base import (
+    Penalty,
+    Start,
+    Step,
+    nothing,
+    only_classification,
+    only_task,
+)
 from tl.transfer.source import SourceNetwork, at_least_float32, read_head
 
 
@@ -77,7 +84,7 @@ class Distillation(Penalty):
 
     def prepare(self, start: Start) -> None:
         """Read the teacher."""
-        task = only_task(self, self.task, start.classes)
+        task = only_classification(self, self.task, start)
         path = self.teacher or start.init_from
         if path is None:
             raise ValueError(

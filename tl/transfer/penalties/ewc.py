@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from tl.batch import Inputs, on_each, size_of
 from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_checkpoint
 from tl.transfer.source import SourceNetwork, at_least_float32
 
@@ -16,7 +18,7 @@ from tl.transfer.source import SourceNetwork, at_least_float32
 def fisher_diagonal(
     backbone: nn.Module,
     head: nn.Module,
-    batches: Iterable[Tensor],
+    batches: Iterable[Inputs],
     images: int,
     seed: int = 0,
 ) -> dict[str, Tensor]:
@@ -51,9 +53,10 @@ def fisher_diagonal(
         parameter.requires_grad_(True)
     try:
         for batch in batches:
-            for image in batch[: images - count]:
+            for row in range(min(size_of(batch), images - count)):
+                sample = on_each(itemgetter(slice(row, row + 1)), batch)
                 with torch.enable_grad():
-                    answer = head(backbone(image[None])).float().log_softmax(1)[0]
+                    answer = head(backbone(sample)).float().log_softmax(1)[0]
                 drawn = torch.multinomial(answer.detach().exp().cpu(), 1, generator=generator)
                 found = torch.autograd.grad(
                     answer[int(drawn)], list(parameters.values()), materialize_grads=True
@@ -143,13 +146,13 @@ class EWC(Penalty):
         found = fisher_diagonal(source.backbone, source.head, self._batches(start), self.images)
         self.fisher.set(found)
 
-    def _batches(self, start: Start) -> Iterable[Tensor]:
+    def _batches(self, start: Start) -> Iterable[Inputs]:
         """Training images of the source, normalised, in their fixed random order."""
         self.data.prepare_data()
         self.data.setup("fit")
         for batch in self.data.train_dataloader():
             images, _ = self.data.on_after_batch_transfer(batch, 0)
-            yield images.to(start.device)
+            yield on_each(lambda part: part.to(start.device), images)
 
     def forward(self, step: Step) -> Tensor:
         """Return the term."""

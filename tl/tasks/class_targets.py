@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from tl.tasks import Task
+if TYPE_CHECKING:  # which is made of this
+    from tl.tasks.classification import Classification
 
 #: The label of a sample that has none.
 MISSING = -1
 _FULL = 4  # bytes of a number whose rows of probabilities add up to 1 closely
 
 
-def settled(task: Task, target: object, *, checked: bool = False) -> Tensor:
+def settled(task: Classification, target: object, *, checked: bool = False) -> Tensor:
     """Return the targets of a batch in one of the two forms that losses and metrics take.
 
     Args:
@@ -67,11 +70,48 @@ def settled(task: Task, target: object, *, checked: bool = False) -> Tensor:
     return target
 
 
-def check(task: Task, target: object) -> Tensor:
+def check(task: Classification, target: object) -> Tensor:
     """Return targets as :func:`settled` does, class numbers checked in any case."""
     found = settled(task, target)
     if found.ndim == 1:
         _check_range(task, found)
+    return found
+
+
+def settled_labels(task: Classification, target: object, *, checked: bool = False) -> Tensor:
+    """Return the targets of several labels per sample: floats ``(N, num_classes)``, NaN if missing.
+
+    Args:
+        task: The task.
+        target: 0 and 1 of any type, :data:`MISSING` or NaN where it is not known.
+        checked: Leave out the checks of values, which wait for an accelerator.
+
+    Raises:
+        ValueError: If a target is another; names the first one.
+    """
+    wanted = (
+        f"0 and 1 of shape (N, {task.num_classes}), {MISSING} or NaN where a label is not known"
+    )
+    if not isinstance(target, Tensor):
+        raise ValueError(  # noqa: TRY004 - what the data hold, as those below
+            f"The targets of task {task.name!r} are a {type(target).__name__}; expected {wanted} "
+            "as a tensor."
+        )
+    if target.is_complex() or target.shape[1:] != (task.num_classes,):
+        raise ValueError(
+            f"The targets of task {task.name!r} are of shape {tuple(target.shape)}; expected "
+            f"{wanted}."
+        )
+    found = target.float()
+    found = found.masked_fill(found == MISSING, torch.nan)
+    if not checked:
+        wrong = ~(found.isnan() | (found == 0) | (found == 1))
+        if wrong.any():
+            row, label = (int(position) for position in wrong.nonzero()[0])
+            raise ValueError(
+                f"Task {task.name!r} has several labels per sample, and label {label} of sample "
+                f"{row} of the batch is {float(found[row, label]):.6g}; expected {wanted}."
+            )
     return found
 
 
@@ -99,7 +139,7 @@ def wrong_label(task: str, target: Tensor, classes: int) -> ValueError:
     )
 
 
-def _rows(task: Task, target: Tensor) -> Tensor:
+def _rows(task: Classification, target: Tensor) -> Tensor:
     values = target.float() if target.is_floating_point() else target.long()
     total = values.sum(1)
     tolerance = 1e-3 if target.element_size() >= _FULL else 1e-2
@@ -116,7 +156,7 @@ def _rows(task: Task, target: Tensor) -> Tensor:
     return target if target.is_floating_point() else values.argmax(1)
 
 
-def _expected(task: Task) -> str:
+def _expected(task: Classification) -> str:
     classes = task.num_classes
     return (
         f"class numbers 0 to {classes - 1} of shape (N,), {MISSING} or NaN where there is no "
@@ -132,6 +172,6 @@ def _out_of_range(target: Tensor, classes: int) -> Tensor:
     return (target >= classes) | ((target < 0) & (target != MISSING))
 
 
-def _check_range(task: Task, target: Tensor) -> None:
+def _check_range(task: Classification, target: Tensor) -> None:
     if _out_of_range(target, task.num_classes).any():
         raise wrong_label(task.name, target, task.num_classes)

@@ -12,10 +12,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.runs import Tiny, tiny_data, trainer
-from tl import Task, TransferModule
-from tl.modules.targets import MISSING, check, class_numbers, settled, wrong_label
+from tl import Classification, TransferModule
+from tl.tasks.class_targets import MISSING, check, class_numbers, settled, wrong_label
 
-TASK = Task("a", 3)
+TASK = Classification("a", 3)
 NAN = float("nan")
 
 
@@ -47,8 +47,8 @@ def test_targets_of_a_classification_in_any_form(given: Tensor) -> None:
 
 
 def test_truth_values_are_two_classes() -> None:
-    assert check(Task("a", 2), torch.tensor([True, False])).tolist() == [1, 0]
-    assert check(Task("a", 2), torch.tensor([1, 0], dtype=torch.uint8)).tolist() == [1, 0]
+    assert check(Classification("a", 2), torch.tensor([True, False])).tolist() == [1, 0]
+    assert check(Classification("a", 2), torch.tensor([1, 0], dtype=torch.uint8)).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_one_hot_probabilities_train_as_class_numbers_do(tmp_path: Any) -> None:
 def test_on_a_gpu_too(tmp_path: Any, bad: Tensor) -> None:
     loader = DataLoader(TensorDataset(torch.randn(8, 3, 8, 8), bad), 4)
     runner = trainer(tmp_path, accelerator="gpu", max_epochs=1)
-    with pytest.raises(ValueError, match="Task 'a'"):
+    with pytest.raises(ValueError, match="Classification 'a'"):
         runner.fit(TransferModule(Tiny(), TASK), loader)
     assert torch.ones(1, device="cuda").item() == 1  # no device-side assert
 

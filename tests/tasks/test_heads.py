@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tl.heads import linear_head
+from tl.tasks.heads import linear_head
 
 
 def test_logits_have_one_column_per_class() -> None:

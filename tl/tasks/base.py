@@ -1,0 +1,199 @@
+"""What is predicted: the one description that data, heads, losses and scores share."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar, Literal, Self, cast
+
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+Reads = Literal["vector", "maps", "tokens"]
+
+
+class Task(ABC):
+    """A head, a loss, scores, and how answers are shown.
+
+    Subclasses are frozen dataclasses whose fields are plain types, so that checkpoints can keep
+    them. ``Task(name, num_classes)`` is a :class:`~tl.tasks.Classification`.
+
+    Attributes:
+        name: Name in metrics (``val/<name>/acc``) and heads; letters, digits, ``_`` and ``-``.
+        source: Name of the data source that the task reads in a batch of several; ``None`` where
+            the batch has one source.
+        target: Key of the targets in a source that carries several; ``None`` where they are one
+            tensor.
+        kind: Name of the class in checkpoints.
+        reads: What the head takes from the backbone.
+        score: The score that decides which run is better.
+        higher_is_better: Whether a higher one is.
+        tallied: Scores that are sums over samples, and are logged in training too.
+        columns: Columns of ``predictions.csv`` that :meth:`cells` fills.
+        smooths: Whether label smoothing means anything to its loss.
+    """
+
+    name: str
+    source: str | None
+    target: str | None
+    kind: ClassVar[str]
+    reads: ClassVar[Reads] = "vector"
+    score: ClassVar[str] = "loss"
+    higher_is_better: ClassVar[bool] = False
+    tallied: ClassVar[tuple[str, ...]] = ()
+    columns: ClassVar[tuple[str, ...]] = ()
+    smooths: ClassVar[bool] = False
+
+    def __new__(cls, *given: Any, **named: Any) -> Task:  # noqa: ANN401, PYI034 - as before kinds
+        """Make a classification where no kind is named."""
+        if cls is Task:
+            from tl.tasks.classification import Classification  # noqa: PLC0415 - made of this
+
+            cls = Classification  # noqa: PLW0642
+        return object.__new__(cls.variant(*given, **named))
+
+    @classmethod
+    def variant(cls, *given: Any, **named: Any) -> type[Task]:  # noqa: ANN401
+        """Return the class for these arguments; a `__new__` would hide them from the parser."""
+        del given, named
+        return cls
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"A task's name has letters, digits, '_' and '-' only, got {self.name!r}."
+            )
+
+    def record(self) -> dict[str, Any]:
+        """Return the task in plain types, from which :func:`as_task` makes it again."""
+        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
+
+    def read_from(self, source: str | None) -> Self:
+        """Return the same task on another source."""
+        return cast("Self", as_task({**self.record(), "source": source}))
+
+    @property
+    @abstractmethod
+    def answers(self) -> str:
+        """What a head gives, such as ``10 classes``: tasks that differ in it cannot share one."""
+
+    @abstractmethod
+    def head(self, num_features: int) -> nn.Module:
+        """Return a new head on features ``(N, num_features)``."""
+
+    @abstractmethod
+    def settle(self, target: object, *, checked: bool = False) -> Tensor:
+        """Return the targets of a batch in the form that loss and scores take.
+
+        Args:
+            target: What the data give.
+            checked: Leave out the checks, which wait for an accelerator; for what passed them
+                before.
+
+        Raises:
+            ValueError: If a target is not one of this task; names the first.
+        """
+
+    def check(self, target: object) -> Tensor:
+        """Return targets as :meth:`settle` does, each of them checked."""
+        return self.settle(target)
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss over what has a target; 0, with a gradient of 0, if nothing has.
+
+        Args:
+            output: What the head gives, in float32.
+            target: As :meth:`settle` gives it.
+        """
+
+    def training_loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+        """Return the loss that training minimises; label smoothing is for classifications."""
+        del label_smoothing
+        return self.loss(output, target)
+
+    def truth(self, target: Tensor) -> Tensor:
+        """Return what answers are compared with: the targets themselves, unless these are soft."""
+        return target
+
+    @abstractmethod
+    def present(self, target: Tensor) -> Tensor:
+        """Return how many values of :meth:`truth` there are, a scalar."""
+
+    def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
+        """Return the sum over all present samples of each score in ``tallied``."""
+        del output, target
+        return []
+
+    @abstractmethod
+    def scores(self) -> dict[str, Metric]:
+        """Return new metrics by name; ``score`` is one of them, unless the loss decides."""
+
+    def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
+        """Let a metric of :meth:`scores` see a batch."""
+        metric.update(output, target)
+
+    @abstractmethod
+    def answer(self, output: Tensor) -> Tensor:
+        """Return what ``predict`` gives for outputs of the head, a row for each sample."""
+
+    @abstractmethod
+    def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
+        """Return a row for each answer of a batch, by the column of ``predictions.csv``.
+
+        Args:
+            answer: As :meth:`answer` gives it.
+            names: Names of the classes, where the data have them.
+        """
+
+    def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """Return counts ``(C, C)`` of true and predicted classes, where there are such."""
+        del output, target
+        return None
+
+
+def deciding_score(tasks: Iterable[Task]) -> tuple[str, bool]:
+    """Return the score that runs are chosen by, and whether a higher one is better.
+
+    That is the one that decides for each of the tasks, else ``loss``.
+    """
+    scores = {(task.score, task.higher_is_better) for task in tasks}
+    return scores.pop() if len(scores) == 1 else ("loss", False)
+
+
+def as_task(task: Task | Mapping[str, Any]) -> Task:
+    """Return a task, also from the plain dict that checkpoints keep of it.
+
+    Raises:
+        ValueError: If it is of a kind that this version does not know.
+    """
+    if isinstance(task, Task):
+        return task
+    fields = dict(task)
+    kind = fields.pop("kind", "classification")  # version 0.1.0 knew no other
+    known = _kinds()
+    if kind not in known:
+        raise ValueError(
+            f"Task {fields.get('name')!r} is of the kind {kind!r}, which this version of tl does "
+            f"not know; it knows {', '.join(sorted(known))}. If it is a class of your own, import "
+            "it first."
+        )
+    return known[kind](**fields)
+
+
+def _kinds() -> dict[str, type[Task]]:
+    """Return all kinds of tasks that are imported, by the name that checkpoints have for them."""
+    import tl.tasks  # noqa: PLC0415 - makes our own known
+
+    del tl
+    found: dict[str, type[Task]] = {}
+    kinds: list[Any] = list(Task.__subclasses__())
+    while kinds:
+        kind = kinds.pop(0)
+        if "kind" in vars(kind):
+            found.setdefault(kind.kind, kind)
+        kinds += kind.__subclasses__()
+    return found

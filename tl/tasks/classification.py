@@ -1,0 +1,285 @@
+"""One of several classes, or any number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import Metric
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MultilabelAveragePrecision,
+    MultilabelF1Score,
+)
+
+from tl.tasks.base import Task
+from tl.tasks.class_targets import (
+    MISSING,
+    check,
+    class_numbers,
+    settled,
+    settled_labels,
+    wrong_label,
+)
+from tl.tasks.heads import linear_head
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """Cross-entropy and accuracy: each sample is of one class.
+
+    Args:
+        name: Name in metrics (``val/<name>/acc``) and heads; letters, digits, ``_`` and ``-``.
+        num_classes: Number of classes, at least 2.
+        source: Name of the data source that the task reads in a multi-source batch
+            ``{source: (images, targets)}``; ``None`` where the batch has one source.
+        target: Key of the labels in a source that carries several (``{"fine": ..., "coarse":
+            ...}``); ``None`` where the labels are one tensor.
+        multi_label: Each sample is of any number of classes: binary cross-entropy of independent
+            logits. Targets are ``(N, num_classes)`` of 0 and 1, -1 or NaN where it is not known.
+            Scores are the mean average precision and the F1 score at a probability of one half,
+            both the mean over the classes.
+        class_weights: Weight of each class in the loss, as in ``torch.nn.CrossEntropyLoss``.
+        pos_weight: Weight of the positive labels of each class of a `multi_label` task, as in
+            ``torch.nn.BCEWithLogitsLoss``.
+
+    Raises:
+        ValueError: If the name has other characters, there are fewer than 2 classes, or weights
+            are not a positive number for each class.
+    """
+
+    name: str
+    num_classes: int
+    source: str | None = None
+    target: str | None = None
+    multi_label: bool = False
+    class_weights: Sequence[float] | None = None
+    pos_weight: Sequence[float] | None = None
+    kind: ClassVar[str] = "classification"
+    score: ClassVar[str] = "acc"
+    higher_is_better: ClassVar[bool] = True
+    tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    smooths: ClassVar[bool] = True
+    columns: ClassVar[tuple[str, ...]] = ("class", "class_name", "probability", "top5")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_classes < 2:  # noqa: PLR2004 - a classification has two sides at least
+            raise ValueError(
+                f"Task {self.name!r} needs at least 2 classes, got {self.num_classes}."
+            )
+        right, other = ("pos_weight", "class_weights")[:: 1 if self.multi_label else -1]
+        if getattr(self, other) is not None:
+            raise ValueError(
+                f"Task {self.name!r} has {'several labels' if self.multi_label else 'one class'} "
+                f"per sample; give it `{right}`, not `{other}`."
+            )
+        if (weights := getattr(self, right)) is None:
+            return
+        found = tuple(map(float, weights))
+        object.__setattr__(self, right, found)
+        if len(found) != self.num_classes or not all(weight > 0 for weight in found):
+            raise ValueError(
+                f"`{right}` of task {self.name!r} must be {self.num_classes} positive numbers, one "
+                f"for each class, got {list(found)}."
+            )
+
+    @classmethod
+    def variant(cls, *given: Any, **named: Any) -> type[Task]:  # noqa: ANN401 - as in Task
+        """Return the class that `multi_label` asks for."""
+        multi = named.get("multi_label", given[4] if len(given) > 4 else False)  # noqa: PLR2004
+        return _MultiLabel if cls is Classification and multi else cls
+
+    def record(self) -> dict[str, Any]:
+        """Return the task in plain types; options that are not used are left out."""
+        used = {"name", "num_classes", "source", "target"}
+        return {key: v for key, v in super().record().items() if v or key in used}
+
+    @property
+    def answers(self) -> str:
+        """How many classes."""
+        return f"{self.num_classes} classes"
+
+    def head(self, num_features: int) -> nn.Module:
+        """Return a linear classifier."""
+        return linear_head(num_features, self.num_classes)
+
+    def settle(self, target: object, *, checked: bool = False) -> Tensor:
+        """Return class numbers ``(N,)``, or probabilities ``(N, num_classes)``."""
+        return settled(self, target, checked=checked)
+
+    def check(self, target: object) -> Tensor:
+        """Return targets as :meth:`settle` does, class numbers checked in any case."""
+        return check(self, target)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean cross-entropy of logits ``(N, num_classes)``."""
+        return self.training_loss(output, target, 0.0)
+
+    def training_loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+        """Return the cross-entropy with label smoothing (Szegedy et al., 2016, section 7)."""
+        try:
+            return cross_entropy(output, target, label_smoothing, self.class_weights)
+        except IndexError as error:  # torch's, on a CPU: it does not say which task
+            raise wrong_label(self.name, self.truth(target), self.num_classes) from error
+
+    def truth(self, target: Tensor) -> Tensor:
+        """Return class numbers ``(N,)``; of soft targets the most probable one."""
+        return class_numbers(target)
+
+    def present(self, target: Tensor) -> Tensor:
+        """Return how many samples have a label."""
+        return (target != MISSING).sum()
+
+    def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
+        """Return how many samples are classified right."""
+        return [(output.argmax(1) == target).sum()]
+
+    def scores(self) -> dict[str, Metric]:
+        """Return the accuracy."""
+        return {"acc": MulticlassAccuracy(self.num_classes, average="micro", ignore_index=MISSING)}
+
+    def answer(self, output: Tensor) -> Tensor:
+        """Return class probabilities ``(N, num_classes)``."""
+        return output.float().softmax(1)
+
+    def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
+        """Return the most probable class, its name and probability, and the best five."""
+        names = names or [*map(str, range(self.num_classes))]
+        return [
+            {
+                "class": str(classes[0]),
+                "class_name": names[classes[0]],
+                "probability": f"{chances[0]:.6f}",
+                "top5": "; ".join(
+                    f"{names[c]} {p:.4f}" for c, p in zip(classes, chances, strict=True)
+                ),
+            }
+            for chances, classes in zip(*best_five(answer), strict=True)
+        ]
+
+    def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """Return how often each class is taken for which ``(C, C)``."""
+        classes = self.num_classes
+        labelled = target >= 0
+        pairs = target[labelled] * classes + output.argmax(1)[labelled]
+        return torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+
+
+@dataclass(frozen=True)
+class _MultiLabel(Classification):
+    score: ClassVar[str] = "map"
+    tallied: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def answers(self) -> str:
+        """How many labels."""
+        return f"{self.num_classes} labels"
+
+    def settle(self, target: object, *, checked: bool = False) -> Tensor:
+        """Return floats ``(N, num_classes)``, NaN where a label is missing."""
+        return settled_labels(self, target, checked=checked)
+
+    def check(self, target: object) -> Tensor:
+        """Return targets as :meth:`settle` does."""
+        return self.settle(target)
+
+    def training_loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+        """Return the mean binary cross-entropy over all known labels.
+
+        With label smoothing a target ``y`` is ``(1 - s) y + s / 2``.
+        """
+        missing = target.isnan()
+        known = target.masked_fill(missing, 0.0)
+        if label_smoothing:
+            known = known * (1 - label_smoothing) + label_smoothing / 2
+        weight = None if self.pos_weight is None else output.new_tensor(self.pos_weight)
+        terms = functional.binary_cross_entropy_with_logits(
+            output, known, pos_weight=weight, reduction="none"
+        )
+        return terms.masked_fill(missing, 0.0).sum() / (~missing).sum().clamp(min=1)
+
+    def truth(self, target: Tensor) -> Tensor:
+        """Return 0 and 1 as int64 ``(N, num_classes)``, ``MISSING`` where it is not known."""
+        return torch.where(target.isnan(), MISSING, target).long()
+
+    def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
+        """Return nothing: these scores are not sums over samples."""
+        del output, target
+        return []
+
+    def scores(self) -> dict[str, Metric]:
+        """Return mean average precision and F1."""
+        classes = self.num_classes
+        return {
+            "map": MultilabelAveragePrecision(classes, average="macro", ignore_index=MISSING),
+            "f1": MultilabelF1Score(classes, average="macro", ignore_index=MISSING),
+        }
+
+    def answer(self, output: Tensor) -> Tensor:
+        """Return the probability of each label ``(N, num_classes)``."""
+        return output.float().sigmoid()
+
+    def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
+        """Return the labels above one half, separated by semicolons, and the best five."""
+        names = names or [*map(str, range(self.num_classes))]
+        rows = super().cells(answer, names)
+        for row, chances in zip(rows, answer.tolist(), strict=True):
+            found = [number for number, chance in enumerate(chances) if chance > 0.5]  # noqa: PLR2004
+            row["class"] = "; ".join(map(str, found))
+            row["class_name"] = "; ".join(names[number] for number in found)
+        return rows
+
+    def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
+        """Return nothing: labels do not exclude each other."""
+        del output, target
+        return None
+
+
+def best_five(answer: Tensor) -> tuple[list[list[float]], list[list[int]]]:
+    """Return probabilities and numbers of the most probable classes, the best first."""
+    top = answer.float().cpu().topk(min(5, answer.shape[1]), dim=1)
+    return top.values.tolist(), top.indices.tolist()
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    label_smoothing: float,
+    class_weights: Sequence[float] | None = None,
+) -> Tensor:
+    """Return the mean over the samples with a label; 0, with a gradient of 0, if none has one.
+
+    Args:
+        logits: ``(N, num_classes)``.
+        target: ``(N,)``, :data:`MISSING` where there is no label; or probabilities
+            ``(N, num_classes)``, NaN there.
+        label_smoothing: Share of the target spread over all classes, 0 to below 1.
+        class_weights: A weight for each class; the mean over class numbers is then one with the
+            weights of the samples' classes, as in torch.
+    """
+    weight = None if class_weights is None else logits.new_tensor(class_weights)
+    if target.ndim > 1:
+        missing = target.isnan().any(1)
+        known = target.masked_fill(missing[:, None], 0.0).to(logits.dtype)
+        terms = functional.cross_entropy(
+            logits, known, weight, label_smoothing=label_smoothing, reduction="none"
+        )
+        return terms.masked_fill(missing, 0.0).sum() / (~missing).sum().clamp(min=1)
+    total = functional.cross_entropy(
+        logits,
+        target,
+        weight,
+        ignore_index=MISSING,
+        label_smoothing=label_smoothing,
+        reduction="sum",
+    )
+    present = target != MISSING
+    if weight is None:
+        return total / present.sum().clamp(min=1)
+    weights = weight[target.clamp(min=0)] * present
+    return total / weights.sum().clamp(min=torch.finfo(weight.dtype).tiny)

@@ -13,8 +13,9 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests.runs import Tiny, module, multitask_module, tiny_data, trainer, two_sources
-from tl import GeneratedDataModule, TransferModule
+from tl import Classification, GeneratedDataModule, MultiTaskModule, Regression, TransferModule
 from tl.callbacks import Dashboard
+from tl.callbacks.dashboard import layout
 from tl.transfer import LinearProbe
 
 
@@ -175,3 +176,21 @@ def test_texts_are_json(tmp_path: Path) -> None:
     found = run(tmp_path, module(data), data, Dashboard())
     text = found.Tensors("run/versions/text_summary")[0].tensor_proto.string_val[0].decode()
     assert json.loads(text)["torch"] == torch.__version__.split("+")[0]
+
+
+def test_charts_are_of_what_is_logged() -> None:
+    tasks = [Classification("kind", 2, target="kind"), Regression("level", target="level")]
+    found = layout(MultiTaskModule(Tiny(), tasks))
+    assert {what: list(charts) for what, charts in found.items()} == {
+        "acc": ["val acc: all tasks", "train acc: all tasks", "kind acc: train and val"],
+        "mae": ["val mae: all tasks", "train mae: all tasks", "level mae: train and val"],
+        "rmse": ["val rmse: all tasks"],
+        "r2": ["val r2: all tasks"],
+        "loss": [
+            "loss: train and val",
+            "val loss: all tasks",
+            "train loss: all tasks",
+            "kind loss: train and val",
+            "level loss: train and val",
+        ],
+    }

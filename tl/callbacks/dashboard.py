@@ -238,15 +238,18 @@ def layout(module: SharedBackboneModule) -> dict[str, Any]:
     names = dict.fromkeys(name for task in module.tasks.values() for name in task.scores())
     for what in (*names, "loss"):
         tasks = [t for t, kind in module.tasks.items() if what in (*kind.scores(), "loss")]
-        both = [_tag(split, f"{split}/{what}") for split in ("train", "val")]
+        # what is no sum over samples is not logged in training
+        trains = all(what in (*module.tasks[task].tallied, "loss") for task in tasks)
+        splits = ("train", "val") if trains else ("val",)
+        both = [_tag(split, f"{split}/{what}") for split in splits]
         mean = len(tasks) == len(module.tasks)  # else there is none over all tasks
-        charts[what] = {f"{what}: train and val": ["Multiline", both]} if mean else {}
+        charts[what] = {f"{what}: {' and '.join(splits)}": ["Multiline", both]} if mean else {}
         if len(module.tasks) == 1:
             continue
-        tags = {s: [_tag(s, module.metric(s, t, what)) for t in tasks] for s in ("train", "val")}
-        for split in ("val", "train"):
+        tags = {s: [_tag(s, module.metric(s, t, what)) for t in tasks] for s in splits}
+        for split in reversed(splits):
             charts[what][f"{split} {what}: all tasks"] = ["Multiline", tags[split]]
-        for task, *pair in zip(tasks, tags["train"], tags["val"], strict=True):
+        for task, *pair in zip(tasks, *tags.values(), strict=True) if trains else ():
             charts[what][f"{task} {what}: train and val"] = ["Multiline", pair]
     return charts
 

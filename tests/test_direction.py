@@ -25,7 +25,7 @@ from tl.direction import check_direction, direction_of, follow_metrics
         ("val/cifar10/acc", "max"),
         ("train/loss", "min"),
         ("val/cifar10/loss/dataloader_idx_1", "min"),
-        ("val/f1", None),
+        ("val/ece", None),
         ("accuracy", None),
     ],
 )
@@ -36,13 +36,13 @@ def test_the_name_tells(metric: str, direction: str | None) -> None:
 def test_checkpoints_follow_the_metric() -> None:
     assert RunCheckpoint(monitor="val/loss").mode == "min"
     assert RunCheckpoint(monitor="val/acc").mode == "max"
-    assert RunCheckpoint(monitor="val/f1", mode="max").mode == "max"
-    with pytest.raises(ValueError, match=r"`val/f1` improves; set `mode`"):
-        RunCheckpoint(monitor="val/f1")
+    assert RunCheckpoint(monitor="val/ece", mode="max").mode == "max"
+    with pytest.raises(ValueError, match=r"`val/ece` improves; set `mode`"):
+        RunCheckpoint(monitor="val/ece")
     with pytest.raises(ValueError, match=r"better when lower; set `mode: min`"):
         RunCheckpoint(monitor="val/loss", mode="max")
     with pytest.raises(ValueError, match="must be min or max, got 'up'"):
-        check_direction("val/f1", "up", "x")
+        check_direction("val/ece", "up", "x")
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_a_mode_that_was_given_is_kept_and_one_for_an_unknown_metric_asked_for()
     full = monitors("val/acc", mode="min")
     follow_metrics(full, monitors("val/acc", mode="min"))  # the module refuses it
     assert full == monitors("val/acc", mode="min")
-    with pytest.raises(ValueError, match=r"EarlyStopping cannot know which way `val/f1` improves"):
-        follow_metrics(monitors("val/f1", mode="min"), monitors("val/f1"))
+    with pytest.raises(ValueError, match=r"EarlyStopping cannot know which way `val/ece` improves"):
+        follow_metrics(monitors("val/ece", mode="min"), monitors("val/ece"))
 
 
 def test_the_command_line_lets_early_stopping_follow(

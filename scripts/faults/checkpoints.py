@@ -25,10 +25,18 @@ def content(path: Path | None) -> dict[str, Any]:
 
 
 def compared(read: dict[str, Any]) -> dict[str, Any]:
-    """Choose what must be the same of a checkpoint, with the best score so far."""
+    """Choose what must be the same of a checkpoint, with the best score so far.
+
+    But not the schedule of averaged weights (SWALR): it has ended before the last epoch, and a run
+    that resumes in that one does not build it again.
+    """
     states = read.get("callbacks", {}).values()
     best = [state["best_model_score"] for state in states if state.get("monitor")]
-    return {**{key: read.get(key) for key in COMPARED}, "best": best}
+    found = {key: read.get(key) for key in COMPARED}
+    schedules = found["lr_schedulers"]
+    if schedules:
+        found["lr_schedulers"] = [each for each in schedules if "anneal_epochs" not in each]
+    return {**found, "best": best}
 
 
 def newest(log: Path) -> Path | None:

@@ -30,8 +30,8 @@ other work:
     | SIGKILL or SIGTERM in a run bounded by max_steps | 8 | 8 | 8 | 0 |
     | SIGKILL or SIGTERM in a run with a plateau schedule | 8 | 8 | 8 | 0 |
     | SIGKILL or SIGTERM in a run with a plateau schedule, validated in mid-epoch | 8 | 8 | 8 | 0 |
-    | SIGKILL or SIGTERM in a run with averaged weights (SWA) | 9 | 9 | 9 | 0 |
-    | SIGKILL or SIGTERM in a run with an accumulation by epoch | 9 | 9 | 9 | 0 |
+    | SIGKILL or SIGTERM in a run with averaged weights (SWA) | 8 | 8 | 8 | 0 |
+    | SIGKILL or SIGTERM in a run with an accumulation by epoch | 8 | 8 | 8 | 0 |
     | SIGKILL, then a moved log folder | 4 | 4 | 4 | 0 |
     | workers in a small /dev/shm | 4 | 4 | 4 | 0 |
     | killed while a checkpoint is written: in a write | 3 | 3 | 3 | 0 |

@@ -1,4 +1,4 @@
-"""A logger as those of services: a folder by default, and a version that is no number."""
+"""A logger as those of services: a folder by default, and a version that is not a number."""
 
 from __future__ import annotations
 

@@ -225,7 +225,9 @@ def test_a_checkpoint_alone_tells_its_tasks(
     main(["fit", "--config", "elsewhere.yaml"])
 
 
-def test_tensors_of_a_file_from_fit_to_a_greedy_average(project: Path) -> None:
+def test_tensors_of_a_file_from_fit_to_a_greedy_average(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(40, 2, generator=generator)
     np.save(project / "heights.npy", points[:, 1].numpy())
@@ -243,8 +245,16 @@ def test_tensors_of_a_file_from_fit_to_a_greedy_average(project: Path) -> None:
         },
     }
     (project / "run.yaml").write_text(yaml.safe_dump(given))
-    for verb in ("fit", "test", "predict"):
+    main(["fit", *config])
+    code, said = failure(capsys, "test", *config, "--data.init_args.test_targets=null")
+    assert (code, said) == (
+        2,
+        "tl: `test_inputs` without targets are predicted; give `test_targets`.",
+    )
+    assert not list(project.rglob("version_0/test"))  # it came to no end
+    for verb in ("test", "predict"):
         main([verb, *config])
+    assert list(project.rglob("version_0/test/events*"))
     results, rows = left(project)
     assert results["best"]["monitor"] == "val/mae"
     assert len(rows) == 40

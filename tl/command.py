@@ -101,6 +101,7 @@ class TlCLI(LightningCLI):
     """Lightning's command line with run folders, dashboards and safe checkpoints."""
 
     run_folder: Path | None = None
+    new_board: Path | None = None  # of an evaluation, in the run's own folder
     resumed: Resumed | None = None  # what the Trainer is to load
     found_by_itself = False
     _tasks: dict[str, object]  # that the user names, by the model's argument
@@ -361,6 +362,8 @@ class TlCLI(LightningCLI):
         if own is not None:
             # TensorBoard drops the curves of a folder whose steps begin again in a later file
             verb = str(self.subcommand)
+            if not (own / verb).exists():
+                self.new_board = own / verb
             board = RunTensorBoard(own.parent, "", own.name, default_hp_metric=False, sub_dir=verb)
             return [RunFolder(own), *([board] if verb != "predict" else [])]
         version = int(folder.name.removeprefix("version_"))
@@ -379,7 +382,12 @@ class TlCLI(LightningCLI):
 
     @rank_zero_only
     def drop_empty_run_folder(self) -> None:
-        """Remove the folder of a run that ended before its first step and saved nothing."""
+        """Remove the folder of a run that ended before its first step and saved nothing.
+
+        So it is with the curves of an evaluation that came to no end.
+        """
+        if self.new_board is not None:
+            shutil.rmtree(self.new_board, ignore_errors=True)
         trainer = getattr(self, "trainer", None)
         start = self.resumed.content.get("global_step") if self.resumed is not None else 0
         begun = trainer is not None and trainer.global_step not in (0, start)

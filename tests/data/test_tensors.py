@@ -255,7 +255,7 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(b"\xff" * 20)
     np.save(tmp_path / "code.npy", np.array([object()]), allow_pickle=True)
     (tmp_path / "images.csv").write_text("1,2")
-    assert "there is no file" in line(read(tmp_path / "none.npy", labels()))
+    assert "no such file" in line(read(tmp_path / "none.npy", labels()))
     for name in ("cut.npy", "cut.safetensors", "code.npy"):
         assert f"{name} cannot be read" in line(read(tmp_path / name, labels()))
     wanted = "must be a .npy or .safetensors file"

@@ -28,6 +28,7 @@ from tl.data.loaders import (
     InOrderSampler,
     class_by_class,
     even_batch_size,
+    is_cut,
     make_loader,
     position_of,
 )
@@ -541,18 +542,10 @@ class ImageDataModule(LightningDataModule, ABC):
             rank=self._rank(),
             device=self._root_device() if stored else None,
             sequence=class_by_class(next(iter(data.targets.values())))
-            if self._is_cut(split)
+            if is_cut(self.trainer, split)
             else None,
         )
         return make_loader(stored or data, sampler, self.settings.num_workers)
-
-    def _is_cut(self, split: str) -> bool:
-        """Return whether only a part of a split is read, which is then to be of all classes."""
-        if self.trainer is None or split == "predict":
-            return False
-        limit: Any = getattr(self.trainer, f"limit_{split}_batches", 1.0)
-        cut = limit < 1.0 if isinstance(limit, float) else True
-        return cut or bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
 
     def _stored(self, split: str) -> StoredDataset | None:
         return self._ready().stored(split, self.splits[split], self._root_device())

@@ -179,6 +179,15 @@ class EpochSampler(DistributedSampler[Any]):
         return torch.cat(passes)[:wanted]
 
 
+def is_cut(trainer: Trainer | None, split: str) -> bool:
+    """Return whether only a part of a split is read, which is then to be of all classes."""
+    if trainer is None or split == "predict":
+        return False
+    limit: Any = getattr(trainer, f"limit_{split}_batches", 1.0)
+    cut = limit < 1.0 if isinstance(limit, float) else True
+    return cut or bool(trainer.overfit_batches)  # type: ignore[attr-defined]
+
+
 def position_of(trainer: Trainer) -> tuple[int, int]:
     """Return the epoch, and the step in it, at which a pass over the training samples begins.
 

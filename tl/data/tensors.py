@@ -5,24 +5,26 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import safetensors.torch
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from tl.batch import Inputs, on_each, shapes_of, size_of
+from tl.batch import size_of
 from tl.data.errors import DataError
-from tl.data.loaders import EpochSampler, InOrderSampler, even_batch_size, make_loader, position_of
+from tl.data.loaders import (
+    EpochSampler,
+    InOrderSampler,
+    even_batch_size,
+    is_cut,
+    make_loader,
+    position_of,
+)
 from tl.data.resident import mixed_seed
+from tl.data.tensor_set import Layout, TensorSet, said_layout
 from tl.tasks import Task, as_task
-
-Layout = dict[str, tuple[tuple[int, ...], bool]]  # shape, and whether it is standardised
-_CHANNELS = 2  # dimensions from which on the second one is that of channels
 
 
 class TensorDataModule(LightningDataModule):
@@ -41,7 +43,8 @@ class TensorDataModule(LightningDataModule):
         val_size: Share of the samples that validates, 0 or more and below 1.
         test_inputs: What ``test`` and ``predict`` read.
         test_targets: Their targets; not needed to predict.
-        seed: Seed of the split and of the order.
+        seed: Seed of the split and of the order. It and `val_size` may change between runs, as for
+            folds: the next `setup` splits anew.
 
     Raises:
         ValueError: If an option is out of range.
@@ -72,6 +75,7 @@ class TensorDataModule(LightningDataModule):
         self.val_size = val_size
         self.seed = seed
         self.splits: dict[str, TensorSet] = {}
+        self._split_by: tuple[int, float] | None = None
         self._given = (inputs, targets, test_inputs, test_targets)
         self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
         self._layout: Layout | None = None  # of the samples that the statistics are of
@@ -92,6 +96,10 @@ class TensorDataModule(LightningDataModule):
         inputs, targets, test_inputs, test_targets = self._given
         if targets is None and stage in ("fit", "validate"):
             raise DataError("`targets` are needed to train; without them, samples are predicted.")
+        if self._split_by not in (None, (self.seed, self.val_size)):
+            self.splits.clear()
+            self._statistics = self._layout = None
+        self._split_by = (self.seed, self.val_size)
         if "train" not in self.splits and (stage != "predict" or test_inputs is None):
             whole = TensorSet.read(inputs, targets, self.tasks, "")
             self._check_layout(whole, "inputs")
@@ -187,6 +195,7 @@ class TensorDataModule(LightningDataModule):
             batch_size=even_batch_size(len(data), world, self.batch_size),
             num_replicas=world,
             rank=self._rank(),
+            sequence=data.mixed() if is_cut(self.trainer, split) else None,
         )
         return make_loader(data, sampler, 0)
 
@@ -236,6 +245,7 @@ class TensorDataModule(LightningDataModule):
         if statistics is None:
             return
         self.val_size, self.seed = float(record["val_size"]), int(record["seed"])
+        self._split_by = (self.seed, self.val_size)
         self._statistics = {
             str(name): (torch.tensor(mean), torch.tensor(std))
             for name, (mean, std) in statistics.items()
@@ -264,157 +274,3 @@ class TensorDataModule(LightningDataModule):
                 f"The run to resume was trained on {then}, this is {now}. Resume with the same "
                 "samples, validation size and seed, or start a new run with `init_from`."
             )
-
-
-class TensorSet(Dataset[Any]):
-    """Samples that are cut in batches.
-
-    Args:
-        inputs: A tensor or a dict of them.
-        targets: A tensor, a dict of them, or ``None`` without any.
-        rows: Which of them ``(M,)``.
-    """
-
-    def __init__(self, inputs: Inputs, targets: Inputs | None, rows: Tensor) -> None:
-        self.inputs = inputs
-        self.targets = targets
-        self.rows = rows
-        self._digest: bytes | None = None
-
-    @classmethod
-    def read(cls, inputs: Any, targets: Any, tasks: Sequence[Task], prefix: str) -> TensorSet:  # noqa: ANN401
-        """Make one of arrays or files, and check it.
-
-        Raises:
-            DataError: If lengths differ, or a target is missing or not one of its task.
-        """
-        found, count = _tensors(inputs, f"{prefix}inputs"), 0
-        try:
-            count = size_of(found)
-        except ValueError as error:
-            raise DataError(f"`{prefix}inputs`: {error}") from None
-        given = None if targets is None else _tensors(targets, f"{prefix}targets")
-        if given is not None:
-            each = given if isinstance(given, Mapping) else {"": given}
-            for name, target in each.items():
-                if len(target) != count:
-                    raise DataError(
-                        f"`{prefix}inputs` have {count} samples, `{prefix}targets` "
-                        f"{f'{name!r} ' if name else ''}{len(target)}."
-                    )
-            _check_targets(given, tasks, f"{prefix}targets")
-        return cls(found, given, torch.arange(count))
-
-    def __len__(self) -> int:
-        """How many samples."""
-        return len(self.rows)
-
-    def __getitem__(self, index: Tensor) -> tuple[Inputs, Any]:
-        """Return a batch by positions ``(B,)``; without targets, the positions in their place."""
-        rows = self.rows[index]
-        inputs = on_each(lambda part: part[rows], self.inputs)
-        if self.targets is None:
-            return inputs, rows
-        return inputs, on_each(lambda part: part[rows], self.targets)
-
-    def subset(self, rows: Tensor) -> TensorSet:
-        """Return some of all samples, by row ``(M,)``."""
-        return TensorSet(self.inputs, self.targets, rows)
-
-    def shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Return the shape of a sample by name of its part."""
-        return shapes_of(self.inputs)
-
-    def layout(self) -> Layout:
-        """Return by name the shape of a sample, and whether it is standardised: bytes are."""
-        parts = self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}
-        return {
-            name: (shape, parts[name].dtype is torch.uint8 and len(shape) + 1 >= _CHANNELS)
-            for name, shape in self.shapes()
-        }
-
-    def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return mean and standard deviation per channel of the parts that are bytes."""
-        parts = self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}
-        found = {}
-        for name in [name for name, (_, bytes_) in self.layout().items() if bytes_]:
-            part = parts[name]
-            channels = part[self.rows].double().transpose(0, 1).flatten(1)
-            std = channels.std(1, correction=0)
-            found[name] = (channels.mean(1).float(), std.masked_fill(std == 0, 1.0).float())
-        return found
-
-    def digest(self) -> bytes:
-        """Return a hash of the samples and their order; taken once, since checkpoints ask often."""
-        if self._digest is not None:
-            return self._digest
-        digest = hashlib.sha256()
-        for group in (self.inputs, self.targets):
-            parts = group if isinstance(group, Mapping) else {"": group}
-            for name, part in sorted(parts.items()):
-                if part is not None:
-                    digest.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
-                    digest.update(np.ascontiguousarray(part[self.rows].numpy()).data)
-        self._digest = digest.digest()
-        return self._digest
-
-
-def said_layout(layout: Layout) -> str:
-    """Write a layout for a message."""
-    return ", ".join(
-        f"{name} {'bytes' if bytes_ else 'numbers'} of shape {shape}".strip()
-        for name, (shape, bytes_) in layout.items()
-    )
-
-
-def _tensors(given: Any, what: str) -> Inputs:  # noqa: ANN401 - see TensorDataModule
-    if isinstance(given, str | Path):
-        given = _read(Path(given).expanduser(), what)
-    if isinstance(given, Mapping):
-        if not given:
-            raise DataError(f"`{what}` is an empty dict.")
-        return {str(name): _tensor(part, f"{what}[{name!r}]") for name, part in given.items()}
-    return _tensor(given, what)
-
-
-def _tensor(given: Any, what: str) -> Tensor:  # noqa: ANN401 - see TensorDataModule
-    if isinstance(given, str | Path):
-        given = _read(Path(given).expanduser(), what)
-    try:
-        found = torch.as_tensor(given)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"`{what}` is a {type(given).__name__}, of which no tensor can be made: {error}"
-        ) from None
-    if found.ndim == 0 or not len(found):
-        raise DataError(f"`{what}` holds no samples.")
-    return found.float() if found.dtype is torch.float64 else found
-
-
-def _read(path: Path, what: str) -> Any:  # noqa: ANN401 - an array or a dict of tensors
-    try:
-        if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise DataError(f"`{what}`: there is no file {path}.") from None
-    except Exception as error:  # noqa: BLE001 - a damaged file raises whatever a reader trips on
-        raise DataError(f"`{what}`: {path} cannot be read: {error}") from None
-    raise DataError(f"`{what}`: {path} must be a .npy or .safetensors file.")
-
-
-def _check_targets(targets: Inputs, tasks: Sequence[Task], what: str) -> None:
-    for task in tasks:
-        given = targets
-        if isinstance(targets, Mapping):
-            if task.target not in targets:
-                raise DataError(
-                    f"Task {task.name!r} reads the target {task.target!r}, `{what}` has "
-                    f"{', '.join(targets)}."
-                )
-            given = targets[str(task.target)]
-        try:
-            task.check(given)
-        except ValueError as error:
-            raise DataError(f"`{what}`: {error}") from None

@@ -89,8 +89,7 @@ from scripts.speed.loops import Article, Bare, data_path
 from scripts.speed.runs import Rounds, Usually, framework
 from tl.backbones import ResNet18, ResNet20
 from tl.callbacks.compute import flops_per_image
-from tl.callbacks.memory import peak_memory_bytes
-from tl.hardware import matmul_peak
+from tl.hardware import matmul_peak, peak_memory_bytes
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")

@@ -64,7 +64,7 @@ from torchjd.autojac import jac_to_grad, mtl_backward
 
 from tl import Classification, MultiTaskModule
 from tl.backbones import ResNet20
-from tl.callbacks.memory import peak_memory_bytes
+from tl.hardware import peak_memory_bytes
 
 CHEAP = ("uncertainty", "dwa", "gradnorm", "famo", "pcgrad", "upgrad", "mgda", "aligned_mtl")
 DEAR = ("cagrad", "nash_mtl", "fair_grad")

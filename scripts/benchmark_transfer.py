@@ -44,7 +44,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tl.grid import GridRun, best_checkpoint, by_seed, run_all
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from scripts.grid import GridRun, best_checkpoint, by_seed, run_all
 from tl.report import mean_interval
 
 # overlays by method; from scratch there is nothing to transfer

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from tl.backbones import ResNet20
 from tl.data import GeneratedDataModule
-from tl.data.drawing import draw_images
+from tl.data.synthetic.drawing import draw_images
 from tl.modules import TransferModule, WarmupCosine
 from tl.report import mean_interval
 

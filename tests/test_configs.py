@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from tests.runs import every_strategy
+from tests.small import every_strategy
 from tl.cli import main
 from tl.transfer import read_checkpoint
 

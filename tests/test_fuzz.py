@@ -25,7 +25,7 @@ TINY: dict[str, Any] = {
     "data": {
         "init_args": {"images": "generated", "generated_size": 200, "batch_size": 10},
     },
-    "model": {"init_args": {"backbone": {"class_path": "tests.runs.Staged"}}},
+    "model": {"init_args": {"backbone": {"class_path": "tests.small.Staged"}}},
     "trainer": {"max_epochs": 1, "limit_train_batches": 2, "accelerator": "cpu"},
     "dashboard": {"graph": False},
 }

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from tests.cli.test_entry import SOURCE, arguments
 from tests.server import Answers, serving
-from tests.test_cli import SOURCE, arguments
 from tl import TransferModule
+from tl.checkpoints.errors import CheckpointError
 from tl.cli import main
-from tl.transfer.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "source_cifar10"

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from jsonargparse import ArgumentParser
 
-from tl.configuration import check_files
-from tl.data.decoding import open_image
+from tl.cli.configuration import check_files
 from tl.data.errors import DataError
-from tl.data.images import load_images
+from tl.data.images.decoding import open_image
+from tl.data.images.image_set import load_images
 from tl.reading import bound_aliases, check_regular, read_text, read_yaml
-from tl.runs import build, results_in
+from tl.runs.folders import build, results_in
 
 
 def bomb() -> str:

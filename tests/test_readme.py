@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tl import cli
-from tl.verbs import VERBS, parser_of
+from tl.cli.verbs import VERBS, parser_of
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tl.nesting import check_nesting
+from tl.checkpoints.nesting import check_nesting
 
 _MOST_VALUES = 100_000
 
@@ -70,3 +70,10 @@ def bound_aliases() -> None:
         return found
 
     set_loader("yaml", bounded, (yaml.YAMLError,))
+
+
+def shown(path: str | Path) -> str:
+    """Return a path as it is shown: from the working directory if it is below, else absolute."""
+    relative = os.path.relpath(path)
+    above = relative == os.pardir or relative.startswith(os.pardir + os.sep)
+    return os.path.abspath(path) if above else relative  # noqa: PTH100 - links stay as they are

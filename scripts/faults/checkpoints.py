@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tl.callbacks import AtomicCheckpointIO
-from tl.transfer.files import read_checkpoint
+from tl.checkpoints.files import read_checkpoint
 
 COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")
 READERS: tuple[Callable[[Path], dict[str, Any]], ...] = (

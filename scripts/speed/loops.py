@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from tl import MultiTaskDataModule, MultiTaskModule
+from tl.data.images.pipeline import Pipeline
+from tl.data.images.resident import ResidentDataset
 from tl.data.loaders import EpochSampler
-from tl.data.pipeline import Pipeline
-from tl.data.resident import ResidentDataset
 from tl.modules import WarmupCosine
-from tl.modules.optimizers import fused
-from tl.transfer.param_groups import named_groups
+from tl.optim.optimizers import fused
+from tl.optim.param_groups import named_groups
 
 
 class Bare:

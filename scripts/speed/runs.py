@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from scripts.speed.loops import PilImages, now
 from tl import MultiTaskDataModule, MultiTaskModule
-from tl.command import TlCLI
+from tl.cli.command import TlCLI
 
 CONFIG = Path(__file__).parents[2] / "configs" / "multitask.yaml"
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.runs import tiny_data, trainer
+from tests.small import tiny_data, trainer
 from tl import GeneratedDataModule, TransferModule
 from tl.backbones import LoraBackbone
 from tl.backbones.resnet_cifar import ResNetCifar
-from tl.runs import build
+from tl.optim.param_groups import named_groups
+from tl.runs.folders import build
 from tl.transfer import FullFineTuning, GradualUnfreezing, LinearProbe, load_weights
 from tl.transfer.freezing import Strategy
-from tl.transfer.param_groups import named_groups
 from tl.transfer.weights import WeightsMismatchError
 
 pytest.importorskip("peft")

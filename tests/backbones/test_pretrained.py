@@ -13,13 +13,13 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 from torchvision import models
 
-from tests.runs import tiny_data, trainer
+from tests.small import tiny_data, trainer
 from tl import TransferModule
 from tl.backbones import HuggingFaceBackbone, ResNet18, TimmBackbone, TorchvisionBackbone
 from tl.backbones import pretrained as adapters
+from tl.optim.param_groups import named_groups
 from tl.transfer import CheckpointError, load_weights
 from tl.transfer.lineage import lineage
-from tl.transfer.param_groups import named_groups
 
 
 @pytest.fixture

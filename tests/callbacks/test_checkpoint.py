@@ -14,10 +14,10 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch import Tensor, nn
 
 from tests.processes import run_two_processes
-from tests.runs import module, tiny_data, trainer
+from tests.small import module, tiny_data, trainer
 from tl.callbacks import AtomicCheckpointIO, RunCheckpoint
+from tl.checkpoints.safe_weights import checksum_of
 from tl.transfer.lineage import lineage
-from tl.transfer.safe_weights import checksum_of
 from tl.transfer.source import load_heads
 from tl.transfer.weights import load_weights
 
@@ -316,7 +316,7 @@ def test_weights_that_do_not_fit_beside_do_not_undo_the_checkpoint(
         raise OSError(28, "No space left on device", "best.safetensors")
 
     best = RunCheckpoint(tmp_path, filename="best", monitor="score", mode="max")
-    monkeypatch.setattr("tl.callbacks.atomic_io.to_safetensors", full)
+    monkeypatch.setattr("tl.checkpoints.atomic_io.to_safetensors", full)
     _fit(tmp_path, [Scores(0.5, 0.4), best], on_write_error="warn")
     assert float(best.best_model_score or 0) == pytest.approx(0.5), "the worse epoch came later"
     assert _epoch_of(tmp_path / "best.ckpt") == 0
@@ -390,7 +390,7 @@ SCRIPT = """
 import torch
 from pathlib import Path
 from tests.callbacks.test_checkpoint import Full
-from tests.runs import module, tiny_data, trainer
+from tests.small import module, tiny_data, trainer
 from tl.callbacks import AtomicCheckpointIO, RunCheckpoint
 
 for how in ("warn", "stop"):

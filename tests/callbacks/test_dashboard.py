@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from tests.runs import Tiny, module, multitask_module, tiny_data, trainer, two_sources
+from tests.small import Tiny, module, multitask_module, tiny_data, trainer, two_sources
 from tl import Classification, GeneratedDataModule, MultiTaskModule, Regression, TransferModule
 from tl.callbacks import Dashboard
 from tl.callbacks.dashboard import layout

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tests.runs import module, multitask_module, tiny_data, trainer, two_sources
+from tests.small import module, multitask_module, tiny_data, trainer, two_sources
 from tl.callbacks import HyperRuleLength
 from tl.callbacks import hyper_rule as place
 from tl.transfer import BiTHyperRule

@@ -18,8 +18,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule
-from tl.callbacks.atomic_io import AtomicCheckpointIO
 from tl.callbacks.interrupt import SaveOnSignal
+from tl.checkpoints.atomic_io import AtomicCheckpointIO
 from tl.modules import WarmupCosine
 from tl.signals import SIGNALS, StopAtOnce, StoppedBySignal, stop_on_signals
 

@@ -13,13 +13,13 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
-from tests.runs import module, tiny_data, trainer
+from tests.small import module, tiny_data, trainer
 from tl.backbones import ResNet20
 from tl.callbacks.overhead import NoProfiler, leave_out_empty_hooks
 from tl.cli import main
-from tl.command import TlCLI
-from tl.data.pipeline import Pipeline
-from tl.data.resident import ResidentDataset
+from tl.cli.command import TlCLI
+from tl.data.images.pipeline import Pipeline
+from tl.data.images.resident import ResidentDataset
 from tl.data.settings import Settings
 
 MOST_CALLS = 2100

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.runs import module, multitask_module, tiny_data, trainer, two_sources
+from tests.small import module, multitask_module, tiny_data, trainer, two_sources
 from tl.callbacks import PredictionWriter
 from tl.callbacks.predictions import RowFile, plain_cell
 from tl.signals import StoppedBySignal

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.runs import module, tiny_data, trainer
+from tests.small import module, tiny_data, trainer
 from tl.callbacks.progress import RunProgressBar
 
 

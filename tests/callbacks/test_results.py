@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-from tests.runs import module, multitask_module, tiny_data, trainer, two_sources
+from tests.small import module, multitask_module, tiny_data, trainer, two_sources
 from tl.callbacks import RunCheckpoint, RunResults, Throughput
 from tl.callbacks.results import number, write_json
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.processes import run_two_processes
-from tests.runs import module, tiny_data, trainer
+from tests.small import module, tiny_data, trainer
 from tl.callbacks import SameCheckpoint
 
 SCRIPT = """
 import torch
 from pathlib import Path
-from tests.runs import module, tiny_data, trainer
+from tests.small import module, tiny_data, trainer
 from tl.callbacks import SameCheckpoint
 
 for number, second in enumerate(("a.ckpt", None)):

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
 
-from tests.runs import Tiny, module, multitask_module, tiny_data, two_sources
+from tests.small import Tiny, module, multitask_module, tiny_data, two_sources
 from tl import TransferModule
 from tl.callbacks import SourceAccuracy
 from tl.transfer import LinearProbe

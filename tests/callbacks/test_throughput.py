@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from tests.runs import module, tiny_data, trainer
+from tests.small import module, tiny_data, trainer
 from tl import TransferModule
 from tl.callbacks.throughput import Throughput, images_in
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from tl.data import cifar_classes as official
+from tl.data.cifar import classes as official
 
 
 def md5(path: Path) -> str:

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tests.runs import module, trainer
+from tests.small import module, trainer
 from tl.data import Augment, DataError, GeneratedDataModule
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from tl.data import DataError, FolderDataModule, images
 from tl.data.cache import Pixels
-from tl.data.decoding import decode
-from tl.data.images import StreamedDataset, load_images
-from tl.data.resident import ResidentDataset
+from tl.data.images.decoding import decode
+from tl.data.images.image_set import StreamedDataset, load_images
+from tl.data.images.resident import ResidentDataset
 
 CLASSES = ("ant", "bee", "cat")
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tl.data.errors import DataError
+from tl.data.images.resident import ResidentDataset
 from tl.data.loaders import (
     EpochSampler,
     check_shared_memory,
@@ -14,7 +15,6 @@ from tl.data.loaders import (
     even_batch_size,
     make_loader,
 )
-from tl.data.resident import ResidentDataset
 
 
 def dataset(n: int = 10) -> ResidentDataset:

@@ -10,10 +10,10 @@ import pytest
 from lightning.pytorch import Trainer
 from PIL import Image
 
-from tests.runs import Tiny, trainer
+from tests.small import Tiny, trainer
 from tl import FolderDataModule, TransferModule
 from tl.data import DataError
-from tl.data.images import find_classes, find_images
+from tl.data.images.image_set import find_classes, find_images
 from tl.data.naming import composed
 from tl.data.trained_on import same_names
 from tl.transfer.source import rows_by_name

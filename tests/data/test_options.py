@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tl.data import CifarDataModule, FolderDataModule, GeneratedDataModule, MultiTaskDataModule
-from tl.data.augment import Augment
+from tl.data.images.augment import Augment
 from tl.data.options import checked_option
 
 

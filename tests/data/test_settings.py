@@ -8,9 +8,9 @@ import pytest
 from lightning.pytorch.callbacks import BatchSizeFinder
 from lightning.pytorch.tuner.tuning import Tuner
 
-from tests.runs import module, multitask_module, tiny_data, trainer
+from tests.small import module, multitask_module, tiny_data, trainer
 from tl.data import CifarDataModule, GeneratedDataModule, MultiTaskDataModule
-from tl.data.augment import Augment
+from tl.data.images.augment import Augment
 from tl.data.settings import Settings
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.runs import trainer
+from tests.small import trainer
 from tl import Classification, Regression
 from tl.data import TensorDataModule
 from tl.data.errors import DataError

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from tests.runs import trainer
+from tests.small import trainer
 from tl import Classification, MultiTaskModule, Regression, TransferModule
 from tl.data import TensorDataModule
 from tl.data.errors import DataError

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
-from tests.runs import Staged, module, tiny_data, trainer, two_sources
+from tests.small import Staged, module, tiny_data, trainer, two_sources
 from tl import TransferModule
 from tl.modules import WarmupCosine
 from tl.transfer import Strategy

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from tests.runs import Tiny, module, tiny_data, trainer
+from tests.small import Tiny, module, tiny_data, trainer
 from tl import Classification, MultiTaskModule, TransferModule
 from tl.data import DataError
 

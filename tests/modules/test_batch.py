@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.runs import Tiny, trainer
+from tests.small import Tiny, trainer
 from tl import Classification, MultiTaskModule, TransferModule
 from tl.modules.batch import by_source, labels_of, source_of, to_predict
 

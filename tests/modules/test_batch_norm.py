@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.runs import multitask_module, trainer, two_sources
+from tests.small import multitask_module, trainer, two_sources
 from tl.modules.batch_norm import (
     SourceBatchNorm2d,
     per_source_statistics,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.runs import Tiny, module, tiny_data, trainer
+from tests.small import Tiny, module, tiny_data, trainer
 from tl import FolderDataModule, TransferModule
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.runs import Tiny, trainer
+from tests.small import Tiny, trainer
 from tl import Classification, TransferModule
 from tl.callbacks import Dashboard
 from tl.modules.evaluation import Evaluation

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import CyclicLR
 from torchjd.aggregation import UPGrad
 
 from tests.modules.staged_runs import EPOCHS, OPTIMIZERS, SCHEDULERS, STAGES, Watch, built, fit
-from tests.runs import (
+from tests.small import (
     Staged,
     every_strategy,
     multitask_module,

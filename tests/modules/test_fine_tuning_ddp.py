@@ -9,7 +9,7 @@ import torch
 
 from tests.modules.staged_runs import STAGES
 from tests.processes import run_two_processes
-from tests.runs import every_strategy, name_of
+from tests.small import every_strategy, name_of
 from tl.transfer import Strategy
 
 FREEZE = [s for s in every_strategy() if s.first_epochs(STAGES) != dict.fromkeys(STAGES, 0)]
@@ -25,7 +25,7 @@ import torch
 from torchjd.aggregation import UPGrad
 from tests.modules.staged_runs import OPTIMIZERS, Watch, built, fit
 from tests.modules.test_fine_tuning_ddp import CASES
-from tests.runs import Staged, multitask_module, name_of, two_sources
+from tests.small import Staged, multitask_module, name_of, two_sources
 from tl.balancing import GradNorm
 warnings.filterwarnings("ignore")
 torch.set_num_threads(1)

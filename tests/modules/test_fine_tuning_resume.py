@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from tests.modules.staged_runs import EPOCHS, OPTIMIZERS, SCHEDULERS, STAGES, STEPS, built, fit
-from tests.runs import every_strategy, name_of
+from tests.small import every_strategy, name_of
 from tl.transfer import Strategy
 
 

@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torchjd.aggregation import UPGrad
 
-from tests.runs import Staged, Tiny, module, multitask_module, tiny_data, trainer, two_sources
+from tests.small import Staged, Tiny, module, multitask_module, tiny_data, trainer, two_sources
 from tl.balancing.base import NonFiniteError
 from tl.modules.finite import FiniteGuard
 from tl.transfer import LPFT

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.runs import Tiny, trainer
+from tests.small import Tiny, trainer
 from tl import Classification, TransferModule
 
 

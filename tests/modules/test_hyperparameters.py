@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from tests.runs import Tiny
+from tests.small import Tiny
 from tl import Classification, MultiTaskModule, TransferModule
 
 

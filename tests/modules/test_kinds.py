@@ -20,14 +20,14 @@ from torch.nn import functional
 from torchjd.aggregation import PCGrad, UPGrad
 
 from tests.processes import run_two_processes
-from tests.runs import trainer
+from tests.small import trainer
 from tl import Classification, MultiTaskModule, Regression, Task, TransferModule
 from tl.balancing import Uncertainty
 from tl.batch import on_each
 from tl.callbacks import PredictionWriter
+from tl.checkpoints.files import read_checkpoint
 from tl.data import TensorDataModule
 from tl.data.errors import DataError
-from tl.transfer.files import read_checkpoint
 
 KINDS: dict[str, list[Task]] = {
     "classification": [Classification("a", 3, target="a"), Classification("b", 2, target="b")],
@@ -176,7 +176,7 @@ SCRIPT = """
 import json, sys
 import torch
 from tests.modules.test_kinds import KINDS, Pair, build, samples
-from tests.runs import trainer
+from tests.small import trainer
 from tl.data import TensorDataModule
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from tests.modules.test_kinds import KINDS, Pair, Signal, adam, build, read, samples
-from tests.runs import trainer
+from tests.small import trainer
 from tl import Classification, MultiTaskModule, Regression, Task, TransferModule
 from tl.balancing import DynamicTaskPrioritization, GradNorm
 from tl.callbacks import Dashboard, RunCheckpoint, SourceAccuracy, Throughput

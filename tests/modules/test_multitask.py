@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from tests import runs
+from tests import small
 from tl import Classification, GeneratedDataModule, MultiTaskDataModule, MultiTaskModule
 from tl.backbones import ResNet20
 from tl.data import Augment
@@ -259,18 +259,18 @@ def test_datamodules_of_others_work() -> None:
 
 def test_a_task_is_added_to_a_network_that_had_fewer(tmp_path: Path) -> None:
     """By `init_from` with `init_heads`; a resume of the smaller run is something else."""
-    few = runs.one_source()
-    smaller = runs.multitask_module(few)
-    run = runs.trainer(tmp_path / "few", max_epochs=1)
+    few = small.one_source()
+    smaller = small.multitask_module(few)
+    run = small.trainer(tmp_path / "few", max_epochs=1)
     run.fit(smaller, few)
     path = tmp_path / "few.ckpt"
     run.save_checkpoint(path)
 
-    more = runs.two_sources()
+    more = small.two_sources()
     still: dict[str, Any] = {"optimizer": lambda p: torch.optim.SGD(p, lr=0.0)}
-    larger = runs.multitask_module(more, init_from=str(path), init_heads=True, **still)
+    larger = small.multitask_module(more, init_from=str(path), init_heads=True, **still)
     start = larger.heads["hundred_fine"].get_parameter("weight").clone()
-    runs.trainer(tmp_path / "more", max_steps=1).fit(larger, more)
+    small.trainer(tmp_path / "more", max_steps=1).fit(larger, more)
     for name in ("weight", "bias"):
         one, other = (m.heads["ten"].get_parameter(name) for m in (larger, smaller))
         assert torch.equal(one, other)
@@ -281,6 +281,6 @@ def test_a_task_is_added_to_a_network_that_had_fewer(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"tasks ten \(10 classes\), this model ten .*`init_heads`"
     ):
-        runs.trainer(tmp_path / "resumed", max_epochs=2).fit(larger, more, ckpt_path=str(path))
+        small.trainer(tmp_path / "resumed", max_epochs=2).fit(larger, more, ckpt_path=str(path))
     with pytest.raises(ValueError, match="`init_heads` takes heads from `init_from`"):
-        runs.multitask_module(more, init_heads=True)
+        small.multitask_module(more, init_heads=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchjd.aggregation import UPGrad
 from torchjd.scalarization import Mean
 
-from tests.runs import Tiny, module, multitask_module, tiny_data, trainer, two_sources
+from tests.small import Tiny, module, multitask_module, tiny_data, trainer, two_sources
 from tests.transfer.penalties.steps import PENALTIES, penalty_of
 from tl import TransferModule
 from tl.backbones import ResNet20

@@ -21,11 +21,11 @@ from PIL import Image
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 from tests.modules.staged_runs import OPTIMIZERS
-from tests.runs import Tiny, module, tiny_data, trainer
+from tests.small import Tiny, module, tiny_data, trainer
 from tl import FolderDataModule, TransferModule
 from tl.callbacks import RunCheckpoint
 from tl.modules import WarmupCosine
-from tl.runs import completed_epochs
+from tl.runs.folders import completed_epochs
 
 
 class Events(Callback):

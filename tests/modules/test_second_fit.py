@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim.lr_scheduler import ExponentialLR, ReduceLROnPlateau
 
-from tests.runs import module, tiny_data, trainer
+from tests.small import module, tiny_data, trainer
 from tl.modules import WarmupCosine
 
 momentum = partial(torch.optim.SGD, lr=0.1, momentum=0.9)

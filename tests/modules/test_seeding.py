@@ -13,8 +13,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from tests.runs import Tiny, module, multitask_module, tiny_data, trainer, two_sources
-from tl.data.resident import mixed_seed
+from tests.small import Tiny, module, multitask_module, tiny_data, trainer, two_sources
+from tl.data.images.resident import mixed_seed
 from tl.modules.seeding import seed_step
 
 

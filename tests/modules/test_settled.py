@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 
-from tests.runs import Staged, module, tiny_data, trainer
+from tests.small import Staged, module, tiny_data, trainer
 from tl.modules import WarmupCosine
 from tl.modules.settled import ARGUMENTS
 from tl.transfer import LPFT, LinearProbe, SurgicalFineTuning

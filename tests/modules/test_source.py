@@ -11,9 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateFinder
 from torch import Tensor
 
-from tests.runs import Tiny, module, tiny_data, trainer
+from tests.small import Tiny, module, tiny_data, trainer
 from tl import TransferModule
-from tl.transfer.files import CheckpointError
+from tl.checkpoints.files import CheckpointError
 from tl.transfer.penalties import L2SP
 
 CONV = "backbone.conv.weight"

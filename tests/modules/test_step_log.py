@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from tests.runs import module, tiny_data, trainer
+from tests.small import module, tiny_data, trainer
 from tl.callbacks import Throughput
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tl import Classification, GeneratedDataModule, TransferModule
+from tl.checkpoints.files import CheckpointError
 from tl.data import DataError
 from tl.modules import WarmupCosine
-from tl.transfer.files import CheckpointError
 
 
 class Tiny(nn.Module):

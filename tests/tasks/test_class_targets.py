@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.runs import Tiny, tiny_data, trainer
+from tests.small import Tiny, tiny_data, trainer
 from tl import Classification, TransferModule
 from tl.tasks.class_targets import MISSING, check, class_numbers, settled, wrong_label
 

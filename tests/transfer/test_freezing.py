@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.runs import Staged, every_strategy, name_of
+from tests.small import Staged, every_strategy, name_of
 from tl.backbones import ResNet20
 from tl.tasks.heads import linear_head
 from tl.transfer import (

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.runs import module as tiny_module
-from tests.runs import tiny_data, trainer
+from tests.small import module as tiny_module
+from tests.small import tiny_data, trainer
 from tl.backbones.resnet_cifar import ResNetCifar
-from tl.transfer.files import CheckpointError, file_sha256
+from tl.checkpoints.files import CheckpointError, file_sha256
 from tl.transfer.lineage import lineage
 from tl.transfer.weights import load_weights
 

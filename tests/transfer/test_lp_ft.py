@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from tests.runs import module, tiny_data, trainer
+from tests.small import module, tiny_data, trainer
 from tl.transfer import LPFT, ProbeThenCosine
 
 STAGES = ["stem", "layer1", "head"]

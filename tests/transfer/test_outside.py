@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 from tl.backbones import ResNet18, ResNet34
-from tl.transfer.files import CheckpointError
+from tl.checkpoints.files import CheckpointError
 from tl.transfer.weights import load_weights
 
 Network = Any  # of a library without types

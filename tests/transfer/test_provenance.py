@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tl.backbones.resnet_cifar import ResNetCifar
-from tl.transfer.files import file_sha256
+from tl.checkpoints.files import file_sha256
 from tl.transfer.provenance import TransferReport, source_record
 from tl.transfer.weights import load_weights
 

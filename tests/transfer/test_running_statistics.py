@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from tests.runs import Staged
+from tests.small import Staged
 from tl.modules.batch_norm import per_source_statistics
 from tl.transfer.running_statistics import running_statistics, statistics_drift
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.transfer.penalties.steps import checkpoint, images, network
-from tl.transfer.files import CheckpointError
+from tl.checkpoints.files import CheckpointError
 from tl.transfer.source import (
     Head,
     SourceHead,

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from tests.runs import Staged
+from tests.small import Staged
+from tl.optim.param_groups import named_groups, scale_learning_rates
 from tl.tasks.heads import linear_head
 from tl.transfer import FullFineTuning, GradualUnfreezing, LinearProbe, Strategy
 from tl.transfer.freezing import BatchNormMode, stage_modules
-from tl.transfer.param_groups import named_groups, scale_learning_rates
 from tl.transfer.table import strategy_table
 
 

@@ -301,7 +301,7 @@ def _from_folder(
     note: str,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Load a network from a folder, and return its provenance."""
-    from tl.transfer.files import file_sha256, listed  # noqa: PLC0415 - as above
+    from tl.checkpoints.files import file_sha256, listed  # noqa: PLC0415 - as above
 
     model, found = transformers.AutoModel.from_pretrained(
         folder, local_files_only=True, output_loading_info=True, dtype=torch.float32

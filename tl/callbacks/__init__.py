@@ -1,6 +1,5 @@
 """What watches a run: dashboards, results, throughput, predictions, signals, checkpoints."""
 
-from tl.callbacks.atomic_io import AtomicCheckpointIO
 from tl.callbacks.checkpoint import RunCheckpoint
 from tl.callbacks.dashboard import Dashboard
 from tl.callbacks.gradient_diagnostics import GradientDiagnostics
@@ -13,6 +12,7 @@ from tl.callbacks.results import RunResults
 from tl.callbacks.same_checkpoint import SameCheckpoint
 from tl.callbacks.source_accuracy import SourceAccuracy
 from tl.callbacks.throughput import Throughput
+from tl.checkpoints.atomic_io import AtomicCheckpointIO
 
 __all__ = [
     "AtomicCheckpointIO",

@@ -16,8 +16,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
-from tl.callbacks.atomic_io import AtomicCheckpointIO, weights_beside
-from tl.direction import Direction, check_direction
+from tl.checkpoints.atomic_io import AtomicCheckpointIO, weights_beside
+from tl.modules.direction import Direction, check_direction
 from tl.tasks import deciding_score
 
 _INFINITY = torch.tensor(torch.inf)

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
-from tl.callbacks.atomic_io import AtomicCheckpointIO
+from tl.checkpoints.atomic_io import AtomicCheckpointIO
 from tl.signals import SIGNALS, StopAtOnce, StoppedBySignal, heeded, stop_on_signals
 
 

@@ -14,10 +14,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tl.callbacks.run_logs import shown
 from tl.data import ImageDataModule
-from tl.data.resident import ImageDataset
+from tl.data.images.resident import ImageDataset
 from tl.modules.evaluation import loader_suffix
+from tl.reading import shown
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBERS = re.compile(r"-?[\d.]+(e[+-]\d+)?(; -?[\d.]+(e[+-]\d+)?)*|-inf")  # of a regression

@@ -16,10 +16,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tl import __version__
-from tl.callbacks.atomic_io import write_whole
 from tl.callbacks.checkpoint import best_of
-from tl.callbacks.memory import peak_memory_bytes
 from tl.callbacks.throughput import Throughput
+from tl.checkpoints.atomic_io import write_whole
+from tl.hardware import peak_memory_bytes
 from tl.reading import read_text
 
 

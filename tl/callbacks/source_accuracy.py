@@ -9,12 +9,12 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from tl.checkpoints.files import read_checkpoint
 from tl.data.base import ImageDataModule
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import labels_of
 from tl.modules.batch_norm import without_sources
 from tl.tasks import Task
-from tl.transfer.files import read_checkpoint
 from tl.transfer.penalties import LwF
 from tl.transfer.source import SourceHead, read_head
 

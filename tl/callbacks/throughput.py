@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from tl.batch import size_of
 from tl.callbacks.compute import flops_per_image, peak_of
-from tl.callbacks.memory import peak_memory_bytes
+from tl.hardware import peak_memory_bytes
 from tl.modules.base import SharedBackboneModule
 from tl.modules.step_log import is_due
 

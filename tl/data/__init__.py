@@ -1,12 +1,12 @@
 """Images to batches."""
 
-from tl.data.augment import Augment
 from tl.data.base import ImageDataModule
-from tl.data.cifar import CifarDataModule
+from tl.data.cifar.cifar import CifarDataModule
 from tl.data.errors import DataError
 from tl.data.folder import FolderDataModule
-from tl.data.generated import GeneratedDataModule
+from tl.data.images.augment import Augment
 from tl.data.multitask import MultiTaskDataModule
+from tl.data.synthetic.generated import GeneratedDataModule
 from tl.data.tensors import TensorDataModule
 
 __all__ = [

@@ -19,10 +19,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tl.data.augment import Augment
 from tl.data.errors import DataError, listed
-from tl.data.images import StreamedDataset, check_images
-from tl.data.listing import list_files, log_left_out
+from tl.data.images.augment import Augment
+from tl.data.images.image_set import StreamedDataset, check_images
+from tl.data.images.listing import list_files, log_left_out
+from tl.data.images.pipeline import Pipeline
+from tl.data.images.resident import Batch, ImageDataset
+from tl.data.images.store import Pick, StoredDataset
 from tl.data.loaders import (
     EpochSampler,
     InOrderSampler,
@@ -33,11 +36,8 @@ from tl.data.loaders import (
     position_of,
 )
 from tl.data.options import check_options, checked_option, refuse_misspelt
-from tl.data.pipeline import Pipeline
-from tl.data.resident import Batch, ImageDataset
 from tl.data.settings import Settings
 from tl.data.split import stratified_split
-from tl.data.store import Pick, StoredDataset
 from tl.data.trained_on import TrainedOn, read_record, record_of, same_names
 from tl.tasks import Classification
 

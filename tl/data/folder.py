@@ -18,10 +18,9 @@ from torch import Tensor
 
 from tl.data.base import ImageDataModule, Split
 from tl.data.cache import default_cache
-from tl.data.decoding import PixelRange
 from tl.data.errors import DataError, listed
-from tl.data.generated import TargetChoice
-from tl.data.images import (
+from tl.data.images.decoding import PixelRange
+from tl.data.images.image_set import (
     ImageFiles,
     StreamedDataset,
     check_images,
@@ -30,11 +29,12 @@ from tl.data.images import (
     load_images,
     reasons,
 )
-from tl.data.layout import Layout, find_layout
-from tl.data.listing import log_left_out
+from tl.data.images.layout import Layout, find_layout
+from tl.data.images.listing import log_left_out
+from tl.data.images.resident import ImageDataset, ResidentDataset
 from tl.data.naming import composed
-from tl.data.resident import ImageDataset, ResidentDataset
 from tl.data.split import stratified_split
+from tl.data.synthetic.generated import TargetChoice
 from tl.data.trained_on import TrainedOn, regrouped, same_names
 from tl.reading import check_regular
 
@@ -55,8 +55,8 @@ class FolderDataModule(ImageDataModule):
     `val_size`. Class folders directly in ``root`` are split into training and test images.
 
     Every raster file that Pillow reads by itself counts, by its content. Each image is made 8-bit
-    RGB (see `tl.data.decoding.decode`), resized to cover the configured square and cropped to its
-    centre. They are decoded once, kept in memory and cached on disk by content (``$TL_CACHE``);
+    RGB (`tl.data.images.decoding.decode`), resized to cover the configured square and cropped to
+    its centre. They are decoded once, kept in memory and cached on disk by content (``$TL_CACHE``);
     sets too large for that are decoded by the loader's workers as they are needed. Before
     training, every image of every split is decoded once.
 
@@ -72,7 +72,7 @@ class FolderDataModule(ImageDataModule):
             training, ``skip`` names them, leaves them out and counts them.
         pixel_range: Values that become black and white in images of more than 8 bits per channel,
             such as ``[0, 4095]``; by default these are scaled by the rules of
-            `tl.data.decoding.decode`, or refused.
+            `tl.data.images.decoding.decode`, or refused.
         test_size: Share of each class that tests where ``root`` holds class folders and no splits.
             These images depend on neither `seed` nor `label_fraction`. With 0 there are none.
 

@@ -22,8 +22,8 @@ from torch.utils.data import (
 )
 
 from tl.data.errors import DataError
-from tl.data.resident import Batch, mixed_seed
-from tl.data.store import StoredDataset
+from tl.data.images.resident import Batch, mixed_seed
+from tl.data.images.store import StoredDataset
 
 _BESIDES = 2**20  # bytes of shared memory for locks and labels
 

@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 
-from tl.data.augment import Augment
 from tl.data.base import ImageDataModule
 from tl.data.errors import DataError
+from tl.data.images.augment import Augment
+from tl.data.images.resident import Batch
 from tl.data.options import check_options, refuse_misspelt
-from tl.data.resident import Batch
 from tl.tasks import Classification
 
 MultiBatch = dict[str, Batch | None]

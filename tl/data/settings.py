@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tl.data.augment import Augment
+from tl.data.images.augment import Augment
 from tl.data.options import check_options
 
 

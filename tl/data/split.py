@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tl.data.errors import DataError, listed
-from tl.data.resident import mixed_seed
+from tl.data.images.resident import mixed_seed
 
 
 def stratified_split(

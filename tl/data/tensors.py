@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from tl.batch import size_of
 from tl.data.errors import DataError
+from tl.data.images.resident import mixed_seed
 from tl.data.loaders import (
     EpochSampler,
     InOrderSampler,
@@ -22,7 +23,6 @@ from tl.data.loaders import (
     make_loader,
     position_of,
 )
-from tl.data.resident import mixed_seed
 from tl.data.tensor_set import Layout, TensorSet, said_layout
 from tl.tasks import Task, as_task
 

@@ -1,7 +1,7 @@
 """The LightningModules."""
 
 from tl.modules.multitask import MultiTaskModule
-from tl.modules.schedule import WarmupCosine
 from tl.modules.transfer import TransferModule
+from tl.optim.schedule import WarmupCosine
 
 __all__ = ["MultiTaskModule", "TransferModule", "WarmupCosine"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tl.backbones.base import last_block, stages_of
 from tl.balancing.base import Backward, Balancer, MicroBatch, NonFiniteError
 from tl.balancing.scalarization import LossWeighting
-from tl.data.resident import mixed_seed
+from tl.data.images.resident import mixed_seed
 from tl.modules.base import Outputs, SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source, source_of
 

@@ -20,7 +20,6 @@ from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
 from tl.batch import Inputs
 from tl.data import ImageDataModule, MultiTaskDataModule
-from tl.direction import check_direction
 from tl.modules.batch import (
     AnyBatch,
     by_source,
@@ -31,19 +30,20 @@ from tl.modules.batch import (
     to_predict,
 )
 from tl.modules.checkpointed import CheckpointedModule
+from tl.modules.direction import check_direction
 from tl.modules.evaluation import Evaluation, Split, check_followed, loader_suffix
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.foreign import name_arguments
-from tl.modules.optimizers import fused, keep_kernel
-from tl.modules.schedule import build_schedule, refuse_changing_steps
 from tl.modules.second_fit import continue_from
 from tl.modules.settled import check_label_smoothing
 from tl.modules.step_log import StepLog, is_due
 from tl.modules.window import Window
+from tl.optim.optimizers import fused, keep_kernel
+from tl.optim.param_groups import named_groups
+from tl.optim.schedule import build_schedule, refuse_changing_steps
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
-from tl.transfer.param_groups import named_groups
 from tl.transfer.penalties.base import Step
 from tl.transfer.weights import TransferReport
 

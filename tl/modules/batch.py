@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tl.batch import size_of
-from tl.data.resident import Batch, Targets
+from tl.data.images.resident import Batch, Targets
 from tl.tasks import Task
 
 AnyBatch = Batch | Mapping[str, Batch | None]

@@ -14,14 +14,14 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from tl.checkpoints.errors import CheckpointError
+from tl.checkpoints.files import local_file, read_checkpoint
 from tl.data.trained_on import same_names
 from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.fine_tuning import FineTunedModule
 from tl.modules.resuming import Resuming, metrics_at
 from tl.modules.window import Window
 from tl.tasks import Classification, as_task
-from tl.transfer.errors import CheckpointError
-from tl.transfer.files import local_file, read_checkpoint
 from tl.transfer.source import check_groups, load_heads, order_heads
 from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
 

@@ -23,6 +23,7 @@ from tl.modules.finite import FiniteGuard
 from tl.modules.seeding import seed_step
 from tl.modules.settled import ARGUMENTS, set_later
 from tl.modules.step_log import StepLog
+from tl.optim.param_groups import keep_learning_rates, scale_learning_rates, stage_of
 from tl.tasks import Classification, Task
 from tl.transfer.freezing import (
     HEAD,
@@ -31,7 +32,6 @@ from tl.transfer.freezing import (
     set_requires_grad,
     stage_modules,
 )
-from tl.transfer.param_groups import keep_learning_rates, scale_learning_rates, stage_of
 from tl.transfer.penalties.base import Penalty, Start, Step
 from tl.transfer.running_statistics import running_statistics, statistics_drift
 from tl.transfer.table import strategy_table

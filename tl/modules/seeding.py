@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from tl.data.resident import mixed_seed
+from tl.data.images.resident import mixed_seed
 
 
 def seed_step(seed: int, epoch: int, step: int, rank: int, device: torch.device) -> None:

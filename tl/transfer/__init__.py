@@ -1,6 +1,6 @@
 """Transfer: how source weights come in and what is kept of them."""
 
-from tl.transfer.files import CheckpointError, file_sha256, read_checkpoint
+from tl.checkpoints.files import CheckpointError, file_sha256, read_checkpoint
 from tl.transfer.freezing import (
     FullFineTuning,
     GradualUnfreezing,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tl.transfer.files import listed, local_file, read_hashed
+from tl.checkpoints.files import listed, local_file, read_hashed
 from tl.transfer.provenance import source_record
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tl.transfer.files import listed
+from tl.checkpoints.files import listed
 from tl.transfer.foreign_names import torchvision_name
 
 # Where training scripts keep a state dict, in the order in which they are looked for.

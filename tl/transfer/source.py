@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from tl.batch import Inputs
+from tl.checkpoints.files import listed, read_checkpoint
 from tl.data.naming import composed_names
 from tl.data.trained_on import groups_by_task, regrouped
 from tl.tasks import Task, as_task
-from tl.transfer.files import listed, read_checkpoint
 from tl.transfer.names import find_state
 from tl.transfer.weights import load_weights
 

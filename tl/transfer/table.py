@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from tl.optim.param_groups import stage_of
 from tl.transfer.freezing import Strategy, is_batch_norm
-from tl.transfer.param_groups import stage_of
 
 _TITLES = ("group", "parameters", "trains from epoch", "lr", "weight decay", "batch norm")
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tl.transfer.files import listed
+from tl.checkpoints.files import listed
 from tl.transfer.freezing import is_batch_norm
 
 T = TypeVar("T")

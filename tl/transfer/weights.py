@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tl.transfer.files import (
+from tl.checkpoints.files import (
     CheckpointError,
     listed,
     read_hashed,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.runs import one_source
+from tests.small import one_source
 from tests.transfer.penalties.steps import (
     begun,
     checkpoint,

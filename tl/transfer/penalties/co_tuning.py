@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tl.batch import Inputs
-from tl.transfer.files import listed
+from tl.checkpoints.files import listed
 from tl.transfer.penalties.base import (
     Penalty,
     Start,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tl.checkpoints.files import listed
 from tl.data.naming import composed_names
 from tl.data.trained_on import regrouped
-from tl.transfer.files import listed
 from tl.transfer.penalties.base import (
     Penalty,
     Start,

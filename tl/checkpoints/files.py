@@ -1,0 +1,309 @@
+"""Read checkpoint files of any origin without running code from them."""
+
+import difflib
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from tl.checkpoints.errors import CheckpointError, first_line, listed
+from tl.checkpoints.hashes import file_sha256, is_cut_short, is_sealed, sums
+from tl.checkpoints.nesting import check_nesting
+from tl.checkpoints.pickles import refused_globals
+from tl.checkpoints.safe_weights import from_safetensors
+
+__all__ = [
+    "CheckpointError",
+    "file_sha256",
+    "glance_at",
+    "listed",
+    "local_file",
+    "read_checkpoint",
+    "read_hashed",
+    "weights_file",
+]
+
+_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+_MIB = 2**20
+_MOST_UNPACKED = 10  # times the length of an archive; what torch.save writes is not compressed
+
+# What people have in place of a checkpoint, by the file's first bytes.
+_FOREIGN = {
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
+    b"<": "an HTML or XML page, perhaps of a failed download; download the file again",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"\x89HDF": "an HDF5 file (Keras?); export the weights to safetensors",
+}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a PyTorch or safetensors checkpoint on the CPU; nothing in the file is executed.
+
+    The format is told from the content. Pickles are read with ``weights_only=True``, passed
+    explicitly, so that ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` cannot turn it off: a file that needs
+    anything but tensors and plain types is refused, and so is TorchScript. What can be verified is
+    verified before: the checksum of the whole file where it carries one, as those of this
+    framework do, or else the checksums of a zip archive's parts, which ``torch.load`` ignores.
+
+    Args:
+        path: The file, or an address (``https://``), which is downloaded first.
+
+    Raises:
+        CheckpointError: If the file is missing, unreadable, damaged, unsafe or no checkpoint.
+    """
+    return _opened(path, hashed=False)[0]
+
+
+def read_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
+    """Read a checkpoint as :func:`read_checkpoint` does, and the SHA-256 of the same bytes.
+
+    Args:
+        path: The file or address.
+
+    Raises:
+        CheckpointError: As there.
+    """
+    return _opened(path, hashed=True)
+
+
+def glance_at(path: str | Path) -> dict[str, Any]:
+    """Look into a checkpoint for what it tells of itself: nothing is verified, no tensor read.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: As :func:`read_checkpoint`, if it cannot be opened.
+    """
+    path = local_file(path)
+    _check_file(path)  # opening a pipe would wait for somebody to write to it
+    try:
+        with path.open("rb") as file:
+            _check_size(file, path)  # before torch unpacks any of it
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except CheckpointError:
+        raise
+    except Exception:  # noqa: BLE001  # damaged, unsafe or of an old format: the reader says which
+        return read_checkpoint(path)
+    _check_content(content, path)
+    return content if isinstance(content, dict) else {}
+
+
+def _opened(path: str | Path, *, hashed: bool) -> tuple[dict[str, Any], str]:
+    path = local_file(path)
+    _check_file(path)
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols: the outcome says enough
+            sealed = is_sealed(file)
+            found = sums(file) if sealed or hashed else None
+            if found is not None and found.intact is False:
+                raise CheckpointError(
+                    f"{path}: is damaged, it does not match the checksum in it; copy it again or "
+                    f"use an earlier one."
+                )
+            content = _read(file, path, verified=sealed)
+    except PermissionError:
+        raise CheckpointError(f"{path}: no permission to read it.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    _check_content(content, path)
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise CheckpointError(
+            f"{path}: holds a {type(content).__name__}, expected a dict with names as keys; save "
+            f"a `state_dict()`."
+        )
+    return content, found.sha256 if found is not None else ""
+
+
+def _check_content(content: object, path: Path) -> None:
+    try:
+        check_nesting(content)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: refused, {error}.") from None
+
+
+def local_file(path: str | Path) -> Path:
+    """Return a path as it is, and of an address the file that was downloaded from it.
+
+    Args:
+        path: A path, or an ``http://`` or ``https://`` address.
+
+    Raises:
+        CheckpointError: If it cannot be downloaded.
+    """
+    # a Path has made one slash of two
+    if address := re.match(r"(https?):/+(.+)", str(path)):
+        from tl.checkpoints.download import fetch  # noqa: PLC0415 - most files are here already
+
+        return fetch("://".join(address.groups()))
+    return Path(path).expanduser()
+
+
+def weights_file(path: str | Path) -> Path:
+    """Return the file that a path stands for: itself, or the weights in a Hugging Face folder.
+
+    Args:
+        path: A file, an address, or a folder with ``config.json`` and ``model.safetensors`` or
+            ``pytorch_model.bin``.
+    """
+    path = local_file(path)
+    if (path / "config.json").is_file():
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if (path / name).is_file():
+                return path / name
+    return path
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file with content, naming what is there instead."""
+    try:
+        if path.is_dir():
+            below = [f"checkpoints/{name}" for name in _checkpoints_in(path / "checkpoints")]
+            found = listed(_checkpoints_in(path) + below)
+            raise CheckpointError(
+                f"{path}: is a folder; name a checkpoint in it" + (f": {found}." if found else ".")
+            )
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file; {_nearby(path)}")
+        if not path.is_file():
+            raise CheckpointError(f"{path}: is not a regular file; name a checkpoint.")
+        if path.stat().st_size == 0:
+            raise CheckpointError(f"{path}: is empty, its writing was cut short; use another one.")
+    except PermissionError:
+        raise CheckpointError(f"{path}: no permission to look at it.") from None
+
+
+def _nearby(path: Path) -> str:
+    """Say what is where the file should be."""
+    if ":/" in str(path):
+        return "of addresses only http:// and https:// are read; download the file first."
+    if not path.parent.is_dir():
+        return f"nor is there a folder {path.parent}."
+    names = _checkpoints_in(path.parent)
+    if close := difflib.get_close_matches(path.name, names, n=3):
+        return f"did you mean {' or '.join(close)}?"
+    return f"that folder has {listed(names) or 'no checkpoint'}."
+
+
+def _checkpoints_in(folder: Path) -> list[str]:
+    """List the names of the checkpoints directly in a folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.suffix in _SUFFIXES)
+
+
+def _read(file: BinaryIO, path: Path, *, verified: bool) -> object:
+    """Read an open file by the format that its first bytes announce.
+
+    Args:
+        file: The file, at its beginning.
+        path: Its name, for messages.
+        verified: Whether all its bytes are known to be right.
+    """
+    head = file.read(512)
+    file.seek(0)
+    if head.startswith(b"PK\x03\x04"):
+        _check_zip(file, path, verified=verified)
+        return _torch_load(file, path)
+    # safetensors: the header's length, of at most 100 MB, then the header as JSON
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100 * _MIB:
+        return _safetensors_load(file, path)
+    if head.startswith(pickle.PROTO):
+        return _torch_load(file, path)
+    found = next((what for start, what in _FOREIGN.items() if head.startswith(start)), None)
+    if head[257:262] == b"ustar":
+        found = "a tar archive; unpack it first"
+    found = found or (
+        f"not a checkpoint, it starts with {head[:12]!r}; expected a file written by torch.save or "
+        f"safetensors"
+    )
+    raise CheckpointError(f"{path}: is {found}.")
+
+
+def _safetensors_load(file: BinaryIO, path: Path) -> object:
+    """Load a safetensors file, which holds tensors only."""
+    try:
+        return from_safetensors(file.read())
+    except Exception as error:  # noqa: BLE001  # SafetensorError, KeyError for a type unknown here
+        raise CheckpointError(
+            f"{path}: is a truncated or damaged safetensors file ({first_line(error)}); copy it "
+            f"again or use an earlier one."
+        ) from None
+
+
+def _check_size(file: BinaryIO, path: Path) -> None:
+    """Refuse a zip archive that unpacks to many times its length; leave the file at its start."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        length = path.stat().st_size
+        if unpacked > _MOST_UNPACKED * length:
+            raise CheckpointError(
+                f"{path}: refused, its {length:,} bytes unpack to {unpacked:,}; what torch.save "
+                "writes is not compressed."
+            )
+    file.seek(0)
+
+
+def _check_zip(file: BinaryIO, path: Path, *, verified: bool) -> None:
+    """Refuse an archive that is cut short, damaged, or not from ``torch.save``."""
+    try:
+        _check_size(file, path)
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            # torch can be told to write no checksums and then stores zeros
+            checked = not verified and any(e.CRC for e in archive.infolist())
+            damaged = archive.testzip() if checked else None
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a damaged archive may raise anything
+        raise CheckpointError(
+            f"{path}: is truncated or damaged ({first_line(error)}); copy it again or use an "
+            f"earlier one."
+        ) from None
+    if is_cut_short(file):
+        raise CheckpointError(
+            f"{path}: is truncated, its end is missing; copy it again or use an earlier one."
+        )
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path}: is damaged, its part {listed([damaged])} does not match the checksum; copy "
+            f"it again or use an earlier one."
+        )
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise CheckpointError(
+            f"{path}: is a TorchScript archive, which holds code; where it was made, save the "
+            f"module's `state_dict()` instead."
+        )
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise CheckpointError(
+            f"{path}: is a zip archive of {listed(names)}, not a checkpoint; expected a file "
+            f"written by torch.save or safetensors."
+        )
+
+
+def _torch_load(file: BinaryIO, path: Path) -> object:
+    """Load tensors and plain types, or refuse."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  # a damaged pickle may raise anything
+        file.seek(0)
+        if names := refused_globals(file):
+            raise CheckpointError(
+                f"{path}: refused, since it needs more than tensors and plain types, and loading "
+                f"that runs code: {listed(names)}; where it was made, save the `state_dict()` "
+                f"alone."
+            ) from None
+        # torch's own text here advises weights_only=False
+        reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error)})"
+        raise CheckpointError(
+            f"{path}: is truncated, damaged or not written by torch.save with its default "
+            f"protocol{reason}; copy it again or use an earlier one."
+        ) from None

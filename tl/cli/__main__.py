@@ -1,0 +1,5 @@
+"""``python -m tl.cli``."""
+
+from tl.cli.entry import main
+
+main()

@@ -1,0 +1,432 @@
+"""One checkpoint out of several: WiSE-FT and model soups, with statistics of its own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
+from torch import Tensor
+
+from tl.callbacks import AtomicCheckpointIO
+from tl.checkpoints.files import CheckpointError, listed, local_file, read_hashed
+from tl.data.trained_on import groups_by_task, regrouped, sources_of
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import AnyBatch, by_source
+from tl.runs.folders import build, configuration_of
+from tl.tasks import deciding_score
+from tl.transfer.freezing import is_batch_norm
+from tl.transfer.names import is_adapter
+from tl.transfer.provenance import source_record
+from tl.transfer.source import rows_by_name
+from tl.transfer.weight_space import (
+    Soup,
+    average_weights,
+    check_alike,
+    estimate_statistics,
+    greedy_soup,
+)
+
+# What of a run's checkpoint is about going on with it.
+_TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPrecision")
+State = dict[str, Tensor]
+
+
+def average_checkpoints(  # noqa: C901 - one check after the other
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    alpha: float | None = None,
+    greedy: bool = False,
+    backbone_only: bool = False,
+    average_statistics: bool = False,
+    configurations: Sequence[str | Path] = (),
+    accelerator: str = "auto",
+) -> str:
+    """Average the weights of checkpoints of this framework and write the result.
+
+    The result is a checkpoint of the last one's task: ``test`` and ``init_from`` take it, and it
+    tells its ingredients. What is neither backbone nor head, such as a balancer's state, is the
+    last one's. With batch norm, running statistics are estimated anew on one epoch of the run's
+    training images, not augmented, in its batches; so are those of every candidate of a greedy
+    soup. WiSE-FT with all of the weight on one ingredient leaves its statistics as they are.
+
+    Heads go together by their classes' names: the order of the last one's is taken.
+
+    Args:
+        paths: The checkpoints, two or more. For WiSE-FT the source first, the fine-tuned second.
+        out: The file to write; it must not be there yet.
+        alpha: WiSE-FT of two: share of the second, 0 to 1. ``None`` gives all equal shares.
+        greedy: Leave out those that worsen the score on the last one's validation images.
+        backbone_only: Average the backbones and keep the last one's heads. Otherwise the heads
+            must have the same tasks and classes.
+        average_statistics: Average the running statistics too, instead of estimating them.
+        configurations: The run's configuration; ``config.yaml`` beside the last checkpoint's
+            folder by default. It is not read where no data are needed.
+        accelerator: As of Lightning's Trainer.
+
+    Returns:
+        What was done, in lines.
+
+    Raises:
+        CheckpointError: If a file cannot be read or is no checkpoint of this framework.
+        ValueError: If the networks or their data do not go together, have LoRA adapters, or an
+            argument is wrong.
+    """
+    out = Path(out)
+    if len(paths) < 2:  # noqa: PLR2004 - an average has two sides at least
+        raise ValueError(f"An average needs two checkpoints or more, got {len(paths)}.")
+    if out.exists():
+        raise ValueError(f"{out} is there already; name another file by --out.")
+    if alpha is not None and (len(paths) != 2 or not 0 <= alpha <= 1):  # noqa: PLR2004
+        raise ValueError(
+            f"`alpha` must be from 0 to 1 and between two checkpoints, got {alpha} and "
+            f"{len(paths)} checkpoints."
+        )
+    paths = files = [local_file(path) for path in paths]
+    read = [_read(path) for path in files]
+    contents, hashes = [content for content, _ in read], [sha256 for _, sha256 in read]
+    parts = [_averaged_part(content["state_dict"], backbone_only) for content in contents]
+    for path, part in zip(paths, parts, strict=True):
+        if any(is_adapter(name) for name in part):
+            raise ValueError(
+                f"{path} has LoRA adapters: the average of two factors is not the factors of an "
+                "average. Average runs of a network without them."
+            )
+    if not backbone_only:
+        parts = [
+            _by_class_names(Path(path), part, content, contents[-1])
+            for path, part, content in zip(paths, parts, contents, strict=True)
+        ]
+    for path, part, content in zip(paths[:-1], parts[:-1], contents[:-1], strict=True):
+        _check_fit(Path(path), part, Path(paths[-1]), parts[-1])
+        _check_inputs(Path(path), content, contents[-1], backbone_only=backbone_only)
+    normalised = any(name.endswith("running_mean") for name in parts[-1])
+    bench = None
+    if greedy or (normalised and not average_statistics):
+        _check_data(paths, contents, greedy=greedy)
+        files = [Path(path) for path in configurations] or [configuration_of(Path(paths[-1]))]
+        bench = _Bench(contents[-1], files, accelerator, estimate=not average_statistics)
+
+    soup: Soup | None = None
+    weights = [1 / len(parts)] * len(parts) if alpha is None else [1 - alpha, alpha]
+    if greedy and bench is not None:
+        soup = greedy_soup(
+            len(parts),
+            lambda members: bench.score(average_weights(parts, _equal(members, len(parts)))),
+            higher_is_better=bench.higher_is_better,
+        )
+        weights = _equal(soup.members, len(parts))
+    state = average_weights(parts, weights)
+    # one network by itself keeps its own, unless it was chosen by accuracies with estimated ones
+    estimates = bench is not None and (greedy or sum(weight > 0 for weight in weights) > 1)
+    if bench is not None and estimates:
+        state = bench.with_statistics(state)
+    metric = bench.metric if bench is not None else "val/acc"
+    record = _record(paths, hashes, contents, weights, alpha, soup, metric)
+    record["statistics"] = bench.described() if bench is not None and estimates else None
+    _write(out, contents[-1], state, record)
+    return _summary(out, paths, weights, record, metric)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """Read a checkpoint of this framework, and its hash."""
+    content, sha256 = read_hashed(path)
+    state = content.get("state_dict")
+    if not isinstance(state, Mapping) or "tl" not in content:
+        raise CheckpointError(
+            f"{path}: is no checkpoint of a run of this framework; plain weights come in by "
+            "`init_from`, and what a run writes from there averages."
+        )
+    return content, sha256
+
+
+def _averaged_part(state: Mapping[str, Any], backbone_only: bool) -> State:
+    wanted = ("backbone.",) if backbone_only else ("backbone.", "heads.")
+    return {name: value for name, value in state.items() if name.startswith(wanted)}
+
+
+def _check_fit(path: Path, part: State, last: Path, reference: State) -> None:
+    heads = [_heads(part), _heads(reference)]
+    if heads[0] != heads[1]:
+        said = [", ".join(f"{n} {s}" for n, s in found.items()) for found in heads]
+        raise ValueError(
+            f"{path} has the heads {said[0]}, {last} has {said[1]}; heads average only with their "
+            "like. Average the backbones alone by --backbone-only, which keeps the last one's "
+            "heads."
+        )
+    try:
+        check_alike(part, reference)
+    except ValueError as error:
+        raise ValueError(f"{path} and {last}: {error}") from None
+
+
+def _check_inputs(
+    path: Path, content: Mapping[str, Any], last: Mapping[str, Any], *, backbone_only: bool
+) -> None:
+    """Refuse to average weights that were trained on images of another size or normalisation.
+
+    Backbones alone may be those of a source and a target, each with the statistics of its images.
+    """
+    here, wanted = _sources(content), _sources(last)
+    if len(here) == len(wanted) == 1:
+        here = dict(zip(wanted, here.values(), strict=True))
+    for name in [name for name in wanted if name in here]:
+        sizes = [part[name].get("image_size") for part in (here, wanted)]
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise ValueError(
+                f"{path} was trained on images of {sizes[0]}x{sizes[0]} pixels, the last "
+                f"checkpoint on {sizes[1]}x{sizes[1]}; weights average only if they were trained "
+                "at one size."
+            )
+        for key in ("mean", "std"):
+            one, other = here[name].get(key), wanted[name].get(key)
+            if backbone_only or not one or not other or _alike(one, other):
+                continue
+            said = [", ".join(f"{value:.2f}" for value in found) for found in (one, other)]
+            raise ValueError(
+                f"{path} was trained on images normalised by the {key} {said[0]}, the last "
+                f"checkpoint by {said[1]}; heads average only if their images were normalised "
+                "alike. Average the backbones alone by --backbone-only."
+            )
+
+
+def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Return whether statistics in pixel values, 0 to 255, are equal but for rounding."""
+    return all(abs(a - b) < 0.05 for a, b in zip(one, other, strict=True))  # noqa: PLR2004 - as said
+
+
+def _by_class_names(
+    path: Path, part: State, content: Mapping[str, Any], last: Mapping[str, Any]
+) -> State:
+    """Give heads the names and the order of classes that they have in the last checkpoint.
+
+    Raises:
+        ValueError: If a task has other classes there; names both.
+    """
+    _check_groups(path, content, last)
+    here, wanted = (dict(c["tl"].get("class_names") or {}) for c in (content, last))
+    found = dict(part)
+    if len(here) == len(wanted) == 1 and set(here) != set(wanted):
+        [old], [new] = here, wanted  # the same task, whatever each calls it
+        here = {new: here[old]}
+        for kind in ("weight", "bias"):
+            if f"heads.{old}.{kind}" in found:
+                found[f"heads.{new}.{kind}"] = found.pop(f"heads.{old}.{kind}")
+    for task, names in here.items():
+        if not names or not wanted.get(task):
+            continue
+        try:
+            rows = rows_by_name(names, wanted[task], f"The head of {task!r}")
+        except ValueError:
+            raise ValueError(
+                f"{path} was trained on the classes {listed(list(names))} of {task!r}, the last "
+                f"checkpoint on {listed(list(wanted[task]))}; heads average only with their like. "
+                "Average the backbones alone by --backbone-only."
+            ) from None
+        for key in (f"heads.{task}.weight", f"heads.{task}.bias"):
+            if rows is not None and key in found:
+                found[key] = found[key][rows]
+    return found
+
+
+def _heads(state: State) -> dict[str, tuple[int, ...]]:
+    return {
+        name.removeprefix("heads.").removesuffix(".weight"): tuple(value.shape)
+        for name, value in state.items()
+        if name.startswith("heads.") and name.endswith(".weight")
+    }
+
+
+def _sources(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return sources_of(content["tl"].get("data") or {})
+
+
+def _fingerprints(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part.get("fingerprint") for name, part in _sources(content).items()}
+
+
+def _check_groups(path: Path, content: Mapping[str, Any], last: Mapping[str, Any]) -> None:
+    """Refuse heads whose groups of classes have the same names and other members."""
+    here, wanted = (groups_by_task(c["tl"].get("data") or {}) for c in (content, last))
+    if len(here) == len(wanted) == 1:
+        here = dict(zip(wanted, here.values(), strict=True))
+    for task in here.keys() & wanted.keys():
+        if moved := regrouped(here[task], wanted[task], "in the last one"):
+            raise ValueError(
+                f"{path} groups {len(moved)} classes otherwise than the last checkpoint: "
+                f"{listed(moved)}; heads average only with their like. Average the backbones alone "
+                "by --backbone-only."
+            )
+
+
+def _check_data(
+    paths: Sequence[str | Path], contents: Sequence[Mapping[str, Any]], *, greedy: bool
+) -> None:
+    """Refuse to select on images that an ingredient has trained on."""
+    last = _fingerprints(contents[-1])
+    for path, content in zip(paths, contents, strict=True):
+        if greedy and (found := _fingerprints(content)) != last:
+            raise ValueError(
+                f"{path} was trained on {found}, {paths[-1]} on {last}: the validation images of "
+                "one may be training images of the other, and selecting on them would deceive. "
+                "Train them on one split: the same --data.init_args.seed, val_size and "
+                "label_fraction, and a --seed_everything of each one's own."
+            )
+
+
+def _equal(members: Sequence[int], count: int) -> list[float]:
+    return [1 / len(members) if position in members else 0.0 for position in range(count)]
+
+
+class _Bench:
+    """A run's network and data, on which an average gets its statistics and is validated.
+
+    Args:
+        content: The last checkpoint.
+        configurations: Its run's configuration.
+        accelerator: As of Lightning's Trainer.
+        estimate: Estimate running statistics anew.
+    """
+
+    def __init__(
+        self,
+        content: Mapping[str, Any],
+        configurations: Sequence[Path],
+        accelerator: str,
+        *,
+        estimate: bool,
+    ) -> None:
+        module, self.data = build(configurations)
+        if not isinstance(module, SharedBackboneModule):
+            raise ValueError(  # noqa: TRY004 - a setting of the run
+                f"{configurations[-1]}: `model` must be one of tl.modules, got "
+                f"{type(module).__name__}."
+            )
+        self.module = module
+        name, self.higher_is_better = deciding_score(module.tasks.values())
+        self.metric = f"val/{name}"
+        self.module.load_state_dict(content["state_dict"])
+        self.estimate = estimate
+        self.trainer = Trainer(
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        self.data.prepare_data()
+        record = content["tl"].get("data")
+        if record and callable(adopt := getattr(self.data, "adopt", None)):
+            adopt(record)  # what the last one was trained on, and what it held out
+        self.data.setup("validate")
+        now, then = _fingerprints({"tl": {"data": self._description()}}), _fingerprints(content)
+        if now != then:
+            raise ValueError(
+                f"The last checkpoint was trained on {then}, {configurations[-1]} gives {now}. "
+                "Name the configuration of its run by --config, with the data where it says."
+            )
+
+    def _description(self) -> dict[str, Any]:
+        describe = getattr(self.data, "describe", None)
+        return describe() if callable(describe) else {}
+
+    def described(self) -> dict[str, Any]:
+        """Say what the statistics were estimated on."""
+        return {"estimated_on": _fingerprints({"tl": {"data": self._description()}})}
+
+    def with_statistics(self, state: State) -> State:
+        """Return an average with running statistics of its own."""
+        self._load(state)
+        if self.estimate and any(map(is_batch_norm, self.module.backbone.modules())):
+            device = self.trainer.strategy.root_device
+            self.module.to(device).train()
+            estimate_statistics(self.module.backbone, self._batches(device), self._features)
+        everything = self.module.cpu().state_dict()
+        return {name: everything[name].clone() for name in state}
+
+    def score(self, state: State) -> float:
+        """Measure the validation score of an average that runs are chosen by."""
+        self._load(self.with_statistics(state))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about workers
+            [metrics] = self.trainer.validate(self.module, self.data, verbose=False)
+        return float(metrics[self.metric])
+
+    def _load(self, state: State) -> None:
+        self.module.cpu().load_state_dict({**self.module.state_dict(), **state})
+
+    def _batches(self, device: torch.device) -> Iterator[AnyBatch]:
+        loader = self.data.train_dataloader()
+        for item in loader:
+            batch = item[0] if isinstance(loader, CombinedLoader) else item
+            moved = self.data.transfer_batch_to_device(batch, device, 0)
+            yield self.data.on_after_batch_transfer(moved, 0)
+
+    def _features(self, batch: AnyBatch) -> None:
+        self.module.features({source: images for source, (images, _) in by_source(batch).items()})
+
+
+def _record(
+    paths: Sequence[str | Path],
+    hashes: Sequence[str],
+    contents: Sequence[Mapping[str, Any]],
+    weights: Sequence[float],
+    alpha: float | None,
+    soup: Soup | None,
+    metric: str,
+) -> dict[str, Any]:
+    """Return the provenance of the average in plain types."""
+    method = "uniform soup" if alpha is None else f"WiSE-FT, alpha {alpha:g}"
+    ingredients = []
+    for position, (path, content) in enumerate(zip(paths, contents, strict=True)):
+        source = source_record(content)
+        kept = {key: source.get(key) for key in ("tasks", "data", "epoch", "global_step")}
+        ingredients.append(
+            {
+                "path": Path(path).name,
+                "sha256": hashes[position],
+                "weight": weights[position],
+                metric: None if soup is None else soup.alone[position],
+                **kept,
+                "parent": source.get("provenance"),
+            }
+        )
+    return {
+        "method": "greedy soup" if soup is not None else method,
+        metric: None if soup is None else soup.accuracy,
+        "ingredients": ingredients,
+    }
+
+
+def _write(out: Path, last: Mapping[str, Any], state: State, record: dict[str, Any]) -> None:
+    content = {key: value for key, value in last.items() if key not in _TRAINING}
+    content["state_dict"] = {**last["state_dict"], **state}
+    # what a window of training steps held, and where drift is measured from, are a run's own
+    kept = {k: v for k, v in last["tl"].items() if k not in ("window", "statistics", "metrics")}
+    content["tl"] = {**kept, "provenance": record}
+    AtomicCheckpointIO().save_checkpoint(content, out)
+
+
+def _summary(
+    out: Path,
+    paths: Sequence[str | Path],
+    weights: Sequence[float],
+    record: dict[str, Any],
+    metric: str,
+) -> str:
+    lines = [f"tl: {record['method']} of {len(paths)} checkpoints: {out}"]
+    for path, weight, part in zip(paths, weights, record["ingredients"], strict=True):
+        score = part[metric]
+        said = "" if score is None else f" ({metric} {score:.4f})"
+        lines.append(f"tl: {weight:.4g} x {path}{said}")
+    if record[metric] is not None:
+        lines.append(f"tl: {metric} {record[metric]:.4f}, on the images that it was chosen by")
+    if record["statistics"] is not None:
+        lines.append("tl: batch-norm statistics estimated anew on the run's training images")
+    return "\n".join(lines)

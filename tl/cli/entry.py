@@ -1,0 +1,74 @@
+"""What ``python -m tl.cli`` runs first.
+
+Whatever can be told without Lightning is told here, before it is imported, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from io import TextIOWrapper
+
+from tl import __version__
+from tl.cli.configuration import check_files
+from tl.cli.messages import USAGE_ERROR, exception_line
+from tl.cli.verbs import VERBS, run_verb
+from tl.signals import StoppedBySignal, stop_on_signals
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line.
+
+    Exit codes: 0 done, or nothing was left to do for ``--resume auto``; 1 failed; 2 a mistake in
+    the command, the configuration or the data, found before training; 128 + the signal's number
+    when Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a run, which can be resumed. ``TL_DEBUG=1``
+    shows tracebacks.
+
+    Args:
+        args: Arguments in place of ``sys.argv``.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        # a terminal may lack the signs of a bar, and a file's name may be in another encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] if args is None else args
+    if arguments in (["--version"], ["-V"]):
+        print(f"tl {__version__}")  # noqa: T201
+        return
+    stop_on_signals()
+    _or_one_line(_find_own_classes)
+    if arguments[:1] and arguments[0] in VERBS:
+        _or_one_line(lambda: run_verb(arguments[0], arguments[1:]))
+        return
+    _or_one_line(lambda: check_files(arguments))
+    _or_one_line(lambda: _run(arguments))
+
+
+def _find_own_classes() -> None:
+    """Import from the working directory, as `python -m` does."""
+    try:
+        here = os.getcwd()  # noqa: PTH109 - as it stands in sys.path
+    except FileNotFoundError:
+        raise ValueError("The working directory was deleted; change to one that exists.") from None
+    if not {"", here} & set(sys.path):
+        sys.path.insert(0, here)
+
+
+def _run(arguments: list[str]) -> None:
+    from tl.cli.command import run  # noqa: PLC0415 - Lightning, torch and all
+
+    run(arguments)
+
+
+def _or_one_line(act: Callable[[], None]) -> None:
+    """Do it, or end with a line that says what is wrong."""
+    try:
+        act()
+    except StoppedBySignal as stopped:
+        print(f"tl: {stopped}.", file=sys.stderr)  # noqa: T201
+        sys.exit(128 + stopped.number)
+    except Exception as error:
+        if os.environ.get("TL_DEBUG") == "1":
+            raise
+        print(f"tl: {exception_line(error)}", file=sys.stderr)  # noqa: T201
+        sys.exit(USAGE_ERROR)

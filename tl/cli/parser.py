@@ -1,0 +1,79 @@
+"""A parser of the command line whose errors are one line."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+from argparse import ArgumentParser
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
+
+from tl.cli.messages import USAGE_ERROR, parse_error_line
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line."""
+
+    def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever jsonargparse passes
+        """Parse arguments, of a class within an option too.
+
+        jsonargparse hands an option within a class to that class's parser as ``str(value)``, in
+        which ``null`` is ``None``.
+        """
+        if args is not None and not self.exit_on_error:
+            args = [_with_null(argument) for argument in args]
+        return super().parse_args(args, *more, **options)
+
+    def dump(self, namespace: Any, *more: Any, **options: Any) -> str:  # noqa: ANN401 - as jsonargparse has it
+        """Write a configuration, with the tasks that the user names for data that tell none.
+
+        jsonargparse leaves out what the data may tell, whether or not they do.
+        """
+        if any(namespace.get(f"model.init_args.{key}") for key in ("task", "tasks")):
+            options.setdefault("skip_link_targets", False)
+        text: str = super().dump(namespace, *more, **options)
+        return text
+
+    def add_class_arguments(self, class_type: Any, *more: Any, **options: Any) -> list[str]:  # noqa: ANN401 - as jsonargparse has it
+        """Add a class's arguments; a logger's folder may be left out, and is the run's then."""
+        added: list[str] = super().add_class_arguments(class_type, *more, **options)
+        if isinstance(class_type, type) and issubclass(class_type, Logger):
+            for action in self._actions:
+                action.required = action.required and action.dest != "save_dir"
+        return added
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the line that matters and exit with 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)  # one member of a union: the parser tries the others
+        if os.environ.get("TL_DEBUG") == "1":
+            raise ValueError(message) from ex
+        options = [
+            option.lstrip("-")
+            for parser in self._family()
+            for action in parser._actions  # noqa: SLF001 - argparse has no public list of options
+            for option in action.option_strings
+            if not option.endswith(".help")
+        ]
+        print(f"tl: {parse_error_line(message, options)}", file=sys.stderr)  # noqa: T201
+        self.exit(USAGE_ERROR)
+
+    def _family(self) -> list[ArgumentParser]:
+        """This parser and those of its subcommands."""
+        below = [a.choices for a in self._actions if isinstance(a.choices, dict)]
+        return [self, *(p for choices in below for p in choices.values())]
+
+
+def _with_null(argument: str) -> str:
+    """Write Python's ``None`` in the value of an argument as ``null``."""
+    name, equals, text = argument.partition("=")
+    if "None" not in text:
+        return argument
+    try:
+        return f"{name}{equals}{json.dumps(ast.literal_eval(text))}"
+    except (ValueError, SyntaxError, TypeError):
+        return argument  # a text in which the word occurs

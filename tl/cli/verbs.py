@@ -1,0 +1,161 @@
+"""Our own verbs of the command line, beside Lightning's: they take what runs have left."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from tl.report import against_single
+
+
+class VerbParser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and exit with 2."""
+        print(f"tl: {message.rstrip('.')}.", file=sys.stderr)  # noqa: T201
+        self.exit(2)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A subcommand.
+
+    Args:
+        help: What it does, in a line.
+        arguments: Adds its arguments to a parser.
+        run: Does it.
+    """
+
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+def run_verb(name: str, arguments: list[str]) -> None:
+    """Parse the arguments of one of our verbs, and do it.
+
+    Args:
+        name: One of :data:`VERBS`.
+        arguments: What follows it on the command line.
+    """
+    VERBS[name].run(parser_of(name).parse_args(arguments))
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """Return the parser of one of our verbs."""
+    verb = VERBS[name]
+    parser = VerbParser(prog=f"tl {name}", description=verb.help, allow_abbrev=False)
+    verb.arguments(parser)
+    return parser
+
+
+def _lineage_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="A checkpoint.")
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
+
+
+def _lineage(given: argparse.Namespace) -> None:
+    from tl.transfer.lineage import lineage  # noqa: PLC0415 - with torch, which others need not
+
+    found = lineage(given.checkpoint)
+    text = json.dumps(found.as_dict(), indent=2) if given.json else found.table()
+    print(text)  # noqa: T201
+
+
+def _average_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checkpoints", nargs="+", help="Two or more; the last one's task and head are kept."
+    )
+    parser.add_argument("--out", required=True, help="The new checkpoint.")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--alpha",
+        type=float,
+        help="WiSE-FT of two: share of the second, 0 to 1. Without it all have equal shares.",
+    )
+    how.add_argument(
+        "--greedy",
+        action="store_true",
+        help="Leave out those that worsen the validation score, the best first.",
+    )
+    parser.add_argument(
+        "--backbone-only",
+        action="store_true",
+        help="Average the backbones; the last one's heads are kept, other tasks may differ.",
+    )
+    parser.add_argument(
+        "--average-statistics",
+        action="store_true",
+        help="Average batch norm's running statistics, instead of estimating them anew on the "
+        "training images; needs no data.",
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        help="Configuration of the run, for its data: config.yaml beside the last checkpoint's "
+        "folder. May be repeated; a later one adds to it.",
+    )
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, ...")
+
+
+def _average(given: argparse.Namespace) -> None:
+    from tl.cli.averaging import average_checkpoints  # noqa: PLC0415 - with Lightning and all
+
+    print(  # noqa: T201
+        average_checkpoints(
+            given.checkpoints,
+            given.out,
+            alpha=given.alpha,
+            greedy=given.greedy,
+            backbone_only=given.backbone_only,
+            average_statistics=given.average_statistics,
+            configurations=given.config,
+            accelerator=given.accelerator,
+        )
+    )
+
+
+def _delta_m_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", help="Folders of tested multi-task runs, one per seed.")
+    parser.add_argument(
+        "--baseline",
+        action="append",
+        default=[],
+        metavar="TASK=FOLDER",
+        help="Folder of a tested run of that task alone; repeated for each task and seed.",
+    )
+
+
+def _delta_m(given: argparse.Namespace) -> None:
+    baselines: dict[str, list[str]] = {}
+    for text in given.baseline:
+        task, equals, folder = text.partition("=")
+        if not (task and equals and folder):
+            raise ValueError(f"`--baseline` must be TASK=FOLDER, got {text!r}.")
+        baselines.setdefault(task, []).append(folder)
+    print(against_single(given.runs, baselines).table())  # noqa: T201
+
+
+VERBS = {
+    "average": Verb(
+        "Average checkpoints' weights: WiSE-FT, uniform and greedy model soups.",
+        _average_arguments,
+        _average,
+    ),
+    "delta_m": Verb(
+        "Compare multi-task runs with a network per task: Delta_m over seeds.",
+        _delta_m_arguments,
+        _delta_m,
+    ),
+    "lineage": Verb(
+        "Print where a checkpoint's weights came from, back to the first source.",
+        _lineage_arguments,
+        _lineage,
+    ),
+}

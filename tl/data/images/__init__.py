@@ -1,0 +1,1 @@
+"""The fast path for images: files, cache, resident store, windows, augmentation."""

@@ -1,0 +1,367 @@
+"""Image files: found, checked, decoded in parallel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import UnidentifiedImageError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from torch import Tensor
+
+from tl.data.cache import Pixels, read_cache, write_cache
+from tl.data.errors import DataError, listed, one_line
+from tl.data.images.decoding import PixelRange, decode, decoder_key
+from tl.data.images.listing import list_files, usual_extensions
+from tl.data.images.resident import ImageDataset
+from tl.data.naming import composed
+from tl.reading import check_regular
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The image files of one split: ``paths[i]`` shows class ``classes[labels[i]]``."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: Tensor
+    others: tuple[Path, ...] = ()  # left out: not images
+    loose: tuple[Path, ...] = ()  # left out: outside the class folders
+
+    def take(self, rows: Tensor) -> ImageFiles:
+        """Return some of the files, by position ``(M,)``."""
+        paths = tuple(self.paths[row] for row in rows.tolist())
+        return replace(self, paths=paths, labels=self.labels[rows])
+
+    def names(self) -> list[str]:
+        """Paths relative to the split's folder."""
+        return [path.relative_to(self.folder).as_posix() for path in self.paths]
+
+
+def find_classes(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders in ``folder``, sorted; see `class_folders`."""
+    return tuple(class_folders(folder))
+
+
+def class_folders(folder: Path) -> dict[str, Path]:
+    """Find the class folders in ``folder`` by name, sorted.
+
+    Names are composed, see `tl.data.naming`; a path is as on disk.
+
+    Raises:
+        DataError: If the folder is missing, unreadable, holds no class folder or broken links, or
+            two folders whose names differ in their Unicode form alone.
+    """
+    try:
+        below = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        names = sorted((composed(entry.name), entry.name) for entry in below if entry.is_dir())
+    except FileNotFoundError:
+        raise DataError(
+            f"No such folder: {folder}. Expected {folder}/<class>/* with one folder of images per "
+            "class; point `root` at the folder above it."
+        ) from None
+    except OSError as error:
+        raise DataError(f"Cannot read {folder}: {error.strerror}.") from None
+    if lost := sorted(e.name for e in below if e.is_symlink() and not Path(e.path).exists()):
+        raise DataError(f"{folder} has links to nothing: {listed(lost)}. Repair or remove them.")
+    if not names:
+        raise DataError(
+            f"{folder} holds no class folders. Expected {folder}/<class>/* with one folder of "
+            "images per class."
+        )
+    found = {name: folder / there for name, there in names}
+    if len(found) < len(names):
+        twice = next(name for (name, _), (other, _) in pairwise(names) if name == other)
+        raise DataError(
+            f"{folder} has two folders of the class {twice}, whose names differ in their Unicode "
+            "form; put their images into one."
+        )
+    return found
+
+
+def find_images(
+    folder: Path, classes: Sequence[str] | None = None, *, partial: bool = False
+) -> ImageFiles:
+    """List ``folder/<class>/*`` in sorted order.
+
+    Args:
+        folder: One split.
+        classes: The classes expected, in the order of their labels; found by default.
+        partial: Accept classes without images.
+
+    Raises:
+        DataError: If a class folder is empty, unknown, or there is none.
+    """
+    found = class_folders(folder)
+    if classes is None:
+        classes = tuple(found)
+    elif unknown := sorted(set(found) - set(classes)):
+        raise DataError(
+            f"{folder} has class folders that the training split lacks: {listed(unknown)}."
+        )
+    paths: list[Path] = []
+    labels: list[int] = []
+    others: list[Path] = []
+    empty: list[str] = []
+    for label, name in enumerate(classes):
+        files, rest = list_files(found[name]) if name in found else ([], [])
+        if not files:
+            empty.append(name)
+        paths += files
+        others += rest
+        labels += [label] * len(files)
+    if empty and not (partial and paths):
+        raise DataError(
+            f"{len(empty)} of {len(classes)} classes have no images in {folder}: {listed(empty)}. "
+            f"Expected files ending in {', '.join(sorted(usual_extensions()))}, or others that "
+            "Pillow reads."
+        )
+    loose = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name[0] != "."]
+    return ImageFiles(
+        folder,
+        tuple(classes),
+        tuple(paths),
+        torch.tensor(labels, dtype=torch.int64),
+        tuple(others),
+        tuple(loose),
+    )
+
+
+def load_images(
+    paths: Sequence[Path],
+    size: int,
+    cache: Path | None,
+    what: str,
+    *,
+    pixel_range: PixelRange | None = None,
+    skipped: dict[int, str] | None = None,
+) -> Tensor:
+    """Decode files into one ``(N, size, size, 3)`` uint8 tensor, or read them from the cache.
+
+    The cache's name is a hash of every file's content and of the decoder's version, so that a
+    changed, added or removed file is decoded anew.
+
+    Args:
+        paths: The files.
+        size: Height and width in pixels.
+        cache: Folder of the cache; ``None`` turns it off.
+        what: Description for the progress bar.
+        pixel_range: See `tl.data.images.decoding.decode`.
+        skipped: Receives the reason of each file that cannot be read, by its row, whose pixels are
+            then 0. Without it such a file is an error.
+
+    Raises:
+        DataError: If files cannot be read, naming the first 20 of them.
+    """
+    bad: dict[int, str] = {}
+    keys = _collect(lambda row: _content_hash(paths[row]), paths, f"Checking {what}", bad)
+    _refuse(bad, paths, skipped)
+    digest = hashlib.sha256(decoder_key(size, pixel_range).encode())
+    for key in keys:
+        digest.update(key or b"unreadable")
+    name = digest.hexdigest()[:32]
+    stored = cache / f"{name}-{len(paths)}x{size}.npy" if cache else None
+    # with gaps: no name under which those who want all images would find them
+    gaps = [cache / f"{name}-{part}.npy" for part in ("part", "gaps")] if cache else None
+    shape = (len(paths), size, size, 3)
+    if stored and not bad and (images := read_cache(stored, shape)) is not None:
+        return images
+    more = (pixel_range,) if pixel_range else ()
+    if gaps and skipped is not None and gaps[1].exists():
+        images, missing = read_cache(gaps[0], shape), read_cache(gaps[1], (len(paths),))
+        if images is not None and missing is not None:
+            rows = missing.nonzero().flatten().tolist()
+            again = [paths[row] for row in rows]
+            found: dict[int, str] = {}
+            _collect(lambda row: decode(again[row], size, *more), again, f"Checking {what}", found)
+            skipped |= {row: found.get(n, "cannot be read") for n, row in enumerate(rows)}
+            return images
+    pixels = np.zeros(shape, np.uint8)  # filled in place: a list of all would take as much again
+
+    def fill(row: int) -> None:
+        if row not in bad:
+            pixels[row] = decode(paths[row], size, *more)
+
+    _collect(fill, paths, f"Decoding {what}", bad)
+    _refuse(bad, paths, skipped)
+    if bad and gaps:
+        missing = torch.zeros(len(paths), dtype=torch.uint8)
+        missing[list(bad)] = 1
+        write_cache(gaps[0], pixels)
+        write_cache(gaps[1], missing.numpy())
+    elif stored:
+        write_cache(stored, pixels)
+        if (images := read_cache(stored, shape)) is not None:
+            return images  # the file's pages in the place of memory of our own
+    return torch.from_numpy(pixels)
+
+
+def check_images(
+    paths: Sequence[Path],
+    size: int,
+    what: str,
+    *,
+    pixel_range: PixelRange | None = None,
+    skipped: dict[int, str] | None = None,
+) -> list[bytes]:
+    """Decode every file once and drop the pixels, so that bad files show before training.
+
+    Args:
+        paths: The files.
+        size: Height and width in pixels.
+        what: Description for the progress bar.
+        pixel_range: See `tl.data.images.decoding.decode`.
+        skipped: Receives the reason of each file that cannot be read, by its row. Without it such
+            a file is an error.
+
+    Returns:
+        A hash of each file's content; empty for one that cannot be read.
+
+    Raises:
+        DataError: If files cannot be read, naming the first 20 of them.
+    """
+    more = (pixel_range,) if pixel_range else ()
+
+    def check(row: int) -> bytes:
+        decode(paths[row], size, *more)
+        return _content_hash(paths[row])  # from memory: it was just read
+
+    bad: dict[int, str] = {}
+    hashes = _collect(check, paths, f"Checking {what}", bad)
+    _refuse(bad, paths, skipped)
+    return [each or b"" for each in hashes]
+
+
+class StreamedDataset(ImageDataset):
+    """Image files that are decoded when they are needed, by the loader's workers.
+
+    Args:
+        paths: The files.
+        targets: Labels by name, each ``(N,)`` int64.
+        size: Height and width in pixels.
+        names: Name of each file for reports.
+        pixel_range: See `tl.data.images.decoding.decode`.
+        hashes: What :func:`check_images` gave; without it such data cannot be told from others.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        targets: Mapping[str, Tensor],
+        size: int,
+        names: Sequence[str],
+        pixel_range: PixelRange | None = None,
+        hashes: Sequence[bytes] = (),
+    ) -> None:
+        super().__init__(len(paths), targets, names)
+        self.hashes = hashes
+        self.paths = paths
+        self.size = size
+        self.pixel_range = pixel_range
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Decode images by row: ``(B, H, W, 3)`` uint8.
+
+        Raises:
+            DataError: If a file cannot be read any more.
+        """
+        return torch.from_numpy(np.stack([self._decoded(self.paths[r]) for r in rows.tolist()]))
+
+    def _decoded(self, path: Path) -> Pixels:
+        try:
+            return decode(path, self.size, *((self.pixel_range,) if self.pixel_range else ()))
+        except Exception as error:
+            raise DataError(
+                f"{path} can no longer be read ({_reason(error, path)}). "
+                "Streamed images must stay in place until the run ends."
+            ) from error
+
+    def digest(self) -> str:
+        """SHA-256 over the files' contents and labels, in order."""
+        digest = hashlib.sha256(f"{self.pixel_range or ''}".encode())
+        for row in self.index.tolist():
+            digest.update(self.hashes[row])
+        for name, labels in sorted(self.targets.items()):
+            digest.update(name.encode())
+            digest.update(labels.numpy().data)
+        return digest.hexdigest()
+
+
+def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
+    """Show a progress bar on standard error while iterating, if it is long enough to wait for.
+
+    Of several processes that do the same, one shows it.
+    """
+    return iter(
+        track(
+            items,
+            total=total,
+            description=escape(what),  # a folder's name may look like markup
+            console=Console(stderr=True),
+            transient=True,
+            disable=total < 200  # noqa: PLR2004 - done before a bar could be read
+            or getattr(rank_zero_only, "rank", 0) > 0,
+        )
+    )
+
+
+def _content_hash(path: Path) -> bytes:
+    check_regular(path)
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def _collect(
+    function: Callable[[int], _R], paths: Sequence[Path], what: str, bad: dict[int, str]
+) -> list[_R | None]:
+    """Apply `function` to the number of every path in threads; `bad` receives why some fail."""
+
+    def guarded(row: int) -> _R | None:
+        try:
+            return function(row)
+        except Exception as error:  # noqa: BLE001 - damaged files raise whatever a decoder trips on
+            bad[row] = _reason(error, paths[row])
+            return None
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return list(progress(pool.map(guarded, range(len(paths))), len(paths), what))
+
+
+def _refuse(
+    bad: Mapping[int, str], paths: Sequence[Path], skipped: MutableMapping[int, str] | None
+) -> None:
+    """Name all files that cannot be read in one error, unless they are to be skipped."""
+    if bad and skipped is None:
+        raise DataError(
+            f"{len(bad)} of {len(paths)} image files cannot be read: {reasons(bad, paths)}. Remove "
+            "or replace them; FolderDataModule leaves them out with `on_bad_image: skip`."
+        )
+    if skipped is not None:
+        skipped.update(bad)
+
+
+def reasons(bad: Mapping[int, str], paths: Sequence[Path]) -> str:
+    """Join the first 20 files that cannot be read, each with the reason."""
+    return listed(sorted(f"{paths[row]} ({reason})" for row, reason in bad.items()))
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Why a file cannot be read, without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image that Pillow reads by itself"
+    said = one_line(error).removeprefix(f"{path} ").split(str(path))[0].rstrip(" '\"")
+    return getattr(error, "strerror", None) or said or type(error).__name__

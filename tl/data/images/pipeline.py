@@ -1,0 +1,110 @@
+"""From images in memory to normalised batches on the device that trains."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from tl.data.images.augment import Normalisation, augment, draw
+from tl.data.images.resident import Batch, ImageDataset, ResidentDataset, mixed_seed
+from tl.data.images.store import Pick, Store, StoredDataset, bytes_needed, bytes_of
+from tl.data.settings import Settings
+
+#: Steps whose random numbers are drawn together.
+DRAWN_AT_ONCE = 256
+
+
+class Pipeline:
+    """What happens to a source's images between memory and network.
+
+    Args:
+        name: Name of the source; part of its random seeds.
+        settings: Its settings.
+        statistics: Mean and standard deviation per channel, two ``(3,)`` in pixel values.
+    """
+
+    def __init__(self, name: str, settings: Settings, statistics: tuple[Tensor, Tensor]) -> None:
+        self.name = name
+        self.settings = settings
+        self._mean = statistics[0]
+        self.normalise = Normalisation(*statistics)
+        self._stores: dict[str, tuple[torch.device, Store]] = {}
+        self._drawn: tuple[tuple[int, ...], torch.device, Tensor] | None = None
+
+    def stored(
+        self, split: str, data: ImageDataset, device: torch.device | None
+    ) -> StoredDataset | None:
+        """Lay a split's images out on the device that trains, once.
+
+        Returns:
+            ``None`` where they are not in memory, do not fit, or workers are to cut them.
+        """
+        share = self.settings.resident_share
+        if self.settings.num_workers or not isinstance(data, ResidentDataset):
+            return None
+        if device is None or device.type not in ("cpu", "cuda") or not share:
+            return None
+        settings = self.settings.augment if split == "train" else None
+        needed, there = bytes_needed(data, settings), bytes_of(device)
+        if needed > share * there:
+            rank_zero_info(
+                f"tl: {self.name}: {split} images are cut on the CPU, step by step; on {device} "
+                f"they would take {needed / 1e9:.1f} GB, more than {share:.0%} of its "
+                f"{there / 1e9:.1f} GB (`resident_share`)."
+            )
+            return None
+        if split not in self._stores or self._stores[split][0] != device:
+            self._stores[split] = (device, Store(data, device, settings))
+        return StoredDataset(data, self._stores[split][1], device)
+
+    def draws(self, batch: Batch | tuple[Pick, object], epoch: int, step: int, rank: int) -> Tensor:
+        """Random numbers of a training batch: a function of (seed, epoch, step, rank, source).
+
+        They are drawn for many steps at once, which costs less, and on a GPU leaves nothing to be
+        moved in a step.
+
+        Args:
+            batch: The batch.
+            epoch: The epoch.
+            step: The step in it.
+            rank: This process.
+
+        Returns:
+            ``(5, N)`` int64 on the images' device; see `tl.data.images.augment.draw`.
+        """
+        images = batch[0]
+        block, at = divmod(step, DRAWN_AT_ONCE)
+        count = len(images)
+        if isinstance(images, Pick):
+            height, width, device = images.store.height, images.store.width, images.device
+        else:
+            height, width, device = images.shape[2], images.shape[3], images.device
+        key = (epoch, block, rank, count, height, width)
+        if self._drawn is None or self._drawn[:2] != (key, device):
+            generator = torch.Generator()
+            generator.manual_seed(mixed_seed("augment", self.settings.seed, *key, self.name))
+            drawn = draw(count * DRAWN_AT_ONCE, self.settings.augment, height, width, generator)
+            self._drawn = (key, device, drawn.to(device))
+        return self._drawn[2].narrow(1, at * count, count)
+
+    def transform(self, batch: Batch | tuple[Pick, object], draws: Tensor | None) -> Batch:
+        """Normalise a batch, and augment it first where random numbers are given.
+
+        Args:
+            batch: Images ``(N, 3, H, W)`` uint8, or a `Pick` of them, and their labels.
+            draws: Random numbers ``(5, N)``; ``None`` for evaluation.
+
+        Returns:
+            Images ``(N, 3, H, W)`` float32 in channels-last memory, and the labels.
+        """
+        images, targets = batch
+        if self._mean.device != images.device:  # once, as a move in each step waits for a GPU
+            self._mean = self._mean.to(images.device)
+        if isinstance(images, Pick):
+            pixels = images.cut(self._mean, draws)
+        else:
+            pixels = images.permute(0, 2, 3, 1).contiguous()
+            if draws is not None:
+                pixels = augment(pixels, self.settings.augment, self._mean, draws)
+        return self.normalise(pixels), targets  # type: ignore[return-value]

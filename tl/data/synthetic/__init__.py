@@ -1,0 +1,1 @@
+"""Synthetic data with exact labels, for runs anywhere."""

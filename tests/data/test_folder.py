@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tl.data import DataError, FolderDataModule, images
+from tl.data import DataError, FolderDataModule
 from tl.data.cache import Pixels
+from tl.data.images import image_set
 from tl.data.images.decoding import decode
 from tl.data.images.image_set import StreamedDataset, load_images
 from tl.data.images.resident import ResidentDataset
@@ -251,7 +252,7 @@ def test_skipped_images_are_not_decoded_again(
         decoded.append(path)
         return decode(path, size)
 
-    monkeypatch.setattr(images, "decode", counted)
+    monkeypatch.setattr(image_set, "decode", counted)
     loaded(folder, on_bad_image="skip")
     assert decoded == [folder / "train" / "bee" / "bad.png"]
 

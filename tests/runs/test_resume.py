@@ -29,7 +29,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was said."""
     said: list[str] = []
     for module in ("resume", "same_run"):
-        monkeypatch.setattr(f"tl.{module}.rank_zero_info", said.append)
+        monkeypatch.setattr(f"tl.runs.{module}.rank_zero_info", said.append)
     return said
 
 

@@ -473,7 +473,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def train_dataloader(self, steps: int | None = None) -> DataLoader[Batch]:
         """Shuffled training batches.
 
-        In a Trainer's run, images that lie on its device come as `tl.data.store.Pick`: `transform`
+        In a Trainer's run, images that lie on its device come as `store.Pick`: `transform`
         cuts them.
 
         Args:

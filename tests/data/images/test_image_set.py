@@ -11,9 +11,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from tl.data import images as module
 from tl.data.cache import Pixels
 from tl.data.errors import DataError
+from tl.data.images import image_set as module
 from tl.data.images.decoding import decode
 from tl.data.images.image_set import (
     StreamedDataset,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,32 @@ def test_version_0_1_0_is_evaluated_and_resumed(
     saved = torch.load(tmp_path / "more/version_0/checkpoints/last.ckpt", weights_only=True)
     assert saved["epoch"] == 1
     assert all(task["kind"] == "classification" for task in saved["tl"]["tasks"])
+
+
+PUBLIC_IN_0_1_0 = {
+    "tl.data": "Augment CifarDataModule DataError FolderDataModule GeneratedDataModule "
+    "ImageDataModule MultiTaskDataModule",
+    "tl.modules": "MultiTaskModule TransferModule WarmupCosine",
+    "tl.callbacks": "AtomicCheckpointIO Dashboard GradientDiagnostics HyperRuleLength NoProfiler "
+    "PredictionWriter RunCheckpoint RunProgressBar RunResults SameCheckpoint SaveOnSignal "
+    "SourceAccuracy Throughput leave_out_empty_hooks",
+    "tl.transfer": "LPFT BiTHyperRule CheckpointError FullFineTuning GradualUnfreezing "
+    "LayerWiseDecay LinearProbe Strategy SurgicalFineTuning TransferReport WeightsMismatchError "
+    "file_sha256 load_weights read_checkpoint",
+    "tl.transfer.penalties": "BSS EWC L2SP CoTuning Distillation LwF Penalty Start Step",
+    "tl.balancing": "DBMTL Balancer BalancerSpec DynamicTaskPrioritization GradNorm "
+    "GradientAggregation LossWeighting Rescale StaticWeights Uncertainty make_balancer",
+    "tl.backbones": "Backbone HuggingFaceBackbone LoraBackbone ResNet18 ResNet20 ResNet32 ResNet34 "
+    "ResNet44 ResNet50 ResNet56 TimmBackbone TorchvisionBackbone WideResNet last_block stages_of",
+    "tl.report": "AgainstSingle Interval TestedRun against_single delta_m delta_m_interval "
+    "find_tested mean_interval read_tested",
+    "tl.cli": "main",
+    "tl.hardware": "reuse_memory",
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC_IN_0_1_0)
+def test_public_names_are_imported_from_where_they_were(module: str) -> None:
+    found = import_module(module)
+    missing = [name for name in PUBLIC_IN_0_1_0[module].split() if not hasattr(found, name)]
+    assert not missing

@@ -24,7 +24,7 @@ PLACES = {
     "state": ("state_dict", "heads.cifar10.weight"),
     "hyper-parameters": ("hyper_parameters", "label_smoothing"),
     "callbacks": ("callbacks", "Evil"),
-    "optimiser": ("optimizer_states", "lr"),
+    "optimizer": ("optimizer_states", "lr"),
 }
 FORMS: dict[str, dict[str, Any]] = {
     "zip": {},

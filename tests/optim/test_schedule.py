@@ -228,9 +228,9 @@ def test_a_frequency_is_a_positive_whole_number(frequency: Any) -> None:
         unit(lambda o: {"scheduler": ConstantLR(o), "frequency": frequency})
 
 
-def test_a_schedule_of_another_optimiser_is_refused() -> None:
+def test_a_schedule_of_another_optimizer_is_refused() -> None:
     other = optimizer()
-    with pytest.raises(ValueError, match="ConstantLR is of another optimiser"):
+    with pytest.raises(ValueError, match="ConstantLR is of another optimizer"):
         unit(lambda _: ConstantLR(other))
 
 

@@ -128,7 +128,7 @@ def test_a_head_grows_to_what_a_state_dict_holds() -> None:
     assert not any(p.requires_grad for p in other.parameters())
 
 
-def test_weights_that_an_optimiser_holds_stay_the_same_objects() -> None:
+def test_weights_that_an_optimizer_holds_stay_the_same_objects() -> None:
     head = SourceHead(trains=True)
     head.set(Head("a", torch.randn(3, 4), None))
     held = list(head.parameters())

@@ -39,7 +39,7 @@ class GradientDiagnostics(Callback):
     statistics and random numbers are put back.
 
     Args:
-        every_n_steps: Optimiser steps between measurements, 1 or more.
+        every_n_steps: Optimizer steps between measurements, 1 or more.
         window: Measurements in the conflict rate, 1 or more.
 
     Raises:
@@ -207,7 +207,7 @@ def heat_map(steps: list[int], cosines: list[dict[str, float]]) -> Figure:
     """Draw cosines over time: a row per pair of tasks and stage, a column per measurement.
 
     Args:
-        steps: Optimiser step of each measurement, ascending.
+        steps: Optimizer step of each measurement, ascending.
         cosines: Cosines by ``<a>-<b>`` or ``<a>-<b>/<stage>`` of each measurement.
     """
     names = list(dict.fromkeys(name for one in cosines for name in one))
@@ -219,5 +219,5 @@ def heat_map(steps: list[int], cosines: list[dict[str, float]]) -> Figure:
     axes.set_yticks(range(len(names)), [n if "/" in n else f"{n}/{ALL}" for n in names])
     shown = sorted({round(i * (len(steps) - 1) / 7) for i in range(8)})
     axes.set_xticks(shown, [str(steps[i]) for i in shown])
-    axes.set(xlabel="optimiser step", title="cosine between the tasks' gradients")
+    axes.set(xlabel="optimizer step", title="cosine between the tasks' gradients")
     return figure

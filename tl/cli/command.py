@@ -120,7 +120,7 @@ class TlCLI(LightningCLI):
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            auto_configure_optimizers=False,  # the modules take their optimiser as an argument
+            auto_configure_optimizers=False,  # the modules take their optimizer as an argument
             seed_everything_default=0,
             trainer_defaults={"callbacks": [LearningRateMonitor(logging_interval="step")]},
             parser_kwargs={"description": "Transfer and multi-task learning."},

@@ -1,4 +1,4 @@
-"""Optimisers as fast as the device has them."""
+"""Optimizers as fast as the device has them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _KERNELS = ("fused", "foreach")
 
 
 def fused(optimizer: Optimizer) -> Optimizer:
-    """Build an optimiser anew with the kernel that updates all parameters at once, if it has one.
+    """Build an optimizer anew with the kernel that updates all parameters at once, if it has one.
 
-    Left as they are: optimisers that have none or have begun (Adagrad begins at once), or were
+    Left as they are: optimizers that have none or have begun (Adagrad begins at once), or were
     told by `fused`, `foreach`, `differentiable` or `capturable` how to work, and parameters that
     lie where there is none or are no floating-point numbers. The arithmetic is the same but for
     rounding.
 
     Args:
-        optimizer: A new optimiser, without state, of a run without a loss scaler.
+        optimizer: A new optimizer, without state, of a run without a loss scaler.
     """
     kind = type(optimizer)
     accepted = inspect.signature(kind).parameters
@@ -55,7 +55,7 @@ def keep_kernel(optimizer: Optimizer) -> None:
     :data:`DEVICES`; the other way round it would lose it.
 
     Args:
-        optimizer: An optimiser with all its groups.
+        optimizer: An optimizer with all its groups.
     """
     own = [
         {name: group[name] for name in _KERNELS if name in group}

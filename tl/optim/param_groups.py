@@ -1,4 +1,4 @@
-"""Optimiser groups with names: one per stage, and one per stage for what must not decay."""
+"""Optimizer groups with names: one per stage, and one per stage for what must not decay."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tl.backbones.base import stages_of
 
 
 def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
-    """Sort all parameters into optimiser groups by stage, from the stem to the heads.
+    """Sort all parameters into optimizer groups by stage, from the stem to the heads.
 
     Biases and the scales and shifts of normalisation layers (every parameter of fewer than two
     dimensions) stand in groups of their own, ``<stage>_no_decay``, with weight decay 0: decaying
     them hurts (He et al., 2019, "Bag of Tricks", section 3.1). Every parameter is in a group from
-    the beginning, whether it trains or not, so that freezing never changes the optimiser.
+    the beginning, whether it trains or not, so that freezing never changes the optimizer.
 
     Args:
         backbone: The shared network.
@@ -51,18 +51,18 @@ def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
 
 
 def stage_of(group: Mapping[str, Any]) -> str:
-    """Name the stage of an optimiser group."""
+    """Name the stage of an optimizer group."""
     return str(group["name"]).removesuffix("_no_decay")
 
 
 def scale_learning_rates(optimizer: Optimizer, scales: Mapping[str, float]) -> None:
     """Give each stage its share of the learning rate, before a schedule is made.
 
-    The rates are written into the groups' ``lr``, which is what optimisers, schedules and logs
+    The rates are written into the groups' ``lr``, which is what optimizers, schedules and logs
     read; a field beside it, such as timm's ``lr_scale``, torch ignores.
 
     Args:
-        optimizer: The optimiser over named groups; changed in place.
+        optimizer: The optimizer over named groups; changed in place.
         scales: Share of the learning rate by stage; groups of none of them keep theirs.
     """
     for group in optimizer.param_groups:
@@ -75,7 +75,7 @@ def keep_learning_rates(optimizer: Optimizer, scales: Mapping[str, float], sched
     ``OneCycleLR`` overwrites the groups' learning rates by its own range; that is scaled then.
 
     Args:
-        optimizer: The optimiser with a schedule; changed in place.
+        optimizer: The optimizer with a schedule; changed in place.
         scales: Share of the learning rate by stage.
         schedule: Name of the schedule, for the message.
 

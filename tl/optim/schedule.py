@@ -29,8 +29,8 @@ class WarmupCosine(LambdaLR):
     ``base * (final + (1 - final) / 2 * (1 + cos(pi * (t - w) / (total - w))))``.
 
     Args:
-        optimizer: The optimiser.
-        total_steps: Optimiser steps of the whole run; filled in from the Trainer.
+        optimizer: The optimizer.
+        total_steps: Optimizer steps of the whole run; filled in from the Trainer.
         warmup: Share of the steps that warm up, at least 0 and below 1.
         final: Last learning rate as a share of the first, 0 to 1.
 
@@ -63,7 +63,7 @@ class WarmupCosine(LambdaLR):
 
 
 _TORCHS = LRScheduler.__module__
-#: Arguments of a schedule that count optimiser steps of the whole run.
+#: Arguments of a schedule that count optimizer steps of the whole run.
 _LENGTHS = ("total_steps", "num_training_steps")
 #: Arguments that only a schedule in steps has.
 _IN_STEPS = frozenset({*_LENGTHS, "num_warmup_steps", "steps_per_epoch"})
@@ -95,11 +95,11 @@ def build_schedule(
     class tells its unit by an attribute ``interval``.
 
     Args:
-        factory: Makes the scheduler, or the dict that Lightning documents, from an optimiser: a
+        factory: Makes the scheduler, or the dict that Lightning documents, from an optimizer: a
             class, a ``functools.partial``, a function, or what the command line makes of a class
             path.
-        optimizer: The optimiser.
-        count: Gives the optimiser steps of the run.
+        optimizer: The optimizer.
+        count: Gives the optimizer steps of the run.
         probe: Gives the steps before the strategy first thaws, for a schedule that takes
             ``probe_steps``.
         epochs: Gives the epochs of the run; 0 or less if they are not known.
@@ -111,7 +111,7 @@ def build_schedule(
 
     Raises:
         ValueError: If its unit cannot be known, the dict has other keys or values, or the schedule
-            is of another optimiser.
+            is of another optimizer.
     """
     classes = [a for a in getattr(factory, "args", ()) if isinstance(a, type)]
     target = classes[-1] if classes else getattr(factory, "func", factory)
@@ -149,7 +149,7 @@ def _checked(
     """Check Lightning's configuration of a scheduler, and fill in what it leaves out.
 
     Raises:
-        ValueError: If a key or a value is wrong, or the schedule is of another optimiser.
+        ValueError: If a key or a value is wrong, or the schedule is of another optimizer.
     """
     scheduler = config.get("scheduler")
     if not isinstance(scheduler, LRScheduler | ReduceLROnPlateau):
@@ -164,7 +164,7 @@ def _checked(
         )
     if scheduler.optimizer is not optimizer:
         raise ValueError(
-            f"The schedule {type(scheduler).__name__} is of another optimiser, and would change "
+            f"The schedule {type(scheduler).__name__} is of another optimizer, and would change "
             "nothing in this run; build it from the one that `scheduler` is called with."
         )
     frequency = config.get("frequency", 1)

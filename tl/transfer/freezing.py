@@ -55,7 +55,7 @@ class Strategy(ABC):
         return []
 
     def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
-        """Share of the optimiser's learning rate by stage, above 0."""
+        """Share of the optimizer's learning rate by stage, above 0."""
         return dict.fromkeys(stages, 1.0)
 
     def check(self, stages: Sequence[str]) -> None:
@@ -235,7 +235,7 @@ def set_requires_grad(
 ) -> list[nn.Parameter]:
     """Let the parameters of some stages require gradients, and those of all others not.
 
-    What is frozen loses its gradient, so that optimisers pass over it: neither momentum nor weight
+    What is frozen loses its gradient, so that optimizers pass over it: neither momentum nor weight
     decay moves it.
 
     Args:

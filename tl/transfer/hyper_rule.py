@@ -46,8 +46,8 @@ class BiTHyperRule(LambdaLR):
     of a schedule.
 
     Args:
-        optimizer: The optimiser.
-        total_steps: Optimiser steps of the whole run; filled in from the Trainer.
+        optimizer: The optimizer.
+        total_steps: Optimizer steps of the whole run; filled in from the Trainer.
 
     Raises:
         ValueError: If `total_steps` is not positive.

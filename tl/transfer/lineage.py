@@ -21,7 +21,7 @@ class Ancestor:
         tasks: The tasks that it was trained on, with their number of classes.
         data: What it was trained on, by source: name, number of training images, fingerprint.
         epoch: Its last epoch, counted from 0.
-        global_step: Optimiser steps that it was trained for.
+        global_step: Optimizer steps that it was trained for.
         start: What came into its backbone before it was trained: ``tensors``, ``values``,
             ``reinitialised`` and ``unused`` names. ``None`` for random weights, averages, and
             networks of unknown origin.

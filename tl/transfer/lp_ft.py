@@ -19,7 +19,7 @@ class LPFT(Strategy):
     with a learning rate and a schedule of its own: :class:`ProbeThenCosine` gives both parts
     theirs.
 
-    Defaults that differ from the authors' code: the probe is trained by the run's optimiser for
+    Defaults that differ from the authors' code: the probe is trained by the run's optimizer for
     half of the run, where theirs is a logistic regression with the best of 100 strengths of L2 by
     validation accuracy; batch norm trains, where theirs evaluates in both parts (``bn="frozen"``
     does the same).
@@ -94,11 +94,11 @@ class ProbeThenCosine(LambdaLR):
     peak; ``warmup=0`` leaves it out here. Their probe has no schedule: it is a logistic regression.
 
     Args:
-        optimizer: The optimiser.
-        total_steps: Optimiser steps of the whole run; filled in from the Trainer.
+        optimizer: The optimizer.
+        total_steps: Optimizer steps of the whole run; filled in from the Trainer.
         probe_steps: Steps of the probe; filled in from the run's `LPFT`.
-        probe_lr: Learning rate of the probe as a share of the optimiser's, above 0.
-        fine_tune_lr: Peak of fine-tuning as a share of the optimiser's, above 0.
+        probe_lr: Learning rate of the probe as a share of the optimizer's, above 0.
+        fine_tune_lr: Peak of fine-tuning as a share of the optimizer's, above 0.
         warmup: Share of the steps of fine-tuning that warm up, at least 0 and below 1.
 
     Raises:

@@ -266,7 +266,7 @@ class SourceHead(nn.Module):
                     self.linear.bias.copy_(head.bias)
 
     def _make_room(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Make the layer of these shapes, unless it stands: an optimiser may hold its weights."""
+        """Make the layer of these shapes, unless it stands: an optimizer may hold its weights."""
         old = self.linear
         if (
             old is not None

@@ -19,13 +19,13 @@ def strategy_table(
     stages: Mapping[str, Sequence[nn.Module]],
     untrained: Iterable[nn.Parameter] = (),
 ) -> str:
-    """Say per optimiser group: parameters, first epoch, learning rate, decay, batch norm.
+    """Say per optimizer group: parameters, first epoch, learning rate, decay, batch norm.
 
     The learning rate is the one that the schedule multiplies, or its largest where it has one.
 
     Args:
         strategy: What trains when.
-        groups: The optimiser's named groups; those of no stage train from the first epoch.
+        groups: The optimizer's named groups; those of no stage train from the first epoch.
         stages: Modules by stage.
         untrained: Parameters that never train whatever the strategy says, such as weights beside
             LoRA adapters; groups count the others alone.

@@ -77,7 +77,7 @@ class Penalty(nn.Module, ABC):
         """Make room for what ``start`` fills; called once, when the model is built."""
 
     def prepare(self, start: Start) -> None:
-        """Read what the optimiser must know of, before the start of a run.
+        """Read what the optimizer must know of, before the start of a run.
 
         A run that goes on replaces all of it by what it had saved, and needs no source.
 

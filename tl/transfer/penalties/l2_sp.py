@@ -22,7 +22,7 @@ class L2SP(Penalty):
     ``alpha / 2 * ||w - w0||^2 + beta / 2 * ||v||^2`` with the backbone's weights ``w``, their
     start ``w0`` and the new heads' weights ``v`` (Li et al., 2018, arXiv:1802.01483, section 3).
     All parameters count, as the paper has it (the authors' code leaves out biases and batch norm),
-    and their weight decay in the optimiser is turned off, where the term acts instead.
+    and their weight decay in the optimizer is turned off, where the term acts instead.
 
     Args:
         alpha: Strength on the backbone, 0 or more. The paper searches it for each target; 0.1 is

@@ -16,7 +16,7 @@ class LwF(Penalty):
     ``weight * KL(softmax(y_o / T) || softmax(y / T))`` between the answers ``y_o`` of the source
     as it was and ``y`` of the source's head on the features as they are (Li & Hoiem, 2016,
     arXiv:1606.09282, equations 2 and 3, there as a cross-entropy, which differs by a constant).
-    The source's head goes on training with everything else, in optimiser groups of its own; it
+    The source's head goes on training with everything else, in optimizer groups of its own; it
     and the source as it was are saved with the model, and no source data are needed. The paper
     first trains the new head alone, which is ``tl.transfer.LPFT``. The source answers each
     augmented image itself, instead of once per image at the start. Where batch norm follows the

@@ -16,9 +16,10 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 RECIPES = dict(re.findall(r"^## (An? [\w ]+)\n(.*?)(?=^## )", TEXT, re.DOTALL | re.MULTILINE))
 # a numbered step: the file it names, and its code; `In` continues a file that exists
 STEP = re.compile(
-    r"^\d\. (In )?`([\w/.]+)`[^\n]*:\n\n```(?:python|yaml)\n(.*?)```", re.DOTALL | re.M
+    r"^\d\. (In )?`([\w/.]+)`[^\n]*:\n\n```(?:python|yaml)\n(.*?)```", re.DOTALL | re.MULTILINE
 )
 RUN_BY_HEADER = "test_a_config_runs_by_the_command_in_its_header"
+STRUCTURE = ("test_tests_mirror_the_code", "test_imports_run_one_way")
 
 
 def copy_repository(folder: Path) -> Path:
@@ -81,8 +82,7 @@ def test_the_recipes_work(contributed: tuple[Path, list[str]]) -> None:
         if name.startswith("configs/"):
             tests.append(f"tests/test_configs.py::{RUN_BY_HEADER}[{name}]")
         elif name.startswith("tl/"):
-            for rule in ("test_tests_mirror_the_code", "test_imports_run_one_way"):
-                tests.append(f"tests/test_structure.py::{rule}[{name}]")
+            tests += [f"tests/test_structure.py::{rule}[{name}]" for rule in STRUCTURE]
     # one process, because importing Lightning takes longer than the tests
     done = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert done.returncode == 0, done.stdout[-3000:]

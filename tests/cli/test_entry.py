@@ -215,7 +215,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> No
         (["--model.init_args.init_from=no.ckpt"], 2, "no.ckpt: no such file"),
         (["--ckpt_path=no.ckpt"], 2, "no.ckpt: no such file"),
         (["--ckpt_path=last"], 2, "last: no such file"),
-        (["--name=../out"], 2, "`name` must be that of a folder in `log_dir`"),
+        (["--name=../out"], 2, "`name` must name a folder in `log_dir`"),
         (["--trainer.gradient_clip_val=.nan"], 2, "`trainer.gradient_clip_val` must be finite"),
         (["--trainer.precision=bf17"], 2, "trainer.precision: expected"),
         (["--trainer.accelerator=cuda"], 2, "accelerator"),

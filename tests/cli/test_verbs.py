@@ -77,4 +77,4 @@ def test_checkpoints_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "not allowed with" in failure(capsys, *again, "--greedy", "--alpha=1")
     assert "invalid float value: 'half'" in failure(capsys, *again, "--alpha=half")
     more = ("fit", "--config=configs/source_cifar10.yaml", f"--ckpt_path={out}")
-    assert "no state of a training" in failure(capsys, *more, f"--log_dir={tmp_path}")
+    assert "no training state" in failure(capsys, *more, f"--log_dir={tmp_path}")

@@ -37,9 +37,9 @@ def test_a_head_is_read_by_its_task(tmp_path: Path) -> None:
 
 def test_which_of_several_must_be_said(tmp_path: Path) -> None:
     _, path = two_heads(tmp_path)
-    with pytest.raises(ValueError, match=r"two\.ckpt: has heads of a, b; name one of them\.$"):
+    with pytest.raises(ValueError, match=r"two\.ckpt: has heads for a, b; name one of them\.$"):
         read_head(path)
-    with pytest.raises(ValueError, match=r"has heads of a, b; none of them is 'c'\.$"):
+    with pytest.raises(ValueError, match=r"has heads for a, b; none of them is 'c'\.$"):
         read_head(path, "c", only=True)
 
 
@@ -48,7 +48,7 @@ def test_the_only_head_needs_no_name(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "one.ckpt", backbone, heads)
     assert read_head(path).task == "task"
     assert read_head(path, "other", only=True).task == "task"
-    with pytest.raises(ValueError, match=r"has heads of task; none of them is 'other'"):
+    with pytest.raises(ValueError, match=r"has heads for task; none of them is 'other'"):
         read_head(path, "other")
 
 
@@ -76,10 +76,12 @@ def test_heads_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
     _, path = two_heads(tmp_path)
     mine = nn.ModuleDict({"a": nn.Linear(4, 2), "b": nn.Linear(4, 7)})
     before = mine["a"].get_parameter("weight").clone()
-    with pytest.raises(ValueError, match="head of 'b' is 3 classes from 4 features, here it is 7"):
+    with pytest.raises(ValueError, match="head of 'b' maps 4 features to 3 classes, here 4 to 7"):
         load_heads(mine, path)
     assert torch.equal(mine["a"].get_parameter("weight"), before)
-    with pytest.raises(ValueError, match="has heads of a, b, and this run the tasks other; leave"):
+    with pytest.raises(
+        ValueError, match="has heads for a, b, but this run has the tasks other; leave"
+    ):
         load_heads(nn.ModuleDict({"other": nn.Linear(4, 2)}), path)
 
 

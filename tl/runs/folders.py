@@ -105,8 +105,8 @@ def best_checkpoint(run: Path) -> Path | None:
         path = Path(os.path.normpath(run / str(best["checkpoint"])))
         if not path.exists():
             raise ValueError(
-                f"{run}/results.json names {best['checkpoint']} as the best checkpoint, but it "
-                "does not exist; choose another with --ckpt_path."
+                f"{run}/results.json names {best['checkpoint']} as the best checkpoint, but it is "
+                "gone; choose another with --ckpt_path."
             )
         return path
     found = [(_progress(path), path) for path in sorted((run / "checkpoints").glob("[!.]*.ckpt"))]

@@ -120,8 +120,7 @@ def say_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None
     changes = [c for c in differences(there, here) if c[0] in keys]
     if changes:
         rank_zero_info(
-            f"tl: resumes with {said(changes)}: results will not match the earlier machine bit "
-            "for bit."
+            f"tl: resumes with {said(changes)}: not bit for bit as on the earlier machine."
         )
 
 

@@ -219,7 +219,7 @@ def test_statistics_can_be_averaged_without_data(made: list[Path], tmp_path: Pat
     alone = [tmp_path / f"{n}.ckpt" for n in range(2)]  # no configuration near them
     for path, target in zip(made[:2], alone, strict=True):
         shutil.copy(path, target)
-    with pytest.raises(ValueError, match="its run's configuration, .* is not at"):
+    with pytest.raises(ValueError, match=r"its run's configuration, .* is not at"):
         average(alone, tmp_path / "c.ckpt")
     average(alone, tmp_path / "c.ckpt", average_statistics=True)
     a, b, c = (weights(path) for path in (*alone, tmp_path / "c.ckpt"))

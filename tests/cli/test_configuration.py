@@ -106,7 +106,7 @@ def test_a_list_that_an_overlay_replaces_is_named(
 
     replaces = "tl: `trainer.callbacks` of b.yaml replaces"
     assert said("a.yaml", "b.yaml") == [
-        f"{replaces} x.A of a.yaml; to add to it, write `callbacks+:`."
+        f"{replaces} x.A from a.yaml; to append instead, write `callbacks+:`."
     ]
     assert said("a.yaml", "adds.yaml", "same.yaml") == []
     (line,) = said("a.yaml", "adds.yaml", "b.yaml")
@@ -128,8 +128,8 @@ def test_a_list_that_the_command_line_replaces_is_named(
         return capsys.readouterr().err.replace(f"{tmp_path}/", "").splitlines()
 
     line = (
-        "tl: `trainer.callbacks` of the command line replaces x.A, x.B of a.yaml; to add to it, "
-        "write `--trainer.callbacks+=`."
+        "tl: `trainer.callbacks` of the command line replaces x.A, x.B from a.yaml; to append "
+        "instead, write `--trainer.callbacks+=`."
     )
     assert said("--trainer.callbacks=x.C") == said("--trainer.callbacks", "null") == [line]
     assert said("--trainer.callbacks=[{class_path: x.A}]") == [line.replace("x.A, ", "")]

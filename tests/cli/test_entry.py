@@ -617,7 +617,7 @@ def test_a_working_directory_that_was_deleted_is_said(
     for verb in ("fit", "delta_m"):
         assert failure(capsys, verb) == (
             2,
-            "tl: The working directory was deleted; change to one that exists.",
+            "tl: The working directory was deleted; change to an existing one.",
         )
 
 

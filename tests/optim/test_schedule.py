@@ -215,9 +215,7 @@ def test_a_schedule_per_step_that_ends_within_the_epochs_is_asked_about(factory:
         )
         return str(config["interval"])
 
-    with pytest.raises(
-        ValueError, match=r"`total_steps` of 7 is at most the number of epochs \(7\)"
-    ):
+    with pytest.raises(ValueError, match="`total_steps` of 7 is at most the number of"):
         built(7)
     assert built(77) == built(7, "step") == "step"
     assert built(7, "epoch") == "epoch"

@@ -117,7 +117,7 @@ def test_the_first_process_may_go_first_only_when_all_are_done(
     watch.join(timeout=5)
     assert not watch.is_alive()
     assert ended == ([] if done else [1])
-    assert ("rank 0 is gone" in capsys.readouterr().err) is not done
+    assert ("rank 0 exited" in capsys.readouterr().err) is not done
 
 
 @pytest.mark.parametrize(

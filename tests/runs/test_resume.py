@@ -28,7 +28,7 @@ from tl.runs.resume import (
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was said."""
     said: list[str] = []
-    for module in ("resume", "same_run"):
+    for module in ("runs.resume", "runs.same_run"):
         monkeypatch.setattr(f"tl.{module}.rank_zero_info", said.append)
     return said
 

@@ -104,7 +104,7 @@ def test_a_cache_that_cannot_be_written_is_said(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("TL_CACHE", str(tmp_path / "file"))
-    assert "set TL_CACHE to a folder with room" in refusal(f"{server.address}/runs/best.ckpt")
+    assert "set TL_CACHE to a folder with free space" in refusal(f"{server.address}/runs/best.ckpt")
 
 
 def test_a_server_that_trickles_is_given_up(server: Answers, tmp_path: Path) -> None:

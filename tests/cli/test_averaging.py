@@ -87,7 +87,7 @@ def test_weights_are_interpolated_and_statistics_estimated(
     variance = torch.stack([x.var((0, 2, 3), unbiased=True) for x in inputs]).mean(0)
     torch.testing.assert_close(c["backbone.norm.running_mean"], mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(c["backbone.norm.running_var"], variance, rtol=1e-4, atol=1e-5)
-    assert "estimated anew" in said
+    assert "re-estimated" in said
 
 
 @pytest.mark.parametrize("alpha", [0, 1])
@@ -250,9 +250,7 @@ def test_mistakes_are_named(made: list[Path], tmp_path: Path) -> None:
         average(made[:1], out)
     with pytest.raises(ValueError, match=r"needs exactly two checkpoints, got 0\.5 and 3"):
         average(made, out, alpha=0.5)
-    with pytest.raises(
-        ValueError, match=r"from 0 to 1 and needs exactly two checkpoints, got 1\.5"
-    ):
+    with pytest.raises(ValueError, match=r"from 0 to 1 and needs .* got 1\.5"):
         average(made[:2], out, alpha=1.5)
     with pytest.raises(ValueError, match="already exists"):
         average(made, made[0])

@@ -109,5 +109,5 @@ def test_a_setting_that_no_source_takes_is_refused() -> None:
     data.generated_size = 300
     assert cifar.generated_size == 300
     only = MultiTaskDataModule(sources={"a": GeneratedDataModule()})
-    with pytest.raises(ValueError, match="`generated_size` would change nothing"):
+    with pytest.raises(ValueError, match="`generated_size` would have no effect"):
         only.generated_size = 300

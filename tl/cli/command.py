@@ -136,7 +136,7 @@ class TlCLI(LightningCLI):
         parser.add_argument(
             *("-c", "--config"),
             action="config",
-            help="Configuration file; later ones override it; `name+:` appends to a list of classes.",
+            help="Configuration file; later ones override it; `name+:` appends to a list.",
         )
         return parser
 

@@ -21,7 +21,7 @@ def size_of(inputs: Inputs) -> int:
     sizes = {name: len(part) for name, part in inputs.items()}
     if len(set(sizes.values())) != 1:
         said = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none"
-        raise ValueError(f"The inputs of a batch must have the same number of samples, got {said}.")
+        raise ValueError(f"The inputs of a batch must have one number of samples, got {said}.")
     return next(iter(sizes.values()))
 
 

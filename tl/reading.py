@@ -39,7 +39,7 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def read_yaml(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
+def read_yaml(path: Path) -> Any:  # noqa: ANN401 - any YAML value
     """Read a regular file of plain types.
 
     Raises:
@@ -64,7 +64,7 @@ def bound_aliases() -> None:
     if getattr(load, "__module__", None) == __name__:
         return  # already installed
 
-    def bounded(text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    def bounded(text: str) -> Any:  # noqa: ANN401 - any YAML value
         found = load(text)
         check_nesting(found, most=_MOST_VALUES)
         return found

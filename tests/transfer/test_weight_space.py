@@ -76,7 +76,7 @@ def test_other_networks_are_refused() -> None:
     ("weights", "said"),
     [
         ([1.0], "2 numbers"),
-        ([0.5, 0.6], "add up to 1"),
+        ([0.5, 0.6], "sum to 1"),
         ([1.5, -0.5], "0 or more"),
         ([float("nan"), 1.0], "0 or more"),
     ],

@@ -215,7 +215,7 @@ def test_two_names_for_one_target_are_refused(save: Callable[[object], Path]) ->
     }
     path = save(both)
     message = _refused(target, path)
-    assert "encoder.conv1.weight and backbone.conv1.weight both claim conv1.weight" in message
+    assert "encoder.conv1.weight and backbone.conv1.weight both match conv1.weight" in message
     report = load_weights(target, path, rename={"encoder": ""})
     assert _equal(source.state_dict(), target.state_dict())
     assert report.unused == tuple(f"backbone.{name}" for name in other.state_dict())
@@ -326,7 +326,7 @@ def test_tied_weights_fit_and_stay_tied(save: Callable[[object], Path]) -> None:
     del state["second.weight"]  # as safetensors files keep them
     assert load_weights(Shared(), save(state)).fraction == 1
     state["second.weight"] = state["first.weight"] + 1
-    assert "both claim first.weight" in _refused(Shared(), save(state))
+    assert "both match first.weight" in _refused(Shared(), save(state))
 
 
 def test_a_backbone_without_storage_is_refused(save: Callable[[object], Path]) -> None:

@@ -308,7 +308,8 @@ def _converted(
         )
     if infinite:
         raise WeightsMismatchError(
-            f"has non-finite values (NaN, infinite or beyond the range of the backbone's type) in "
+            f"has values that are not finite (NaN, infinite or beyond the range of the backbone's "
+            "type) in "
             f"{listed(infinite)}; did its training diverge? Use an earlier checkpoint."
         )
     return values

@@ -119,7 +119,9 @@ def test_numbers_out_of_range_are_refused() -> None:
 def test_data_of_another_source_are_doubted_and_several_refused(tmp_path: Path) -> None:
     source, heads = network(classes=5)
     path = checkpoint(tmp_path / "source.ckpt", source, heads)
-    with pytest.warns(UserWarning, match="head 'task' has 5 classes and `data` 10; is it the data"):
+    with pytest.warns(
+        UserWarning, match="head 'task' has 5 classes and `data` 10; are these the data"
+    ):
         begun(penalty_of(EWC), *network(), path)
     with pytest.raises(ValueError, match="reads one source, but its `data` have several: ten; "):
         begun(penalty_of(EWC, data=one_source()), *network(), path)

@@ -14,7 +14,7 @@ from tl.cli.configuration import check_files, check_trainer, write_enums_as_text
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"a: [1, 2\nb: {", r"a\.yaml, line 2, column 2 is no YAML: expected ',' or '\]'"),
+        (b"a: [1, 2\nb: {", r"a\.yaml, line 2, column 2 is not valid YAML: expected ',' or '\]'"),
         (b"", "is empty"),
         (b"# only a comment\n", "is empty"),
         (b"- a\n- b\n", "holds a list; expected options by name"),

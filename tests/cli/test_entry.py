@@ -269,7 +269,7 @@ def test_an_evaluation_of_nothing_is_one_line(
         ("trainr: {max_epochs: 1}", "Did you mean 'trainer.max_epochs'?"),
         ("model: {init_args: {optimzer: {class_path: torch.optim.SGD}}}", "Did you mean 'opti"),
         ("data: {init_args: {augment: {paddin: 1}}}", "'paddin'. Did you mean 'padding'?"),
-        ("a: [1,", "is no YAML"),
+        ("a: [1,", "is not valid YAML"),
         ("data: {init_args: {offline: maybe}}", "offline: expected 'error', 'generated'"),
     ],
 )

@@ -122,9 +122,9 @@ def test_schedules_of_transformers_advance_per_step() -> None:
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (3, "made a int; expected a scheduler"),
-        ({"interval": "step"}, "made a NoneType"),
-        ({"scheduler": "x", "intervall": "step"}, "made a str"),
+        (3, "created a int; expected a scheduler"),
+        ({"interval": "step"}, "created a NoneType"),
+        ({"scheduler": "x", "intervall": "step"}, "created a str"),
     ],
 )
 def test_what_is_not_a_schedule_is_refused(made: Any, said: str) -> None:

@@ -556,7 +556,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stopped:
             main([verb, "--help"])
         assert stopped.value.code == 0
-        assert "Folder of the run's versions." in capsys.readouterr().out
+        assert "Name of the run; its versions" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["fit", "--model.help=tl.modules.MultiTaskModule"])
     assert "domain" not in (said := capsys.readouterr().out)

@@ -262,7 +262,7 @@ def _check_groups(path: Path, content: Mapping[str, Any], last: Mapping[str, Any
                 f"{path} groups {len(moved)} classes differently from the last checkpoint: "
                 f"{listed(moved)}; only heads with the same groups can be averaged. Average only "
                 "the backbones "
-                "by --backbone-only."
+                "with --backbone-only."
             )
 
 

@@ -90,8 +90,7 @@ def _replaced(lists: dict[str, tuple[list[str], str]], found: Any, path: str) ->
             adds = f"--{plain}+=" if path == _HERE else f"{plain.rpartition('.')[2]}+:"
             lines.append(
                 f"`{plain}` of {path} replaces {', '.join(gone)} from {where}; to append instead, "
-                "write "
-                f"`{adds}`."
+                f"write `{adds}`."
             )
         lists[plain] = (classes, path)
     return lines

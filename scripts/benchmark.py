@@ -1,7 +1,7 @@
-"""How fast training is, beside a bare PyTorch loop, Lightning as people use it, and a tutorial.
+"""Training speed compared with a bare PyTorch loop, a typical Lightning setup, and a tutorial.
 
     python scripts/benchmark.py
-    python scripts/benchmark.py --root DIR        # real CIFAR images in place of drawn ones
+    python scripts/benchmark.py --root DIR        # real CIFAR images instead of synthetic ones
 
 In one process, from the same weights, on the same images, round by round in alternating order
 (ABCD, then DCBA), after a round to warm up:
@@ -10,16 +10,16 @@ In one process, from the same weights, on the same images, round by round in alt
 - B: ``tl fit`` with ``configs/multitask.yaml``, with its metrics, logs, bar and checkpoints; it
   must end with the losses of A, on a CPU to the bit;
 - two passes: A with a pass of the backbone for each source;
-- C: Lightning as people use it: PIL transforms in two workers, ``self.log`` at every step, bar,
+- C: a typical Lightning setup: PIL transforms in two workers, ``self.log`` at every step, bar,
   TensorBoard;
 - D: the article's loop: batches of 4, two loaders zipped, two forward passes, ``.item()`` at every
   step, torchvision's resnet18; and once more with the network of the others.
 
 A ratio is the median over the rounds of one variant's time over another's of the same round, with
-quartiles. Where the loop against itself scatters more widely than a ratio is away from its bar,
-there is no verdict. The rest is measured apart: the data path against PIL, peak memory and time to
-the first step (each in a process of its own, whose workers do not count; A's, too, imports all of
-this script's, Lightning among it), and how an epoch's time grows (``benchmark.png``).
+quartiles. If the noise (the loop against itself) exceeds the distance of a ratio from its bar,
+there is no verdict. Measured separately: the data path against PIL, peak memory and time to the
+first step (each in its own process, not counting workers; A also imports everything that this
+script imports, including Lightning), and how an epoch's time grows (``benchmark.png``).
 
 On a GPU the network is ResNet-18 with 256 images of each set, in bf16; on a CPU ResNet-20 with 64
 of each, on one thread. ``--smoke`` makes two rounds of one step with tiny batches.

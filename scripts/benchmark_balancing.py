@@ -6,10 +6,10 @@ In one process and one thread, ResNet-20, two tasks: first on separate images (C
 CIFAR-100, 64 of each), then on shared images (fine and coarse labels of 64). Every method trains
 the same batches through Lightning's Trainer; a round times each method once, every second round
 in the opposite order, and a method's ratio is the median over the rounds of its time over the
-plain sum's of the same round, with quartiles. The plain sum stands in the table twice: its second
-row is the noise. Separate images have two plain sums, because a method that needs each task's
-own gradient takes a pass of the backbone per source: ``sum`` is one pass for all, as the module
-does by default, ``sum, a pass each`` the same work as those methods.
+plain sum's of the same round, with quartiles. The plain sum is in the table twice: its second row
+is the noise. Separate images have two plain sums, because a method that needs each task's own
+gradient takes a pass of the backbone per source: ``sum`` is one pass for all, as the module does by
+default, ``sum, a pass each`` the same work as those methods.
 
 ``mtl_backward`` is torchjd's own recipe around the same network: a loop by hand, vmapped backward,
 UPGrad. Memory is the peak resident size of a process of its own per method, in megabytes beyond

@@ -1,8 +1,8 @@
-"""What the guards of a run cost: time per step and per checkpoint, with them over without.
+"""The cost of a run's guards: time per step and per checkpoint, with and without them.
 
     python scripts/benchmark_guards.py
 
-In one process and one thread, ResNet-20 trains batches of 64 drawn images through Lightning's
+In one process and one thread, ResNet-20 trains batches of 64 synthetic images through Lightning's
 Trainer; the guards are switched from step to step, in another order each round. A ratio is the
 median over the rounds of a step's time over that of the step without guards in the same round, with
 quartiles. ``none again`` is the noise. The guards are the look at losses and gradients

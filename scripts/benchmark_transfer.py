@@ -1,18 +1,17 @@
-"""What each way of transferring brings over training from scratch, by label fraction and seed.
+"""The gain of each transfer method over training from scratch, by label fraction and seed.
 
     python scripts/benchmark_transfer.py --root data
 
 Trains a source (CIFAR-10) once per seed, then the target (CIFAR-100) at each label fraction, from
 scratch and from the source's weights by each method, all with the same number of epochs and the
-same schedule. ``--direction cifar100:cifar10`` goes the other way. The checkpoint is chosen on
-validation images; the table shows accuracy on the whole test set and the gain over scratch of the
-same seed, ``plot.png`` accuracy over label fraction. Runs that are done are kept, so a grid that
-was cut off goes on where it stopped. Less than an hour on 2 cores. ``--smoke`` runs a tiny grid on
-drawn images.
+same schedule. ``--direction cifar100:cifar10`` reverses it. The checkpoint is chosen on validation
+images; the table shows accuracy on the whole test set and the gain over scratch of the same seed,
+``plot.png`` accuracy over label fraction. Finished runs are kept, so an interrupted grid resumes
+where it stopped. Less than an hour on 2 cores. ``--smoke`` runs a tiny grid on synthetic images.
 
 Measured with the command above, two runs at a time with one thread each on 2 cores that did other
 work too, 2026-11-24, torch 2.14.1, ResNet-20, CIFAR as JPEG files of quality 75, seeds 0 to 2,
-means and 95 % intervals (the grid was cut off and went on several times):
+means and 95 % intervals (the grid was interrupted and resumed several times):
 
     | label fraction | method | test accuracy, % | gain over scratch, points |
     | --- | --- | --- | --- |

@@ -1,13 +1,13 @@
-"""Do balanced tasks beat networks of their own? Delta_m by method, over several seeds.
+"""Do balanced tasks beat single-task networks? Delta_m by method, over several seeds.
 
     python scripts/evidence_balancing.py --root data
 
 Trains CIFAR-10 and CIFAR-100 alone (the baselines) and together, by each balancing method, with
 the same images of each task, epochs and schedule, once per seed. The checkpoint is chosen on
 validation images; the table shows accuracies on the whole test set and Delta_m (Maninis et al.,
-2019) against the baselines of the same seed, in percent, with 95 % intervals. Runs that are done
-are kept, so that a table that was cut off goes on where it stopped. ``--smoke`` makes a tiny
-table on drawn images.
+2019) against the baselines of the same seed, in percent, with 95 % intervals. Finished runs are
+kept, so an interrupted table resumes where it stopped. ``--smoke`` makes a tiny table on synthetic
+images.
 
 Measured with the command above, two runs at a time with one thread each on 2 cores that did other
 work too (90 minutes; under an hour on free ones), 2026-11-24, torch 2.14.1, ResNet-20, CIFAR as
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--fraction", type=float, default=0.05, help="share of the labels")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--smoke", action="store_true", help="a tiny table on drawn images")
+    parser.add_argument("--smoke", action="store_true", help="a tiny table on synthetic images")
     options = parser.parse_args()
     if options.smoke:
         options.seeds, options.methods, options.epochs = options.seeds[:1], ["sum", "pcgrad"], 1

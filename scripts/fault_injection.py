@@ -1,15 +1,15 @@
-"""What a run survives: kills, full disks, damaged checkpoints, signals, lost ranks.
+"""The faults that a run survives: kills, full disks, damaged checkpoints, signals, lost ranks.
 
     python scripts/fault_injection.py
 
-Each trial starts a tiny run by the command line, does it harm, and gives the same command again
-with ``--resume auto`` until it is complete. Its last checkpoint must then equal that of a run
-which nobody disturbed, bit for bit: weights, buffers, optimiser, schedule. The table counts
+Each trial starts a tiny run on the command line, injects a fault, and repeats the same command with
+``--resume auto`` until the run is complete. Its last checkpoint must then equal that of an
+undisturbed run, bit for bit: weights, buffers, optimizer, schedule. The table counts
 
 - tried: faults that really happened;
 - survived: the run ended as documented (exit code, one line, nothing left running), and the same
-  command went on and ended with exit code 0;
-- identical: the end is that of the undisturbed run, the best score too;
+  command resumed and ended with exit code 0;
+- identical: the result equals that of the undisturbed run, including the best score;
 - lost: steps that an intact checkpoint held were trained anew.
 
 Kills come from outside as SIGKILL, at a random step and a random moment of it. Those in a
@@ -382,7 +382,7 @@ def ranks(bench: Bench) -> Iterator[Row]:
         ended = code != 124 and seconds < 60 and bool(errors_of(said) or code < 0)
         row.survived = int(ended and original and again == 0)
         row.identical = int(checkpoints.equal(checkpoints.content(checkpoints.newest(log)), whole))
-        went_on = re.search(r"going on from \S+, at step (\d+)", more)
+        went_on = re.search(r"resuming from \S+, at step (\d+)", more)
         row.lost = int(floor == 0 or went_on is None or int(went_on[1]) < floor)
         if not row.stands:
             bench.failures.append(f"{row.fault}: {code}, {seconds:.0f} s\n{said}\n{again}\n{more}")

@@ -1,4 +1,4 @@
-"""How hard the drawn 10-class set is: a linear model on pixels against ResNet-20, and the time.
+"""How hard the synthetic 10-class set is: a linear model on pixels against ResNet-20, and the time.
 
     python scripts/generated_difficulty.py
 

@@ -1,8 +1,8 @@
-"""Runs of a comparison: each one trained and tested by the command line, once.
+"""Runs of a comparison: each is trained and tested once, on the command line.
 
 A comparison is a list of runs that differ in seed, method or data. Each is two commands, ``fit``
-and ``test``, in processes of their own; a run that is done is not repeated, so a grid that was
-cut off goes on where it stopped.
+and ``test``, in separate processes; a finished run is not repeated, so an interrupted grid resumes
+where it stopped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class GridRun:
 
 
 def run_all(runs: Iterable[GridRun], folder: Path, jobs: int = 1) -> None:
-    """Train and test the runs that are not done, and say how each ended.
+    """Train and test the unfinished runs, and report how each ended.
 
     Args:
         runs: The runs; those of one call must not depend on each other.
@@ -72,7 +72,7 @@ def _run(run: GridRun, folder: Path, jobs: int) -> None:
             env={**os.environ, **threads},
         )
         if done_process.returncode:
-            lines = done_process.stderr.strip().splitlines() or ["nothing was said"]
+            lines = done_process.stderr.strip().splitlines() or ["no output"]
             raise RuntimeError(f"{run.name}: {verb} failed: {lines[-1]}")
     metrics = metrics_on_test(folder / run.name) or {}
     print(f"{run.name}: test/acc {metrics['test/acc']:.4f}", flush=True)

@@ -24,7 +24,7 @@ PLACES = {
     "state": ("state_dict", "heads.cifar10.weight"),
     "hyper-parameters": ("hyper_parameters", "label_smoothing"),
     "callbacks": ("callbacks", "Evil"),
-    "optimiser": ("optimizer_states", "lr"),
+    "optimizer": ("optimizer_states", "lr"),
 }
 FORMS: dict[str, dict[str, Any]] = {
     "zip": {},
@@ -123,7 +123,7 @@ def test_no_code_runs(
         assert stopped.value.code in (1, 2)
         said = capsys.readouterr().err.splitlines()
         [line] = [line for line in said if line.startswith("tl: ")]
-        assert ("none of its" if door == "resume" else "os.makedirs") in line
+        assert ("cannot resume from any of its" if door == "resume" else "os.makedirs") in line
         assert not marker.exists()
         assert not (runs / "out.ckpt").exists()
 

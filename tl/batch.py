@@ -14,7 +14,7 @@ def size_of(inputs: Inputs) -> int:
     """Return the number of samples.
 
     Raises:
-        ValueError: If the tensors of a dict differ in it, or there are none.
+        ValueError: If the tensors of a dict differ in length, or there are none.
     """
     if not isinstance(inputs, Mapping):
         return len(inputs)
@@ -26,14 +26,14 @@ def size_of(inputs: Inputs) -> int:
 
 
 def on_each(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
-    """Apply a function to the tensor, or to each of them."""
+    """Apply a function to the tensor, or to each tensor of a dict."""
     if isinstance(inputs, Mapping):
         return {name: function(part) for name, part in inputs.items()}
     return function(inputs)
 
 
 def join(parts: Sequence[Inputs]) -> Inputs:
-    """Put the samples of several inputs one after the other.
+    """Concatenate the samples of several inputs.
 
     Raises:
         ValueError: If they are of different kinds or shapes.
@@ -44,15 +44,15 @@ def join(parts: Sequence[Inputs]) -> Inputs:
     first = parts[0]
     if isinstance(first, Mapping):
         return {name: torch.cat([dict(part)[name] for part in parts]) for name in first}
-    return torch.cat(list(parts))  # type: ignore[arg-type]  # all are tensors, as the first is
+    return torch.cat(list(parts))  # type: ignore[arg-type]  # all are tensors, like the first
 
 
 def shapes_of(inputs: Inputs) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Return the shape of a sample by the name of its part, ``""`` for the only one."""
+    """Return the shape of a sample by input name, ``""`` for a single tensor."""
     parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
     return tuple((name, tuple(part.shape[1:])) for name, part in sorted(parts.items()))
 
 
 def said_shapes(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> str:
-    """Write what :func:`shapes_of` gave for a message."""
+    """Format the result of :func:`shapes_of` for a message."""
     return ", ".join(f"{name} {shape}".strip() for name, shape in shapes)

@@ -1,4 +1,4 @@
-"""What the device does fast: precision, tensor cores, memory, and its peak."""
+"""Fast settings for the device: precision, tensor cores, memory, and peak performance."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # as in <malloc.h>
 
 
 def on_gpu(accelerator: str) -> bool:
-    """Say whether a Trainer's `accelerator` stands for a CUDA device that is here."""
+    """Return whether a Trainer's `accelerator` selects an available CUDA device."""
     return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def cpu_has_bf16() -> bool:
-    """Say whether the CPU multiplies bf16 matrices itself: AVX-512 BF16 or AMX."""
+    """Return whether the CPU has bf16 matrix instructions: AVX-512 BF16 or AMX."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in probes)
 
 
 def choose_precision(asked: str | int | None, accelerator: str) -> str | int:
-    """Settle a run's precision by what the device does fast, and say so.
+    """Choose the precision that is fast on the device, and log it.
 
-    Unless the user asks otherwise: bf16 where a GPU has it, full precision elsewhere. On a CPU
-    without instructions for it, bf16 is 4 to 10 times slower than full precision and is refused
-    with a warning. On GPUs with tensor cores what stays in float32 is multiplied as TF32.
+    The default is bf16 on GPUs that support it, full precision elsewhere. On a CPU without bf16
+    instructions, bf16 is 4 to 10 times slower than full precision and is replaced with a warning.
+    On GPUs with tensor cores, float32 products use TF32.
 
     Args:
         asked: The Trainer's `precision`; ``None`` leaves the choice here.
@@ -48,7 +48,7 @@ def choose_precision(asked: str | int | None, accelerator: str) -> str | int:
             f"tl: {torch.cuda.get_device_name()}, precision {asked}, float32 products as "
             f"{'TF32' if tf32 else 'float32'}."
         )
-        return "32-true" if asked == 32 else asked  # noqa: PLR2004 - as Lightning has it
+        return "32-true" if asked == 32 else asked  # noqa: PLR2004 - Lightning's value
     if accelerator in ("auto", "cpu") and str(asked).startswith("bf16") and not cpu_has_bf16():
         rank_zero_warn(
             f"tl: precision {asked} is several times slower than 32-true on this CPU, which has no "
@@ -59,14 +59,14 @@ def choose_precision(asked: str | int | None, accelerator: str) -> str | int:
 
 
 def reuse_memory() -> bool:
-    """Let the C library hand freed memory out again, where it would give it to the kernel.
+    """Make the C library reuse freed memory instead of returning it to the kernel.
 
-    The GNU library maps each block of more than 32 MB anew, such as activations of a few hundred
-    images, and the kernel fills it with zeros page by page: on a CPU that was measured to take a
-    quarter of the time of a step. The process then keeps the most that it has held.
+    The GNU library maps each block of more than 32 MB from the kernel, such as activations of a few
+    hundred images, and the kernel zeroes it page by page, which took a quarter of the step time on
+    a CPU. With reuse, the process keeps its peak memory.
 
     Returns:
-        Whether the library can be told so.
+        Whether the library supports it.
     """
     tell = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if tell is None:
@@ -75,15 +75,15 @@ def reuse_memory() -> bool:
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.05) -> float:
-    """Measure the most floating-point operations a second that a device reaches.
+    """Measure the peak floating-point operations per second of a device.
 
     Args:
         device: The device.
-        dtype: Type of the factors of a square matrix product.
+        dtype: Type of the factors in a square matrix product.
         seconds: Time to spend; the fastest product counts.
 
     Returns:
-        Operations (additions and multiplications) a second.
+        Operations (additions and multiplications) per second.
     """
     gpu = device.type == "cuda"
     size = 8192 if gpu else 512
@@ -96,7 +96,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.05)
             if gpu:
                 torch.cuda.synchronize(device)
             now = time.perf_counter()
-            if until:  # the first one starts threads and libraries
+            if until:  # the first product initialises threads and libraries
                 fastest = min(fastest, now - start)
                 if now > until:
                     break
@@ -106,11 +106,11 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.05)
 
 
 def peak_memory_bytes() -> int:
-    """Most memory held at once: allocated on the GPU, or resident where none is used."""
+    """Return the peak memory: allocated on the GPU, or resident if no GPU is used."""
     if torch.cuda.is_available() and (held := torch.cuda.max_memory_allocated()):
         return held
     status = Path("/proc/self/status")
-    if status.exists():  # Linux, where `ru_maxrss` also counts what the parent process held
+    if status.exists():  # Linux, where `ru_maxrss` includes the parent process
         for line in status.read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024

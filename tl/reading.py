@@ -1,4 +1,4 @@
-"""Files of whatever origin: pipes are not waited for, and YAML is of a bounded size."""
+"""Read untrusted files: refuse pipes, which would block, and bound the size of YAML."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _MOST_VALUES = 100_000
 
 
 def check_regular(path: str | Path) -> None:
-    """Refuse a pipe, a socket or a device, which may never end; what is not there passes.
+    """Refuse a pipe, a socket or a device, which may never end; a missing file passes.
 
     Raises:
         ValueError: If it is one.
     """
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - a text that is no path passes too
+        mode = os.stat(path).st_mode  # noqa: PTH116 - a string that is not a path passes too
     except (OSError, ValueError):
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -39,13 +39,13 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def read_yaml(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
+def read_yaml(path: Path) -> Any:  # noqa: ANN401 - any YAML value
     """Read a regular file of plain types.
 
     Raises:
-        ValueError: If it is a pipe or a device, or its aliases unfold to too much.
+        ValueError: If it is a pipe or a device, or its aliases expand too far.
         OSError: If it cannot be read.
-        yaml.YAMLError: If it is no YAML.
+        yaml.YAMLError: If it is not valid YAML.
     """
     text = read_text(path)
     try:
@@ -57,14 +57,14 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
 
 
 def bound_aliases() -> None:
-    """Let the parser refuse YAML whose aliases unfold to too much, in fragments and options too."""
+    """Make the parser refuse YAML whose aliases expand too far, in fragments and options too."""
     from jsonargparse import get_loader, set_loader  # noqa: PLC0415 - reports need no parser
 
     load = get_loader("yaml")
     if getattr(load, "__module__", None) == __name__:
-        return  # it does so
+        return  # already installed
 
-    def bounded(text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    def bounded(text: str) -> Any:  # noqa: ANN401 - any YAML value
         found = load(text)
         check_nesting(found, most=_MOST_VALUES)
         return found
@@ -73,7 +73,7 @@ def bound_aliases() -> None:
 
 
 def shown(path: str | Path) -> str:
-    """Return a path as it is shown: from the working directory if it is below, else absolute."""
+    """Return a path for display: relative if below the working directory, else absolute."""
     relative = os.path.relpath(path)
     above = relative == os.pardir or relative.startswith(os.pardir + os.sep)
-    return os.path.abspath(path) if above else relative  # noqa: PTH100 - links stay as they are
+    return os.path.abspath(path) if above else relative  # noqa: PTH100 - links are not resolved

@@ -1,4 +1,4 @@
-"""Signals that stop a program wherever it is, with a line and an exit code of their own."""
+"""Signals that stop a program anywhere, with one line and a distinct exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StoppedBySignal(BaseException):
 
     Args:
         number: The signal.
-        checkpoint: Path of the checkpoint that it left; ``None`` if it was stopped at once.
+        checkpoint: Path of the saved checkpoint; ``None`` if it was stopped at once.
     """
 
     def __init__(self, number: int, checkpoint: str | None = None) -> None:
@@ -29,7 +29,7 @@ class StoppedBySignal(BaseException):
 
 
 class StopAtOnce:
-    """Handle a signal: raise in the process that asked for it, and not in loaders' workers."""
+    """Signal handler that raises in the process that installed it, not in loaders' workers."""
 
     def __init__(self) -> None:
         self.process = os.getpid()
@@ -41,15 +41,15 @@ class StopAtOnce:
 
 
 def heeded(number: int) -> bool:
-    """Say whether a signal is heeded, and not ignored as SIGHUP is under nohup."""
+    """Return whether a signal is not ignored, as SIGHUP is under nohup."""
     return signal.getsignal(number) is not signal.SIG_IGN
 
 
 def stop_on_signals(numbers: Sequence[int] = SIGNALS) -> None:
-    """Let signals raise :class:`StoppedBySignal`, wherever the program is.
+    """Make signals raise :class:`StoppedBySignal`, anywhere in the program.
 
-    While a network trains, `tl.callbacks.SaveOnSignal` takes their place. Signals that are ignored
-    stay so. Does nothing outside the main thread, where signals cannot be handled.
+    During training, `tl.callbacks.SaveOnSignal` handles them instead. Ignored signals stay ignored.
+    Does nothing outside the main thread, where signals cannot be handled.
 
     Args:
         numbers: The signals.

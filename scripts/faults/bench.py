@@ -17,8 +17,8 @@ from scripts.faults.children import Act, End, Prepare, run
 Scenario = tuple[str, ...]
 # what a command says of its course; all other lines say what stopped it
 COURSE = (
-    *("run folder", "best checkpoint", "dashboards", "starting from the beginning"),
-    *("going on from", "passed over", "nothing is left", "GradNorm", "PCGrad", "LPFT"),
+    *("run folder", "best checkpoint", "dashboards", "starting from scratch"),
+    *("resuming from", "skipped", "nothing is left", "GradNorm", "PCGrad", "LPFT"),
 )
 
 

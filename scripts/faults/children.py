@@ -32,7 +32,7 @@ class End:
     Args:
         code: Exit code; minus the signal's number if one killed it; ``None`` if it hung.
         said: What it printed.
-        steps: The optimiser step before each of its training batches.
+        steps: The optimizer step before each of its training batches.
         saved: Steps of the checkpoints that it completed.
         acted: Whether it was harmed.
     """

@@ -26,7 +26,7 @@ from tl.optim.param_groups import named_groups
 
 
 class Bare:
-    """The loop one would write: the same tensors, network, optimiser and schedule, nothing else.
+    """The loop one would write: the same tensors, network, optimizer and schedule, nothing else.
 
     Args:
         module: The framework's module before its first step; its network is copied.

@@ -52,14 +52,14 @@ def test_arguments_that_follow_from_the_tasks_are_filled_in(lab: Any) -> None:
     assert dwa.method.temperature == 2.0
 
 
-def test_what_a_method_learns_by_itself_is_not_the_optimisers() -> None:
+def test_what_a_method_learns_by_itself_is_not_the_optimizers() -> None:
     famo = make_balancer(FAMO, ["a", "b"])
     assert famo is not None
     assert famo.learned == []
     assert famo.private_parameters() == ["method._w"]
 
 
-def test_the_optimiser_learns_what_the_losses_teach(lab: Any) -> None:
+def test_the_optimizer_learns_what_the_losses_teach(lab: Any) -> None:
     module = lab.module(UW)
     group = module.parameter_groups()[-1]
     assert group["name"] == "balancer"

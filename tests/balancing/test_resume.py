@@ -17,7 +17,7 @@ from tl.balancing.state import same
 OVERLAYS = sorted(
     p.stem for p in (Path(__file__).parents[2] / "configs" / "balancing").glob("*.yaml")
 )
-# what the next step depends on besides weights: history, inner optimisers, running means
+# what the next step depends on besides weights: history, inner optimizers, running means
 REMEMBERS = {
     "dwa",
     "famo",
@@ -59,7 +59,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """Dicts with number keys (an optimiser's) as ones with text, for the comparison."""
+    """Dicts with number keys (an optimizer's) as ones with text, for the comparison."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     return value

@@ -70,7 +70,7 @@ def test_everything_comes_back_from_a_file_and_settings_do_not() -> None:
     assert other.array.dtype == np.float32
     assert torch.equal(other.table["a"], torch.ones(1))
     method.live()
-    other.live()  # the inner optimiser goes on as if nothing had been
+    other.live()  # the inner optimizer goes on as if nothing had been
     assert torch.equal(method.weight, other.weight)
 
 
@@ -118,7 +118,7 @@ def test_same(one: Any, other: Any, alike: bool) -> None:
 
 
 def test_plain_tensors_move_with_the_module_and_keep_their_type() -> None:
-    """As ``.to("meta")`` moves parameters; the inner optimiser's moments come along."""
+    """As ``.to("meta")`` moves parameters; the inner optimizer's moments come along."""
     method = DWA()
     method(torch.ones(2))
     move(method, lambda tensor: tensor.to("meta", torch.float16))

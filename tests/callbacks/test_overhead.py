@@ -55,7 +55,7 @@ class Counting(Callback):
 
 
 def bare_calls() -> float:
-    """Calls a step of a loop by hand, with the network and optimiser of the shipped run."""
+    """Calls a step of a loop by hand, with the network and optimizer of the shipped run."""
     net = ResNet20().to(memory_format=torch.channels_last)
     heads = nn.ModuleList([nn.Linear(64, 10), nn.Linear(64, 100)])
     parameters = [*net.parameters(), *heads.parameters()]

@@ -37,5 +37,5 @@ def test_processes_that_agree_train_and_all_stop_where_one_differs(tmp_path: Pat
     for rank in (0, 1):
         assert (tmp_path / f"0-{rank}.txt").read_text() == "trained"
         said = (tmp_path / f"1-{rank}.txt").read_text()
-        assert "have not found the same checkpoint" in said
+        assert "found different checkpoints" in said
         assert f"the first one a.ckpt, this one {['a.ckpt', None][rank]}" in said

@@ -181,7 +181,7 @@ def test_what_does_not_belong_together_is_refused(
 
 
 def test_without_a_source_there_is_nothing_to_forget(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has no source: give its checkpoint by the run's `init_"):
+    with pytest.raises(ValueError, match="has no source: give its checkpoint with the run's"):
         fit(None, tmp_path, SourceAccuracy(source_data()))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`every_n_epochs` must be 1 or more, got 0"):
         SourceAccuracy(source_data(), every_n_epochs=0)

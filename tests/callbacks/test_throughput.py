@@ -84,7 +84,7 @@ def test_utilisation_is_arithmetic_done_over_arithmetic_possible(
 
 
 class Reads(nn.Module):
-    """A backbone that does not run on shapes alone."""
+    """A backbone that does not run on the meta device."""
 
     num_features = 3
 
@@ -105,7 +105,7 @@ def test_a_backbone_that_needs_values_trains_without_the_measure(
     model = TransferModule(Reads(), data.tasks[0])
     with caplog.at_level("INFO", logger="lightning.pytorch.utilities.rank_zero"):
         trainer(tmp_path, callbacks=[counted]).fit(model, data)
-    assert "perf/mfu is not measured: Reads does not run on shapes alone" in caplog.text
+    assert "perf/mfu is not measured: Reads does not run on the meta device" in caplog.text
     assert counted.mfu is None
     assert counted.images_per_second is not None
 

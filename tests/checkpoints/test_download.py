@@ -69,7 +69,7 @@ def test_another_hash_is_refused_and_not_kept(server: Answers, tmp_path: Path) -
 
 
 def test_what_the_server_has_not_is_said(server: Answers) -> None:
-    assert "the server answers 404" in refusal(f"{server.address}/none.ckpt")
+    assert "the server responded 404" in refusal(f"{server.address}/none.ckpt")
 
 
 def test_a_body_that_ends_early_is_refused_and_not_kept(server: Answers, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_cache_that_cannot_be_written_is_said(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("TL_CACHE", str(tmp_path / "file"))
-    assert "set TL_CACHE to a folder with room" in refusal(f"{server.address}/runs/best.ckpt")
+    assert "set TL_CACHE to a folder with free space" in refusal(f"{server.address}/runs/best.ckpt")
 
 
 def test_a_server_that_trickles_is_given_up(server: Answers, tmp_path: Path) -> None:
@@ -148,4 +148,4 @@ def test_who_waits_for_another_s_download_says_so(
 
         monkeypatch.setattr("tl.checkpoints.download.rank_zero_info", say)
         assert fetch(address).read_bytes() == BODY
-    assert said == [f"tl: waiting for another process that downloads {address}."]
+    assert said == [f"tl: waiting for another process to download {address}."]

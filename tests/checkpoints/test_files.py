@@ -124,7 +124,7 @@ def test_hyper_parameters_that_are_objects_are_named(tmp_path: Path) -> None:
     torch.save({"state_dict": STATE, "lr": np.float64(0.1)}, tmp_path / "a.ckpt")
     message = _message(tmp_path / "a.ckpt")
     assert "multiarray.scalar" in message  # numpy.core, or numpy._core from numpy 2 on
-    assert "save the `state_dict()` alone" in message
+    assert "save only the `state_dict()`" in message
 
 
 def test_a_whole_pickled_module_is_refused_in_both_formats(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_torchscript_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(torch.jit, "load", never)
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    assert "TorchScript archive, which holds code" in _message(tmp_path / "a.pt")
+    assert "TorchScript archive, which contains code" in _message(tmp_path / "a.pt")
 
 
 def test_terminal_codes_in_a_file_are_escaped(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_other_archives_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [[1, 2], torch.ones(2), {0: torch.ones(2)}])
 def test_content_without_names_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a.pt")
-    assert "expected a dict with names as keys" in _message(tmp_path / "a.pt")
+    assert "expected a dict with string keys" in _message(tmp_path / "a.pt")
 
 
 def test_missing_files_suggest_what_is_there(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_missing_files_suggest_what_is_there(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "last.ckpt")
     assert "did you mean last.ckpt?" in _message(tmp_path / "lst.ckpt")
     assert "that folder has last.ckpt" in _message(tmp_path / "resnet18.pth")
-    assert f"nor is there a folder {tmp_path / 'runs'}" in _message(tmp_path / "runs" / "a.ckpt")
+    assert f"the folder {tmp_path / 'runs'}" in _message(tmp_path / "runs" / "a.ckpt")
     assert "download the file first" in _message(Path("s3://bucket/a.pt"))
 
 

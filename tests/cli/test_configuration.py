@@ -14,12 +14,12 @@ from tl.cli.configuration import check_files, check_trainer, write_enums_as_text
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"a: [1, 2\nb: {", r"a\.yaml, line 2, column 2 is no YAML: expected ',' or '\]'"),
+        (b"a: [1, 2\nb: {", r"a\.yaml, line 2, column 2 is not valid YAML: expected ',' or '\]'"),
         (b"", "is empty"),
         (b"# only a comment\n", "is empty"),
         (b"- a\n- b\n", "holds a list; expected options by name"),
         (b"text", "holds a str"),
-        (bytes(range(256)), "is not text"),
+        (bytes(range(256)), "is not a text file"),
         (None, "no such file. Did you mean '.*aa.yaml'"),
     ],
 )
@@ -106,11 +106,11 @@ def test_a_list_that_an_overlay_replaces_is_named(
 
     replaces = "tl: `trainer.callbacks` of b.yaml replaces"
     assert said("a.yaml", "b.yaml") == [
-        f"{replaces} x.A of a.yaml; to add to it, write `callbacks+:`."
+        f"{replaces} x.A from a.yaml; to append instead, write `callbacks+:`."
     ]
     assert said("a.yaml", "adds.yaml", "same.yaml") == []
     (line,) = said("a.yaml", "adds.yaml", "b.yaml")
-    assert line.startswith(f"{replaces} x.A, x.C of a.yaml")
+    assert line.startswith(f"{replaces} x.A, x.C from a.yaml")
     (line,) = said("p.yaml", "r.yaml")
     assert line.startswith("tl: `model.init_args.penalties` of r.yaml replaces x.P of p.yaml")
 
@@ -128,13 +128,13 @@ def test_a_list_that_the_command_line_replaces_is_named(
         return capsys.readouterr().err.replace(f"{tmp_path}/", "").splitlines()
 
     line = (
-        "tl: `trainer.callbacks` of the command line replaces x.A, x.B of a.yaml; to add to it, "
-        "write `--trainer.callbacks+=`."
+        "tl: `trainer.callbacks` of the command line replaces x.A, x.B from a.yaml; to append "
+        "instead, write `--trainer.callbacks+=`."
     )
     assert said("--trainer.callbacks=x.C") == said("--trainer.callbacks", "null") == [line]
     assert said("--trainer.callbacks=[{class_path: x.A}]") == [line.replace("x.A, ", "")]
     assert said("--trainer.callbacks+=x.C", "--trainer.callbacks.init_args.y=1") == []
     (line,) = said("--trainer.plugins+=x.D", "--trainer.plugins=x.E")
-    assert "`trainer.plugins` of the command line replaces x.D of the command line" in line
+    assert "`trainer.plugins` of the command line replaces x.D from the command line" in line
     (line,) = said("--model.init_args.penalties=x.Q")
-    assert "`model.init_args.penalties` of the command line replaces x.P of a.yaml" in line
+    assert "`model.init_args.penalties` of the command line replaces x.P from a.yaml" in line

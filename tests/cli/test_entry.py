@@ -66,7 +66,7 @@ def test_a_run_from_fit_to_predictions(tmp_path: Path, capsys: pytest.CaptureFix
     assert "best.ckpt" in said.out
     # a warning that cannot be missed, at the start and at the end, for either source
     assert said.err.count("GENERATED IMAGES") == 4
-    assert said.err.count("200 drawn images, NOT CIFAR100") == 2
+    assert said.err.count("200 synthetic images, NOT CIFAR100") == 2
     run = tmp_path / "multitask" / "version_0"
     names = {path.name for path in (run / "checkpoints").iterdir()}
     assert names == {"best.ckpt", "best.safetensors", "last.ckpt"}
@@ -215,7 +215,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> No
         (["--model.init_args.init_from=no.ckpt"], 2, "no.ckpt: no such file"),
         (["--ckpt_path=no.ckpt"], 2, "no.ckpt: no such file"),
         (["--ckpt_path=last"], 2, "last: no such file"),
-        (["--name=../out"], 2, "`name` must be that of a folder in `log_dir`"),
+        (["--name=../out"], 2, "`name` must name a folder in `log_dir`"),
         (["--trainer.gradient_clip_val=.nan"], 2, "`trainer.gradient_clip_val` must be finite"),
         (["--trainer.precision=bf17"], 2, "trainer.precision: expected"),
         (["--trainer.accelerator=cuda"], 2, "accelerator"),
@@ -269,7 +269,7 @@ def test_an_evaluation_of_nothing_is_one_line(
         ("trainr: {max_epochs: 1}", "Did you mean 'trainer.max_epochs'?"),
         ("model: {init_args: {optimzer: {class_path: torch.optim.SGD}}}", "Did you mean 'opti"),
         ("data: {init_args: {augment: {paddin: 1}}}", "'paddin'. Did you mean 'padding'?"),
-        ("a: [1,", "is no YAML"),
+        ("a: [1,", "is not valid YAML"),
         ("data: {init_args: {offline: maybe}}", "offline: expected 'error', 'generated'"),
     ],
 )
@@ -556,7 +556,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stopped:
             main([verb, "--help"])
         assert stopped.value.code == 0
-        assert "Folder of the run's versions." in capsys.readouterr().out
+        assert "Name of the run; its versions" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["fit", "--model.help=tl.modules.MultiTaskModule"])
     assert "domain" not in (said := capsys.readouterr().out)
@@ -617,7 +617,7 @@ def test_a_working_directory_that_was_deleted_is_said(
     for verb in ("fit", "delta_m"):
         assert failure(capsys, verb) == (
             2,
-            "tl: The working directory was deleted; change to one that exists.",
+            "tl: The working directory was deleted; change to an existing one.",
         )
 
 

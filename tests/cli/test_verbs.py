@@ -72,9 +72,9 @@ def test_checkpoints_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[
     main(["lineage", str(out)])
     assert "ingredient, weight 0.5" in capsys.readouterr().out
     again = ("average", *paths, f"--out={out}")
-    assert "is there already" in failure(capsys, *again)
+    assert "already exists" in failure(capsys, *again)
     assert "are required: --out" in failure(capsys, "average", *paths)
     assert "not allowed with" in failure(capsys, *again, "--greedy", "--alpha=1")
     assert "invalid float value: 'half'" in failure(capsys, *again, "--alpha=half")
     more = ("fit", "--config=configs/source_cifar10.yaml", f"--ckpt_path={out}")
-    assert "no state of a training" in failure(capsys, *more, f"--log_dir={tmp_path}")
+    assert "no training state" in failure(capsys, *more, f"--log_dir={tmp_path}")

@@ -150,7 +150,7 @@ def test_several_sources_take_their_parts_by_name() -> None:
         found = known[name]
         assert found is not None
         assert found.fingerprint == source.fingerprint
-    with pytest.raises(DataError, match="trained on the sources a, b, and not on 'c'"):
+    with pytest.raises(DataError, match="trained on the sources a, b, not on 'c'"):
         built(a=100, c=100).adopt(first.describe())
 
 

@@ -104,7 +104,7 @@ def test_a_class_in_two_groups_is_refused(folder: Path, tmp_path: Path) -> None:
     table.write_text("class, group\nant, insect\nbee, insect\ncat, mammal\nant, insect\n")
     assert loaded(folder, groups=str(table), targets="coarse").num_classes == {"photos": 2}
     table.write_text("class,group\nant,insect\nbee,insect\ncat,mammal\nant,mammal\n")
-    with pytest.raises(DataError, match="puts classes into two groups: ant"):
+    with pytest.raises(DataError, match="assigns classes to two groups: ant"):
         loaded(folder, groups=str(table), targets="coarse")
 
 
@@ -232,7 +232,7 @@ def test_bad_images_are_skipped_named_and_counted(
         data = loaded(folder, max_memory_gb=memory, on_bad_image="skip")
         assert data.describe()["images"] == {"train": 9, "val": 3, "test": 12}
         assert data.describe()["skipped_images"] == {"train": 22, "test": 2}
-        assert "skipped 22 of 34 train images that cannot be read" in caplog.text
+        assert "skipped 22 of 34 train images as unreadable" in caplog.text
         assert "bad19.heic (not an image that Pillow reads by itself) and 2 more" in caplog.text
         # what was really loaded is the same, in memory by its pixels
         assert data.fingerprint == whole.fingerprint
@@ -260,7 +260,7 @@ def test_skipped_images_are_not_decoded_again(
 def test_a_class_without_a_readable_image_is_named(folder: Path) -> None:
     for path in (folder / "test" / "bee").rglob("*.*"):
         path.write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"1 of 3 classes have no image in .*: bee"):
+    with pytest.raises(DataError, match=r"1 of 3 classes have no readable image in .*: bee"):
         loaded(folder, on_bad_image="skip")
 
 

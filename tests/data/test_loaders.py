@@ -104,7 +104,7 @@ def test_evaluation_gives_each_image_once_and_each_rank_as_many_batches() -> Non
 
 
 def test_more_processes_than_images_are_refused() -> None:
-    with pytest.raises(DataError, match="2 images cannot be evaluated by 3 processes"):
+    with pytest.raises(DataError, match="2 images cannot be divided among 3 processes"):
         even_batch_size(2, 3, 10)
 
 
@@ -143,7 +143,7 @@ def test_workers_without_shared_memory_are_refused(
     check_shared_memory(1, tmp_path)
     with pytest.raises(DataError, match=r"take 1,000,000,000,000\.0 MB, and .* `num_workers: 0`"):
         check_shared_memory(10**18, tmp_path)
-    with pytest.raises(DataError, match=r"there is no .*/none to write to. Set `num_workers: 0`"):
+    with pytest.raises(DataError, match=r".*/none is not writable. Set `num_workers: 0`"):
         check_shared_memory(1, tmp_path / "none")
     asked: list[int] = []
     monkeypatch.setattr("tl.data.loaders.check_shared_memory", asked.append)

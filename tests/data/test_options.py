@@ -103,11 +103,11 @@ def test_attributes_of_ones_own_may_be_set() -> None:
 def test_a_setting_that_no_source_takes_is_refused() -> None:
     cifar = CifarDataModule(batch_size=5)
     data = MultiTaskDataModule(sources={"a": GeneratedDataModule(batch_size=8), "b": cifar})
-    with pytest.raises(ValueError, match=r"change nothing.*`data.sources..a...batch_size = 16`"):
+    with pytest.raises(ValueError, match=r"have no effect.*`data.sources..a...batch_size = 16`"):
         data.batch_size = 16
     assert data.batch_size is None
     data.generated_size = 300
     assert cifar.generated_size == 300
     only = MultiTaskDataModule(sources={"a": GeneratedDataModule()})
-    with pytest.raises(ValueError, match="`generated_size` would change nothing"):
+    with pytest.raises(ValueError, match="`generated_size` would have no effect"):
         only.generated_size = 300

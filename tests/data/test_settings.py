@@ -125,7 +125,7 @@ def test_sources_change_as_a_whole() -> None:
     given: dict[str, Any] = {"a": GeneratedDataModule(train_size=100)}
     data, other = MultiTaskDataModule(sources=given, batch_size=8), GeneratedDataModule()
     with pytest.raises(
-        TypeError, match=r"changes as a whole.*`data.sources = \{\*\*data.sources, 'c"
+        TypeError, match=r"must be assigned as a whole.*`data.sources = \{\*\*data.sources, 'c"
     ):
         data.sources["c"] = other  # type: ignore[index]
     given["c"] = other  # the caller's own
@@ -139,8 +139,8 @@ def test_sources_change_as_a_whole() -> None:
 def test_what_is_no_source_is_refused() -> None:
     one, data = GeneratedDataModule(), MultiTaskDataModule(sources={"a": GeneratedDataModule()})
     for wrong, error, said in (
-        ({"a": one, "b": one}, ValueError, "One data module stands under two names .*: a, b;"),
-        ([one], TypeError, "`sources` must be data modules by name, got a list"),
+        ({"a": one, "b": one}, ValueError, "One data module has two names .*: a, b;"),
+        ([one], TypeError, "`sources` must be a mapping of data modules by name, got a list"),
         ({"a": data}, TypeError, r"`sources\['a'\]` must be .*, got a MultiTaskDataModule"),
     ):
         given: Any = wrong

@@ -26,7 +26,7 @@ def stepped(optimizer: torch.optim.Optimizer, net: nn.Module) -> list[torch.Tens
         (torch.optim.AdamW, {"lr": 0.01, "betas": (0.8, 0.9)}),
     ],
 )
-def test_a_fused_optimiser_takes_the_same_steps_with_the_same_groups(
+def test_a_fused_optimizer_takes_the_same_steps_with_the_same_groups(
     kind: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optimizers, "DEVICES", ("cpu",))
@@ -50,7 +50,7 @@ def test_a_fused_optimiser_takes_the_same_steps_with_the_same_groups(
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_choices_are_respected_and_optimisers_without_a_kernel_stay(
+def test_choices_are_respected_and_optimizers_without_a_kernel_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(optimizers, "DEVICES", ("cpu",))
@@ -66,7 +66,7 @@ def test_choices_are_respected_and_optimisers_without_a_kernel_stay(
         assert fused(optimizer) is optimizer
 
 
-def test_an_optimiser_that_has_begun_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_optimizer_that_has_begun_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizers, "DEVICES", ("cpu",))
     net = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
@@ -74,7 +74,7 @@ def test_an_optimiser_that_has_begun_stays(monkeypatch: pytest.MonkeyPatch) -> N
     assert fused(optimizer) is optimizer
 
 
-def test_on_the_cpu_optimisers_stay() -> None:
+def test_on_the_cpu_optimizers_stay() -> None:
     optimizer = torch.optim.SGD(nn.Linear(3, 2).parameters())
     assert fused(optimizer) is optimizer
 

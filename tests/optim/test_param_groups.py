@@ -67,7 +67,7 @@ SCALES = LayerWiseDecay(0.5).lr_scales(["stem", "layer1", "layer2", "layer3", "l
 
 
 def scheduled(schedule: Callable[[Any], Any], scales: dict[str, float]) -> torch.optim.Optimizer:
-    """An optimiser over a ResNet-18 after some steps of a schedule."""
+    """An optimizer over a ResNet-18 after some steps of a schedule."""
     with torch.device("meta"):
         groups = named_groups(ResNet18(), nn.ModuleDict({"a": linear_head(512, 10)}))
     optimizer = torch.optim.SGD(groups, lr=0.4, momentum=0.9)
@@ -87,14 +87,14 @@ def scheduled(schedule: Callable[[Any], Any], scales: dict[str, float]) -> torch
         (partial(WarmupCosine, total_steps=6, warmup=0.0), 0.5),
         (partial(lr_scheduler.CosineAnnealingLR, T_max=6), 0.5),
         (partial(lr_scheduler.StepLR, step_size=2, gamma=0.1), 0.1),
-        # half-way up from a 25th, along half a cosine, to twice the optimiser's rate
+        # half-way up from a 25th, along half a cosine, to twice the optimizer's rate
         (
             partial(lr_scheduler.OneCycleLR, max_lr=0.8, total_steps=20, pct_start=0.35),
             2 * (1 + 1 / 25) / 2,
         ),
     ],
 )
-def test_six_learning_rates_stand_in_the_optimiser_after_a_schedules_steps(
+def test_six_learning_rates_stand_in_the_optimizer_after_a_schedules_steps(
     schedule: Callable[[Any], Any], factor: float
 ) -> None:
     optimizer = scheduled(schedule, SCALES)

@@ -95,7 +95,7 @@ class Mine(LRScheduler):
     ],
 )
 def test_a_unit_that_nobody_knows_is_asked_for(factory: Any) -> None:
-    with pytest.raises(ValueError, match=r"per step or per epoch cannot be known: return \{"):
+    with pytest.raises(ValueError, match=r"per step or per epoch: return \{"):
         unit(factory)
     own = optimizer()
     said = {"scheduler": factory(own), "interval": "step", "frequency": 2}
@@ -122,9 +122,9 @@ def test_schedules_of_transformers_advance_per_step() -> None:
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (3, "made a int; expected a scheduler"),
-        ({"interval": "step"}, "made a NoneType"),
-        ({"scheduler": "x", "intervall": "step"}, "made a str"),
+        (3, "created a int; expected a scheduler"),
+        ({"interval": "step"}, "created a NoneType"),
+        ({"scheduler": "x", "intervall": "step"}, "created a str"),
     ],
 )
 def test_what_is_not_a_schedule_is_refused(made: Any, said: str) -> None:
@@ -133,7 +133,7 @@ def test_what_is_not_a_schedule_is_refused(made: Any, said: str) -> None:
 
 
 def test_other_keys_and_units_are_refused() -> None:
-    with pytest.raises(ValueError, match="has the keys intervall; known are"):
+    with pytest.raises(ValueError, match="has the unknown keys intervall; known are"):
         unit(lambda o: {"scheduler": ConstantLR(o), "intervall": "step"})
     with pytest.raises(ValueError, match="must be step or epoch, got 'batch'"):
         unit(lambda o: {"scheduler": ConstantLR(o), "interval": "batch"})
@@ -175,7 +175,7 @@ def test_a_schedule_over_the_whole_run_advances_every_step(other: dict[str, Any]
     def schedule(o: Optimizer, total_steps: int) -> dict[str, Any]:
         return {"scheduler": WarmupCosine(o, total_steps), **other}
 
-    with pytest.raises(ValueError, match="was given the steps of the run as `total_steps`"):
+    with pytest.raises(ValueError, match="received the steps of the run as `total_steps`"):
         build_schedule(schedule, optimizer(), lambda: 77)
 
 
@@ -199,7 +199,7 @@ def test_a_schedule_per_epoch_beyond_the_epochs_of_the_run_is_asked_about(
         )
         return str(config["interval"])
 
-    match = f"its {said} is beyond the 7 epochs of this run; say whether these are steps: return"
+    match = f"its {said} is beyond the 7 epochs of this run; if it counts steps, say so: return"
     with pytest.raises(ValueError, match=match):
         built(7)
     assert built(200) == built(0) == "epoch"
@@ -215,7 +215,7 @@ def test_a_schedule_per_step_that_ends_within_the_epochs_is_asked_about(factory:
         )
         return str(config["interval"])
 
-    with pytest.raises(ValueError, match="`total_steps` of 7 is no more than the 7 epochs of this"):
+    with pytest.raises(ValueError, match="`total_steps` of 7 is at most the number of"):
         built(7)
     assert built(77) == built(7, "step") == "step"
     assert built(7, "epoch") == "epoch"
@@ -228,9 +228,9 @@ def test_a_frequency_is_a_positive_whole_number(frequency: Any) -> None:
         unit(lambda o: {"scheduler": ConstantLR(o), "frequency": frequency})
 
 
-def test_a_schedule_of_another_optimiser_is_refused() -> None:
+def test_a_schedule_of_another_optimizer_is_refused() -> None:
     other = optimizer()
-    with pytest.raises(ValueError, match="ConstantLR is of another optimiser"):
+    with pytest.raises(ValueError, match="ConstantLR is of another optimizer"):
         unit(lambda _: ConstantLR(other))
 
 
@@ -273,7 +273,7 @@ def test_a_given_length_is_that_of_a_run_whose_steps_change(tmp_path: Path) -> N
         return found
 
     for length in (10, 9):  # that of a run without the callback, and too long
-        with pytest.raises(ValueError, match="or give the schedule its number of steps, 8 in this"):
+        with pytest.raises(ValueError, match="or set the schedule's number of steps, 8 in this"):
             run(length)
     assert run(8).optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
 

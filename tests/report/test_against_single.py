@@ -99,10 +99,10 @@ def test_what_cannot_be_compared_is_refused(folders: dict[str, Any]) -> None:
         against_single(together[:1], alone)
     with pytest.raises(ValueError, match="the tasks a, b, baselines were given for a; give one"):
         against_single(together, {"a": alone["a"]})
-    with pytest.raises(ValueError, match="Two of the multi-task runs have the seed 0"):
+    with pytest.raises(ValueError, match="Two runs among the multi-task runs have the seed 0"):
         against_single([together[0], together[0]], alone)
     other = leave(folders["root"] / "other", {"test/acc": 0.4}, 0, b="z")
-    with pytest.raises(ValueError, match="have other images of b: z and y"):
+    with pytest.raises(ValueError, match="have different images of b: z and y"):
         against_single(together[:1], {"a": alone["a"][1:], "b": [other]})
 
 
@@ -153,7 +153,7 @@ def test_the_data_compared_are_those_of_the_test(folders: dict[str, Any]) -> Non
     results = json.loads((alone["b"][0] / "results.json").read_text())
     results["evaluated"] = {"test": {"data": {"b": {"fingerprint": "tested"}}}}
     (alone["b"][0] / "results.json").write_text(json.dumps(results))
-    with pytest.raises(ValueError, match="have other images of b: tested and y"):
+    with pytest.raises(ValueError, match="have different images of b: tested and y"):
         against_single(together, alone)
 
 

@@ -28,7 +28,7 @@ def test_each_seed_is_set_against_its_own_baseline() -> None:
     [
         ({"a": 1.0}, {"b": 1.0}, (), "has the tasks a, the baselines b"),
         ({"a": 1.0}, {"a": 0.0}, (), "baseline of 'a' is 0"),
-        ({"a": 1.0}, {"a": 1.0}, ("b",), "names b, which is no task"),
+        ({"a": 1.0}, {"a": 1.0}, ("b",), "names b, which is not a task"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(

@@ -34,14 +34,14 @@ def test_digits_of_other_kinds_are_no_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../out", "a/../../out", "/out", "", ".", ".."])
 def test_a_name_stays_in_the_folder_of_runs(name: str) -> None:
     assert versions_folder("logs", "sweep/a") == Path("logs/sweep/a")
-    with pytest.raises(ValueError, match=f"`name` must be that of a folder .*got '{name}'"):
+    with pytest.raises(ValueError, match=f"`name` must name a folder .*got '{name}'"):
         versions_folder("logs", name)
 
 
 @pytest.mark.parametrize("above", [False, True])
 def test_a_folder_that_leads_nowhere_is_refused(tmp_path: Path, *, above: bool) -> None:
     (tmp_path / "logs").symlink_to(tmp_path / "away" / "disk")
-    with pytest.raises(ValueError, match="link to nowhere"):
+    with pytest.raises(ValueError, match="a broken link"):
         new_run_folder(tmp_path / "logs" / "run" if above else tmp_path / "logs")
 
 
@@ -137,13 +137,13 @@ def test_a_run_is_built_from_its_configuration(tmp_path: Path) -> None:
     assert data.train_size == 130
     assert model.task.answers == "100 classes"  # told by the data
     (tmp_path / "c.yaml").write_text("name: a\n")
-    with pytest.raises(ValueError, match=r"c\.yaml: is no configuration of a run"):
+    with pytest.raises(ValueError, match=r"c\.yaml is not the configuration of a run"):
         build([tmp_path / "c.yaml"])
 
 
 def test_the_configuration_stands_beside_the_folder_of_checkpoints(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoints" / "best.ckpt"
-    with pytest.raises(ValueError, match="Name it by --config"):
+    with pytest.raises(ValueError, match="Name it with --config"):
         configuration_of(checkpoint)
     (tmp_path / "config.yaml").touch()
     assert configuration_of(checkpoint) == tmp_path / "config.yaml"

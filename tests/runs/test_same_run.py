@@ -140,7 +140,7 @@ def test_a_checkpoint_that_is_named_may_have_other_settings(
     )
     [line] = lines
     assert "lr 0.1 there, 0.2 here" in line
-    assert "learning rates among them, are the checkpoint's" in line
+    assert "including learning rates, come from the checkpoint" in line
     say_other_settings(tmp_path / "a.ckpt", content, changed("trainer.devices", 2))
     assert 'devices "auto" there, 2 here' in lines[1] or "devices auto there, 2 here" in lines[1]
 

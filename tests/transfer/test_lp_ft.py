@@ -34,7 +34,7 @@ def test_the_probe_takes_half_of_the_run_by_default() -> None:
     for epochs, probe in ((2, 1), (5, 3), (30, 15)):
         strategy.begin(epochs)
         assert strategy.changes(STAGES) == [probe]
-    with pytest.raises(ValueError, match="whose epochs are not known"):
+    with pytest.raises(ValueError, match="but its number of epochs is unknown"):
         strategy.begin(None)
 
 

@@ -1,4 +1,4 @@
-"""Which name in a checkpoint is which name in a backbone."""
+"""Names in a checkpoint are matched to names in a backbone."""
 
 import pytest
 import torch

@@ -68,7 +68,7 @@ def test_a_hugging_face_folder_gives_the_same_features(folder: Path) -> None:
 
 
 def test_a_hugging_face_stem_is_named_as_re_initialised(folder: Path) -> None:
-    with pytest.raises(CheckpointError, match="by `reinit`, here conv1"):
+    with pytest.raises(CheckpointError, match="with `reinit`, here conv1"):
         load_weights(ResNet18(), folder / "model.safetensors")
     report = load_weights(ResNet18(), folder, reinit=["conv1"])
     assert report.reinitialised == ("conv1.weight",)

@@ -37,9 +37,9 @@ def test_a_head_is_read_by_its_task(tmp_path: Path) -> None:
 
 def test_which_of_several_must_be_said(tmp_path: Path) -> None:
     _, path = two_heads(tmp_path)
-    with pytest.raises(ValueError, match=r"two\.ckpt: has heads of a, b; name one of them\.$"):
+    with pytest.raises(ValueError, match=r"two\.ckpt: has heads for a, b; name one of them\.$"):
         read_head(path)
-    with pytest.raises(ValueError, match=r"has heads of a, b; none of them is 'c'\.$"):
+    with pytest.raises(ValueError, match=r"has heads for a, b; none of them is 'c'\.$"):
         read_head(path, "c", only=True)
 
 
@@ -48,7 +48,7 @@ def test_the_only_head_needs_no_name(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "one.ckpt", backbone, heads)
     assert read_head(path).task == "task"
     assert read_head(path, "other", only=True).task == "task"
-    with pytest.raises(ValueError, match=r"has heads of task; none of them is 'other'"):
+    with pytest.raises(ValueError, match=r"has heads for task; none of them is 'other'"):
         read_head(path, "other")
 
 
@@ -76,10 +76,10 @@ def test_heads_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
     _, path = two_heads(tmp_path)
     mine = nn.ModuleDict({"a": nn.Linear(4, 2), "b": nn.Linear(4, 7)})
     before = mine["a"].get_parameter("weight").clone()
-    with pytest.raises(ValueError, match="head of 'b' is 3 classes from 4 features, here it is 7"):
+    with pytest.raises(ValueError, match="head of 'b' maps 4 features to 3 classes, here 4 to 7"):
         load_heads(mine, path)
     assert torch.equal(mine["a"].get_parameter("weight"), before)
-    with pytest.raises(ValueError, match="has heads of a, b, and this run the tasks other; leave"):
+    with pytest.raises(ValueError, match="has heads for a, b, but this run has the tasks other"):
         load_heads(nn.ModuleDict({"other": nn.Linear(4, 2)}), path)
 
 
@@ -128,7 +128,7 @@ def test_a_head_grows_to_what_a_state_dict_holds() -> None:
     assert not any(p.requires_grad for p in other.parameters())
 
 
-def test_weights_that_an_optimiser_holds_stay_the_same_objects() -> None:
+def test_weights_that_an_optimizer_holds_stay_the_same_objects() -> None:
     head = SourceHead(trains=True)
     head.set(Head("a", torch.randn(3, 4), None))
     held = list(head.parameters())
@@ -164,5 +164,5 @@ def test_rows_of_a_head_follow_the_names_of_the_classes(tmp_path: Path, task: st
 def test_heads_of_other_classes_are_refused_with_both_lists(tmp_path: Path) -> None:
     heads = nn.ModuleDict({"t": nn.Linear(3, 3)})
     taken = load_heads(heads, _named(tmp_path / "a.ckpt", ["a", "b", "zebra"]))
-    with pytest.raises(ValueError, match=r"the classes a, b, zebra, the data have a, b, c"):
+    with pytest.raises(ValueError, match=r"the classes a, b, zebra, but the data have a, b, c"):
         order_heads(heads, {"t": taken["t"].class_names}, {"t": ["a", "b", "c"]})

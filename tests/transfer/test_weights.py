@@ -146,7 +146,7 @@ def test_torchvision_resnet18_fits_but_for_the_stem(save: Callable[[object], Pat
     message = _refused(target, path)
     assert "conv1.weight (64, 3, 7, 7) against conv1.weight (64, 3, 3, 3)" in message
     assert "another architecture" in message
-    assert "by `reinit`, here conv1" in message
+    assert "with `reinit`, here conv1" in message
     stem = target.conv1.weight.clone()
     report = load_weights(target, path, reinit=["conv1"])
     assert report.reinitialised == ("conv1.weight",)
@@ -215,7 +215,7 @@ def test_two_names_for_one_target_are_refused(save: Callable[[object], Path]) ->
     }
     path = save(both)
     message = _refused(target, path)
-    assert "encoder.conv1.weight and backbone.conv1.weight both claim conv1.weight" in message
+    assert "encoder.conv1.weight and backbone.conv1.weight both match conv1.weight" in message
     report = load_weights(target, path, rename={"encoder": ""})
     assert _equal(source.state_dict(), target.state_dict())
     assert report.unused == tuple(f"backbone.{name}" for name in other.state_dict())
@@ -233,8 +233,8 @@ def test_rename_maps_names(save: Callable[[object], Path]) -> None:
 
 def test_entries_without_effect_are_refused(save: Callable[[object], Path]) -> None:
     path, target = save(_backbone(0).state_dict()), _backbone(1)
-    assert "'layr1' of `rename` begins no name" in _refused(target, path, rename={"layr1": "x"})
-    assert "makes names of 'x' that" in _refused(target, path, rename={"layer1": "x"})
+    assert "'layr1' of `rename` matches no name" in _refused(target, path, rename={"layr1": "x"})
+    assert "maps to names under 'x' that" in _refused(target, path, rename={"layer1": "x"})
     assert "'con1', which the backbone does not have; did you mean conv1" in _refused(
         target, path, reinit=["con1"]
     )
@@ -272,7 +272,9 @@ def test_floating_types_are_converted(save: Callable[[object], Path]) -> None:
 def test_values_beyond_the_targets_type_are_refused(save: Callable[[object], Path]) -> None:
     source = _backbone(0)
     source.state_dict()["bn1.running_var"][0] = 1e6
-    assert "beyond the backbone's type" in _refused(_backbone(1).half(), save(source.state_dict()))
+    assert "beyond the range of the backbone's type" in _refused(
+        _backbone(1).half(), save(source.state_dict())
+    )
 
 
 @pytest.mark.parametrize(
@@ -324,7 +326,7 @@ def test_tied_weights_fit_and_stay_tied(save: Callable[[object], Path]) -> None:
     del state["second.weight"]  # as safetensors files keep them
     assert load_weights(Shared(), save(state)).fraction == 1
     state["second.weight"] = state["first.weight"] + 1
-    assert "both claim first.weight" in _refused(Shared(), save(state))
+    assert "both match first.weight" in _refused(Shared(), save(state))
 
 
 def test_a_backbone_without_storage_is_refused(save: Callable[[object], Path]) -> None:

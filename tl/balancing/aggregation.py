@@ -1,4 +1,4 @@
-"""Gradient aggregation: one update out of the tasks' gradients."""
+"""Gradient aggregation: one update computed from the tasks' gradients."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ class TransformsLosses(Protocol):
 
 @runtime_checkable
 class SelectsTasks(Protocol):
-    """An aggregator that remembers something of each task."""
+    """An aggregator that keeps state for each task."""
 
     def select(self, numbers: Sequence[int]) -> None:
-        """Forget all tasks but these; called on a copy when others are absent."""
+        """Drop the state of all other tasks; called on a copy when these are absent."""
 
 
 class GradientAggregation(Balancer):
-    """Aggregate the tasks' gradients by the shared parameters.
+    """Aggregate the tasks' gradients with respect to the shared parameters.
 
-    Gradients are added up over the micro-batches of an optimiser step and averaged over the
-    processes; then the method sees them, once per step. Heads receive the gradient of the plain,
-    unweighted sum of the losses (of their logarithms with DB-MTL): they are not shared, so there
-    is nothing to balance. Nash-MTL and ExcessMTL weigh the heads, too, as their authors do, and so
-    does a method with the attribute ``weights_heads = True``. Penalties are no task either: the
-    method does not see them, and their gradient is added to the update, which is rescaled before.
+    Gradients are added up over the micro-batches of an optimizer step and averaged over the
+    processes; the method then sees them, once per step. Heads receive the gradient of the plain,
+    unweighted sum of the losses (of their logarithms with DB-MTL): they are not shared, so there is
+    nothing to balance. Nash-MTL and ExcessMTL weigh the heads, too, as their authors do, and so
+    does a method with the attribute ``weights_heads = True``. Penalties are not tasks: the method
+    does not see them, and their gradient is added after the update is rescaled.
 
-    A task that is absent in a whole step is left out of it: the method aggregates the others
-    without a trace in its state, and a single one's gradient is the update. A method that cannot
-    do with fewer rows raises.
+    A task that is absent from a whole step is left out of it: the method aggregates the others
+    without changing its state, and if only one task is present, its gradient is the update. A
+    method that needs a row for every task raises.
 
     ``rescale`` brings the update of the shared parameters to the norm of the ``mean`` or of the
     ``sum`` of the losses' gradients (an update of zero stays), and the heads' weights to the sum 1
-    or the number of tasks: with ``mean``, a head that is not weighed takes ``1 / T`` of its
-    gradient. Absent tasks do not count.
+    or the number of tasks: with ``mean``, an unweighted head takes ``1 / T`` of its gradient.
+    Absent tasks do not count.
 
     Args:
         method: A torchjd aggregator or one of ours.
         tasks: Task names in their fixed order, two at least.
-        rescale: Whether the update and the heads' weights are scaled.
+        rescale: How the update and the heads' weights are scaled.
 
     Raises:
-        ValueError: If there is one task only, or the method does not fit their number.
+        ValueError: If there is only one task, or the method does not fit their number.
     """
 
     needs_rows = True
@@ -80,7 +80,7 @@ class GradientAggregation(Balancer):
         return []
 
     def _start_step(self) -> None:
-        """Begin to add up the micro-batches of a step."""
+        """Start accumulating the micro-batches of a step."""
         self._rows: Rows | None = None
         self._heads: HeadGradients | None = None  # only where the heads' weights are not all 1
         self._plain: Tensor | None = None  # summed gradient (P,) of losses that are transformed
@@ -104,12 +104,12 @@ class GradientAggregation(Balancer):
         return torch.stack(terms).sum()
 
     def drop_step(self) -> None:
-        """Drop the gradients, too, that were added up."""
+        """Drop the accumulated gradients too."""
         super().drop_step()
         self._start_step()
 
     def backward(self, run: Backward) -> None:
-        """Add up the gradients, and with the last micro-batch put their aggregate in ``.grad``."""
+        """Accumulate gradients; after the last micro-batch, write their aggregate to ``.grad``."""
         shared = [p for parameters in run.stages.values() for p in parameters]
         if self._rows is None or not self._rows.fits(shared):
             self._rows = Rows(shared, len(self.tasks), run.loss.device)
@@ -118,10 +118,10 @@ class GradientAggregation(Balancer):
             add_gradients(run.loss, run.penalty, [*shared, *run.own])
         if self._heads is None and (self.rescale != "none" or weights_heads(self.method)):
             self._heads = HeadGradients(run.own, len(self.tasks))
-        # `rescale` is about the gradients of the losses, whatever the method transforms them to
+        # `rescale` refers to the gradients of the losses, even if the method transforms the losses
         plain = self.rescale != "none" and isinstance(self.method, TransformsLosses)
         rows = Rows(shared, len(self.tasks), run.loss.device) if plain else self._rows
-        # what autograd puts on each loss: the loss scale and the accumulated batches
+        # the factor that autograd applies to each loss: loss scale over accumulated batches
         found = torch.autograd.grad(run.loss, list(losses.values()))
         add_task_gradients(
             rows,
@@ -140,7 +140,7 @@ class GradientAggregation(Balancer):
             self._finish(run, shared)
 
     def _finish(self, run: Backward, shared: Sequence[nn.Parameter]) -> None:
-        """Aggregate what the step's micro-batches have added up."""
+        """Aggregate the gradients accumulated over the step's micro-batches."""
         rows, heads, present = self._rows, self._heads, self._present
         plain, (factors, counts) = self._plain, self._factor_sums
         self._start_step()
@@ -165,7 +165,7 @@ class GradientAggregation(Balancer):
 
     @staticmethod
     def _synchronize(run: Backward, penalised: Sequence[nn.Parameter]) -> None:
-        """Average what stands in ``.grad`` of heads and penalised weights: DDP sees none of it."""
+        """Average the ``.grad`` that DDP does not see: of heads and penalised weights."""
         if run.processes == 1:
             return
         whole = [*run.own, *penalised]
@@ -194,7 +194,7 @@ class GradientAggregation(Balancer):
         if self._columns not in (None, matrix.shape[1]):
             rank_zero_info(
                 f"tl: the shared parameters that train changed from {self._columns} to "
-                f"{matrix.shape[1]} numbers; what {self.name} remembers of gradients begins anew."
+                f"{matrix.shape[1]} numbers; {self.name} resets its gradient statistics."
             )
         self._columns = matrix.shape[1]
         part = matrix if len(numbers) == len(self.tasks) else matrix[numbers]
@@ -219,7 +219,7 @@ class GradientAggregation(Balancer):
         """Call the method on the rows that are there; returns update, weights, heads' weights."""
         if len(part) == 1:
             return part[0].clone(), torch.ones_like(part[:, 0]), torch.ones_like(part[:, 0])
-        # some are absent: a copy, so that the step leaves no trace in what the method remembers
+        # some tasks are absent: work on a copy, so that the step does not change the method's state
         whole = len(part) == len(self.tasks)
         method = self.method if whole else copy.deepcopy(self.method)
         if not whole and isinstance(method, SelectsTasks):
@@ -241,14 +241,14 @@ class GradientAggregation(Balancer):
 
 
 def call(method: Aggregator, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Aggregate, and tell the weight of each row.
+    """Aggregate, and return the weight of each row.
 
     Args:
         method: The aggregator.
         matrix: ``(T, P)``.
 
     Returns:
-        The update ``(P,)`` and weights ``(T,)``: the method's own where it has them, else those
+        The update ``(P,)`` and weights ``(T,)``: the method's own if it has them, otherwise those
         of the closest combination of the rows (least squares).
     """
     if isinstance(method, WeightedAggregator):

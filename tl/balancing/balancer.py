@@ -1,4 +1,4 @@
-"""From what a user writes to a balancer that knows its tasks."""
+"""Build a balancer for given tasks from what the user configured."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ register_type(
 def make_balancer(
     given: BalancerSpec | type[Method], tasks: Sequence[str], rescale: Rescale = "none"
 ) -> Balancer | None:
-    """Build the balancer of some tasks.
+    """Build the balancer for the given tasks.
 
     Args:
-        given: A torchjd ``Scalarizer`` or ``Aggregator``, one of ours, or what makes one: a class
-            or a callable that takes the number of tasks. ``shape`` and ``n_tasks`` are filled in.
+        given: A torchjd ``Scalarizer`` or ``Aggregator``, one of ours, or a factory: a class or a
+            callable that takes the number of tasks. ``shape`` and ``n_tasks`` are filled in.
             ``None`` is the plain sum.
         tasks: Task names in their fixed order.
-        rescale: Whether the update is brought to the size of the ``mean`` or the ``sum``.
+        rescale: Whether to scale the update to the size of the ``mean`` or the ``sum``.
 
     Returns:
         The balancer, ``None`` for the plain sum.
 
     Raises:
-        ImportError: If the method needs a package that is not installed; names the command.
+        ImportError: If the method needs a package that is not installed; names the install command.
         ValueError: If the method is none of these or does not fit the tasks.
     """
     if rescale not in get_args(Rescale):
@@ -69,7 +69,7 @@ def make_balancer(
     if given is None:
         if rescale != "none":
             raise ValueError(
-                f"`rescale={rescale!r}` needs a `balancer`; the plain sum has one size."
+                f"`rescale={rescale!r}` needs a `balancer`; the plain sum cannot be rescaled."
             )
         return None
     method = given if isinstance(given, Scalarizer | Aggregator) else _built(given, len(tasks))
@@ -86,11 +86,11 @@ def make_balancer(
 
 
 def _built(given: object, count: int) -> object:
-    """Call a class or a callable, with the number of tasks where it wants it."""
+    """Call a class or a callable, with the number of tasks if it takes it."""
     if not callable(given):
         return given
-    # the command line makes a partial around the class of what it could not build by itself:
-    # either a number of tasks is missing, or the constructor refuses, and then says why here
+    # the command line wraps a class that it could not build in a partial: either the number of
+    # tasks is missing, or the constructor refuses, and its error is raised here
     kinds = [a for a in getattr(given, "args", ()) if isinstance(a, type)]
     kind = given if isinstance(given, type) else kinds[-1] if kinds else None
     if kind is None:

@@ -22,35 +22,35 @@ Reduce = Callable[[Tensor], Tensor]
 
 
 class NonFiniteError(ValueError):
-    """A step must not be taken: a loss or a gradient is not finite.
+    """A step must not be taken because a loss or a gradient is not finite.
 
     Args:
         what: What is not finite, as the beginning of a sentence.
-        step: Optimiser steps done before it.
+        step: Optimizer steps done before it.
     """
 
     def __init__(self, what: str, step: int) -> None:
         super().__init__(
             f"{what} at step {step}, which was not taken. Lower the learning rate, clip gradients, "
-            "or look at the data; `on_nonfinite` set to 'skip' goes on without such steps."
+            "or look at the data; `on_nonfinite` set to 'skip' skips such steps."
         )
         self.what = what
 
 
 @runtime_checkable
 class NamesTasks(Protocol):
-    """A method that wants to know the tasks by name, in their order, before it starts."""
+    """A method that needs the task names, in their order, before it starts."""
 
     def name_tasks(self, tasks: Sequence[str]) -> None:
-        """Take the tasks."""
+        """Receive the task names."""
 
 
 @runtime_checkable
 class ReadsAccuracy(Protocol):
-    """A method that follows the tasks' training accuracy."""
+    """A method that uses the tasks' training accuracy."""
 
     def update_accuracy(self, accuracy: Tensor) -> None:
-        """Take the accuracies ``(T,)`` of an optimiser step, NaN for an absent task."""
+        """Receive the accuracies ``(T,)`` of an optimizer step, NaN for an absent task."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class MicroBatch:
     """A micro-batch as a balancer sees it.
 
     Args:
-        losses: Scalar loss by task that the batch holds images of.
+        losses: Scalar loss by task, for the tasks in the batch.
         labelled: Number of labelled samples by task.
-        right: Number of samples that were classified right by task.
-        step: Optimiser steps done.
+        right: Number of correctly classified samples by task.
+        step: Optimizer steps done.
         seed: Seed of this step, the same in all processes.
         total: Sums a tensor over the processes, into a new or the same tensor.
-        scaled: Whether a loss scaler is on, so that overflow is its business.
+        scaled: Whether a loss scaler is active, which then handles overflow.
     """
 
     losses: Mapping[str, Tensor]
@@ -82,16 +82,17 @@ class Backward:
 
     Args:
         batch: What the losses were computed on.
-        loss: What :meth:`Balancer.combine` returned, times loss scale, over accumulated batches.
+        loss: What :meth:`Balancer.combine` returned, times the loss scale, divided by the number of
+            accumulated batches.
         stages: Shared parameters that train, by stage from the stem to the top; an empty list for a
             stage that is frozen.
-        last_block: Those of the last shared block.
-        own: All other parameters that train: the heads.
+        last_block: Trainable parameters of the last shared block.
+        own: All other trainable parameters: the heads.
         graphs: What each task's loss was computed on; equal values mean a shared graph.
-        last: Whether the optimiser steps after this micro-batch.
+        last: Whether the optimizer steps after this micro-batch.
         scale: Loss scale, 1 without a scaler.
         processes: Number of processes.
-        penalty: The part of the loss that is no task's; ``None`` without any.
+        penalty: The part of the loss that belongs to no task; ``None`` if there is none.
     """
 
     batch: MicroBatch
@@ -111,14 +112,14 @@ class Backward:
 
 
 class Balancer(nn.Module, ABC):
-    """Present a method to the module that trains: losses in, gradients out.
+    """Connect a method to the training module: losses in, gradients out.
 
-    Everything a method works on is float32, outside autocast, without loss scale and averaged
-    over the processes, so that every process computes the same; its random numbers come from a
-    generator that is a function of seed and step. Its state is saved with the module's weights.
+    A method works in float32, outside autocast, without loss scale, on values averaged over the
+    processes, so that every process computes the same. Its random numbers come from a generator
+    seeded by seed and step. Its state is saved with the module's weights.
 
-    A task that is absent from a batch (no images, or no labels) stands in with its loss when it
-    was last seen and receives no gradient.
+    A task that is absent from a batch (no images, or no labels) is represented by its last known
+    loss and receives no gradient.
 
     Args:
         method: A torchjd object or one of ours.
@@ -126,9 +127,9 @@ class Balancer(nn.Module, ABC):
         rescale: Whether the update is brought to the size of the ``mean`` or the ``sum``.
 
     Attributes:
-        weights: Weight of each task in force ``(T,)``, NaN for an absent one; ``None`` before the
+        weights: Current weight of each task ``(T,)``, NaN for an absent one; ``None`` before the
             first step.
-        ratio: Norm of the update over the norm of the mean gradient; ``None`` where the tasks'
+        ratio: Norm of the update over the norm of the mean gradient; ``None`` if the tasks'
             gradients are not computed.
     """
 
@@ -155,18 +156,18 @@ class Balancer(nn.Module, ABC):
         self.ratio: Tensor | None = None
         self._last_losses = torch.full((len(self.tasks),), torch.nan)
         self._epoch: int | None = None
-        self._sums = torch.zeros(4, len(self.tasks))  # since the last optimiser step
+        self._sums = torch.zeros(4, len(self.tasks))  # since the last optimizer step
 
     @property
     def name(self) -> str:
         """Name of the method."""
         return type(self.method).__name__
 
-    # What the subclasses do
+    # Implemented by subclasses
 
     @abstractmethod
     def _trial(self, method: nn.Module) -> list[str]:
-        """Run a copy of the method once; return the parameters that the optimiser must learn."""
+        """Run a copy of the method once; return the parameters that the optimizer must train."""
 
     @abstractmethod
     def combine(self, batch: MicroBatch) -> Tensor:
@@ -174,10 +175,10 @@ class Balancer(nn.Module, ABC):
 
     @abstractmethod
     def backward(self, run: Backward) -> None:
-        """Put gradients into ``.grad``, or, before the last micro-batch, keep them."""
+        """Write gradients to ``.grad``; before the last micro-batch, keep them."""
 
     def begin(self, epoch: int) -> bool:
-        """Note the epoch of the coming step; returns whether another epoch ended."""
+        """Record the epoch of the next step; return whether an epoch has ended."""
         ended = self._epoch is not None and self._epoch != epoch
         self._epoch = epoch
         return ended
@@ -191,7 +192,8 @@ class Balancer(nn.Module, ABC):
             batch: A micro-batch.
 
         Returns:
-            Losses ``(T,)`` float32, absent tasks' as last seen, and which tasks are there.
+            Losses ``(T,)`` float32, the last known ones for absent tasks, and which tasks are
+            present.
 
         Raises:
             NonFiniteError: If a loss is not finite.
@@ -212,7 +214,7 @@ class Balancer(nn.Module, ABC):
         return values, [bool(value) for value in there]
 
     def _table(self, batch: MicroBatch) -> Tensor:
-        """Loss, presence, right and labelled samples by task ``(4, T)``, over all processes."""
+        """Return loss, presence, correct and labelled samples ``(4, T)`` over all processes."""
         zero = next(iter(batch.losses.values())).detach().float() * 0
         columns = []
         for task in self.tasks:
@@ -227,14 +229,14 @@ class Balancer(nn.Module, ABC):
         return batch.total(torch.stack(columns, dim=1))
 
     def drop_step(self) -> None:
-        """Drop what was added up since the last optimiser step, which will not be taken."""
+        """Drop what was accumulated for a step that will not be taken."""
         self._sums = torch.zeros_like(self._sums)
 
     def end_step(self) -> tuple[Tensor, Tensor]:
-        """Let the method know what the step has shown; begin to count anew.
+        """Report the step to the method, and reset the sums.
 
         Returns:
-            Mean losses ``(T,)`` over the step's micro-batches, and how often each task was there.
+            Mean losses ``(T,)`` over the step's micro-batches, and how often each task was present.
         """
         loss, there, right, labelled = self._sums
         self._sums = torch.zeros_like(self._sums)
@@ -256,17 +258,17 @@ class Balancer(nn.Module, ABC):
             ) from error
 
     def learned_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the method that the run's optimiser learns."""
+        """Parameters of the method that the run's optimizer trains."""
         parameters = dict(self.method.named_parameters())
         return [parameters[name] for name in self.learned]
 
     def private_parameters(self) -> list[str]:
-        """Names, from this module on, of parameters that the method learns by itself."""
+        """Names, relative to this module, of parameters that the method trains itself."""
         names = [n for n, p in self.method.named_parameters() if p.requires_grad]
         return [f"method.{name}" for name in names if name not in self.learned]
 
     def memory(self) -> dict[str, Any]:
-        """Everything remembered from step to step outside parameters and buffers."""
+        """Return all state outside parameters and buffers."""
         return {
             "method": state_of(self.method, self._start),
             "last_losses": self._last_losses.detach().clone(),
@@ -274,18 +276,18 @@ class Balancer(nn.Module, ABC):
         }
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Take over what :meth:`memory` returned."""
+        """Restore what :meth:`memory` returned."""
         device = self._last_losses.device
         load_state(self.method, self._start, memory["method"], device)
         self._last_losses = memory["last_losses"].to(device)
         self._epoch = memory["epoch"]
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return the memory, which ``state_dict`` saves in plain types."""
+        """Return the state, which ``state_dict`` saves in plain types."""
         return self.memory()
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take over the memory from a ``state_dict``."""
+        """Restore the state from a ``state_dict``."""
         self.recall(state)
 
     def _load_from_state_dict(
@@ -294,7 +296,7 @@ class Balancer(nn.Module, ABC):
         prefix: str,
         *rest: Any,  # noqa: ANN401 - torch's hook
     ) -> None:
-        # buffers that a method registers as None and makes in its first step
+        # buffers that a method registers as None and creates in its first step
         names = {id(owner): path for path, owner in self.method.named_modules()}
         for owner, name in self._lazy:
             path = names[id(owner)]
@@ -313,7 +315,7 @@ class Balancer(nn.Module, ABC):
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from generators with a seed, and leave the run's own as they were."""
+    """Seed the generators, and restore the run's own afterwards."""
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus):
         torch.default_generator.manual_seed(seed)

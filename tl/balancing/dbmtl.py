@@ -9,18 +9,18 @@ from torchjd.aggregation import Aggregator
 
 
 class DBMTL(Aggregator):
-    """Take logarithms of the losses, then bring all gradients to the largest one's norm.
+    """Take logarithms of the losses, then scale all gradients to the norm of the largest.
 
     With ``g_i = grad log(L_i + eps)`` and the running mean ``m_i(k) = b m_i(k - 1) + (1 - b)
     g_i``, ``b = beta / k^decay`` in step ``k``, the update is ``max_j ||m_j|| sum_i m_i /
-    ||m_i||`` (Lin et al., 2023, arXiv:2308.12029, algorithm 1). Heads follow the gradient of the
-    sum of logarithms, as there. The running means take one float per task and shared parameter,
-    in memory and in checkpoints.
+    ||m_i||`` (Lin et al., 2023, arXiv:2308.12029, algorithm 1). Heads receive the gradient of the
+    sum of logarithms, as in the paper. The running means take one float per task and shared
+    parameter, in memory and in checkpoints.
 
     Args:
         beta: Weight of the past in the running mean, at least 0 and below 1; 0 turns it off.
-        decay: How fast the past's weight falls with the steps, at least 0. The authors' code in
-            LibMTL has 0 as its default (``DB_beta_sigma``): a constant ``beta``.
+        decay: How fast the weight of the past decays over the steps, at least 0. The authors' code
+            in LibMTL has 0 as its default (``DB_beta_sigma``): a constant ``beta``.
         eps: Added to losses before the logarithm, positive; 1e-8 as in the authors' code.
 
     Raises:
@@ -42,7 +42,7 @@ class DBMTL(Aggregator):
         self._steps = 0
 
     def loss_weights(self, values: Tensor) -> Tensor:
-        """Return the derivative of ``log(L_i + eps)`` by ``L_i`` at the losses ``(T,)``."""
+        """Return the derivatives of ``log(L_i + eps)`` at the losses ``(T,)``."""
         return 1 / (values + self.eps)
 
     @torch.no_grad()
@@ -51,7 +51,7 @@ class DBMTL(Aggregator):
         if self._mean is not None and self._mean.shape != matrix.shape:
             rank_zero_warn(
                 f"DBMTL: gradients changed from {tuple(self._mean.shape)} to "
-                f"{tuple(matrix.shape)}; their running mean begins anew."
+                f"{tuple(matrix.shape)}; the running mean is reset."
             )
             self._mean, self._steps = None, 0
         self._steps += 1

@@ -10,23 +10,22 @@ from torchjd.scalarization import Scalarizer
 
 
 class DynamicTaskPrioritization(Scalarizer):
-    """Weigh each loss by how badly its task is doing at present.
+    """Weight each loss by how poorly its task currently performs.
 
     ``sum_i -(1 - k_i)^gamma log(k_i) L_i`` (Guo et al., 2018, "Dynamic Task Prioritization for
     Multitask Learning", ECCV): the focal weight of a running key performance indicator, here the
     training accuracy, ``k_i(t) = alpha acc_i(t) + (1 - alpha) k_i(t - 1)``, updated after each
-    optimiser step. Until a task was seen its weight is 1. Weights do not sum to anything fixed:
+    optimizer step. A task that has not been seen yet has weight 1. The weights have no fixed sum:
     they fall towards 0 as the tasks are learned, as in the paper.
 
     Args:
-        gamma: Focusing exponent, at least 0: the larger, the more a task that does well is left
-            alone. The default is the focal loss's (Lin et al., 2017, arXiv:1708.02002).
-        alpha: Share of the newest accuracy in the running one, above 0 and at most 1.
+        gamma: Focusing exponent, at least 0: the larger, the less weight a well-learned task gets.
+            The default is the focal loss's (Lin et al., 2017, arXiv:1708.02002).
+        alpha: Share of the newest accuracy in the running mean, above 0 and at most 1.
         floor: Smallest ``k`` in the formula, which is infinite at 0; above 0 and below 1.
 
-    All three are defaults of this implementation, not the authors': they published no code, and
-    their values were not looked up in the paper. Nor was the formula, which is that of public
-    reimplementations.
+    All three defaults are ours: the authors published no code, and neither the values nor the
+    formula were checked against the paper. The formula is that of public reimplementations.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -43,14 +42,14 @@ class DynamicTaskPrioritization(Scalarizer):
         self.gamma = gamma
         self.alpha = alpha
         self.floor = floor
-        self._accuracy: Tensor | None = None  # (T,), NaN for a task that was not seen yet
+        self._accuracy: Tensor | None = None  # (T,), NaN for a task that has not been seen yet
 
     def name_tasks(self, tasks: Sequence[str]) -> None:
-        """Begin with no accuracy known."""
+        """Start without known accuracies."""
         self._accuracy = torch.full((len(tasks),), torch.nan)
 
     def update_accuracy(self, accuracy: Tensor) -> None:
-        """Take in the accuracies of an optimiser step.
+        """Update with the accuracies of an optimizer step.
 
         Args:
             accuracy: ``(T,)`` in [0, 1], NaN for a task without images in the step.

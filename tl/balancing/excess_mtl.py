@@ -1,4 +1,4 @@
-"""ExcessMTL: the task that is furthest from its own optimum gets the larger weight."""
+"""ExcessMTL: the task furthest from its own optimum gets the largest weight."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchjd.aggregation import WeightedAggregator, Weighting
 
-_EPS = 1e-7  # under the root, as in the authors' code
+_EPS = 1e-7  # under the square root, as in the authors' code
 
 
 class ExcessRiskWeights(Weighting[Tensor]):
-    """Weigh tasks by their estimated excess risks; see :class:`ExcessMTL`.
+    """Weight tasks by their estimated excess risks; see :class:`ExcessMTL`.
 
     Args:
         step_size: Step size of the weights, positive.
@@ -32,7 +32,7 @@ class ExcessRiskWeights(Weighting[Tensor]):
         self._first_risk: Tensor | None = None  # (T,)
 
     def select(self, numbers: Sequence[int]) -> None:
-        """Forget all tasks but these; the weights of those left sum to their number again."""
+        """Drop all other tasks; the remaining weights sum to their number again."""
         rows = list(numbers)
         if self._weights is not None:
             kept = self._weights[rows]
@@ -58,7 +58,7 @@ class ExcessRiskWeights(Weighting[Tensor]):
         if first or self._first_risk is None:
             self._first_risk = risk
             return self._weights
-        # a task whose first gradient was zero has no scale of its own: only then does eps matter
+        # eps matters only for a task whose first gradient was zero, which has no scale of its own
         normalised = risk / self._first_risk.clamp(min=torch.finfo(risk.dtype).eps)
         # in logarithms, so that a huge risk saturates the weights instead of overflowing
         logits = self._weights.log() + self.step_size * normalised
@@ -70,15 +70,16 @@ class ExcessMTL(WeightedAggregator):
     """Raise the weight of the tasks whose excess risk is still large.
 
     ``w_i <- T w_i exp(eta E_i / E_i(0)) / sum_j w_j exp(eta E_j / E_j(0))``, where ``E_i = g_i^T
-    diag(H_i)^-1 g_i`` estimates how far task ``i`` is from its own optimum, with ``H_i`` the root
-    of its squared gradients summed over the steps (He et al., 2024, arXiv:2402.02009, equations 6
-    to 9). The first call only measures ``E_i(0)`` and leaves all weights at 1. The same weights
-    multiply the gradients of the heads, as in the authors' code, where they multiply the losses.
+    diag(H_i)^-1 g_i`` estimates how far task ``i`` is from its own optimum, with ``H_i`` the square
+    root of its squared gradients summed over the steps (He et al., 2024, arXiv:2402.02009,
+    equations 6 to 9). The first call only measures ``E_i(0)`` and leaves all weights at 1. The
+    weights also multiply the gradients of the heads, because in the authors' code they multiply the
+    losses.
 
     The squared gradients take one float per task and shared parameter, in memory and in
-    checkpoints. When the shared parameters that train change, the estimates start over and the
-    weights stay. ``torchjd.aggregation.ExcessMTL`` instead takes step size 1.0, makes a first
-    update with risks that are not normalised, and its weights sum to 1.
+    checkpoints. When the set of trainable shared parameters changes, the estimates are reset and
+    the weights stay. ``torchjd.aggregation.ExcessMTL`` instead takes step size 1.0, makes its first
+    update with unnormalised risks, and has weights that sum to 1.
 
     Args:
         step_size: ``eta``, positive. The default 0.01 is that of the authors' code
@@ -95,7 +96,7 @@ class ExcessMTL(WeightedAggregator):
         super().__init__(ExcessRiskWeights(step_size))
 
     def select(self, numbers: Sequence[int]) -> None:
-        """Forget all tasks but these."""
+        """Drop all other tasks."""
         self.weighting.select(numbers)
 
     def __repr__(self) -> str:

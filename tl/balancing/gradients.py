@@ -1,4 +1,4 @@
-"""Gradients of each task by the shared parameters, one row per task."""
+"""Gradients of each task with respect to the shared parameters, one row per task."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 
 class Rows:
-    """One float32 row of gradients per task, added up over micro-batches.
+    """One float32 row of gradients per task, accumulated over micro-batches.
 
-    A row holds the shared parameters one after the other, each in its own memory order, so that
-    a gradient of a channels-last weight is channels-last too.
+    A row concatenates the shared parameters, each in its own memory order, so that a gradient of a
+    channels-last weight is channels-last too.
 
     Args:
-        parameters: The shared parameters that train.
+        parameters: The trainable shared parameters.
         tasks: Number of tasks.
-        device: Where the rows are kept.
+        device: Device of the rows.
 
     Attributes:
         parameters: The shared parameters.
@@ -29,13 +29,13 @@ class Rows:
         self, parameters: Sequence[nn.Parameter], tasks: int, device: torch.device | None = None
     ) -> None:
         self.parameters = list(parameters)
-        # the memory order of a fresh tensor like it: its own, without gaps
+        # the memory order of `empty_like`: that of the parameter, without gaps
         self._strides = [torch.empty_like(p, device="meta").stride() for p in self.parameters]
         size = sum(p.numel() for p in self.parameters)
         self.matrix = torch.zeros(tasks, size, device=device or self.parameters[0].device)
 
     def views(self, row: Tensor) -> list[Tensor]:
-        """Show a row ``(P,)`` as tensors of the parameters' shapes, sharing its memory."""
+        """View a row ``(P,)`` as tensors of the parameters' shapes."""
         found, offset = [], row.storage_offset()
         for p, strides in zip(self.parameters, self._strides, strict=True):
             found.append(row.as_strided(p.shape, strides, offset))
@@ -46,7 +46,7 @@ class Rows:
         """Add gradients to a task's row; ``None`` adds nothing.
 
         Args:
-            task: Number of the row.
+            task: Index of the row.
             gradients: One for each shared parameter.
         """
         pairs = [
@@ -59,7 +59,7 @@ class Rows:
             torch._foreach_add_(list(views), list(found))
 
     def fits(self, parameters: Sequence[nn.Parameter]) -> bool:
-        """Tell whether these are the parameters that the rows are made for."""
+        """Return whether the rows were made for these parameters."""
         return len(parameters) == len(self.parameters) and all(
             one is other for one, other in zip(parameters, self.parameters, strict=True)
         )
@@ -73,8 +73,8 @@ class Rows:
 def accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
     """Add to ``.grad`` as autograd does, in the memory layout of the parameter.
 
-    Fused optimisers go through both in the order of their memory. On the CPU torch does not see
-    that the orders differ, and mixes up what belongs to which weight.
+    Fused optimizers traverse both in memory order. The CPU kernel silently mixes up weights when a
+    gradient's memory layout differs from its parameter's.
     """
     if parameter.grad is None:
         parameter.grad = torch.empty_like(parameter).copy_(gradient)
@@ -83,12 +83,12 @@ def accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
 
 
 def add_gradients(loss: Tensor, part: Tensor, parameters: Sequence[nn.Parameter]) -> None:
-    """Add the gradient of a part of a loss to ``.grad``; graphs are kept.
+    """Add the gradient of a part of a loss to ``.grad``; keep the graph.
 
     Args:
-        loss: The loss, which says what the part is multiplied by.
-        part: Scalar that the loss was made of.
-        parameters: Whose gradients are wanted.
+        loss: The loss, which determines the factor of the part.
+        part: Scalar that the loss was computed from.
+        parameters: Parameters to differentiate.
     """
     if not part.requires_grad:
         return
@@ -112,17 +112,17 @@ def add_task_gradients(
 ) -> None:
     """Run a backward pass for each task and add its gradients to its row.
 
-    Tasks with separate graphs (each its own images) need one pass of each graph, together about
-    as much as one backward pass of the sum; tasks that share a graph need a pass through it each.
+    Tasks with separate graphs (each its own images) need one pass through each, together about the
+    cost of one backward pass of the sum; tasks that share a graph need one pass through it each.
 
     Args:
-        rows: Where the gradients of the shared parameters go.
+        rows: Receives the gradients of the shared parameters.
         losses: Scalar loss by task.
         factors: What each loss is multiplied by (loss scale, 1 / accumulated batches).
         numbers: Row of each task.
         graphs: What each task's loss was computed on; equal values mean a shared graph.
         own: Parameters that are not shared; their gradients are added to ``.grad``.
-        add_own: Takes the row's number and those gradients instead.
+        add_own: Called with the row's index and those gradients instead.
         keep: Keep the graphs for another backward pass.
     """
     left = Counter(graphs[task] for task in losses)

@@ -1,4 +1,4 @@
-"""GradNorm: loss weights that let the tasks train at similar rates."""
+"""GradNorm: loss weights that make the tasks train at similar rates."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from torchjd.scalarization import Scalarizer
 
 
 class GradNorm(Scalarizer):
-    """Learn loss weights that bring the norms of the tasks' gradients to targets.
+    """Learn loss weights that drive the norms of the tasks' gradients to targets.
 
     ``sum_i w_i L_i``, where after each step the ``w_i`` descend on ``sum_i |G_i - target_i|``
     with ``G_i = ||grad_W (w_i L_i)||``, ``target_i = mean(G) r_i^alpha`` held constant, and the
-    inverse training rate ``r_i = (L_i / L_i(0)) / mean_j(L_j / L_j(0))``; then the weights are
-    scaled to sum to the number of tasks (Chen et al., 2018, arXiv:1711.02257, equations 1 and 2
-    and algorithm 1). ``G_i`` is linear in ``w_i``, so the derivative ``||grad_W L_i|| sign(G_i -
+    inverse training rate ``r_i = (L_i / L_i(0)) / mean_j(L_j / L_j(0))``; the weights are then
+    scaled to sum to the number of tasks (Chen et al., 2018, arXiv:1711.02257, equations 1 and 2 and
+    algorithm 1). ``G_i`` is linear in ``w_i``, so the derivative ``||grad_W L_i|| sign(G_i -
     target_i)`` needs no second backward pass. ``L_i(0)`` is the first loss seen.
 
     Args:
         alpha: Strength of the pull towards equal rates, at least 0; 0 equalises the norms. The
             paper uses 1.5 for scenes (section 5.2) and 0.12 for its toy tasks.
         lr: Learning rate of the weights' Adam, positive. The paper's is 0.025, with Adam for
-            all optimisers (section 5.1). The authors published no code; lucidrains/gradnorm-pytorch
-            takes 1e-4 with plain descent, LibMTL the optimiser of the run.
-        stage: Stage of the backbone whose weights are ``W``; by default only its last block that
-            trains (the paper's "last shared layer"), which costs little of a backward pass.
-            While it is frozen the weights stay.
-        floor: Smallest weight before they are scaled, positive: descent may overshoot 0. Ours.
+            all optimizers (section 5.1). The authors published no code; lucidrains/gradnorm-pytorch
+            takes 1e-4 with plain descent, LibMTL the optimizer of the run.
+        stage: Stage of the backbone whose weights are ``W``; by default only its last trainable
+            block (the paper's "last shared layer"), which costs a fraction of a backward pass. The
+            weights stay while it is frozen.
+        floor: Smallest weight before they are scaled, positive: descent may overshoot 0. Not in the
+            paper.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -54,11 +55,11 @@ class GradNorm(Scalarizer):
         self.stage = stage
         self.floor = floor
         self._weights = nn.Parameter(torch.ones(0), requires_grad=False)
-        self._first_losses: Tensor | None = None  # (T,), NaN for a task that was not seen yet
+        self._first_losses: Tensor | None = None  # (T,), NaN for a task that has not been seen yet
         self._optimizer: Adam | None = None
 
     def name_tasks(self, tasks: Sequence[str]) -> None:
-        """Begin with equal weights."""
+        """Start with equal weights."""
         self._weights = nn.Parameter(torch.ones(len(tasks)), requires_grad=False)
 
     def forward(self, values: Tensor, /) -> Tensor:
@@ -72,10 +73,10 @@ class GradNorm(Scalarizer):
 
     @torch.no_grad()
     def update_gradients(self, norms: Tensor, losses: Tensor) -> None:
-        """Take one step of the weights; called after the gradients of an optimiser step.
+        """Update the weights; called after the gradients of an optimizer step.
 
         Args:
-            norms: ``||grad_W (w_i L_i)||`` by task ``(T,)``, NaN for a task that was absent.
+            norms: ``||grad_W (w_i L_i)||`` by task ``(T,)``, NaN for an absent task.
             losses: ``L_i`` by task ``(T,)``.
         """
         seen = ~norms.isnan()

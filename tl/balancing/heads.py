@@ -1,4 +1,4 @@
-"""Gradients of the heads where an aggregator weighs them, too."""
+"""Gradients of the heads, for aggregators that weight them too."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tl.balancing.gradients import accumulate
 
 
 def weights_heads(method: Aggregator) -> bool:
-    """Return whether the weights of a method multiply the heads' gradients, too.
+    """Return whether the weights of a method multiply the heads' gradients too.
 
-    In the authors' code of Nash-MTL and ExcessMTL they do: there they multiply the losses. Another
-    aggregator says so by an attribute ``weights_heads = True``.
+    They do for Nash-MTL and ExcessMTL, whose authors' code multiplies the losses. Another
+    aggregator requests it with the attribute ``weights_heads = True``.
     """
     return isinstance(method, NashMTL | ExcessMTL) or bool(getattr(method, "weights_heads", False))
 
 
 def head_weights(method: Aggregator, weights: Tensor) -> Tensor:
-    """Return what multiplies the gradient of each task's head ``(T,)``.
+    """Return the factor of each task's head gradient ``(T,)``.
 
     Args:
-        method: The aggregator, after it was called.
+        method: The aggregator, after the call.
         weights: Its weights of the shared gradients ``(T,)``.
     """
     if not weights_heads(method):
@@ -36,7 +36,7 @@ def head_weights(method: Aggregator, weights: Tensor) -> Tensor:
 
 
 class HeadGradients:
-    """Gradients of the heads by task, added up until the weights of the step are known.
+    """Gradients of the heads by task, accumulated until the weights of the step are known.
 
     Args:
         parameters: All parameters that are not shared.

@@ -15,12 +15,12 @@ from tl.balancing.gradients import Rows, add_task_gradients
 
 @runtime_checkable
 class ReadsGradients(Protocol):
-    """A loss weighting that follows the norms of the weighted losses' gradients."""
+    """A loss weighting that uses the norms of the weighted losses' gradients."""
 
     stage: str | None
 
     def update_gradients(self, norms: Tensor, losses: Tensor) -> None:
-        """Take norms ``(T,)``, NaN for an absent task, and losses ``(T,)`` of a step."""
+        """Receive norms ``(T,)``, NaN for an absent task, and losses ``(T,)`` of a step."""
 
 
 @runtime_checkable
@@ -28,33 +28,34 @@ class ReadsEpochs(Protocol):
     """A loss weighting that changes from epoch to epoch."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Note the epoch of the coming step, from 0."""
+        """Record the epoch of the next step, counted from 0."""
 
 
 @runtime_checkable
 class ReadsLosses(Protocol):
-    """A loss weighting that follows the losses of whole optimiser steps."""
+    """A loss weighting that uses the losses of whole optimizer steps."""
 
     def update_losses(self, losses: Tensor) -> None:
-        """Take the mean losses ``(T,)`` of a step, NaN for an absent task."""
+        """Receive the mean losses ``(T,)`` of a step, NaN for an absent task."""
 
 
 class LossWeighting(Balancer):
-    """Train on a scalarizer of the losses.
+    """Train on a scalarization of the losses.
 
     The scalarizer ``f`` sees the losses of all processes; each process then backpropagates
     ``sum_i f_i' L_i`` with ``f_i' = df / dL_i`` at those values, which by the chain rule is the
-    gradient of ``f`` on the joint batch. ``f_i'`` is the weight in force. Heads follow the
-    weighted losses too. With accumulation each micro-batch is weighted by its own losses, and
-    methods that learn from a step do so once per optimiser step.
+    gradient of ``f`` on the joint batch. ``f_i'`` is the current weight. Heads receive the
+    gradients of the weighted losses too. With accumulation, each micro-batch is weighted by its own
+    losses, and methods that learn from a step do so once per optimizer step.
 
     ``rescale`` scales the weights to sum to 1 (``mean``) or to the number of tasks (``sum``), those
-    of absent tasks included; weights that are all 0 stay, a sum below 0 is an error. Heads follow.
+    of absent tasks included; weights that are all 0 stay 0, a negative sum is an error. Heads are
+    scaled too.
 
     Args:
         method: A torchjd scalarizer or one of ours.
         tasks: Task names in their fixed order.
-        rescale: Whether the weights are scaled.
+        rescale: How the weights are scaled.
     """
 
     method: Scalarizer
@@ -63,7 +64,10 @@ class LossWeighting(Balancer):
         super().__init__(method, tasks, rescale)
         self._rows: Rows | None = None
         nothing = torch.zeros(len(self.tasks))
-        self._step_losses = nothing, nothing  # of the last step, and how often each task was there
+        self._step_losses = (
+            nothing,
+            nothing,
+        )  # of the last step, and how often tasks were present
 
     def _trial(self, method: nn.Module) -> list[str]:
         values = torch.ones(len(self.tasks), requires_grad=True)
@@ -74,11 +78,11 @@ class LossWeighting(Balancer):
 
     @property
     def looks_again(self) -> bool:
-        """Whether the method wants the losses of the same batches after the step."""
+        """Whether the method needs the losses of the same batches after the step."""
         return isinstance(self.method, FAMO)
 
     def begin(self, epoch: int) -> bool:
-        """Note the epoch of the coming step; DWA closes the one that ended."""
+        """Record the epoch of the next step; DWA closes the one that ended."""
         ended = super().begin(epoch)
         if isinstance(self.method, ReadsEpochs):
             self.method.begin_epoch(epoch)
@@ -87,7 +91,7 @@ class LossWeighting(Balancer):
         return ended
 
     def combine(self, batch: MicroBatch) -> Tensor:
-        """Return a scalar with the value of the scalarizer and its gradient."""
+        """Return a scalar with the scalarizer's value and gradient."""
         values, _ = self.observe(batch)
         values.requires_grad_()
         with (
@@ -120,12 +124,12 @@ class LossWeighting(Balancer):
         return weights * target / total if total > 0 else weights
 
     def drop_step(self) -> None:
-        """Drop the gradients, too, that were added up."""
+        """Drop the accumulated gradients too."""
         super().drop_step()
         self._rows = None
 
     def backward(self, run: Backward) -> None:
-        """Backpropagate, and let a method learn from the gradients."""
+        """Backpropagate, and let the method learn from the gradients."""
         reads = isinstance(self.method, ReadsGradients)
         if reads:
             self._collect(run)
@@ -140,9 +144,9 @@ class LossWeighting(Balancer):
             self._learn(run, losses, there)
 
     def _collect(self, run: Backward) -> None:
-        """Add the gradients of the weighted losses by the chosen stage to the rows."""
+        """Add the weighted losses' gradients with respect to the chosen stage to the rows."""
         parameters = self._stage(run)
-        if not parameters:  # frozen: there is nothing to learn from until it thaws
+        if not parameters:  # frozen: nothing to learn from until it is unfrozen
             return
         if self._rows is None or not self._rows.fits(parameters):
             self._rows = Rows(parameters, len(self.tasks))
@@ -184,7 +188,7 @@ class LossWeighting(Balancer):
             batches: All micro-batches of the step, with their losses after it.
 
         Raises:
-            NonFiniteError: If a loss is not finite; FAMO then learns nothing from the step.
+            NonFiniteError: If a loss is not finite; FAMO then ignores the step.
         """
         before, there = self._step_losses
         last = self._last_losses.to(before)
@@ -196,7 +200,7 @@ class LossWeighting(Balancer):
         finally:
             self._sums = sums
         if isinstance(self.method, FAMO):
-            stand_in = torch.where(last.isnan(), 1.0, last)  # an absent task has not moved
+            stand_in = torch.where(last.isnan(), 1.0, last)  # an absent task is unchanged
             with torch.no_grad(), torch.autocast(before.device.type, enabled=False):
                 self.method(torch.where(there > 0, before, stand_in))
             self.method.update(torch.where(there > 0, after, stand_in))

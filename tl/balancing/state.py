@@ -1,4 +1,4 @@
-"""State of any balancing method in plain types: what differs from when it was built."""
+"""State of any balancing method in plain types: what has changed since construction."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PLAIN = (bool, int, float, str, torch.dtype)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Attributes of a method as it was built.
+    """Attributes of a method right after construction.
 
     Attributes:
-        plain: Those with a plain form, encoded.
-        opaque: The others themselves.
+        plain: Attributes that have a plain form, encoded.
+        opaque: All others, as they are.
     """
 
     plain: dict[str, Any]
@@ -43,7 +43,7 @@ def attributes(method: nn.Module) -> Iterator[tuple[nn.Module, str, str, Any]]:
 
 
 def snapshot(method: nn.Module) -> Snapshot:
-    """Keep the attributes of a method as it was built, to tell later what has changed."""
+    """Record the attributes of a new method, to detect later what has changed."""
     kept = Snapshot({}, {})
     for _, path, name, value in attributes(method):
         try:
@@ -54,15 +54,15 @@ def snapshot(method: nn.Module) -> Snapshot:
 
 
 def state_of(method: nn.Module, start: Snapshot) -> dict[str, Any]:
-    """Return what a method remembers outside parameters and buffers, as plain types and tensors.
+    """Return a method's state outside parameters and buffers, as plain types and tensors.
 
-    Attributes that are as they were at the start are left out: they are settings, and those come
-    from the configuration. Values without a plain form are left out with a warning, unless the
-    method can build them again (NashMTL's solver).
+    Unchanged attributes are left out: they are settings, which come from the configuration. Values
+    without a plain form are left out with a warning, unless the method can rebuild them (NashMTL's
+    solver).
 
     Args:
         method: The method.
-        start: Its :func:`snapshot` from when it was built.
+        start: Its :func:`snapshot` at construction.
     """
     state: dict[str, Any] = {}
     for owner, path, name, value in attributes(method):
@@ -72,7 +72,7 @@ def state_of(method: nn.Module, start: Snapshot) -> dict[str, Any]:
         except NotPlainError:
             if value is not start.opaque.get(key) and not hasattr(owner, "_init_optim_problem"):
                 rank_zero_warn(
-                    f"{type(owner).__name__}.{name} cannot be saved ({type(value).__name__}): a "
+                    f"{type(owner).__name__}.{name} cannot be saved ({type(value).__name__}); a "
                     "resumed run will differ."
                 )
             continue
@@ -84,13 +84,13 @@ def state_of(method: nn.Module, start: Snapshot) -> dict[str, Any]:
 def load_state(
     method: nn.Module, start: Snapshot, state: Mapping[str, Any], device: torch.device
 ) -> None:
-    """Bring back what :func:`state_of` returned.
+    """Restore what :func:`state_of` returned.
 
     Args:
         method: The method, built from the same configuration.
-        start: Its :func:`snapshot` from when it was built.
+        start: Its :func:`snapshot` at construction.
         state: What was saved.
-        device: Where its tensors belong.
+        device: Device for its tensors.
     """
     for owner, path, name, _ in list(attributes(method)):
         key = f"{path}.{name}"
@@ -106,7 +106,7 @@ def load_state(
     for module in modules.values():
         rebuild = getattr(module, "_init_optim_problem", None)
         if callable(rebuild) and hasattr(module, "step") and module.step:
-            rebuild()  # NashMTL makes its solver in step 0 only
+            rebuild()  # NashMTL creates its solver in step 0 only
 
 
 def encoded(  # noqa: PLR0911 - a return for each kind
@@ -150,7 +150,7 @@ def decoded(  # noqa: PLR0911 - a return for each kind
     method: nn.Module,
     device: torch.device,
 ) -> Any:  # noqa: ANN401
-    """Undo :func:`encoded`, with tensors on a device."""
+    """Undo :func:`encoded`, moving tensors to a device."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, list):
@@ -173,7 +173,7 @@ def decoded(  # noqa: PLR0911 - a return for each kind
 
 
 def same(one: Any, other: Any) -> bool:  # noqa: ANN401
-    """Compare two encoded values, tensors by their elements; NaN equals NaN."""
+    """Compare two encoded values, tensors elementwise; NaN equals NaN."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Tensor):
@@ -189,7 +189,7 @@ def same(one: Any, other: Any) -> bool:  # noqa: ANN401
 
 
 def move(method: nn.Module, fn: Callable[[Tensor], Tensor]) -> None:
-    """Move a method's plain tensors as ``nn.Module`` moves parameters; only their device changes.
+    """Move a method's plain tensors as ``nn.Module`` moves parameters, changing only the device.
 
     Args:
         method: The method.

@@ -11,13 +11,13 @@ from torchjd.scalarization import Scalarizer
 
 
 class StaticWeights(Scalarizer):
-    """Weigh the losses by fixed numbers: ``sum_i w_i L_i``.
+    """Weight the losses by fixed numbers: ``sum_i w_i L_i``.
 
     The baseline that a tuned method must beat (Kurin et al., 2022, arXiv:2201.04122; Xin et al.,
-    2022, arXiv:2209.11379). All weights 1 is the plain sum.
+    2022, arXiv:2209.11379). With all weights 1 it is the plain sum.
 
     Args:
-        weights: Weight by task name, finite and at least 0; every task has one.
+        weights: Weight by task name, finite and at least 0; every task needs one.
 
     Raises:
         ValueError: If there is no weight, or one is negative or not finite.
@@ -36,7 +36,7 @@ class StaticWeights(Scalarizer):
         self._vector: Tensor | None = None
 
     def name_tasks(self, tasks: Sequence[str]) -> None:
-        """Put the weights into the order of the tasks.
+        """Arrange the weights in the order of the tasks.
 
         Raises:
             ValueError: If a weight is for an unknown task, or a task has none.

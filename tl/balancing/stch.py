@@ -17,18 +17,18 @@ class STCH(Scalarizer):
     ``T mu log sum_i exp(log(L_i / z_i) / mu)``, a smooth maximum of the logarithms of ``T`` losses
     over their nadirs (Lin et al., 2024, arXiv:2402.19078, and the authors' code for multi-task
     learning). During the first ``warmup_epochs`` the sum of the ``log L_i`` trains; the nadir
-    ``z_i`` is the mean of ``L_i`` over the last of them. A task that the warm-up never saw takes
-    its first loss as its nadir.
+    ``z_i`` is the mean of ``L_i`` over the last of them. For a task that the warm-up never saw, its
+    first loss is the nadir.
 
-    ``torchjd.scalarization.STCH`` is the formula alone: of the losses themselves, without
+    ``torchjd.scalarization.STCH`` implements only the formula, on the losses themselves, without
     logarithm, nadir and warm-up.
 
     Args:
         mu: Smoothing, positive; the smaller, the closer to the maximum. 1.0 as in the authors'
             code.
-        warmup_epochs: Epochs of the warm-up, 1 or more. The default 5 is the authors' code with
-            its ``STCH_warmup_epoch`` of 4: four epochs, and one that measures the nadir. A run
-            that is no longer than this trains on the sum of logarithms throughout.
+        warmup_epochs: Epochs of the warm-up, 1 or more. The default 5 matches the authors'
+            ``STCH_warmup_epoch`` of 4: four epochs, and one that measures the nadir. A run that is
+            not longer than this trains on the sum of logarithms throughout.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -43,16 +43,16 @@ class STCH(Scalarizer):
         self.mu = mu
         self.warmup_epochs = warmup_epochs
         self._epoch = 0
-        self._sums: Tensor | None = None  # (2, T): losses and steps of the present warm-up epoch
-        self._nadir: Tensor | None = None  # (T,), NaN for a task that was not seen yet
+        self._sums: Tensor | None = None  # (2, T): losses and steps of the current warm-up epoch
+        self._nadir: Tensor | None = None  # (T,), NaN for a task that has not been seen yet
 
     def name_tasks(self, tasks: Sequence[str]) -> None:
-        """Begin with no loss known."""
+        """Start without known losses."""
         self._sums = torch.zeros(2, len(tasks))
         self._nadir = torch.full((len(tasks),), torch.nan)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Note the epoch of the coming step, from 0; each of the warm-up measures anew."""
+        """Record the epoch of the next step, from 0; each warm-up epoch measures from scratch."""
         if epoch != self._epoch and self._sums is not None:
             self._sums = torch.zeros_like(self._sums)
         self._epoch = epoch
@@ -61,7 +61,7 @@ class STCH(Scalarizer):
         """Measure the nadirs.
 
         Args:
-            losses: Mean loss of each task in an optimiser step ``(T,)``, NaN for an absent task.
+            losses: Mean loss of each task in an optimizer step ``(T,)``, NaN for an absent task.
         """
         seen = ~losses.isnan()
         zeros = torch.zeros_like(losses)
@@ -76,7 +76,7 @@ class STCH(Scalarizer):
             self._nadir = torch.where(nadir.isnan(), losses, nadir)
 
     def forward(self, values: Tensor, /) -> Tensor:
-        """Return the smooth maximum of the losses ``(T,)``, in the warm-up their logarithms' sum.
+        """Return the smooth maximum of the losses ``(T,)``; during warm-up, the sum of their logs.
 
         Raises:
             ValueError: If a loss is negative.

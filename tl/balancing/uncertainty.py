@@ -12,7 +12,7 @@ Likelihood = Literal["regression", "classification"]
 
 
 class Uncertainty(Scalarizer):
-    """Learn how noisy each task is, and weigh its loss by that.
+    """Learn how noisy each task is, and weight its loss accordingly.
 
     ``sum_i a exp(-s_i) L_i + s_i / 2`` with the learned ``s_i = log sigma_i^2`` (Kendall et al.,
     2018, arXiv:1705.07115). A Gaussian likelihood (equation 7, squared errors) has ``a = 1/2``, a
@@ -21,8 +21,8 @@ class Uncertainty(Scalarizer):
 
     Args:
         shape: Number of tasks; a module fills it in.
-        likelihood: What the losses are negative logarithms of.
-        start: First ``s_i``; 0 gives every task the same noise, ``sigma = 1``.
+        likelihood: Likelihood whose negative logarithm the losses are.
+        start: Initial ``s_i``; 0 gives every task the same noise, ``sigma = 1``.
 
     Raises:
         ValueError: If the likelihood is unknown or there is no task.
@@ -49,7 +49,7 @@ class Uncertainty(Scalarizer):
             self.fill_in(shape)
 
     def fill_in(self, count: int) -> None:
-        """Begin with so many tasks, unless their number was given."""
+        """Set the number of tasks, unless it was given."""
         if not len(self.log_var):
             self.log_var = nn.Parameter(torch.full((count,), self.start))
 

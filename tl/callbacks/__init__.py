@@ -1,4 +1,4 @@
-"""What watches a run: dashboards, results, throughput, predictions, signals, checkpoints."""
+"""Callbacks: dashboards, results, throughput, predictions, signals, checkpoints."""
 
 from tl.callbacks.checkpoint import RunCheckpoint
 from tl.callbacks.dashboard import Dashboard

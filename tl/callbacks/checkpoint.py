@@ -21,7 +21,7 @@ from tl.modules.direction import Direction, check_direction
 from tl.tasks import deciding_score
 
 _INFINITY = torch.tensor(torch.inf)
-# What Lightning's class notes of a checkpoint, some of it before the file is written.
+# Attributes that Lightning's class sets for a checkpoint, some before the file is written.
 _BOOKS = (
     *("best_k_models", "best_model_path", "best_model_score", "kth_best_model_path", "kth_value"),
     *("current_score", "last_model_path", "_last_global_step_saved", "_last_checkpoint_saved"),
@@ -29,43 +29,41 @@ _BOOKS = (
 
 
 class CheckpointNotWrittenError(OSError):
-    """A checkpoint could not be written; the earlier file is as it was."""
+    """A checkpoint could not be written; the earlier file is unchanged."""
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which in a resumed run still knows the best score so far.
+    """Lightning's ModelCheckpoint, keeping the best score across a resume.
 
-    A resumed run has a run folder of its own. Lightning's class then forgets the best score, so
-    that a worse epoch after the resume would pass for the best. The earlier folder's files stay.
+    A resumed run has its own run folder. Lightning's class then forgets the best score, so that a
+    worse epoch after the resume would count as the best. The earlier folder's files stay.
 
-    Without a `monitor` it holds the last state: where training ends after the last validation, it
-    is saved once more.
+    Without a `monitor` it holds the last state: if training ends after the last validation, it is
+    saved once more.
 
-    A save that is due with the last batch of an epoch waits until the epoch is over. Between them,
-    before validation, Lightning's progress counters are such that a run which goes on from there
-    skips the validation and counts the next epoch wrongly, so that a second resume repeats steps.
+    A save due with the last batch of an epoch waits until the epoch is over. Before validation,
+    Lightning's progress counters are such that a run resumed from there skips the validation and
+    miscounts the next epoch, so that a second resume repeats steps.
 
-    Nor is the last state saved between the batches of one step, where a validation may fall: their
-    gradients are in no checkpoint. It waits for the step. The best one does not, for its weights
-    are those that were validated.
+    Nor is the last state saved between the micro-batches of one step, where a validation may fall:
+    no checkpoint holds their gradients. It waits for the step. The best one does not wait, because
+    its weights are the validated ones.
 
-    With an :class:`~tl.callbacks.AtomicCheckpointIO`, as the command line has it, a checkpoint
-    that could not be written counts as never tried, so that a later, worse one does not replace
-    the best and no earlier file is removed for it; all processes then stop or go on together. The
-    best one's weights are written beside it as safetensors.
+    With an :class:`~tl.callbacks.AtomicCheckpointIO`, as on the command line, a failed write is
+    rolled back: the best score and the older files stay. All processes then stop or continue
+    together. The best one's weights are also written as safetensors.
 
     Args:
         dirpath: Folder of the files; by default ``checkpoints`` in the run folder.
         filename: Name without its extension.
-        monitor: Metric that decides which checkpoints are the best; ``auto`` is the mean of the
-            score that decides for all tasks, such as ``val/acc``, or ``val/loss`` where they have
-            different ones.
-        mode: ``max`` or ``min``; by default it follows from the metric. It must be given for a
-            metric that is not of this framework.
+        monitor: Metric that selects the best checkpoint; ``auto`` is the mean of the tasks' common
+            score, such as ``val/acc``, or ``val/loss`` if their scores differ.
+        mode: ``max`` or ``min``; by default it follows from the metric. Required for metrics from
+            outside this framework.
         **kwargs: As in Lightning's class.
 
     Raises:
-        ValueError: If the metric improves the other way, or nobody knows which way it does.
+        ValueError: If the metric improves in the other direction, or its direction is unknown.
 
     Attributes:
         unsaved: Why the last checkpoint that was due could not be written; ``None`` if it was.
@@ -88,7 +86,7 @@ class RunCheckpoint(ModelCheckpoint):
         super().__init__(dirpath, filename, monitor=monitor, mode=mode or "min", **kwargs)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose the metric that decides, where that is left to the tasks."""
+        """Resolve the ``auto`` metric from the tasks."""
         if self.monitor == "auto":
             name, higher = deciding_score(getattr(pl_module, "tasks", {}).values())
             self.monitor = f"val/{name}"
@@ -103,10 +101,10 @@ class RunCheckpoint(ModelCheckpoint):
         batch: Any,  # noqa: ANN401 - whatever the data yield
         batch_idx: int,
     ) -> None:
-        """Save where so many steps or so much time have passed, but not at an epoch's end.
+        """Save after a number of steps or a time, but not at an epoch's end.
 
-        Nor between the batches of one step, as a resumed run, which does not know that it saved
-        this step already, otherwise would: their gradients would be lost.
+        Nor between the micro-batches of one step, whose gradients would be lost; a resumed run
+        would do so, because it does not know that this step is already saved.
         """
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and not trainer.is_last_batch:
@@ -114,7 +112,7 @@ class RunCheckpoint(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is due; the last state not between the batches of one step."""
+        """Save if due; never save the last state between the micro-batches of one step."""
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         between = done % trainer.accumulate_grad_batches and not trainer.is_last_batch
         if self.monitor is None and between and not self._should_skip_saving_checkpoint(trainer):
@@ -128,18 +126,18 @@ class RunCheckpoint(ModelCheckpoint):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if it is due, by epochs or with the epoch's last batch."""
+        """Save if due, by epochs or with the epoch's last batch."""
         self._save_what_waits(trainer)
         super().on_train_epoch_end(trainer, pl_module)
         if trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, None, None, 0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last state if it is not saved yet, or has been replaced by an average."""
+        """Save the last state if it is not saved yet, or if an average has replaced it."""
         super().on_train_end(trainer, pl_module)
         if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
             self._last_global_step_saved = -1
-        # saved already, or a fast_dev_run, which saves nothing
+        # already saved, or a fast_dev_run, which saves nothing
         skip = self._should_skip_saving_checkpoint(trainer)
         if self.monitor is None and self.save_top_k and not skip:
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
@@ -147,18 +145,18 @@ class RunCheckpoint(ModelCheckpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note where the checkpoint of a run that resumes lies: its files may have been moved."""
+        """Record the location of the resumed checkpoint, whose files may have been moved."""
         if trainer.ckpt_path is not None:
             self._resumed_in = Path(trainer.ckpt_path).absolute().parent
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the scores and paths of the run that resumes, wherever they lie now."""
+        """Restore the scores and paths of the resumed run, following moved files."""
         here = self.dirpath
         self.dirpath = state_dict.get("dirpath", here)
         super().load_state_dict(state_dict)
         there, self.dirpath = self.dirpath, here
         moved = {path: self._found(path, there) for path in self.best_k_models}
-        # a file that is gone can neither be named as the best nor be replaced
+        # a missing file can be neither reported as the best nor replaced
         self.best_k_models = {
             moved[path]: score for path, score in self.best_k_models.items() if moved[path]
         }
@@ -168,15 +166,15 @@ class RunCheckpoint(ModelCheckpoint):
             self.best_model_score = None
             value = "" if score is None else f" ({self.monitor} {float(score):.4g})"
             rank_zero_warn(
-                f"The best checkpoint so far{value} is gone: {best}. Which one is the best is "
-                "decided among those from here on."
+                f"The best checkpoint so far{value} is gone: {best}. The best is selected among "
+                "the checkpoints from here on."
             )
         self.kth_best_model_path = self._found(self.kth_best_model_path, there)
         if self.kth_best_model_path not in self.best_k_models:
             self.kth_best_model_path = ""
 
     def _found(self, path: str, folder: str | Path | None) -> str:
-        """Return where a file of an earlier folder lies now, also if that was moved, or nothing."""
+        """Return the current path of a file whose folder may have moved; empty if it is gone."""
         if not path:
             return ""
         places = [path]
@@ -185,17 +183,17 @@ class RunCheckpoint(ModelCheckpoint):
         return next((os.path.normpath(p) for p in places if Path(p).exists()), "")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the weights beside the best checkpoint anew if a kill kept them from it."""
+        """Rewrite the weights beside the best checkpoint if a kill left them outdated."""
         files = trainer.strategy.checkpoint_io
         best = self.best_model_path
         if self.monitor is None or not best or not trainer.is_global_zero:
             return
         if isinstance(files, AtomicCheckpointIO) and files.repair_weights(best):
             rank_zero_info(
-                f"tl: {weights_beside(best)} was not of {Path(best).name}; written anew."
+                f"tl: {weights_beside(best)} did not match {Path(best).name}; rewritten."
             )
 
-    # Writing may fail
+    # Failed writes
 
     def _save_topk_checkpoint(
         self, trainer: Trainer, monitor_candidates: dict[str, Tensor]
@@ -225,7 +223,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     @contextmanager
     def _as_if_never_tried(self, trainer: Trainer) -> Iterator[None]:
-        """Take back what was noted of a checkpoint that could not be written."""
+        """Roll back the records of a checkpoint that could not be written."""
         before = {name: copy.copy(getattr(self, name)) for name in _BOOKS}
         try:
             yield
@@ -240,8 +238,8 @@ class RunCheckpoint(ModelCheckpoint):
         if not isinstance(files, AtomicCheckpointIO) or files.on_write_error == "stop":
             raise error
         rank_zero_info(
-            f"tl: {error.filename}: {error.strerror}. The file was not written, an earlier one is "
-            "as it was; the run goes on, and tries again when the next one is due."
+            f"tl: {error.filename}: {error.strerror}. The file was not written, and an earlier "
+            "one is unchanged. The run continues, and retries when the next one is due."
         )
 
     def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
@@ -252,10 +250,10 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 def best_of(trainer: Trainer) -> ModelCheckpoint | None:
-    """Return what keeps a run's best checkpoint; ``None`` if nothing keeps any.
+    """Return the callback that keeps a run's best checkpoint; ``None`` if there is none.
 
     That is the run's own, whatever other checkpoints the user adds; without it, one that monitors a
-    metric goes before one that does not.
+    metric is preferred.
     """
     callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
     found = [one for one in callbacks if isinstance(one, ModelCheckpoint)]

@@ -1,4 +1,4 @@
-"""How much arithmetic training takes, and of how much the device is capable."""
+"""How much arithmetic training takes, and how much the device can do."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _TYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
 def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
     """Count the operations of one training step per image, forward and backward.
 
-    These are the model's own, as model FLOPs utilisation wants them (Chowdhery et al., 2022,
-    arXiv:2204.02311, appendix B): what a method computes a second time does not count. They are
-    counted on shapes alone; nothing is computed. Frozen layers take part as they are.
+    These are the model's operations, as required for model FLOPs utilisation (Chowdhery et al.,
+    2022, arXiv:2204.02311, appendix B): recomputation does not count. They are counted from shapes;
+    nothing is computed. Frozen layers count as they are.
 
     Args:
-        module: The module, in the state it trains in.
-        batch: A batch as `training_step` gets it.
+        module: The module, in its training state.
+        batch: A batch as passed to `training_step`.
 
     Returns:
         Operations (additions and multiplications).
@@ -41,7 +41,7 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
         if shape not in counted:
             counted[shape] = _of_backbone(module.backbone, inputs)
         total += counted[shape] * sizes[source]
-    # forward, the gradient of weights, and of features where there is one: products of one size
+    # forward, gradient of weights, and of features if needed: products of equal size
     products = 3 if any(p.requires_grad for p in module.backbone.parameters()) else 2
     for name, task in module.tasks.items():
         weights = [p.numel() for p in module.heads[name].parameters() if p.ndim > 1]
@@ -65,7 +65,7 @@ def _of_backbone(backbone: nn.Module, inputs: Inputs) -> float:
 
 
 def _without_weights(network: nn.Module) -> nn.Module:
-    """Copy a network whose weights are shapes alone: those of the network are not copied."""
+    """Copy a network onto the meta device, without copying its weights."""
     known: dict[int, Tensor] = {
         id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()
     }
@@ -76,9 +76,9 @@ def _without_weights(network: nn.Module) -> nn.Module:
 
 
 def peak_of(trainer: Trainer, module: SharedBackboneModule) -> float:
-    """Measure the matrix products a second of a run's device in its precision."""
+    """Measure the peak matrix-product rate of a run's device in its precision."""
     precision = str(trainer.precision).split("-")[0]
     found = matmul_peak(module.device, _TYPES.get(precision, torch.float32))
-    if module.device.type == "cuda":  # what the products took is not the run's
+    if module.device.type == "cuda":  # exclude the benchmark's memory from the run's peak
         torch.cuda.reset_peak_memory_stats(module.device)
     return found

@@ -1,4 +1,4 @@
-"""How the tasks' gradients stand to each other while a network trains."""
+"""How the tasks' gradients relate during training."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from tl.callbacks.dashboard import writer_of
 from tl.modules.balanced import BalancedModule
 
 ALL = "backbone"
-_HISTORY = 512  # columns of the heat map; then every second one is dropped
+_HISTORY = 512  # maximum columns of the heat map; beyond it, every second one is dropped
 
 
 class GradientDiagnostics(Callback):
-    """Measure the tasks' gradients by the shared parameters, with any balancer and with none.
+    """Measure the tasks' gradients on the shared parameters, with or without a balancer.
 
     Logged by name, for the whole backbone and, with ``/<stage>`` appended, for each stage that
     trains: ``balance/cosine/<a>-<b>`` in [-1, 1] (below 0 the tasks are in conflict; Yu et al.,
     2020, arXiv:2001.06782, definition 1), ``balance/<task>/norm``, ``balance/norm_ratio`` (largest
     over smallest norm, 1 or more), and ``balance/conflict_rate``, the share of pairs of tasks in
     conflict over the last `window` measurements. ``balance/<task>/weight`` is logged by the module
-    where there is a balancer and here, as 1, where there is none. TensorBoard also shows the
-    cosines over time as a heat map, once per epoch. Gradients are those of the losses as they are,
-    before any weighting, on the first micro-batch of a step, averaged over the processes.
+    if there is a balancer, and here, as 1, if there is none. TensorBoard also shows the cosines
+    over time as a heat map, once per epoch. Gradients are those of the unweighted losses, on the
+    first micro-batch of a step, averaged over the processes.
 
     Cost of a measurement: one more forward pass and a backward pass per task, and one float per
-    task and shared parameter. With two tasks on shared images that is about the time of two
-    steps: 2 % of a run at the default of every 100 steps. Training itself is not changed: running
-    statistics and random numbers are put back.
+    task and shared parameter. With two tasks on shared images that is about the time of two steps:
+    2 % of a run at the default of every 100 steps. Training itself is unaffected: running
+    statistics and random numbers are restored.
 
     Args:
-        every_n_steps: Optimiser steps between measurements, 1 or more.
+        every_n_steps: Optimizer steps between measurements, 1 or more.
         window: Measurements in the conflict rate, 1 or more.
 
     Raises:
@@ -76,7 +76,7 @@ class GradientDiagnostics(Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Measure before the step, where it is time to."""
+        """Measure before the step, if due."""
         step = trainer.global_step
         if step % self.every_n_steps or step == self._measured:
             return
@@ -115,7 +115,7 @@ class GradientDiagnostics(Callback):
         return values
 
     def _fill(self, trainer: Trainer, module: BalancedModule, batch: Any, rows: Rows) -> None:  # noqa: ANN401
-        """Compute the rows, averaged over the processes, and leave everything else as it was."""
+        """Compute the rows, averaged over the processes, and restore everything else."""
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         scale = float(scaler.get_scale()) if scaler is not None else 1.0
         kept = [(buffer, buffer.clone()) for buffer in module.backbone.buffers()]
@@ -131,7 +131,7 @@ class GradientDiagnostics(Callback):
                 losses,
                 {task: torch.full_like(loss, scale) for task, loss in losses.items()},
                 {task: number for number, task in enumerate(module.tasks)},
-                dict.fromkeys(losses),  # sources may share a pass: keep the graph to the last
+                dict.fromkeys(losses),  # sources may share a pass: keep the graph until the last
             )
         for buffer, before in kept:
             buffer.copy_(before)
@@ -139,7 +139,7 @@ class GradientDiagnostics(Callback):
         if trainer.world_size > 1:
             rows.matrix = trainer.strategy.reduce(rows.matrix, reduce_op="sum") / trainer.world_size
 
-    # What is remembered
+    # State
 
     def _remember(self, step: int, values: Mapping[str, float]) -> None:
         prefix = "balance/cosine/"
@@ -153,12 +153,12 @@ class GradientDiagnostics(Callback):
         self._conflicts = self._conflicts[-self.window :]
 
     def conflict_rate(self) -> float:
-        """Share of pairs in conflict over the last measurements, 0 to 1; NaN without a pair."""
+        """Fraction of pairs in conflict over the last measurements, 0 to 1; NaN without a pair."""
         pairs = sum(count for _, count in self._conflicts)
         return sum(found for found, _ in self._conflicts) / pairs if pairs else math.nan
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep the history, so that a resumed run goes on with the heat map."""
+        """Save the history, so that a resumed run continues the heat map."""
         return {
             "steps": list(self._steps),
             "cosines": [dict(one) for one in self._cosines],
@@ -167,7 +167,7 @@ class GradientDiagnostics(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the history."""
+        """Restore the history."""
         self._steps = list(state_dict["steps"])
         self._cosines = [dict(one) for one in state_dict["cosines"]]
         self._conflicts = [list(one) for one in state_dict["conflicts"]]
@@ -204,10 +204,10 @@ def compared(tasks: list[str], gram: Tensor) -> dict[str, float]:
 
 
 def heat_map(steps: list[int], cosines: list[dict[str, float]]) -> Figure:
-    """Draw cosines over time: a row per pair of tasks and stage, a column per measurement.
+    """Plot cosines over time: a row per pair of tasks and stage, a column per measurement.
 
     Args:
-        steps: Optimiser step of each measurement, ascending.
+        steps: Optimizer step of each measurement, ascending.
         cosines: Cosines by ``<a>-<b>`` or ``<a>-<b>/<stage>`` of each measurement.
     """
     names = list(dict.fromkeys(name for one in cosines for name in one))
@@ -219,5 +219,5 @@ def heat_map(steps: list[int], cosines: list[dict[str, float]]) -> Figure:
     axes.set_yticks(range(len(names)), [n if "/" in n else f"{n}/{ALL}" for n in names])
     shown = sorted({round(i * (len(steps) - 1) / 7) for i in range(8)})
     axes.set_xticks(shown, [str(steps[i]) for i in shown])
-    axes.set(xlabel="optimiser step", title="cosine between the tasks' gradients")
+    axes.set(xlabel="optimizer step", title="cosine between the tasks' gradients")
     return figure

@@ -11,18 +11,18 @@ from tl.transfer.hyper_rule import hyper_rule_steps
 
 
 class HyperRuleLength(Callback):
-    """Train for as many steps as the HyperRule says for this many labelled images.
+    """Train for the number of steps that the HyperRule gives for the labelled images.
 
     500, 10,000 or 20,000 (Kolesnikov et al., 2020, arXiv:1912.11370, section 3.3), whatever the
-    number of images in a step. Of several sources the images are added up. The run's `max_steps`
-    and `max_epochs` end it earlier where they are set.
+    batch size. The images of several sources are added up. If set, the run's `max_steps` and
+    `max_epochs` end it earlier.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set the Trainer's number of steps, before the schedule asks for it.
+        """Set the Trainer's number of steps before the schedule reads it.
 
         Raises:
-            ValueError: If the data module does not tell its training images.
+            ValueError: If the data module does not report its number of training images.
         """
         if stage != "fit":
             return
@@ -38,4 +38,4 @@ class HyperRuleLength(Callback):
         steps = hyper_rule_steps(images)
         if limit == -1 or steps < limit:
             trainer.fit_loop.epoch_loop.max_steps = steps
-        rank_zero_info(f"tl: the HyperRule says {steps:,} steps for {images:,} images.")
+        rank_zero_info(f"tl: the HyperRule gives {steps:,} steps for {images:,} images.")

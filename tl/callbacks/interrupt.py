@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 leave a checkpoint to resume from."""
+"""Save a checkpoint to resume from on Ctrl-C, SIGTERM, SIGHUP and SIGUSR1."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tl.signals import SIGNALS, StopAtOnce, StoppedBySignal, heeded, stop_on_sig
 
 
 class SaveOnSignal(Callback):
-    """Save after the step in which Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 came, and stop.
+    """Save and stop after the step during which Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 arrives.
 
-    A signal that comes in validation acts at the first step after it; one that comes after the
-    last step lets the run end as it would. A second signal stops at once. With several processes
-    all stop at the same step, which is agreed on every `every_n_steps` steps.
+    A signal during validation acts at the next step; one after the last step has no effect. A
+    second signal stops at once. Several processes stop at the same step, which they agree on every
+    `every_n_steps` steps.
 
-    A signal that is ignored when training starts stays ignored, as SIGHUP under ``nohup``. Where
-    Lightning's SLURM environment resubmits jobs by itself, its signal is left to it.
+    A signal that is ignored when training starts stays ignored, such as SIGHUP under ``nohup``. If
+    Lightning's SLURM environment resubmits jobs, its signal is left to it.
 
     Args:
         filename: Name of the checkpoint, in the run's ``checkpoints`` folder.
-        every_n_steps: With several processes, steps between the agreements.
+        every_n_steps: With several processes, steps between agreements.
 
     Attributes:
         begun: Whether training or evaluation has begun.
@@ -48,13 +48,13 @@ class SaveOnSignal(Callback):
         self._process = os.getpid()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the signal of SLURM's requeueing to Lightning, which keeps others' handlers."""
+        """Leave SLURM's requeue signal to Lightning, which keeps other handlers."""
         number = requeue_signal(trainer)
         if number is not None and isinstance(signal.getsignal(number), StopAtOnce):
             signal.signal(number, signal.SIG_DFL)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop at once in evaluation, where Lightning would wait for the other processes."""
+        """Stop at once in evaluation, because Lightning would wait for the other processes."""
         before = trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking
         self.begun = self.begun or trainer.state.fn != TrainerFn.FITTING
         if before and trainer.world_size > 1:
@@ -63,24 +63,24 @@ class SaveOnSignal(Callback):
     on_validation_start = on_predict_start = on_test_start
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch the signals from here on, in the place of Lightning's own handlers."""
+        """Handle the signals from here on, instead of Lightning."""
         self._received = 0
         self.begun = True
         self._process = os.getpid()
         if threading.current_thread() is not threading.main_thread():
-            return  # Lightning's own handling stays in force
+            return  # Lightning's own handling stays
         for number in SIGNALS:
             if number != requeue_signal(trainer) and heeded(number):
-                signal.signal(number, self._note)  # Lightning gives them back when it is done
+                signal.signal(number, self._note)  # Lightning restores them when it is done
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # a loader's worker, which is ended by the process that it works for
+            return  # a loader's worker, which its parent process ends
         if self._received:
             raise StoppedBySignal(number)
         self._received = number
         name = signal.Signals(number).name
-        self._say(f"\n{name}: stopping after this step; once more stops at once.")
+        self._say(f"\n{name}: stopping after this step; send it again to stop at once.")
 
     @staticmethod
     @rank_zero_only
@@ -94,10 +94,10 @@ class SaveOnSignal(Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Save and stop before this batch if a signal came.
+        """Save and stop before this batch if a signal has arrived.
 
-        Only here do Lightning's progress counters agree with the weights: after a step they lag by
-        one batch, which would be trained twice. Gradients of a half-accumulated step would be lost.
+        Only here do Lightning's progress counters match the weights: after a step they lag by one
+        batch, which would be trained twice. Gradients of a half-accumulated step would be lost.
         """
         if batch_idx % trainer.accumulate_grad_batches:
             return
@@ -121,7 +121,7 @@ class SaveOnSignal(Callback):
 
     @staticmethod
     def _save(trainer: Trainer, path: Path) -> None:
-        """Save; if it cannot be written, fail in all processes, which would wait for each other."""
+        """Save; on failure, fail in all processes, which would otherwise wait for each other."""
         files = trainer.strategy.checkpoint_io
         if not isinstance(files, AtomicCheckpointIO):
             trainer.save_checkpoint(path, weights_only=False)
@@ -137,17 +137,17 @@ class SaveOnSignal(Callback):
             folder = getattr(trainer.checkpoint_callback, "dirpath", None)
             if folder:
                 return str(folder)
-        # where others would be, so that --resume auto finds it
+        # beside the other checkpoints, so that --resume auto finds it
         return str(Path(trainer.log_dir or trainer.default_root_dir, "checkpoints"))
 
     @staticmethod
     @rank_zero_only
     def tell(stopped: StoppedBySignal) -> None:
-        """Say on standard error where the checkpoint is and how to go on."""
+        """Report on standard error where the checkpoint is and how to resume."""
         more = ""
         if stopped.checkpoint is not None:
             more = (
-                " Resume by the same command with --resume auto, or with "
+                "  Resume with the same command and --resume auto, or with "
                 f"--ckpt_path {stopped.checkpoint}."
             )
         print(f"tl: {stopped}.{more}", file=sys.stderr)  # noqa: T201
@@ -155,7 +155,7 @@ class SaveOnSignal(Callback):
 
 def requeue_signal(trainer: Trainer) -> int | None:
     """Return the signal at which Lightning resubmits the SLURM job; ``None`` if it does not."""
-    environment = trainer._accelerator_connector.cluster_environment  # noqa: SLF001 - not public
+    environment = trainer._accelerator_connector.cluster_environment  # noqa: SLF001 - no public API
     if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
         return environment.requeue_signal
     return None

@@ -1,4 +1,4 @@
-"""What Lightning does at every step whether or not anything comes of it, left out."""
+"""Skip work that Lightning does at every step without effect."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ _PER_STEP = (
 
 
 class NoProfiler(PassThroughProfiler):
-    """Profile nothing, without a generator for each of some ninety hooks that a step goes through.
+    """Profile nothing, without a generator for each of a step's ninety or so hooks.
 
-    Lightning's own pass-through class starts and stops a clock that is not there: a thousand
-    Python calls a step.
+    Lightning's PassThroughProfiler enters a context for each hook: a thousand Python calls a step.
     """
 
     def __init__(self) -> None:
@@ -40,9 +39,9 @@ class NoProfiler(PassThroughProfiler):
 
 
 def leave_out_empty_hooks(callbacks: Iterable[Callback]) -> None:
-    """Have Lightning pass by the hooks of a step that a callback does not define.
+    """Make Lightning skip the step hooks that a callback does not define.
 
-    It calls a hook if it is callable, and the base class's empty ones are.
+    Lightning calls every callable hook, including the base class's empty ones.
 
     Args:
         callbacks: The Trainer's callbacks; only these objects change, not their classes.
@@ -50,5 +49,5 @@ def leave_out_empty_hooks(callbacks: Iterable[Callback]) -> None:
     for callback in callbacks:
         for name in _PER_STEP:
             empty = getattr(type(callback), name) is getattr(Callback, name)
-            if empty and name not in vars(callback):  # an object's own, as `LambdaCallback` has
+            if empty and name not in vars(callback):  # set on the instance, as in `LambdaCallback`
                 setattr(callback, name, None)

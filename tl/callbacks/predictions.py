@@ -1,4 +1,4 @@
-"""``predictions.csv``: what the model says of each image."""
+"""``predictions.csv``: the model's prediction for each image."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class PredictionWriter(Callback):
     """Write a CSV of predictions: one row per image and task.
 
     Columns: ``image`` (its path, or its index in the test set, followed by ``/dataloader_idx_<i>``
-    where a foreign data module has several loaders), ``task``, and those of the tasks: of a
+    if a foreign data module has several loaders), ``task``, and those of the tasks: for a
     classification ``class``, ``class_name``, ``probability``, and ``top5``, the most probable
-    classes with their probabilities, separated by semicolons; of a regression ``value``.
-    Rows are in the order of sources and images, also where several processes predict.
+    classes with their probabilities, separated by semicolons; for a regression ``value``. Rows are
+    in the order of sources and images, also with several processes.
 
-    They are written as they come, to a file of this name and ``.part``, which gets its name when it
-    is complete: a run that is killed leaves the rows so far. Each of several processes has a part
-    of its own, ``.part-1`` and so on, and the first joins them at the end.
+    Rows are written as they are computed, to a file with the suffix ``.part``, which is renamed
+    when complete: a killed run leaves the rows so far. Each of several processes writes its own
+    part, ``.part-1`` and so on, and the first joins them at the end.
 
     Args:
-        filename: Name of the file in the run folder, or a path of one's own.
+        filename: Name of the file in the run folder, or a path.
     """
 
     def __init__(self, filename: str = "predictions.csv") -> None:
@@ -77,7 +77,7 @@ class PredictionWriter(Callback):
         data = getattr(trainer, "datamodule", None)
         class_names = getattr(data, "class_names", {})
         tasks: Mapping[str, Any] = getattr(pl_module, "tasks", {})
-        # the loaders of a foreign data module each begin at 0
+        # the loaders of a foreign data module each start at 0
         suffix = loader_suffix(dataloader_idx, trainer.predict_loop.num_dataloaders)
         rows: list[tuple[tuple[int, int, int], tuple[Any, ...]]] = []
         for order, (name, (answers, index)) in enumerate(outputs.items()):
@@ -85,7 +85,7 @@ class PredictionWriter(Callback):
             names = class_names.get(name) or only(class_names, getattr(task, "num_classes", 0))
             split = predicted_split(data, task.source)
             positions = index.tolist()
-            if split is None:  # a data module of another kind: its second element is labels
+            if split is None:  # another kind of data module: the second element holds labels
                 begin = self._seen.get((dataloader_idx, name), 0)
                 self._seen[dataloader_idx, name] = begin + len(positions)
                 positions = [
@@ -102,7 +102,7 @@ class PredictionWriter(Callback):
         cast("RowFile", self._part).add([row for _, row in rows])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the file its name."""
+        """Rename the complete file."""
         part, path = cast("RowFile", self._part), self._path(trainer)
         part.close()
         if trainer.world_size > 1:
@@ -122,19 +122,19 @@ class PredictionWriter(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Say where the rows so far are."""
+        """Report where the rows so far are."""
         if self._part is not None and self._part.count:
             rank_zero_info(f"tl: {self._part.count} predictions so far in {self._part.path}")
 
 
 def only(class_names: Mapping[str, Any], count: int) -> Any:  # noqa: ANN401
-    """Return the only set of class names, where the task has another name than the data's."""
+    """Return the only set of class names, if the task is named differently from the data's."""
     found = next(iter(class_names.values())) if len(class_names) == 1 else None
     return found if found is not None and len(found) == count else None
 
 
 def predicted_split(data: object, source: str | None) -> ImageDataset | None:
-    """Images that are predicted, which know their names; ``None`` for a foreign data module."""
+    """The predicted images, which know their names; ``None`` for a foreign data module."""
     sources = getattr(data, "sources", None)
     owner = sources.get(source) if isinstance(sources, Mapping) else data
     if owner is None and isinstance(sources, Mapping) and len(sources) == 1:
@@ -143,18 +143,18 @@ def predicted_split(data: object, source: str | None) -> ImageDataset | None:
 
 
 def plain_cell(value: object) -> object:
-    """Put an apostrophe in front of text that a spreadsheet would run as a formula."""
+    """Prefix an apostrophe to text that a spreadsheet would run as a formula."""
     if not isinstance(value, str) or not value.startswith(_FORMULA):
         return value
     return value if _NUMBERS.fullmatch(value) else f"'{value}"
 
 
 class RowFile:
-    """A CSV file of predictions that grows, and can be read at any time.
+    """A growing CSV file of predictions, readable at any time.
 
     Args:
         path: The file; an earlier one is replaced.
-        columns: Their names.
+        columns: Column names.
 
     Attributes:
         count: Number of rows.
@@ -165,13 +165,13 @@ class RowFile:
         path.unlink(missing_ok=True)
         self.path = path
         self.count = 0
-        # a file's name may be in another encoding than UTF-8
+        # a file name may not be valid UTF-8
         self._file = path.open("x", newline="", encoding="utf-8", errors="backslashreplace")
         self._writer = csv.writer(self._file)
         self._writer.writerow(columns)
 
     def add(self, rows: Sequence[Sequence[object]]) -> None:
-        """Write rows, whatever happens next.
+        """Write rows and flush them.
 
         Raises:
             OSError: If they cannot be written, naming the file.
@@ -188,6 +188,6 @@ class RowFile:
         self._file.close()
 
     def rows(self) -> list[list[str]]:
-        """Read what was written."""
+        """Return what was written."""
         with self.path.open(newline="", encoding="utf-8") as file:
             return list(csv.reader(file))[1:]

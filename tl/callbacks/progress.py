@@ -1,4 +1,4 @@
-"""The progress bar, at a pace that costs a run nothing."""
+"""The progress bar, updated at a rate that costs nothing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class RunProgressBar(RichProgressBar):
-    """Lightning's rich progress bar, brought up to date every n-th step.
+    """Lightning's rich progress bar, updated every n-th step.
 
-    Lightning's own collects all metrics at every step, whether or not it draws them.
+    Lightning's collects all metrics at every step, whether or not it shows them.
 
     Args:
         every_n_steps: Training steps between updates.
-        refresh_rate: Redraws a second of a terminal; 0 turns the bar off.
+        refresh_rate: Redraws per second; 0 turns the bar off.
 
     Raises:
         ValueError: If `every_n_steps` is below 1.

@@ -1,4 +1,4 @@
-"""``results.json``: what a run reached, on what, from where, and at what cost."""
+"""``results.json``: what a run reached, on which data, from which weights, at what cost."""
 
 from __future__ import annotations
 
@@ -27,18 +27,17 @@ class RunResults(Callback):
     """Write the run folder's ``results.json`` at the end of fit, validate and test.
 
     Its keys: ``metrics`` (flat, by metric name, of the last epoch; ``best`` holds the best
-    checkpoint's score), ``samples`` (by split and task: how many a figure is ``from``, ``of`` how
-    many the split has), ``data`` (description and fingerprint per source), ``provenance`` (where
-    the start weights came from), ``versions``, ``seconds``, ``images_per_second``, ``mfu`` and
-    ``data_share`` (both of training, see `Throughput`), ``peak_memory_bytes`` (of the GPU where
-    there is one, else of the process).
+    checkpoint's score), ``samples`` (by split and task: number evaluated, ``from``, and size of the
+    split, ``of``), ``data`` (description and fingerprint per source), ``provenance`` (where the
+    initial weights came from), ``versions``, ``seconds``, ``images_per_second``, ``mfu`` and
+    ``data_share`` (both of training, see `Throughput`), ``peak_memory_bytes`` (of the GPU if there
+    is one, otherwise of the process).
 
-    A test or a validation of a finished run leaves what its training wrote: ``test/`` metrics
-    are added, and ``evaluated`` says by split from which checkpoint and data each comes, with all
-    of its metrics and samples. The file is written beside its final name and renamed, so it is
-    whole or absent.
+    A test or validation of a finished run keeps what training wrote: ``test/`` metrics are added,
+    and ``evaluated`` records by split the checkpoint and data used, with all metrics and samples.
+    The file is written under a temporary name and renamed, so it is complete or absent.
 
-    A Trainer without any logger has no run folder, and nothing is written. On the command line a
+    Without a logger the Trainer has no run folder, and nothing is written. On the command line a
     run always has one.
 
     Args:
@@ -53,12 +52,12 @@ class RunResults(Callback):
         self._of_training: dict[str, float | None] = {"mfu": None, "data_share": None}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock and the memory's high-water mark."""
+        """Start the clock and reset the peak memory."""
         self._begin()
         self._metrics, self._evaluated = {}, {}
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock where validation is all there is."""
+        """Start the clock for a stand-alone validation."""
         if trainer.state.fn == "validate":
             self._begin()
 
@@ -76,7 +75,7 @@ class RunResults(Callback):
         self._write(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the results where validation is all there is."""
+        """Write the results of a stand-alone validation."""
         if trainer.state.fn == "validate":
             self._write(trainer, pl_module)
 
@@ -85,7 +84,7 @@ class RunResults(Callback):
         self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = trainer.log_dir  # all processes must ask: the first one tells the others
+        folder = trainer.log_dir  # all processes must call this: the first broadcasts to the others
         nowhere = folder is None or not trainer.loggers or trainer.fast_dev_run  # type: ignore[attr-defined]
         if folder is None or nowhere or not trainer.is_global_zero:
             return
@@ -107,7 +106,7 @@ class RunResults(Callback):
                 "samples": samples.get(split, {}),
                 "data": data,
             }
-            if "metrics" in earlier:  # of the training, or of an evaluation before
+            if "metrics" in earlier:  # from training, or from an earlier evaluation
                 added = self._evaluated["test"]["metrics"] if split == "test" else {}
                 earlier["metrics"] = dict(sorted({**earlier["metrics"], **added}.items()))
                 if split == "test":
@@ -119,7 +118,7 @@ class RunResults(Callback):
         results: dict[str, Any] = {
             "metrics": dict(sorted(self._metrics.items())),
             "best": None,
-            # an evaluation does not know how long the training was
+            # an evaluation does not know the length of training
             "epochs": trainer.current_epoch if trainer.state.fn == "fit" else None,
             "steps": trainer.global_step if trainer.state.fn == "fit" else None,
             "samples": samples,
@@ -146,11 +145,11 @@ def _relative(path: object, folder: str) -> str | None:
 
 
 def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str, Any]]:
-    """Return by split and task how many samples figures are from, of how many there are.
+    """Return by split and task how many samples were evaluated, of how many.
 
     Args:
-        module: The module, one of ours; else the answer is empty.
-        trainer: Its trainer, whose data module knows the sizes of its splits if it is ours.
+        module: The module; the result is empty unless it is one of ours.
+        trainer: Its trainer; one of our data modules knows the sizes of its splits.
     """
     data = getattr(trainer, "datamodule", None)
     sources = getattr(data, "sources", None)
@@ -168,7 +167,7 @@ def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str,
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the results of an earlier stage; empty where there are none."""
+    """Return the results of an earlier stage; empty if there are none."""
     try:
         content = json.loads(read_text(path))
     except (OSError, ValueError):
@@ -177,12 +176,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def by_source(description: dict[str, Any]) -> dict[str, Any]:
-    """Sort a data description by source, also that of a single one."""
+    """Return a data description by source, also for a single source."""
     return {description["name"]: description} if "fingerprint" in description else description
 
 
 def number(value: Any) -> float | None:  # noqa: ANN401 - a tensor or a number
-    """Return a metric as a number that JSON has; ``None`` for what is not finite."""
+    """Return a metric as a JSON number; ``None`` if it is not finite."""
     if value is None:
         return None
     found = float(value)
@@ -190,7 +189,7 @@ def number(value: Any) -> float | None:  # noqa: ANN401 - a tensor or a number
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
     Args:
         path: Its final name.
@@ -203,7 +202,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what took part, and the device's name."""
+    """Return the versions of the libraries involved, and the device's name."""
     found = {name: version(name) for name in ("torch", "torchvision", "lightning", "torchmetrics")}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return {"tl": __version__, "python": platform.python_version(), **found, "device": device}

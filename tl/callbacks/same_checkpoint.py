@@ -1,4 +1,4 @@
-"""All processes of a run go on from the same checkpoint, or none does."""
+"""All processes of a run resume from the same checkpoint, or none does."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class SameCheckpoint(Callback):
-    """Stop before training where processes have not chosen the same checkpoint.
+    """Stop before training if the processes have not chosen the same checkpoint.
 
-    Each may have looked for it by itself, while a file came or went.
+    Each may have searched by itself, while a file appeared or vanished.
 
     Args:
-        path: What this process has chosen; ``None`` to start from the beginning.
+        path: The choice of this process; ``None`` to start from scratch.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -28,7 +28,7 @@ class SameCheckpoint(Callback):
         first = trainer.strategy.broadcast(self.path)
         if not trainer.strategy.reduce_boolean_decision(first == self.path, all=True):
             raise ValueError(
-                "The processes have not found the same checkpoint to go on from: the first one "
-                f"{first}, this one {self.path}. Start the command again, or name one by "
+                f"The processes found different checkpoints to resume from: the first one "
+                f"{first}, this one {self.path}. Run the command again, or name one with "
                 "--ckpt_path."
             )

@@ -1,4 +1,4 @@
-"""What the source lost while the target was learned."""
+"""Forgetting: what the source loses while the target is learned."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ from tl.transfer.source import SourceHead, read_head
 class SourceAccuracy(Callback):
     """Measure the source's accuracy before and while a target trains: forgetting.
 
-    The source's own head answers the source's test images, normalised as in its own data, on the
-    target's backbone in evaluation mode. Logged are ``transfer/source_acc``, at the start and
-    after epochs, ``transfer/source_acc_before`` and ``transfer/forgetting``, the first minus the
-    second (Chaudhry et al., 2018, arXiv:1801.10112, section 3.2, for two tasks: the best accuracy
-    before, less the one now). With learning without forgetting the head is the one that goes on
-    training, where it is of the same source. Where the run keeps batch-norm statistics per source,
-    those of their mixture are in force. An evaluation takes a forward pass over the source's test
-    set.
+    The source's own head classifies the source's test images, normalised as in its own data, on the
+    target's backbone in evaluation mode. Logged are ``transfer/source_acc``, at the start and after
+    epochs, ``transfer/source_acc_before`` and ``transfer/forgetting``, the first minus the second
+    (Chaudhry et al., 2018, arXiv:1801.10112, section 3.2, for two tasks: the best accuracy before,
+    minus the current one). With learning without forgetting the head is the one that keeps
+    training, if it belongs to the same source. If the run keeps batch-norm statistics per source,
+    their mixture is used. An evaluation takes a forward pass over the source's test set.
 
     Args:
         data: The source's data.
         checkpoint: The source; by default the run's `init_from`.
-        source_task: Whose head of the source, and whose labels, where it has several.
-        every_n_epochs: Epochs between two evaluations, 1 or more; the last epoch is always one,
-            also where steps or a callback end the run.
+        source_task: Source task whose head and labels to use, if there are several.
+        every_n_epochs: Epochs between two evaluations, 1 or more; the last epoch is always
+            evaluated, even if steps or a callback end the run.
 
     Raises:
         ValueError: If `every_n_epochs` is out of range; at the run's start, without a source, or
@@ -54,7 +53,8 @@ class SourceAccuracy(Callback):
             raise ValueError(f"`every_n_epochs` must be 1 or more, got {every_n_epochs}.")
         if not isinstance(data, ImageDataModule):
             raise ValueError(  # noqa: TRY004 - a setting of the run
-                f"SourceAccuracy reads images: its `data` must be a data module of one source of "
+                f"SourceAccuracy reads images: its `data` must be a data module of one source "
+                "of "
                 f"tl.data, such as CifarDataModule, got {type(data).__name__}."
             )
         self.data = data
@@ -69,23 +69,24 @@ class SourceAccuracy(Callback):
         self._task: Task | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the source's head and data."""
+        """Load the source's head and data."""
         path = self.checkpoint or getattr(pl_module, "init_from", None)
         if path is None or not isinstance(pl_module, SharedBackboneModule):
             raise ValueError(
-                "SourceAccuracy has no source: give its checkpoint by the run's `init_from` or by "
+                "SourceAccuracy has no source: give its checkpoint with the run's `init_from` or "
+                "with "
                 "`checkpoint`."
             )
         head = read_head(path, self.source_task)
         if record := (read_checkpoint(path).get("tl") or {}).get("data"):
-            self.data.adopt(record)  # its classes, normalisation and size are the source's
+            self.data.adopt(record)  # use the source's classes, normalisation and size
         tasks = {task.name: task for task in self.data.tasks}
         task = self.data.task if len(tasks) == 1 else tasks.get(head.task)
         if task is None or task.answers != f"{len(head.weight)} classes":
             classes = ", ".join(f"{name} {task.answers}" for name, task in tasks.items())
             raise ValueError(
-                f"The head {head.task!r} of {path} has {len(head.weight)} classes, `data` of "
-                f"SourceAccuracy {classes}; give it the data that the source was trained on."
+                f"The head {head.task!r} of {path} has {len(head.weight)} classes, but `data` of "
+                f"SourceAccuracy has {classes}; give it the data that the source was trained on."
             )
         self._task = task
         self._head.set(head)
@@ -101,7 +102,7 @@ class SourceAccuracy(Callback):
                 logger.log_metrics({"transfer/source_acc": self.before}, step=0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure after the epoch."""
+        """Measure after an epoch."""
         done = trainer.current_epoch + 1
         last = (
             done == trainer.max_epochs
@@ -122,7 +123,7 @@ class SourceAccuracy(Callback):
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what was lost."""
+        """Log the forgetting."""
         if self.before is not None and self.after is not None:
             lost = 100 * (self.before - self.after)
             rank_zero_info(
@@ -131,18 +132,18 @@ class SourceAccuracy(Callback):
             )
 
     def _kept_head(self, module: SharedBackboneModule) -> SourceHead | None:
-        """Find the head that learning without forgetting trains, if it is this source's."""
+        """Return the head that learning without forgetting trains, if it is this source's."""
         if self.checkpoint not in (None, module.init_from):
             return None
-        mine = (None, self._head_task)  # without a name it is the source's only one
+        mine = (None, self._head_task)  # unnamed: the source's only head
         kept = (p for p in module.penalties if isinstance(p, LwF) and p.source_task in mine)
         return next((penalty.head for penalty in kept), None)
 
     @torch.no_grad()
     def _accuracy(self, trainer: Trainer, module: LightningModule) -> float:
-        """Share of the source's test images that are answered right."""
+        """Return the accuracy on the source's test images."""
         if self._task is None or not isinstance(module, SharedBackboneModule):
-            raise ValueError("SourceAccuracy measures between the start and the end of `fit`.")
+            raise ValueError("SourceAccuracy measures only during `fit`.")
         backbone = without_sources(module.backbone)
         head = self._kept_head(module) or self._head.to(module.device)
         modes = [(part, part.training) for part in backbone.modules()]
@@ -165,10 +166,10 @@ class SourceAccuracy(Callback):
         return right / max(count, 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was measured before the run."""
+        """Return the accuracy before the run."""
         return {"before": self.before, "after": self.after, "epochs": self._epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with what was measured before the run."""
+        """Restore the accuracy before the run."""
         self.before, self.after = state_dict["before"], state_dict["after"]
         self._epochs = state_dict["epochs"]

@@ -1,4 +1,4 @@
-"""How fast training goes and how well it uses the device, without reading anything back from it."""
+"""Training speed and device utilisation, without synchronising with the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tl.hardware import peak_memory_bytes
 from tl.modules.base import SharedBackboneModule
 from tl.modules.step_log import is_due
 
-#: Names in the progress bar, where there is little room.
+#: Short names for the progress bar.
 IN_BAR = {
     "perf/images_per_second": "img/s",
     "perf/mfu": "mfu",
@@ -25,31 +25,30 @@ IN_BAR = {
 
 
 class Throughput(Callback):
-    """Count images and seconds; log how fast training goes with the other training metrics.
+    """Count images and seconds; log the training speed with the other training metrics.
 
-    - ``perf/images_per_second``: images trained a second, over all processes, each image once even
-      where several tasks read it;
+    - ``perf/images_per_second``: images trained per second, over all processes, counting an image
+      once even if several tasks read it;
     - ``perf/mfu``: model FLOPs utilisation (Chowdhery et al., 2022, arXiv:2204.02311, appendix B),
-      the arithmetic of the network's step as a share of the fastest matrix product of the run's
-      precision that the device was measured to reach at the start of the run;
-    - ``perf/data_share``: share of the time that passes between steps, which is that of the data
-      and of everything else outside the step (on a GPU, whose work runs on by itself, it counts
-      the host's time);
-    - ``perf/peak_memory_mb``: most memory held so far, of the GPU or else of the process.
+      the arithmetic of the network's step as a fraction of the fastest matrix product in the run's
+      precision, measured at the start of the run;
+    - ``perf/data_share``: fraction of the time between steps, spent on data and everything else
+      outside the step (on a GPU, which works asynchronously, this is host time);
+    - ``perf/peak_memory_mb``: peak memory so far, of the GPU or otherwise of the process.
 
     The progress bar shows them as ``img/s``, ``mfu``, ``data`` and ``MB``.
 
-    Validation in the middle of training is left out of the training time, and so is an epoch's
-    first step, which starts workers and tunes kernels.
+    Validation during training is excluded from the training time, and so is an epoch's first step,
+    which starts workers and tunes kernels.
 
     Args:
-        mfu: Measure the device's peak and count the network's operations: some tenths of a second
-            at the start of a run.
+        mfu: Measure the device's peak and count the network's operations, which takes some tenths
+            of a second at the start of a run.
 
     Attributes:
         images: Images timed since the stage began, over all processes.
         seconds: Their time.
-        data_seconds: The part of it between steps.
+        data_seconds: The part of that time between steps.
     """
 
     def __init__(self, mfu: bool = True) -> None:
@@ -66,17 +65,17 @@ class Throughput(Callback):
 
     @property
     def images_per_second(self) -> float | None:
-        """Mean over the whole stage; ``None`` before there is anything to divide."""
+        """Mean over the whole stage; ``None`` before the first timed step."""
         return self.images / self.seconds if self.images and self.seconds else None
 
     @property
     def mfu(self) -> float | None:
-        """Model FLOPs utilisation over the whole stage; ``None`` where it is not measured."""
+        """Model FLOPs utilisation over the whole stage; ``None`` if not measured."""
         return self._mfu(self.images_per_second)
 
     @property
     def data_share(self) -> float | None:
-        """Share of the training time between steps, over the whole stage."""
+        """Fraction of the training time between steps, over the whole stage."""
         return self.data_seconds / self.seconds if self.seconds else None
 
     def _mfu(self, images_per_second: float | None) -> float | None:
@@ -98,7 +97,7 @@ class Throughput(Callback):
     # Training
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
+        """Start counting."""
         self._begin()
         self._training = ()
         self._processes = trainer.world_size
@@ -106,17 +105,17 @@ class Throughput(Callback):
             self._peak = peak_of(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave out what lies between epochs."""
+        """Exclude the time between epochs."""
         self._since = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock of training, or begin to count where validation is all there is."""
+        """Pause the training clock, or start counting for a stand-alone validation."""
         self._since = None
         if not trainer.training and trainer.state.fn == "validate":
             self._begin()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock of training again with its next step."""
+        """Resume the training clock with the next step."""
         self._since = None
 
     def on_train_batch_start(
@@ -139,11 +138,11 @@ class Throughput(Callback):
         self._training = trains
         try:
             self._per_image = flops_per_image(pl_module, batch)
-        except Exception as error:  # noqa: BLE001 - a backbone of the user's may do anything
+        except Exception as error:  # noqa: BLE001 - a user's backbone may do anything
             self._peak = None
             rank_zero_info(
                 f"tl: perf/mfu is not measured: {type(pl_module.backbone).__name__} does not run "
-                f"on shapes alone ({type(error).__name__})."
+                f"on the meta device ({type(error).__name__})."
             )
 
     def on_train_batch_end(
@@ -154,7 +153,7 @@ class Throughput(Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Count a batch; every ``log_every_n_steps`` say how fast the last ones went."""
+        """Count a batch; every ``log_every_n_steps`` steps, log the speed of the last ones."""
         self._count(trainer, batch)
         if not is_due(trainer):
             return
@@ -180,10 +179,10 @@ class Throughput(Callback):
             pl_module.log_dict(values)
         trainer.progress_bar_metrics.update({IN_BAR[name]: value for name, value in values.items()})
 
-    # Evaluation on its own
+    # Stand-alone evaluation
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
+        """Start counting."""
         self._begin()
 
     on_predict_start = on_test_start
@@ -197,7 +196,7 @@ class Throughput(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count a batch where validation is all there is."""
+        """Count a batch of a stand-alone validation."""
         if trainer.state.fn == "validate":
             self._count(trainer, batch)
 

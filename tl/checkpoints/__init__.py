@@ -1,1 +1,1 @@
-"""A checkpoint as a file: safe reading, atomic writing, hashes, download."""
+"""Checkpoint files: safe reading, atomic writing, hashes, download."""

@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or absent, and verified whenever they are read."""
+"""Checkpoint files that are complete or absent, and verified on every read."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tl.checkpoints.safe_weights import checksum_of, to_safetensors
 
 @dataclass
 class Write:
-    """A checkpoint that is being written for somebody who decides what a failure means.
+    """A checkpoint write whose caller decides what a failure means.
 
     Attributes:
-        weights: Write the weights beside it, as safetensors.
-        failed: Why the checkpoint could not be written; the earlier file is as it was.
-        weights_failed: Why the weights could not be written, though the checkpoint was.
+        weights: Also write the weights, as safetensors.
+        failed: Why the checkpoint could not be written; the earlier file is unchanged.
+        weights_failed: Why the weights could not be written after the checkpoint was.
     """
 
     weights: bool = False
@@ -39,20 +39,20 @@ class Write:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Write each checkpoint beside its final name, flush it to the disk, then rename it.
 
-    Lightning's own class writes to the temporary folder and moves the file: where that is another
-    file system, a full disk or a kill leaves a truncated file under the final name. Here the
-    earlier file stays until the new one is complete. The file carries a checksum of itself, which
-    is verified whenever it is read, and no code from it runs.
+    Lightning's class writes to the temporary folder and moves the file. If that is another file
+    system, a full disk or a kill leaves a truncated file under the final name. Here the earlier
+    file stays until the new one is complete. The file carries its own checksum, which is verified
+    on every read, and no code from it runs.
 
-    The file is put together in memory first, so that saving takes as much memory as it is long.
+    The file is assembled in memory first, so saving takes as much memory as its size.
 
     Args:
         on_write_error: What a run does when a checkpoint cannot be written, as on a full disk.
-            ``stop`` ends it with an error; ``warn`` says so and goes on, tries again when the next
-            one is due, and at the end it is an error if the last one is missing. Either way the
-            earlier file stays as it was.
-        safetensors: Write the weights of the best checkpoint beside it too, as
-            ``best.safetensors``, for other programs and for ``init_from``.
+            ``stop`` ends it with an error; ``warn`` warns, continues, and retries when the next one
+            is due; if the last one is missing at the end, that is an error. Either way the earlier
+            file is unchanged.
+        safetensors: Also write the weights of the best checkpoint, as ``best.safetensors``, for
+            other programs and for ``init_from``.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     @contextmanager
     def deciding(self, *, weights: bool) -> Iterator[Write]:
-        """Note errors of the one checkpoint that is saved in this context, instead of raising.
+        """Record errors of the checkpoint saved in this context instead of raising them.
 
-        Only the first process writes: it must not fail while others wait for it.
+        Only the first process writes, and must not fail while the others wait for it.
 
         Args:
-            weights: Write the weights beside it too, if `safetensors` is on.
+            weights: Also write the weights, if `safetensors` is on.
         """
         self._write = Write(weights=weights and self.safetensors)
         try:
@@ -91,8 +91,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Args:
             checkpoint: What to save.
-            path: Its final name; remote addresses are left to Lightning's class.
-            storage_options: Not supported, as in Lightning's class.
+            path: Its final name; remote addresses go to Lightning's class.
+            storage_options: Not
+                supported, as in Lightning's class.
 
         Raises:
             OSError: If it cannot be written, naming the final path.
@@ -103,7 +104,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        # into memory first: torch hides a failed write to a file behind an error of its own
+        # into memory first: torch hides a failed write behind its own error
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         try:
@@ -122,12 +123,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 self._write.weights_failed = error
 
     def repair_weights(self, path: str | Path) -> bool:
-        """Write the safetensors file beside a checkpoint anew if it is of other weights.
+        """Rewrite the safetensors file beside a checkpoint if it holds other weights.
 
-        A process that is killed between the two writes leaves an older one.
+        A process killed between the two writes leaves an older file.
 
         Args:
-            path: A checkpoint; one that cannot be read is left to whoever needs it.
+            path: A checkpoint; an unreadable one is ignored here.
 
         Returns:
             Whether the file was written.
@@ -150,13 +151,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         map_location: Any = None,  # noqa: ANN401 - Lightning's signature
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read and verify a checkpoint on the CPU, whatever is asked for: no code from it runs.
+        """Read and verify a checkpoint on the CPU; no code from it runs.
 
         Args:
-            path: The file, or its ``https://`` address; other remote addresses are left to
-                Lightning's class, with ``weights_only=True``.
-            map_location: Not used.
-            weights_only: Not used; always on.
+            path: The file, or its ``https://`` address; other remote addresses go to Lightning's
+                class, with ``weights_only=True``.
+            map_location: Ignored.
+            weights_only: Ignored; always on.
 
         Raises:
             CheckpointError: If it is missing, damaged or unsafe.
@@ -169,27 +170,27 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(path)
 
     def hand_over(self, path: str | Path, content: dict[str, Any]) -> None:
-        """Give what :func:`read_checkpoint` found, so that the next load need not read it again."""
+        """Pass in the result of :func:`read_checkpoint`, which the next load then reuses."""
         self._read = (str(path), content)
 
 
 def weights_beside(path: str | Path) -> Path:
-    """Return the name of the safetensors file beside a checkpoint."""
+    """Return the path of the safetensors file beside a checkpoint."""
     return Path(path).with_suffix(".safetensors")
 
 
 def write_whole(path: Path, parts: Sequence[bytes | memoryview]) -> None:
-    """Write a file whole or not at all, and let it reach the disk before its name does.
+    """Write a file completely or not at all; flush its content before renaming it.
 
     Args:
         path: Its final name.
         parts: Its content, piece by piece.
 
     Raises:
-        OSError: If it cannot be written, naming the final path. The earlier file is as it was, and
-            nothing else is left.
+        OSError: If it cannot be written, naming the final path. The earlier file is unchanged, and
+            no temporary file remains.
     """
-    # no other process, which may save to the same folder, writes to this one
+    # unique, because other processes may save to the same folder
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,21 +210,21 @@ def write_whole(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with suppress(OSError):  # where there is no folder, there is no file
+        with suppress(OSError):  # without a folder there is no file
             beside.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of processes that were killed while they wrote a checkpoint.
+    """Remove temporary files of processes killed while writing a checkpoint.
 
-    Those of living ones are locked, and stay; so does what is not of checkpoints: the folder may be
-    one that the user named.
+    Files of running processes are locked, and stay; so do unrelated files, because the user may
+    have chosen the folder.
 
     Args:
         folder: A folder of checkpoints.
     """
     left = [*folder.glob(".*.ckpt*.tmp"), *folder.glob(".*.safetensors*.tmp")]
     for path in left:
-        with suppress(OSError), path.open("r+b") as file:  # network file systems lock such only
+        with suppress(OSError), path.open("r+b") as file:  # needed for locks on NFS
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()

@@ -1,4 +1,4 @@
-"""Checkpoints from the web: downloaded, hashed, and from then on files like any other."""
+"""Checkpoints from the web: downloaded, hashed, then treated like local files."""
 
 from __future__ import annotations
 
@@ -24,27 +24,26 @@ from tl.checkpoints.hashes import file_sha256
 from tl.data.cache import default_cache
 
 _MIB = 2**20
-_LONG = 20 * _MIB  # below, a bar would be gone before it is read
+_LONG = 20 * _MIB  # smaller files need no progress bar
 _SHOWN = 16  # digits of the hash in a file's name
 _SLOWEST = 1024  # bytes a second, averaged over `timeout` seconds
 
 
 def fetch(address: str, timeout: float = 30.0) -> Path:
-    """Download a file into the cache unless it is there, and return its path.
+    """Download a file into the cache, unless it is there, and return its path.
 
-    The cache is ``downloads`` in ``$TL_CACHE``, or in ``tl`` of the user's cache folder. The
-    name of a file there holds the beginning of its SHA-256, which is checked each time, so that a
-    damaged one is downloaded again. What lies in the cache is used without asking the server.
+    The cache is ``downloads`` in ``$TL_CACHE``, or in ``tl`` of the user's cache folder. A cached
+    file's name contains the beginning of its SHA-256, which is checked on every use, so that a
+    damaged file is downloaded again. Cached files are used without contacting the server.
 
     Args:
-        address: ``http://`` or ``https://``; with ``#sha256=<64 digits>`` at its end the content
+        address: ``http://`` or ``https://``; with ``#sha256=<64 digits>`` appended, the content
             must have this hash.
-        timeout: Seconds to wait for the server, each time. A server that sends fewer than 1,024
-            bytes a second on average over this time is given up.
+        timeout: Seconds to wait for each response. A server that sends fewer than 1,024 bytes a
+            second on average over this time is abandoned.
 
     Raises:
-        CheckpointError: If it cannot be downloaded whole, is a page in place of a file, or has
-            another hash.
+        CheckpointError: If the download fails or is incomplete, is a web page, or has another hash.
     """
     url, _, fragment = address.partition("#")
     wanted = _wanted_hash(address, fragment)
@@ -55,8 +54,8 @@ def fetch(address: str, timeout: float = 30.0) -> Path:
             return found or _download(url, wanted, folder, timeout)
     except OSError as error:
         raise CheckpointError(
-            f"{url}: cannot be kept in {folder} ({error.strerror or error}); set TL_CACHE to a "
-            "folder with room."
+            f"{url}: cannot be stored in {folder} ({error.strerror or error}); set TL_CACHE to a "
+            "folder with free space."
         ) from None
 
 
@@ -65,20 +64,20 @@ def _wanted_hash(address: str, fragment: str) -> str | None:
         return None
     if not (given := re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)):
         raise CheckpointError(
-            f"{address}: what follows `#` must be sha256= and 64 hexadecimal digits."
+            f"{address}: `#` must be followed by sha256= and 64 hexadecimal digits."
         )
     return given.group(1).lower()
 
 
 @contextmanager
 def _alone_in(folder: Path, url: str) -> Iterator[None]:
-    """Keep other processes out: one downloads, the others wait, say so, and find the file."""
+    """Let one process download while the others wait, log it, and then find the file."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            rank_zero_info(f"tl: waiting for another process that downloads {url}.")
+            rank_zero_info(f"tl: waiting for another process to download {url}.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -104,7 +103,7 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
 
 
 def _stored(folder: Path, wanted: str | None) -> Path | None:
-    """Find the file in the cache, if it is whole and the one that is wanted."""
+    """Find the file in the cache, if it is intact and has the wanted hash."""
     for path in sorted(folder.glob(f"*-{'[0-9a-f]' * _SHOWN}*")):
         found = file_sha256(path)
         if path.stem.endswith(f"-{found[:_SHOWN]}") and wanted in (None, found):
@@ -113,7 +112,7 @@ def _stored(folder: Path, wanted: str | None) -> Path | None:
 
 
 def _download(url: str, wanted: str | None, folder: Path, timeout: float) -> Path:
-    part = folder / ".part"  # one of an earlier process that was killed is overwritten
+    part = folder / ".part"  # overwrites that of a killed process
     digest = hashlib.sha256()
     try:
         with part.open("wb") as file:
@@ -124,7 +123,7 @@ def _download(url: str, wanted: str | None, folder: Path, timeout: float) -> Pat
         if wanted not in (None, found):
             raise CheckpointError(
                 f"{url}: has the SHA-256 {found}, expected {wanted}; it is another file, or was "
-                "changed on its way."
+                "altered in transit."
             )
         name = PurePosixPath(
             re.sub(r"[^\w.-]", "_", unquote(urlsplit(url).path).rpartition("/")[2])
@@ -151,7 +150,7 @@ def _chunks(url: str, timeout: float) -> Iterator[bytes]:
                 while chunk := answer.read1(_MIB):
                     if not received and chunk.lstrip()[:1] == b"<":
                         raise CheckpointError(
-                            f"{url}: the server sends an HTML or XML page instead of a checkpoint; "
+                            f"{url}: the server sent an HTML or XML page instead of a checkpoint; "
                             "check the address."
                         )
                     received += len(chunk)
@@ -168,7 +167,7 @@ def _chunks(url: str, timeout: float) -> Iterator[bytes]:
                     yield chunk
     except urllib.error.HTTPError as error:
         raise CheckpointError(
-            f"{url}: the server answers {error.code} {error.reason}; check the address."
+            f"{url}: the server responded {error.code} {error.reason}; check the address."
         ) from None
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error

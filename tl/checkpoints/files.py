@@ -1,4 +1,4 @@
-"""Read checkpoint files of any origin without running code from them."""
+"""Read checkpoint files of any origin without running their code."""
 
 import difflib
 import pickle
@@ -29,9 +29,9 @@ __all__ = [
 
 _SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 _MIB = 2**20
-_MOST_UNPACKED = 10  # times the length of an archive; what torch.save writes is not compressed
+_MOST_UNPACKED = 10  # times the length of an archive; torch.save does not compress
 
-# What people have in place of a checkpoint, by the file's first bytes.
+# Files that are mistaken for checkpoints, by their first bytes.
 _FOREIGN = {
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
     b"<": "an HTML or XML page, perhaps of a failed download; download the file again",
@@ -43,23 +43,23 @@ _FOREIGN = {
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a PyTorch or safetensors checkpoint on the CPU; nothing in the file is executed.
 
-    The format is told from the content. Pickles are read with ``weights_only=True``, passed
-    explicitly, so that ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` cannot turn it off: a file that needs
-    anything but tensors and plain types is refused, and so is TorchScript. What can be verified is
-    verified before: the checksum of the whole file where it carries one, as those of this
-    framework do, or else the checksums of a zip archive's parts, which ``torch.load`` ignores.
+    The content determines the format. Pickles are read with an explicit ``weights_only=True``,
+    which ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` cannot override: a file that needs anything but
+    tensors and plain types is refused, and so is TorchScript. Checksums are verified first: that of
+    the whole file if it carries one, like the files of this framework, otherwise those of a zip
+    archive's parts, which ``torch.load`` ignores.
 
     Args:
-        path: The file, or an address (``https://``), which is downloaded first.
+        path: The file, or an address (``https://``) to download first.
 
     Raises:
-        CheckpointError: If the file is missing, unreadable, damaged, unsafe or no checkpoint.
+        CheckpointError: If the file is missing, unreadable, damaged, unsafe or not a checkpoint.
     """
     return _opened(path, hashed=False)[0]
 
 
 def read_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
-    """Read a checkpoint as :func:`read_checkpoint` does, and the SHA-256 of the same bytes.
+    """Read a checkpoint like :func:`read_checkpoint`, with the SHA-256 of the same bytes.
 
     Args:
         path: The file or address.
@@ -71,7 +71,7 @@ def read_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def glance_at(path: str | Path) -> dict[str, Any]:
-    """Look into a checkpoint for what it tells of itself: nothing is verified, no tensor read.
+    """Read a checkpoint's description of itself: nothing is verified, no tensor read.
 
     Args:
         path: The file.
@@ -80,16 +80,16 @@ def glance_at(path: str | Path) -> dict[str, Any]:
         CheckpointError: As :func:`read_checkpoint`, if it cannot be opened.
     """
     path = local_file(path)
-    _check_file(path)  # opening a pipe would wait for somebody to write to it
+    _check_file(path)  # opening a pipe would block
     try:
         with path.open("rb") as file:
-            _check_size(file, path)  # before torch unpacks any of it
+            _check_size(file, path)  # before torch unpacks anything
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except CheckpointError:
         raise
-    except Exception:  # noqa: BLE001  # damaged, unsafe or of an old format: the reader says which
+    except Exception:  # noqa: BLE001  # damaged, unsafe or in an old format: the reader reports which
         return read_checkpoint(path)
     _check_content(content, path)
     return content if isinstance(content, dict) else {}
@@ -100,13 +100,13 @@ def _opened(path: str | Path, *, hashed: bool) -> tuple[dict[str, Any], str]:
     _check_file(path)
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols: the outcome says enough
+            warnings.simplefilter("ignore")  # about pickle protocols: the result is enough
             sealed = is_sealed(file)
             found = sums(file) if sealed or hashed else None
             if found is not None and found.intact is False:
                 raise CheckpointError(
-                    f"{path}: is damaged, it does not match the checksum in it; copy it again or "
-                    f"use an earlier one."
+                    f"{path}: is damaged: it does not match the checksum in it; copy it again or "
+                    "use an earlier one."
                 )
             content = _read(file, path, verified=sealed)
     except PermissionError:
@@ -116,8 +116,8 @@ def _opened(path: str | Path, *, hashed: bool) -> tuple[dict[str, Any], str]:
     _check_content(content, path)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise CheckpointError(
-            f"{path}: holds a {type(content).__name__}, expected a dict with names as keys; save "
-            f"a `state_dict()`."
+            f"{path}: holds a {type(content).__name__}, expected a dict with string keys; save a "
+            "`state_dict()`."
         )
     return content, found.sha256 if found is not None else ""
 
@@ -130,7 +130,7 @@ def _check_content(content: object, path: Path) -> None:
 
 
 def local_file(path: str | Path) -> Path:
-    """Return a path as it is, and of an address the file that was downloaded from it.
+    """Return a path unchanged; download an address and return the file.
 
     Args:
         path: A path, or an ``http://`` or ``https://`` address.
@@ -138,16 +138,16 @@ def local_file(path: str | Path) -> Path:
     Raises:
         CheckpointError: If it cannot be downloaded.
     """
-    # a Path has made one slash of two
+    # a Path collapses two slashes into one
     if address := re.match(r"(https?):/+(.+)", str(path)):
-        from tl.checkpoints.download import fetch  # noqa: PLC0415 - most files are here already
+        from tl.checkpoints.download import fetch  # noqa: PLC0415 - rarely needed
 
         return fetch("://".join(address.groups()))
     return Path(path).expanduser()
 
 
 def weights_file(path: str | Path) -> Path:
-    """Return the file that a path stands for: itself, or the weights in a Hugging Face folder.
+    """Return the weights file of a path: itself, or the weights in a Hugging Face folder.
 
     Args:
         path: A file, an address, or a folder with ``config.json`` and ``model.safetensors`` or
@@ -162,7 +162,7 @@ def weights_file(path: str | Path) -> Path:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no file with content, naming what is there instead."""
+    """Refuse anything but a file with content, saying what is there instead."""
     try:
         if path.is_dir():
             below = [f"checkpoints/{name}" for name in _checkpoints_in(path / "checkpoints")]
@@ -175,17 +175,19 @@ def _check_file(path: Path) -> None:
         if not path.is_file():
             raise CheckpointError(f"{path}: is not a regular file; name a checkpoint.")
         if path.stat().st_size == 0:
-            raise CheckpointError(f"{path}: is empty, its writing was cut short; use another one.")
+            raise CheckpointError(
+                f"{path}: is empty: its writing was interrupted; use another one."
+            )
     except PermissionError:
-        raise CheckpointError(f"{path}: no permission to look at it.") from None
+        raise CheckpointError(f"{path}: no permission to access it.") from None
 
 
 def _nearby(path: Path) -> str:
-    """Say what is where the file should be."""
+    """Describe what is where the file should be."""
     if ":/" in str(path):
-        return "of addresses only http:// and https:// are read; download the file first."
+        return "only http:// and https:// addresses are supported; download the file first."
     if not path.parent.is_dir():
-        return f"nor is there a folder {path.parent}."
+        return f"the folder {path.parent} does not exist either."
     names = _checkpoints_in(path.parent)
     if close := difflib.get_close_matches(path.name, names, n=3):
         return f"did you mean {' or '.join(close)}?"
@@ -193,19 +195,19 @@ def _nearby(path: Path) -> str:
 
 
 def _checkpoints_in(folder: Path) -> list[str]:
-    """List the names of the checkpoints directly in a folder."""
+    """List the names of the checkpoints in a folder, not below it."""
     if not folder.is_dir():
         return []
     return sorted(entry.name for entry in folder.iterdir() if entry.suffix in _SUFFIXES)
 
 
 def _read(file: BinaryIO, path: Path, *, verified: bool) -> object:
-    """Read an open file by the format that its first bytes announce.
+    """Read an open file in the format indicated by its first bytes.
 
     Args:
-        file: The file, at its beginning.
+        file: The file, positioned at its start.
         path: Its name, for messages.
-        verified: Whether all its bytes are known to be right.
+        verified: Whether the whole file has been verified.
     """
     head = file.read(512)
     file.seek(0)
@@ -221,17 +223,17 @@ def _read(file: BinaryIO, path: Path, *, verified: bool) -> object:
     if head[257:262] == b"ustar":
         found = "a tar archive; unpack it first"
     found = found or (
-        f"not a checkpoint, it starts with {head[:12]!r}; expected a file written by torch.save or "
-        f"safetensors"
+        f"not a checkpoint: it starts with {head[:12]!r}; expected a file written by torch.save "
+        "or safetensors"
     )
     raise CheckpointError(f"{path}: is {found}.")
 
 
 def _safetensors_load(file: BinaryIO, path: Path) -> object:
-    """Load a safetensors file, which holds tensors only."""
+    """Load a safetensors file, which holds only tensors."""
     try:
         return from_safetensors(file.read())
-    except Exception as error:  # noqa: BLE001  # SafetensorError, KeyError for a type unknown here
+    except Exception as error:  # noqa: BLE001  # SafetensorError, or KeyError for an unknown type
         raise CheckpointError(
             f"{path}: is a truncated or damaged safetensors file ({first_line(error)}); copy it "
             f"again or use an earlier one."
@@ -239,26 +241,26 @@ def _safetensors_load(file: BinaryIO, path: Path) -> object:
 
 
 def _check_size(file: BinaryIO, path: Path) -> None:
-    """Refuse a zip archive that unpacks to many times its length; leave the file at its start."""
+    """Refuse a zip archive that unpacks to many times its length; rewind the file."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         length = path.stat().st_size
         if unpacked > _MOST_UNPACKED * length:
             raise CheckpointError(
-                f"{path}: refused, its {length:,} bytes unpack to {unpacked:,}; what torch.save "
-                "writes is not compressed."
+                f"{path}: refused: its {length:,} bytes unpack to {unpacked:,}; torch.save does "
+                "not compress."
             )
     file.seek(0)
 
 
 def _check_zip(file: BinaryIO, path: Path, *, verified: bool) -> None:
-    """Refuse an archive that is cut short, damaged, or not from ``torch.save``."""
+    """Refuse an archive that is truncated, damaged, or not from ``torch.save``."""
     try:
         _check_size(file, path)
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-            # torch can be told to write no checksums and then stores zeros
+            # torch stores zeros if configured not to write checksums
             checked = not verified and any(e.CRC for e in archive.infolist())
             damaged = archive.testzip() if checked else None
     except CheckpointError:
@@ -270,17 +272,17 @@ def _check_zip(file: BinaryIO, path: Path, *, verified: bool) -> None:
         ) from None
     if is_cut_short(file):
         raise CheckpointError(
-            f"{path}: is truncated, its end is missing; copy it again or use an earlier one."
+            f"{path}: is truncated: its end is missing; copy it again or use an earlier one."
         )
     if damaged is not None:
         raise CheckpointError(
-            f"{path}: is damaged, its part {listed([damaged])} does not match the checksum; copy "
+            f"{path}: is damaged: its part {listed([damaged])} does not match the checksum; copy "
             f"it again or use an earlier one."
         )
     if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(
-            f"{path}: is a TorchScript archive, which holds code; where it was made, save the "
-            f"module's `state_dict()` instead."
+            f"{path}: is a TorchScript archive, which contains code; save the module's "
+            "`state_dict()` at its origin instead."
         )
     if not any(name.endswith("/data.pkl") for name in names):
         raise CheckpointError(
@@ -297,11 +299,10 @@ def _torch_load(file: BinaryIO, path: Path) -> object:
         file.seek(0)
         if names := refused_globals(file):
             raise CheckpointError(
-                f"{path}: refused, since it needs more than tensors and plain types, and loading "
-                f"that runs code: {listed(names)}; where it was made, save the `state_dict()` "
-                f"alone."
+                f"{path}: refused: it needs more than tensors and plain types, and loading that "
+                f"runs code: {listed(names)}; save only the `state_dict()` at its origin."
             ) from None
-        # torch's own text here advises weights_only=False
+        # torch's message here suggests weights_only=False
         reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error)})"
         raise CheckpointError(
             f"{path}: is truncated, damaged or not written by torch.save with its default "

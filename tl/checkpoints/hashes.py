@@ -1,4 +1,4 @@
-"""Hashes of whole files, and the one that a checkpoint carries in itself."""
+"""Hashes of whole files, and the checksum that a checkpoint carries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 _MARK = b"tl-sha256:"
 _LENGTH = len(_MARK) + 64
-# The last record of a zip archive, which ends with the length of the comment after it.
+# The last record of a zip archive, which ends with the length of the following comment.
 _END, _END_LENGTH = b"PK\x05\x06", 22
 _MIB = 2**20
 
@@ -26,17 +26,16 @@ def file_sha256(path: str | Path) -> str:
 
 
 def seal(archive: memoryview) -> bytes:
-    """Return the comment that makes a zip archive carry the SHA-256 of all its other bytes.
+    """Return a comment for a zip archive with the SHA-256 of all its other bytes.
 
-    The checksums that zip archives have cover the parts' contents, not their places, names and
-    padding. The comment stands at the end of the file, so it comes and goes with it, and readers
-    that do not know it skip it.
+    The checksums in zip archives cover the parts' contents, not their positions, names and padding.
+    The comment is at the end of the file and part of it; other readers skip it.
 
     Args:
-        archive: The whole archive, writable; it is changed to announce the comment.
+        archive: The whole archive, writable; modified to declare the comment.
 
     Returns:
-        What to write after it; nothing where it is no archive or has a comment already.
+        What to append; empty if it is not an archive or already has a comment.
     """
     end = bytes(archive[-_END_LENGTH:])
     if not end.startswith(_END) or end[-2:] != b"\x00\x00":
@@ -47,11 +46,11 @@ def seal(archive: memoryview) -> bytes:
 
 @dataclass(frozen=True)
 class Sums:
-    """What one pass over a file's bytes found.
+    """Result of one pass over a file.
 
     Attributes:
         sha256: Hash of the whole file.
-        intact: Whether its seal fits; ``None`` where it has none.
+        intact: Whether its seal matches; ``None`` if it has none.
     """
 
     sha256: str
@@ -59,7 +58,7 @@ class Sums:
 
 
 def is_sealed(file: BinaryIO) -> bool:
-    """Tell if an open file carries a seal; it is left at its beginning."""
+    """Return whether an open file carries a seal; rewind it."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _LENGTH))
     found = file.read(len(_MARK)) == _MARK
@@ -68,10 +67,10 @@ def is_sealed(file: BinaryIO) -> bool:
 
 
 def is_cut_short(file: BinaryIO) -> bool:
-    """Tell if the comment that a zip archive announces is not all there; zip readers do not mind.
+    """Return whether a zip archive's declared comment is truncated, which zip readers ignore.
 
     Args:
-        file: The open archive; it is left at its beginning.
+        file: The open archive, rewound afterwards.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _END_LENGTH - 2**16))
@@ -83,7 +82,7 @@ def is_cut_short(file: BinaryIO) -> bool:
 
 
 def sums(file: BinaryIO) -> Sums:
-    """Hash an open file and check its seal, in one pass; it is left at its beginning."""
+    """Hash an open file and check its seal in one pass; rewind it."""
     left = max(0, file.seek(0, os.SEEK_END) - _LENGTH)
     file.seek(0)
     digest = hashlib.sha256()

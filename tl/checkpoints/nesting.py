@@ -1,4 +1,4 @@
-"""How large a structure of plain types is once every shared reference is followed."""
+"""The size of a structure of plain types when every shared reference is followed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _DEEPEST = 200
 
 
 def check_nesting(value: object, most: int = MOST_VALUES) -> None:
-    """Refuse a structure that no walk through it would come to the end of.
+    """Refuse a structure that cannot be traversed in reasonable time.
 
-    Twenty lists that each hold the one before ten times take a kilobyte in a file and 10^20 steps
-    to walk through; a list that holds itself never ends.
+    Twenty lists that each hold the previous one ten times take a kilobyte in a file and 10^20 steps
+    to traverse; a list that contains itself never ends.
 
     Args:
-        value: Mappings, lists and tuples of anything; what else there is counts as one value.
-        most: The largest number of values, each counted as often as it is reached.
+        value: Mappings, lists and tuples of anything; anything else counts as one value.
+        most: Maximum number of values, each counted as often as it is reached.
 
     Raises:
-        ValueError: If there are more values, or they are nested too deeply.
+        ValueError: If there are more values, or the nesting is too deep.
     """
     count = 1
     stack: list[Iterator[object]] = [_inside(value)]

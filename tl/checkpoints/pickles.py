@@ -1,4 +1,4 @@
-"""What a pickle names, without loading it."""
+"""List what a pickle references, without loading it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def refused_globals(file: BinaryIO) -> list[str]:
     """
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
-    except Exception:  # noqa: BLE001  # no zip archive, a newer pickle protocol, or damage
+    except Exception:  # noqa: BLE001  # not a zip archive, a newer pickle protocol, or damaged
         file.seek(0)
     try:
         with zipfile.ZipFile(file) as archive:
             entry = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             pickled = archive.read(entry)
-    except Exception:  # noqa: BLE001  # no zip archive, or damage
+    except Exception:  # noqa: BLE001  # not a zip archive, or damaged
         file.seek(0)
         pickled = file.read(64 * _MIB)
     names = _named(pickled)
@@ -35,7 +35,7 @@ def refused_globals(file: BinaryIO) -> list[str]:
 
 
 def _named(pickled: bytes) -> set[str]:
-    """List the classes and functions that a row of pickles names, without loading them."""
+    """List the classes and functions that consecutive pickles reference, without loading them."""
     names: set[str] = set()
     stream = io.BytesIO(pickled)
     try:

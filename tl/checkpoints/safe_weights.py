@@ -1,4 +1,4 @@
-"""A network's weights as safetensors, with the record of their origin in the header."""
+"""A network's weights as safetensors, with their provenance in the header."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-# What the header keeps of the record under `tl` in a checkpoint, and of the rest of it.
+# What the header keeps of the checkpoint's record under `tl`, and of its other entries.
 _RECORD = ("tasks", "class_names", "data", "provenance")
 _PROGRESS = ("epoch", "global_step", "pytorch-lightning_version")
 _SUM = "tl_sha256"
@@ -20,12 +20,12 @@ _SUM = "tl_sha256"
 def to_safetensors(checkpoint: Mapping[str, Any]) -> bytes:
     """Return the weights in a checkpoint as the content of a safetensors file.
 
-    Names are those of the module's ``state_dict``; tied tensors are written each by itself. The
+    Names are those of the module's ``state_dict``; tied tensors are written separately. The
     header's metadata are JSON by key: ``tasks``, ``class_names``, ``data``, ``provenance``,
-    ``epoch`` and ``global_step``. A checksum there covers names, values and metadata.
+    ``epoch`` and ``global_step``. A checksum in the header covers names, values and metadata.
 
     Args:
-        checkpoint: As the Trainer dumps it.
+        checkpoint: A checkpoint as dumped by the Trainer.
     """
     tensors: dict[str, Tensor] = {}
     taken: set[int] = set()
@@ -35,7 +35,7 @@ def to_safetensors(checkpoint: Mapping[str, Any]) -> bytes:
         plain = value.detach().cpu().contiguous()
         storage = plain.untyped_storage()
         if storage.data_ptr() in taken or storage.nbytes() != plain.nbytes:
-            plain = plain.clone()  # no two tensors of such a file may share memory
+            plain = plain.clone()  # tensors in safetensors may not share memory
         taken.add(plain.untyped_storage().data_ptr())
         tensors[name] = plain
     record = checkpoint.get("tl", {})
@@ -46,17 +46,17 @@ def to_safetensors(checkpoint: Mapping[str, Any]) -> bytes:
 
 
 def from_safetensors(content: bytes) -> dict[str, Any]:
-    """Return what a safetensors file holds.
+    """Return the content of a safetensors file.
 
     Args:
         content: The whole file.
 
     Returns:
-        The tensors by name; of a file that :func:`to_safetensors` made, the parts of the
-        checkpoint: ``state_dict``, ``tl``, ``epoch`` and ``global_step``.
+        The tensors by name; for a file from :func:`to_safetensors`, the parts of the checkpoint:
+        ``state_dict``, ``tl``, ``epoch`` and ``global_step``.
 
     Raises:
-        ValueError: If its checksum does not fit. A damaged file may raise anything.
+        ValueError: If its checksum does not match. A damaged file may raise anything.
     """
     tensors = safetensors.torch.load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -72,7 +72,7 @@ def from_safetensors(content: bytes) -> dict[str, Any]:
 
 
 def checksum_of(content: bytes) -> str | None:
-    """Return the checksum in a file that :func:`to_safetensors` made; ``None`` if it is damaged."""
+    """Return the checksum in a file from :func:`to_safetensors`; ``None`` if it is damaged."""
     try:
         from_safetensors(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -82,7 +82,7 @@ def checksum_of(content: bytes) -> str | None:
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Hash names, types, shapes, values and metadata, in whatever order a file has them."""
+    """Hash names, types, shapes, values and metadata, independent of their order in the file."""
     digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

@@ -1,4 +1,4 @@
-"""One checkpoint out of several: WiSE-FT and model soups, with statistics of its own."""
+"""One checkpoint from several: WiSE-FT and model soups, with re-estimated statistics."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from tl.transfer.weight_space import (
     greedy_soup,
 )
 
-# What of a run's checkpoint is about going on with it.
+# Checkpoint entries that concern resuming.
 _TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPrecision")
 State = dict[str, Tensor]
 
 
-def average_checkpoints(  # noqa: C901 - one check after the other
+def average_checkpoints(  # noqa: C901 - a sequence of checks
     paths: Sequence[str | Path],
     out: str | Path,
     *,
@@ -49,42 +49,42 @@ def average_checkpoints(  # noqa: C901 - one check after the other
 ) -> str:
     """Average the weights of checkpoints of this framework and write the result.
 
-    The result is a checkpoint of the last one's task: ``test`` and ``init_from`` take it, and it
-    tells its ingredients. What is neither backbone nor head, such as a balancer's state, is the
-    last one's. With batch norm, running statistics are estimated anew on one epoch of the run's
+    The result is a checkpoint of the last one's task: ``test`` and ``init_from`` accept it, and it
+    records its ingredients. State outside backbone and heads, such as a balancer's, comes from the
+    last one. With batch norm, running statistics are re-estimated on one epoch of the run's
     training images, not augmented, in its batches; so are those of every candidate of a greedy
-    soup. WiSE-FT with all of the weight on one ingredient leaves its statistics as they are.
+    soup. WiSE-FT with all weight on one ingredient keeps its statistics.
 
-    Heads go together by their classes' names: the order of the last one's is taken.
+    Heads are matched by class names, in the order of the last one.
 
     Args:
         paths: The checkpoints, two or more. For WiSE-FT the source first, the fine-tuned second.
-        out: The file to write; it must not be there yet.
-        alpha: WiSE-FT of two: share of the second, 0 to 1. ``None`` gives all equal shares.
-        greedy: Leave out those that worsen the score on the last one's validation images.
-        backbone_only: Average the backbones and keep the last one's heads. Otherwise the heads
-            must have the same tasks and classes.
-        average_statistics: Average the running statistics too, instead of estimating them.
+        out: The file to write; it must not exist.
+        alpha: WiSE-FT of two: weight of the second, 0 to 1. ``None`` weights all equally.
+        greedy: Leave out checkpoints that worsen the score on the last one's validation images.
+        backbone_only: Average only the backbones and keep the last one's heads. Otherwise tasks and
+            classes must agree.
+        average_statistics: Average the running statistics too, instead of re-estimating them.
         configurations: The run's configuration; ``config.yaml`` beside the last checkpoint's
-            folder by default. It is not read where no data are needed.
+            folder by default. Not read if no data are needed.
         accelerator: As of Lightning's Trainer.
 
     Returns:
-        What was done, in lines.
+        A report in lines of text.
 
     Raises:
-        CheckpointError: If a file cannot be read or is no checkpoint of this framework.
-        ValueError: If the networks or their data do not go together, have LoRA adapters, or an
-            argument is wrong.
+        CheckpointError: If a file cannot be read or is not a checkpoint of this framework.
+        ValueError: If the networks or their data are incompatible, have LoRA adapters, or an
+            argument is invalid.
     """
     out = Path(out)
-    if len(paths) < 2:  # noqa: PLR2004 - an average has two sides at least
-        raise ValueError(f"An average needs two checkpoints or more, got {len(paths)}.")
+    if len(paths) < 2:  # noqa: PLR2004 - an average needs two
+        raise ValueError(f"An average needs at least two checkpoints, got {len(paths)}.")
     if out.exists():
-        raise ValueError(f"{out} is there already; name another file by --out.")
+        raise ValueError(f"{out} already exists; choose another file with --out.")
     if alpha is not None and (len(paths) != 2 or not 0 <= alpha <= 1):  # noqa: PLR2004
         raise ValueError(
-            f"`alpha` must be from 0 to 1 and between two checkpoints, got {alpha} and "
+            f"`alpha` must be from 0 to 1 and needs exactly two checkpoints, got {alpha} and "
             f"{len(paths)} checkpoints."
         )
     paths = files = [local_file(path) for path in paths]
@@ -94,8 +94,8 @@ def average_checkpoints(  # noqa: C901 - one check after the other
     for path, part in zip(paths, parts, strict=True):
         if any(is_adapter(name) for name in part):
             raise ValueError(
-                f"{path} has LoRA adapters: the average of two factors is not the factors of an "
-                "average. Average runs of a network without them."
+                f"{path} has LoRA adapters: averaging their factors does not average their "
+                "products. Average runs of a network without adapters."
             )
     if not backbone_only:
         parts = [
@@ -122,7 +122,7 @@ def average_checkpoints(  # noqa: C901 - one check after the other
         )
         weights = _equal(soup.members, len(parts))
     state = average_weights(parts, weights)
-    # one network by itself keeps its own, unless it was chosen by accuracies with estimated ones
+    # a single network keeps its own, unless it was selected by scores with re-estimated ones
     estimates = bench is not None and (greedy or sum(weight > 0 for weight in weights) > 1)
     if bench is not None and estimates:
         state = bench.with_statistics(state)
@@ -134,13 +134,13 @@ def average_checkpoints(  # noqa: C901 - one check after the other
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """Read a checkpoint of this framework, and its hash."""
+    """Read a checkpoint of this framework, with its hash."""
     content, sha256 = read_hashed(path)
     state = content.get("state_dict")
     if not isinstance(state, Mapping) or "tl" not in content:
         raise CheckpointError(
-            f"{path}: is no checkpoint of a run of this framework; plain weights come in by "
-            "`init_from`, and what a run writes from there averages."
+            f"{path}: is not a checkpoint of this framework; load plain weights with `init_from`, "
+            "and average the checkpoints of that run."
         )
     return content, sha256
 
@@ -155,8 +155,9 @@ def _check_fit(path: Path, part: State, last: Path, reference: State) -> None:
     if heads[0] != heads[1]:
         said = [", ".join(f"{n} {s}" for n, s in found.items()) for found in heads]
         raise ValueError(
-            f"{path} has the heads {said[0]}, {last} has {said[1]}; heads average only with their "
-            "like. Average the backbones alone by --backbone-only, which keeps the last one's "
+            f"{path} has the heads {said[0]}, {last} has {said[1]}; only heads with the same "
+            "tasks and classes can be averaged. Average only the backbones with --backbone-only, "
+            "which keeps the last one's "
             "heads."
         )
     try:
@@ -168,9 +169,9 @@ def _check_fit(path: Path, part: State, last: Path, reference: State) -> None:
 def _check_inputs(
     path: Path, content: Mapping[str, Any], last: Mapping[str, Any], *, backbone_only: bool
 ) -> None:
-    """Refuse to average weights that were trained on images of another size or normalisation.
+    """Refuse to average weights trained with different image sizes or normalisations.
 
-    Backbones alone may be those of a source and a target, each with the statistics of its images.
+    With `backbone_only`, a source and a target may each have the statistics of their images.
     """
     here, wanted = _sources(content), _sources(last)
     if len(here) == len(wanted) == 1:
@@ -180,8 +181,8 @@ def _check_inputs(
         if None not in sizes and sizes[0] != sizes[1]:
             raise ValueError(
                 f"{path} was trained on images of {sizes[0]}x{sizes[0]} pixels, the last "
-                f"checkpoint on {sizes[1]}x{sizes[1]}; weights average only if they were trained "
-                "at one size."
+                f"checkpoint on {sizes[1]}x{sizes[1]}; only weights trained at the same size can "
+                "be averaged."
             )
         for key in ("mean", "std"):
             one, other = here[name].get(key), wanted[name].get(key)
@@ -190,29 +191,29 @@ def _check_inputs(
             said = [", ".join(f"{value:.2f}" for value in found) for found in (one, other)]
             raise ValueError(
                 f"{path} was trained on images normalised by the {key} {said[0]}, the last "
-                f"checkpoint by {said[1]}; heads average only if their images were normalised "
-                "alike. Average the backbones alone by --backbone-only."
+                f"checkpoint by {said[1]}; only heads with the same normalisation can be "
+                "averaged. Average only the backbones with --backbone-only."
             )
 
 
 def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Return whether statistics in pixel values, 0 to 255, are equal but for rounding."""
-    return all(abs(a - b) < 0.05 for a, b in zip(one, other, strict=True))  # noqa: PLR2004 - as said
+    """Return whether statistics in pixel values, 0 to 255, are equal up to rounding."""
+    return all(abs(a - b) < 0.05 for a, b in zip(one, other, strict=True))  # noqa: PLR2004 - as above
 
 
 def _by_class_names(
     path: Path, part: State, content: Mapping[str, Any], last: Mapping[str, Any]
 ) -> State:
-    """Give heads the names and the order of classes that they have in the last checkpoint.
+    """Rename and reorder heads to match the last checkpoint.
 
     Raises:
-        ValueError: If a task has other classes there; names both.
+        ValueError: If a task's classes differ; lists both.
     """
     _check_groups(path, content, last)
     here, wanted = (dict(c["tl"].get("class_names") or {}) for c in (content, last))
     found = dict(part)
     if len(here) == len(wanted) == 1 and set(here) != set(wanted):
-        [old], [new] = here, wanted  # the same task, whatever each calls it
+        [old], [new] = here, wanted  # the same task, whatever its name
         here = {new: here[old]}
         for kind in ("weight", "bias"):
             if f"heads.{old}.{kind}" in found:
@@ -225,8 +226,8 @@ def _by_class_names(
         except ValueError:
             raise ValueError(
                 f"{path} was trained on the classes {listed(list(names))} of {task!r}, the last "
-                f"checkpoint on {listed(list(wanted[task]))}; heads average only with their like. "
-                "Average the backbones alone by --backbone-only."
+                f"checkpoint on {listed(list(wanted[task]))}; only heads with the same classes "
+                "can be averaged. Average only the backbones with --backbone-only."
             ) from None
         for key in (f"heads.{task}.weight", f"heads.{task}.bias"):
             if rows is not None and key in found:
@@ -251,31 +252,32 @@ def _fingerprints(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_groups(path: Path, content: Mapping[str, Any], last: Mapping[str, Any]) -> None:
-    """Refuse heads whose groups of classes have the same names and other members."""
+    """Refuse heads whose groups have the same names but other members."""
     here, wanted = (groups_by_task(c["tl"].get("data") or {}) for c in (content, last))
     if len(here) == len(wanted) == 1:
         here = dict(zip(wanted, here.values(), strict=True))
     for task in here.keys() & wanted.keys():
         if moved := regrouped(here[task], wanted[task], "in the last one"):
             raise ValueError(
-                f"{path} groups {len(moved)} classes otherwise than the last checkpoint: "
-                f"{listed(moved)}; heads average only with their like. Average the backbones alone "
-                "by --backbone-only."
+                f"{path} groups {len(moved)} classes differently from the last checkpoint: "
+                f"{listed(moved)}; only heads with the same groups can be averaged. Average only "
+                "the backbones "
+                "with --backbone-only."
             )
 
 
 def _check_data(
     paths: Sequence[str | Path], contents: Sequence[Mapping[str, Any]], *, greedy: bool
 ) -> None:
-    """Refuse to select on images that an ingredient has trained on."""
+    """Refuse to select on images that an ingredient was trained on."""
     last = _fingerprints(contents[-1])
     for path, content in zip(paths, contents, strict=True):
         if greedy and (found := _fingerprints(content)) != last:
             raise ValueError(
                 f"{path} was trained on {found}, {paths[-1]} on {last}: the validation images of "
-                "one may be training images of the other, and selecting on them would deceive. "
-                "Train them on one split: the same --data.init_args.seed, val_size and "
-                "label_fraction, and a --seed_everything of each one's own."
+                "one may be training images of the other, which would bias the selection. Train "
+                "them on one split: the same --data.init_args.seed, val_size and label_fraction, "
+                "with a different --seed_everything each."
             )
 
 
@@ -284,13 +286,13 @@ def _equal(members: Sequence[int], count: int) -> list[float]:
 
 
 class _Bench:
-    """A run's network and data, on which an average gets its statistics and is validated.
+    """A run's network and data, to estimate an average's statistics and to validate it.
 
     Args:
         content: The last checkpoint.
         configurations: Its run's configuration.
         accelerator: As of Lightning's Trainer.
-        estimate: Estimate running statistics anew.
+        estimate: Re-estimate running statistics.
     """
 
     def __init__(
@@ -323,13 +325,14 @@ class _Bench:
         self.data.prepare_data()
         record = content["tl"].get("data")
         if record and callable(adopt := getattr(self.data, "adopt", None)):
-            adopt(record)  # what the last one was trained on, and what it held out
+            adopt(record)  # the last one's training data and held-out images
         self.data.setup("validate")
         now, then = _fingerprints({"tl": {"data": self._description()}}), _fingerprints(content)
         if now != then:
             raise ValueError(
-                f"The last checkpoint was trained on {then}, {configurations[-1]} gives {now}. "
-                "Name the configuration of its run by --config, with the data where it says."
+                f"The last checkpoint was trained on {then}, but {configurations[-1]} gives "
+                f"{now}. Name its run's configuration with --config, and keep the data where it "
+                "expects them."
             )
 
     def _description(self) -> dict[str, Any]:
@@ -337,11 +340,11 @@ class _Bench:
         return describe() if callable(describe) else {}
 
     def described(self) -> dict[str, Any]:
-        """Say what the statistics were estimated on."""
+        """Describe what the statistics were estimated on."""
         return {"estimated_on": _fingerprints({"tl": {"data": self._description()}})}
 
     def with_statistics(self, state: State) -> State:
-        """Return an average with running statistics of its own."""
+        """Return an average with re-estimated running statistics."""
         self._load(state)
         if self.estimate and any(map(is_batch_norm, self.module.backbone.modules())):
             device = self.trainer.strategy.root_device
@@ -351,7 +354,7 @@ class _Bench:
         return {name: everything[name].clone() for name in state}
 
     def score(self, state: State) -> float:
-        """Measure the validation score of an average that runs are chosen by."""
+        """Return the deciding validation score of an average."""
         self._load(self.with_statistics(state))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about workers
@@ -407,7 +410,7 @@ def _record(
 def _write(out: Path, last: Mapping[str, Any], state: State, record: dict[str, Any]) -> None:
     content = {key: value for key, value in last.items() if key not in _TRAINING}
     content["state_dict"] = {**last["state_dict"], **state}
-    # what a window of training steps held, and where drift is measured from, are a run's own
+    # the running window of training and the reference of drift belong to a run
     kept = {k: v for k, v in last["tl"].items() if k not in ("window", "statistics", "metrics")}
     content["tl"] = {**kept, "provenance": record}
     AtomicCheckpointIO().save_checkpoint(content, out)
@@ -426,7 +429,7 @@ def _summary(
         said = "" if score is None else f" ({metric} {score:.4f})"
         lines.append(f"tl: {weight:.4g} x {path}{said}")
     if record[metric] is not None:
-        lines.append(f"tl: {metric} {record[metric]:.4f}, on the images that it was chosen by")
+        lines.append(f"tl: {metric} {record[metric]:.4f}, on the images used to select it")
     if record["statistics"] is not None:
-        lines.append("tl: batch-norm statistics estimated anew on the run's training images")
+        lines.append("tl: batch-norm statistics re-estimated on the run's training images")
     return "\n".join(lines)

@@ -73,7 +73,7 @@ from tl.runs.resume import (
 from tl.signals import StoppedBySignal, stop_on_signals
 
 FAILURE = 1
-# what is wrong with settings, paths and data is one of these
+# errors in settings, paths and data are of these types
 _MISTAKES = (
     ValueError,
     TypeError,
@@ -88,7 +88,7 @@ _MISTAKES = (
 
 
 def _task(given: Any) -> object:  # noqa: ANN401 - as the parser has it
-    """Build a task of its class path; one that is given by its fields is left to the model."""
+    """Build a task from its class path; the model builds one given by fields."""
     path = given.get("class_path") if isinstance(given, Namespace | Mapping) else None
     if path is None:
         return given.as_dict() if isinstance(given, Namespace) else given
@@ -101,10 +101,10 @@ class TlCLI(LightningCLI):
     """Lightning's command line with run folders, dashboards and safe checkpoints."""
 
     run_folder: Path | None = None
-    new_board: Path | None = None  # of an evaluation, in the run's own folder
-    resumed: Resumed | None = None  # what the Trainer is to load
+    new_board: Path | None = None  # of an evaluation, in the run's folder
+    resumed: Resumed | None = None  # for the Trainer to load
     found_by_itself = False
-    _tasks: dict[str, object]  # that the user names, by the model's argument
+    _tasks: dict[str, object]  # set by the user, by argument of the model
     _takes: dict[str, bool]  # whether the model has that argument
     trained_on: Mapping[str, Any] | None = None  # the data of the checkpoint to evaluate
 
@@ -120,7 +120,7 @@ class TlCLI(LightningCLI):
             LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            auto_configure_optimizers=False,  # the modules take their optimiser as an argument
+            auto_configure_optimizers=False,  # the modules take the optimizer as an argument
             seed_everything_default=0,
             trainer_defaults={"callbacks": [LearningRateMonitor(logging_interval="step")]},
             parser_kwargs={"description": "Transfer and multi-task learning."},
@@ -131,31 +131,38 @@ class TlCLI(LightningCLI):
         """Build the parser with one-line errors."""
         kwargs.setdefault("dump_header", [f"lightning.pytorch, tl {__version__}"])
         kwargs.setdefault("prog", "tl")
-        kwargs.setdefault("allow_abbrev", False)  # half a name is a mistake, not a short form
+        kwargs.setdefault("allow_abbrev", False)  # abbreviated options are errors
         parser = OneLineParser(**kwargs)
         parser.add_argument(
             *("-c", "--config"),
             action="config",
-            help="Configuration file; a later one adds to it, to a list of classes by `name+:`.",
+            help="Configuration file; later ones override it; `name+:` appends to a list.",
         )
         return parser
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:  # noqa: ANN401
-        """Have ``--help`` list our verbs too; `main` runs them before there is a parser."""
+        """List our verbs in ``--help``; `main` runs them without this parser."""
         super()._add_subcommands(parser, **kwargs)
-        listing = cast("Any", parser)._subcommands_action  # noqa: SLF001 - there is no public name
+        listing = cast("Any", parser)._subcommands_action  # noqa: SLF001 - no public API
         for name, verb in VERBS.items():
             listing.add_subcommand(name, ArgumentParser(), help=verb.help)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add our arguments and callbacks, and let the data tell the model its tasks."""
-        parser.add_argument("--name", type=str, default="run", help="Folder of the run's versions.")
-        parser.add_argument("--log_dir", type=str, default="lightning_logs", help="Folder of runs.")
+        """Add our arguments and callbacks, and link the model's tasks to the data."""
+        parser.add_argument(
+            "--name",
+            type=str,
+            default="run",
+            help="Name of the run; its versions are saved in a folder of this name.",
+        )
+        parser.add_argument(
+            "--log_dir", type=str, default="lightning_logs", help="Folder for runs."
+        )
         parser.add_argument(
             "--resume",
             type=Literal["auto"] | None,
             default=None,
-            help="auto: fit goes on from the newest checkpoint of this --name that verifies.",
+            help="auto: fit resumes from the newest valid checkpoint of this --name.",
         )
         parser.add_class_arguments(AtomicCheckpointIO, "checkpoint_files")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
@@ -169,29 +176,29 @@ class TlCLI(LightningCLI):
             {
                 "checkpoint.monitor": "auto",
                 "checkpoint.filename": "best",
-                # its own callback: `save_last` follows the best one and skips worse epochs
+                # a separate callback: `save_last` follows the best one and skips worse epochs
                 "last_checkpoint.filename": "last",
             }
         )
         link_data_to_model(parser, self._tell_data, self._given_tasks)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
-        """Parse, and let callbacks and schedules follow the metric that they monitor."""
+        """Parse, and set the direction of callbacks and schedules from their metric."""
         super().parse_arguments(parser, args)
         follow_metrics(self.config, parser.parse_args(args, defaults=False))
 
     def _parse_ckpt_path(self) -> None:
-        """Let the command line win over the hyper-parameters in a checkpoint."""
+        """Let the command line override the hyper-parameters in a checkpoint."""
 
-    # Before anything is built
+    # Before instantiation
 
     @property
     def chosen(self) -> Any:  # noqa: ANN401 - jsonargparse's namespace of the subcommand
-        """The configuration of the subcommand."""
+        """Return the configuration of the subcommand."""
         return self.config[str(self.subcommand)]
 
     def before_instantiate_classes(self) -> None:
-        """Settle what depends on the machine or on other settings, so that config.yaml says it."""
+        """Resolve what depends on the machine or other settings, so that config.yaml records it."""
         config = self.chosen
         check_trainer(config.trainer, str(self.subcommand))
         check_nulls(config.get("data"), "data")
@@ -209,20 +216,20 @@ class TlCLI(LightningCLI):
             given = config.get(f"model.init_args.{key}")
             if given and hasattr(imported(config.data.class_path), key):
                 raise ValueError(
-                    f"`model.init_args.{key}` follows from the data; leave it out, and choose the "
+                    f"`model.init_args.{key}` follows from the data; remove it, and choose the "
                     "data's `targets`."
                 )
             self._tasks[key] = given
             model = cast("Any", imported(config.model.class_path))
             self._takes[key] = key in inspect.signature(model).parameters
-        config.weights_only = True  # no code from a checkpoint ever runs
+        config.weights_only = True  # no code from a checkpoint may run
         folder = versions_folder(config.log_dir, config.name)
         if config.ckpt_path is None and self.subcommand != "fit":
             config.ckpt_path = str(latest_checkpoint(folder))
-            rank_zero_info(f"tl: using {shown(config.ckpt_path)}, of the latest run.")
+            rank_zero_info(f"tl: using {shown(config.ckpt_path)}, from the latest run.")
         if self.subcommand == "predict":
-            config.return_predictions = False  # they are written as they come
-        # config.yaml says what the run is, not how it was started
+            config.return_predictions = False  # predictions are written as they are computed
+        # config.yaml describes the run, not how it was started
         resume, config.resume = config.resume, None
         here = self.described()
         if self.subcommand == "fit" and resume is not None:
@@ -236,24 +243,24 @@ class TlCLI(LightningCLI):
                 self.trained_on = self.resumed.content.get("tl", {}).get("data")
 
     def described(self) -> dict[str, Any]:
-        """The configuration in plain types, as checkpoints keep it."""
+        """Return the configuration in plain types, as stored in checkpoints."""
         parser = self._parser(self.subcommand)
         found = yaml.safe_load(parser.dump(self.chosen, skip_unset=False))
         return {key: found[key] for key in ("seed_everything", "data", "model", "trainer")}
 
     def _given_tasks(self, key: str) -> object:
-        """Return the tasks that the user names for data that do not tell theirs."""
+        """Return the user's tasks, for data that declare none."""
         given = self._tasks.get(key)
         if self._takes[key] and not given:
             example = "{class_path: tl.tasks.Classification, init_args: {name: a, num_classes: 2}}"
             raise ValueError(
-                f"The data do not say what is to be learned from them; give `model.init_args.{key}`"
+                f"The data module declares no tasks; set `model.init_args.{key}`"
                 f", such as {f'[{example}]' if key == 'tasks' else example}."
             )
         return [_task(each) for each in given] if isinstance(given, list) else _task(given)
 
     def _tell_data(self, data: object) -> None:
-        """Let the data be read as the checkpoint to evaluate was trained."""
+        """Adopt the data settings of the checkpoint to evaluate."""
         record, adopt = self.trained_on, getattr(data, "adopt", None)
         if record and callable(adopt):
             self.trained_on = None  # once
@@ -296,21 +303,21 @@ class TlCLI(LightningCLI):
         return trainer
 
     def instantiate_classes(self) -> None:
-        """Build everything; loggers of the user's own write under the run's name and version.
+        """Build everything; a user's loggers use the run's name and version.
 
-        A model whose weights come from a checkpoint needs no source.
+        A model that loads a checkpoint needs no source.
         """
         before = self._settle_loggers()
         with weights_follow() if self.resumed is not None else nullcontext():
             super().instantiate_classes()
-        for one, was in before:  # config.yaml can begin another run
+        for one, was in before:  # config.yaml can start another run
             one.update(was)
 
     def _settle_loggers(self) -> list[tuple[Namespace, Namespace]]:
-        """Give loggers of the user's own the run's folder, name and version where they are free.
+        """Give a user's loggers the run's folder, name and version unless set.
 
         Returns:
-            Their settings, and what these were.
+            Their settings, and the earlier values.
         """
         config = self.chosen
         given = config.trainer.logger
@@ -326,7 +333,7 @@ class TlCLI(LightningCLI):
             self.run_folder = new_run_folder(runs / config.name)
         for one, kind in loggers:
             takes = inspect.signature(kind).parameters
-            # the version of some is the name of a run on a server
+            # for some, the version is the id of a run on a server
             numbered = one.get("version", 0) is None and "int" in str(takes["version"].annotation)
             if "save_dir" in takes and one.get("save_dir") in (None, takes["save_dir"].default):
                 inside = own / str(self.subcommand) if own else self.run_folder
@@ -338,20 +345,20 @@ class TlCLI(LightningCLI):
         return before
 
     def _evaluated_run(self) -> Path | None:
-        """Return the folder of the run that is evaluated, if it is one's."""
+        """Return the folder of the evaluated run, if it belongs to one."""
         evaluates = self.subcommand != "fit" and self.resumed is not None
         return run_folder_of(self.resumed.path) if evaluates and self.resumed else None
 
     def _loggers(self, given: Any) -> list[Logger]:  # noqa: ANN401 - as the Trainer takes it
-        """Return the loggers of a new run folder, or of that of the run that is evaluated.
+        """Return the loggers for a new run folder, or for that of the evaluated run.
 
         Args:
-            given: The user's: none of them, or in place of ours.
+            given: The user's setting: none, or loggers replacing ours.
         """
         config = self.chosen
         own = self._evaluated_run()
         if own is not None:
-            # its configuration and its table of metrics are those of its training
+            # its configuration and metrics table belong to training
             self.save_config_callback = None
         folder = own or self.run_folder or new_run_folder(Path(config.log_dir) / config.name)
         if own is None:
@@ -360,7 +367,7 @@ class TlCLI(LightningCLI):
             others = given if isinstance(given, list) else [given] if given else []
             return [RunFolder(folder), *others]
         if own is not None:
-            # TensorBoard drops the curves of a folder whose steps begin again in a later file
+            # TensorBoard drops a folder's curves if the steps restart in a later file
             verb = str(self.subcommand)
             if not (own / verb).exists():
                 self.new_board = own / verb
@@ -376,31 +383,31 @@ class TlCLI(LightningCLI):
         return str(self.resumed.path) if self.resumed is not None else None
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        """Have the Trainer load what was found; in config.yaml stands what was asked for."""
+        """Pass the checkpoint found to the Trainer; config.yaml keeps what was requested."""
         given: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
         return {**given, "ckpt_path": self._path_to_load()}
 
     @rank_zero_only
     def drop_empty_run_folder(self) -> None:
-        """Remove the folder of a run that ended before its first step and saved nothing.
+        """Remove the folder of a run that ended before its first step without saving.
 
-        So it is with the curves of an evaluation that came to no end.
+        Also remove the curves of an unfinished evaluation.
         """
         if self.new_board is not None:
             shutil.rmtree(self.new_board, ignore_errors=True)
         trainer = getattr(self, "trainer", None)
         start = self.resumed.content.get("global_step") if self.resumed is not None else 0
         begun = trainer is not None and trainer.global_step not in (0, start)
-        # a signal before the first step leaves a checkpoint too, which was named to the user
+        # a signal before the first step leaves a checkpoint too, whose path was reported
         if self.run_folder is None or begun or any(self.run_folder.rglob("*.ckpt")):
             return
         shutil.rmtree(self.run_folder, ignore_errors=True)
 
     def after_fit(self) -> None:
-        """Say where everything is, and what could not be written.
+        """Report where everything is, and what could not be written.
 
         Raises:
-            OSError: If a checkpoint that was due at the end is missing.
+            OSError: If the final checkpoint is missing.
         """
         if trained_nothing(self.trainer.global_step, self.run_folder, self.resumed):
             return
@@ -423,29 +430,29 @@ class TlCLI(LightningCLI):
 
 
 def _quiet() -> None:
-    """Silence what is neither the user's doing nor ours."""
+    """Silence warnings about what neither the user nor we can change."""
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # it is: the sampler goes on at the step after the last one
+    # it is fault-tolerant: the sampler resumes at the next step
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
-    # `main(args)` is meant to be called from Python too
+    # `main(args)` may be called from Python too
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-    # evaluation has a run folder of its own and saves nothing in it
+    # an evaluation saves no checkpoints
     warnings.filterwarnings("ignore", message="The dirpath has changed from")
-    # the folder is new and holds the other logger's files; the CSV logger deletes its own only
+    # the new folder holds the other logger's files; the CSV logger deletes only its own
     warnings.filterwarnings("ignore", message="Experiment logs directory .* is not empty")
-    # a source that is compared against evaluates, and what is frozen
+    # reference networks and frozen stages are in evaluation mode
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage())
 
 
 def _leave_process_group(trainer: Trainer, done: Event) -> None:
-    """End the process group while the interpreter stands.
+    """End the process group before the interpreter shuts down.
 
-    Gloo's threads otherwise outlive it and now and then abort a run that is done. After a failure
-    the group is left alone: its threads may wait for a rank that never comes. No process leaves
-    before the others are done: they end with the first.
+    Otherwise gloo's threads outlive it and occasionally abort a finished run. After a failure the
+    group is left alone, because its threads may wait for a dead rank. Processes wait for each
+    other, because all end with the first.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         trainer.strategy.barrier("the end")
@@ -454,7 +461,7 @@ def _leave_process_group(trainer: Trainer, done: Event) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """Run one of Lightning's subcommands, and leave with its exit code; see `tl.cli.main`.
+    """Run one of Lightning's subcommands and exit with its code; see `tl.cli.main`.
 
     Args:
         arguments: The subcommand and its options.
@@ -462,7 +469,7 @@ def run(arguments: list[str]) -> None:
     done = end_with_parent()
     _quiet()
     stop_on_signals()
-    # kept outside the constructor, which runs the subcommand, so that a failure can tidy up
+    # kept outside the constructor, which runs the subcommand, so that a failure can clean up
     cli = TlCLI.__new__(TlCLI)
     try:
         write_enums_as_text()
@@ -472,14 +479,14 @@ def run(arguments: list[str]) -> None:
     except StoppedBySignal as stopped:
         cli.drop_empty_run_folder()
         SaveOnSignal.tell(stopped)
-        if stopped.checkpoint is None:  # at once: the others may be anywhere
+        if stopped.checkpoint is None:  # at once: the other processes may be anywhere
             leave(128 + stopped.number, getattr(cli, "trainer", None))
         _leave_process_group(cli.trainer, done)
         sys.exit(128 + stopped.number)
     except RunCompleteError as complete:
         if is_first_process():
             print(f"tl: {complete}")  # noqa: T201
-    except Exception as error:  # noqa: BLE001 - one line for whatever it is
+    except Exception as error:  # noqa: BLE001 - one line for any error
         cli.drop_empty_run_folder()
         _end(error, getattr(cli, "trainer", None))
     finally:
@@ -487,7 +494,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _end(error: Exception, trainer: Trainer | None) -> None:
-    """Say what went wrong, and leave with the exit code that it has."""
+    """Report an error and exit with its code."""
     if os.environ.get("TL_DEBUG") == "1":
         if trainer is None or trainer.world_size == 1:
             raise error
@@ -497,7 +504,7 @@ def _end(error: Exception, trainer: Trainer | None) -> None:
 
 
 def _is_mistake(error: Exception, trainer: Trainer | None) -> bool:
-    """Say whether it is the command, the configuration or the data that is wrong."""
+    """Return whether the command, the configuration or the data cause an error."""
     if trainer is None:
         return True
     callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Configuration files and settings that can be checked before anything is built."""
+"""Checks of configuration files and settings before anything is built."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tl.reading import check_regular, read_yaml
 
 _OPTIONS = ("--config", "-c")
 _LISTS = ("trainer.callbacks", "trainer.plugins")
-_PROFILERS = ("simple", "advanced", "pytorch", "xla")  # Lightning keeps them within its Trainer
-_LENGTHS = {  # a run does nothing where one of them is 0
+_PROFILERS = ("simple", "advanced", "pytorch", "xla")  # defined inside Lightning's Trainer
+_LENGTHS = {  # with one of these at 0, a run does nothing
     "fit": ("limit_train_batches", "max_epochs", "max_steps"),
     "validate": ("limit_val_batches",),
     "test": ("limit_test_batches",),
@@ -29,19 +29,19 @@ _HERE = "the command line"
 
 
 def check_files(arguments: Sequence[str]) -> None:
-    """See that the configuration files of a command can be read.
+    """Check that the configuration files of a command are readable.
 
     Args:
         arguments: The command's arguments.
 
     Raises:
-        ValueError: If one is not there, is no text, no YAML, or holds no options, or an option
-            names a pipe; says which.
+        ValueError: If a file is missing, is not text or YAML, or holds no options, or if an option
+            names a pipe.
     """
     lists: dict[str, tuple[list[str], str]] = {}
     for number, argument in enumerate(arguments):
         option, is_whole, value = argument.partition("=")
-        check_regular(value if is_whole else argument)  # whoever reads it would wait for ever
+        check_regular(value if is_whole else argument)  # reading it would block
         if not is_whole:
             value = arguments[number + 1] if number + 1 < len(arguments) else ""
         key = option.removeprefix("--")
@@ -60,9 +60,9 @@ def check_files(arguments: Sequence[str]) -> None:
 
 
 def _nested(key: str, value: str) -> Any:  # noqa: ANN401 - whatever YAML holds
-    """Return an option of the command line as a file would hold it."""
+    """Return a command-line option as it would be in a file."""
     found: Any = value
-    with suppress(yaml.YAMLError):  # the parser says so
+    with suppress(yaml.YAMLError):  # the parser reports it
         found = yaml.safe_load(value)
     several = found if isinstance(found, list) else [found]
     found = [{"class_path": v} if isinstance(v, str) else v for v in several]
@@ -72,10 +72,10 @@ def _nested(key: str, value: str) -> Any:  # noqa: ANN401 - whatever YAML holds
 
 
 def _replaced(lists: dict[str, tuple[list[str], str]], found: Any, path: str) -> list[str]:  # noqa: ANN401
-    """Name the lists of classes that a file takes the place of, and keep those that it holds.
+    """Warn about lists of classes that a file replaces, and record those that it holds.
 
     Args:
-        lists: Classes and file by key, of the files before; this one's are noted in it.
+        lists: Classes and file by key, from earlier files; updated with this one's.
         found: Content of the file.
         path: Its name.
     """
@@ -89,15 +89,15 @@ def _replaced(lists: dict[str, tuple[list[str], str]], found: Any, path: str) ->
         if gone := [name for name in before if name not in classes]:
             adds = f"--{plain}+=" if path == _HERE else f"{plain.rpartition('.')[2]}+:"
             lines.append(
-                f"`{plain}` of {path} replaces {', '.join(gone)} of {where}; to add to it, write "
-                f"`{adds}`."
+                f"`{plain}` of {path} replaces {', '.join(gone)} from {where}; to append instead, "
+                f"write `{adds}`."
             )
         lists[plain] = (classes, path)
     return lines
 
 
 def _class_lists(found: Any, prefix: str) -> list[tuple[str, list[str]]]:  # noqa: ANN401
-    """List the keys below which there are lists of classes, with the paths of the classes."""
+    """Return the lists of classes in a configuration, as class paths by key."""
     lists = []
     for name, value in found.items() if isinstance(found, dict) else ():
         key = f"{prefix}{name}"
@@ -114,14 +114,14 @@ def _class_lists(found: Any, prefix: str) -> list[tuple[str, list[str]]]:  # noq
 
 def _check_file(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
     if path.is_dir():
-        raise ValueError(f"--config {path} is a folder; name a file in it.")
+        raise ValueError(f"--config {path} is a folder; give a file in it.")
     if not path.exists():
         near = [str(other) for other in path.parent.glob("*.y*ml")]
         raise ValueError(f"--config {path}: no such file.{did_you_mean(str(path), near)}")
     try:
         found = read_yaml(path)
     except UnicodeDecodeError:
-        raise ValueError(f"--config {path} is not text, so it cannot be a configuration.") from None
+        raise ValueError(f"--config {path} is not a text file.") from None
     except ValueError as error:
         raise ValueError(f"--config {path} is refused: {error}.") from None
     except OSError as error:
@@ -130,23 +130,23 @@ def _check_file(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = one_line(str(getattr(error, "problem", None) or error))
-        raise ValueError(f"--config {path}{where} is no YAML: {problem}.") from None
+        raise ValueError(f"--config {path}{where} is not valid YAML: {problem}.") from None
     if found is None:
         raise ValueError(f"--config {path} is empty.")
     if not isinstance(found, dict):
         kind = type(found).__name__
-        raise ValueError(  # noqa: TRY004 - a setting, as the others
+        raise ValueError(  # noqa: TRY004 - a setting, like the others
             f"--config {path} holds a {kind}; expected options by name, as `key: x`."
         )
     return found
 
 
 def check_trainer(trainer: Any, verb: str = "fit") -> None:  # noqa: ANN401 - jsonargparse's namespace
-    """Refuse settings of the Trainer that Lightning takes without a word, or explains badly.
+    """Refuse Trainer settings that Lightning accepts silently or explains badly.
 
     Args:
         trainer: Its settings.
-        verb: What it is to do.
+        verb: The subcommand.
 
     Raises:
         ValueError: If there is one; names it.
@@ -165,23 +165,23 @@ def check_trainer(trainer: Any, verb: str = "fit") -> None:  # noqa: ANN401 - js
             f"path.{close}"
         )
     if trainer.get("barebones"):
-        raise ValueError("`trainer.barebones` leaves no run to look at; it is for benchmarks.")
+        raise ValueError("`trainer.barebones` leaves no results; it is for benchmarks.")
     for name in _LENGTHS.get(verb, ()):
         if trainer.get(name) != 0:
             continue
         if verb == "fit":
             raise ValueError(
-                f"`trainer.{name}` is 0: nothing would be trained. To evaluate alone, use the verb "
-                "validate or test."
+                f"`trainer.{name}` is 0: nothing would be trained. To only evaluate, use validate "
+                "or test."
             )
         raise ValueError(
-            f"`trainer.{name}` is 0: {verb} would read nothing. Leave it out, or give a number of "
-            "batches or a share of them."
+            f"`trainer.{name}` is 0: {verb} would read nothing. Remove it, or give a number or "
+            "fraction of batches."
         )
 
 
 def write_enums_as_text() -> None:
-    """Let config.yaml hold the members of text enumerations that Lightning has as defaults."""
+    """Let config.yaml hold the string enum members that Lightning uses as defaults."""
     yaml.SafeDumper.add_multi_representer(
         Enum, lambda dumper, member: dumper.represent_data(member.value)
     )

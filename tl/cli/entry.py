@@ -1,6 +1,6 @@
-"""What ``python -m tl.cli`` runs first.
+"""Entry point of ``python -m tl.cli``.
 
-Whatever can be told without Lightning is told here, before it is imported, which takes seconds.
+Checks that do not need Lightning run here first, because importing it takes seconds.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tl.signals import StoppedBySignal, stop_on_signals
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
-    Exit codes: 0 done, or nothing was left to do for ``--resume auto``; 1 failed; 2 a mistake in
-    the command, the configuration or the data, found before training; 128 + the signal's number
-    when Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a run, which can be resumed. ``TL_DEBUG=1``
-    shows tracebacks.
+    Exit codes: 0 done, or nothing left to do for ``--resume auto``; 1 failed; 2 a mistake in the
+    command, the configuration or the data, found before training; 128 + the signal's number when
+    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a run, which can be resumed. ``TL_DEBUG=1`` shows
+    tracebacks.
 
     Args:
         args: Arguments in place of ``sys.argv``.
     """
     if isinstance(sys.stdout, TextIOWrapper):
-        # a terminal may lack the signs of a bar, and a file's name may be in another encoding
+        # a terminal may lack the progress bar's characters, and file names may not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if args is None else args
     if arguments in (["--version"], ["-V"]):
@@ -47,9 +47,9 @@ def main(args: list[str] | None = None) -> None:
 def _find_own_classes() -> None:
     """Import from the working directory, as `python -m` does."""
     try:
-        here = os.getcwd()  # noqa: PTH109 - as it stands in sys.path
+        here = os.getcwd()  # noqa: PTH109 - as in sys.path
     except FileNotFoundError:
-        raise ValueError("The working directory was deleted; change to one that exists.") from None
+        raise ValueError("The working directory was deleted; change to an existing one.") from None
     if not {"", here} & set(sys.path):
         sys.path.insert(0, here)
 
@@ -61,7 +61,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _or_one_line(act: Callable[[], None]) -> None:
-    """Do it, or end with a line that says what is wrong."""
+    """Call a function; on an error, exit with a one-line message."""
     try:
         act()
     except StoppedBySignal as stopped:

@@ -1,4 +1,4 @@
-"""Options that are ``null`` although they have no such value; jsonargparse checks none of these."""
+"""Refuse ``null`` for options that do not accept it, which jsonargparse does not check."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from jsonargparse import Namespace
 
 
 def check_nulls(value: object, key: str, kind: object = None) -> None:
-    """Refuse ``null`` for options of classes, at any depth, whose type does not include it.
+    """Refuse ``null`` for class options, at any depth, whose type excludes it.
 
     Args:
         value: Part of a parsed configuration.
         key: Its name.
-        kind: Its type, as far as it is known.
+        kind: Its type, if known.
 
     Raises:
-        ValueError: If there is such an option, naming it.
+        ValueError: If there is such an option; names it.
     """
     if isinstance(value, list):
         for number, part in enumerate(value):
@@ -44,24 +44,24 @@ def check_nulls(value: object, key: str, kind: object = None) -> None:
 
 
 def imported(path: str) -> object:
-    """Return what a class path names, or ``None`` where nothing is."""
+    """Return the class of a class path; ``None`` if it does not exist."""
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name, None)
     except (ImportError, ValueError):
-        return None  # whoever builds it says so
+        return None  # building it reports the error
 
 
 def _options(kind: object) -> dict[str, tuple[Any, Any]]:
-    """Return default (``None`` where there is none) and type of a class's options."""
+    """Return default (``None`` if there is none) and type of a class's options."""
     if not isinstance(kind, type):
         return {}
-    init: Any = getattr(kind, "__init__")  # noqa: B009 - of the class, whichever defines it
+    init: Any = getattr(kind, "__init__")  # noqa: B009 - of the class itself or a base
     try:
         hints = get_type_hints(kind if dataclasses.is_dataclass(kind) else init)
         parameters = inspect.signature(kind).parameters
     except (NameError, TypeError, ValueError, AttributeError):
-        return {}  # annotations that mean nothing at run time
+        return {}  # annotations that cannot be resolved at run time
     return {
         name: (None if parameter.default is parameter.empty else parameter.default, hints[name])
         for name, parameter in parameters.items()

@@ -1,4 +1,4 @@
-"""The configuration of the run that a checkpoint comes from, for verbs that only evaluate."""
+"""The configuration of a checkpoint's run, for verbs that only evaluate."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _EVALUATE = ("validate", "test", "predict")
 
 
 def with_own_configuration(arguments: Sequence[str]) -> list[str]:
-    """Let a command without ``--config`` evaluate a checkpoint by its run's own configuration.
+    """Evaluate a checkpoint with its run's configuration if ``--config`` is missing.
 
-    That is ``config.yaml`` in the run's folder, or else what the checkpoint keeps of it.
+    That is ``config.yaml`` in the run's folder, otherwise the one in the checkpoint.
 
     Args:
         arguments: The subcommand and its options.
 
     Returns:
-        The arguments, with ``--config`` where one was found.
+        The arguments, with ``--config`` if one was found.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read.
-        ValueError: If nothing tells the configuration.
+        ValueError: If there is no configuration.
     """
     given = list(arguments)
     path = _value_of(given, "--ckpt_path")
@@ -40,8 +40,8 @@ def with_own_configuration(arguments: Sequence[str]) -> list[str]:
     found = configuration_in(glance_at(file), file)
     if found is None:
         raise ValueError(
-            f"{path} keeps no configuration of its run, and there is no config.yaml beside its "
-            "folder; name one by --config."
+            f"{path} contains no configuration, and there is no config.yaml beside its folder; "
+            "name one with --config."
         )
     return [given[0], f"--config={json.dumps(found)}", *given[1:]]
 

@@ -1,4 +1,4 @@
-"""Our own verbs of the command line, beside Lightning's: they take what runs have left."""
+"""Our verbs, in addition to Lightning's: they read what runs have written."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tl.report import against_single
 
 
 class VerbParser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser with one-line errors."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and exit with 2."""
+        """Print an error and exit with 2."""
         print(f"tl: {message.rstrip('.')}.", file=sys.stderr)  # noqa: T201
         self.exit(2)
 
@@ -26,9 +26,9 @@ class Verb:
     """A subcommand.
 
     Args:
-        help: What it does, in a line.
+        help: One-line description.
         arguments: Adds its arguments to a parser.
-        run: Does it.
+        run: Runs it.
     """
 
     help: str
@@ -37,11 +37,11 @@ class Verb:
 
 
 def run_verb(name: str, arguments: list[str]) -> None:
-    """Parse the arguments of one of our verbs, and do it.
+    """Parse the arguments of one of our verbs, and run it.
 
     Args:
         name: One of :data:`VERBS`.
-        arguments: What follows it on the command line.
+        arguments: The arguments after it.
     """
     VERBS[name].run(parser_of(name).parse_args(arguments))
 
@@ -55,12 +55,12 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
 
 def _lineage_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="A checkpoint.")
+    parser.add_argument("checkpoint", help="Checkpoint file.")
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
 
 def _lineage(given: argparse.Namespace) -> None:
-    from tl.transfer.lineage import lineage  # noqa: PLC0415 - with torch, which others need not
+    from tl.transfer.lineage import lineage  # noqa: PLC0415 - imports torch
 
     found = lineage(given.checkpoint)
     text = json.dumps(found.as_dict(), indent=2) if given.json else found.table()
@@ -69,43 +69,45 @@ def _lineage(given: argparse.Namespace) -> None:
 
 def _average_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoints", nargs="+", help="Two or more; the last one's task and head are kept."
+        "checkpoints",
+        nargs="+",
+        help="Two or more checkpoints; the last one's task and head are kept.",
     )
-    parser.add_argument("--out", required=True, help="The new checkpoint.")
+    parser.add_argument("--out", required=True, help="File for the new checkpoint.")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--alpha",
         type=float,
-        help="WiSE-FT of two: share of the second, 0 to 1. Without it all have equal shares.",
+        help="WiSE-FT of two: weight of the second, 0 to 1. By default all have equal weights.",
     )
     how.add_argument(
         "--greedy",
         action="store_true",
-        help="Leave out those that worsen the validation score, the best first.",
+        help="Add checkpoints best first, leaving out those that worsen the validation score.",
     )
     parser.add_argument(
         "--backbone-only",
         action="store_true",
-        help="Average the backbones; the last one's heads are kept, other tasks may differ.",
+        help="Average only the backbones and keep the last one's heads; tasks may differ.",
     )
     parser.add_argument(
         "--average-statistics",
         action="store_true",
-        help="Average batch norm's running statistics, instead of estimating them anew on the "
+        help="Average batch norm's running statistics instead of re-estimating them on the "
         "training images; needs no data.",
     )
     parser.add_argument(
         "--config",
         action="append",
         default=[],
-        help="Configuration of the run, for its data: config.yaml beside the last checkpoint's "
-        "folder. May be repeated; a later one adds to it.",
+        help="Configuration of the run, for its data; default: config.yaml beside the last "
+        "checkpoint's folder. May be repeated; later ones override earlier ones.",
     )
     parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, ...")
 
 
 def _average(given: argparse.Namespace) -> None:
-    from tl.cli.averaging import average_checkpoints  # noqa: PLC0415 - with Lightning and all
+    from tl.cli.averaging import average_checkpoints  # noqa: PLC0415 - imports Lightning
 
     print(  # noqa: T201
         average_checkpoints(
@@ -128,7 +130,7 @@ def _delta_m_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TASK=FOLDER",
-        help="Folder of a tested run of that task alone; repeated for each task and seed.",
+        help="Folder of a tested run of that task alone; repeat for each task and seed.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Decoded images on disk: whole and right, or not there."""
+"""Decoded images on disk: complete and verified, or absent."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ Pixels = NDArray[np.uint8]
 
 
 def default_cache() -> Path:
-    """Folder for decoded images: ``$TL_CACHE``, else ``tl`` in the user's cache folder."""
+    """Return the folder for decoded images: ``$TL_CACHE``, or ``tl`` in the user's cache folder."""
     if chosen := os.environ.get("TL_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tl"
 
 
 def read_cache(stored: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """Map an array of bytes into memory, or ``None`` where there is none that can be trusted.
+    """Map an array of bytes into memory; ``None`` if there is no valid one.
 
-    The pages are the file's: several processes share them, and they can be dropped and read again.
+    The pages belong to the file: processes share them, and the system can evict and reload them.
 
     Args:
         stored: The file.
-        shape: What the array must have; -1 stands for any size.
+        shape: Required shape; -1 matches any size.
     """
     if not stored.is_file():
         return None
     try:
         with stored.open("rb") as file:
-            # copy on write: torch wants what it may write to, and the file stays as it is
+            # copy-on-write: torch needs a writable array, and the file stays unchanged
             images = np.load(stored, mmap_mode="c", allow_pickle=False)
             file.seek(images.offset + images.nbytes)
             checksum = file.read()
@@ -69,13 +69,13 @@ def lock(file: IO[Any] | int) -> bool:
     """Lock an open file or folder for this process; ``False`` if another has done so."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # or the file system has no locks
+    except OSError:  # or the file system does not support locks
         return False
     return True
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed; those of living ones are locked."""
+    """Remove temporary files of killed processes; those of running ones are locked."""
     for path in folder.glob(".*.npy-*.tmp"):
         with suppress(OSError), path.open("r+b") as file:
             if lock(file):
@@ -83,11 +83,11 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def write_cache(stored: Path, images: Pixels) -> None:
-    """Write the array and its SHA-256 beside the final name, and rename: whole or absent.
+    """Write the array and its SHA-256 to a temporary name, and rename: complete or absent.
 
-    A folder without room or permission is said in a warning, and nothing is left there.
+    If the folder is full or not writable, warn and leave nothing there.
     """
-    # a name of its own: several processes may write the same images, and all are right
+    # a unique name: several processes may write the same images, all correctly
     temporary = stored.with_name(f".{stored.name}-{uuid.uuid4().hex}.tmp")
     try:
         stored.parent.mkdir(parents=True, exist_ok=True)
@@ -101,10 +101,10 @@ def write_cache(stored: Path, images: Pixels) -> None:
     except OSError as error:
         _log.warning(
             "Decoded images are not cached: cannot write %s (%s). Set TL_CACHE to a folder with "
-            "room to decode only once.",
+            "free space to decode only once.",
             stored,
             error.strerror or error,
         )
     finally:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)  # also after Ctrl-C
+            temporary.unlink(missing_ok=True)  # even after Ctrl-C

@@ -1,4 +1,4 @@
-"""The error of everything that can be wrong with data."""
+"""The error for all problems with data."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 
 class DataError(ValueError):
-    """Data are missing, damaged, or do not fit what was asked for."""
+    """Data are missing, damaged, or do not match the settings."""
 
 
 def one_line(error: Exception) -> str:
-    """Message of an error, or its type where it has none, without line breaks."""
+    """Return the message of an error in one line, or its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def listed(names: Sequence[str], most: int = 20) -> str:
     """Join names for a message: the first `most`, then a count of the rest.
 
-    What a terminal would not show is escaped, also spaces around a name.
+    Unprintable characters are escaped, and so are names with surrounding spaces.
     """
     shown = ", ".join(
         name if name.isprintable() and name == name.strip() else ascii(name)

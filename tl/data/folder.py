@@ -1,4 +1,4 @@
-"""Image folders of one's own."""
+"""Your own image folders."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tl.data.synthetic.generated import TargetChoice
 from tl.data.trained_on import TrainedOn, regrouped, same_names
 from tl.reading import check_regular
 
-#: Seed of the test images of a folder without splits: they stay the same for every `seed`.
+#: Seed of the test split of a folder without splits, which is independent of `seed`.
 _TEST_SEED = 0x7E57
 
 
@@ -51,33 +51,34 @@ class _Reading(TypedDict):
 class FolderDataModule(ImageDataModule):
     """Images in folders ``root/{train,val,test}/<class>/*``, of any size and raster format.
 
-    A folder ``val`` (or ``valid``, ``validation``) is the validation split, in the place of
-    `val_size`. Class folders directly in ``root`` are split into training and test images.
+    A folder ``val`` (or ``valid``, ``validation``) is the validation split and replaces `val_size`.
+    Class folders directly in ``root`` are split into training and test images.
 
-    Every raster file that Pillow reads by itself counts, by its content. Each image is made 8-bit
-    RGB (`tl.data.images.decoding.decode`), resized to cover the configured square and cropped to
-    its centre. They are decoded once, kept in memory and cached on disk by content (``$TL_CACHE``);
-    sets too large for that are decoded by the loader's workers as they are needed. Before
+    Every raster format that Pillow reads without plugins is accepted and recognised by content.
+    Each image is converted to 8-bit RGB (`tl.data.images.decoding.decode`), resized to cover the
+    configured square and centre-cropped. Images are decoded once, kept in memory and cached on disk
+    by content (``$TL_CACHE``); larger sets are decoded by the loader's workers on the fly. Before
     training, every image of every split is decoded once.
 
     Args:
         folder: Folder below ``root`` that holds the splits, and the name of the task; by default
-            ``root`` holds them and its own name is used.
+            ``root`` holds them and its name is used.
         size: Height and width of the images in pixels.
-        groups: CSV file that groups the classes: columns ``class,group`` (or ``fine_name,
-            coarse_name``), one row per class. Gives the ``coarse`` labels.
+        groups: CSV file with the group of each class: columns ``class,group`` (or ``fine_name,
+            coarse_name``), one row per class. Provides the ``coarse`` labels.
         targets: Labels: ``fine`` (the class folders), ``coarse`` (their groups) or ``both``.
-        max_memory_gb: Decoded size in gigabytes above which a split is streamed from its files.
-        on_bad_image: What to do about image files that cannot be read: ``error`` names them before
-            training, ``skip`` names them, leaves them out and counts them.
-        pixel_range: Values that become black and white in images of more than 8 bits per channel,
-            such as ``[0, 4095]``; by default these are scaled by the rules of
-            `tl.data.images.decoding.decode`, or refused.
-        test_size: Share of each class that tests where ``root`` holds class folders and no splits.
-            These images depend on neither `seed` nor `label_fraction`. With 0 there are none.
+        max_memory_gb: Decoded size in gigabytes above which a split is streamed from files.
+        on_bad_image: What to do with unreadable image files: ``error`` lists them before training,
+            ``skip`` lists them, leaves them out and counts them.
+        pixel_range: Values mapped to black and white in images with more than 8 bits per channel,
+            such as ``[0, 4095]``; by default the rules of `tl.data.images.decoding.decode` apply,
+            or the image is refused.
+        test_size: Fraction of each class used for testing if ``root`` holds class folders without
+            splits. These images depend on neither `seed` nor `label_fraction`. 0 disables the test
+            split.
 
     Raises:
-        ValueError: If coarse labels are asked for without `groups`, or a number is out of range.
+        ValueError: If coarse labels are requested without `groups`, or a number is out of range.
     """
 
     folder: str | None = None
@@ -100,7 +101,7 @@ class FolderDataModule(ImageDataModule):
             )
         if self.pixel_range is not None:
             low, high = float(self.pixel_range[0]), float(self.pixel_range[1])
-            object.__setattr__(self, "pixel_range", (low, high))  # the same option, as floats
+            object.__setattr__(self, "pixel_range", (low, high))  # the option, converted to floats
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(f"`pixel_range` must be [low, high], got {self.pixel_range}.")
         if not 0 <= self.test_size < 1:
@@ -116,7 +117,7 @@ class FolderDataModule(ImageDataModule):
 
     def _default_name(self) -> str:
         name = self.folder or Path(self.root or "data").expanduser().resolve().name
-        # task names have letters, digits, `_` and `-`, and begin with one of the first two
+        # task names contain letters, digits, `_` and `-`, and start with one of the first two
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
         return re.sub(r"[^A-Za-z0-9_-]", "_", plain).lstrip("_-") or "images"
 
@@ -131,7 +132,7 @@ class FolderDataModule(ImageDataModule):
         """Class names by target, from the folders of the training split.
 
         Raises:
-            DataError: If there is no such folder, or the groups do not cover the classes.
+            DataError: If the folder does not exist, or the groups do not cover the classes.
         """
         if self.trained_on is not None:
             return self.trained_on.classes
@@ -150,7 +151,7 @@ class FolderDataModule(ImageDataModule):
         return known or find_classes(self._layout().train)
 
     def _test_share(self) -> float:
-        """Share of a folder without splits that tests: the checkpoint's, where it has one."""
+        """The test fraction of a folder without splits: the checkpoint's, if it has one."""
         share = self.trained_on.test_size if self.trained_on is not None else None
         return self.test_size if share is None else share
 
@@ -161,37 +162,37 @@ class FolderDataModule(ImageDataModule):
             return
         if self._test_share() != self.test_size:
             rank_zero_info(
-                f"tl: {self.data_name}: the checkpoint's test images are taken, `test_size` "
+                f"tl: {self.data_name}: using the checkpoint's test images: `test_size` "
                 f"{known.test_size} there, {self.test_size} here."
             )
-        # a share of images that were added, removed or renamed is another one
+        # adding, removing or renaming images changes the selection
         root, there = self._folder(), Path(str(self._adopted.get("root"))).expanduser()
         same = root.resolve() == (there / self.folder if self.folder else there).resolve()
         if same and self._hash(self._trained_part(known)) != known.fingerprint:
             raise DataError(
-                f"{root} has other images than in training: which of them were kept for `test` "
-                "cannot be told. Restore them, or put the images to test into a folder of its own: "
-                "`test/` beside `train/`."
+                f"{root} has other images than in training, so the images held out for `test` "
+                "cannot be determined. Restore them, or put the test images into a separate "
+                "folder: `test/` beside `train/`."
             )
 
     def _take_size(self, size: int) -> None:
         if size != self.size:
             rank_zero_info(
-                f"tl: {self.data_name}: images are read at {size}x{size} pixels as in training, "
+                f"tl: {self.data_name}: reading images at {size}x{size} pixels as in training, "
                 f"not at {self.size}x{self.size}."
             )
-        object.__setattr__(self, "size", size)  # not an option that was changed
+        object.__setattr__(self, "size", size)  # not a changed option
         self.image_size = size
 
     def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
-        """Evaluate as a checkpoint was trained; its source's name becomes that of the task.
+        """Evaluate as a checkpoint was trained; its source's name becomes the task's name.
 
         Args:
-            record: As for every data module.
+            record: As in `ImageDataModule.adopt`.
             sources: As there.
 
         Raises:
-            DataError: As there, and if `groups` groups the classes otherwise than in training.
+            DataError: As there, and if `groups` differs from training.
         """
         super().adopt(record, sources)
         known = self.trained_on
@@ -204,8 +205,8 @@ class FolderDataModule(ImageDataModule):
             if moved := regrouped(known.groups, here):
                 self._forget()
                 raise DataError(
-                    f"{self.groups} groups {len(moved)} classes otherwise than the checkpoint's "
-                    f"training did: {listed(moved)}. Use the groups of the training."
+                    f"{self.groups} groups {len(moved)} classes differently from the checkpoint's "
+                    f"training: {listed(moved)}. Use the groups of training."
                 )
 
     def _read_groups(self, classes: tuple[str, ...]) -> Mapping[str, str]:
@@ -238,9 +239,9 @@ class FolderDataModule(ImageDataModule):
         rows = [(name.strip(), group.strip()) for name, group in cells]
         group_of = dict(rows)
         if torn := sorted({str(name) for name, group in rows if group != group_of[name]}):
-            raise DataError(f"{path} puts classes into two groups: {listed(torn)}.")
+            raise DataError(f"{path} assigns classes to two groups: {listed(torn)}.")
         if missing := [name for name in classes if not group_of.get(name.strip())]:
-            raise DataError(f"{path} gives no group for {len(missing)} classes: {listed(missing)}.")
+            raise DataError(f"{path} has no group for {len(missing)} classes: {listed(missing)}.")
         return {name: group_of[name.strip()] for name in classes}
 
     def class_groups(self) -> dict[str, str] | None:
@@ -250,15 +251,15 @@ class FolderDataModule(ImageDataModule):
         return None if self.groups is None else dict(self._read_groups(self._fine()))
 
     def strata(self) -> tuple[str, tuple[str, ...]]:
-        """Class folders, whichever labels are asked for."""
+        """Class folders, whichever labels are requested."""
         return "fine", self._fine()
 
     def caches(self) -> bool:
-        """Say whether the training split fits into memory."""
+        """Return whether the training split fits into memory."""
         return not self._too_large(self._files("train"))
 
     def official_splits(self) -> tuple[Split, ...]:
-        """Splits that the folder has, or that its class folders are split into."""
+        """Splits of the folder, or those that its class folders are split into."""
         layout = self._layout()
         if layout.whole:
             return ("train", "test") if self._test_share() else ("train",)
@@ -266,7 +267,7 @@ class FolderDataModule(ImageDataModule):
         return ("train", *(split for split, folder in found.items() if folder is not None))
 
     def prepare_data(self) -> None:
-        """Fill the cache where several processes are about to load: only one decodes."""
+        """Fill the cache before several processes load, so that only one decodes."""
         super().prepare_data()
         trainer = self.trainer
         fits = trainer is not None and trainer.state.fn == TrainerFn.FITTING
@@ -275,15 +276,15 @@ class FolderDataModule(ImageDataModule):
                 self.load(split)
 
     def setup(self, stage: str) -> None:
-        """Load what a stage needs, and before training check that all splits can be read.
+        """Load what a stage needs; before training, check that all splits are readable.
 
         Raises:
-            DataError: If a split is missing, or an image of any split cannot be read.
+            DataError: If a split is missing, or an image of any split is unreadable.
         """
         super().setup(stage)
         if stage == "fit":
             if "test" in self.official_splits() and "test" not in self.splits:
-                self.load("test")  # into the cache, or only read where it is too large
+                self.load("test")  # into the cache, or only read if it is too large
             self._log_splits()
 
     def _log_splits(self) -> None:
@@ -299,12 +300,13 @@ class FolderDataModule(ImageDataModule):
         rank_zero_info(f"{line}.")
         if layout.whole and self.test_size:
             rank_zero_info(
-                f"tl: {self.data_name}: {layout.train} has no train/ and test/; {self.test_size:g} "
-                "of each class is kept for `test` (`test_size`), for every seed the same images."
+                f"tl: {self.data_name}: {layout.train} has no train/ and test/; "
+                f"{self.test_size:g} of each class is held out for `test` (`test_size`), the same "
+                "images for every seed."
             )
         if "test" not in splits:
             rank_zero_info(
-                f"tl: {self.data_name}: no test split, so `test` cannot follow: {self._no_test()}"
+                f"tl: {self.data_name}: no test split, so `test` is not possible: {self._no_test()}"
             )
 
     def _no_test(self) -> str:
@@ -314,10 +316,10 @@ class FolderDataModule(ImageDataModule):
         return f"there is no folder {layout.train.parent / 'test'}."
 
     def load(self, split: Split) -> ImageDataset:
-        """Read one split into memory, or prepare to stream it.
+        """Read one split into memory, or prepare streaming.
 
         Raises:
-            DataError: If there is no such split, or images cannot be read.
+            DataError: If the split does not exist, or images are unreadable.
         """
         if split not in self.official_splits():
             raise DataError(f"{self.data_name} has no {split} split: {self._no_test()}")
@@ -340,14 +342,14 @@ class FolderDataModule(ImageDataModule):
     def _without(
         self, skipped: Mapping[int, str], data: ImageDataset, files: ImageFiles, split: Split
     ) -> ImageDataset:
-        """Leave out the files that cannot be read."""
+        """Leave out unreadable files."""
         self._log_skipped(skipped, files.paths, split)
         kept = torch.tensor([row for row in range(len(files.paths)) if row not in skipped])
         if gone := sorted(set(files.labels.tolist()) - set(files.labels[kept.long()].tolist())):
             names = listed([files.classes[label] for label in gone])
             raise DataError(
-                f"{len(gone)} of {len(files.classes)} classes have no image in {files.folder} that "
-                f"can be read: {names}. Replace the images, or remove the class."
+                f"{len(gone)} of {len(files.classes)} classes have no readable image in "
+                f"{files.folder}: {names}. Replace the images, or remove the class."
             )
         return data.subset(kept)
 
@@ -355,8 +357,8 @@ class FolderDataModule(ImageDataModule):
         self._skipped[split] = len(skipped)
         if skipped:
             rank_zero_info(
-                f"tl: {self.data_name}: skipped {len(skipped)} of {len(paths)} {split} images that "
-                f"cannot be read: {reasons(skipped, paths)}."
+                f"tl: {self.data_name}: skipped {len(skipped)} of {len(paths)} {split} images as "
+                f"unreadable: {reasons(skipped, paths)}."
             )
 
     def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
@@ -368,7 +370,7 @@ class FolderDataModule(ImageDataModule):
         return StreamedDataset(good, {}, self.size, names, self.pixel_range)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was loaded, with the layout and the number of skipped images."""
+        """Return a description of the loaded data, with layout and number of skipped images."""
         layout = self._layout()
         return super().describe() | {
             "val_folder": layout.val.name if layout.val else None,

@@ -1,4 +1,4 @@
-"""Images to batches: an order that can be resumed, and each evaluation image exactly once."""
+"""Samples to batches: a resumable order, and each evaluation sample exactly once."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tl.data.errors import DataError
 from tl.data.images.resident import Batch, mixed_seed
 from tl.data.images.store import StoredDataset
 
-_BESIDES = 2**20  # bytes of shared memory for locks and labels
+_BESIDES = 2**20  # bytes of shared memory, for locks and labels
 
 
 def as_batch(batch: Batch | list[Any]) -> Batch:
-    """Collate function for data sets that cut whole batches themselves.
+    """Collate function for data sets that return whole batches.
 
-    A worker puts them into shared memory here: without room there the loader hears of it, whereas
-    an error in the thread that sends them would leave it waiting for ever.
+    A worker moves them to shared memory here, so that a lack of space reaches the loader; an error
+    in the sending thread would make it hang.
     """
     images, targets = batch
     if get_worker_info() is not None:
@@ -43,34 +43,34 @@ def as_batch(batch: Batch | list[Any]) -> Batch:
 
 
 def check_shared_memory(needed: int, shared: Path = Path("/dev/shm")) -> None:  # noqa: S108
-    """See that workers can hand over their batches.
+    """Check that workers have enough shared memory for their batches.
 
     Args:
-        needed: Bytes that wait to be used at a time.
-        shared: Where shared memory lies.
+        needed: Bytes waiting to be consumed at a time.
+        shared: Folder of the shared memory.
 
     Raises:
-        DataError: If there is none, or too little.
+        DataError: If there is no shared memory, or too little.
     """
     if sys.platform != "linux":
         return
-    what = f"there is no {shared} to write to"
+    what = f"{shared} is not writable"
     if os.access(shared, os.W_OK):
         free = shutil.disk_usage(shared).free
         if needed <= free:
             return
         what = f"their batches take {needed / 1e6:,.1f} MB, and {shared} has {free / 1e6:,.1f} free"
     raise DataError(
-        f"Workers need shared memory: {what}. Set `num_workers: 0`, or fewer of them or a smaller "
-        "`batch_size`, or make it larger (`docker run --shm-size`)."
+        f"Workers need shared memory: {what}. Set `num_workers: 0`, use fewer workers or a "
+        "smaller `batch_size`, or enlarge it (`docker run --shm-size`)."
     )
 
 
 class LazyLoader(DataLoader[Batch]):
-    """A loader whose workers begin with the first batch that is asked for, not before.
+    """A loader whose workers start with the first requested batch.
 
-    Lightning makes the iterator of a run that resumes before it knows where the run stopped, and
-    workers would already be at work on batches of the first epoch.
+    Lightning creates the iterator of a resumed run before it knows where the run stopped, so that
+    workers would already prepare batches of the first epoch.
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch's class is narrower
@@ -79,18 +79,18 @@ class LazyLoader(DataLoader[Batch]):
 
 
 def make_loader(data: Dataset[Any], sampler: EpochSampler, num_workers: int) -> DataLoader[Any]:
-    """Cut batches in the sampler's order, in this process or by workers.
+    """Build a loader in the sampler's order, in this process or with workers.
 
     Raises:
-        DataError: If shared memory has no room for what workers hand over.
+        DataError: If shared memory is too small for the workers' batches.
     """
     if num_workers and len(sampler):
         image = data[torch.tensor([0])][0]
-        waiting = min(len(sampler), 2 * num_workers)  # as many as a loader has made ahead
+        waiting = min(len(sampler), 2 * num_workers)  # the number that a loader prefetches
         check_shared_memory(waiting * sampler.batch_size * image.nbytes + _BESIDES)
     return LazyLoader(
         data,
-        batch_size=None,  # the sampler gives whole batches, as tensors
+        batch_size=None,  # the sampler yields whole batches, as tensors
         sampler=sampler,
         num_workers=num_workers,
         collate_fn=as_batch,
@@ -100,28 +100,27 @@ def make_loader(data: Dataset[Any], sampler: EpochSampler, num_workers: int) -> 
 
 
 class EpochSampler(DistributedSampler[Any]):
-    """The order of one epoch as a pure function of (seed, epoch), cut into ranks without padding.
+    """The order of an epoch as a pure function of (seed, epoch), divided among ranks unpadded.
 
-    For training, an endless sequence of permutations (each one seeded by seed, epoch and its
-    number) is cut to `steps_per_epoch` batches: a short data set is recycled in a new order
-    every time. For evaluation each index comes exactly once over all ranks; none is repeated.
-    Lightning recognises a `DistributedSampler`, calls `set_epoch` and does not put its own in the
-    place. It gives whole batches, as tensors of positions: a list of numbers costs more to make
-    than a batch to cut.
+    For training, an endless sequence of permutations (each seeded by seed, epoch and its number) is
+    cut to `steps_per_epoch` batches: a short data set is recycled in a new order each time. For
+    evaluation each index occurs exactly once over all ranks. Lightning recognises a
+    `DistributedSampler`, calls `set_epoch` and does not replace it. Yields whole batches as tensors
+    of positions, because a list of numbers takes longer to create than a batch.
 
     Args:
-        dataset: What is sampled; only its length is used.
+        dataset: The data set; only its length is used.
         batch_size: Samples per rank and step.
         steps_per_epoch: Steps of a training epoch; ``None`` for evaluation, in order.
         seed: Seed of the order.
         num_replicas: Number of ranks.
-        rank: This process.
-        device: Where the positions are to lie.
-        sequence: Order of evaluation, positions ``(N,)``; ascending by default.
+        rank: Rank of this process.
+        device: Device of the positions.
+        sequence: Evaluation order, positions ``(N,)``; ascending by default.
 
     Attributes:
-        position: Gives the epoch and the step in it at which a pass begins; asked at the beginning
-            of each. ``None``: the epoch that was set, from its first step.
+        position: Returns the epoch and step at which a pass starts; called at its start. ``None``:
+            the epoch set by `set_epoch`, from its first step.
     """
 
     def __init__(
@@ -164,12 +163,12 @@ class EpochSampler(DistributedSampler[Any]):
         in_order = torch.arange(self.size) if self.sequence is None else self.sequence
         whole = in_order if self.steps_per_epoch is None else self.order()
         order = whole[self.rank :: self.num_replicas]
-        # all at once: on a GPU nothing is left to be moved in a step
+        # all at once, so that a step on a GPU moves nothing
         order = order[step * self.batch_size :].to(self.device)
         yield from torch.split(order, self.batch_size)
 
     def order(self) -> Tensor:
-        """All ranks' positions of this training epoch, ``(steps * batch * ranks,)`` int64."""
+        """Return all ranks' positions of the epoch, ``(steps * batch * ranks,)`` int64."""
         wanted = len(self) * self.batch_size * self.num_replicas
         passes = []
         for number in range(-(-wanted // self.size)):
@@ -180,7 +179,7 @@ class EpochSampler(DistributedSampler[Any]):
 
 
 def is_cut(trainer: Trainer | None, split: str) -> bool:
-    """Return whether only a part of a split is read, which is then to be of all classes."""
+    """Return whether only a part of a split is read, which should then cover all classes."""
     if trainer is None or split == "predict":
         return False
     limit: Any = getattr(trainer, f"limit_{split}_batches", 1.0)
@@ -189,31 +188,31 @@ def is_cut(trainer: Trainer | None, split: str) -> bool:
 
 
 def position_of(trainer: Trainer) -> tuple[int, int]:
-    """Return the epoch, and the step in it, at which a pass over the training samples begins.
+    """Return the epoch and step at which a pass over the training samples starts.
 
-    To be asked when the pass begins: the loader may be made before the progress of a resumed run is
-    known. Such a run goes on at the step after its last one.
+    Call it when the pass starts: the loader may be created before the progress of a resumed run is
+    known. Such a run continues at the step after its last one.
 
     Args:
         trainer: The Trainer.
     """
-    loop: Any = trainer.fit_loop  # its progress is typed too narrowly
+    loop: Any = trainer.fit_loop  # Lightning's type is too narrow
     done = loop.epoch_loop.batch_progress.current.processed
     return loop.epoch_progress.current.processed, done if done < loop.max_batches else 0
 
 
 class InOrderSampler(EpochSampler, SequentialSampler):  # type: ignore[misc]  # batches, not numbers
-    """Each image once, in order: for evaluation, and for `overfit_batches`.
+    """Each sample once, in order: for evaluation, and for `overfit_batches`.
 
-    That makes Lightning put a `SequentialSampler` in the place of any other kind, and it would ask
-    for one image at a time.
+    With `overfit_batches` Lightning replaces any other sampler by its own kind, which would request
+    one sample at a time.
     """
 
 
 def class_by_class(labels: Tensor) -> Tensor:
-    """Return an order of which every beginning holds each class in proportion, as near as can be.
+    """Return an order whose every prefix holds the classes in proportion, as closely as possible.
 
-    The ``i``-th of a class's ``n`` samples comes at the share ``(i + 1/2) / n`` of the way.
+    The ``i``-th of a class's ``n`` samples is placed at the fraction ``(i + 1/2) / n``.
 
     Args:
         labels: ``(N,)`` int64.
@@ -229,17 +228,19 @@ def class_by_class(labels: Tensor) -> Tensor:
 
 
 def even_batch_size(size: int, world: int, batch_size: int) -> int:
-    """Evaluation batch size near the one asked for that gives every process as many batches.
+    """Return a batch size near `batch_size` that gives every process the same number of batches.
 
-    Processes hold one image more or less of an uneven split, never a repeated one; with equal
-    numbers of batches none waits for another for ever.
+    With an uneven split, processes differ by one sample, and none is repeated; with equal numbers
+    of batches no process hangs.
 
     Raises:
         DataError: If there are fewer images than processes.
     """
     most, least = math.ceil(size / world), size // world
     if least == 0:
-        raise DataError(f"{size} images cannot be evaluated by {world} processes; use fewer.")
+        raise DataError(
+            f"{size} images cannot be divided among {world} processes; use fewer processes."
+        )
     wanted = min(batch_size, most)
     nearest: list[int] = [*range(wanted, wanted // 2, -1), *range(wanted + 1, most + 1)]
     return next(b for b in nearest if math.ceil(most / b) == math.ceil(least / b))

@@ -19,11 +19,11 @@ from tl.data.options import check_options, refuse_misspelt
 from tl.tasks import Classification
 
 MultiBatch = dict[str, Batch | None]
-_OWN = ("sources", "epoch_length")  # all other options are the sources'
+_OWN = ("sources", "epoch_length")  # all other options belong to the sources
 
 
 class Sources(Mapping[str, ImageDataModule]):
-    """Sources by name. They change as a whole, since each gets its name and settings then.
+    """Read-only sources by name: they are assigned as a whole, to set names and settings.
 
     Args:
         sources: The sources; a copy of the mapping is kept.
@@ -45,17 +45,18 @@ class Sources(Mapping[str, ImageDataModule]):
         return len(self._sources)
 
     def __repr__(self) -> str:
-        """Show them as the dict that they were given by."""
+        """Show the sources as a dict."""
         return repr(self._sources)
 
     def __setitem__(self, name: str, source: ImageDataModule) -> NoReturn:
-        """Refuse to add or replace one.
+        """Refuse to add or replace a source.
 
         Raises:
-            TypeError: Always; says how.
+            TypeError: Always; says what to do instead.
         """
         raise TypeError(
-            "`sources` changes as a whole, so that each source gets its name and settings: "
+            "`sources` must be assigned as a whole, so that each source gets its name and "
+            "settings: "
             f"`data.sources = {{**data.sources, {name!r}: ...}}`."
         )
 
@@ -64,33 +65,34 @@ class Sources(Mapping[str, ImageDataModule]):
 class MultiTaskDataModule(LightningDataModule):
     """Several sources in one run: every training step holds a batch of each.
 
-    Batches are dicts ``{source: (images, targets)}``. In evaluation a source that has no images
-    left is ``None``; every image of every source comes exactly once.
+    Batches are dicts ``{source: (images, targets)}``. In evaluation an exhausted source is
+    ``None``, and every image of every source occurs exactly once.
 
     Args:
-        sources: Data modules by the name of the source. A source with one target gives a task of
-            the source's name; one with several gives ``<source>_<target>``. To add or replace one
-            later, assign a whole dict.
-        epoch_length: Steps of a training epoch: ``longest`` source once, with the others recycled
-            in a new order each time; ``shortest`` source once; or a number of steps.
-        root: Folder of the data sets, for sources that do not set it themselves, as all below.
+        sources: Data modules by the name of the source. A source with one target defines a task of
+            its name; one with several defines ``<source>_<target>``. To add or replace one later,
+            assign a whole dict.
+        epoch_length: Steps of a training epoch: one pass over the ``longest`` source, recycling the
+            others in a new order each time; one pass over the ``shortest``; or a number of steps.
+        root: Folder of the data sets. This and all settings below apply to sources that do not set
+            their own.
         batch_size: Training images per step, process **and source**.
         eval_batch_size: Images per evaluation step, process and source.
-        val_size: Share of each class of the training split that validates.
-        label_fraction: Share of each class's training images that is used.
+        val_size: Fraction of each class of the training split used for validation.
+        label_fraction: Fraction of each class's training images to use.
         seed: Seed of split, order and augmentation.
         augment: Random crop, flip and cutout of training images.
         num_workers: Loader processes per source.
-        predict_folder: Folder of images that ``predict`` runs through every task.
-        resident_share: Share of the device's memory that a split of a source may take.
-        download: Download archives that are not there.
-        offline: What to do if a set cannot be had: ``error`` or ``generated``.
-        images: ``real``, or ``generated`` for drawn images.
-        generated_size: Number of drawn training images per source.
+        predict_folder: Folder of images for ``predict``, on every task.
+        resident_share: Fraction of the device's memory that a split of a source may take.
+        download: Download missing archives.
+        offline: What to do if a set is unavailable: ``error`` or ``generated``.
+        images: ``real``, or ``generated`` for synthetic images.
+        generated_size: Number of synthetic training images per source.
 
     Raises:
-        TypeError: If a source is no data module of one source.
-        ValueError: If there is no source, one has two names, or the epoch's length is not positive.
+        TypeError: If a source is not a data module of a single source.
+        ValueError: If there is no source, one has two names, or `epoch_length` is not positive.
     """
 
     sources: Mapping[str, ImageDataModule]
@@ -121,8 +123,8 @@ class MultiTaskDataModule(LightningDataModule):
             raise ValueError("`sources` is empty; give at least one data module by name.")
         if len(set(map(id, self.sources.values()))) < len(self.sources):
             raise ValueError(
-                f"One data module stands under two names in `sources`: {', '.join(self.sources)}; "
-                "give each name a data module of its own."
+                f"One data module has two names in `sources`: {', '.join(self.sources)}; give "
+                "each name its own data module."
             )
         length = self.epoch_length
         if length not in ("longest", "shortest") and not (isinstance(length, int) and length >= 1):
@@ -132,7 +134,7 @@ class MultiTaskDataModule(LightningDataModule):
             )
 
     def _hand_down(self) -> None:
-        """Give the sources the settings that they do not set themselves."""
+        """Pass the settings to sources that do not set their own."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OWN}
         for name, source in self.sources.items():
             source.data_name = name
@@ -140,12 +142,12 @@ class MultiTaskDataModule(LightningDataModule):
         self._handed_down = True
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - whatever it is
-        """Set an attribute; a setting reaches the sources that do not set it themselves.
+        """Set an attribute; a setting is passed to sources that do not set their own.
 
         Raises:
-            AttributeError: If the name is that of a setting, misspelt.
-            TypeError: If the value has another type than the setting.
-            ValueError: If the value is out of range, or no source takes it; the earlier one stays.
+            AttributeError: If the name is a misspelt setting.
+            TypeError: If the value does not have the setting's type.
+            ValueError: If the value is out of range, or no source accepts it; the old value stays.
         """
         if name == "sources":
             value = _as_sources(value)
@@ -156,8 +158,8 @@ class MultiTaskDataModule(LightningDataModule):
             return
         if name not in _OWN and value != getattr(self, name) and not self.takes(name):
             raise ValueError(
-                f"`{name}` would change nothing: no source takes it from here. Set it in a source, "
-                f"such as `data.sources[{next(iter(self.sources))!r}].{name} = {value!r}`."
+                f"`{name}` would have no effect: no source inherits it. Set it in a source, such "
+                f"as `data.sources[{next(iter(self.sources))!r}].{name} = {value!r}`."
             )
         before = getattr(self, name)
         super().__setattr__(name, value)
@@ -170,7 +172,7 @@ class MultiTaskDataModule(LightningDataModule):
             raise
 
     def takes(self, name: str) -> bool:
-        """Return whether a source takes a setting from here: it has it and does not set it."""
+        """Return whether a source inherits a setting: it has it and does not set it."""
         return any(source.takes(name) for source in self.sources.values())
 
     @property
@@ -182,7 +184,7 @@ class MultiTaskDataModule(LightningDataModule):
 
     @property
     def task(self) -> Classification | None:
-        """The only task, or ``None`` where there are several."""
+        """The only task; ``None`` if there are several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 
     @property
@@ -192,7 +194,7 @@ class MultiTaskDataModule(LightningDataModule):
 
     @property
     def task_groups(self) -> dict[str, dict[str, str]]:
-        """The group of each class by name, for each task whose labels are these groups."""
+        """The group of each class by name, for each task on groups."""
         return {t: groups for s in self.sources.values() for t, groups in s.task_groups.items()}
 
     @property
@@ -220,7 +222,7 @@ class MultiTaskDataModule(LightningDataModule):
 
     @property
     def waits(self) -> bool:
-        """Whether an evaluation waits for its checkpoint to tell what could not be read."""
+        """Whether an evaluation needs its checkpoint to replace missing data."""
         return any(source.waits for source in self.sources.values())
 
     def teardown(self, stage: str) -> None:
@@ -238,23 +240,23 @@ class MultiTaskDataModule(LightningDataModule):
         return max(lengths) if self.epoch_length == "longest" else min(lengths)
 
     def train_dataloader(self) -> CombinedLoader:
-        """Batches of all sources, step by step, for one epoch of `train_steps`."""
+        """Return batches of all sources, step by step, for an epoch of `train_steps`."""
         steps = self.train_steps()
         loaders = {name: s.train_dataloader(steps) for name, s in self.sources.items()}
         return CombinedLoader(loaders, "min_size")
 
     def val_dataloader(self) -> CombinedLoader | list[Any]:
-        """Every validation image of every source once."""
+        """Return every validation image of every source once."""
         loaders = {name: s.val_dataloader() for name, s in self.sources.items()}
         loaders = {name: loader for name, loader in loaders.items() if loader != []}
         return CombinedLoader(loaders, "max_size") if loaders else []
 
     def test_dataloader(self) -> CombinedLoader:
-        """Every test image of every source once."""
+        """Return every test image of every source once."""
         return CombinedLoader({n: s.test_dataloader() for n, s in self.sources.items()}, "max_size")
 
     def predict_dataloader(self) -> CombinedLoader:
-        """The images to predict, one source after the other (Lightning predicts no other way)."""
+        """Return the images to predict, source by source, as Lightning requires."""
         loaders = {name: source.predict_dataloader() for name, source in self.sources.items()}
         for name, loader in loaders.items():
             loader.collate_fn = partial(_named, name)
@@ -266,7 +268,7 @@ class MultiTaskDataModule(LightningDataModule):
         device: torch.device,
         dataloader_idx: int,
     ) -> Any:  # noqa: ANN401
-        """Move each source's part to the device that trains, unless it lies there."""
+        """Move each source's part to the training device, unless it is there."""
         if not isinstance(batch, dict):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         return {
@@ -277,7 +279,7 @@ class MultiTaskDataModule(LightningDataModule):
         }
 
     def on_after_batch_transfer(self, batch: MultiBatch, dataloader_idx: int) -> MultiBatch:
-        """Augment and normalise each source's images, on the device that trains."""
+        """Augment and normalise each source's images, on the training device."""
         return {
             name: None
             if part is None
@@ -289,18 +291,18 @@ class MultiTaskDataModule(LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """The sources' fingerprints by name, in one line."""
+        """The sources' fingerprints by name, as one string."""
         return ", ".join(f"{name}={s.fingerprint}" for name, s in self.sources.items())
 
     def describe(self) -> dict[str, Any]:
-        """Say in plain types what was loaded, by source."""
+        """Return a description of the loaded data by source, in plain types."""
         return {name: source.describe() for name, source in self.sources.items()}
 
     def adopt(self, record: Mapping[str, Any]) -> None:
         """Evaluate each source as a checkpoint was trained; see `ImageDataModule.adopt`.
 
         Args:
-            record: What `describe` gave when the checkpoint was written.
+            record: The result of `describe` when the checkpoint was written.
 
         Raises:
             DataError: If the checkpoint has other sources, targets or classes.
@@ -309,7 +311,7 @@ class MultiTaskDataModule(LightningDataModule):
             source.adopt(record, len(self.sources))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must find again, by source."""
+        """Return what a resumed run must match, by source."""
         return {name: source.state_dict() for name, source in self.sources.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -320,7 +322,7 @@ class MultiTaskDataModule(LightningDataModule):
         """
         if set(state_dict) != set(self.sources):
             raise DataError(
-                f"The checkpoint's run has the sources {', '.join(state_dict)}; this has "
+                f"The checkpoint's run has the sources {', '.join(state_dict)}; this run has "
                 f"{', '.join(self.sources)}."
             )
         for name, source in self.sources.items():
@@ -328,22 +330,24 @@ class MultiTaskDataModule(LightningDataModule):
 
 
 def _as_sources(given: object) -> Sources:
-    """Return sources that no assignment to one of them changes.
+    """Return read-only sources.
 
     Raises:
-        TypeError: If they are no mapping of data modules of one source each.
+        TypeError: If it is not a mapping of data modules of a single source each.
     """
     if not isinstance(given, Mapping):
-        raise TypeError(f"`sources` must be data modules by name, got a {type(given).__name__}.")
+        raise TypeError(
+            f"`sources` must be a mapping of data modules by name, got a {type(given).__name__}."
+        )
     for name, source in given.items():
         if not isinstance(source, ImageDataModule):
             raise TypeError(
-                f"`sources[{name!r}]` must be a data module of one source, such as "
+                f"`sources[{name!r}]` must be a data module of a single source, such as "
                 f"FolderDataModule, got a {type(source).__name__}."
             )
     return Sources(given)
 
 
 def _named(source: str, batch: Batch) -> MultiBatch:
-    """Collate function: a batch of one source as a multi-task batch."""
+    """Collate function: return a batch of one source as a multi-task batch."""
     return {source: batch}

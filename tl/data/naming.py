@@ -1,4 +1,4 @@
-"""Names in one Unicode form: an accented letter has two, and folders from a Mac have the longer."""
+"""Normalised Unicode names: accented letters have two forms, and macOS uses the longer one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 
 def composed(name: str) -> str:
-    """Return a name in normal form C, where an accented letter is one character."""
+    """Return a name in normal form C, with accented letters as one character."""
     return unicodedata.normalize("NFC", name)
 
 
 def composed_names(names: Iterable[object]) -> tuple[str, ...]:
-    """Return names, as a checkpoint has them, in this form."""
+    """Return names from a checkpoint in this form."""
     return tuple(composed(str(name)) for name in names)

@@ -1,4 +1,4 @@
-"""Options of data sources: their types, and names that are close to one."""
+"""Options of data sources: type checks and misspelt names."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
 
 
-def checked_option(owner: type, name: str, value: Any) -> Any:  # noqa: ANN401 - whatever it is
-    """Return an option's value as one of the types that its annotation names.
+def checked_option(owner: type, name: str, value: Any) -> Any:  # noqa: ANN401 - any value
+    """Return an option's value, converted to its annotated type.
 
-    Numbers of other libraries become Python's, and a path text, so that checkpoints keep plain
-    types. Other annotations than numbers, texts, choices and dataclasses are not checked.
+    Numbers of other libraries become Python numbers, and paths become strings, so that checkpoints
+    hold plain types. Only numbers, strings, choices and dataclasses are checked.
 
     Args:
-        owner: The dataclass whose option it is.
+        owner: The dataclass with the option.
         name: Name of the option.
         value: Its value.
 
     Raises:
-        TypeError: If it has another type.
-        ValueError: If there are choices, and it is none of them.
+        TypeError: If it has the wrong type.
+        ValueError: If it is not one of the choices.
     """
     kinds = _kinds(owner).get(name)
     if kinds is None or value is getattr(owner, name, ...):  # the default is right
@@ -53,13 +53,13 @@ def check_options(owner: Any) -> None:  # noqa: ANN401 - any dataclass
 
 
 def refuse_misspelt(owner: object, name: str, options: Iterable[str]) -> None:
-    """Refuse to set a new attribute whose name is close to an option's.
+    """Refuse to set a new attribute whose name resembles an option.
 
-    Private names are free, and so are those that the class has or annotates. Classes of others
-    may set more: only what is hardly another word, as ``batchsize``, is refused there.
+    Private names are allowed, and so are those that the class has or annotates. Subclasses outside
+    this package may set more: only near-identical names, such as ``batchsize``, are refused there.
 
     Raises:
-        AttributeError: If it is; names the option.
+        AttributeError: If it does; names the option.
     """
     known = (name in getattr(kind, "__annotations__", ()) for kind in type(owner).__mro__)
     if name.startswith("_") or hasattr(owner, name) or any(known):
@@ -68,12 +68,12 @@ def refuse_misspelt(owner: object, name: str, options: Iterable[str]) -> None:
     if close := difflib.get_close_matches(name, list(options), n=1, cutoff=cutoff):
         raise AttributeError(
             f"{type(owner).__name__} has no option {name!r}. Did you mean {close[0]!r}? (A "
-            "subclass may have an attribute of that name: annotate it in its class.)"
+            "subclass may define an attribute of that name by annotating it in its class.)"
         )
 
 
-def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - whatever it is
-    """Return a value as a type has it, and ``...`` if it is of another."""
+def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any value
+    """Return a value converted to a type; ``...`` if it has another type."""
     if isinstance(value, bool):
         return value if kind is bool else ...
     if kind in (int, float) and isinstance(value, Integral):
@@ -87,10 +87,10 @@ def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - whatever it is
 
 @cache
 def _kinds(owner: type) -> dict[str, tuple[Any, ...]]:
-    """Types of the options that can be checked, each one a member of a union."""
+    """Return the checkable types of the options, as members of unions."""
     try:
         hints = get_type_hints(owner)
-    except (NameError, TypeError):  # of a class within a function, or for type checkers alone
+    except (NameError, TypeError):  # of a class inside a function, or only for type checkers
         return {}
     found, plain = {}, (*_WORDS, NoneType)
     for name, hint in hints.items():

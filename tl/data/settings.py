@@ -10,7 +10,7 @@ from tl.data.options import check_options
 
 @dataclass(frozen=True)
 class Settings:
-    """Values of the settings that all sources share, after inheritance and defaults."""
+    """The values of the shared settings, after inheritance and defaults."""
 
     root: str = "data"
     batch_size: int = 128
@@ -30,7 +30,7 @@ class Settings:
             "eval_batch_size": (self.eval_batch_size >= 1, "1 or more"),
             "val_size": (0 <= self.val_size < 1, "0 or more and below 1"),
             "label_fraction": (0 < self.label_fraction <= 1, "above 0 and at most 1"),
-            "resident_share": (0 <= self.resident_share <= 1, "0 to 1"),
+            "resident_share": (0 <= self.resident_share <= 1, "from 0 to 1"),
             "num_workers": (self.num_workers >= 0, "0 or more"),
         }
         for name, (right, range_) in limits.items():

@@ -1,4 +1,4 @@
-"""Which images train and which validate: stratified, seeded, nested."""
+"""The split into training and validation images: stratified, seeded, nested."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def stratified_split(
     held_out: str = "val_size",
     partial: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Split training images into a part to train on and a part to validate on, class by class.
+    """Split images into training and validation parts, class by class.
 
-    Every class is put in one seeded order. Its first images validate; of the others, the first
-    `label_fraction` trains. So 1 % of the labels is a part of 10 %, which is a part of 100 %, and
-    the validation images are the same for every fraction.
+    Every class has one seeded order. Its first images are for validation; of the others, the first
+    `label_fraction` are for training. So 1 % of the labels is a subset of 10 %, and the validation
+    images are the same for every fraction.
 
     Args:
         labels: ``(N,)`` int64.
-        val_size: Share of each class that validates, 0 or more and below 1; above 0 at least one
-            image of each class does.
-        label_fraction: Share of each class's other images that trains, above 0 and at most 1.
+        val_size: Fraction of each class for validation, 0 or more and below 1; if above 0, at least
+            one image of each class.
+        label_fraction: Fraction of each class's other images for training, above 0 and at most 1.
         seed: Seed of the order.
         classes: Class names, for messages.
-        held_out: Name of the option `val_size` comes from, for messages.
-        partial: Leave out classes without any image.
+        held_out: Name of the option behind `val_size`, for messages.
+        partial: Leave out classes without images.
 
     Returns:
-        Positions that train and positions that validate, both ascending.
+        Training positions and validation positions, both ascending.
 
     Raises:
         DataError: If a class would be left without a training image.
@@ -70,7 +70,8 @@ def stratified_split(
     if by_fraction:
         rest = min(n - h for n, h in zip(counts, map(len, val), strict=True))
         raise DataError(
-            f"`label_fraction={label_fraction}` of what `{held_out}={val_size}` leaves gives "
+            f"`label_fraction={label_fraction}` of the images that `{held_out}={val_size}` leaves "
+            "gives "
             f"{len(by_fraction)} {of}: {listed(by_fraction)}. Set `label_fraction` to "
             f"{_fraction(rest):g} or more, give more images, or remove the class."
         )
@@ -78,18 +79,18 @@ def stratified_split(
 
 
 def _advice(smallest: int, label_fraction: float, option: str) -> str:
-    """Say what leaves the smallest class a training image."""
+    """Return advice that leaves the smallest class a training image."""
     if smallest == 0:
         return "Give more images"
     if smallest > 1:
         return f"Lower `{option}`, give more images"
     raised = f" and `label_fraction` to {_fraction(1):g}" if label_fraction < 1 else ""
     return (
-        f"Above 0 it takes at least one image of each class: set `{option}` to 0{raised}, give "
+        f"Above 0 it uses at least one image of each class: set `{option}` to 0{raised}, give "
         "more images"
     )
 
 
 def _fraction(images: int) -> float:
-    """Return the smallest label fraction, rounded up to four digits, that keeps an image."""
+    """Return the smallest label fraction that keeps an image, rounded up to four digits."""
     return math.ceil(1e4 / images) / 1e4

@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of the data that its weights were trained on."""
+"""A checkpoint's record of its training data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tl.data.naming import composed, composed_names
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """One source as a checkpoint describes it: what evaluation must have the same.
+    """One source as recorded in a checkpoint, which evaluation must match.
 
     Args:
         name: Name of the source.
@@ -26,11 +26,11 @@ class TrainedOn:
         image_size: Height and width in pixels.
         mean: Per channel, in pixel values ``(3,)``.
         std: Per channel, in pixel values ``(3,)``.
-        val_size: Share of each class that validates.
-        label_fraction: Share of each class's training images that trained.
+        val_size: Fraction of each class for validation.
+        label_fraction: Fraction of each class's training images that was used.
         seed: Seed of the split.
-        val_folder: Name of the folder that validates, or ``None``.
-        test_size: Share of each class that tests, of a folder without splits; else ``None``.
+        val_folder: Name of the validation folder, or ``None``.
+        test_size: Test fraction of each class in a folder without splits, otherwise ``None``.
     """
 
     name: str
@@ -49,7 +49,7 @@ class TrainedOn:
 
     @property
     def fine(self) -> tuple[str, ...] | None:
-        """Names of the finest classes, also where only their groups were trained on."""
+        """Names of the finest classes, even if only their groups were trained on."""
         if "fine" in self.classes:
             return self.classes["fine"]
         return tuple(self.groups) if self.groups else None
@@ -59,10 +59,10 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
     """Read the description of one source in a checkpoint.
 
     Args:
-        record: What ``describe()`` of a data module gave.
+        record: The result of a data module's ``describe()``.
 
     Returns:
-        ``None`` for a checkpoint of a version that kept less.
+        ``None`` for a checkpoint of a version that recorded less.
     """
     if not record.get("class_names") or not record.get("mean") or not record.get("std"):
         return None
@@ -85,12 +85,12 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
 
 
 def sources_of(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Sort a checkpoint's description of its data by source, also that of a single one."""
+    """Return a checkpoint's data description by source, also for a single source."""
     return {str(record["name"]): record} if "fingerprint" in record else dict(record)
 
 
 def groups_by_task(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return the group of each class by name, for each task of a checkpoint that answers groups.
+    """Return the group of each class by name, for each of a checkpoint's tasks on groups.
 
     Args:
         record: The description of one source, or descriptions by source.
@@ -108,12 +108,12 @@ def _groups(groups: Mapping[str, str]) -> dict[str, str]:
 
 
 def regrouped(there: Mapping[str, str], here: Mapping[str, str], where: str = "here") -> list[str]:
-    """Return the classes that lie in another group, each with both; those of one side are left out.
+    """Return the classes that have different groups on both sides, with both groups.
 
     Args:
         there: The group of each class by name.
-        here: The others.
-        where: What has the others.
+        here: The same, for comparison.
+        where: What `here` describes.
     """
     return [
         f"{name} {group} there, {here[name]} {where}"
@@ -123,12 +123,12 @@ def regrouped(there: Mapping[str, str], here: Mapping[str, str], where: str = "h
 
 
 def record_of(record: Mapping[str, Any], name: str, of: int = 1) -> Mapping[str, Any]:
-    """Pick a source's part out of a checkpoint's description of its data.
+    """Return a source's part of a checkpoint's data description.
 
     Args:
         record: The description of one source, or descriptions by source.
         name: Name of the source here.
-        of: How many sources there are here; the only one there is that of the only one here.
+        of: Number of sources here; if both sides have one source, they are matched.
 
     Raises:
         DataError: If the checkpoint has several sources and none of this name.
@@ -139,7 +139,7 @@ def record_of(record: Mapping[str, Any], name: str, of: int = 1) -> Mapping[str,
     if len(parts) == of == 1:
         return next(iter(parts.values()))
     raise DataError(
-        f"The checkpoint was trained on the sources {listed(sorted(parts))}, and not on {name!r}; "
+        f"The checkpoint was trained on the sources {listed(sorted(parts))}, not on {name!r}; "
         "give the sources the same names."
     )
 
@@ -147,16 +147,14 @@ def record_of(record: Mapping[str, Any], name: str, of: int = 1) -> Mapping[str,
 def same_names(
     there: Sequence[str], here: Sequence[str], what: str, where: str = "the data"
 ) -> None:
-    """Refuse class names that are not those of a checkpoint, in its order.
+    """Refuse class names that differ from a checkpoint's, in content or order.
 
     Args:
-        there: Those of the checkpoint.
-        here: Those here.
-        what: What they name, for the message.
-        where: What has the others.
-
-    Raises:
-        DataError: If they differ; names both.
+        there: Names in the checkpoint.
+        here: Names here.
+        what: What the names denote, for the message.
+        where: What has the names `here`. Raises:
+        DataError: If they differ; lists both.
     """
     there, here = composed_names(there), composed_names(here)
     if there == here:
@@ -169,5 +167,5 @@ def same_names(
     )
     raise DataError(
         f"The checkpoint was trained on the {what} {listed(list(there))}, {where} has "
-        f"{listed(list(here))} ({how}). Name them as in training."
+        f"{listed(list(here))} ({how}). Use the names from training."
     )

@@ -1,4 +1,4 @@
-"""Optimisers as fast as the device has them."""
+"""The fastest optimizer implementation that the device offers."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-#: Where it pays. On the CPU the kernel is there too, but it takes gradients in another memory order
-#: than their parameter's for those of other weights, without a word.
+#: Where it pays. The CPU kernel silently mixes up weights when a gradient's memory layout
+#: differs from its parameter's.
 DEVICES = ("cuda",)
 _KERNELS = ("fused", "foreach")
 
 
 def fused(optimizer: Optimizer) -> Optimizer:
-    """Build an optimiser anew with the kernel that updates all parameters at once, if it has one.
+    """Rebuild an optimizer with its fused kernel, if it has one.
 
-    Left as they are: optimisers that have none or have begun (Adagrad begins at once), or were
-    told by `fused`, `foreach`, `differentiable` or `capturable` how to work, and parameters that
-    lie where there is none or are no floating-point numbers. The arithmetic is the same but for
-    rounding.
+    An optimizer is left unchanged if it has no fused kernel, already has state (Adagrad always
+    does), or sets `fused`, `foreach`, `differentiable` or `capturable`; or if a parameter is on a
+    device without the kernel or is not floating-point. Results are the same up to rounding.
 
     Args:
-        optimizer: A new optimiser, without state, of a run without a loss scaler.
+        optimizer: A new optimizer, without state, in a run without a loss scaler.
     """
     kind = type(optimizer)
     accepted = inspect.signature(kind).parameters
@@ -42,20 +41,20 @@ def fused(optimizer: Optimizer) -> Optimizer:
     ]
     kept = {name: value for name, value in optimizer.defaults.items() if name in accepted}
     built = kind(groups, **{**kept, "fused": True})
-    # it says that the step unscales gradients, and Lightning then refuses to clip them; in a run
+    # the flag means that the step unscales gradients, and Lightning then refuses to clip them;
     # without a loss scaler there is nothing to unscale
     built._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # noqa: SLF001
     return built
 
 
 def keep_kernel(optimizer: Optimizer) -> None:
-    """Have loaded states leave the kernel as it is: theirs may be that of another device.
+    """Keep the current kernel when a state is loaded, which may come from another device.
 
-    A run that was saved on a GPU and goes on on a CPU would take the fused kernel along, see
-    :data:`DEVICES`; the other way round it would lose it.
+    A run saved on a GPU and resumed on a CPU would bring the fused kernel along (see
+    :data:`DEVICES`), and vice versa lose it.
 
     Args:
-        optimizer: An optimiser with all its groups.
+        optimizer: An optimizer with all its groups.
     """
     own = [
         {name: group[name] for name in _KERNELS if name in group}
@@ -65,7 +64,7 @@ def keep_kernel(optimizer: Optimizer) -> None:
     def choose(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         del optimizer
         saved = state["param_groups"]
-        if len(saved) != len(own):  # torch says so
+        if len(saved) != len(own):  # required by torch
             return state
         groups = [{**group, **chosen} for group, chosen in zip(saved, own, strict=True)]
         return {**state, "param_groups": groups}

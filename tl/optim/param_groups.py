@@ -1,4 +1,4 @@
-"""Optimiser groups with names: one per stage, and one per stage for what must not decay."""
+"""Named optimizer groups: one per stage with weight decay, and one without."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tl.backbones.base import stages_of
 
 
 def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
-    """Sort all parameters into optimiser groups by stage, from the stem to the heads.
+    """Sort all parameters into optimizer groups by stage, from the stem to the heads.
 
     Biases and the scales and shifts of normalisation layers (every parameter of fewer than two
-    dimensions) stand in groups of their own, ``<stage>_no_decay``, with weight decay 0: decaying
-    them hurts (He et al., 2019, "Bag of Tricks", section 3.1). Every parameter is in a group from
-    the beginning, whether it trains or not, so that freezing never changes the optimiser.
+    dimensions) have their own groups, ``<stage>_no_decay``, with weight decay 0: decaying them
+    hurts (He et al., 2019, "Bag of Tricks", section 3.1). Every parameter is in a group from the
+    start, trainable or not, so that freezing never changes the optimizer.
 
     Args:
         backbone: The shared network.
@@ -28,7 +28,7 @@ def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
         Groups with ``name`` and ``params``, the ``_no_decay`` ones with ``weight_decay`` 0.
 
     Raises:
-        ValueError: If a parameter is in two stages or in none.
+        ValueError: If a parameter is in two stages or in no stage.
     """
     stages: dict[str, Iterable[nn.Module]] = {**stages_of(backbone), "head": [heads]}
     groups: list[dict[str, Any]] = []
@@ -36,7 +36,7 @@ def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
     for stage, modules in stages.items():
         parameters = [p for module in modules for p in module.parameters()]
         if any(id(p) in placed for p in parameters):
-            raise ValueError(f"Stage {stage!r} holds a parameter that an earlier stage has too.")
+            raise ValueError(f"Stage {stage!r} holds a parameter that an earlier stage holds too.")
         placed |= {id(p) for p in parameters}
         decay = [p for p in parameters if p.ndim > 1]
         rest = [p for p in parameters if p.ndim <= 1]
@@ -51,32 +51,32 @@ def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
 
 
 def stage_of(group: Mapping[str, Any]) -> str:
-    """Name the stage of an optimiser group."""
+    """Return the stage of an optimizer group."""
     return str(group["name"]).removesuffix("_no_decay")
 
 
 def scale_learning_rates(optimizer: Optimizer, scales: Mapping[str, float]) -> None:
-    """Give each stage its share of the learning rate, before a schedule is made.
+    """Scale each stage's learning rate, before a schedule is created.
 
-    The rates are written into the groups' ``lr``, which is what optimisers, schedules and logs
-    read; a field beside it, such as timm's ``lr_scale``, torch ignores.
+    The rates are written into the groups' ``lr``, which is what optimizers, schedules and logs
+    read; torch ignores any other field, such as timm's ``lr_scale``.
 
     Args:
-        optimizer: The optimiser over named groups; changed in place.
-        scales: Share of the learning rate by stage; groups of none of them keep theirs.
+        optimizer: The optimizer over named groups; changed in place.
+        scales: Fraction of the learning rate by stage; other groups keep theirs.
     """
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * scales.get(stage_of(group), 1.0)
 
 
 def keep_learning_rates(optimizer: Optimizer, scales: Mapping[str, float], schedule: str) -> None:
-    """Give each stage its share of what a schedule has set, or find that it has it already.
+    """Scale each stage's learning rate after a schedule was created, unless it already is scaled.
 
-    ``OneCycleLR`` overwrites the groups' learning rates by its own range; that is scaled then.
+    ``OneCycleLR`` overwrites the groups' learning rates with its own range, which is then scaled.
 
     Args:
-        optimizer: The optimiser with a schedule; changed in place.
-        scales: Share of the learning rate by stage.
+        optimizer: The optimizer with a schedule; changed in place.
+        scales: Fraction of the learning rate by stage.
         schedule: Name of the schedule, for the message.
 
     Raises:
@@ -92,6 +92,6 @@ def keep_learning_rates(optimizer: Optimizer, scales: Mapping[str, float], sched
     per_share = [group["lr"] / scales[stage_of(group)] for group in groups]
     if not all(math.isclose(rate, per_share[-1], rel_tol=1e-6) for rate in per_share):
         raise ValueError(
-            f"{schedule} sets one range of learning rates for all stages, and the strategy wants "
+            f"{schedule} sets one range of learning rates for all stages, but the strategy needs "
             "one for each; choose a schedule that scales them, such as WarmupCosine or OneCycleLR."
         )

@@ -23,19 +23,19 @@ from torch.optim.lr_scheduler import (
 
 
 class WarmupCosine(LambdaLR):
-    """Rise linearly, then fall along half a cosine (Loshchilov & Hutter, 2017, equation 5).
+    """Warm up linearly, then decay along half a cosine (Loshchilov & Hutter, 2017, equation 5).
 
     ``lr(t) = base * (t + 1) / w`` for ``t < w``, after that
     ``base * (final + (1 - final) / 2 * (1 + cos(pi * (t - w) / (total - w))))``.
 
     Args:
-        optimizer: The optimiser.
-        total_steps: Optimiser steps of the whole run; filled in from the Trainer.
-        warmup: Share of the steps that warm up, at least 0 and below 1.
-        final: Last learning rate as a share of the first, 0 to 1.
+        optimizer: The optimizer.
+        total_steps: Optimizer steps of the whole run; filled in from the Trainer.
+        warmup: Fraction of the steps used for warm-up, at least 0 and below 1.
+        final: Final learning rate as a fraction of the base rate, 0 to 1.
 
     Raises:
-        ValueError: If `total_steps` is not positive or a share is out of range.
+        ValueError: If `total_steps` is not positive or a fraction is out of range.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class WarmupCosine(LambdaLR):
         if not 0 <= warmup < 1:
             raise ValueError(f"`warmup` must be at least 0 and below 1, got {warmup}.")
         if not 0 <= final <= 1:
-            raise ValueError(f"`final` must be 0 to 1, got {final}.")
+            raise ValueError(f"`final` must be from 0 to 1, got {final}.")
         rise = round(total_steps * warmup)
 
         def factor(step: int) -> float:
@@ -63,14 +63,14 @@ class WarmupCosine(LambdaLR):
 
 
 _TORCHS = LRScheduler.__module__
-#: Arguments of a schedule that count optimiser steps of the whole run.
+#: Schedule arguments that give the optimizer steps of the whole run.
 _LENGTHS = ("total_steps", "num_training_steps")
-#: Arguments that only a schedule in steps has.
+#: Arguments that only step-based schedules have.
 _IN_STEPS = frozenset({*_LENGTHS, "num_warmup_steps", "steps_per_epoch"})
-#: Attributes of torch's schedules that hold a time after which they change, in either unit.
+#: Attributes of torch's schedules that hold a time at which they change, in either unit.
 _TIMES = ("T_max", "total_iters", "T_0", "step_size", "milestones")
 _PER_STEP = (OneCycleLR, CyclicLR)
-#: Schedules of functions or of other schedules, whose unit nobody but their author knows.
+#: Schedules built from functions or other schedules, whose unit only their author knows.
 _OPEN = (LambdaLR, MultiplicativeLR, SequentialLR, ChainedScheduler)
 _KEYS = {"scheduler", "interval", "frequency", "monitor", "strict", "name", "reduce_on_plateau"}
 _ASK = (
@@ -87,38 +87,38 @@ def build_schedule(
     epochs: Callable[[], int] = lambda: 0,
     interval: str | None = None,
 ) -> tuple[dict[str, Any], bool]:
-    """Make a schedule, and find out whether it advances per step or per epoch.
+    """Create a schedule, and determine whether it advances per step or per epoch.
 
-    A schedule that takes ``total_steps``, as `WarmupCosine` and ``OneCycleLR``, or
-    ``num_training_steps``, as those of Transformers, is given the run's length unless it has one,
-    and advances per step. Other schedules of torch advance per epoch, as its manual has them. A
-    class tells its unit by an attribute ``interval``.
+    A schedule that takes ``total_steps``, such as `WarmupCosine` and ``OneCycleLR``, or
+    ``num_training_steps``, like those of Transformers, receives the run's length unless it has one,
+    and advances per step. Other schedules of torch advance per epoch, as in its documentation. A
+    class can declare its unit with an attribute ``interval``.
 
     Args:
-        factory: Makes the scheduler, or the dict that Lightning documents, from an optimiser: a
-            class, a ``functools.partial``, a function, or what the command line makes of a class
+        factory: Creates the scheduler, or the dict that Lightning documents, from an optimizer: a
+            class, a ``functools.partial``, a function, or what the command line builds from a class
             path.
-        optimizer: The optimiser.
-        count: Gives the optimiser steps of the run.
-        probe: Gives the steps before the strategy first thaws, for a schedule that takes
-            ``probe_steps``.
-        epochs: Gives the epochs of the run; 0 or less if they are not known.
-        interval: ``step`` or ``epoch``, where the user says so beside the factory.
+        optimizer: The optimizer.
+        count: Returns the optimizer steps of the run.
+        probe: Returns the steps before the strategy first unfreezes a stage, for schedules that
+            take ``probe_steps``.
+        epochs: Returns the epochs of the run; 0 or less if unknown.
+        interval: ``step`` or ``epoch``, if the user sets it beside the factory.
 
     Returns:
-        Lightning's configuration of the scheduler, with ``interval``, and whether it was given
-        the length of the run.
+        Lightning's configuration of the scheduler, with ``interval``, and whether it received the
+        length of the run.
 
     Raises:
-        ValueError: If its unit cannot be known, the dict has other keys or values, or the schedule
-            is of another optimiser.
+        ValueError: If its unit is unknown, the dict has invalid keys or values, or the schedule
+            belongs to another optimizer.
     """
     classes = [a for a in getattr(factory, "args", ()) if isinstance(a, type)]
     target = classes[-1] if classes else getattr(factory, "func", factory)
     takes = inspect.signature(target).parameters
     given = getattr(factory, "keywords", {})
     lengths = [name for name in _LENGTHS if name in takes]
-    if given.keys() >= {"epochs", "steps_per_epoch"}:  # the length, in OneCycleLR's other words
+    if given.keys() >= {"epochs", "steps_per_epoch"}:  # the length, for OneCycleLR
         lengths = []
     fill: dict[str, int | None] = {name: count() for name in lengths if given.get(name) is None}
     filled = dict(fill)
@@ -136,9 +136,9 @@ def build_schedule(
     once = config["interval"] == "step" and frequency == 1
     if filled and not once:
         raise ValueError(
-            f"The schedule was given the steps of the run as `{next(iter(filled))}`, and advances "
-            f"every {frequency} {config['interval']}(s): it would never end. Let "
-            "it advance every step, or give it its length."
+            f"The schedule received the steps of the run as `{next(iter(filled))}`, but advances "
+            f"every {frequency} {config['interval']}(s), so it would never end. Let it advance "
+            "every step, or set its length."
         )
     return {"name": "lr", **config}, bool(fill)
 
@@ -146,26 +146,26 @@ def build_schedule(
 def _checked(
     config: dict[str, Any], optimizer: Optimizer, interval: str | None
 ) -> LRScheduler | ReduceLROnPlateau:
-    """Check Lightning's configuration of a scheduler, and fill in what it leaves out.
+    """Check Lightning's scheduler configuration, and fill in its defaults.
 
     Raises:
-        ValueError: If a key or a value is wrong, or the schedule is of another optimiser.
+        ValueError: If a key or a value is invalid, or the schedule belongs to another optimizer.
     """
     scheduler = config.get("scheduler")
     if not isinstance(scheduler, LRScheduler | ReduceLROnPlateau):
         raise ValueError(  # noqa: TRY004 - a setting of the run
-            f"`scheduler` made a {type(scheduler).__name__}; expected a scheduler of "
+            f"`scheduler` created a {type(scheduler).__name__}; expected a scheduler of "
             'torch.optim.lr_scheduler, or {"scheduler": one, "interval": "step"}.'
         )
     if unknown := sorted(set(config) - _KEYS):
         raise ValueError(
-            f"The schedule's dict has the keys {', '.join(unknown)}; known are "
+            f"The schedule's dict has the unknown keys {', '.join(unknown)}; known are "
             f"{', '.join(sorted(_KEYS))}."
         )
     if scheduler.optimizer is not optimizer:
         raise ValueError(
-            f"The schedule {type(scheduler).__name__} is of another optimiser, and would change "
-            "nothing in this run; build it from the one that `scheduler` is called with."
+            f"The schedule {type(scheduler).__name__} belongs to another optimizer and would have "
+            "no effect; build it from the optimizer that `scheduler` is called with."
         )
     frequency = config.get("frequency", 1)
     if type(frequency) is not int or frequency < 1:
@@ -176,8 +176,8 @@ def _checked(
         )
     if interval not in (None, config["interval"]):
         raise ValueError(
-            f"The schedule's dict has the interval {config['interval']}, `scheduler_interval` is "
-            f"{interval}; say it once."
+            f"The schedule's dict has the interval {config['interval']}, but `scheduler_interval` "
+            f"is {interval}; set only one."
         )
     return scheduler
 
@@ -189,14 +189,14 @@ def _ask_about_lengths(
     epochs: Callable[[], int],
     count: Callable[[], int],
 ) -> None:
-    """Ask for the unit where what the class tells does not fit the length of the run.
+    """Ask for the unit if the class's default does not fit the length of the run.
 
     Args:
         scheduler: The schedule.
-        lengths: The whole length that it was given in steps, by the name of the argument.
-        interval: Its unit, as the class tells it.
-        epochs: Gives the epochs of the run.
-        count: Gives the steps of the run.
+        lengths: Lengths in steps that it received, by argument name.
+        interval: Its unit according to its class.
+        epochs: Returns the epochs of the run.
+        count: Returns the steps of the run.
 
     Raises:
         ValueError: If a schedule per epoch changes after the last epoch, or one per step ends
@@ -207,19 +207,19 @@ def _ask_about_lengths(
         if 0 < (last := epochs()) < length:
             raise ValueError(
                 f"{name} advances per epoch by default, and its `{key}` of {length} is beyond the "
-                f"{last} epochs of this run; say whether these are steps: {_ASK}."
+                f"{last} epochs of this run; if it counts steps, say so: {_ASK}."
             )
     for key, length in lengths.items() if interval == "step" else ():
         if length <= epochs() < count():
             raise ValueError(
-                f"{name} advances per step, and its `{key}` of {length} is no more than the "
-                f"{epochs()} epochs of this run, of {count()} steps; say whether these are steps: "
+                f"{name} advances per step, and its `{key}` of {length} is at most the number of "
+                f"epochs ({epochs()}) of this run, which has {count()} steps; state the unit: "
                 f"{_ASK}."
             )
 
 
 def _times(scheduler: object) -> dict[str, int]:
-    """Return the last time at which a schedule of torch changes, by its name."""
+    """Return the attribute that holds the last change of a torch schedule, with its value."""
     found = {name: getattr(scheduler, name, None) for name in _TIMES}
     # milestones are a Counter
     last = {n: max(t, default=0) if isinstance(t, Iterable) else t for n, t in found.items()}
@@ -229,18 +229,18 @@ def _times(scheduler: object) -> dict[str, int]:
 def refuse_changing_steps(
     trainer: Trainer, factory: object, schedule: object, *, filled: bool
 ) -> None:
-    """Refuse a schedule over a whole run whose number of steps a callback changes.
+    """Refuse a whole-run schedule if a callback changes the number of steps.
 
-    One that was given its length may be as long as the run will be, or end before.
+    A schedule with an explicit length may be as long as the run will be, or end earlier.
 
     Args:
         trainer: The Trainer, with its callbacks.
-        factory: What made the schedule.
+        factory: Creates the schedule.
         schedule: The schedule.
-        filled: Whether it was given the number of steps that a run without the callback has.
+        filled: Whether it received the number of steps of a run without the callback.
 
     Raises:
-        ValueError: If its length is not that of the run.
+        ValueError: If its length does not match the run.
     """
     callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
     changing = [c for c in callbacks if isinstance(c, GradientAccumulationScheduler)]
@@ -256,17 +256,17 @@ def refuse_changing_steps(
     guesses = {len(epochs) * math.ceil(batches / n) for n in (1, trainer.accumulate_grad_batches)}
     if filled or (steps and length != steps and (length in guesses or (length or 0) > steps)):
         raise ValueError(
-            f"GradientAccumulationScheduler changes the number of steps, and "
-            f"{type(schedule).__name__} needs it; set `trainer.accumulate_grad_batches` instead, "
-            f"or give the schedule its number of steps{f', {steps} in this run' if steps else ''}."
+            f"GradientAccumulationScheduler changes the number of steps, which "
+            f"{type(schedule).__name__} depends on; set `trainer.accumulate_grad_batches` instead, "
+            f"or set the schedule's number of steps{f', {steps} in this run' if steps else ''}."
         )
 
 
 def _unit_of(scheduler: object) -> str:
-    """Return ``step`` or ``epoch``, by the class of a schedule.
+    """Return ``step`` or ``epoch``, depending on the class of a schedule.
 
     Raises:
-        ValueError: If the class does not tell.
+        ValueError: If the class does not determine it.
     """
     kind = type(scheduler)
     if isinstance(unit := getattr(kind, "interval", None), str):
@@ -278,7 +278,7 @@ def _unit_of(scheduler: object) -> str:
     of_torch = isinstance(scheduler, ReduceLROnPlateau) or kind.__module__ == _TORCHS
     if not of_torch or isinstance(scheduler, _OPEN):
         raise ValueError(
-            f"Whether the schedule {kind.__name__} advances per step or per epoch cannot be known: "
+            f"Cannot tell whether the schedule {kind.__name__} advances per step or per epoch: "
             f"{_ASK}."
         )
     return "epoch"

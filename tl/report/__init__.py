@@ -1,4 +1,4 @@
-"""Reads finished runs: intervals, tables, plots."""
+"""Read finished runs: intervals, tables, plots."""
 
 from tl.report.against_single import AgainstSingle, against_single
 from tl.report.delta_m import delta_m, delta_m_interval

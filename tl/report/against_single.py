@@ -13,12 +13,12 @@ from tl.report.tested import TestedRun, read_tested
 
 @dataclass(frozen=True)
 class AgainstSingle:
-    """A multi-task method against single-task baselines, over seeds.
+    """A multi-task method compared with single-task baselines, over seeds.
 
     Args:
         seeds: The seeds, ascending.
         reached: Test accuracies of the multi-task runs by task, one mapping per seed.
-        alone: Those of the single-task runs.
+        alone: Test accuracies of the single-task runs.
     """
 
     seeds: Sequence[int | None]
@@ -27,11 +27,11 @@ class AgainstSingle:
 
     @property
     def delta_m(self) -> Interval:
-        """Mean over the seeds and 95 % interval, as a share."""
+        """Mean over the seeds with its 95 % interval, as a fraction."""
         return delta_m_interval(self.reached, self.alone)
 
     def table(self) -> str:
-        """Write a row per task, and Delta_m, in percent, as Markdown."""
+        """Return a row per task, and Delta_m, in percent, as Markdown."""
         lines = ["| task | alone, % | together, % |", "| --- | --- | --- |"]
         for task in self.alone[0]:
             pair = [mean_interval([v[task] for v in found]) for found in (self.alone, self.reached)]
@@ -47,18 +47,18 @@ class AgainstSingle:
 def against_single(
     runs: Iterable[str | Path], baselines: Mapping[str, Iterable[str | Path]]
 ) -> AgainstSingle:
-    """Set multi-task runs against a network per task, each seed against its own.
+    """Compare multi-task runs with a network per task, seed by seed.
 
-    The runs are folders that ``test`` has left; their checkpoint was chosen on validation images.
+    The runs are folders written by ``test``; their checkpoints were chosen on validation images.
 
     Args:
         runs: Folders of the multi-task runs, one per seed.
         baselines: Folders of the single-task runs by task, for the same seeds.
 
     Raises:
-        ValueError: If a folder holds no test results or those of a part of the images, seeds,
-            tasks, numbers of epochs or of test samples do not match, or a baseline was tested on
-            other data than the run.
+        ValueError: If a folder holds no test results, or results on a part of the images; if seeds,
+            tasks, epochs or numbers of test samples do not match; or if a baseline was tested on
+            different data.
     """
     together = _by_seed([read_tested(Path(folder)) for folder in runs], "the multi-task runs")
     reached: dict[int | None, dict[str, float]] = {seed: {} for seed in together}
@@ -98,7 +98,7 @@ def _by_seed(runs: Sequence[TestedRun], what: str) -> dict[int | None, TestedRun
     for run in runs:
         if run.seed in found:
             raise ValueError(
-                f"Two of {what} have the seed {run.seed}: {found[run.seed].folder} and "
+                f"Two runs among {what} have the seed {run.seed}: {found[run.seed].folder} and "
                 f"{run.folder}; give one per seed."
             )
         found[run.seed] = run
@@ -109,13 +109,13 @@ def _check_data(baseline: TestedRun, run: TestedRun) -> None:
     for source, fingerprint in baseline.fingerprints.items():
         if source in run.fingerprints and run.fingerprints[source] != fingerprint:
             raise ValueError(
-                f"{baseline.folder} and {run.folder} have other images of {source}: "
+                f"{baseline.folder} and {run.folder} have different images of {source}: "
                 f"{fingerprint} and {run.fingerprints[source]}; test both on the same data."
             )
 
 
 def _check_lengths(runs: Sequence[TestedRun]) -> None:
-    """Refuse runs that trained for unequal numbers of epochs."""
+    """Refuse runs that trained for different numbers of epochs."""
     first = runs[0]
     for run in runs[1:]:
         if run.length != first.length:
@@ -127,7 +127,7 @@ def _check_lengths(runs: Sequence[TestedRun]) -> None:
 
 
 def _check_steps(runs: Sequence[TestedRun]) -> None:
-    """Refuse multi-task runs of unequal steps; a baseline has those of its own images."""
+    """Refuse multi-task runs with different numbers of steps; baselines have their own."""
     first = runs[0]
     for run in runs[1:]:
         if run.steps != first.steps:
@@ -138,7 +138,7 @@ def _check_steps(runs: Sequence[TestedRun]) -> None:
 
 
 def _check_samples(runs: Sequence[TestedRun]) -> None:
-    """Refuse runs whose tests of the same task are from unequal numbers of samples."""
+    """Refuse runs that tested a task on different numbers of samples."""
     first: dict[str, TestedRun] = {}
     for run in runs:
         for task, count in run.samples.items():

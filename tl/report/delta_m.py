@@ -1,4 +1,4 @@
-"""Delta_m: what a multi-task model gains or loses against one network per task."""
+"""Delta_m: the gain or loss of a multi-task model over one network per task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def delta_m(
     baselines: Mapping[str, float],
     lower_is_better: Collection[str] = (),
 ) -> float:
-    """Mean relative change over the tasks against single-task baselines.
+    """Return the mean relative change over the tasks with respect to single-task baselines.
 
     ``1 / T sum_i (-1)^(l_i) (M_i - B_i) / B_i`` (Maninis et al., 2019, equation 4; Vandenhende et
     al., 2021, equation 10); ``l_i`` is 1 where a lower value is better. Negative values are
@@ -24,7 +24,7 @@ def delta_m(
         lower_is_better: Tasks whose metric is an error.
 
     Returns:
-        A share: 0.02 is 2 % better than the baselines on average.
+        A fraction: 0.02 is 2 % better than the baselines on average.
 
     Raises:
         ValueError: If the tasks differ or a baseline is 0.
@@ -34,12 +34,16 @@ def delta_m(
             f"The model has the tasks {', '.join(values)}, the baselines {', '.join(baselines)}."
         )
     if unknown := set(lower_is_better) - set(values):
-        raise ValueError(f"`lower_is_better` names {', '.join(sorted(unknown))}, which is no task.")
+        raise ValueError(
+            f"`lower_is_better` names {', '.join(sorted(unknown))}, which is not a task."
+        )
     changes = []
     for task, value in values.items():
         base = baselines[task]
         if base == 0:
-            raise ValueError(f"The baseline of {task!r} is 0: a relative change needs another.")
+            raise ValueError(
+                f"The baseline of {task!r} is 0; a relative change needs a nonzero one."
+            )
         sign = -1 if task in lower_is_better else 1
         changes.append(sign * (value - base) / base)
     return sum(changes) / len(changes)
@@ -50,7 +54,7 @@ def delta_m_interval(
     baselines: Sequence[Mapping[str, float]],
     lower_is_better: Collection[str] = (),
 ) -> Interval:
-    """Delta_m over seeds, each run against the baselines of its own seed.
+    """Return Delta_m over seeds, comparing each run with the baselines of its own seed.
 
     Args:
         values: Metrics of the multi-task runs by task, one mapping per seed.

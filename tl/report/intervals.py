@@ -21,8 +21,7 @@ class Interval:
 
     Args:
         mean: Mean over the seeds.
-        half_width: Half-width of the interval; ``inf`` for a single value, which tells nothing of
-            its spread.
+        half_width: Half-width of the interval; ``inf`` for a single value, whose spread is unknown.
         count: Number of values.
     """
 
@@ -32,7 +31,7 @@ class Interval:
 
     @property
     def below_zero(self) -> bool:
-        """Whether the whole interval is negative: a loss that the seeds do not explain."""
+        """Whether the whole interval is negative: a loss that seeds alone do not explain."""
         return self.mean + self.half_width < 0
 
     @property
@@ -41,14 +40,14 @@ class Interval:
         return self.mean - self.half_width > 0
 
     def percent(self, *, signed: bool = False) -> str:
-        """Write as percentages: ``42.1 +- 0.8``, a single value as ``42.1 (one run)``."""
+        """Format as percentages: ``42.1 +- 0.8``, a single value as ``42.1 (one run)``."""
         mean = f"{100 * self.mean:{'+' if signed else ''}.1f}"
         spread = f"± {100 * self.half_width:.1f}" if self.count > 1 else "(one run)"
         return f"{mean} {spread}"
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % confidence interval by Student's t: ``t * s / sqrt(n)``.
+    """Return mean and 95 % confidence interval by Student's t: ``t * s / sqrt(n)``.
 
     Args:
         values: One value per seed.

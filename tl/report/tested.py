@@ -1,4 +1,4 @@
-"""Tested runs, as their folders hold them."""
+"""Read tested runs from their folders."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from tl.reading import read_text, read_yaml
 
 @dataclass(frozen=True)
 class TestedRun:
-    """What a run reached on its test set.
+    """The test results of a run.
 
     Args:
         folder: The run folder of the test.
         metrics: Metrics by name.
         fingerprints: Hash of the data by source.
-        seed: ``seed_everything`` of the run; ``None`` where its configuration is not there.
-        length: Epochs of its training, as ``3 epochs``, with the part of one that it was limited
-            to; those that it was allowed where early stopping may end it. ``None`` where nothing
-            tells.
-        steps: Optimisation steps of its training; ``None`` where nothing tells, or where early
-            stopping may end it.
-        samples: Number of samples that the test is from, by task.
-        parts: Tasks that were tested on a part of their split, with both numbers of samples.
+        seed: ``seed_everything`` of the run; ``None`` if its configuration is missing.
+        length: Length of its training, such as ``3 epochs``, with any limit on the batches of an
+            epoch; the maximum if early stopping may end it. ``None`` if unknown.
+        steps: Optimization steps of its training; ``None`` if unknown, or if early stopping may end
+            it.
+        samples: Number of tested samples by task.
+        parts: Tasks tested on a part of their split: tested and available samples.
     """
 
     folder: Path
@@ -43,7 +42,7 @@ def find_tested(folder: Path) -> TestedRun | None:
     """Find the test among the versions of a run.
 
     Args:
-        folder: ``<log_dir>/<name>``, which holds ``version_N`` folders, or one of these.
+        folder: ``<log_dir>/<name>`` with ``version_N`` folders, or one of those.
 
     Returns:
         The first version that was tested; ``None`` if there is none.
@@ -55,7 +54,7 @@ def find_tested(folder: Path) -> TestedRun | None:
         content: dict[str, Any] = json.loads(read_text(path))
         if "test/acc" not in content["metrics"]:
             continue
-        # those of the test, which may be on other data than the training was
+        # those of the test, which may use other data than training
         tested = (content.get("evaluated") or {}).get("test") or {}
         data = tested.get("data") or content.get("data") or {}
         samples = (content.get("samples") or {}).get("test") or {}
@@ -79,13 +78,13 @@ def find_tested(folder: Path) -> TestedRun | None:
 
 
 def read_tested(folder: Path) -> TestedRun:
-    """Read a run that must have been tested.
+    """Read a run, which must have been tested.
 
     Args:
         folder: As for :func:`find_tested`.
 
     Raises:
-        ValueError: If it was not, or on a part of the test images only.
+        ValueError: If it was not tested, or only on a part of the test images.
     """
     if not folder.is_dir():
         raise ValueError(f"There is no run folder {folder}.")
@@ -129,7 +128,7 @@ def _stops_early(config: dict[str, Any]) -> bool:
 
 
 def _limits(value: float | None) -> bool:
-    """Return whether a limit cuts an epoch: 1.0 is the whole of it and 1 a single batch."""
+    """Return whether a limit cuts an epoch: 1.0 means all of it, 1 a single batch."""
     return bool(value) and not (isinstance(value, float) and value == 1.0)
 
 

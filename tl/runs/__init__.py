@@ -1,1 +1,1 @@
-"""A run as a folder: its name, its logs, resuming it, its ranks."""
+"""A run as a folder: its name, logs, resuming, and ranks."""

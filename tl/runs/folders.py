@@ -1,4 +1,4 @@
-"""Run folders ``<log_dir>/<name>/version_N``, and what their files tell of a run."""
+"""Run folders ``<log_dir>/<name>/version_N``, and what their files say about a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def numbered_versions(folder: Path) -> list[int]:
 
 
 def is_first_process() -> bool:
-    """Tell if this process is the only one or the first of several, as far as is known yet."""
+    """Return whether this process is the first or the only one, as far as is known yet."""
     return getattr(rank_zero_only, "rank", None) in (None, 0)
 
 
@@ -34,27 +34,27 @@ def versions_folder(log_dir: str, name: str) -> Path:
     """Return the folder of a run's versions.
 
     Raises:
-        ValueError: If the name leads out of `log_dir`, or is none.
+        ValueError: If the name leads out of `log_dir` or is empty.
     """
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ValueError(f"`name` must be that of a folder in `log_dir`, got {name!r}.")
+        raise ValueError(f"`name` must name a folder in `log_dir`, got {name!r}.")
     return log_dir / path
 
 
 def new_run_folder(parent: Path) -> Path:
-    """Make ``parent/version_N`` with the next free N; only the first process makes it.
+    """Create ``parent/version_N`` with the next free N; only the first process does.
 
     Raises:
-        ValueError: If the parent cannot be a folder, as a link to nowhere.
+        ValueError: If the parent cannot be a folder, such as a broken link.
     """
     if is_first_process():
         try:
             parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise ValueError(
-                f"Runs cannot be kept in {parent}: it, or a folder above it, is a file or a link "
-                "to nowhere. Mount what it leads to, or choose another --log_dir."
+                f"Cannot store runs in {parent}: it or a parent folder is a file or a broken "
+                "link. Mount the target, or choose another --log_dir."
             ) from None
     number = max(numbered_versions(parent), default=-1) + 1
     while True:
@@ -70,7 +70,7 @@ def new_run_folder(parent: Path) -> Path:
 
 
 def latest_checkpoint(folder: Path) -> Path:
-    """Find the best checkpoint of the newest run below a folder, or else its last one.
+    """Find the best checkpoint of the newest run in a folder, otherwise its last one.
 
     Raises:
         ValueError: If there is none, or the best one is gone.
@@ -85,17 +85,17 @@ def latest_checkpoint(folder: Path) -> Path:
 
 
 def best_checkpoint(run: Path) -> Path | None:
-    """Return the checkpoint that a run itself names as its best, or else its last one.
+    """Return the checkpoint that a run records as its best, otherwise its last one.
 
     ``results.json`` names it, relative to the run's folder: the best one of a resumed run may lie
-    in the folder of an earlier version. Where a run was killed and left no results, its newest
-    checkpoint tells. No file is chosen by its name.
+    in the folder of an earlier version. If a run was killed and left no results, its newest
+    checkpoint is read instead. File names are never guessed.
 
     Args:
         run: A run's folder.
 
     Returns:
-        The file; ``None`` where the folder holds no checkpoint.
+        The file; ``None`` if the folder holds no checkpoint.
 
     Raises:
         ValueError: If the best one is gone.
@@ -105,8 +105,8 @@ def best_checkpoint(run: Path) -> Path | None:
         path = Path(os.path.normpath(run / str(best["checkpoint"])))
         if not path.exists():
             raise ValueError(
-                f"{run}/results.json names {best['checkpoint']} as the best checkpoint, and it is "
-                "not there; name another one by --ckpt_path."
+                f"{run}/results.json names {best['checkpoint']} as the best checkpoint, but it is "
+                "gone; choose another with --ckpt_path."
             )
         return path
     found = [(_progress(path), path) for path in sorted((run / "checkpoints").glob("[!.]*.ckpt"))]
@@ -117,7 +117,7 @@ def best_checkpoint(run: Path) -> Path | None:
 
 
 def results_in(run: Path) -> dict[str, Any]:
-    """Return what ``results.json`` in a run's folder holds; empty where there is none."""
+    """Return the content of ``results.json`` in a run's folder; empty if there is none."""
     try:
         content = json.loads(read_text(run / "results.json"))
     except (OSError, ValueError):
@@ -129,31 +129,31 @@ def _progress(path: Path) -> tuple[int, Mapping[str, Any]]:
     try:
         content = glance_at(path)
     except CheckpointError:
-        return -1, {}  # whoever reads it says why
+        return -1, {}  # the reader of the file reports why
     step = content.get("global_step")
     return (step if isinstance(step, int) else -1), content
 
 
 def _named_best(content: Mapping[str, Any], newest: Path) -> Path | None:
-    """Return the best checkpoint by what the newest one of a run keeps of its callbacks."""
+    """Return the best checkpoint, from the callback states in the run's newest checkpoint."""
     callbacks = content.get("callbacks")
     for state in callbacks.values() if isinstance(callbacks, Mapping) else ():
         if isinstance(state, Mapping) and state.get("monitor") and state.get("best_model_path"):
             path = Path(str(state["best_model_path"]))
-            # the run's folder may have been moved since
+            # the run's folder may have been moved
             return next((p for p in (path, newest.parent / path.name) if p.exists()), None)
     return None
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:
-    """Return the folder of the run that a checkpoint lies in; ``None`` if it is in no run's."""
+    """Return the run folder that a checkpoint lies in; ``None`` if there is none."""
     run = checkpoint.absolute().parent.parent
     is_run = checkpoint.parent.name == "checkpoints" and (run / "config.yaml").is_file()
     return run if is_run else None
 
 
 def configuration_of(checkpoint: Path) -> Path:
-    """Find the ``config.yaml`` of the run that a checkpoint was written by.
+    """Find the ``config.yaml`` of the run that wrote a checkpoint.
 
     Raises:
         ValueError: If it is not beside the checkpoint's folder.
@@ -161,8 +161,8 @@ def configuration_of(checkpoint: Path) -> Path:
     path = checkpoint.parent.parent / "config.yaml"
     if not path.exists():
         raise ValueError(
-            f"{checkpoint}: there is no configuration of its run at {path}, which says what the "
-            "data are. Name it by --config."
+            f"{checkpoint}: its run's configuration, which describes the data, is not at {path}. "
+            "Name it with --config."
         )
     return path
 
@@ -172,12 +172,12 @@ def link_data_to_model(
     prepare: Callable[[object], object] = id,
     given: Callable[[str], object] = lambda _: None,
 ) -> None:
-    """Let the data tell the model its tasks; the argument that a model lacks is ignored.
+    """Link the model's tasks to the data; an argument that the model lacks is ignored.
 
     Args:
         parser: Parser of a command.
-        prepare: Called with the data module before it is asked.
-        given: Tells what the user gives for an argument, for data modules that do not tell.
+        prepare: Called with the data module before its tasks are read.
+        given: Returns the user's value of an argument, for data modules without tasks.
     """
 
     def ask(name: str, data: object) -> object:
@@ -194,14 +194,14 @@ def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDat
     """Build the module and the data module of a run.
 
     Args:
-        configurations: Its ``config.yaml``, or the files that it was started with; a later one
-            adds to those before it.
+        configurations: Its ``config.yaml``, or the files that it was started with; later files
+            override earlier ones.
 
     Raises:
-        ValueError: If a file cannot be read or they do not describe a run.
+        ValueError: If a file cannot be read, or the files do not describe a run.
     """
     bound_aliases()
-    # the other sections are those of training
+    # the other sections concern training
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
@@ -210,7 +210,9 @@ def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDat
     for path in configurations:
         content = read_yaml(path)
         if not isinstance(content, dict) or not {"model", "data"} & content.keys():
-            raise ValueError(f"{path}: is no configuration of a run; it needs `model` and `data`.")
+            raise ValueError(
+                f"{path} is not the configuration of a run; it needs `model` and `data`."
+            )
         sections = {key: content[key] for key in ("model", "data") if key in content}
         merged = parser.parse_object(sections, merged)
     built = parser.instantiate_classes(merged)
@@ -218,11 +220,11 @@ def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDat
 
 
 def completed_epochs(checkpoint: Mapping[str, Any]) -> int | None:
-    """Count the epochs that a run had trained when it was saved; ``None`` if it does not say."""
+    """Return the epochs completed when a checkpoint was saved; ``None`` if it does not say."""
     loop = fit_progress(checkpoint)
     progress = loop.get("epoch_progress", {}).get("current", {})
     if is_over(loop):
-        # saved after validation, when all is trained but the epoch is not yet counted
+        # saved after validation: trained, but the epoch is not counted yet
         return cast("int | None", progress.get("ready"))
     if stopped_within(loop):
         return int(progress["processed"]) - 1
@@ -230,7 +232,7 @@ def completed_epochs(checkpoint: Mapping[str, Any]) -> int | None:
 
 
 def between_batches(checkpoint: Mapping[str, Any]) -> bool:
-    """Say whether a run was saved between the batches whose gradients make up one step."""
+    """Return whether a checkpoint was saved between the micro-batches of one step."""
     configuration = checkpoint.get("tl", {}).get("configuration") or {}
     accumulate = configuration.get("trainer", {}).get("accumulate_grad_batches") or 1
     batches = fit_progress(checkpoint).get("epoch_loop.batch_progress", {})

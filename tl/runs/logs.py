@@ -1,4 +1,4 @@
-"""Logs of a run that do not end it: what cannot be written is left out, and said once."""
+"""Logs that never end a run: what cannot be written is dropped, with one warning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Said:
-    """Says once that a log has gaps.
+    """Warn once that a log has gaps.
 
     Args:
         what: Name of the log.
@@ -41,9 +41,9 @@ class _Said:
 
 
 class _LosingWriter(RecordWriter):  # type: ignore[misc]  # tensorboard has no types
-    """TensorBoard's writer, which drops what does not fit.
+    """TensorBoard's writer, dropping what cannot be written.
 
-    Its own fails in a thread, with a traceback, and from then on in every call.
+    The original fails in a thread, with a traceback, and then in every call.
     """
 
     def __init__(self, writer: object) -> None:
@@ -58,7 +58,7 @@ class _LosingWriter(RecordWriter):  # type: ignore[misc]  # tensorboard has no t
             self._said(error)
 
     def flush(self) -> None:
-        """Flush what was written."""
+        """Flush the file."""
         try:
             super().flush()
         except OSError as error:
@@ -73,7 +73,7 @@ class _LosingWriter(RecordWriter):  # type: ignore[misc]  # tensorboard has no t
 
 
 class RunTensorBoard(TensorBoardLogger):
-    """Lightning's TensorBoardLogger, which a full disk does not stop."""
+    """Lightning's TensorBoardLogger, surviving a full disk."""
 
     @property
     @rank_zero_experiment
@@ -83,7 +83,7 @@ class RunTensorBoard(TensorBoardLogger):
             before = event_file_writer.RecordWriter
             event_file_writer.RecordWriter = _LosingWriter
             try:
-                super().experiment  # noqa: B018 - it is made when it is first asked for
+                super().experiment  # noqa: B018 - created on first access
             finally:
                 event_file_writer.RecordWriter = before
         made: SummaryWriter = super().experiment
@@ -99,17 +99,17 @@ class RunTensorBoard(TensorBoardLogger):
 
 
 class RunCSV(CSVLogger):
-    """Lightning's CSVLogger, which a full disk does not stop; rows are kept for the next time.
+    """Lightning's CSVLogger, surviving a full disk; unwritten rows are kept for the next save.
 
-    The file is always whole: Lightning's writer leaves half a row or no header, and where a new
-    column comes it empties the file before it writes it anew.
+    The file is always whole. Lightning's writer can leave half a row or no header, and for a new
+    column it empties the file before rewriting it.
     """
 
     _said: _Said | None = None
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the rows since the last time."""
+        """Write the rows added since the last save."""
         path, writer = Path(self.log_dir) / "metrics.csv", self.experiment
         self._said = self._said or _Said(str(path))
         columns = sorted({*writer.metrics_keys}.union(*writer.metrics))
@@ -130,10 +130,10 @@ class RunCSV(CSVLogger):
 
 
 class RunFolder(Logger):
-    """Tells the Trainer where a run's files lie, and logs nothing.
+    """Tells the Trainer where a run's files go, and logs nothing.
 
-    As the first logger it gives configuration, results and checkpoints their folder, whatever
-    loggers follow.
+    As the first logger it determines the folder of configuration, results and checkpoints, whatever
+    other loggers there are.
 
     Args:
         folder: The run's folder.
@@ -145,7 +145,7 @@ class RunFolder(Logger):
 
     @property
     def save_dir(self) -> str:
-        """The run's folder, below which nothing else is."""
+        """The run's folder; there are no subfolders."""
         return str(self._folder)
 
     @property
@@ -166,7 +166,7 @@ class RunFolder(Logger):
 
 
 def _under(columns: list[str], path: Path) -> bytes:
-    """Return the rows of a CSV file under another header."""
+    """Return the rows of a CSV file under a new header."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()

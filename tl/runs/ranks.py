@@ -1,4 +1,4 @@
-"""Several processes of one run: when one fails, all end, and its error is the last thing said."""
+"""Several processes of one run: when one fails, all end, and its error is the last line."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from tl.signals import SIGNALS
 
 PARENT = "TL_PARENT"
-# an error in every process is told by the first, which ends the others in this time
+# an error in all processes is reported by the first, which ends the others within this time
 PATIENCE = 3.0
 _LOST = 20.0
 _POLL = 0.2
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # as Lightning reads them
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # read by Lightning
 _SECONDARY = (
     "gloo",
     "nccl",
@@ -40,10 +40,10 @@ _SECONDARY = (
 
 
 class RankLauncher(_SubprocessScriptLauncher):
-    """Lightning's launcher, whose observer says why the run ends.
+    """Lightning's launcher, with an observer that reports why the run ends.
 
-    Lightning's own looks every 5 seconds, kills everything including itself, and leaves the error
-    of a process that only lost the connection as the last line.
+    Lightning's observer polls every 5 seconds, kills everything including itself, and leaves as the
+    last line the error of a process that only lost its connection.
     """
 
     def launch(
@@ -53,7 +53,7 @@ class RankLauncher(_SubprocessScriptLauncher):
         trainer: Trainer | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        """Start the other processes of this machine, watch them, and call a function."""
+        """Start and watch the other processes of this machine, and call a function."""
         del trainer
         self.cluster_environment.validate_settings(
             num_devices=self.num_processes, num_nodes=self.num_nodes
@@ -67,18 +67,18 @@ class RankLauncher(_SubprocessScriptLauncher):
 
 
 def use_our_launcher(trainer: Trainer) -> None:
-    """Put our launcher in the place of Lightning's, where that starts processes as scripts."""
+    """Replace Lightning's launcher with ours, if it starts processes as scripts."""
     given = trainer.strategy.launcher
     if type(given) is _SubprocessScriptLauncher:
-        trainer.strategy._launcher = RankLauncher(  # noqa: SLF001 - there is no public way
+        trainer.strategy._launcher = RankLauncher(  # noqa: SLF001 - there is no public API
             given.cluster_environment, given.num_processes, given.num_nodes
         )
 
 
 def check_rank(trainer: Trainer) -> None:
-    """Refuse variables of several processes where there are none that work together.
+    """Refuse environment variables of a multi-process run in a single process.
 
-    A process that takes itself for a later one writes nothing, and a first one waits for the rest.
+    A process that believes it has a later rank writes nothing, and rank 0 waits for the others.
 
     Args:
         trainer: The run's trainer.
@@ -90,22 +90,23 @@ def check_rank(trainer: Trainer) -> None:
     found = ", ".join(f"{name}={os.environ[name]}" for name in _RANKS if name in os.environ)
     if trainer.world_size == 1 and rank:
         raise ValueError(
-            f"This run has one process, but the environment says that it is one of several "
-            f"({found}). Unset that, or set `trainer.devices` and `trainer.num_nodes`."
+            f"This run has one process, but the environment declares several "
+            f"({found}). Unset these variables, or set `trainer.devices` and `trainer.num_nodes`."
         )
     environment = getattr(trainer.strategy, "cluster_environment", None)
     by_hand = isinstance(environment, LightningEnvironment) and "LOCAL_RANK" in os.environ
     if trainer.world_size > 1 and by_hand and "MASTER_PORT" not in os.environ:
         raise ValueError(
-            f"The environment says that the {trainer.world_size} processes are started elsewhere "
-            f"({found}), but names no MASTER_PORT. Unset that, or start them with torchrun."
+            f"The environment declares that the {trainer.world_size} processes are started "
+            f"elsewhere ({found}), but sets no MASTER_PORT. Unset these variables, or start with "
+            "torchrun."
         )
 
 
 def watch_children(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End the run when one of the processes that this one started fails.
+    """End the run when a child process fails.
 
-    Runs in a thread: the main one may wait for the one that failed.
+    Runs in a thread, because the main thread may be waiting for the failed process.
 
     Args:
         children: The processes of ranks 1, 2, ...
@@ -118,20 +119,20 @@ def watch_children(children: Sequence[subprocess.Popen[bytes]]) -> None:
             if not code:
                 continue
             if code - 128 in SIGNALS:
-                time.sleep(_LOST)  # stopped: all do so, and the first still has to say where
+                time.sleep(_LOST)  # by a signal: the first still has to report the checkpoint
             elif code < 0:
                 name = signal.Signals(-code).name
                 more = "; memory may have run out" if -code == signal.SIGKILL else ""
-                say(f"rank {rank} was ended by {name}{more}. The run ends.")
+                say(f"rank {rank} was killed by {name}{more}. The run ends.")
             _end(code if code > 0 else 1, children)
         time.sleep(_POLL)
 
 
 def end_with_parent() -> threading.Event:
-    """End this process when the one of rank 0 that started it is gone.
+    """End this process when its parent, rank 0, is gone.
 
     Returns:
-        To be set when all are done: from then on rank 0 may go first.
+        An event to set when all are done: from then on rank 0 may exit first.
     """
     done = threading.Event()
     parent = os.environ.get(PARENT)
@@ -145,7 +146,7 @@ def end_with_parent() -> threading.Event:
         if done.is_set():
             return
         if os.environ["LOCAL_RANK"] == "1":
-            say("rank 0 is gone without a word; it may have been killed. The run ends.")
+            say("rank 0 exited without an error message; it may have been killed. The run ends.")
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -153,20 +154,20 @@ def end_with_parent() -> threading.Event:
 
 
 def fail(line: str, code: int, trainer: Trainer | None) -> NoReturn:
-    """Say what is wrong and end this process, and with it the run.
+    """Report an error and end this process, and with it the run.
 
     Args:
-        line: What is wrong.
+        line: The error message.
         code: Exit code.
-        trainer: The run's trainer, if there is one yet.
+        trainer: The run's trainer, if it exists yet.
     """
     world = trainer.world_size if trainer is not None else 1
     if trainer is None or world == 1 or not _started(trainer):
         say(line)
         sys.exit(code)
     if is_secondary(line):
-        time.sleep(_LOST)  # whoever watches ends this process, once it has seen who failed
-        line = f"lost the connection to another process, whose error comes first ({line})"
+        time.sleep(_LOST)  # the observer ends this process once it knows which one failed
+        line = f"lost the connection to another process, whose error is the cause ({line})"
     elif trainer.global_rank:
         time.sleep(PATIENCE)
     say(f"rank {trainer.global_rank}: {line}")
@@ -174,14 +175,14 @@ def fail(line: str, code: int, trainer: Trainer | None) -> NoReturn:
 
 
 def leave(code: int, trainer: Trainer | None) -> NoReturn:
-    """End this process without waiting for others that may wait for it."""
+    """End this process without waiting for others, which may be waiting for it."""
     if trainer is None or trainer.world_size == 1:
         sys.exit(code)
     _end(code, getattr(trainer.strategy.launcher, "procs", ()))
 
 
 def is_secondary(line: str) -> bool:
-    """Say whether an error is that of a process whose neighbour is gone."""
+    """Return whether an error means that a peer process is gone."""
     return any(part in line.lower() for part in _SECONDARY)
 
 
@@ -200,10 +201,10 @@ def _started(trainer: Trainer) -> bool:
 def _end(code: int, children: Sequence[subprocess.Popen[bytes]]) -> NoReturn:
     for child in children:
         if child.poll() is None:
-            child.kill()  # it may wait for ever in a collective
+            child.kill()  # it may hang in a collective
     for child in children:
         child.wait(timeout=10)
     sys.stdout.flush()
     sys.stderr.flush()
-    # threads of the process group may wait for a rank that never comes
+    # threads of the process group may wait for a dead rank
     cast("Callable[[int], NoReturn]", os._exit)(code)

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is of the same run: its settings against the present ones."""
+"""Compare a checkpoint's settings with the current ones: does it belong to the same run?"""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from tl.reading import read_yaml
 
-# Of the data: where they lie and how they are read, not what they are.
+# Data options: where they are stored and how they are read, not what they are.
 _FREE = (
     *("root", "download", "offline", "num_workers", "eval_batch_size", "predict_folder"),
-    # what these choose is in the fingerprint of what was loaded
+    # the fingerprint of the loaded data reflects these
     *("resident_share", "on_bad_image", "pixel_range", "test_size"),
 )
-# Of the model: what to do about a step that goes wrong, not what the others do.
+# Model options: how to treat bad steps, without effect on the others.
 _FREE_OF_MODEL = ("on_nonfinite", "max_skips")
-# Of the Trainer: what a step and an epoch are.
+# Trainer options that define a step and an epoch.
 _FIXED_TRAINER = (
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
     *("limit_train_batches", "overfit_batches"),
@@ -35,8 +35,9 @@ def configuration_in(content: Mapping[str, Any], path: Path) -> dict[str, Any] |
     """Return the configuration of the run that wrote a checkpoint, in plain types.
 
     Args:
-        content: What is in the checkpoint.
-        path: Its file; ``config.yaml`` beside its folder is read where the checkpoint has none.
+        content: Content of the checkpoint.
+        path: Its file; ``config.yaml`` beside its folder is
+            read if the checkpoint has none.
     """
     record = content.get("tl")
     found = record.get("configuration") if isinstance(record, Mapping) else None
@@ -49,9 +50,9 @@ def configuration_in(content: Mapping[str, Any], path: Path) -> dict[str, Any] |
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Difference]:
-    """List the keys in which two configurations differ, with both values.
+    """List the keys whose values differ between two configurations, with both values.
 
-    An option that is new here, and null, is no difference: an older run does not know it.
+    A new option that is null is not a difference: an older run does not know it.
     """
     before, after = _flat(there), _flat(here)
     missing = "not set"
@@ -68,7 +69,7 @@ def _is_new(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bo
 
 
 def _flat(value: object, key: str = "") -> dict[str, Any]:
-    """Write nested mappings and lists as one, with dotted keys."""
+    """Flatten nested mappings and lists, with dotted keys."""
     parts: dict[str, object] = {}
     if isinstance(value, Mapping):
         parts = {str(name): part for name, part in value.items()}
@@ -83,7 +84,7 @@ def _flat(value: object, key: str = "") -> dict[str, Any]:
 
 
 def meaning(changes: Sequence[Difference]) -> list[Difference]:
-    """Choose the differences that make it another run."""
+    """Return the differences that make it a different run."""
     return [change for change in changes if _matters(change[0])]
 
 
@@ -114,41 +115,41 @@ def _short(value: object) -> str:
 
 
 def say_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Say in a line that a run goes on on another device, or in another precision."""
+    """Log that a run resumes on another device or in another precision."""
     keys = {f"trainer.{name}" for name in _MACHINE}
     changes = [c for c in differences(there, here) if c[0] in keys]
     if changes:
         rank_zero_info(
-            f"tl: goes on with {said(changes)}: not bit for bit as on the machine before."
+            f"tl: resumes with {said(changes)}: not bit for bit as on the earlier machine."
         )
 
 
 def say_other_length(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Say in a line that a run is to be longer or shorter, which learning rates may depend on."""
+    """Log that the length of a run has changed, which learning rates may depend on."""
     keys = {f"trainer.{name}" for name in _LENGTH}
     changes = [c for c in differences(there, here) if c[0] in keys]
     if changes and (here["model"].get("init_args") or {}).get("scheduler"):
         rank_zero_info(
-            f"tl: goes on with {said(changes)}: a schedule over the whole run, as WarmupCosine, "
-            "goes on along that of the new length, so learning rates may jump."
+            f"tl: resumes with {said(changes)}: a schedule over the whole run, such as "
+            "WarmupCosine, follows the new length, so learning rates may jump."
         )
 
 
 def say_other_settings(path: Path, content: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Say in a line how the settings of a run differ from those of a checkpoint it goes on from.
+    """Log how a run's settings differ from those of the checkpoint it resumes from.
 
     Args:
         path: The checkpoint.
-        content: What is in it.
-        here: The present configuration.
+        content: Its content.
+        here: The current configuration.
     """
     there = configuration_in(content, path)
     if there is None:
         return
     if changes := meaning(differences(there, here)):
         rank_zero_info(
-            f"tl: this run has other settings than {path}: {said(changes)}. The states of the "
-            "optimiser and its schedule, learning rates among them, are the checkpoint's."
+            f"tl: settings differ from those of {path}: {said(changes)}. Optimizer and schedule "
+            "states, including learning rates, come from the checkpoint."
         )
     say_other_machine(there, here)
     say_other_length(there, here)

@@ -1,4 +1,4 @@
-"""Transfer: how source weights come in and what is kept of them."""
+"""Transfer: how source weights are loaded, and what is kept of them."""
 
 from tl.checkpoints.files import CheckpointError, file_sha256, read_checkpoint
 from tl.transfer.freezing import (

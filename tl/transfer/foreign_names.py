@@ -1,4 +1,4 @@
-"""What other libraries call the layers that torchvision's ResNets have."""
+"""Other libraries' names for the layers of torchvision's ResNets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BLOCK = re.compile(
 
 
 def torchvision_name(name: str) -> str | None:
-    """Translate a name of Hugging Face's ResNet into torchvision's, which ours have too.
+    """Translate a name of Hugging Face's ResNet into torchvision's, which we use too.
 
     ``encoder.stages.1.layers.0.shortcut.convolution.weight`` is
     ``layer2.0.downsample.0.weight``. Their bottlenecks stride in the 3x3 convolution by default,
@@ -22,7 +22,7 @@ def torchvision_name(name: str) -> str | None:
         name: A name in a checkpoint.
 
     Returns:
-        Torchvision's name; ``None`` for what is no layer of such a network.
+        Torchvision's name; ``None`` for anything that is not a layer of such a network.
     """
     if stem := _STEM.fullmatch(name):
         kind, rest = stem.groups()

@@ -1,8 +1,8 @@
 """What trains when: strategies that are pure functions of the epoch.
 
-A strategy keeps no state but what `Strategy.begin` tells it of the run's length, which a resumed
-run takes over. Asked about an epoch it always answers the same, so a resumed run freezes what the
-uninterrupted run froze.
+A strategy has no state except the run's length, set by `Strategy.begin` and restored on resume. For
+a given epoch it always gives the same answer, so a resumed run freezes what the uninterrupted run
+froze.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ HEAD = "head"
 
 
 class Strategy(ABC):
-    """Say which stages train in an epoch, and at which share of the learning rate.
+    """Defines which stages train in an epoch, and at which fraction of the learning rate.
 
     Stages are the backbone's, from the stem to the top, and then ``head`` for all heads.
 
     Args:
-        bn: What batch norm does while training. ``train``: as the stage that it stands in, so that
-            a frozen stage keeps its statistics, bit for bit. ``frozen``: it normalises by the
-            start's statistics everywhere; scale and shift still train with their stage.
-            ``adapt_stats``: statistics follow the target everywhere, also in frozen stages (as Li
-            et al., 2018, "Adaptive Batch Normalization", do it to adapt a domain): it helps a
-            target that looks different, and ruins the source.
+        bn: Batch norm in training. ``train``: follows its stage, so that a frozen stage keeps its
+            statistics, bit for bit. ``frozen``: normalises by the initial statistics everywhere;
+            scale and shift still train with their stage. ``adapt_stats``: statistics follow the
+            target everywhere, even in frozen stages (as in domain adaptation by Li et al., 2018,
+            "Adaptive Batch Normalization"). This helps if the target looks different, and degrades
+            the network on the source.
 
     Raises:
-        ValueError: If `bn` is none of these.
+        ValueError: If `bn` is not one of these.
     """
 
     def __init__(self, bn: BatchNormMode = "train") -> None:
@@ -43,7 +43,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
-        """Name the stages that train.
+        """Return the names of the stages that train.
 
         Args:
             epoch: The epoch, 0 or more.
@@ -51,19 +51,19 @@ class Strategy(ABC):
         """
 
     def changes(self, stages: Sequence[str]) -> list[int]:
-        """Epochs, ascending, at which other stages train than in the epoch before."""
+        """Epochs, ascending, at which the set of trainable stages changes."""
         return []
 
     def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
-        """Share of the optimiser's learning rate by stage, above 0."""
+        """Fraction of the optimizer's learning rate by stage, above 0."""
         return dict.fromkeys(stages, 1.0)
 
     def check(self, stages: Sequence[str]) -> None:
-        """Refuse a network that lacks what the strategy names, when a module is built with it.
+        """Refuse a network that lacks a named stage; called when a module is built.
 
         Raises:
-            ValueError: If a stage that the strategy names is not there, listing those that are, or
-                a share of the learning rate is not above 0.
+            ValueError: If the backbone lacks a stage that the strategy names (lists the available
+                ones), or a learning-rate fraction is not above 0.
         """
         scales = self.lr_scales(stages)
         named = {*scales}.union(*(self.trainable(e, stages) for e in [0, *self.changes(stages)]))
@@ -74,25 +74,26 @@ class Strategy(ABC):
             )
         if wrong := [f"{stage} {scale}" for stage, scale in scales.items() if not scale > 0]:
             raise ValueError(
-                f"{type(self).__name__} gives shares of the learning rate that are not above 0: "
-                f"{', '.join(wrong)}; what should not train is left out of `trainable`."
+                f"{type(self).__name__} gives learning-rate fractions that are not above 0: "
+                f"{', '.join(wrong)}; leave out of `trainable` what should not train."
             )
 
     def begin(  # noqa: B027 - most do not depend on it
         self, epochs: int | None, before: Sequence[int] = ()
     ) -> None:
-        """Learn the length of the run that is about to start, where the strategy depends on it.
+        """Receive the length of the run before it starts, for strategies that depend on it.
 
         Args:
-            epochs: Epochs of the run, begun ones included; ``None`` where only time ends it.
-            before: In a resumed run what :meth:`changes` gave before; else empty.
+            epochs: Epochs of the run, including a partial last one; ``None`` if only time limits
+                it.
+            before: In a resumed run, the earlier :meth:`changes`; otherwise empty.
 
         Raises:
             ValueError: If the run is too short for the strategy.
         """
 
     def first_epochs(self, stages: Sequence[str]) -> dict[str, int | None]:
-        """First epoch in which each stage trains; ``None`` for one that never does."""
+        """First epoch in which each stage trains; ``None`` if it never does."""
         epochs = [0, *self.changes(stages)]
         trained = {epoch: self.trainable(epoch, stages) for epoch in epochs}
         return {
@@ -110,7 +111,7 @@ class FullFineTuning(Strategy):
 
 
 class LinearProbe(Strategy):
-    """Train the heads alone, on features that stay as they are (Alain & Bengio, 2016)."""
+    """Train only the heads, on fixed features (Alain & Bengio, 2016)."""
 
     def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
         """The head."""
@@ -118,16 +119,16 @@ class LinearProbe(Strategy):
 
 
 class GradualUnfreezing(Strategy):
-    """Thaw from the top: the head first, then one stage more at a time.
+    """Unfreeze from the top: the head first, then one more stage at a time.
 
     With discriminative learning rates ``lr[l - 1] = lr[l] / 2.6`` (Howard & Ruder, 2018,
     arXiv:1801.06146, sections 3.2 and 3.3, where each stage joins after one epoch): both defaults
     are the paper's, for the layers of an LSTM; here a stage is a layer.
 
     Args:
-        epochs_per_stage: Epochs between two thaws, 1 or more.
-        factor: Learning rate of a stage over that of the stage below it, 1 or more; 1 gives all
-            the same.
+        epochs_per_stage: Epochs between unfreezing two stages, 1 or more.
+        factor: Learning rate of a stage over that of the stage below it, 1 or more; 1 gives all the
+            same rate.
         bn: As for every strategy.
 
     Raises:
@@ -146,15 +147,15 @@ class GradualUnfreezing(Strategy):
         self.factor = factor
 
     def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
-        """The head and the ``epoch // epochs_per_stage`` topmost stages."""
+        """Return the head and the ``epoch // epochs_per_stage`` topmost stages."""
         return set(stages[-1 - epoch // self.epochs_per_stage :]) if epoch >= 0 else set()
 
     def changes(self, stages: Sequence[str]) -> list[int]:
-        """One epoch per stage of the backbone."""
+        """Return one epoch per stage of the backbone."""
         return [number * self.epochs_per_stage for number in range(1, len(stages))]
 
     def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
-        """``factor ** -depth``, the head at depth 0."""
+        """Return ``factor ** -depth``, the head at depth 0."""
         return {stage: self.factor**-depth for depth, stage in enumerate(reversed(stages))}
 
 
@@ -168,8 +169,8 @@ class LayerWiseDecay(Strategy):
     Args:
         decay: Learning rate of a stage over that of the stage above, above 0 and at most 1. The
             default is that of He et al., 2022 (MAE, arXiv:2111.06377, table 9), whose code has
-            0.65 for ViT-Base. They have many more layers than there are stages here, so that the
-            lowest stage trains faster than their lowest layer.
+            0.65 for ViT-Base. Their networks have many more layers than there are stages here, so
+            the lowest stage here trains faster than their lowest layer.
         bn: As for every strategy.
 
     Raises:
@@ -187,16 +188,16 @@ class LayerWiseDecay(Strategy):
         return set(stages)
 
     def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
-        """``decay ** depth``, the head at depth 0."""
+        """Return ``decay ** depth``, the head at depth 0."""
         return {stage: self.decay**depth for depth, stage in enumerate(reversed(stages))}
 
 
 class SurgicalFineTuning(Strategy):
-    """Train the named stages alone, all the time (Lee et al., 2023, arXiv:2210.11466).
+    """Train only the named stages, throughout (Lee et al., 2023, arXiv:2210.11466).
 
-    The first block where the target's images look different (noise, blur), a middle one where
-    classes change inside, the last where labels do. They keep the source's head; a new
-    one must be among the stages, or it stays random.
+    The paper trains the first block for shifts in appearance (noise, blur), a middle one for shifts
+    within classes, the last one for shifts in the labels. It keeps the source's head; a new head
+    must be among the stages, or it stays random.
 
     Args:
         stages: Names of the stages that train, at least one; the backbone's, or ``head``.
@@ -213,7 +214,7 @@ class SurgicalFineTuning(Strategy):
         self.stages = tuple(stages)
 
     def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
-        """The named stages."""
+        """Return the named stages."""
         return set(self.stages)
 
 
@@ -226,22 +227,22 @@ def stage_modules(backbone: nn.Module, heads: nn.Module) -> dict[str, list[nn.Mo
 
 
 def is_batch_norm(module: nn.Module) -> bool:
-    """Tell if a module keeps running statistics of its batches."""
-    return isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - torch has no public name
+    """Return whether a module keeps running statistics."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - not public in torch
 
 
 def set_requires_grad(
     stages: dict[str, list[nn.Module]], trainable: Iterable[str], fixed: Iterable[nn.Parameter] = ()
 ) -> list[nn.Parameter]:
-    """Let the parameters of some stages require gradients, and those of all others not.
+    """Set ``requires_grad`` on the parameters of the trainable stages only.
 
-    What is frozen loses its gradient, so that optimisers pass over it: neither momentum nor weight
-    decay moves it.
+    Frozen parameters lose their gradient, so that optimizers skip them: neither momentum nor weight
+    decay moves them.
 
     Args:
         stages: Modules by stage.
         trainable: The stages that train.
-        fixed: Parameters whose ``requires_grad`` stays as it is.
+        fixed: Parameters whose ``requires_grad`` is not touched.
 
     Returns:
         The frozen parameters.
@@ -266,12 +267,12 @@ def set_modes(
 ) -> None:
     """Put each stage in training or evaluation mode.
 
-    Frozen stages evaluate: dropout is off, batch norm normalises by its running statistics and
-    leaves them alone. ``requires_grad`` alone would let them drift, and ``track_running_stats``
-    would have training and evaluation normalise differently.
+    Frozen stages are in evaluation mode: dropout is off, and batch norm normalises by its running
+    statistics without updating them. With ``requires_grad`` alone they would drift, and with
+    ``track_running_stats`` training and evaluation would normalise differently.
 
     Args:
-        backbone: The network; modules in no stage train if any of its stages does.
+        backbone: The network; modules outside all stages train if any stage does.
         stages: Modules by stage.
         trainable: The stages that train.
         bn: What batch norm does.
@@ -288,7 +289,7 @@ def set_modes(
 
 
 def __getattr__(name: str) -> object:
-    """Find `LPFT` where configurations of version 0.1.0 look for it."""
+    """Resolve `LPFT` for configurations of version 0.1.0."""
     if name == "LPFT":
         from tl.transfer.lp_ft import LPFT  # noqa: PLC0415 - which imports this module
 

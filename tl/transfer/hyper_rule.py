@@ -1,11 +1,11 @@
-"""The BiT HyperRule: a fine-tuning schedule without anything to tune."""
+"""The BiT HyperRule: a fine-tuning schedule without hyperparameters."""
 
 from __future__ import annotations
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-# steps of the end of the warm-up, of three drops, and of the end, by the size of the data
+# steps of the end of warm-up, of three drops, and of the end, by size of the data
 _RULES = {
     20_000: (100, 200, 300, 400, 500),
     500_000: (500, 3_000, 6_000, 9_000, 10_000),
@@ -14,7 +14,7 @@ _RULES = {
 
 
 def hyper_rule_steps(images: int) -> int:
-    """Steps of a run by the number of labelled images (Kolesnikov et al., 2020, section 3.3).
+    """Return the steps of a run for so many labelled images (Kolesnikov et al., 2020, section 3.3).
 
     500 steps for fewer than 20,000 images, 10,000 for fewer than 500,000, else 20,000.
 
@@ -36,18 +36,17 @@ class BiTHyperRule(LambdaLR):
     The schedule of Big Transfer's HyperRule (Kolesnikov et al., 2020, arXiv:1912.11370, section
     3.3), with the steps of the authors' code: a run of 500 steps warms up over 100 and drops at
     200, 300 and 400; one of 10,000 or 20,000 warms up over 500 and drops at 30, 60 and 90 %, which
-    the paper has for all. A run of another length, which the rule knows nothing of, keeps the
-    shares of the next longer one.
+    the paper gives for all. A run of another length, which the rule does not cover, uses the
+    proportions of the next longer one.
 
-    It goes with SGD at a learning rate of 0.003 for 512 images a step, momentum 0.9, no weight
-    decay, and as many steps as :func:`hyper_rule_steps` says. Different here: the warm-up begins
-    above 0 and each step of the authors' table comes one earlier, as in all schedules of torch;
-    MixUp (theirs from 20,000 images on), larger images and a head that starts at zero are no part
-    of a schedule.
+    Use it with SGD at a learning rate of 0.003 for 512 images a step, momentum 0.9, no weight
+    decay, and the steps of :func:`hyper_rule_steps`. Differences: the warm-up starts above 0 and
+    each step of the authors' table comes one earlier, as in all schedules of torch; MixUp (theirs
+    from 20,000 images on), larger images and a zero-initialised head are not part of the schedule.
 
     Args:
-        optimizer: The optimiser.
-        total_steps: Optimiser steps of the whole run; filled in from the Trainer.
+        optimizer: The optimizer.
+        total_steps: Optimizer steps of the whole run; filled in from the Trainer.
 
     Raises:
         ValueError: If `total_steps` is not positive.

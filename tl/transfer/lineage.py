@@ -1,4 +1,4 @@
-"""Where a checkpoint's weights came from, and where those came from, back to the first."""
+"""Where a checkpoint's weights came from, back to the first source."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class Ancestor:
     """A network in a chain of sources.
 
     Attributes:
-        path: Name of the file or of the pretrained network.
-        sha256: Hash of the file; ``None`` where there was none to hash.
-        tasks: The tasks that it was trained on, with their number of classes.
-        data: What it was trained on, by source: name, number of training images, fingerprint.
+        path: Name of the file or the pretrained network.
+        sha256: Hash of the file; ``None`` if there was no file.
+        tasks: Tasks it was trained on, with their number of classes.
+        data: Training data by source: name, number of training images, fingerprint.
         epoch: Its last epoch, counted from 0.
-        global_step: Optimiser steps that it was trained for.
-        start: What came into its backbone before it was trained: ``tensors``, ``values``,
+        global_step: Optimizer steps of its training.
+        start: What was loaded into its backbone before training: ``tensors``, ``values``,
             ``reinitialised`` and ``unused`` names. ``None`` for random weights, averages, and
             networks of unknown origin.
-        note: What else is to say, such as the kind of average or a library's name.
-        weight: Share of it in the average that it is part of.
-        sources: What it started from: one network, the ingredients of an average, or none.
+        note: Further information, such as the kind of average or a library's name.
+        weight: Its weight in an average.
+        sources: Its sources: one network, the ingredients of an average, or none.
     """
 
     path: str
@@ -42,18 +42,18 @@ class Ancestor:
     sources: tuple[Ancestor, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain types, with the sources within."""
+        """Return plain types, including the sources."""
         return asdict(self)
 
     def table(self) -> str:
-        """Return the chain as lines of text, the youngest first."""
+        """Return the chain as lines of text, the newest first."""
         return "\n".join(self.lines())
 
     def lines(self, indent: str = "") -> Iterator[str]:
         """Yield the lines of the table.
 
         Args:
-            indent: What to put in front of each.
+            indent: Prefix of each line.
         """
         yield f"{indent}{listed([self.path])}"
         for title, text in self._facts():
@@ -89,14 +89,13 @@ class Ancestor:
 def lineage(path: str | Path) -> Ancestor:
     """Follow a checkpoint's record of its sources back to the first.
 
-    The record stands in the checkpoint itself; the files of its sources need not be there any
-    more.
+    The record is in the checkpoint itself; the files of its sources need not exist any more.
 
     Args:
         path: A checkpoint, or its address.
 
     Returns:
-        The checkpoint, with its sources in it.
+        The checkpoint, with its sources.
 
     Raises:
         CheckpointError: If the file cannot be read.
@@ -115,11 +114,11 @@ def lineage(path: str | Path) -> Ancestor:
 
 
 def _ancestor(record: Mapping[str, Any], origin: Mapping[str, Any] | None) -> Ancestor:
-    """Read one network's record, and that of what it started from.
+    """Build one network's record, and those of its sources.
 
     Args:
         record: What is known of the network: ``path``, ``sha256``, ``tasks``, ``data``, ...
-        origin: Where its start weights came from.
+        origin: Provenance of its initial weights.
     """
     tasks, data = record.get("tasks"), _mapping(record.get("data"))
     start: dict[str, Any] | None = None
@@ -153,7 +152,7 @@ def _ancestor(record: Mapping[str, Any], origin: Mapping[str, Any] | None) -> An
     )
 
 
-# A checkpoint may be anybody's: what is not of the expected type is left out.
+# A checkpoint may come from anywhere: values of unexpected types are left out.
 
 
 def _mapping(value: object) -> Mapping[str, Any] | None:
@@ -178,7 +177,7 @@ def _tasks(records: list[Any]) -> dict[str, int]:
 
 
 def _data(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Sort a data description by source, also that of a single one."""
+    """Return a data description by source, also for a single source."""
     parts = {str(record.get("name")): record} if "fingerprint" in record else record
     found = {}
     for name, part in parts.items():

@@ -1,4 +1,4 @@
-"""LP-FT: a linear probe, and fine-tuning from there with a schedule of its own."""
+"""LP-FT: a linear probe, then fine-tuning with its own schedule."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from tl.transfer.freezing import HEAD, BatchNormMode, Strategy
 
 
 class LPFT(Strategy):
-    """Train the heads alone, then everything from there (Kumar et al., 2022, arXiv:2202.10054).
+    """Train only the heads, then everything (Kumar et al., 2022, arXiv:2202.10054).
 
     A new, random head sends large gradients into pretrained features and distorts them (their
-    section 3); a head that has been trained does not. The authors fine-tune from a finished probe,
-    with a learning rate and a schedule of its own: :class:`ProbeThenCosine` gives both parts
-    theirs.
+    section 3); a trained head does not. The authors fine-tune from a finished probe, with a
+    separate learning rate and schedule: :class:`ProbeThenCosine` gives each part its own.
 
-    Defaults that differ from the authors' code: the probe is trained by the run's optimiser for
-    half of the run, where theirs is a logistic regression with the best of 100 strengths of L2 by
-    validation accuracy; batch norm trains, where theirs evaluates in both parts (``bn="frozen"``
-    does the same).
+    Defaults that differ from the authors' code: the probe is trained by the run's optimizer for
+    half of the run, while theirs is a logistic regression with the best of 100 L2 strengths by
+    validation accuracy; batch norm trains, while theirs is in evaluation mode in both parts (as
+    ``bn="frozen"``).
 
     Args:
         probe_epochs: Epochs of the first part, 1 or more; by default half of the run, rounded up.
-            A run that resumes keeps it, also where it is made longer.
-        backbone_lr: Share of the head's learning rate for the backbone, above 0. The authors use
-            one learning rate for both.
+            A resumed run keeps it, even if it is extended.
+        backbone_lr: Learning rate of the backbone as a fraction of the head's, above 0. The authors
+            use one learning rate for both.
         bn: As for every strategy.
 
     Raises:
-        ValueError: If a number is out of range; at the run's start, if it ends with the probe.
+        ValueError: If a number is out of range; at the start of the run, if it would end with the
+            probe.
     """
 
     def __init__(
@@ -54,12 +54,13 @@ class LPFT(Strategy):
         """Set the length of the probe.
 
         Raises:
-            ValueError: If nothing would be fine-tuned, or half of the run cannot be known.
+            ValueError: If nothing would be fine-tuned, or the length of the run is unknown.
         """
         length = self.probe_epochs or next(iter(before), None)
         if epochs is None and length is None:
             raise ValueError(
-                "LPFT probes for half of the run by default, whose epochs are not known; set "
+                "LPFT probes for half of the run by default, but its number of epochs is unknown; "
+                "set "
                 "`probe_epochs`, or `max_epochs`."
             )
         self._epochs = length or math.ceil((epochs or 1) / 2)
@@ -71,35 +72,36 @@ class LPFT(Strategy):
             )
 
     def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
-        """The head, and after the probe everything."""
+        """Return the head; after the probe, everything."""
         return {HEAD} if epoch < self._epochs else set(stages)
 
     def changes(self, stages: Sequence[str]) -> list[int]:
-        """The end of the probe."""
+        """Return the end of the probe."""
         return [self._epochs]
 
     def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
-        """`backbone_lr` for all stages but the head."""
+        """Return `backbone_lr` for all stages except the head."""
         return {stage: 1.0 if stage == HEAD else self.backbone_lr for stage in stages}
 
 
 class ProbeThenCosine(LambdaLR):
-    """Probe at one learning rate, then warm up and fall along half a cosine from another.
+    """Probe at a constant learning rate, then warm up and decay along half a cosine.
 
     With ``k`` steps of probe, ``lr(t) = base * probe_lr`` for ``t < k``; after that, with
     ``s = t - k`` and ``n = total - k``, ``base * fine_tune_lr * (s + 1) / w`` for ``s < w``, and
     ``base * fine_tune_lr * (1 + cos(pi * (s - w) / (n - w))) / 2``.
 
-    Kumar et al., 2022, fine-tune along a cosine without a warm-up, a step per epoch, and search the
-    peak; ``warmup=0`` leaves it out here. Their probe has no schedule: it is a logistic regression.
+    Kumar et al., 2022, fine-tune along a cosine without warm-up, with one step per epoch, and
+    search the peak; ``warmup=0`` disables it here. Their probe has no schedule: it is a logistic
+    regression.
 
     Args:
-        optimizer: The optimiser.
-        total_steps: Optimiser steps of the whole run; filled in from the Trainer.
+        optimizer: The optimizer.
+        total_steps: Optimizer steps of the whole run; filled in from the Trainer.
         probe_steps: Steps of the probe; filled in from the run's `LPFT`.
-        probe_lr: Learning rate of the probe as a share of the optimiser's, above 0.
-        fine_tune_lr: Peak of fine-tuning as a share of the optimiser's, above 0.
-        warmup: Share of the steps of fine-tuning that warm up, at least 0 and below 1.
+        probe_lr: Learning rate of the probe as a fraction of the optimizer's, above 0.
+        fine_tune_lr: Peak of fine-tuning as a fraction of the optimizer's, above 0.
+        warmup: Fraction of the fine-tuning steps used for warm-up, at least 0 and below 1.
 
     Raises:
         ValueError: If a number is out of range, or no step would be fine-tuned.

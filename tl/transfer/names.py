@@ -1,4 +1,4 @@
-"""Which name in a checkpoint is which name in a backbone."""
+"""Match names in a checkpoint to names in a backbone."""
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from tl.checkpoints.files import listed
 from tl.transfer.foreign_names import torchvision_name
 
-# Where training scripts keep a state dict, in the order in which they are looked for.
+# Where training scripts keep a state dict, in search order.
 CONTAINERS = (
     "state_dict",
     "model_state_dict",
@@ -23,9 +23,9 @@ CONTAINERS = (
     "params_ema",
     "ema",
 )
-# What wrappers put in front of names, in any order and number.
+# Prefixes that wrappers add, in any order and number.
 WRAPPERS = ("module", "model", "net", "encoder", "backbone")
-# Classifiers: the network's purpose, not its features.
+# Classifiers, which are not part of the features.
 HEADS = ("fc", "head", "heads", "classifier")
 
 
@@ -34,7 +34,7 @@ def find_state(content: Mapping[str, Any], depth: int = 4) -> Mapping[str, Any] 
 
     Args:
         content: What the file holds.
-        depth: How many containers may lie in one another.
+        depth: How deeply containers may be nested.
     """
     inner = [content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)]
     for candidate in inner if depth else []:
@@ -45,23 +45,23 @@ def find_state(content: Mapping[str, Any], depth: int = 4) -> Mapping[str, Any] 
 
 
 def is_below(name: str, prefix: str) -> bool:
-    """Tell if a name begins with a prefix in whole parts: ``layer1.0`` but not ``layer10``."""
+    """Return whether a prefix, in whole parts, begins a name: ``layer1.0`` but not ``layer10``."""
     prefix = prefix.strip(".")
     return not prefix or f"{name}.".startswith(f"{prefix}.")
 
 
 def uncompiled(name: str) -> str:
-    """Take out of a name what torch.compile, or peft around a layer, put into it."""
+    """Remove the parts of a name that torch.compile, or peft around a layer, added."""
     return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "base_layer"))
 
 
 def is_adapter(name: str) -> bool:
-    """Tell if a name is of a LoRA adapter beside a layer."""
+    """Return whether a name belongs to a LoRA adapter."""
     return ".lora_A." in name or ".lora_B." in name
 
 
 def unwrapped(name: str) -> Iterator[str]:
-    """Yield a name as it is, then with one wrapper's prefix after the other taken off."""
+    """Yield a name as it is, then with wrappers' prefixes removed one by one."""
     yield name
     first, _, rest = name.partition(".")
     while rest and first in WRAPPERS:
@@ -70,18 +70,18 @@ def unwrapped(name: str) -> Iterator[str]:
 
 
 def top_level_part(name: str) -> str:
-    """Return the first part of a name that is no wrapper's: ``layer1`` of ``model.layer1.0``."""
+    """Return the first part of a name that is not a wrapper's: ``layer1`` of ``model.layer1.0``."""
     *_, innermost = unwrapped(uncompiled(name))
     return innermost.partition(".")[0]
 
 
 def spellings(name: str, rename: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
-    """Yield what a source name may be called in a backbone, and the entry of ``rename`` used.
+    """Yield candidate backbone names of a source name, with the ``rename`` entry used.
 
     Args:
         name: Name in the checkpoint.
         rename: Beginnings of source names, in whole parts, and what they become. The longest that
-            applies is taken, and then the name without it is no longer tried.
+            applies is used; the unrenamed name is then not tried.
     """
     whole = uncompiled(name)
     renamed = False
@@ -105,7 +105,7 @@ def spellings(name: str, rename: Mapping[str, str]) -> Iterator[tuple[str, str |
 def find_target(
     name: str, targets: Collection[str], rename: Mapping[str, str]
 ) -> tuple[str | None, str | None]:
-    """Return the target that a source name stands for, and the entry of ``rename`` that applied.
+    """Return the target of a source name, and the ``rename`` entry that applied.
 
     Args:
         name: Name in the checkpoint.
@@ -121,13 +121,13 @@ def find_target(
 
 @dataclass(frozen=True)
 class Targets:
-    """What there is to fill in a backbone; names are without torch.compile's part.
+    """The tensors to fill in a backbone; names are without torch.compile's part.
 
     Attributes:
         tensors: Parameters and buffers by name; tied ones once, under their first name.
-        keys: For every name the one in ``tensors``, also for names without wrappers' prefixes:
-            an adapter around a network is no other network.
-        left_out: Names in ``tensors`` that stay as they are.
+        keys: Maps every name to one in ``tensors``, including names without wrappers' prefixes: an
+            adapter around a network does not make it another network.
+        left_out: Names in ``tensors`` that are not filled.
     """
 
     tensors: dict[str, Tensor]
@@ -136,7 +136,7 @@ class Targets:
 
 
 def targets_of(backbone: nn.Module, reinit: Sequence[str]) -> Targets:
-    """List what there is to fill in a backbone.
+    """List the tensors to fill in a backbone.
 
     Args:
         backbone: The module.

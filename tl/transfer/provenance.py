@@ -1,4 +1,4 @@
-"""What came into a backbone, and from where: for the reader and for the next checkpoint."""
+"""What was loaded into a backbone, and from where: for the log and for the next checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from tl.transfer.names import top_level_part
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What came from a checkpoint into a backbone, and what did not.
+    """What was loaded from a checkpoint into a backbone, and what was not.
 
     Attributes:
         path: The checkpoint.
         sha256: Hash of the file.
         loaded: Names in the backbone that were filled.
-        reinitialised: Names in the backbone that were left as they were.
-        unused: Names in the checkpoint that went nowhere.
-        fraction: Share of the wanted values that were filled. Wanted are the backbone's
-            parameters and buffers, but for ``num_batches_tracked`` and what ``reinit`` named.
+        reinitialised: Names in the backbone that kept their initial values.
+        unused: Names in the checkpoint that were not used.
+        fraction: Fraction of the wanted values that were filled. Wanted are the backbone's
+            parameters and buffers, except ``num_batches_tracked`` and what ``reinit`` names.
         source: The plain record under ``tl`` in the checkpoint, ``epoch`` and ``global_step``.
         values: Number of values by name, for each of the three lists.
     """
@@ -34,7 +34,7 @@ class TransferReport:
     values: dict[str, dict[str, int]]
 
     def table(self) -> str:
-        """Return tensors (and values) per top-level part as lines of text."""
+        """Return the tensors (and values) per top-level part as text."""
         parts: dict[str, dict[str, list[int]]] = {}
         for column, sizes in self.values.items():
             for name, size in sizes.items():
@@ -74,7 +74,7 @@ class TransferReport:
 
 
 def source_record(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint tells of its origin, in plain types.
+    """Return a checkpoint's record of its origin, in plain types.
 
     Args:
         content: What the file holds: a record under ``tl``, ``epoch``, ``global_step``.
@@ -86,7 +86,7 @@ def source_record(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    """Keep plain types; whatever else leaves only its type's name."""
+    """Keep plain types; replace anything else by the name of its type."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How far batch norm's running statistics have moved from where they started."""
+"""How far batch norm's running statistics have drifted from their start."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _MEAN, _VARIANCE = "running_mean", "running_var"
 def running_statistics(backbone: nn.Module) -> dict[str, Tensor]:
     """Copy the running means and variances of a network, by name.
 
-    Where a layer keeps several (``running_mean_<source>``), the plain ones are left out: they are
-    made of those only when the layer is saved.
+    If a layer keeps several (``running_mean_<source>``), the plain ones are left out: they are
+    computed from those only when the layer is saved.
     """
     names = {name for name, _ in backbone.named_buffers()}
     return {
@@ -26,16 +26,16 @@ def running_statistics(backbone: nn.Module) -> dict[str, Tensor]:
 def statistics_drift(backbone: nn.Module, start: dict[str, Tensor]) -> float:
     """Measure how far running statistics have moved.
 
-    The mean over all channels of the Kullback-Leibler divergence of the normal distributions that
-    they describe now from those at the start,
-    ``(v / v0 + (m - m0)^2 / v0 - 1 - log(v / v0)) / 2`` in nats: 0 if and only if nothing moved.
+    The Kullback-Leibler divergence of the current normal distributions from the initial ones,
+    averaged over channels, ``(v / v0 + (m - m0)^2 / v0 - 1 - log(v / v0)) / 2`` in nats: 0 if and
+    only if nothing moved.
 
     Args:
         backbone: The network.
-        start: Statistics at the start, by name, of :func:`running_statistics`.
+        start: Initial statistics by name, from :func:`running_statistics`.
 
     Returns:
-        The divergence, 0 or more; 0 without any statistics.
+        The divergence, 0 or more; 0 without statistics.
     """
     now = running_statistics(backbone)
     terms: list[Tensor] = []

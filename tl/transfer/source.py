@@ -1,4 +1,4 @@
-"""The source as a whole network, backbone and head, out of one of our checkpoints."""
+"""The source as a whole network, backbone and head, from one of our checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tl.transfer.weights import load_weights
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return what half precision gave as float32; sums and logarithms want the digits."""
+    """Convert half precision to float32, which sums and logarithms need."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
@@ -35,8 +35,8 @@ class Head:
         weight: ``(C, D)``.
         bias: ``(C,)``, or ``None``.
         class_names: Names of its classes; empty where the checkpoint has none.
-        groups: The group of each class by name, where it answers groups of classes.
-        answers: What it gives, such as ``10 classes``; ``None`` where the checkpoint has no tasks.
+        groups: The group of each class by name, if its classes are groups.
+        answers: What it predicts, such as ``10 classes``; ``None`` if the checkpoint has no tasks.
     """
 
     task: str
@@ -95,8 +95,8 @@ def read_head(path: str | Path, task: str | None = None, *, only: bool = False) 
 
     Args:
         path: The checkpoint.
-        task: Whose head to take, where there are several.
-        only: Take the only head, whatever it is called.
+        task: Task whose head to take, if there are several.
+        only: Take the only head, whatever its name.
 
     Raises:
         CheckpointError: If the file cannot be read.
@@ -107,31 +107,31 @@ def read_head(path: str | Path, task: str | None = None, *, only: bool = False) 
         return next(iter(heads.values()))
     if task not in heads:
         wanted = "name one of them" if task is None else f"none of them is {task!r}"
-        raise ValueError(f"{path}: has heads of {listed(list(heads))}; {wanted}.")
+        raise ValueError(f"{path}: has heads for {listed(list(heads))}; {wanted}.")
     return heads[task]
 
 
 def rows_by_name(there: Sequence[str], here: Sequence[str], what: str) -> list[int] | None:
-    """Return which row of a head answers each class, by the classes' names.
+    """Return the row of a head for each class, by class name.
 
     Args:
         there: Class names in the order of the head's rows.
         here: Class names in the order wanted.
-        what: The head, for the message.
+        what: Name of the head, for the message.
 
     Returns:
-        A row for each class of `here`; ``None`` where the order is the same.
+        A row for each class of `here`; ``None`` if the order is the same.
 
     Raises:
-        ValueError: If the names are not the same ones; names both.
+        ValueError: If the sets of names differ; lists both.
     """
     there, here = composed_names(there), composed_names(here)
     if there == here:
         return None
     if sorted(there) != sorted(here):
         raise ValueError(
-            f"{what} answers the classes {listed(list(there))}, the data have "
-            f"{listed(list(here))}; name the classes alike, or leave that head out."
+            f"{what} has the classes {listed(list(there))}, but the data have "
+            f"{listed(list(here))}; use the same class names, or leave out that head."
         )
     row_of = {name: row for row, name in enumerate(there)}
     return [row_of[name] for name in here]
@@ -140,7 +140,7 @@ def rows_by_name(there: Sequence[str], here: Sequence[str], what: str) -> list[i
 def order_heads(
     heads: nn.ModuleDict, there: Mapping[str, Sequence[str]], here: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """Put the rows of heads into the order of the data's classes, by name.
+    """Reorder the rows of heads to match the data's classes, by name.
 
     Args:
         heads: Linear heads by task; changed in place.
@@ -148,10 +148,10 @@ def order_heads(
         here: Class names of the data, by task.
 
     Returns:
-        The tasks whose rows were in another order.
+        The tasks whose rows were reordered.
 
     Raises:
-        ValueError: If a task's classes have other names; names both.
+        ValueError: If a task's class names differ; lists both.
     """
     orders = {
         task: rows_by_name(names, here[task], f"The source's head of {task!r}")
@@ -169,44 +169,43 @@ def order_heads(
 def check_groups(
     there: Mapping[str, Mapping[str, str]], here: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """Refuse heads of groups that have the data's names and other members.
+    """Refuse heads whose groups have the data's names but other members.
 
     Args:
         there: The group of each class by name, by task of the source.
         here: The groups of the data's classes, by task.
 
     Raises:
-        ValueError: If a class lies in another group; names it with both.
+        ValueError: If a class belongs to different groups; names it with both.
     """
     for task, groups in there.items():
         if moved := regrouped(groups, here.get(task, {})):
             raise ValueError(
-                f"The source's head of {task!r} groups {len(moved)} classes otherwise than the "
-                f"data: {listed(moved)}. Use the groups of the source, or leave out `init_heads`."
+                f"The source's head of {task!r} groups {len(moved)} classes differently from the "
+                f"data: {listed(moved)}. Use the source's groups, or leave out `init_heads`."
             )
 
 
 def load_heads(
     heads: nn.ModuleDict, path: str | Path, tasks_here: Mapping[str, Task] = MappingProxyType({})
 ) -> dict[str, Head]:
-    """Fill the heads of tasks that a checkpoint has too; the others stay as they are.
+    """Load the heads of tasks that a checkpoint has too; leave the others untouched.
 
-    The only task there is the only one here if it has as many classes, whatever it is called;
-    that their names are the same shows once the data are there, see `order_heads`
-    and `check_groups`.
+    If both have a single task with the same number of classes, they are matched whatever their
+    names; `order_heads` and `check_groups` compare class names once the data are loaded.
 
     Args:
         heads: Linear heads by task; changed in place.
         path: A checkpoint of this framework.
-        tasks_here: The tasks that the heads answer, by name.
+        tasks_here: The tasks of the heads, by name.
 
     Returns:
-        The heads there by the tasks whose heads were filled.
+        The checkpoint's heads, by the task whose head was filled.
 
     Raises:
         CheckpointError: If the file cannot be read.
-        ValueError: If no task is in it, or one is of another kind or has another number of classes
-            or features there.
+        ValueError: If it has none of the tasks, or one of another kind, or with another number of
+            classes or features.
     """
     found = read_heads(path)
     if len(found) == len(heads) == 1 and not set(found) & set(heads):
@@ -216,15 +215,15 @@ def load_heads(
     tasks = [task for task in heads if task in found]
     if not tasks:
         raise ValueError(
-            f"{path}: has heads of {listed(list(found))}, and this run the tasks "
+            f"{path}: has heads for {listed(list(found))}, but this run has the tasks "
             f"{listed(list(heads))}; leave out `init_heads`, or give the tasks the same names."
         )
-    for task in tasks:  # all are checked before one is changed
+    for task in tasks:  # all are checked before any is changed
         here, there = heads[task].get_parameter("weight").shape, found[task].weight.shape
         if here != there:
             raise ValueError(
-                f"{path}: the head of {task!r} is {there[0]} classes from {there[1]} features, "
-                f"here it is {here[0]} from {here[1]}; leave out `init_heads`."
+                f"{path}: the head of {task!r} maps {there[1]} features to {there[0]} classes, "
+                f"here {here[1]} to {here[0]}; leave out `init_heads`."
             )
         answers = tasks_here[task].answers if task in tasks_here else None
         if None not in (answers, found[task].answers) and answers != found[task].answers:
@@ -242,13 +241,13 @@ def load_heads(
 
 
 class SourceHead(nn.Module):
-    """A linear head whose size is that of the weights that come in, also from a state dict.
+    """A linear head that takes its size from the loaded weights, also from a state dict.
 
     Args:
         trains: Whether its weights require gradients.
 
     Attributes:
-        linear: The layer; ``None`` before any weights came in.
+        linear: The layer; ``None`` until weights are loaded.
     """
 
     def __init__(self, *, trains: bool) -> None:
@@ -266,7 +265,7 @@ class SourceHead(nn.Module):
                     self.linear.bias.copy_(head.bias)
 
     def _make_room(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Make the layer of these shapes, unless it stands: an optimiser may hold its weights."""
+        """Create the layer, unless it has these shapes: an optimizer may hold its weights."""
         old = self.linear
         if (
             old is not None
@@ -274,7 +273,7 @@ class SourceHead(nn.Module):
             and (old.bias is None) == (bias is None)
         ):
             return
-        # filled right after: no random numbers are drawn for it
+        # filled right after: uses no random numbers
         self.linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]  # torch has no types
             nn.Linear,
             *(weight.shape[1], weight.shape[0]),
@@ -288,10 +287,10 @@ class SourceHead(nn.Module):
         """Return logits ``(N, C)`` of features ``(N, D)``.
 
         Raises:
-            ValueError: If no weights came in.
+            ValueError: If no weights are loaded.
         """
         if self.linear is None:
-            raise ValueError("The source's head has no weights yet; they come in with `fit`.")
+            raise ValueError("The source's head has no weights yet; `fit` loads them.")
         logits: Tensor = self.linear(features)
         return logits
 
@@ -308,7 +307,7 @@ class SourceHead(nn.Module):
 
 
 class SourceNetwork(nn.Module):
-    """A frozen copy of a network that always evaluates.
+    """A frozen copy of a network, always in evaluation mode.
 
     Args:
         backbone: Architecture of the source's backbone; copied.
@@ -322,7 +321,7 @@ class SourceNetwork(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode: a source that is compared against must not change."""
+        """Stay in evaluation mode: a reference network must not change."""
         del mode
         return super().train(False)
 
@@ -332,11 +331,11 @@ class SourceNetwork(nn.Module):
         task: str | None = None,
         rename: Mapping[str, str] | None = None,
     ) -> Head:
-        """Fill backbone and head.
+        """Load backbone and head.
 
         Args:
             path: A checkpoint of this framework.
-            task: Whose head to take, where the checkpoint has several.
+            task: Task whose head to take, if the checkpoint has several.
             rename: Beginnings of names in it and what they are called in the backbone.
 
         Returns:
@@ -345,13 +344,13 @@ class SourceNetwork(nn.Module):
         Raises:
             CheckpointError: If the file cannot be read or does not fit.
             ValueError: If it has no head, or several and `task` names none of them, or its head
-                does not answer with classes.
+                does not predict classes.
         """
         head = read_head(path, task)
         if head.answers not in (None, f"{len(head.weight)} classes"):
             raise ValueError(
-                f"{path}: the head of {head.task!r} gives {head.answers}; a source whose answers "
-                "are compared must be a classification with one class per sample."
+                f"{path}: the head of {head.task!r} gives {head.answers}; the source must be a "
+                "classification with one class per sample."
             )
         load_weights(self.backbone, path, rename=rename)
         self.head.set(head)

@@ -1,4 +1,4 @@
-"""What trains when and how, as a table to read at the start of a run."""
+"""A table of what trains when and how, shown at the start of a run."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def strategy_table(
     stages: Mapping[str, Sequence[nn.Module]],
     untrained: Iterable[nn.Parameter] = (),
 ) -> str:
-    """Say per optimiser group: parameters, first epoch, learning rate, decay, batch norm.
+    """Return a row per optimizer group: parameters, first epoch, rate, decay, batch norm.
 
-    The learning rate is the one that the schedule multiplies, or its largest where it has one.
+    The learning rate is the base rate of the schedule, or its maximum if it defines one.
 
     Args:
         strategy: What trains when.
-        groups: The optimiser's named groups; those of no stage train from the first epoch.
+        groups: The optimizer's named groups; groups outside all stages train from the first epoch.
         stages: Modules by stage.
-        untrained: Parameters that never train whatever the strategy says, such as weights beside
-            LoRA adapters; groups count the others alone.
+        untrained: Parameters that never train, such as weights beside LoRA adapters; groups count
+            only the others.
     """
     left_out = {id(parameter) for parameter in untrained}
     firsts = strategy.first_epochs(list(stages))
@@ -57,7 +57,7 @@ def strategy_table(
 
 
 def _batch_norm(strategy: Strategy, first: int | None, modules: Sequence[nn.Module]) -> str:
-    """Name what a stage's batch norm does, and from which epoch on; ``-`` where it has none."""
+    """Describe a stage's batch norm, and from which epoch on; ``-`` if it has none."""
     if not any(is_batch_norm(layer) for module in modules for layer in module.modules()):
         return "-"
     if strategy.bn != "train" or first == 0:

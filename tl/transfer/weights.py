@@ -1,4 +1,4 @@
-"""Bring weights from a checkpoint into a backbone: match, check, load, report."""
+"""Load weights from a checkpoint into a backbone: match, check, load, report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ __all__ = ["TransferReport", "WeightsMismatchError", "load_weights"]
 
 
 class WeightsMismatchError(CheckpointError):
-    """A checkpoint was read but does not fit the backbone."""
+    """A checkpoint is readable but does not fit the backbone."""
 
 
 def load_weights(
@@ -41,30 +41,31 @@ def load_weights(
     reinit: Sequence[str] = (),
     min_fraction: float = 0.9,
 ) -> TransferReport:
-    """Load a checkpoint's weights into a backbone, all that is checked first or nothing at all.
+    """Load a checkpoint's weights into a backbone; everything is checked before anything changes.
 
-    The checkpoint may come from this framework, or be a plain state dict of PyTorch or
-    safetensors, also one kept under ``state_dict``, ``model`` and the like. Prefixes of wrappers
-    (``module.``, ``_orig_mod.``, ``model.``, ``net.``, ``encoder.``, ``backbone.``) are taken
-    off until a name fits. Names of Hugging Face's ResNets are translated. Heads (``fc``,
-    ``head``, ``heads``, ``classifier``) never fill the backbone, unless they stand below
-    ``backbone.`` or ``rename`` says so.
+    The checkpoint may come from this framework, or be a plain state dict of PyTorch or safetensors,
+    also under a key such as ``state_dict`` or ``model``. Prefixes of wrappers (``module.``,
+    ``_orig_mod.``, ``model.``, ``net.``, ``encoder.``, ``backbone.``) are removed until a name
+    fits. Names of Hugging Face's ResNets are translated. Heads (``fc``, ``head``, ``heads``,
+    ``classifier``) are never loaded into the backbone, unless they are below ``backbone.`` or
+    renamed by ``rename``.
 
     Args:
         backbone: The module to fill, compiled or not.
-        path: The checkpoint, its address (``https://``), or a folder of Hugging Face with
+        path: The checkpoint, its address (``https://``), or a Hugging Face folder with
             ``config.json`` and weights.
         rename: Beginnings of names in the checkpoint and what they are called in the backbone, in
-            whole parts: ``encoder_q: ""`` takes ``encoder_q.`` off, ``"": model`` puts ``model.``
-            in front. Tried on a name as it is and without wrappers' prefixes; the longest counts.
-        reinit: Beginnings of names in the backbone, in whole parts, that stay as they are, such as
-            ``conv1`` where the stem differs.
-        min_fraction: Refuse when less than this share of the wanted values is found, and when the
-            backbone has room for less than this share of what the file holds in the same parts.
-            Below 0.9 it is rarely the same network.
+            whole parts: ``encoder_q: ""`` removes ``encoder_q.``, ``"": model`` prepends
+            ``model.``. Tried on names with and without wrappers' prefixes; the longest match
+            counts.
+        reinit: Beginnings of names in the backbone, in whole parts, that keep their initial values,
+            such as ``conv1`` if the stem differs.
+        min_fraction: Smallest fraction of the wanted values that must be found, and of the file's
+            values in the same parts that must fit the backbone. Below 0.9 it is rarely the same
+            network.
 
     Returns:
-        What was loaded and what was not.
+        What was loaded, and what was not.
 
     Raises:
         CheckpointError: If the file cannot be read.
@@ -84,7 +85,7 @@ def load_weights(
         values = _converted(state, matches, targets)
     except WeightsMismatchError as error:
         raise WeightsMismatchError(f"{path}: {error}") from None
-    # Nothing was touched so far. The full state keeps what is tied, left out or no tensor.
+    # Nothing has changed so far. The full state keeps what is tied, left out or not a tensor.
     full = backbone.state_dict()
     for name in full:
         if (target := targets.keys.get(uncompiled(name))) in values:
@@ -121,7 +122,7 @@ def _state(content: Mapping[str, Any]) -> dict[str, Any]:
 def _match(
     state: Mapping[str, Any], targets: Targets, rename: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """Return the source name of each target, and the sizes of what is left over."""
+    """Return the source name of each target, and the sizes of the leftovers."""
     claims: dict[str, list[tuple[str, str, str | None]]] = {}
     applied: set[str] = set()
     reached: set[str] = set()
@@ -134,9 +135,9 @@ def _match(
     for entry in rename:
         if entry not in reached:
             what = (
-                f"makes names of {rename[entry]!r} that the backbone does not have"
+                f"maps to names under {rename[entry]!r} that the backbone does not have"
                 if entry in applied
-                else "begins no name in the checkpoint"
+                else "matches no name in the checkpoint"
             )
             raise WeightsMismatchError(
                 f"the entry {entry!r} of `rename` {what}; the file begins with "
@@ -145,15 +146,15 @@ def _match(
     matches: dict[str, str] = {}
     used: set[str] = set()
     for target, every in claims.items():
-        # What `rename` names stands above what a prefix taken off would give.
+        # An explicit `rename` takes precedence over a removed prefix.
         claimants = [claim for claim in every if claim[2] is not None] or every
         (name, spelling, _), *others = claimants
         for other, other_spelling, _ in others:
             tied = spelling != other_spelling and _equal(state[name], state[other])
             if not tied:
                 raise WeightsMismatchError(
-                    f"{listed([name])} and {listed([other])} both claim {target}; say by `rename` "
-                    f"which of the two it is, or save the right one alone."
+                    f"{listed([name])} and {listed([other])} both match {target}; choose one with "
+                    "`rename`, or save only the right one."
                 )
         if target not in targets.left_out:
             matches[target] = name
@@ -167,12 +168,12 @@ def _match(
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    """Tell if two tensors are the same in type, shape and value."""
+    """Return whether two tensors are equal in type, shape and value."""
     return a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _wanted(targets: Targets) -> dict[str, int]:
-    """Return the sizes of what a checkpoint should fill."""
+    """Return the sizes of the tensors that a checkpoint should fill."""
     return {
         name: tensor.numel()
         for name, tensor in targets.tensors.items()
@@ -181,9 +182,10 @@ def _wanted(targets: Targets) -> dict[str, int]:
 
 
 def _is_optional(name: str) -> bool:
-    """Tell if a value may be absent.
+    """Return whether a value may be absent.
 
-    Counters; statistics per source, which have a mixture; adapters, which begin as nothing.
+    Counters; statistics per source, which can be replaced by their mixture; adapters, which start
+    at zero.
     """
     last = name.rpartition(".")[2]
     return (
@@ -196,7 +198,7 @@ def _is_optional(name: str) -> bool:
 def _fraction(
     matches: Mapping[str, str], unused: Mapping[str, int], targets: Targets, min_fraction: float
 ) -> float:
-    """Return the share of the wanted values that was found; refuse if it is too small."""
+    """Return the fraction of the wanted values that was found; refuse if it is too small."""
     wanted = _wanted(targets)
     found = {name: size for name, size in wanted.items() if name in matches}
     total = sum(wanted.values())
@@ -209,7 +211,7 @@ def _fraction(
             f"fills {sum(found.values()):,} of the {total:,} wanted values ({len(found)} of "
             f"{len(wanted)} tensors), less than {min_fraction:.0%}; missing: {listed(missing)}; "
             f"unused in the file: {listed(unused) or 'none'}; choose the backbone it was trained "
-            f"with, map names by `rename`, or leave parts out by `reinit`."
+            "with, map names with `rename`, or exclude parts with `reinit`."
         )
     return fraction
 
@@ -221,16 +223,16 @@ def _check_surplus(
     rename: Mapping[str, str],
     min_fraction: float,
 ) -> None:
-    """Refuse another network of which much fits, told by what it has too much in the same parts.
+    """Refuse a different network that mostly fits, recognised by its surplus in the same parts.
 
-    Each layer of a ResNet-18 is found in a ResNet-34; and where ``shortcut`` stands for
-    ``downsample``, all but 2 % of the values fit.
+    Each layer of a ResNet-18 is found in a ResNet-34, and with ``shortcut`` in place of
+    ``downsample`` all but 2 % of the values fit.
     """
     if adapters := [name for name in unused if is_adapter(name)]:
         raise WeightsMismatchError(
-            f"has LoRA adapters, such as {listed(adapters, 1)}, and the backbone has no place for "
-            f"them; without them it is another network. Take a LoraBackbone around it, or save "
-            f"what its `merged()` returns."
+            f"has LoRA adapters, such as {listed(adapters, 1)}, for which the backbone has no "
+            "place; without them it is a different network. Wrap it in a LoraBackbone, or save "
+            "what its `merged()` returns."
         )
     parts = {top_level_part(target) for target in _wanted(targets)}
     surplus: dict[str, int] = {}
@@ -245,15 +247,15 @@ def _check_surplus(
     missing = [name for name in _wanted(targets) if name not in matches]
     if misnamed := [name for name in missing if top_level_part(name) in crowded]:
         raise WeightsMismatchError(
-            f"has no {listed(misnamed, 3)} but, in the same parts, {listed(surplus, 3)}; map these "
-            f"names by `rename`, or leave the backbone's out by `reinit`."
+            f"has no {listed(misnamed, 3)} but, in the same parts, {listed(surplus, 3)}; map "
+            "these names with `rename`, or exclude the backbone's with `reinit`."
         )
     used = sum(targets.tensors[target].numel() for target in matches)
     if used < min_fraction * (used + sum(surplus.values())):
         raise WeightsMismatchError(
             f"the backbone has no room for {sum(surplus.values()):,} values in {len(surplus)} "
-            f"tensors of its own parts, such as {listed(surplus, 3)}; is this checkpoint of a "
-            f"deeper network? Choose that backbone."
+            f"tensors of its own parts, such as {listed(surplus, 3)}; is this checkpoint from a "
+            "deeper network? Choose that backbone."
         )
 
 
@@ -270,7 +272,7 @@ def _check_statistics(matches: Mapping[str, str], targets: Targets) -> None:
     if missing:
         raise WeightsMismatchError(
             f"has weights but no running statistics ({len(missing)} missing: {listed(missing, 3)});"
-            f" save the whole `state_dict()`, or name them in `reinit` to estimate them anew."
+            f" save the whole `state_dict()`, or name them in `reinit` to re-estimate them."
         )
 
 
@@ -295,18 +297,19 @@ def _converted(
     if shapes:
         parts = dict.fromkeys(t.rpartition(".")[0] for t in matches if t not in values)
         raise WeightsMismatchError(
-            f"shapes differ: {listed(shapes, 3)} ({len(shapes)} in all); is this checkpoint of "
-            f"another architecture (width, stem)? Choose that one, or leave parts out by `reinit`, "
-            f"here {listed(parts, 3)}."
+            f"shapes differ: {listed(shapes, 3)} ({len(shapes)} in all); is this checkpoint from "
+            f"another architecture (width, stem)? Choose that one, or exclude parts with "
+            f"`reinit`, here {listed(parts, 3)}."
         )
     if types:
         raise WeightsMismatchError(
             f"types differ: {listed(types, 3)} ({len(types)} in all); expected plain tensors, "
-            f"floating for floating. Save the weights before they are quantised or packed."
+            f"floating for floating. Save the weights before quantising or packing them."
         )
     if infinite:
         raise WeightsMismatchError(
-            f"has values that are not finite (NaN, infinite or beyond the backbone's type) in "
+            f"has values that are not finite (NaN, infinite or beyond the range of the backbone's "
+            "type) in "
             f"{listed(infinite)}; did its training diverge? Use an earlier checkpoint."
         )
     return values

@@ -150,7 +150,7 @@ def test_an_unreadable_archive_is_named(tmp_path: Path) -> None:
 
 def test_a_root_that_cannot_be_written_is_no_failed_download(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"^`root` .*file/data is a file, or lies in one"):
+    with pytest.raises(DataError, match=r"^`root` .*file/data is a file, or inside one"):
         loaded(tmp_path / "file" / "data", offline="generated")
 
 

@@ -75,7 +75,7 @@ def test_without_a_test_split_fit_says_so_and_test_reads_nothing(
     with caplog.at_level(logging.INFO):
         data = fitted(tmp_path)
     assert counts(data) == ({"train": 20, "val": 4} if val else {"train": 18, "val": 2})
-    assert "no test split, so `test` cannot follow" in caplog.text
+    assert "no test split, so `test` is not possible" in caplog.text
     new = FolderDataModule(root=str(tmp_path), size=8)
     for stage in ("test", "predict"):
         with pytest.raises(DataError, match="has no test split: there is no folder"):

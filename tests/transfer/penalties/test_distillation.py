@@ -108,7 +108,7 @@ def test_a_teacher_with_other_classes_is_refused(tmp_path: Path) -> None:
     teacher, heads = network(classes=7)
     path = checkpoint(tmp_path / "teacher.ckpt", teacher, heads)
     student, new = network()
-    message = r"has 7 classes, the task 'task' 5; a teacher answers the same question.*use LwF"
+    message = r"has 7 classes, the task 'task' 5; a teacher must have the same classes.*use LwF"
     with pytest.raises(ValueError, match=message):
         begun(Distillation(), student, new, path)
 
@@ -138,7 +138,7 @@ def test_a_teacher_of_other_groups_of_the_same_names_is_refused(tmp_path: Path) 
         penalty.prepare(start(backbone, heads, str(path), groups={"task": groups}))
     other = {"task": {"ant": "a", "bee": "a"}}
     with pytest.raises(
-        ValueError, match=r"groups 1 classes otherwise \(bee b there, a in the data"
+        ValueError, match=r"groups 1 classes differently \(bee b there, a in the data"
     ):
         penalty.prepare(start(backbone, heads, str(path), groups=other))
 

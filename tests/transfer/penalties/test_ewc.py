@@ -112,14 +112,16 @@ def test_numbers_out_of_range_are_refused() -> None:
         penalty_of(EWC, weight=-1)
     with pytest.raises(ValueError, match="`images` must be 1 or more, got 0"):
         penalty_of(EWC, images=0)
-    with pytest.raises(ValueError, match="needs images of the source, and there are none"):
+    with pytest.raises(ValueError, match="needs images of the source, but there are none"):
         fisher_diagonal(nn.Linear(1, 2), nn.Identity(), [], 1)
 
 
 def test_data_of_another_source_are_doubted_and_several_refused(tmp_path: Path) -> None:
     source, heads = network(classes=5)
     path = checkpoint(tmp_path / "source.ckpt", source, heads)
-    with pytest.warns(UserWarning, match="head 'task' has 5 classes and `data` 10; is it the data"):
+    with pytest.warns(
+        UserWarning, match="head 'task' has 5 classes and `data` 10; are these the data"
+    ):
         begun(penalty_of(EWC), *network(), path)
-    with pytest.raises(ValueError, match="reads one source, and its `data` have several: ten; "):
+    with pytest.raises(ValueError, match="reads one source, but its `data` have several: ten; "):
         begun(penalty_of(EWC, data=one_source()), *network(), path)

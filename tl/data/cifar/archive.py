@@ -1,4 +1,4 @@
-"""The official CIFAR archives on disk: found, checked, downloaded and unpacked."""
+"""The official CIFAR archives on disk: find, check, download and unpack."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tl.data.cache import lock
 from tl.data.errors import DataError, listed, one_line
 from tl.reading import check_regular
 
-_JUST_BEGUN = 60  # seconds in which a process may not have locked its folder yet
+_JUST_BEGUN = 60  # seconds that a process may take to lock its folder
 _UNWRITABLE = (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class CifarArchive:
-    """The archive of one set below a folder, and the folder that it unpacks to.
+    """The archive of a data set, and the folder that it unpacks to.
 
-    Whatever is downloaded or unpacked gets its final name in one step, when it is whole: an
-    interrupted run leaves nothing half-written, and several runs may begin at the same time.
+    Downloaded and unpacked files are renamed atomically when complete: an interrupted run leaves
+    nothing half-written, and several runs may start at the same time.
 
     Args:
         official: torchvision's class of the set, with its names and checksums.
@@ -44,21 +44,21 @@ class CifarArchive:
 
     @property
     def path(self) -> Path:
-        """Where the archive lies."""
+        """Path of the archive."""
         return self.root / str(self.official.filename)
 
     @property
     def folder(self) -> Path:
-        """Where its files lie once unpacked."""
+        """Folder of the unpacked files."""
         return self.root / str(self.official.base_folder)
 
     @property
     def address(self) -> str:
-        """Where it can be downloaded."""
+        """Address of the download."""
         return self.url or str(self.official.url)
 
     def is_whole(self) -> bool:
-        """Say whether the unpacked files are there, and right.
+        """Return whether the unpacked files exist and are intact.
 
         Raises:
             DataError: If they cannot be read.
@@ -66,7 +66,7 @@ class CifarArchive:
         return self.folder.is_dir() and not self.wrong_members()
 
     def wrong_members(self) -> str:
-        """Say which unpacked files are wrong; nothing if all are right.
+        """Return which unpacked files are wrong; empty if all are intact.
 
         Raises:
             DataError: If they cannot be read.
@@ -80,7 +80,7 @@ class CifarArchive:
                 for name in members
                 if name not in missing and calculate_md5(self.folder / name) != members[name]
             ]
-        except FileNotFoundError as error:  # another run has just put a damaged folder aside
+        except FileNotFoundError as error:  # another run has just moved a damaged folder away
             return f"missing: {Path(error.filename).name}"
         except OSError as error:
             raise DataError(f"Cannot read {error.filename}: {error.strerror}.") from error
@@ -89,7 +89,7 @@ class CifarArchive:
         return "; ".join(parts)
 
     def damage(self) -> str:
-        """Say what is wrong with the archive; nothing if it is right or not there.
+        """Return what is wrong with the archive; empty if it is intact or missing.
 
         Raises:
             DataError: If it cannot be read.
@@ -108,7 +108,7 @@ class CifarArchive:
         )
 
     def unpack(self) -> None:
-        """Unpack the archive that is there, whose checksum was verified.
+        """Unpack the verified archive.
 
         Raises:
             DataError: If `root` cannot be written.
@@ -124,12 +124,12 @@ class CifarArchive:
         """Download, verify and unpack; return why the download failed, or ``""``.
 
         Raises:
-            DataError: If `root` cannot be written, which is no failure of the download.
+            DataError: If `root` cannot be written, which is not a failed download.
         """
         before = socket.getdefaulttimeout()
         try:
             with self._workshop() as workshop:
-                socket.setdefaulttimeout(30)  # a filtered network would hang for ever
+                socket.setdefaulttimeout(30)  # a filtered network would hang
                 download_url(self.address, workshop, self.path.name, self.official.tgz_md5)
                 socket.setdefaulttimeout(before)
                 extract_archive(workshop / self.path.name, workshop)
@@ -148,14 +148,14 @@ class CifarArchive:
 
     @contextmanager
     def _workshop(self) -> Iterator[Path]:
-        """Give a temporary folder inside `root`, so that nothing half-written has a final name."""
+        """Provide a temporary folder in `root`, so that nothing half-written has a final name."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.root)
             folder = Path(tempfile.mkdtemp(prefix=".unpack-", dir=self.root))
         except (FileExistsError, NotADirectoryError) as error:
             raise DataError(
-                f"`root` {self.root} is a file, or lies in one; give a folder."
+                f"`root` {self.root} is a file, or inside one; give a folder."
             ) from error
         except OSError as error:
             raise DataError(f"Cannot write to {self.root}: {error.strerror}.") from error
@@ -168,7 +168,7 @@ class CifarArchive:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _move_in(self, workshop: Path) -> None:
-        """Give what was unpacked in the workshop its final name, unless another run was first."""
+        """Rename the unpacked folder to its final name, unless another run was first."""
         while True:
             try:
                 (workshop / self.folder.name).rename(self.folder)
@@ -180,13 +180,13 @@ class CifarArchive:
             if self.is_whole():
                 return
             damaged = workshop / "damaged"
-            with suppress(FileNotFoundError):  # another run has put it aside
+            with suppress(FileNotFoundError):  # another run has moved it away
                 self.folder.rename(damaged)
                 shutil.rmtree(damaged)
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what processes that were killed have unpacked half; that of living ones is locked."""
+    """Remove leftovers of killed processes; those of running ones are locked."""
     for folder in root.glob(".unpack-*"):
         with suppress(OSError):
             number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: official archives, image folders, or drawn images in their place."""
+"""CIFAR-10 and CIFAR-100: official archives, image folders, or synthetic stand-ins."""
 
 from __future__ import annotations
 
@@ -32,24 +32,27 @@ from tl.data.synthetic.generated import (
 class CifarDataModule(ImageDataModule):
     """CIFAR-10 or CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test images, 32x32.
 
-    Looked for in this order: the unpacked official archive below `root`, the archive itself
+    Search order: the unpacked official archive below `root`, the archive itself
     (``cifar-10-python.tar.gz``, ``cifar-100-python.tar.gz``), image folders
     ``<root>/<name>/{train,test}/<class>/*``, then a download. Checksums are verified before
-    anything is unpickled, class names against the official list.
+    anything is unpickled, and class names are compared with the official list.
 
     Args:
         name: ``cifar10`` or ``cifar100``.
         targets: Labels of CIFAR-100: the 100 ``fine`` classes, their 20 ``coarse`` groups, or
             ``both``.
-        download: Download the archive if it is not there, default true.
+        download: Download the archive if it is missing, default true.
         url: Mirror to download the archive from; the official address by default.
-        offline: What to do if the set is neither there nor downloadable: ``error`` (default), or
-            ``generated``: go on with drawn images, said at the start and at the end of the run.
-        images: ``real`` (default), or ``generated`` for drawn images without looking for the set.
-        generated_size: Number of drawn training images, default 5,000; a fifth as many for test.
+        offline: What to do if the set is neither present nor downloadable: ``error`` (default), or
+            ``generated``: continue with synthetic images, with a warning at the start and end of
+            the run.
+        images: ``real`` (default), or ``generated`` for synthetic images without searching for the
+            set.
+        generated_size: Number of synthetic training images, default 5,000; a fifth as many for
+            testing.
 
     Raises:
-        ValueError: If coarse labels are asked of CIFAR-10, `url` is no web address, or
+        ValueError: If coarse labels are requested for CIFAR-10, `url` is not a web address, or
             `generated_size` is smaller than the number of classes.
     """
 
@@ -70,11 +73,11 @@ class CifarDataModule(ImageDataModule):
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"`url` must start with http:// or https://, got {self.url!r}.")
         self._set = CIFAR10 if self.name == "cifar10" else CIFAR100
-        self._stand_in = ""  # why drawn images take the place of the set
+        self._stand_in = ""  # why synthetic images replace the set
         self._download_failure = ""
 
-    def inherit(self, **given: Any) -> None:  # noqa: ANN401 - whatever type the setting has
-        """Take over settings for what this source does not set itself."""
+    def inherit(self, **given: Any) -> None:  # noqa: ANN401 - any type
+        """Inherit settings that this source does not set."""
         super().inherit(**given)
         if self.generated_size is not None and self.generated_size < self._size():
             raise ValueError(
@@ -86,7 +89,7 @@ class CifarDataModule(ImageDataModule):
         return self.name
 
     def kind(self) -> str:
-        """Say whether the pixels are ``real`` or ``generated``."""
+        """Return whether the pixels are ``real`` or ``generated``."""
         return "generated" if self._generated() else "real"
 
     def _generated(self) -> bool:
@@ -95,18 +98,18 @@ class CifarDataModule(ImageDataModule):
         return stands_in or self.images == "generated"
 
     def target_classes(self) -> dict[str, tuple[str, ...]]:
-        """Class names by target: the official ones, or those of the drawn images."""
+        """Class names by target: the official ones, or those of the synthetic images."""
         if self._generated():
             return named_targets(drawn_classes(self._size()), self.targets)
         return named_targets(self._official(), self.targets)
 
     def strata(self) -> tuple[str, tuple[str, ...]]:
-        """Fine classes, whichever labels are asked for."""
+        """Fine classes, whichever labels are requested."""
         classes = drawn_classes(self._size()) if self._generated() else self._official()
         return "fine", classes.names
 
     def caches(self) -> bool:
-        """Say whether the set is there as image folders."""
+        """Return whether the set exists as image folders."""
         return not self._generated() and self._where() == "folders"
 
     def _size(self) -> Literal[10, 100]:
@@ -122,10 +125,10 @@ class CifarDataModule(ImageDataModule):
     # Finding and fetching
 
     def prepare_data(self) -> None:
-        """Download or unpack the archive where that is needed; runs in one process per node.
+        """Download or unpack the archive if needed; runs in one process per node.
 
         Raises:
-            DataError: If the archive is damaged, or cannot be had and `offline` is ``error``.
+            DataError: If the archive is damaged, or unavailable and `offline` is ``error``.
         """
         if self.images == "generated" or self._predicts_folder():
             return
@@ -141,7 +144,7 @@ class CifarDataModule(ImageDataModule):
             return
         if self.download is not False:
             self._download_failure = archive.fetch()
-            # or another run has unpacked it meanwhile
+            # or another run has unpacked it in the meantime
             if not self._download_failure or self._where() == "unpacked":
                 return
         if damaged:
@@ -161,7 +164,7 @@ class CifarDataModule(ImageDataModule):
         return Path(self.settings.root).expanduser()
 
     def _where(self) -> Literal["unpacked", "folders", "nowhere"]:
-        """Find the set below `root`; a damaged folder of the archive is not the set.
+        """Find the set below `root`; a damaged folder does not count.
 
         Raises:
             DataError: If `root` cannot be read.
@@ -176,7 +179,7 @@ class CifarDataModule(ImageDataModule):
         return "folders" if here else "nowhere"
 
     def _refuse_damaged_folder(self) -> None:
-        """Stop at a damaged folder, which is not a missing one that drawn images may replace."""
+        """Raise for a damaged folder: synthetic images may only replace a missing one."""
         folder = self._archive.folder
         if folder.is_dir() and (wrong := self._archive.wrong_members()):
             raise DataError(
@@ -197,14 +200,14 @@ class CifarDataModule(ImageDataModule):
             f"{self.name} was not found in {root}: expected the archive {self._archive.path.name}, "
             f"its unpacked folder {self._archive.folder.name}/, or image folders "
             f"{self.name}/{{train,test}}/<class>/*. {self._why_not_downloaded()} Point `root` at "
-            "the folder that holds it, put the archive there, or set `offline: generated` to go on "
-            "with drawn images."
+            "the folder that holds it, put the archive there, or set `offline: generated` to "
+            "continue with synthetic images."
         )
 
     # Loading
 
     def setup(self, stage: str) -> None:
-        """Load what a stage needs, or drawn images where the set cannot be had.
+        """Load what a stage needs, or synthetic images if the set is unavailable.
 
         Raises:
             DataError: If the set is damaged, or missing and `offline` is ``error``.
@@ -224,15 +227,15 @@ class CifarDataModule(ImageDataModule):
         super().setup(stage)
 
     def teardown(self, stage: str) -> None:
-        """Say once more at the end of a run that its images were drawn."""
+        """Repeat at the end of a run that its images were synthetic."""
         del stage
         if self._generated() and self.splits:
             self._announce("")
 
     def _announce(self, reason: str) -> None:
         show_banner(
-            f"These are {self.generated_size or 5000:,} drawn images, NOT {self.name.upper()}. "
-            f"Results say nothing about {self.name.upper()}.{reason}"
+            f"These are {self.generated_size or 5000:,} synthetic images, NOT "
+            f"{self.name.upper()}. Results say nothing about {self.name.upper()}.{reason}"
         )
 
     def load(self, split: Split) -> ImageDataset:
@@ -259,7 +262,7 @@ class CifarDataModule(ImageDataModule):
         return ResidentDataset(images, {"fine": fine, "coarse": groups[fine]}, names)
 
     def _unpickled(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Images and fine labels of the archive, whose checksums were verified, or of the cache."""
+        """Return images and fine labels, from the verified archive or the cache."""
         members = self._set.train_list if split == "train" else self._set.test_list
         digest = hashlib.sha256("".join(md5 for _, md5 in members).encode()).hexdigest()[:32]
         stored = [default_cache() / f"{digest}-{self.name}-{what}.npy" for what in ("x", "y")]
@@ -281,12 +284,12 @@ class CifarDataModule(ImageDataModule):
         parts += [f"unknown: {listed(extra)}"] if extra else []
         raise DataError(
             f"The classes in {where} are not those of {self.name}: "
-            f"{'; '.join(parts) or 'another order'}. Use FolderDataModule for images of your own."
+            f"{'; '.join(parts) or 'another order'}. Use FolderDataModule for your own images."
         )
 
     def describe(self) -> dict[str, object]:
-        """Say in plain types what was loaded."""
+        """Return a description of the loaded data, in plain types."""
         what = super().describe()
         if self._generated():
-            what["note"] = f"drawn images, not {self.name}. {self._stand_in}".strip()
+            what["note"] = f"synthetic images, not {self.name}. {self._stand_in}".strip()
         return cast("dict[str, object]", what)

@@ -1,1 +1,1 @@
-"""Synthetic data with exact labels, for runs anywhere."""
+"""Synthetic data with exact labels, available offline."""

@@ -1,8 +1,9 @@
-"""Procedurally drawn colour images: an offline stand-in for CIFAR-10 and CIFAR-100.
+"""Synthetic colour images: an offline stand-in for CIFAR-10 and CIFAR-100.
 
 A picture shows one textured object, ``"striped_triangle"``, in front of clutter and a patterned
 background. Its class is the pair of words (texture, shape); colours, pose, light and everything
-behind the object are nuisance. Two class sets share a vocabulary as far as ``relatedness`` says.
+behind the object are nuisance factors. Two class sets share a vocabulary to the degree set by
+``relatedness``.
 """
 
 import math
@@ -15,14 +16,14 @@ from torch import Tensor
 
 from tl.data.synthetic.shapes import SHAPES, TEXTURES, Word
 
-#: The 100-class set is every pair of ten shapes and ten textures, always the same.
+#: The 100-class set is every pair of ten shapes and ten textures, and is fixed.
 _SHAPES = (
     *("triangle", "ring", "cross", "square", "crescent"),
     *("star", "disc", "heart", "flower", "arrow"),
 )
 _LINES = ("striped", "zigzag", "ringed", "gridded", "pinstriped")
 _SPOTS = ("checked", "dotted", "hooped", "crossed", "speckled")
-#: Five words of each kind that the 10-class set may share, and their five unrelated stand-ins.
+#: Five words of each kind that the 10-class set may share, and their five unrelated replacements.
 _SHARED_SHAPES, _OTHER_SHAPES = _SHAPES[:5], ("pill", "hourglass", "drop", "house", "chevron")
 _SHARED_TEXTURES = ("striped", "checked", "ringed", "dotted", "gridded")
 _OTHER_TEXTURES = ("bricked", "blotched", "dashed", "scaled", "rayed")
@@ -35,7 +36,7 @@ _TURN = torch.tensor([math.sin(2 * math.pi * k / _ANGLES) for k in range(_ANGLES
 
 @dataclass(frozen=True)
 class DrawnClasses:
-    """Names and grouping of a drawn class set.
+    """Names and groups of a synthetic class set.
 
     Attributes:
         names: One name per class, ``"<texture>_<shape>"``; unique.
@@ -50,7 +51,7 @@ class DrawnClasses:
 
 @dataclass(frozen=True)
 class _Vocabulary:
-    """Words of a class set: those that name its classes and those it shows as nuisance."""
+    """Words of a class set: those that name its classes and those used as nuisance."""
 
     pairs: tuple[tuple[str, str], ...]  # (texture, shape) of each class
     stray_shapes: tuple[str, ...]
@@ -63,8 +64,8 @@ def _vocabulary(num_classes: int, relatedness: float) -> _Vocabulary:
         raise ValueError(f"`num_classes` must be 10 or 100, got {num_classes!r}; choose one.")
     if not 0 <= relatedness <= 1:
         raise ValueError(
-            f"`relatedness` must be in [0, 1], got {relatedness!r}; "
-            "1 shares all words of the 10-class set with the 100-class set, 0 none."
+            f"`relatedness` must be in [0, 1], got {relatedness!r}; 1 shares all words of the "
+            "10-class set with the 100-class set, 0 none."
         )
     if num_classes == 100:  # noqa: PLR2004 - the size of the set
         families = [
@@ -78,7 +79,8 @@ def _vocabulary(num_classes: int, relatedness: float) -> _Vocabulary:
     shared = round(10 * relatedness)
     shapes, stray_shapes = _swap(_SHARED_SHAPES, _OTHER_SHAPES, shared // 2)
     textures, stray_textures = _swap(_SHARED_TEXTURES, _OTHER_TEXTURES, (shared + 1) // 2)
-    # Each shape wears two textures and each texture two shapes: neither word alone is enough.
+    # Each shape wears two textures and each texture two shapes: neither word alone identifies the
+    # class.
     pairs = tuple((textures[(i + j) % 5], shape) for i, shape in enumerate(shapes) for j in (0, 1))
     return _Vocabulary(pairs, stray_shapes, stray_textures, tuple((name, 2) for name in shapes))
 
@@ -86,7 +88,7 @@ def _vocabulary(num_classes: int, relatedness: float) -> _Vocabulary:
 def _swap(
     shared: Sequence[str], other: Sequence[str], kept: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Keep the first words of ``shared``, swap the rest for ``other``; return both sides."""
+    """Keep the first words of ``shared`` and replace the rest by ``other``; return both sides."""
     return (*shared[:kept], *other[kept:]), (*other[:kept], *shared[kept:])
 
 
@@ -131,15 +133,15 @@ def draw_images(
     """Draw one image per label.
 
     Image ``i`` is a pure function of ``(seed, start + i, labels[i], num_classes, relatedness,
-    size)``: it depends neither on the other images of the call nor on the global random state.
+    size)``: it depends neither on other images of the call nor on the global random state.
 
-    The 10-class set is hard for pixels and easy for a small network: of 20,000 images a linear
-    model learns 16 % and ResNet-20 in 5 epochs 99 % (``scripts/generated_difficulty.py``).
+    The 10-class set is hard for pixels and easy for a small network: with 20,000 images a linear
+    model reaches 16 % and ResNet-20 in 5 epochs 99 % (``scripts/generated_difficulty.py``).
 
     Args:
         labels: Class indices, int64 of shape (N,), in [0, num_classes).
         num_classes: 10 or 100; see ``drawn_classes``.
-        seed: Picks a world of images; ``GeneratedDataModule`` draws train and test from two.
+        seed: Seed of the images; ``GeneratedDataModule`` uses different ones for train and test.
         start: Index of the first image, at least 0.
         relatedness: Fraction of words the 10-class set shares with the 100-class set, in [0, 1].
         size: Height and width in pixels, at least 16.
@@ -181,7 +183,7 @@ def _check(labels: Tensor, num_classes: int, seed: int, start: int, size: int) -
         raise ValueError(f"`size` must be at least 16 pixels, got {size}; 32 is CIFAR's.")
 
 
-# Random numbers: a counter-based generator, so that every image has its own.
+# Random numbers from a counter-based generator, independent for each image.
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -192,12 +194,12 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _keys(index: Tensor, seed: int, num_classes: int) -> Tensor:
-    """One int64 key per image; classes of equal index but other label share their nuisance."""
+    """Return one int64 key per image; images of equal index share their nuisance across labels."""
     return _mix(_mix(torch.tensor(seed) + 0x632BE5AB * num_classes) + index)
 
 
 def _uniform(keys: Tensor, counts: int) -> Tensor:
-    """``counts`` float32 numbers in [0, 1) per key, shape (N, counts)."""
+    """Return ``counts`` float32 numbers in [0, 1) per key, shape (N, counts)."""
     counters = torch.arange(1, counts + 1) * -0x61C8864680B583EB
     return ((_mix(keys[:, None] + counters) >> 40) & 0xFFFFFF).float() / (1 << 24)
 
@@ -215,7 +217,7 @@ class _Dice:
         return (next(self._slots) < probability).float()
 
     def choice(self, words: Sequence[str], table: Sequence[str]) -> Tensor:
-        """Index into ``table`` of one of ``words``, shape (N,)."""
+        """Return the index in ``table`` of one of ``words``, shape (N,)."""
         picks = (next(self._slots).flatten() * len(words)).long()
         return torch.tensor([table.index(word) for word in words])[picks]
 
@@ -226,7 +228,7 @@ _SHAPE_NAMES, _TEXTURE_NAMES = tuple(SHAPES), tuple(TEXTURES)
 
 
 def _rotate(x: Tensor, y: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotate by a table of angles: a sine would round differently with the size of the batch."""
+    """Rotate by tabulated angles, because a sine rounds differently depending on batch size."""
     k = (turns * _ANGLES).long() % _ANGLES
     sin, cos = _TURN[k], _TURN[(k + _ANGLES // 4) % _ANGLES]
     return cos * x + sin * y, cos * y - sin * x
@@ -290,7 +292,7 @@ def _draw(labels: Tensor, keys: Tensor, words: _Vocabulary, size: int) -> Tensor
 
 
 def _texture(words: Tensor, x: Tensor, y: Tensor, focus: Tensor, dice: _Dice) -> Tensor:
-    """Share of the second colour, (N, size, size) in [0, 1]."""
+    """Return the fraction of the second colour, (N, size, size) in [0, 1]."""
     x, y = _rotate(x, y, dice.between(0, 1))
     period = dice.between(0.32, 0.48)  # 5 to 8 of 32 pixels
     centred = torch.tensor([name in ("ringed", "rayed") for name in _TEXTURE_NAMES])[words]

@@ -1,4 +1,4 @@
-"""Drawn images as a data source, and the banner that says so wherever they stand in for others."""
+"""Synthetic images as a data source, and the banner shown when they replace real ones."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ TargetChoice = Literal["fine", "coarse", "both"]
 
 @dataclass(kw_only=True, eq=False)
 class GeneratedDataModule(ImageDataModule):
-    """Drawn images: textured shapes in front of clutter, made on the spot from a seed.
+    """Synthetic images: textured shapes in front of clutter, generated from a seed.
 
-    They need no download and have a known structure, which makes them a test bed for transfer:
-    see `tl.data.synthetic.drawing.draw_images` for what is drawn and how hard it is.
+    They need no download and have a known structure, which makes them a test bed for transfer: see
+    `tl.data.synthetic.drawing.draw_images` for content and difficulty.
 
     Args:
         classes: Size of the class set, 10 or 100.
-        train_size: Training images (the validation part is taken from them), default 5,000.
-        test_size: Test images, default 1,000.
+        train_size: Number of training images, including validation, default 5,000.
+        test_size: Number of test images, default 1,000.
         targets: Labels: ``fine`` classes, their ``coarse`` groups, or ``both``.
-        relatedness: 0 to 1: how much of its shapes and textures the 10-class set shares with the
-            100-class set.
-        draw_seed: Seed of the pixels, apart from ``seed``, so that runs with several seeds see
+        relatedness: Fraction of its shapes and textures, 0 to 1, that the 10-class set shares with
+            the 100-class set.
+        draw_seed: Seed of the pixels, separate from ``seed``, so that runs with different seeds see
             the same images.
 
     Raises:
@@ -54,7 +54,7 @@ class GeneratedDataModule(ImageDataModule):
                     f"`{name}` must be at least the number of classes, {self.classes}, got "
                     f"{getattr(self, name)}."
                 )
-        drawn_classes(self.classes, self.relatedness)  # raises early
+        drawn_classes(self.classes, self.relatedness)  # raise early
 
     def _default_name(self) -> str:
         return f"generated{self.classes}"
@@ -68,11 +68,11 @@ class GeneratedDataModule(ImageDataModule):
         return named_targets(drawn_classes(self.classes, self.relatedness), self.targets)
 
     def strata(self) -> tuple[str, tuple[str, ...]]:
-        """Fine classes, whichever labels are asked for."""
+        """Fine classes, whichever labels are requested."""
         return "fine", drawn_classes(self.classes, self.relatedness).names
 
     def load(self, split: Split) -> ResidentDataset:
-        """Draw one split."""
+        """Generate one split."""
         return draw_split(
             split,
             self.classes,
@@ -90,7 +90,7 @@ def draw_split(
     relatedness: float = 1.0,
     seed: int = 0,
 ) -> ResidentDataset:
-    """Draw one split of `size` images, as many of each class, with fine and coarse labels."""
+    """Generate a split of `size` images, balanced over classes, with fine and coarse labels."""
     labels = torch.arange(size) % classes
     images = draw_images(
         labels, classes, seed=mixed_seed("draw", split, seed), relatedness=relatedness

@@ -1,4 +1,4 @@
-"""Penalties: small terms that add up to the loss while a target trains."""
+"""Penalties: terms added to the loss while a target trains."""
 
 from tl.transfer.penalties.base import Penalty, Start, Step
 from tl.transfer.penalties.bss import BSS

@@ -1,4 +1,4 @@
-"""What a penalty is told: the start of a run, and each training step."""
+"""What a penalty receives: the start of a run, and each training step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Step:
         images: Normalised inputs by source, such as images ``(N, 3, H, W)``.
         features: Features ``(N, D)`` by source, with their graph.
         logits: Logits ``(N, C)`` by task, with their graph.
-        targets: Labels ``(N,)`` by task, negative where there is none.
+        targets: Labels ``(N,)`` by task, negative if missing.
         sources: The source that each task of this batch reads.
     """
 
@@ -41,16 +41,16 @@ class Start:
     """The start of a run as penalties see it.
 
     Args:
-        backbone: The network, with the source's weights in it by the time of ``Penalty.start``;
-            with ordinary batch norm, where the run keeps statistics per source.
+        backbone: The network, with the source's weights by the time of ``Penalty.start``; with
+            ordinary batch norm if the run keeps statistics per source.
         heads: Heads by task.
         init_from: The source's checkpoint; ``None`` for random weights.
         rename: Beginnings of names in that checkpoint and what they are called in the backbone.
-        pretrained: Whether the backbone brought pretrained weights of its own.
+        pretrained: Whether the backbone has its own pretrained weights.
         classes: Number of classes by task.
-        class_names: Their names by task, where the data have them.
-        device: Where the run computes.
-        batches: Gives the training images and labels of a task, not augmented.
+        class_names: Class names by task, if the data have them.
+        device: Device of the run.
+        batches: Returns the training images and labels of a task, not augmented.
         groups: The group of each class by name, for tasks whose labels are these groups.
     """
 
@@ -69,35 +69,35 @@ class Start:
 class Penalty(nn.Module, ABC):
     """A term that is added to the loss while training.
 
-    What it keeps of the start (weights, tables, a source network) are its parameters and buffers:
-    they are saved with the model and survive a resume, which does not call ``start``.
+    Anything it keeps from the start (weights, tables, a source network) must be a parameter or
+    buffer: these are saved with the model and survive a resume, which does not call ``start``.
     """
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
-        """Make room for what ``start`` fills; called once, when the model is built."""
+        """Allocate what ``start`` fills; called once, when the model is built."""
 
     def prepare(self, start: Start) -> None:
-        """Read what the optimiser must know of, before the start of a run.
+        """Create what the optimizer must know about, before the start of a run.
 
-        A run that goes on replaces all of it by what it had saved, and needs no source.
+        A resumed run replaces all of it by its saved state, and needs no source.
 
         Raises:
-            ValueError: If the source is not what is needed; a run that goes on passes over it.
+            ValueError: If the source is unsuitable; ignored when a run resumes.
         """
 
     def start(self, start: Start) -> None:
-        """Look at the source's weights, which have come in, at the start of a new run."""
+        """Read the loaded source weights, at the start of a new run."""
 
     @abstractmethod
     def forward(self, step: Step) -> Tensor:
         """Return the term, a float32 scalar, 0 or more."""
 
     def decays(self) -> set[str]:
-        """Parts (``backbone``, ``head``) whose weight decay this term stands in for."""
+        """Return the parts (``backbone``, ``head``) whose weight decay this term replaces."""
         return set()
 
     def figures(self) -> dict[str, Figure]:
-        """Pictures of what was found at the start, by name, for the dashboard."""
+        """Return figures of what was computed at the start, by name, for the dashboard."""
         return {}
 
     @property
@@ -110,16 +110,16 @@ def require_source(penalty: nn.Module, start: Start) -> None:
     """Refuse to pull toward random weights.
 
     Args:
-        penalty: Who asks.
+        penalty: The penalty.
         start: The start of the run.
 
     Raises:
-        ValueError: If the weights are those of no source.
+        ValueError: If there is no source.
     """
     if start.init_from is None and not start.pretrained:
         raise ValueError(
             f"{type(penalty).__name__} needs the weights of a source, and this run has none; give "
-            "its checkpoint by `init_from`, or a backbone whose attribute `pretrained` is true."
+            "its checkpoint with `init_from`, or a backbone whose attribute `pretrained` is true."
         )
 
 
@@ -127,7 +127,7 @@ def require_checkpoint(penalty: nn.Module, start: Start) -> str:
     """Return the source's checkpoint.
 
     Args:
-        penalty: Who asks.
+        penalty: The penalty.
         start: The start of the run.
 
     Raises:
@@ -135,17 +135,17 @@ def require_checkpoint(penalty: nn.Module, start: Start) -> str:
     """
     if start.init_from is None:
         raise ValueError(
-            f"{type(penalty).__name__} needs a source's backbone and head, and this run has no "
-            "checkpoint of one; give it by `init_from`."
+            f"{type(penalty).__name__} needs a source's backbone and head, but this run has no "
+            "source checkpoint; give it with `init_from`."
         )
     return start.init_from
 
 
 class StartWeights(nn.Module):
-    """Values by parameter name, as buffers, so that they are saved and move with the model.
+    """Values by parameter name, as buffers, saved and moved with the model.
 
     Args:
-        module: Whose parameters; the buffers begin as zeros of their shapes.
+        module: Module whose parameters to mirror; the buffers start at zero.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -159,52 +159,53 @@ class StartWeights(nn.Module):
             self.get_buffer(name.replace(".", "/")).copy_(value.detach())
 
     def pairs(self, module: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each parameter of a module with its kept value."""
+        """Yield each parameter of a module with its stored value."""
         for name, parameter in module.named_parameters():
             yield parameter, self.get_buffer(name.replace(".", "/"))
 
 
 def nothing(step: Step, learned: nn.Module | None = None) -> Tensor:
-    """Return a term of 0 that has a graph, for a batch that a penalty has nothing to say to.
+    """Return a zero term with a graph, for a batch to which a penalty does not apply.
 
     Args:
         step: The step.
-        learned: What the penalty learns: DDP waits for a gradient of each parameter.
+        learned: Parameters that the penalty trains: DDP waits for a gradient of each.
     """
     tensors = [*step.features.values(), *(learned.parameters() if learned is not None else ())]
     return torch.stack([tensor.float().sum() for tensor in tensors]).sum() * 0.0
 
 
 def only_classification(penalty: nn.Module, task: str | None, start: Start) -> str:
-    """Return the task that a penalty on classes works on.
+    """Return the task that a class-based penalty applies to.
 
     Args:
-        penalty: Who asks.
-        task: Its choice; ``None`` where there is one task.
+        penalty: The penalty.
+        task: The configured task; ``None`` if there is only one.
         start: The start of the run.
 
     Raises:
-        ValueError: If there are several and none is named, or it is not one of exclusive classes.
+        ValueError: If there are several and none is named, or if it does not have exclusive
+            classes.
     """
     chosen = only_task(penalty, task, start.heads)
     if chosen not in start.classes:
         raise ValueError(
-            f"{type(penalty).__name__} works on a classification with one class per sample, and "
-            f"the task {chosen!r} is not one."
+            f"{type(penalty).__name__} works on a classification with one class per sample; the "
+            f"task {chosen!r} is not one."
         )
     return chosen
 
 
 def only_task(penalty: nn.Module, task: str | None, tasks: Iterable[str]) -> str:
-    """Return the task that a penalty works on.
+    """Return the task that a penalty applies to.
 
     Args:
-        penalty: Who asks.
-        task: Its choice; ``None`` where there is one task.
+        penalty: The penalty.
+        task: The configured task; ``None`` if there is only one.
         tasks: All tasks.
 
     Raises:
-        ValueError: If there are several and none is named, or the named one is not there.
+        ValueError: If there are several and none is named, or the named one does not exist.
     """
     names = list(tasks)
     if task is None and len(names) == 1:

@@ -1,4 +1,4 @@
-"""Batch spectral shrinkage: give up what does not transfer."""
+"""Batch spectral shrinkage: suppress what does not transfer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class BSS(Penalty):
     ``eta * sum_{i=1..k} sigma_{-i}^2`` where ``sigma_{-i}`` is the i-th smallest singular value of
     the feature matrix ``(N, D)`` of the batch (Chen et al., 2019, "Catastrophic Forgetting Meets
     Negative Transfer: Batch Spectral Shrinkage for Safe Transfer Learning"): directions of small
-    singular values do not transfer. It needs no source; without one it is a regulariser like any
-    other. Unlike the other terms it does not begin at 0. The
-    authors' code gives the head 10 times the learning rate, which is not a part of the term.
+    singular values do not transfer. It needs no source; without one it is an ordinary regulariser.
+    Unlike the other terms it does not start at 0. The authors' code gives the head 10 times the
+    learning rate, which is not part of the term.
 
     Args:
-        k: How many singular values, 1 or more; at most all of them count; that of the
-            authors' code.
-        eta: Strength, 0 or more; that of the authors' code.
+        k: Number of singular values, 1 or more, capped at all of them; the default is the authors'
+            code's.
+        eta: Strength, 0 or more; the default is the authors' code's.
 
     Raises:
         ValueError: If a number is out of range.
@@ -38,14 +38,14 @@ class BSS(Penalty):
         self.eta = eta
 
     def forward(self, step: Step) -> Tensor:
-        """Return the term of all features of the batch, of all sources together."""
+        """Return the term, computed on the features of all sources together."""
         features = torch.cat(list(step.features.values()))
         return self.eta * smallest_energy(features, self.k)
 
 
 def smallest_energy(features: Tensor, k: int) -> Tensor:
     """Sum the squares of the `k` smallest singular values of features ``(N, D)``."""
-    # decompositions have no half precision
+    # decompositions do not support half precision
     with torch.autocast(features.device.type, enabled=False):
         values: Tensor = torch.linalg.svdvals(at_least_float32(features))
         return values[-k:].square().sum()

@@ -1,4 +1,4 @@
-"""Co-Tuning: use the source's head by how its classes relate to the target's."""
+"""Co-Tuning: reuse the source's head through the relation of its classes to the target's."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def class_relations(
 
     Args:
         source: Images ``(N, 3, H, W)`` to logits ``(N, S)``.
-        batches: Images and target labels ``(N,)``; negative ones are passed over.
+        batches: Images and target labels ``(N,)``; negative ones are skipped.
         num_classes: Target classes.
 
     Returns:
-        A table ``(num_classes, S)`` whose rows add up to 1, float32.
+        A table ``(num_classes, S)`` whose rows sum to 1, float32.
 
     Raises:
         ValueError: If a target class has no image.
@@ -57,8 +57,8 @@ def class_relations(
     empty = range(num_classes) if counts is None else (counts == 0).nonzero().flatten().tolist()
     if sums is None or counts is None or len(empty):
         raise ValueError(
-            f"Co-Tuning relates each target class to the source's by its images, and "
-            f"{len(empty)} of {num_classes} classes have none: {listed(map(str, empty))}; use more "
+            f"Co-Tuning relates each target class to the source's by its images, but {len(empty)} "
+            f"of {num_classes} classes have none: {listed(map(str, empty))}; use more "
             "labels (`label_fraction`)."
         )
     table: Tensor = (sums / counts[:, None]).float()
@@ -66,28 +66,28 @@ def class_relations(
 
 
 class CoTuning(Penalty):
-    """Train the source's head too, on what the target's labels say about source classes.
+    """Train the source's head too, on source-class probabilities of the target's labels.
 
-    ``weight * CE(p(y_s | y_t), f_s(x))`` where ``f_s`` is the source's head on the features that
-    train, and ``p(y_s | y_t)`` the relation of classes, found once at the start (You et al., 2020,
-    "Co-Tuning for Transfer Learning"). The relation is their direct approach, which needs no
-    source data. A cross-entropy with soft targets does not begin at 0. TensorBoard shows the
+    ``weight * CE(p(y_s | y_t), f_s(x))`` where ``f_s`` is the source's head on the trained
+    features, and ``p(y_s | y_t)`` the relation of classes, estimated once at the start (You et al.,
+    2020, "Co-Tuning for Transfer Learning"). The relation uses their direct approach, which needs
+    no source data. A cross-entropy with soft targets does not start at 0. TensorBoard shows the
     relation as a picture, ``transfer/class_relations``.
 
-    Differs from the authors' code: their script takes the reverse approach, a logistic regression
-    from source to target classes, chosen and calibrated on the target's validation images; it
-    multiplies the source's logits by 0.884 (calibrated for their ImageNet network); it relates
-    training and validation images, here training ones alone; and its new head learns at 10 times
-    the rate.
+    Differences from the authors' code: their script uses the reverse approach, a logistic
+    regression from source to target classes, chosen and calibrated on the target's validation
+    images; it multiplies the source's logits by 0.884 (calibrated for their ImageNet network); it
+    uses training and validation images for the relation, here only training ones; and its new head
+    trains at 10 times the rate.
 
     Args:
-        weight: ``lambda``, 0 or more; that of the authors' code.
-        task: Target task, where there are several.
-        source_task: Whose head of the source, where it has several.
+        weight: ``lambda``, 0 or more; the default is the authors' code's.
+        task: Target task, if there are several.
+        source_task: Source task whose head to use, if there are several.
 
     Raises:
-        ValueError: If `weight` is negative; at the run's start, without a source checkpoint or
-            where a target class has no image.
+        ValueError: If `weight` is negative; at the run's start, without a source checkpoint, or if
+            a target class has no image.
     """
 
     relations: Tensor
@@ -107,7 +107,7 @@ class CoTuning(Penalty):
         self._names: dict[str, list[str]] = {"source": [], "target": []}
 
     def prepare(self, start: Start) -> None:
-        """Read the source."""
+        """Load the source."""
         path = require_checkpoint(self, start)
         task = only_classification(self, self.task, start)
         source = SourceNetwork(start.backbone)
@@ -118,14 +118,14 @@ class CoTuning(Penalty):
         self._names = {"source": list(head.class_names), "target": list(names)}
 
     def start(self, start: Start) -> None:
-        """Relate the classes by the source's answers on the target's training images."""
+        """Relate the classes by the source's predictions on the target's training images."""
         task = only_classification(self, self.task, start)
         source = self._network.pop().to(start.device, torch.float32)
         relations = class_relations(source, start.batches(task), start.classes[task])
         self.relations = relations.to(start.device)
 
     def forward(self, step: Step) -> Tensor:
-        """Return the term, the mean over the images with a label."""
+        """Return the term, averaged over the labelled images."""
         task = only_task(self, self.task, step.heads.keys())
         if task not in step.logits:
             return nothing(step, self.head)
@@ -134,20 +134,20 @@ class CoTuning(Penalty):
         terms = functional.cross_entropy(
             answers, self.relations[target.clamp(min=0)], reduction="none"
         )
-        labelled = target >= 0  # summed, not cut out, which would wait for the device
+        labelled = target >= 0  # masked: indexing would wait for the device
         return self.weight * (terms * labelled).sum() / labelled.sum().clamp(min=1)
 
     def figures(self) -> dict[str, Figure]:
-        """The relation of classes, a row per target class."""
+        """Return the relation of classes, a row per target class."""
         figure = relation_figure(self.relations, self._names["target"], self._names["source"])
         return {"class_relations": figure}
 
     def get_extra_state(self) -> dict[str, list[str]]:
-        """Keep the names of the classes, for the picture after a resume."""
+        """Save the class names, for the figure after a resume."""
         return self._names
 
     def set_extra_state(self, state: Mapping[str, list[str]]) -> None:
-        """Take over the names; a run that goes on needs no source."""
+        """Restore the names; a resumed run needs no source."""
         self._network.clear()
         self._names = {side: list(names) for side, names in state.items()}
 
@@ -158,7 +158,7 @@ class CoTuning(Penalty):
         *rest: Any,  # noqa: ANN401 - torch's hook
     ) -> None:
         found = state_dict.get(f"{prefix}relations")
-        if found is not None:  # its size is known at the start of a run only
+        if found is not None:  # its size is known only at the start of a run
             self.relations = torch.zeros_like(found, device=self.relations.device)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
@@ -166,10 +166,10 @@ class CoTuning(Penalty):
 def relation_figure(
     relations: Tensor, target_classes: Sequence[str] = (), source_classes: Sequence[str] = ()
 ) -> Figure:
-    """Draw a table of class relations; a row says what a target class looks like to the source.
+    """Plot class relations; a row shows how the source classifies a target class.
 
     Args:
-        relations: ``(T, S)``, rows that add up to 1.
+        relations: ``(T, S)``, rows that sum to 1.
         target_classes: Names of the rows, or none.
         source_classes: Names of the columns, or none.
     """

@@ -1,4 +1,4 @@
-"""Knowledge distillation: learn from a teacher's soft answers."""
+"""Knowledge distillation: learn from a teacher's soft predictions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tl.transfer.source import SourceNetwork, at_least_float32, read_head
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return ``KL(softmax(teacher / T) || softmax(student / T))``, the mean over the batch.
+    """Return ``KL(softmax(teacher / T) || softmax(student / T))``, averaged over the batch.
 
-    Its gradient is that of the cross-entropy with soft targets, and it is 0 where both agree.
+    Its gradient is that of the cross-entropy with soft targets, and it is 0 if both agree.
 
     Args:
         student: Logits ``(N, C)``.
@@ -35,27 +35,26 @@ def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Ten
 
 
 class Distillation(Penalty):
-    """Pull the answers toward those of a trained network of the same classes.
+    """Pull predictions toward those of a trained network with the same classes.
 
     ``weight * T^2 * KL(softmax(teacher / T) || softmax(student / T))`` (Hinton et al., 2015,
     arXiv:1503.02531, section 2): the gradients of soft targets shrink as ``1 / T^2``, and ``T^2``
-    keeps their share beside the ordinary loss when ``T`` changes.
+    keeps their weight relative to the ordinary loss when ``T`` changes.
 
     Args:
-        teacher: Checkpoint of the teacher, of this framework; by default the run's `init_from`.
-        backbone: Architecture of the teacher, such as a larger one; by default that of the run.
-        temperature: ``T``, above 0. The paper has none that fits all: on MNIST 20, or 2.5 to 4 for
-            a very small student (section 3). The default is that of Tian et al., 2020
+        teacher: Checkpoint of the teacher, from this framework; by default the run's `init_from`.
+        backbone: Architecture of the teacher, such as a larger one; by default the run's.
+        temperature: ``T``, above 0. The paper gives no universal value: 20 on MNIST, or 2.5 to 4
+            for a very small student (section 3). The default is that of Tian et al., 2020
             (HobbitLong/RepDistiller, ``kd_T``), on CIFAR-100.
-        weight: Strength beside the ordinary loss, 0 or more. Default of this implementation; the
-            paper states no number for images, only that the ordinary loss should weigh much less
-            (section 2), which a larger value gives.
-        task: Task that is taught, where there are several; the teacher's head of that name, where
-            it has several.
+        weight: Weight relative to the ordinary loss, 0 or more. The default is ours: the paper
+            states no number for images, only that the ordinary loss should weigh much less (section
+            2), which a larger value achieves.
+        task: Task to distil, if there are several; also the teacher's head, if it has several.
 
     Raises:
-        ValueError: If a number is out of range; at the run's start, if there is no teacher, or
-            it has other classes: another number, or other names where both are known.
+        ValueError: If a number is out of range; at the run's start, if there is no teacher, or its
+            classes differ in number or, where known, in name.
     """
 
     def __init__(
@@ -78,17 +77,17 @@ class Distillation(Penalty):
         self.network = SourceNetwork(backbone) if backbone is not None else None
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
-        """Make room for the teacher."""
+        """Allocate the teacher."""
         if self.network is None:
             self.network = SourceNetwork(backbone)
 
     def prepare(self, start: Start) -> None:
-        """Read the teacher."""
+        """Load the teacher."""
         task = only_classification(self, self.task, start)
         path = self.teacher or start.init_from
         if path is None:
             raise ValueError(
-                "Distillation needs a teacher, and this run has none; give its checkpoint by "
+                "Distillation needs a teacher, but this run has none; give its checkpoint with "
                 "`teacher`."
             )
         head = read_head(path, task, only=True)
@@ -99,11 +98,11 @@ class Distillation(Penalty):
         elif names and wanted and names != wanted:
             differs = f"knows {listed(names, 3)}, the task {task!r} is {listed(wanted, 3)}"
         elif moved := regrouped(head.groups, start.groups.get(task, {}), "in the data"):
-            differs = f"groups {len(moved)} classes otherwise ({listed(moved, 3)})"
+            differs = f"groups {len(moved)} classes differently ({listed(moved, 3)})"
         if differs:
             raise ValueError(
-                f"The teacher {path} {differs}; a teacher answers the same question. To keep what "
-                "a source of other classes knows, use LwF."
+                f"The teacher {path} {differs}; a teacher must have the same classes. To preserve "
+                "a source with other classes, use LwF."
             )
         if self.network is not None:
             self.network.load(path, head.task, start.rename if self.teacher is None else None)

@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: hold on to the weights that the source needs."""
+"""Elastic weight consolidation: protect the weights that the source needs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def fisher_diagonal(
 ) -> dict[str, Tensor]:
     """Estimate the diagonal of the Fisher information of a backbone's parameters.
 
-    ``F_i = E_x E_{y ~ p(y | x)} (d log p(y | x) / d theta_i)^2``, one label drawn per image from
-    the network's own answer: the Fisher information, not the "empirical" one of given labels
-    (Kunstner et al., 2019, arXiv:1905.12558).
+    ``F_i = E_x E_{y ~ p(y | x)} (d log p(y | x) / d theta_i)^2``, with one label per image sampled
+    from the network's own prediction: the true Fisher information, not the "empirical" one on given
+    labels (Kunstner et al., 2019, arXiv:1905.12558).
 
     Args:
-        backbone: Images ``(N, 3, H, W)`` to features; evaluated as it is in evaluation mode.
+        backbone: Images ``(N, 3, H, W)`` to features; run in evaluation mode.
         head: Features to logits.
         batches: Images.
-        images: How many to use, 1 or more.
-        seed: Seed of the drawn labels.
+        images: Number of images to use, 1 or more.
+        seed: Seed of the sampled labels.
 
     Returns:
         Values, 0 or more, by parameter name.
@@ -72,24 +72,24 @@ def fisher_diagonal(
         for module, training in modes:
             module.training = training
     if not count:
-        raise ValueError("The Fisher information needs images of the source, and there are none.")
+        raise ValueError("The Fisher information needs images of the source, but there are none.")
     return {name: total / count for name, total in sums.items()}
 
 
 class EWC(Penalty):
-    """Pull each weight back to the source's, as strongly as the source's answers depend on it.
+    """Pull each weight to the source's, in proportion to how much the source depends on it.
 
     ``weight / 2 * sum_i F_i (theta_i - theta_i*)^2`` over the backbone's parameters (Kirkpatrick et
     al., 2017, arXiv:1612.00796, equation 3). ``F`` is the diagonal of the Fisher information on
-    images of the source, found once at the start and saved with the model. The defaults are this
-    framework's; they were not compared with code of the authors.
+    images of the source, estimated once at the start and saved with the model. The defaults are
+    ours; they were not compared with the authors' code.
 
     Args:
         data: The source's data, such as `tl.data.CifarDataModule`: its training images, not
             augmented.
         weight: ``lambda``, 0 or more. The paper searches it for each series of tasks.
-        images: Source images that the Fisher information is estimated on, 1 or more.
-        source_task: Whose head of the source, where it has several.
+        images: Number of source images for the Fisher information, 1 or more.
+        source_task: Source task whose head to use, if there are several.
 
     Raises:
         ValueError: If a number is out of range; at the run's start, without a source checkpoint.
@@ -115,21 +115,21 @@ class EWC(Penalty):
         self.fisher: StartWeights | None = None
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
-        """Make room for start weights and Fisher information."""
+        """Allocate start weights and Fisher information."""
         self.weights = StartWeights(backbone)
         self.fisher = StartWeights(backbone)
 
     def prepare(self, start: Start) -> None:
-        """Refuse a run without a source, and data of several."""
+        """Refuse a run without a source, and data with several sources."""
         require_checkpoint(self, start)
         if sources := getattr(self.data, "sources", None):
             raise ValueError(
-                f"EWC reads one source, and its `data` have several: {', '.join(sources)}; give "
+                f"EWC reads one source, but its `data` have several: {', '.join(sources)}; give "
                 "the data module of one."
             )
 
     def start(self, start: Start) -> None:
-        """Keep the source's weights, and find out which of them it needs."""
+        """Store the source's weights, and estimate which of them it needs."""
         if self.weights is None or self.fisher is None:
             return
         source = SourceNetwork(start.backbone)
@@ -138,7 +138,7 @@ class EWC(Penalty):
         if classes and len(head.weight) not in classes.values():
             rank_zero_warn(
                 f"EWC: the source's head {head.task!r} has {len(head.weight)} classes and `data` "
-                f"{', '.join(map(str, classes.values()))}; is it the data that the source was "
+                f"{', '.join(map(str, classes.values()))}; are these the data that the source was "
                 "trained on?"
             )
         source.to(start.device, torch.float32)
@@ -147,7 +147,7 @@ class EWC(Penalty):
         self.fisher.set(found)
 
     def _batches(self, start: Start) -> Iterable[Inputs]:
-        """Training images of the source, normalised, in their fixed random order."""
+        """Yield training images of the source, normalised, in a fixed random order."""
         self.data.prepare_data()
         self.data.setup("fit")
         for batch in self.data.train_dataloader():

@@ -21,13 +21,14 @@ class L2SP(Penalty):
 
     ``alpha / 2 * ||w - w0||^2 + beta / 2 * ||v||^2`` with the backbone's weights ``w``, their
     start ``w0`` and the new heads' weights ``v`` (Li et al., 2018, arXiv:1802.01483, section 3).
-    All parameters count, as the paper has it (the authors' code leaves out biases and batch norm),
-    and their weight decay in the optimiser is turned off, where the term acts instead.
+    All parameters count, as in the paper (the authors' code leaves out biases and batch norm). The
+    optimizer's weight decay is turned off for parameters on which the term acts.
 
     Args:
-        alpha: Strength on the backbone, 0 or more. The paper searches it for each target; 0.1 is
-            that of the authors' command, and the default of their code is 0.01.
-        beta: Strength on the heads, 0 or more; that of the paper and of the authors' command.
+        alpha: Strength on the backbone, 0 or more. The paper searches it for each target; 0.1 is in
+            the authors' command, 0.01 is the default of their code.
+        beta: Strength on the heads, 0 or more; the default is from the paper and the authors'
+            command.
 
     Raises:
         ValueError: If a strength is negative; at the run's start, without source weights.
@@ -43,7 +44,7 @@ class L2SP(Penalty):
         self.weights: StartWeights | None = None
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
-        """Make room for the start weights."""
+        """Allocate the start weights."""
         self.weights = StartWeights(backbone)
 
     def prepare(self, start: Start) -> None:
@@ -51,12 +52,12 @@ class L2SP(Penalty):
         require_source(self, start)
 
     def start(self, start: Start) -> None:
-        """Keep the source's weights."""
+        """Store the source's weights."""
         if self.weights is not None:
             self.weights.set(dict(start.backbone.named_parameters()))
 
     def decays(self) -> set[str]:
-        """Both parts, where their strength is not 0."""
+        """Return the parts whose strength is not 0."""
         parts = (("backbone", self.alpha), ("head", self.beta))
         return {part for part, strength in parts if strength}
 

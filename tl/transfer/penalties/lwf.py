@@ -1,4 +1,4 @@
-"""Learning without forgetting: go on answering the source's question."""
+"""Learning without forgetting: preserve the source's predictions."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from tl.transfer.source import SourceHead, SourceNetwork, at_least_float32
 
 
 class LwF(Penalty):
-    """Keep the source's head, and its answers on the target's images.
+    """Keep the source's head, and its predictions on the target's images.
 
-    ``weight * KL(softmax(y_o / T) || softmax(y / T))`` between the answers ``y_o`` of the source
-    as it was and ``y`` of the source's head on the features as they are (Li & Hoiem, 2016,
-    arXiv:1606.09282, equations 2 and 3, there as a cross-entropy, which differs by a constant).
-    The source's head goes on training with everything else, in optimiser groups of its own; it
-    and the source as it was are saved with the model, and no source data are needed. The paper
-    first trains the new head alone, which is ``tl.transfer.LPFT``. The source answers each
-    augmented image itself, instead of once per image at the start. Where batch norm follows the
-    target (`bn="train"`), the two answers differ a little from the first step on. The kept head is
-    not a stage: it trains from the first step, also while a strategy freezes the backbone, where
-    the paper's warm-up holds it still. As in the authors' code (lizhitwo/LearningWithoutForgetting,
-    ``vl_nnsoftmaxdiff.m``), no factor ``T^2`` makes up for the temperature.
+    ``weight * KL(softmax(y_o / T) || softmax(y / T))`` between the predictions ``y_o`` of the
+    original source and ``y`` of its head on the current features (Li & Hoiem, 2016,
+    arXiv:1606.09282, equations 2 and 3, there as a cross-entropy, which differs by a constant). The
+    source's head keeps training with everything else, in its own optimizer groups; it and the
+    original source are saved with the model, and no source data are needed. The paper first trains
+    the new head alone, which is ``tl.transfer.LPFT``. The source predicts each augmented image,
+    instead of each image once at the start. Where batch norm follows the target (`bn="train"`), the
+    two predictions differ slightly from the first step on. The kept head is not a stage: it trains
+    from the first step, even while a strategy freezes the backbone, whereas the paper's warm-up
+    freezes it. As in the authors' code (lizhitwo/LearningWithoutForgetting,
+    ``vl_nnsoftmaxdiff.m``), no factor ``T^2`` compensates for the temperature.
 
     Both defaults are the paper's. The authors' code also tries a `weight` of 0.3, 3 and 10, and
-    adds dropout to the kept head; there is none here.
+    adds dropout to the kept head, which is omitted here.
 
     Args:
         temperature: ``T``, above 0. The paper's 2 is from a grid search on held-out data (section
             3); the authors' code takes it as an option.
         weight: ``lambda_o``, 0 or more; the paper's and the code's value.
-        source_task: Whose head to keep, where the source has several.
+        source_task: Source task whose head to keep, if there are several.
 
     Raises:
         ValueError: If a number is out of range; at the run's start, without a source checkpoint.
@@ -53,17 +53,17 @@ class LwF(Penalty):
         self.head = SourceHead(trains=True)
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
-        """Make room for the source as it was."""
+        """Allocate the original source."""
         self.network = SourceNetwork(backbone)
 
     def prepare(self, start: Start) -> None:
-        """Read the source."""
+        """Load the source."""
         path = require_checkpoint(self, start)
         if self.network is not None:
             self.head.set(self.network.load(path, self.source_task, start.rename))
 
     def forward(self, step: Step) -> Tensor:
-        """Return the term over all images of the batch, of all sources together."""
+        """Return the term over all images of the batch, from all sources together."""
         if self.network is None:
             raise ValueError("LwF has no source network; it must be attached to a model first.")
         before = torch.cat([self.network(images) for images in step.images.values()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -12,19 +12,22 @@ from torch import Tensor, nn
 
 from tl.balancing import BalancerSpec, Rescale, make_balancer
 from tl.batch import Inputs, join, said_shapes, shapes_of, size_of
-from tl.modules.balanced import BalancedModule
-from tl.modules.base import CompileMode, Interval, default_optimizer
+from tl.modules.balanced import BalancedStep
+from tl.modules.base import CompileMode, SharedBackboneModule
+from tl.modules.batch import AnyBatch
 from tl.modules.batch_norm import per_source_statistics, source_statistics
-from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import OnNonFinite
 from tl.modules.hyperparameters import keep_hyperparameters
+from tl.modules.optimisation import Interval, default_optimizer
+from tl.modules.owner import Outputs
+from tl.modules.penalties import Penalties
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
 
 BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
 
 
-class MultiTaskModule(BalancedModule):
+class MultiTaskModule(SharedBackboneModule):
     """Train any number of tasks over any number of data sources on one shared backbone.
 
     ``theta* = argmin sum_i L_i``: the tasks' losses are added, or combined by a balancer. Tasks
@@ -132,7 +135,11 @@ class MultiTaskModule(BalancedModule):
             max_skips=max_skips,
         )
         self.batch_norm = batch_norm
-        self.use_balancer(make_balancer(balancer, list(self.tasks), rescale))
+        self.balancer = make_balancer(balancer, list(self.tasks), rescale)
+        self.balanced: BalancedStep | None = None
+        if self.balancer is not None:
+            self.balanced = BalancedStep(self.balancer, self.guard)
+            self.leave_out_of_ddp(self.balanced.ignored_by_ddp())
         read = {task.source for task in self.tasks.values()}
         if batch_norm == "joint" and len(read) > 1 and self.balancer and self.balancer.needs_rows:
             rank_zero_info(
@@ -144,6 +151,8 @@ class MultiTaskModule(BalancedModule):
     def setup(self, stage: str) -> None:
         """Check the data against the heads, and the Trainer against the batch norm."""
         super().setup(stage)
+        if self.balanced is not None:
+            self.balanced.check(self, stage)
         synced = getattr(self.trainer.strategy, "_layer_sync", None) is not None
         if synced and self.batch_norm == "per_source_statistics":
             raise ValueError(
@@ -159,7 +168,7 @@ class MultiTaskModule(BalancedModule):
             source: Where they come from; needed with running statistics per source, where it
                 chooses among them, and then only that source's tasks answer.
         """
-        self.need_source()
+        self.source.need()
         features = self.features({source: images})[source]
         return {
             name: self.heads[name](features)
@@ -194,3 +203,61 @@ class MultiTaskModule(BalancedModule):
     def metric(self, split: str, task: str, what: str) -> str:
         """Name under which a task's value is logged: ``val/cifar10/acc``."""
         return f"{split}/{task}/{what}"
+
+    # The balancer's part
+
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
+        """Prepare the step, and keep the balancer as it is where the step may be skipped."""
+        super().on_train_batch_start(batch, batch_idx)
+        if self.balanced is not None:
+            self.balanced.begin(self, batch_idx)
+
+    def training_loss(
+        self,
+        batch: AnyBatch,
+        losses: dict[str, Tensor],
+        outputs: Outputs,
+        penalty: Tensor | None,
+    ) -> Tensor:
+        """Combine the tasks' losses by the balancer, or add them; add penalties."""
+        loss = None
+        if self.balanced is not None:
+            loss = self.balanced.combine(self, batch, losses, outputs, penalty)
+        if loss is None:
+            return super().training_loss(batch, losses, outputs, penalty)
+        return loss if penalty is None else loss + penalty
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Backpropagate, by way of the balancer where there is one."""
+        if self.balanced is None or not self.balanced.backward(self, loss):
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's hook
+        """Step, then let methods that ask for it see the step's batches again."""
+        super().optimizer_step(*args, **kwargs)
+        if self.balanced is not None:
+            self.balanced.look_again(self)
+
+    def forget_step(self, tasks: Iterable[str]) -> None:
+        """Put the balancer back, too, to what it was before a step that is not taken."""
+        super().forget_step(tasks)
+        if self.balanced is not None:
+            self.balanced.forget()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Log the weights in force, too."""
+        if self.balanced is not None:
+            self.step_log.add(self.trainer, self.balanced.end(self.trainer))
+        super().on_train_batch_end(outputs, batch, batch_idx)
+
+    def balance(self) -> dict[str, float]:
+        """Return the weights in force, and the size of the update where it is known, by name."""
+        return {} if self.balanced is None else self.balanced.values()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Add what a balancer learns, which does not decay, to the groups of the optimiser."""
+        groups = super().parameter_groups()
+        learned = [] if self.balancer is None else self.balancer.learned_parameters()
+        if learned:
+            groups.append({"name": "balancer", "params": learned, "weight_decay": 0.0})
+        return groups

@@ -10,10 +10,11 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from tl.batch import Inputs
-from tl.modules.base import CompileMode, Interval, SharedBackboneModule, default_optimizer
-from tl.modules.fine_tuning import Penalties
+from tl.modules.base import CompileMode, SharedBackboneModule
 from tl.modules.finite import OnNonFinite
 from tl.modules.hyperparameters import keep_hyperparameters
+from tl.modules.optimisation import Interval, default_optimizer
+from tl.modules.penalties import Penalties
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
 
@@ -105,7 +106,7 @@ class TransferModule(SharedBackboneModule):
 
     def forward(self, images: Inputs) -> Tensor:
         """Return logits ``(N, num_classes)`` of normalised images ``(N, 3, H, W)``."""
-        self.need_source()
+        self.source.need()
         logits: Tensor = self.heads[self.task.name](self.backbone(images))
         return logits
 

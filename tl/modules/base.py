@@ -41,20 +41,57 @@ CompileMode = bool | Literal["reduce-overhead", "max-autotune"]
 COMPILE_MODES = (False, True, "reduce-overhead", "max-autotune")
 
 
+def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
+    """SGD with a learning rate of 0.1, Nesterov momentum of 0.9 and weight decay of 5e-4."""
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
 class SharedBackboneModule(LightningModule):
     """A backbone, a head per task, and the order in which a run calls what it is made of.
 
-    Subclasses say how features come from a batch of one or several sources.
+    Subclasses say how features come from a batch of one or several sources. They pass on the
+    arguments that all of them have by keyword: here is where these are written.
+
+    Args:
+        backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``: any module with an
+            integer attribute ``num_features``.
+        tasks: What to predict.
+        init_from: Checkpoint of a source whose weights the backbone starts from: one of this
+            framework, a plain state dict, or safetensors. Not for resuming a run: that is
+            ``ckpt_path``.
+        rename: Beginnings of names in that checkpoint and what they are called in the backbone.
+        reinit: Beginnings of names in the backbone that keep their random start.
+        init_heads: Let the heads, too, start from that checkpoint where it has a task of the same
+            name, as when a task is added to a network that had fewer; the others start anew.
+        strategy: What trains when, at which share of the learning rate, and what batch norm does,
+            such as ``tl.transfer.LinearProbe``. Without one, everything trains.
+        penalties: Terms that add up to the loss, such as ``tl.transfer.penalties.L2SP``; one, or
+            a list. No balancer weights or aggregates them: their gradient is added to its update.
+        optimizer: Makes the optimiser from parameter groups. Norms and biases never decay.
+        scheduler: Makes the learning-rate schedule from the optimiser; ``total_steps`` is filled
+            in from the Trainer for schedules that take it.
+        scheduler_interval: Whether the schedule advances every ``step`` or ``epoch``. By default
+            its class tells; where that does not fit the length of the run, the run asks for it.
+        label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
+            al., 2016, section 7), in training only.
+        channels_last: Keep weights in channels-last memory, faster for convolutions.
+        compile: Compile the backbone with `torch.compile` (its first steps take minutes on a CPU);
+            ``reduce-overhead`` uses CUDA graphs, for small networks, ``max-autotune`` searches for
+            the fastest kernels. Checkpoints are those of the network that is not compiled.
+        on_nonfinite: What to do before a step whose loss or gradient is not finite: ``stop``, or
+            ``skip`` it and count it as ``train/skipped_steps``. Either way nothing moves.
+        max_skips: Steps in a row that may be skipped; one more stops.
 
     Attributes:
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``.
         heads: Features to what the task wants, such as logits ``(N, num_classes)``, by task.
         tasks: The tasks by name, in a fixed order.
-        strategy: What trains when; ``None`` trains everything.
-        penalties: Terms that add up to the loss.
         guard: Keeps steps that are not finite from moving anything.
         lr: Learning rate in place of the optimiser's own, for all stages before their scales;
             Lightning's learning-rate finder sets it. ``None`` by default.
+
+    Raises:
+        ValueError: If the backbone lacks ``num_features`` or an argument is out of range.
     """
 
     strategy: Strategy | None = None
@@ -65,20 +102,20 @@ class SharedBackboneModule(LightningModule):
         backbone: nn.Module,
         tasks: Sequence[Task | dict[str, Any]],
         *,
-        init_from: str | None,
-        rename: Mapping[str, str] | None,
-        reinit: Sequence[str],
-        init_heads: bool,
-        strategy: Strategy | None,
-        penalties: Penalties,
-        optimizer: OptimizerCallable,
-        scheduler: LRSchedulerCallable | None,
-        scheduler_interval: Interval | None,
-        label_smoothing: float,
-        channels_last: bool,
-        compile: CompileMode,  # noqa: A002 - torch's word for it
-        on_nonfinite: OnNonFinite,
-        max_skips: int,
+        init_from: str | None = None,
+        rename: dict[str, str] | None = None,
+        reinit: Sequence[str] = (),
+        init_heads: bool = False,
+        strategy: Strategy | None = None,
+        penalties: Penalties = None,
+        optimizer: OptimizerCallable = default_optimizer,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: Interval | None = None,
+        label_smoothing: float = 0.0,
+        channels_last: bool = True,
+        compile: CompileMode = False,  # noqa: A002 - torch's word for it
+        on_nonfinite: OnNonFinite = "stop",
+        max_skips: int = 10,
     ) -> None:
         super().__init__()
         num_features = getattr(backbone, "num_features", None)

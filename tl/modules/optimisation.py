@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, cast
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -21,11 +20,6 @@ from tl.optim.optimizers import fused, keep_kernel
 from tl.optim.schedule import build_schedule, refuse_changing_steps
 
 Interval = Literal["step", "epoch"]
-
-
-def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
-    """SGD with a learning rate of 0.1, Nesterov momentum of 0.9 and weight decay of 5e-4."""
-    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
 
 def check_interval(interval: str | None, scheduler: LRSchedulerCallable | None) -> None:

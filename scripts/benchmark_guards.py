@@ -52,12 +52,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tl import GeneratedDataModule, TransferModule
 from tl.backbones import ResNet20
 from tl.callbacks import AtomicCheckpointIO, SaveOnSignal
-from tl.modules import fine_tuning
 from tl.modules.finite import FiniteGuard
+from tl.modules.seeding import StepSeeds
 
 GUARDS: dict[str, tuple[tuple[Any, str], ...]] = {
     "finite": tuple((FiniteGuard, name) for name in ("begin", "see", "check", "read")),
-    "seeds": ((fine_tuning, "seed_step"),),
+    "seeds": ((StepSeeds, "set"),),
     "signals": ((SaveOnSignal, "on_train_batch_start"),),
 }
 VARIANTS: dict[str, set[str]] = {

@@ -145,7 +145,7 @@ def test_transfer_records_where_its_weights_came_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("tl.modules.checkpointed.rank_zero_info", said.append)
+    monkeypatch.setattr("tl.modules.source_start.rank_zero_info", said.append)
     main(arguments("fit", SOURCE, tmp_path))
     source = tmp_path / "source_cifar10" / "version_0"
     best = source / "checkpoints" / "best.ckpt"

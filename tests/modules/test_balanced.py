@@ -116,7 +116,7 @@ def test_weights_and_ratio_by_name() -> None:
 def test_without_a_balancer_nothing_is_kept_for_a_backward_pass() -> None:
     ours = module(None)
     fit(ours)
-    assert ours._micro_batch is None
+    assert ours.balanced is None
     assert ours.balance() == {}
     assert not [key for key in ours.state_dict() if key.startswith("balancer")]
     assert [group["name"] for group in ours.parameter_groups()].count("balancer") == 0

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.small import Tiny
 from tl import Classification, MultiTaskModule, TransferModule
+from tl.modules.hyperparameters import arguments_of
 
 
 def test_hyperparameters_are_plain_types() -> None:
@@ -25,3 +28,20 @@ def test_objects_are_left_out_and_tasks_are_plain() -> None:
     assert [task["name"] for task in ours.hparams["tasks"]] == ["a", "b"]
     left_out = {"backbone", "optimizer", "scheduler", "balancer", "strategy", "penalties"}
     assert not left_out & set(ours.hparams)
+
+
+def test_arguments_that_all_modules_have_are_kept_in_their_order() -> None:
+    ours = MultiTaskModule(Tiny(), [Classification("a", 3)], max_skips=3, rename={"a": "b"})
+    assert list(ours.hparams) == [
+        *("tasks", "batch_norm", "rescale", "init_from", "rename", "reinit", "init_heads"),
+        *("scheduler_interval", "label_smoothing", "channels_last", "compile", "on_nonfinite"),
+        "max_skips",
+    ]
+    assert (ours.hparams["max_skips"], ours.hparams["label_smoothing"]) == (3, 0.0)
+    assert list(arguments_of(TransferModule))[:3] == ["backbone", "task", "init_from"]
+
+
+def test_a_misspelt_argument_is_refused() -> None:
+    for kind, tasks in ((TransferModule, Classification("a", 3)), (MultiTaskModule, [])):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'misspelt'"):
+            kind(Tiny(), tasks, misspelt=1)  # type: ignore[operator]  # on purpose

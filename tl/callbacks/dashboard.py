@@ -18,10 +18,11 @@ from torch.utils.tensorboard.summary import hparams as hparams_summary
 
 from tl.callbacks.figures import Mistakes, confusion_figure, display_images, image_grid
 from tl.callbacks.results import versions
-from tl.modules.base import SharedBackboneModule, shared_scores
+from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
 from tl.modules.batch_norm import source_statistics
 from tl.modules.evaluation import loader_suffix
+from tl.modules.score_log import shared_scores
 from tl.tasks import Classification
 
 

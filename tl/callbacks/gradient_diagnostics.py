@@ -15,7 +15,7 @@ from torch import Tensor
 from tl.backbones.base import stages_of
 from tl.balancing.gradients import Rows, add_task_gradients
 from tl.callbacks.dashboard import writer_of
-from tl.modules.balanced import BalancedModule
+from tl.modules.multitask import MultiTaskModule
 
 ALL = "backbone"
 _HISTORY = 512  # maximum columns of the heat map; beyond it, every second one is dropped
@@ -63,7 +63,7 @@ class GradientDiagnostics(Callback):
         Raises:
             ValueError: If the module has fewer than two tasks.
         """
-        if not isinstance(pl_module, BalancedModule) or len(pl_module.tasks) < 2:  # noqa: PLR2004
+        if not isinstance(pl_module, MultiTaskModule) or len(pl_module.tasks) < 2:  # noqa: PLR2004
             raise ValueError(
                 "GradientDiagnostics compares the tasks of a MultiTaskModule, and this run has "
                 "fewer than two."
@@ -80,7 +80,7 @@ class GradientDiagnostics(Callback):
         step = trainer.global_step
         if step % self.every_n_steps or step == self._measured:
             return
-        if not isinstance(pl_module, BalancedModule):
+        if not isinstance(pl_module, MultiTaskModule):
             return
         self._measured = step
         values = self.measure(trainer, pl_module, batch)
@@ -91,7 +91,7 @@ class GradientDiagnostics(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in values.items() if not math.isnan(v)}, step)
 
-    def measure(self, trainer: Trainer, module: BalancedModule, batch: Any) -> dict[str, float]:  # noqa: ANN401
+    def measure(self, trainer: Trainer, module: MultiTaskModule, batch: Any) -> dict[str, float]:  # noqa: ANN401
         """Return cosines, norms and their ratios by metric name; NaN where a gradient is zero."""
         stages = {
             stage: [p for part in parts for p in part.parameters() if module.trains(p)]
@@ -114,7 +114,7 @@ class GradientDiagnostics(Callback):
                 values |= {f"{name}/{stage}": value for name, value in found.items()}
         return values
 
-    def _fill(self, trainer: Trainer, module: BalancedModule, batch: Any, rows: Rows) -> None:  # noqa: ANN401
+    def _fill(self, trainer: Trainer, module: MultiTaskModule, batch: Any, rows: Rows) -> None:  # noqa: ANN401
         """Compute the rows, averaged over the processes, and restore everything else."""
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         scale = float(scaler.get_scale()) if scaler is not None else 1.0

@@ -49,8 +49,8 @@ from tl.cli.own_configuration import with_own_configuration
 from tl.cli.parser import OneLineParser
 from tl.cli.verbs import VERBS
 from tl.hardware import choose_precision, reuse_memory
-from tl.modules.checkpointed import weights_follow
 from tl.modules.direction import follow_metrics
+from tl.modules.source_start import weights_follow
 from tl.reading import bound_aliases, shown
 from tl.runs.folders import (
     is_first_process,

@@ -2,92 +2,120 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, Literal, cast
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import torch
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.callbacks import BaseFinetuning, BatchSizeFinder
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
 from tl.batch import Inputs
-from tl.data import ImageDataModule, MultiTaskDataModule
-from tl.modules.batch import (
-    AnyBatch,
-    by_source,
-    checked,
-    is_sorted,
-    source_of,
-    target_of,
-    to_predict,
-)
-from tl.modules.checkpointed import CheckpointedModule
-from tl.modules.direction import check_direction
-from tl.modules.evaluation import Evaluation, Split, check_followed, loader_suffix
-from tl.modules.fine_tuning import Penalties
+from tl.checkpoints.files import local_file, read_checkpoint
+from tl.modules.batch import AnyBatch, by_source, source_of, target_of, to_predict
+from tl.modules.checkpointed import RunRecord, class_names
+from tl.modules.evaluation import Evaluations, Split
+from tl.modules.fine_tuning import FineTuning
 from tl.modules.finite import FiniteGuard, OnNonFinite
-from tl.modules.foreign import name_arguments
-from tl.modules.second_fit import continue_from
-from tl.modules.settled import check_label_smoothing
-from tl.modules.step_log import StepLog, is_due
-from tl.modules.window import Window
-from tl.optim.optimizers import fused, keep_kernel
+from tl.modules.foreign import TargetCheck
+from tl.modules.optimisation import Interval, Optimisation, check_interval
+from tl.modules.owner import Outputs
+from tl.modules.penalties import Penalties, PenaltyTerms, attached, start_of
+from tl.modules.run_checks import check_answers, check_monitors, refuse_batch_size_search
+from tl.modules.seeding import StepSeeds
+from tl.modules.settled import ARGUMENTS, check_tasks, set_later
+from tl.modules.source_start import SourceStart, weights_follow
+from tl.modules.step_log import StepLog
+from tl.modules.training_log import TrainingLog
 from tl.optim.param_groups import named_groups
-from tl.optim.schedule import build_schedule, refuse_changing_steps
-from tl.tasks import Task, as_task
-from tl.transfer.freezing import Strategy
+from tl.tasks import Task
+from tl.transfer.freezing import Strategy, stage_modules
 from tl.transfer.penalties.base import Step
 from tl.transfer.weights import TransferReport
 
-Outputs = dict[str, tuple[Tensor, Tensor]]
-FORMAT = 1
-Interval = Literal["step", "epoch"]
 CompileMode = bool | Literal["reduce-overhead", "max-autotune"]
 COMPILE_MODES = (False, True, "reduce-overhead", "max-autotune")
 
 
-class SharedBackboneModule(CheckpointedModule):
-    """A backbone, a head per task, and everything around them that all ways of training share.
+def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
+    """SGD with a learning rate of 0.1, Nesterov momentum of 0.9 and weight decay of 5e-4."""
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
-    Subclasses say how features come from a batch of one or several sources.
+
+class SharedBackboneModule(LightningModule):
+    """A backbone, a head per task, and the order in which a run calls what it is made of.
+
+    Subclasses say how features come from a batch of one or several sources. They pass on the
+    arguments that all of them have by keyword: here is where these are written.
+
+    Args:
+        backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``: any module with an
+            integer attribute ``num_features``.
+        tasks: What to predict.
+        init_from: Checkpoint of a source whose weights the backbone starts from: one of this
+            framework, a plain state dict, or safetensors. Not for resuming a run: that is
+            ``ckpt_path``.
+        rename: Beginnings of names in that checkpoint and what they are called in the backbone.
+        reinit: Beginnings of names in the backbone that keep their random start.
+        init_heads: Let the heads, too, start from that checkpoint where it has a task of the same
+            name, as when a task is added to a network that had fewer; the others start anew.
+        strategy: What trains when, at which share of the learning rate, and what batch norm does,
+            such as ``tl.transfer.LinearProbe``. Without one, everything trains.
+        penalties: Terms that add up to the loss, such as ``tl.transfer.penalties.L2SP``; one, or
+            a list. No balancer weights or aggregates them: their gradient is added to its update.
+        optimizer: Makes the optimiser from parameter groups. Norms and biases never decay.
+        scheduler: Makes the learning-rate schedule from the optimiser; ``total_steps`` is filled
+            in from the Trainer for schedules that take it.
+        scheduler_interval: Whether the schedule advances every ``step`` or ``epoch``. By default
+            its class tells; where that does not fit the length of the run, the run asks for it.
+        label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
+            al., 2016, section 7), in training only.
+        channels_last: Keep weights in channels-last memory, faster for convolutions.
+        compile: Compile the backbone with `torch.compile` (its first steps take minutes on a CPU);
+            ``reduce-overhead`` uses CUDA graphs, for small networks, ``max-autotune`` searches for
+            the fastest kernels. Checkpoints are those of the network that is not compiled.
+        on_nonfinite: What to do before a step whose loss or gradient is not finite: ``stop``, or
+            ``skip`` it and count it as ``train/skipped_steps``. Either way nothing moves.
+        max_skips: Steps in a row that may be skipped; one more stops.
 
     Attributes:
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``.
         heads: Features to what the task wants, such as logits ``(N, num_classes)``, by task.
         tasks: The tasks by name, in a fixed order.
+        guard: Keeps steps that are not finite from moving anything.
         lr: Learning rate in place of the optimiser's own, for all stages before their scales;
             Lightning's learning-rate finder sets it. ``None`` by default.
-        samples: How many samples the last evaluation of a split was of, by task; of several
-            loaders each, as ``<task>/dataloader_idx_<i>``.
+
+    Raises:
+        ValueError: If the backbone lacks ``num_features`` or an argument is out of range.
     """
+
+    strategy: Strategy | None = None
+    _built = False  # the constructor is done: arguments that are set from here on are checked
 
     def __init__(
         self,
         backbone: nn.Module,
         tasks: Sequence[Task | dict[str, Any]],
         *,
-        init_from: str | None,
-        rename: Mapping[str, str] | None,
-        reinit: Sequence[str],
-        init_heads: bool,
-        strategy: Strategy | None,
-        penalties: Penalties,
-        optimizer: OptimizerCallable,
-        scheduler: LRSchedulerCallable | None,
-        scheduler_interval: Interval | None,
-        label_smoothing: float,
-        channels_last: bool,
-        compile: CompileMode,  # noqa: A002 - torch's word for it
-        on_nonfinite: OnNonFinite,
-        max_skips: int,
+        init_from: str | None = None,
+        rename: dict[str, str] | None = None,
+        reinit: Sequence[str] = (),
+        init_heads: bool = False,
+        strategy: Strategy | None = None,
+        penalties: Penalties = None,
+        optimizer: OptimizerCallable = default_optimizer,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: Interval | None = None,
+        label_smoothing: float = 0.0,
+        channels_last: bool = True,
+        compile: CompileMode = False,  # noqa: A002 - torch's word for it
+        on_nonfinite: OnNonFinite = "stop",
+        max_skips: int = 10,
     ) -> None:
         super().__init__()
         num_features = getattr(backbone, "num_features", None)
@@ -96,18 +124,7 @@ class SharedBackboneModule(CheckpointedModule):
                 f"The backbone {type(backbone).__name__} has no integer attribute `num_features`; "
                 "set it to the length of its output."
             )
-        found = [as_task(task) for task in tasks]
-        if not found:
-            raise ValueError("`tasks` is empty; give at least one task.")
-        check_label_smoothing(label_smoothing, found)
-        names = [task.name for task in found]
-        if taken := [name for name in names if hasattr(nn.ModuleDict, name)]:
-            raise ValueError(
-                f"A task cannot be called {taken[0]!r}, a name of torch's own; rename its source."
-            )
-        if len(set(names)) < len(names):
-            raise ValueError(f"Task names must differ, got {', '.join(names)}.")
-        self.tasks = {task.name: task for task in found}
+        self.tasks = check_tasks(tasks, label_smoothing)
         self.backbone = backbone
         self.heads = nn.ModuleDict(
             {name: task.head(num_features) for name, task in self.tasks.items()}
@@ -118,39 +135,97 @@ class SharedBackboneModule(CheckpointedModule):
                 f"{compile!r}."
             )
         self.compile_mode = compile
+        self._compiled = False
         if channels_last:
             self.to(memory_format=torch.channels_last)
-        self.init_from = init_from
-        self.rename = dict(rename or {})
-        self.reinit = tuple(reinit)
         if init_heads and init_from is None:
             raise ValueError("`init_heads` takes heads from `init_from`, which is not given.")
-        self.init_heads = init_heads
-        self.optimizer_factory = optimizer
-        if scheduler_interval not in (None, "step", "epoch"):
-            raise ValueError(
-                f"`scheduler_interval` must be step or epoch, got {scheduler_interval!r}."
-            )
-        if scheduler_interval is not None and scheduler is None:
-            raise ValueError("`scheduler_interval` is the unit of `scheduler`, which is not given.")
-        self.scheduler_factory = scheduler
+        self.init_from, self.init_heads = init_from, init_heads
+        self.rename, self.reinit = dict(rename or {}), tuple(reinit)
+        check_interval(scheduler_interval, scheduler)
+        self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.scheduler_interval = scheduler_interval
         self.lr: float | None = None
-        self._configured_lr: float | None = None
         self.label_smoothing = label_smoothing
-        self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
-        self.transfer_report: TransferReport | None = None
-        self.use(strategy, penalties)
-        self.start_from_source()
+        self.penalties = PenaltyTerms(attached(penalties, backbone, self.heads))
+        self.strategy = strategy
+        if strategy is not None:
+            strategy.check(list(self.stages()))
+        self.source = SourceStart(init_from, getattr(backbone, "provenance", None))
+        self.source.load(self, self.rename, self.reinit, heads=init_heads)
+        if not self.penalties:  # which read it too
+            self.source.close()
         self.guard = FiniteGuard(on_nonfinite, max_skips)
-        self._compiled = False
-        self._targets_checked = False  # on the host, before they came to an accelerator
+        self.fine_tuning = FineTuning(backbone)
+        self.optimisation = Optimisation()
+        self.run_record = RunRecord()
+        self.target_check = TargetCheck(self.tasks)
+        self.step_seeds = StepSeeds()
         self.step_log = StepLog()
-        self._window = Window(self.tasks)
-        self._shared_scores = shared_scores(self.tasks.values())
-        self._evaluations = nn.ModuleList([Evaluation(self.tasks)])  # by loader
-        self._loaders = 1  # seen in the evaluation that is under way
-        self.samples: dict[str, dict[str, int]] = {}
+        self.training_log = TrainingLog(self.tasks, self.step_log)
+        self.evaluations = Evaluations(self.tasks)
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
+        if name == "_current_fx_name":  # Lightning writes it some fifty times at every step
+            self.__dict__[name] = value
+            return
+        if name in ARGUMENTS and self._built:
+            name, value = set_later(self, name, value)
+        if name not in ("on_nonfinite", "max_skips"):  # those are the guard's
+            super().__setattr__(name, value)
+
+    # What it is made of
+
+    @property
+    def provenance(self) -> dict[str, Any] | None:
+        """Where the start weights came from, and where those came from; ``None`` for random."""
+        return self.source.provenance
+
+    @property
+    def transfer_report(self) -> TransferReport | None:
+        """What was loaded of the source; ``None`` without one."""
+        return self.source.report
+
+    @property
+    def samples(self) -> dict[str, dict[str, int]]:
+        """How many samples the last evaluation of a split was of, by task.
+
+        Of several loaders each, as ``<task>/dataloader_idx_<i>``.
+        """
+        return self.evaluations.samples
+
+    @property
+    def run(self) -> Trainer | None:
+        """The Trainer, or ``None``."""
+        return self._trainer
+
+    @property
+    def datamodule(self) -> LightningDataModule | None:
+        """The data module of the Trainer, or ``None``."""
+        return getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
+
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Return the modules of each stage from the stem to the top, ``head`` last."""
+        return stage_modules(self.backbone, self.heads)
+
+    def trains(self, parameter: nn.Parameter) -> bool:
+        """Tell if the optimiser moves a parameter in this epoch."""
+        return self.fine_tuning.trains(parameter)
+
+    def strategy_table(self) -> str:
+        """Say per optimiser group what trains when and how; empty without a strategy."""
+        return self.fine_tuning.table(self)
+
+    def penalty_values(self) -> dict[str, Tensor]:
+        """Return each penalty's last value by the name that it is logged under."""
+        return self.penalties.values()
+
+    def count_loaders(self) -> int:
+        """Return how many loaders the evaluation that is under way reads one after the other.
+
+        All processes must ask. Those that are read side by side, as several sources, are one.
+        """
+        return self.evaluations.count(self)
 
     # Features and losses
 
@@ -159,7 +234,7 @@ class SharedBackboneModule(CheckpointedModule):
         """Return features by source ``(N, num_features)`` of images by source ``(N, 3, H, W)``."""
 
     def task_losses(
-        self, batch: AnyBatch, *, smooth: bool = False
+        self, batch: AnyBatch, *, smooth: bool = False, seen: list[Step] | None = None
     ) -> tuple[dict[str, Tensor], Outputs]:
         """Loss of each task that the batch holds images of.
 
@@ -167,6 +242,7 @@ class SharedBackboneModule(CheckpointedModule):
             batch: ``(images, targets)``, or a dict of them by source, ``None`` where a source has
                 no images left.
             smooth: Apply label smoothing, as in training.
+            seen: Takes what penalties look at.
 
         Returns:
             Mean loss by task over what has a target, 0 where nothing has, and what the heads give
@@ -186,7 +262,7 @@ class SharedBackboneModule(CheckpointedModule):
                 continue
             output = self.heads[name](features[source])
             given = target_of(task, parts[source][1])
-            target = task.settle(given, checked=self._targets_checked)
+            target = task.settle(given, checked=self.target_check.done)
             truth = task.truth(target)
             smoothing = self.label_smoothing if smooth else 0.0
             losses[name] = task.training_loss(output.float(), target, smoothing)
@@ -198,8 +274,8 @@ class SharedBackboneModule(CheckpointedModule):
                 f"{', '.join(str(t.source) for t in self.tasks.values())}, the batch holds "
                 f"{', '.join(map(str, parts))}."
             )
-        if self._watched:
-            self._step = Step(
+        if seen is not None:
+            step = Step(
                 backbone=self.backbone,
                 heads=self.heads,
                 images={source: images for source, (images, _) in parts.items()},
@@ -208,6 +284,7 @@ class SharedBackboneModule(CheckpointedModule):
                 targets={name: target for name, (_, target) in outputs.items()},
                 sources={name: source_of(self.tasks[name], parts) for name in outputs},
             )
+            seen.append(step)
         return losses, outputs
 
     @abstractmethod
@@ -216,23 +293,14 @@ class SharedBackboneModule(CheckpointedModule):
 
     # Steps
 
-    def _checked(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
-        """Check the targets of foreign data while that does not wait for an accelerator."""
-        # of another form they may be sorted after the transfer
-        self._targets_checked = is_sorted(batch)
-        return checked(batch, self.tasks.values()) if self._targets_checked else batch
-
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Return the sum of the tasks' losses, and of penalties."""
-        self._watched = bool(self.penalties)
-        losses, outputs = self.task_losses(batch, smooth=True)
+        seen: list[Step] | None = [] if self.penalties else None
+        losses, outputs = self.task_losses(batch, smooth=True, seen=seen)
         self.guard.see(losses)
-        penalty = self.penalty()
-        for name, loss in losses.items():
-            self._window.add(name, loss.detach(), *outputs[name])
-        loss = self.training_loss(batch, losses, outputs)
-        if penalty is not None:
-            loss = self.penalised(loss, penalty)
+        penalty = self.penalties.term(seen[0]) if seen else None
+        self.training_log.add(losses, outputs)
+        loss = self.training_loss(batch, losses, outputs, penalty)
         absent = [name for name in self.tasks if name not in losses]
         if absent and self.trainer.world_size > 1:
             # DDP waits for a gradient of every parameter, and other processes may have the task
@@ -240,87 +308,20 @@ class SharedBackboneModule(CheckpointedModule):
             loss = loss + 0.0 * torch.stack(unused).sum()
         return loss
 
-    def penalised(self, loss: Tensor, penalty: Tensor) -> Tensor:
-        """Add penalties to a loss."""
-        return loss + penalty
-
-    def training_loss(self, batch: AnyBatch, losses: dict[str, Tensor], outputs: Outputs) -> Tensor:
-        """Return what training minimises: the sum of the tasks' losses."""
-        return self.total_loss(losses)
+    def training_loss(
+        self,
+        batch: AnyBatch,
+        losses: dict[str, Tensor],
+        outputs: Outputs,
+        penalty: Tensor | None,
+    ) -> Tensor:
+        """Return what training minimises: the sum of the tasks' losses, and penalties."""
+        loss = self.total_loss(losses)
+        return loss if penalty is None else loss + penalty
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Combine the tasks' losses: their plain sum."""
         return torch.stack(list(losses.values())).sum()
-
-    def on_train_start(self) -> None:
-        """Build the optimiser anew if Lightning has found a learning rate since it was built."""
-        if self.lr != self._configured_lr:
-            self.trainer.strategy.setup_optimizers(self.trainer)
-        super().on_train_start()
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """See that losses and gradients are finite, before the latter are clipped."""
-        super().on_before_optimizer_step(optimizer)
-        self.guard.check(self, optimizer)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
-        """Log the means since the last time, every ``log_every_n_steps``-th optimiser step."""
-        if is_due(self.trainer):
-            self.guard.read(self)
-            values = {**self._skipped(), **self._window_means()}
-            self.step_log.add(self.trainer, values, bar=self._bar("train"))
-            self.log_penalties()
-        self.step_log.write(self.trainer)
-
-    def on_train_epoch_end(self) -> None:
-        """Log what the last steps of the epoch add."""
-        super().on_train_epoch_end()
-        self.guard.read(self)
-        if values := {**self._skipped(), **self._window_means()}:
-            self._log_values(values, bar=self._bar("train"))
-
-    def _bar(self, split: str) -> set[str]:
-        """Names of the values that the progress bar shows."""
-        decide = {task.score for task in self.tasks.values()}
-        return {f"{split}/{what}" for what in ("loss", *self._shared_scores) if what in decide} | {
-            f"{split}/loss"
-        }
-
-    def _skipped(self) -> dict[str, Tensor]:
-        if self.guard.action != "skip":
-            return {}
-        return {"train/skipped_steps": torch.tensor(float(self.guard.skipped))}
-
-    def _window_means(self) -> dict[str, Tensor]:
-        """Take the means over all processes since the last time."""
-        means = self._window.means(self.trainer.strategy.reduce, self.device)
-        if not means:
-            return {}
-        values = {
-            self.metric("train", task, what): value
-            for task, both in means.items()
-            for what, value in both.items()
-        }
-        values["train/loss"] = self.total_loss({task: both["loss"] for task, both in means.items()})
-        for what in self._shared_scores:
-            if found := [each[what] for each in means.values() if what in each]:
-                values[f"train/{what}"] = torch.stack(found).mean()
-        return values
-
-    def tasks_not_finite(self) -> list[str]:
-        """Return the tasks whose loss was not finite since it was last logged."""
-        return self._window.not_finite(self.trainer.strategy.reduce, self.device)
-
-    def forget_step(self, tasks: Iterable[str]) -> None:
-        """Drop what was noted of a step that is not taken, and some tasks' losses for the log."""
-        self._window.drop(tasks)
-
-    def _log_values(self, values: Mapping[str, Tensor], bar: set[str]) -> None:
-        """Log values that are equal in all processes, some of them in the progress bar too."""
-        # reduced already; `sync_dist` keeps Lightning from warning that they might not be
-        for shown in (False, True):
-            some = {name: value for name, value in values.items() if (name in bar) == shown}
-            self.log_dict(some, sync_dist=True, prog_bar=shown, add_dataloader_idx=False)
 
     def validation_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
         """Evaluate a batch; returns logits and targets by task for callbacks."""
@@ -332,82 +333,8 @@ class SharedBackboneModule(CheckpointedModule):
 
     def _evaluation_step(self, batch: AnyBatch, split: Split, loader: int) -> Outputs:
         losses, outputs = self.task_losses(batch)
-        evaluation = self._evaluation_of(loader)
-        self._loaders = max(self._loaders, loader + 1)
-        for name, (logits, target) in outputs.items():
-            evaluation.add(split, name, losses[name], logits, target)
+        self.evaluations.add(split, loader, losses, outputs, self.device)
         return outputs
-
-    def count_loaders(self) -> int:
-        """Return how many loaders the evaluation that is under way reads one after the other.
-
-        All processes must ask. Those that are read side by side, as several sources, are one.
-        """
-        if self.trainer.world_size == 1:
-            return self._loaders
-        count = torch.tensor(self._loaders, device=self.device)
-        return int(self.trainer.strategy.reduce(count, reduce_op="max"))
-
-    def _evaluation_of(self, loader: int) -> Evaluation:
-        for _ in range(len(self._evaluations), loader + 1):
-            with torch.inference_mode(mode=False):  # a later `fit` adds to them too
-                self._evaluations.append(Evaluation(self.tasks).to(self.device))
-        return cast("Evaluation", self._evaluations[loader])
-
-    def on_validation_start(self) -> None:
-        """Check the data, and put statistics right if a fused optimiser left out a step."""
-        super().on_validation_start()
-        self.guard.read(self)
-        if self.trainer.state.fn == "validate":
-            self._check_data()
-
-    def on_test_start(self) -> None:
-        """Check the data against the heads."""
-        super().on_test_start()
-        self._check_data()
-
-    def on_predict_start(self) -> None:
-        """Check the data against the heads."""
-        super().on_predict_start()
-        self._check_data()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log each task's loss and scores over the validation set of each loader."""
-        self._log_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log each task's loss and scores over the test set of each loader."""
-        self._log_evaluation("test")
-
-    def _log_evaluation(self, split: Split) -> None:
-        trainer, count = self.trainer, self.count_loaders()
-        self._loaders = 1
-        self.samples[split] = {}
-        found: dict[str, Tensor] = {}
-        for loader in range(count):
-            suffix = loader_suffix(loader, count)
-            evaluation, reduce = self._evaluation_of(loader), trainer.strategy.reduce
-            samples = evaluation.samples(split, reduce)
-            self.samples[split] |= {f"{task}{suffix}": n for task, n in samples.items()}
-            results = evaluation.results(split, reduce)
-            if not results:
-                continue
-            names = dict.fromkeys(what for each in results.values() for what in each)
-            values = {
-                self.metric(split, task, what): each[what]
-                for what in names
-                for task, each in results.items()
-                if what in each
-            }
-            values[f"{split}/loss"] = self.total_loss({t: r["loss"] for t, r in results.items()})
-            for what in self._shared_scores:
-                both = [each[what] for each in results.values()]
-                values[f"{split}/{what}"] = torch.stack(both).mean()
-            check_followed(trainer, values, suffix, count)
-            found |= {f"{name}{suffix}": value for name, value in values.items()}
-        if found:
-            bar = tuple(self._bar(split))
-            self._log_values(found, bar={k for k in found if k.startswith(bar)})
 
     def predict_step(
         self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
@@ -428,200 +355,199 @@ class SharedBackboneModule(CheckpointedModule):
                 found[name] = (task.answer(output), index)
         return found
 
-    # Optimisation
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimiser over named groups, and its schedule over the Trainer's steps."""
-        optimizer, self._configured_lr = self.optimizer_factory(self.parameter_groups()), self.lr
-        if self.lr is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr
-        scaler = self._trainer and getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is None:  # with one it would unscale gradients itself, after they were clipped
-            optimizer = fused(optimizer)
-        keep_kernel(optimizer)
-        optimizer = self.scaled(optimizer)
-        # a schedule that changes nothing has the learning rates logged as those of any other
-        factory = self.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)
-        self._begin_strategy()
-        config, whole_run = build_schedule(
-            cast("Callable[..., Any]", factory),
-            optimizer,
-            self._count_steps,
-            self._probe_steps,
-            lambda: self._count_epochs() or 0,
-            self.scheduler_interval,
-        )
-        scheduler = config["scheduler"]
-        self.check_schedule(optimizer, scheduler)
-        if self._trainer is not None:
-            refuse_changing_steps(self.trainer, factory, scheduler, filled=whole_run)
-        if isinstance(scheduler, ReduceLROnPlateau):
-            monitor = config.setdefault("monitor", getattr(scheduler, "monitor", "val/loss"))
-            check_direction(monitor, scheduler.mode, "the schedule ReduceLROnPlateau")
-            if self._trainer is not None:  # where nothing is validated there is nothing to follow
-                self._refuse_to_follow(monitor, config)
-                config.setdefault("frequency", self.trainer.check_val_every_n_epoch or 1)
-        if self._trainer is not None:
-            continue_from(self.trainer, optimizer, config)
-        return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
-
-    def _refuse_to_follow(self, monitor: str, config: Mapping[str, Any]) -> None:
-        """Refuse a plateau schedule per epoch that would read what was not validated in it.
-
-        Raises:
-            ValueError: If validation does not come at the end of epochs.
-        """
-        trainer, said = self.trainer, "frequency" in config or config["interval"] == "step"
-        if trainer.check_val_every_n_epoch is None and monitor.startswith("val/") and not said:
-            raise ValueError(
-                f"ReduceLROnPlateau advances per epoch, and `{monitor}` is not of every epoch with "
-                "`check_val_every_n_epoch: null`; set `trainer.check_val_every_n_epoch` to 1 or "
-                "more, with a `val_check_interval` within an epoch if need be."
-            )
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Sort the parameters into the optimiser's named groups."""
-        return self.with_penalties(named_groups(self.backbone, self.heads))
-
-    def _count_steps(self) -> int:
-        steps = self.trainer.estimated_stepping_batches
-        if not 0 < steps < float("inf"):
-            raise ValueError(
-                f"The schedule needs the length of the run, and it is {steps} steps; set "
-                "`max_epochs` or `max_steps`, or give the schedule its `total_steps`."
-            )
-        return int(steps)
-
-    def _probe_steps(self) -> int | None:
-        """Count the steps before the strategy first lets more stages train."""
-        changes = self.strategy.changes(list(self.stages())) if self.strategy is not None else []
-        if not changes:
-            return None
-        steps = self._steps_of_an_epoch()
-        return None if steps is None else changes[0] * steps
-
-    def _steps_of_an_epoch(self) -> int | None:
-        self.trainer.fit_loop.setup_data()
-        batches = self.trainer.num_training_batches
-        if not math.isfinite(batches):
-            return None
-        return math.ceil(batches / self.trainer.accumulate_grad_batches)
-
-    def _begin_strategy(self) -> None:
-        """Tell the strategy how many epochs the run has, by whichever limit comes first."""
-        if self.strategy is None or self._trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        before, self._thawed = self._thawed, ()
-        if not self.strategy.changes(list(self.stages())):
-            return
-        self.strategy.begin(self._count_epochs(), before)
-
-    def _count_epochs(self) -> int | None:
-        """Count the epochs of the run by whichever limit comes first, if it has one."""
-        if self._trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return None
-        limits = [self.trainer.max_epochs or -1]
-        if self.trainer.max_steps > 0 and (steps := self._steps_of_an_epoch()):
-            limits.append(math.ceil(self.trainer.max_steps / steps))
-        return min((limit for limit in limits if limit > 0), default=None)
-
-    # Around a run
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save nothing that is not finite."""
-        self.guard.check_weights(self, checkpoint.get("state_dict", {}))
-        super().on_save_checkpoint(checkpoint)
+    # Before training
 
     def setup(self, stage: str) -> None:
-        """Check the data against the heads; compile the backbone where that is asked for."""
-        super().setup(stage)
-        self.adopt_for(stage)
-        self._check_targets(stage)
+        """Bring source, data, penalties and strategy together, before the optimiser and DDP."""
+        if stage == "fit":
+            self.source.restore(self)
+            # they never change: DDP need not copy them from the first process at each step
+            self.leave_out_of_ddp(f"penalties.{name}" for name, _ in self.penalties.named_buffers())
+            if self.penalties and not self.source.begun:
+                self.penalties.prepare(start_of(self, self.source.file, self.rename))
+            self.fine_tuning.setup(self)
+        self.source.order_heads(self, class_names(self.datamodule))
+        self.run_record.adopt(self, stage)
+        self.target_check.setup(self, self.datamodule, stage)
         if stage == "fit":  # an evaluation's checkpoint may tell more of its data
-            self._check_data()
+            check_answers(self.tasks, self.datamodule)
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
-            refuse_batch_size_search(self.trainer.callbacks, self._datamodule())  # type: ignore[attr-defined]
+            refuse_batch_size_search(self.trainer.callbacks, self.datamodule)  # type: ignore[attr-defined]
         if self.compile_mode and not self._compiled:
             # in place: names of weights stay, for checkpoints and transfer
             self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
             self._compiled = True
 
-    def _check_targets(self, stage: str) -> None:
-        """Have targets of foreign data checked; data modules of `tl.data` check theirs."""
-        ours = isinstance(self._datamodule(), ImageDataModule | MultiTaskDataModule)
-        self._targets_checked = ours
-        vars(self).pop("on_before_batch_transfer", None)
-        data = self._datamodule()
-        if stage == "predict" and not ours and isinstance(data, LightningDataModule):
-            name_arguments(data)
-        if ours or stage == "predict":
+    def leave_out_of_ddp(self, names: Iterable[str]) -> None:
+        """Name parameters and buffers that DDP does not look after."""
+        known = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
+        if names := list(names):
+            self._ddp_params_and_buffers_to_ignore = [*known, *names]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimiser over named groups, and its schedule over the Trainer's steps."""
+        make = (self.optimizer_factory, self.scheduler_factory, self.scheduler_interval)
+        groups = self.parameter_groups()
+        return self.optimisation.build(self, self.fine_tuning, groups, self.lr, make)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Sort the parameters into the optimiser's named groups."""
+        groups = named_groups(self.backbone, self.heads)
+        self.penalties.add_groups(groups, begun=self.source.begun)
+        return groups
+
+    def on_fit_start(self) -> None:
+        """Log what was loaded of the source, at the start of its first training."""
+        self.source.need()
+        self.source.log(list(self.heads), heads=self.init_heads)
+
+    # While it trains
+
+    def on_train_start(self) -> None:
+        """Let penalties keep the start, freeze what does not train yet, log what trains when."""
+        if self.optimisation.is_outdated(self.lr):
+            self.trainer.strategy.setup_optimizers(self.trainer)
+        if self.penalties and not self.source.begun:
+            self.penalties.start(start_of(self, self.source.file, self.rename))
+        first = self.source.begin()
+        self.guard.start(self.backbone)
+        self.step_seeds.begin()
+        self.penalties.show(self.trainer)
+        self.fine_tuning.begin(self, new_heads=first and not self.init_heads)
+        self.run_record.begin(self)
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze and thaw by the epoch."""
+        self.fine_tuning.begin_epoch(self)
+
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
+        """Seed what the step may draw from, keep what it must not spoil, and set the modes."""
+        self.step_seeds.set(self.current_epoch, batch_idx, self.global_rank, self.device)
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.guard.begin()
+        self.fine_tuning.begin_step()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """See that losses and gradients are finite, before the latter are clipped."""
+        self.fine_tuning.drop_gradients()
+        self.guard.check(self, optimizer)
+
+    def tasks_not_finite(self) -> list[str]:
+        """Return the tasks whose loss was not finite since it was last logged."""
+        return self.training_log.not_finite(self)
+
+    def forget_step(self, tasks: Iterable[str]) -> None:
+        """Drop what was noted of a step that is not taken, and some tasks' losses for the log."""
+        self.training_log.drop(tasks)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Log the means since the last time, every ``log_every_n_steps``-th optimiser step."""
+        self.training_log.end_step(self, self.guard)
+
+    def on_train_epoch_end(self) -> None:
+        """Log what the strategy did, and what the last steps of the epoch add."""
+        if self.strategy is not None:
+            self.log_dict(self.fine_tuning.values(self), sync_dist=True)
+        self.training_log.end_epoch(self, self.guard)
+
+    def on_train_end(self) -> None:
+        """Know the data that the weights now come from."""
+        self.run_record.end(self)
+
+    # While it evaluates
+
+    def on_validation_start(self) -> None:
+        """Check weights and data, and put statistics right if a fused optimiser left out a step."""
+        self.source.need()
+        self.guard.read(self)
+        if self.trainer.state.fn == "validate":
+            check_answers(self.tasks, self.datamodule)
+
+    def on_test_start(self) -> None:
+        """See that there are weights to evaluate, and check the data against the heads."""
+        self.source.need()
+        check_answers(self.tasks, self.datamodule)
+
+    def on_predict_start(self) -> None:
+        """See that there are weights to predict with, and check the data against the heads."""
+        self.source.need()
+        check_answers(self.tasks, self.datamodule)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log each task's loss and scores over the validation set of each loader."""
+        self.evaluations.log(self, "val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log each task's loss and scores over the test set of each loader."""
+        self.evaluations.log(self, "test")
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep, in plain types under ``tl``, what the weights are; save nothing not finite."""
+        self.guard.check_weights(self, checkpoint.get("state_dict", {}))
+        checkpoint["tl"] = self.run_record.write(
+            self,
+            window=self.training_log.state(self),
+            begun=self.source.begun,
+            provenance=self.source.provenance,
+            skipped_steps=self.guard.skipped,
+            **self.fine_tuning.record(self),
+        )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the provenance, and where the run stands that resumes.
+
+        Raises:
+            ValueError: If that run had other tasks.
+        """
+        record = self.run_record.read(self, checkpoint)
+        if self._trainer is not None and self.trainer.state.fn != "fit":
+            self.source.keep(self, record.get("provenance"))
             return
-        # on the object, since a hook of the class would cost each step of our own data a few calls
-        self.on_before_batch_transfer = self._checked  # type: ignore[method-assign]
-        # where a foreign data module has this hook, that is used, and its targets are checked later
-        warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer`")
+        self.run_record.resume(self, checkpoint)
+        self.source.resume(record)
+        self.guard.skipped = int(record.get("skipped_steps", 0))
+        self.training_log.load(self, record["window"])
+        self.fine_tuning.resume(self, record)
 
-    def _check_data(self) -> None:
-        data = self._datamodule()
-        offered = {task.name: task for task in getattr(data, "tasks", ())}
-        for name, task in self.tasks.items():
-            if len(self.tasks) == len(offered) == 1:
-                other = next(iter(offered.values()))
-            elif name in offered:
-                other = offered[name]
-            else:
-                continue
-            if other.answers != task.answers:
-                raise ValueError(
-                    f"Task {name!r} has a head of {task.answers}, the data have {other.answers}."
-                )
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torch's own
+        """Load weights, which take the place of the source's."""
+        found = super().load_state_dict(state_dict, *args, **kwargs)
+        self.source.replaced()
+        return found
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's is a descriptor of its own
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,  # noqa: ANN401 - Lightning's signature
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,  # noqa: ANN401 - arguments of the constructor, as there
+    ) -> Self:
+        """Build a module from a checkpoint that is verified first; no code from it runs.
 
-def shared_scores(tasks: Iterable[Task]) -> list[str]:
-    """Return the scores that all tasks have, whose mean over the tasks says something."""
-    names = [list(task.scores()) for task in tasks]
-    return [name for name in names[0] if all(name in each for each in names)]
+        Lightning's own runs code from an address, and from any file where
+        ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` is set.
 
+        Args:
+            checkpoint_path: The checkpoint, or its address.
+            map_location: As in Lightning.
+            hparams_file: As in Lightning.
+            strict: As in Lightning.
+            weights_only: Not used; always on.
+            **kwargs: As in Lightning.
 
-def refuse_batch_size_search(callbacks: Iterable[object], data: object) -> None:
-    """Refuse to search for a batch size from none, or for one that no source takes.
-
-    Raises:
-        ValueError: If a callback does.
-    """
-    if not any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
-        return
-    if isinstance(data, MultiTaskDataModule) and not data.takes("batch_size"):
-        raise ValueError(
-            "BatchSizeFinder sets the `batch_size` of the data, and every source has its own; "
-            "leave it out in the sources."
-        )
-    if getattr(data, "batch_size", ...) is None:
-        raise ValueError(
-            "BatchSizeFinder starts from the data's `batch_size`, which is not set; set it first, "
-            "such as `data.batch_size = 32`."
-        )
-
-
-def check_monitors(callbacks: Iterable[object]) -> None:
-    """Refuse callbacks that follow a metric the wrong way, or freeze beside the strategy.
-
-    Raises:
-        ValueError: If one does; Lightning's `EarlyStopping` takes ``min`` where no mode is given.
-    """
-    for callback in callbacks:
-        if isinstance(callback, BaseFinetuning):
-            raise ValueError(  # noqa: TRY004 - a setting of the run
-                f"{type(callback).__name__} freezes and adds to the optimiser beside the module, "
-                "and sets other learning rates than it prints; use a strategy of `tl.transfer`, "
-                "such as LPFT or GradualUnfreezing."
+        Raises:
+            CheckpointError: If it is missing, damaged or unsafe.
+        """
+        del weights_only
+        path = local_file(checkpoint_path)
+        read_checkpoint(path)
+        with weights_follow():
+            loaded: Self = super().load_from_checkpoint(
+                path, map_location, hparams_file, strict, weights_only=True, **kwargs
             )
-        monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
-        if isinstance(monitor, str) and isinstance(mode, str):
-            check_direction(monitor, mode, type(callback).__name__)
-
-
-def default_optimizer(parameters: Iterable[Any]) -> torch.optim.Optimizer:
-    """SGD with a learning rate of 0.1, Nesterov momentum of 0.9 and weight decay of 5e-4."""
-    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+        return loaded

@@ -11,6 +11,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
+from tl.modules.owner import Owner
+from tl.modules.score_log import bar_names, log_reduced, shared_scores
 from tl.tasks import Task
 
 Split = Literal["val", "test"]
@@ -92,6 +94,84 @@ class Evaluation(nn.Module):
                 for metric in (loss, *scores.values()):
                     metric.reset()
         return found
+
+
+class Evaluations(nn.ModuleList):
+    """An evaluation of each loader that is read one after the other.
+
+    Attributes:
+        samples: How many samples the last evaluation of a split was of, by task; of several
+            loaders each, as ``<task>/dataloader_idx_<i>``.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        super().__init__([Evaluation(tasks)])
+        self._tasks = dict(tasks)
+        self._shared = shared_scores(tasks.values())
+        self._loaders = 1  # seen in the evaluation that is under way
+        self.samples: dict[str, dict[str, int]] = {}
+
+    def add(
+        self,
+        split: Split,
+        loader: int,
+        losses: Mapping[str, Tensor],
+        outputs: Mapping[str, tuple[Tensor, Tensor]],
+        device: torch.device,
+    ) -> None:
+        """Count a batch of a loader: losses, and outputs with targets, by task."""
+        evaluation = self._of(loader, device)
+        self._loaders = max(self._loaders, loader + 1)
+        for name, (output, target) in outputs.items():
+            evaluation.add(split, name, losses[name], output, target)
+
+    def _of(self, loader: int, device: torch.device) -> Evaluation:
+        for _ in range(len(self), loader + 1):
+            with torch.inference_mode(mode=False):  # a later `fit` adds to them too
+                self.append(Evaluation(self._tasks).to(device))
+        return cast("Evaluation", self[loader])
+
+    def count(self, module: Owner) -> int:
+        """Return how many loaders the evaluation that is under way reads one after the other.
+
+        All processes must ask. Those that are read side by side, as several sources, are one.
+        """
+        trainer = module.trainer
+        if trainer.world_size == 1:
+            return self._loaders
+        count = torch.tensor(self._loaders, device=module.device)
+        return int(trainer.strategy.reduce(count, reduce_op="max"))
+
+    def log(self, module: Owner, split: Split) -> None:
+        """Log each task's loss and scores over the set of each loader, and begin anew."""
+        trainer, count = module.trainer, self.count(module)
+        self._loaders = 1
+        self.samples[split] = {}
+        found: dict[str, Tensor] = {}
+        for loader in range(count):
+            suffix = loader_suffix(loader, count)
+            evaluation, reduce = self._of(loader, module.device), trainer.strategy.reduce
+            samples = evaluation.samples(split, reduce)
+            self.samples[split] |= {f"{task}{suffix}": n for task, n in samples.items()}
+            results = evaluation.results(split, reduce)
+            if not results:
+                continue
+            names = dict.fromkeys(what for each in results.values() for what in each)
+            values = {
+                module.metric(split, task, what): each[what]
+                for what in names
+                for task, each in results.items()
+                if what in each
+            }
+            values[f"{split}/loss"] = module.total_loss({t: r["loss"] for t, r in results.items()})
+            for what in self._shared:
+                both = [each[what] for each in results.values()]
+                values[f"{split}/{what}"] = torch.stack(both).mean()
+            check_followed(trainer, values, suffix, count)
+            found |= {f"{name}{suffix}": value for name, value in values.items()}
+        if found:
+            bar = tuple(bar_names(split, self._tasks.values(), self._shared))
+            log_reduced(module, found, bar={k for k in found if k.startswith(bar)})
 
 
 def loader_suffix(loader: int, count: int) -> str:

@@ -1,16 +1,64 @@
-"""Data modules of other people, as Lightning takes them."""
+"""Data modules of other people, as Lightning takes them, and their targets."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch.utils.data import BatchSampler, DataLoader
+
+from tl.data import ImageDataModule, MultiTaskDataModule
+from tl.modules.batch import AnyBatch, checked, is_sorted
+from tl.tasks import Task
 
 _KEPT = (
     *("dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
     *("multiprocessing_context", "generator", "prefetch_factor", "persistent_workers"),
 )
+
+
+class TargetCheck:
+    """Checks the targets of foreign data; data modules of `tl.data` check theirs.
+
+    Args:
+        tasks: Tasks whose targets are looked at.
+
+    Attributes:
+        done: Whether those of the present batch were checked on the host, before they came to an
+            accelerator.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        self._tasks = tasks
+        self.done = False
+
+    def setup(self, module: LightningModule, data: object, stage: str) -> None:
+        """Take part in the transfer of batches where the data are foreign.
+
+        Args:
+            module: The module; changed in place.
+            data: The data module.
+            stage: What is about to run.
+        """
+        ours = isinstance(data, ImageDataModule | MultiTaskDataModule)
+        self.done = ours
+        vars(module).pop("on_before_batch_transfer", None)
+        if stage == "predict" and not ours and isinstance(data, LightningDataModule):
+            name_arguments(data)
+        if ours or stage == "predict":
+            return
+        # on the object, since a hook of the class would cost each step of our own data a few calls
+        module.on_before_batch_transfer = self._checked  # type: ignore[method-assign]
+        # where a foreign data module has this hook, that is used, and its targets are checked later
+        warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer`")
+
+    def _checked(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
+        """Check the targets of foreign data while that does not wait for an accelerator."""
+        # of another form they may be sorted after the transfer
+        self.done = is_sorted(batch)
+        return checked(batch, self._tasks.values()) if self.done else batch
 
 
 def name_arguments(data: LightningDataModule) -> None:

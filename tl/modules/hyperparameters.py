@@ -27,7 +27,10 @@ def keep_hyperparameters(module: LightningModule, frame: FrameType | None) -> No
     module.save_hyperparameters(ignore=OBJECTS, frame=frame)
     if "_instantiator" in module.hparams:  # the command line's, where objects are class paths
         module.save_hyperparameters(frame=frame)
-    arguments = inspect.signature(type(module).__init__).parameters
+    arguments = arguments_of(type(module))
+    for key, parameter in arguments.items():  # also those left at their defaults
+        if key in module.hparams or key not in OBJECTS:
+            module.hparams[key] = module.hparams.pop(key, parameter.default)
     for key, value in list(module.hparams.items()):
         if not key.startswith("_") and key not in arguments:
             del module.hparams[key]  # a link from the data that this class does not take
@@ -39,3 +42,24 @@ def keep_hyperparameters(module: LightningModule, frame: FrameType | None) -> No
             module.hparams[key] = list(value)
     setattr(module, "_built", True)  # noqa: B010 - ours, and the last that a constructor does
     setattr(module, "_hparams_initial", copy.copy(module.hparams))  # noqa: B010 - Lightning's own
+
+
+def arguments_of(kind: type[LightningModule]) -> dict[str, inspect.Parameter]:
+    """Return what a module's constructor takes, with what it passes on to its base by keyword.
+
+    Args:
+        kind: The class of the module.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for each in kind.__mro__:
+        if "__init__" not in vars(each):
+            continue
+        given = inspect.signature(vars(each)["__init__"]).parameters
+        passes_on = any(p.kind is p.VAR_KEYWORD for p in given.values())
+        own = {n: p for n, p in given.items() if p.kind is not p.VAR_KEYWORD and n != "self"}
+        if found:
+            own = {name: p for name, p in own.items() if p.kind is p.KEYWORD_ONLY}
+        found |= {name: p for name, p in own.items() if name not in found}
+        if not passes_on:
+            break
+    return found

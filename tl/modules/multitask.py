@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from tl.balancing import BalancerSpec, Rescale, make_balancer
 from tl.batch import Inputs, join, said_shapes, shapes_of, size_of
-from tl.modules.balanced import BalancedModule
-from tl.modules.base import CompileMode, Interval, default_optimizer
+from tl.modules.balanced import BalancedStep
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import AnyBatch
 from tl.modules.batch_norm import per_source_statistics, source_statistics
-from tl.modules.fine_tuning import Penalties
-from tl.modules.finite import OnNonFinite
 from tl.modules.hyperparameters import keep_hyperparameters
+from tl.modules.owner import Outputs
 from tl.tasks import Task, as_task
-from tl.transfer.freezing import Strategy
 
 BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
 
 
-class MultiTaskModule(BalancedModule):
+class MultiTaskModule(SharedBackboneModule):
     """Train any number of tasks over any number of data sources on one shared backbone.
 
     ``theta* = argmin sum_i L_i``: the tasks' losses are added, or combined by a balancer. Tasks
@@ -51,30 +49,7 @@ class MultiTaskModule(BalancedModule):
             ``sum`` of the tasks' gradients and the heads' weights to the sum 1 or the number of
             tasks, for comparisons at one learning rate; for loss weightings, the weights of
             backbone and heads to that sum.
-        init_from: Checkpoint whose weights the backbone starts from: one of this framework, a
-            plain state dict, or safetensors. Not for resuming a run: that is ``ckpt_path``.
-        rename: Beginnings of names in that checkpoint and what they are called in the backbone.
-        reinit: Beginnings of names in the backbone that keep their random start.
-        init_heads: Let the heads, too, start from that checkpoint where it has a task of the same
-            name, as when a task is added to a network that had fewer; the others start anew.
-        strategy: What trains when, at which share of the learning rate, and what batch norm does,
-            such as ``tl.transfer.LinearProbe``. Without one, everything trains.
-        penalties: Terms that add up to the loss, such as ``tl.transfer.penalties.L2SP``; one, or
-            a list. No balancer weights or aggregates them: their gradient is added to its update.
-        optimizer: Makes the optimiser from parameter groups. Norms and biases never decay.
-        scheduler: Makes the learning-rate schedule from the optimiser; ``total_steps`` is filled
-            in from the Trainer for schedules that take it.
-        scheduler_interval: Whether the schedule advances every ``step`` or ``epoch``. By default
-            its class tells; where that does not fit the length of the run, the run asks for it.
-        label_smoothing: Share of the target spread over all classes, 0 to below 1 (Szegedy et
-            al., 2016, section 7), in training only.
-        channels_last: Keep weights in channels-last memory, faster for convolutions.
-        compile: Compile the backbone with `torch.compile` (its first steps take minutes on a CPU);
-            ``reduce-overhead`` uses CUDA graphs, for small networks, ``max-autotune`` searches for
-            the fastest kernels. Checkpoints are those of the network that is not compiled.
-        on_nonfinite: What to do before a step whose loss or gradient is not finite: ``stop``, or
-            ``skip`` it and count it as ``train/skipped_steps``. Either way nothing moves.
-        max_skips: Steps in a row that may be skipped; one more stops.
+        **shared: As for :class:`SharedBackboneModule`.
 
     Raises:
         ValueError: If the backbone lacks ``num_features`` or an argument is out of range.
@@ -87,20 +62,7 @@ class MultiTaskModule(BalancedModule):
         batch_norm: BatchNorm = "joint",
         balancer: BalancerSpec = None,
         rescale: Rescale = "none",
-        init_from: str | None = None,
-        rename: dict[str, str] | None = None,
-        reinit: Sequence[str] = (),
-        init_heads: bool = False,
-        strategy: Strategy | None = None,
-        penalties: Penalties = None,
-        optimizer: OptimizerCallable = default_optimizer,
-        scheduler: LRSchedulerCallable | None = None,
-        scheduler_interval: Interval | None = None,
-        label_smoothing: float = 0.0,
-        channels_last: bool = True,
-        compile: CompileMode = False,  # noqa: A002 - torch's word for it
-        on_nonfinite: OnNonFinite = "stop",
-        max_skips: int = 10,
+        **shared: Any,  # noqa: ANN401 - each has its type there
     ) -> None:
         if batch_norm not in get_args(BatchNorm):
             raise ValueError(
@@ -113,26 +75,13 @@ class MultiTaskModule(BalancedModule):
                     "`batch_norm='per_source_statistics'` needs tasks that name their `source`."
                 )
             backbone = per_source_statistics(backbone, sources)
-        super().__init__(
-            backbone,
-            tasks,
-            init_from=init_from,
-            rename=rename,
-            reinit=reinit,
-            init_heads=init_heads,
-            strategy=strategy,
-            penalties=penalties,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            scheduler_interval=scheduler_interval,
-            label_smoothing=label_smoothing,
-            channels_last=channels_last,
-            compile=compile,
-            on_nonfinite=on_nonfinite,
-            max_skips=max_skips,
-        )
+        super().__init__(backbone, tasks, **shared)
         self.batch_norm = batch_norm
-        self.use_balancer(make_balancer(balancer, list(self.tasks), rescale))
+        self.balancer = make_balancer(balancer, list(self.tasks), rescale)
+        self.balanced: BalancedStep | None = None
+        if self.balancer is not None:
+            self.balanced = BalancedStep(self.balancer, self.guard)
+            self.leave_out_of_ddp(self.balanced.ignored_by_ddp())
         read = {task.source for task in self.tasks.values()}
         if batch_norm == "joint" and len(read) > 1 and self.balancer and self.balancer.needs_rows:
             rank_zero_info(
@@ -144,6 +93,8 @@ class MultiTaskModule(BalancedModule):
     def setup(self, stage: str) -> None:
         """Check the data against the heads, and the Trainer against the batch norm."""
         super().setup(stage)
+        if self.balanced is not None:
+            self.balanced.check(self, stage)
         synced = getattr(self.trainer.strategy, "_layer_sync", None) is not None
         if synced and self.batch_norm == "per_source_statistics":
             raise ValueError(
@@ -159,7 +110,7 @@ class MultiTaskModule(BalancedModule):
             source: Where they come from; needed with running statistics per source, where it
                 chooses among them, and then only that source's tasks answer.
         """
-        self.need_source()
+        self.source.need()
         features = self.features({source: images})[source]
         return {
             name: self.heads[name](features)
@@ -194,3 +145,61 @@ class MultiTaskModule(BalancedModule):
     def metric(self, split: str, task: str, what: str) -> str:
         """Name under which a task's value is logged: ``val/cifar10/acc``."""
         return f"{split}/{task}/{what}"
+
+    # The balancer's part
+
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
+        """Prepare the step, and keep the balancer as it is where the step may be skipped."""
+        super().on_train_batch_start(batch, batch_idx)
+        if self.balanced is not None:
+            self.balanced.begin(self, batch_idx)
+
+    def training_loss(
+        self,
+        batch: AnyBatch,
+        losses: dict[str, Tensor],
+        outputs: Outputs,
+        penalty: Tensor | None,
+    ) -> Tensor:
+        """Combine the tasks' losses by the balancer, or add them; add penalties."""
+        loss = None
+        if self.balanced is not None:
+            loss = self.balanced.combine(self, batch, losses, outputs, penalty)
+        if loss is None:
+            return super().training_loss(batch, losses, outputs, penalty)
+        return loss if penalty is None else loss + penalty
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Backpropagate, by way of the balancer where there is one."""
+        if self.balanced is None or not self.balanced.backward(self, loss):
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's hook
+        """Step, then let methods that ask for it see the step's batches again."""
+        super().optimizer_step(*args, **kwargs)
+        if self.balanced is not None:
+            self.balanced.look_again(self)
+
+    def forget_step(self, tasks: Iterable[str]) -> None:
+        """Put the balancer back, too, to what it was before a step that is not taken."""
+        super().forget_step(tasks)
+        if self.balanced is not None:
+            self.balanced.forget()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Log the weights in force, too."""
+        if self.balanced is not None:
+            self.step_log.add(self.trainer, self.balanced.end(self.trainer))
+        super().on_train_batch_end(outputs, batch, batch_idx)
+
+    def balance(self) -> dict[str, float]:
+        """Return the weights in force, and the size of the update where it is known, by name."""
+        return {} if self.balanced is None else self.balanced.values()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Add what a balancer learns, which does not decay, to the groups of the optimiser."""
+        groups = super().parameter_groups()
+        learned = [] if self.balancer is None else self.balancer.learned_parameters()
+        if learned:
+            groups.append({"name": "balancer", "params": learned, "weight_decay": 0.0})
+        return groups

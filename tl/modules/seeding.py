@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
@@ -34,3 +35,18 @@ def seed_step(seed: int, epoch: int, step: int, rank: int, device: torch.device)
         torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - what others draw from, not we
+
+
+class StepSeeds:
+    """Seeds the training steps of a run by its `seed_everything`."""
+
+    def __init__(self) -> None:
+        self._seed = 0
+
+    def begin(self) -> None:
+        """Take the seed of the run that is about to train."""
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+    def set(self, epoch: int, step: int, rank: int, device: torch.device) -> None:
+        """Seed a step; see :func:`seed_step`."""
+        seed_step(self._seed, epoch, step, rank, device)

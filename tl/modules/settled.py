@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from torch import nn
+
 from tl.modules.finite import FiniteGuard
-from tl.tasks import Task
+from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
 
 #: What the constructor builds from; a later value would change nothing.
@@ -55,7 +57,7 @@ def set_later(module: Any, name: str, value: Any) -> tuple[str, Any]:  # noqa: A
             raise ValueError(f"`strategy` must be a strategy of tl.transfer, got {value!r}.")
         if value is not None:
             value.check(list(module.stages()))
-        module.thaw()
+        module.fine_tuning.thaw()
     elif name in ("on_nonfinite", "max_skips"):
         guard, attribute = module.guard, "action" if name == "on_nonfinite" else name
         now = {"action": guard.action, "max_skips": guard.max_skips, attribute: value}
@@ -64,6 +66,30 @@ def set_later(module: Any, name: str, value: Any) -> tuple[str, Any]:  # noqa: A
     if name in module.hparams:
         module.hparams[name] = value
     return name, value
+
+
+def check_tasks(given: Sequence[Task | dict[str, Any]], label_smoothing: float) -> dict[str, Task]:
+    """Return tasks by name.
+
+    Args:
+        given: Tasks or their fields.
+        label_smoothing: As for :func:`check_label_smoothing`.
+
+    Raises:
+        ValueError: If there is none, two have one name, or one cannot be called so.
+    """
+    tasks = [as_task(task) for task in given]
+    if not tasks:
+        raise ValueError("`tasks` is empty; give at least one task.")
+    check_label_smoothing(label_smoothing, tasks)
+    names = [task.name for task in tasks]
+    if taken := [name for name in names if hasattr(nn.ModuleDict, name)]:
+        raise ValueError(
+            f"A task cannot be called {taken[0]!r}, a name of torch's own; rename its source."
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"Task names must differ, got {', '.join(names)}.")
+    return {task.name: task for task in tasks}
 
 
 def check_label_smoothing(value: float, tasks: Iterable[Task]) -> None:

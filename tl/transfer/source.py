@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -13,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from tl.batch import Inputs
-from tl.checkpoints.files import listed, read_checkpoint
+from tl.checkpoints.files import listed
 from tl.data.naming import composed_names
 from tl.data.trained_on import groups_by_task, regrouped
 from tl.tasks import Task, as_task
 from tl.transfer.names import find_state
+from tl.transfer.opened import Source, opened
 from tl.transfer.weights import load_weights
 
 
@@ -47,7 +47,7 @@ class Head:
     answers: str | None = None
 
 
-def read_heads(path: str | Path) -> dict[str, Head]:
+def read_heads(path: Source) -> dict[str, Head]:
     """Read all heads of a checkpoint of this framework, by task.
 
     Args:
@@ -57,7 +57,7 @@ def read_heads(path: str | Path) -> dict[str, Head]:
         CheckpointError: If the file cannot be read.
         ValueError: If it has no head.
     """
-    content = read_checkpoint(path)
+    _, content, _ = opened(path).read()
     state = find_state(content) or {}
     tasks = [
         name.removeprefix("heads.").removesuffix(".weight")
@@ -90,7 +90,7 @@ def read_heads(path: str | Path) -> dict[str, Head]:
     }
 
 
-def read_head(path: str | Path, task: str | None = None, *, only: bool = False) -> Head:
+def read_head(path: Source, task: str | None = None, *, only: bool = False) -> Head:
     """Read a head from a checkpoint of this framework.
 
     Args:
@@ -187,7 +187,7 @@ def check_groups(
 
 
 def load_heads(
-    heads: nn.ModuleDict, path: str | Path, tasks_here: Mapping[str, Task] = MappingProxyType({})
+    heads: nn.ModuleDict, path: Source, tasks_here: Mapping[str, Task] = MappingProxyType({})
 ) -> dict[str, Head]:
     """Load the heads of tasks that a checkpoint has too; leave the others untouched.
 
@@ -327,7 +327,7 @@ class SourceNetwork(nn.Module):
 
     def load(
         self,
-        path: str | Path,
+        path: Source,
         task: str | None = None,
         rename: Mapping[str, str] | None = None,
     ) -> Head:

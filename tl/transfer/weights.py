@@ -1,18 +1,12 @@
 """Load weights from a checkpoint into a backbone: match, check, load, report."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tl.checkpoints.files import (
-    CheckpointError,
-    listed,
-    read_hashed,
-    weights_file,
-)
+from tl.checkpoints.files import CheckpointError, listed
 from tl.transfer.names import (
     CONTAINERS,
     Targets,
@@ -24,6 +18,7 @@ from tl.transfer.names import (
     top_level_part,
     uncompiled,
 )
+from tl.transfer.opened import Source, opened
 from tl.transfer.provenance import TransferReport, source_record
 
 __all__ = ["TransferReport", "WeightsMismatchError", "load_weights"]
@@ -35,7 +30,7 @@ class WeightsMismatchError(CheckpointError):
 
 def load_weights(
     backbone: nn.Module,
-    path: str | Path,
+    path: Source,
     *,
     rename: Mapping[str, str] | None = None,
     reinit: Sequence[str] = (),
@@ -52,8 +47,8 @@ def load_weights(
 
     Args:
         backbone: The module to fill, compiled or not.
-        path: The checkpoint, its address (``https://``), or a Hugging Face folder with
-            ``config.json`` and weights.
+        path: The checkpoint, its address (``https://``), a Hugging Face folder with
+            ``config.json`` and weights, or a checkpoint that is open already.
         rename: Beginnings of names in the checkpoint and what they are called in the backbone, in
             whole parts: ``encoder_q: ""`` removes ``encoder_q.``, ``"": model`` prepends
             ``model.``. Tried on names with and without wrappers' prefixes; the longest match
@@ -74,8 +69,7 @@ def load_weights(
     if not 0 < min_fraction <= 1:
         raise ValueError(f"`min_fraction` must be above 0 and at most 1, got {min_fraction}.")
     targets = targets_of(backbone, reinit)
-    path = weights_file(path)
-    content, sha256 = read_hashed(path)
+    file, content, sha256 = opened(path).read()
     try:
         state = _state(content)
         matches, unused = _match(state, targets, rename or {})
@@ -84,7 +78,7 @@ def load_weights(
         _check_statistics(matches, targets)
         values = _converted(state, matches, targets)
     except WeightsMismatchError as error:
-        raise WeightsMismatchError(f"{path}: {error}") from None
+        raise WeightsMismatchError(f"{file}: {error}") from None
     # Nothing has changed so far. The full state keeps what is tied, left out or not a tensor.
     full = backbone.state_dict()
     for name in full:
@@ -93,7 +87,7 @@ def load_weights(
     backbone.load_state_dict(full)
     left = {name: t.numel() for name, t in targets.tensors.items() if name not in values}
     return TransferReport(
-        path=str(path),
+        path=str(file),
         sha256=sha256,
         loaded=tuple(values),
         reinitialised=tuple(left),

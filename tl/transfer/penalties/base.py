@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from tl.batch import Inputs
+from tl.transfer.opened import Source
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Start:
 
     backbone: nn.Module
     heads: nn.ModuleDict
-    init_from: str | None
+    init_from: Source | None
     rename: Mapping[str, str]
     pretrained: bool
     classes: Mapping[str, int]
@@ -123,7 +124,7 @@ def require_source(penalty: nn.Module, start: Start) -> None:
         )
 
 
-def require_checkpoint(penalty: nn.Module, start: Start) -> str:
+def require_checkpoint(penalty: nn.Module, start: Start) -> Source:
     """Return the source's checkpoint.
 
     Args:

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch.callbacks import BackboneFinetuning, BatchSizeFinder, EarlyStopping
+
+from tests.small import tiny_data
+from tl import Classification
+from tl.modules.run_checks import check_answers, check_monitors, refuse_batch_size_search
+
+
+def test_a_head_of_another_size_than_the_data_is_refused() -> None:
+    here = {"a": Classification("a", 3)}
+    check_answers(here, SimpleNamespace(tasks=[Classification("other", 3)]))
+    check_answers(here, None)
+    with pytest.raises(ValueError, match="'a' has a head of 3 classes, the data have 4 classes"):
+        check_answers(here, SimpleNamespace(tasks=[Classification("a", 4)]))
+
+
+def test_callbacks_that_mislead_are_refused() -> None:
+    check_monitors([EarlyStopping("val/loss")])
+    with pytest.raises(ValueError, match="EarlyStopping"):
+        check_monitors([EarlyStopping("val/acc", mode="min")])
+    with pytest.raises(ValueError, match="use a strategy of `tl.transfer`"):
+        check_monitors([BackboneFinetuning()])
+
+
+def test_a_batch_size_is_searched_from_one() -> None:
+    refuse_batch_size_search([], tiny_data(batch_size=None))
+    refuse_batch_size_search([BatchSizeFinder()], tiny_data())
+    with pytest.raises(ValueError, match="which is not set"):
+        refuse_batch_size_search([BatchSizeFinder()], tiny_data(batch_size=None))

@@ -1,0 +1,154 @@
+"""The optimiser and its schedule, over the length of the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, cast
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
+
+from tl.modules.direction import check_direction
+from tl.modules.fine_tuning import FineTuning
+from tl.modules.owner import Owner
+from tl.modules.second_fit import continue_from
+from tl.optim.optimizers import fused, keep_kernel
+from tl.optim.schedule import build_schedule, refuse_changing_steps
+
+Interval = Literal["step", "epoch"]
+
+
+def check_interval(interval: str | None, scheduler: LRSchedulerCallable | None) -> None:
+    """Refuse a unit that is none, or that of no schedule.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if interval not in (None, "step", "epoch"):
+        raise ValueError(f"`scheduler_interval` must be step or epoch, got {interval!r}.")
+    if interval is not None and scheduler is None:
+        raise ValueError("`scheduler_interval` is the unit of `scheduler`, which is not given.")
+
+
+class Optimisation:
+    """Builds a module's optimiser and schedule, and knows the learning rate that they are for."""
+
+    def __init__(self) -> None:
+        self._lr: float | None = None
+
+    def is_outdated(self, lr: float | None) -> bool:
+        """Tell if Lightning has found another learning rate since the optimiser was built."""
+        return lr != self._lr
+
+    def build(
+        self,
+        module: Owner,
+        fine_tuning: FineTuning,
+        groups: list[dict[str, Any]],
+        lr: float | None,
+        make: tuple[OptimizerCallable, LRSchedulerCallable | None, Interval | None],
+    ) -> OptimizerLRScheduler:
+        """Build the optimiser over named groups, and its schedule over the Trainer's steps.
+
+        Args:
+            module: The module.
+            fine_tuning: Scales the learning rates of its stages.
+            groups: Named groups of parameters.
+            lr: Learning rate in place of the optimiser's own.
+            make: Makes the optimiser, and its schedule, which advances by the third.
+        """
+        make_optimizer, make_schedule, interval = make
+        optimizer, self._lr = make_optimizer(groups), lr
+        if lr is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+        trainer = module.run
+        if trainer is None or getattr(trainer.precision_plugin, "scaler", None) is None:
+            # with one it would unscale gradients itself, after they were clipped
+            optimizer = fused(optimizer)
+        keep_kernel(optimizer)
+        fine_tuning.scale(module, optimizer)
+        # a schedule that changes nothing has the learning rates logged as those of any other
+        factory = make_schedule or partial(ConstantLR, factor=1.0, total_iters=0)
+        fine_tuning.begin_strategy(module, lambda: count_epochs(trainer))
+        config, whole_run = build_schedule(
+            cast("Callable[..., Any]", factory),
+            optimizer,
+            lambda: _count_steps(module.trainer),
+            lambda: _probe_steps(module),
+            lambda: count_epochs(trainer) or 0,
+            interval,
+        )
+        scheduler = config["scheduler"]
+        fine_tuning.check_schedule(module, optimizer, scheduler)
+        if trainer is not None:
+            refuse_changing_steps(trainer, factory, scheduler, filled=whole_run)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            monitor = config.setdefault("monitor", getattr(scheduler, "monitor", "val/loss"))
+            check_direction(monitor, scheduler.mode, "the schedule ReduceLROnPlateau")
+            if trainer is not None:  # where nothing is validated there is nothing to follow
+                _refuse_to_follow(trainer, monitor, config)
+                config.setdefault("frequency", trainer.check_val_every_n_epoch or 1)
+        if trainer is not None:
+            continue_from(trainer, optimizer, config)
+        return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
+
+
+def _refuse_to_follow(trainer: Trainer, monitor: str, config: Mapping[str, Any]) -> None:
+    """Refuse a plateau schedule per epoch that would read what was not validated in it.
+
+    Raises:
+        ValueError: If validation does not come at the end of epochs.
+    """
+    said = "frequency" in config or config["interval"] == "step"
+    if trainer.check_val_every_n_epoch is None and monitor.startswith("val/") and not said:
+        raise ValueError(
+            f"ReduceLROnPlateau advances per epoch, and `{monitor}` is not of every epoch with "
+            "`check_val_every_n_epoch: null`; set `trainer.check_val_every_n_epoch` to 1 or "
+            "more, with a `val_check_interval` within an epoch if need be."
+        )
+
+
+# The length of the run
+
+
+def _count_steps(trainer: Trainer) -> int:
+    steps = trainer.estimated_stepping_batches
+    if not 0 < steps < float("inf"):
+        raise ValueError(
+            f"The schedule needs the length of the run, and it is {steps} steps; set "
+            "`max_epochs` or `max_steps`, or give the schedule its `total_steps`."
+        )
+    return int(steps)
+
+
+def _probe_steps(module: Owner) -> int | None:
+    """Count the steps before the strategy first lets more stages train."""
+    strategy = module.strategy
+    changes = strategy.changes(list(module.stages())) if strategy is not None else []
+    if not changes:
+        return None
+    steps = _steps_of_an_epoch(module.trainer)
+    return None if steps is None else changes[0] * steps
+
+
+def _steps_of_an_epoch(trainer: Trainer) -> int | None:
+    trainer.fit_loop.setup_data()
+    batches = trainer.num_training_batches
+    if not math.isfinite(batches):
+        return None
+    return math.ceil(batches / trainer.accumulate_grad_batches)
+
+
+def count_epochs(trainer: Trainer | None) -> int | None:
+    """Count the epochs of the run by whichever limit comes first, if it has one."""
+    if trainer is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return None
+    limits = [trainer.max_epochs or -1]
+    if trainer.max_steps > 0 and (steps := _steps_of_an_epoch(trainer)):
+        limits.append(math.ceil(trainer.max_steps / steps))
+    return min((limit for limit in limits if limit > 0), default=None)

@@ -1,0 +1,154 @@
+"""Penalties in training: they read the source, look at its weights, and add to the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from tl.batch import Inputs, on_each
+from tl.modules.batch_norm import without_sources
+from tl.modules.owner import Owner
+from tl.modules.plain_batches import plain_batches
+from tl.optim.param_groups import stage_of
+from tl.tasks import Classification
+from tl.transfer.freezing import HEAD
+from tl.transfer.opened import Source
+from tl.transfer.penalties.base import Penalty, Start, Step
+
+Penalties = Penalty | Sequence[Penalty] | None
+
+
+def attached(given: Penalties, backbone: nn.Module, heads: nn.Module) -> list[Penalty]:
+    """Make room in penalties for what they will keep of a network.
+
+    Raises:
+        ValueError: If one is not a penalty.
+    """
+    penalties = [given] if isinstance(given, Penalty) else list(given or ())
+    for penalty in penalties:
+        if not isinstance(penalty, Penalty):
+            raise ValueError(  # noqa: TRY004 - an argument, as all others
+                f"`penalties` must be penalties of tl.transfer.penalties, got {penalty!r}."
+            )
+        # a source is one network with one set of running statistics
+        penalty.attach(without_sources(backbone), heads)
+    return penalties
+
+
+class PenaltyTerms(nn.ModuleList):
+    """The penalties of a module, in the order in which they are added up."""
+
+    def __init__(self, penalties: Sequence[Penalty] = ()) -> None:
+        super().__init__(penalties)
+        self._values: dict[str, Tensor] = {}
+        self._unprepared: ValueError | None = None
+
+    def _each(self) -> Iterator[Penalty]:
+        for penalty in self:
+            if isinstance(penalty, Penalty):
+                yield penalty
+
+    def prepare(self, start: Start) -> None:
+        """Let penalties read the source.
+
+        Whether the run goes on from a checkpoint of its own shows later, when that has been read:
+        it then replaces all that was found here, and the source may be gone. What is missing is
+        therefore an error in :meth:`add_groups` only.
+        """
+        self._unprepared = None
+        try:
+            for penalty in self._each():
+                penalty.prepare(start)
+        except ValueError as error:
+            self._unprepared = error
+
+    def start(self, start: Start) -> None:
+        """Let penalties look at the source's weights, before they train for the first time."""
+        for penalty in self._each():
+            penalty.start(start)
+
+    def add_groups(self, groups: list[dict[str, Any]], *, begun: bool) -> None:
+        """Add what penalties learn to optimiser groups; turn off decay where they act.
+
+        Args:
+            groups: Named groups of the optimiser; changed in place.
+            begun: Whether the start lies behind, so that nothing had to be prepared.
+        """
+        if self._unprepared is not None and not begun:
+            raise self._unprepared
+        off = {part for penalty in self._each() for part in penalty.decays()}
+        for group in groups:
+            part = HEAD if stage_of(group) == HEAD else "backbone"
+            if part in off:
+                group["weight_decay"] = 0.0
+        learned = [p for p in self.parameters() if p.requires_grad]
+        decay, rest = ([p for p in learned if (p.ndim > 1) is many] for many in (True, False))
+        if decay:
+            groups.append({"name": "source_head", "params": decay})
+        if rest:
+            groups.append({"name": "source_head_no_decay", "params": rest, "weight_decay": 0.0})
+
+    def show(self, trainer: Trainer) -> None:
+        """Give TensorBoard the pictures of what was found at the start."""
+        loggers = [one for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
+        if not loggers or not trainer.is_global_zero:
+            return
+        for penalty in self._each():
+            figures = penalty.figures()
+            for logger in loggers:
+                for name, figure in figures.items():
+                    logger.experiment.add_figure(f"transfer/{name}", figure, trainer.global_step)
+
+    def term(self, step: Step) -> Tensor:
+        """Add up the penalties of a step."""
+        values: dict[str, Tensor] = {}
+        for number, penalty in enumerate(self._each(), 1):
+            name = f"transfer/{penalty.name}"
+            values[f"{name}_{number}" if name in values else name] = penalty(step)
+        self._values = {name: value.detach() for name, value in values.items()}
+        return torch.stack(list(values.values())).sum()
+
+    def values(self) -> dict[str, Tensor]:
+        """Return each penalty's last value by the name that it is logged under."""
+        return self._values
+
+
+def start_of(module: Owner, init_from: Source | None, rename: Mapping[str, str]) -> Start:
+    """Return the start of a run as penalties see it.
+
+    Args:
+        module: The module, with a Trainer.
+        init_from: Its source.
+        rename: Beginnings of names in the source and what they are called in the backbone.
+    """
+    data = module.datamodule
+    names, groups = (getattr(data, what, {}) for what in ("class_names", "task_groups"))
+    if len(names) == len(module.tasks) == 1:  # the same task, whatever each calls it
+        names = dict(zip(module.tasks, names.values(), strict=True))
+        groups = dict.fromkeys(module.tasks, next(iter(groups.values()), {}))
+
+    def batches(task: str) -> Iterator[tuple[Inputs, Tensor]]:
+        for images, target in plain_batches(data, module.tasks[task]):
+            yield on_each(lambda part: part.to(module.device), images), target.to(module.device)
+
+    return Start(
+        backbone=without_sources(module.backbone),
+        heads=module.heads,
+        init_from=init_from,
+        rename=rename,
+        pretrained=bool(getattr(module.backbone, "pretrained", False)),
+        classes={
+            name: task.num_classes
+            for name, task in module.tasks.items()
+            if isinstance(task, Classification) and not task.multi_label
+        },
+        class_names=names,
+        device=module.device,
+        batches=batches,
+        groups=groups,
+    )

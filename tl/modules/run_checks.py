@@ -1,0 +1,73 @@
+"""What is refused before a run: data that do not fit, callbacks that mislead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lightning.pytorch.callbacks import BaseFinetuning, BatchSizeFinder
+
+from tl.data import MultiTaskDataModule
+from tl.modules.direction import check_direction
+from tl.tasks import Task
+
+
+def check_answers(tasks: Mapping[str, Task], data: object) -> None:
+    """Refuse data whose tasks want other answers than the heads give.
+
+    Args:
+        tasks: The module's tasks by name.
+        data: The data module.
+
+    Raises:
+        ValueError: If one does.
+    """
+    offered = {task.name: task for task in getattr(data, "tasks", ())}
+    for name, task in tasks.items():
+        if len(tasks) == len(offered) == 1:
+            other = next(iter(offered.values()))
+        elif name in offered:
+            other = offered[name]
+        else:
+            continue
+        if other.answers != task.answers:
+            raise ValueError(
+                f"Task {name!r} has a head of {task.answers}, the data have {other.answers}."
+            )
+
+
+def refuse_batch_size_search(callbacks: Iterable[object], data: object) -> None:
+    """Refuse to search for a batch size from none, or for one that no source takes.
+
+    Raises:
+        ValueError: If a callback does.
+    """
+    if not any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
+        return
+    if isinstance(data, MultiTaskDataModule) and not data.takes("batch_size"):
+        raise ValueError(
+            "BatchSizeFinder sets the `batch_size` of the data, and every source has its own; "
+            "leave it out in the sources."
+        )
+    if getattr(data, "batch_size", ...) is None:
+        raise ValueError(
+            "BatchSizeFinder starts from the data's `batch_size`, which is not set; set it first, "
+            "such as `data.batch_size = 32`."
+        )
+
+
+def check_monitors(callbacks: Iterable[object]) -> None:
+    """Refuse callbacks that follow a metric the wrong way, or freeze beside the strategy.
+
+    Raises:
+        ValueError: If one does; Lightning's `EarlyStopping` takes ``min`` where no mode is given.
+    """
+    for callback in callbacks:
+        if isinstance(callback, BaseFinetuning):
+            raise ValueError(  # noqa: TRY004 - a setting of the run
+                f"{type(callback).__name__} freezes and adds to the optimiser beside the module, "
+                "and sets other learning rates than it prints; use a strategy of `tl.transfer`, "
+                "such as LPFT or GradualUnfreezing."
+            )
+        monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
+        if isinstance(monitor, str) and isinstance(mode, str):
+            check_direction(monitor, mode, type(callback).__name__)

@@ -1,0 +1,36 @@
+"""How losses and scores are called where they are logged, and which of them the bar shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from tl.modules.owner import Owner
+from tl.tasks import Task
+
+
+def shared_scores(tasks: Iterable[Task]) -> list[str]:
+    """Return the scores that all tasks have, whose mean over the tasks says something."""
+    names = [list(task.scores()) for task in tasks]
+    return [name for name in names[0] if all(name in each for each in names)]
+
+
+def bar_names(split: str, tasks: Iterable[Task], shared: Iterable[str]) -> set[str]:
+    """Names of the values that the progress bar shows.
+
+    Args:
+        split: Which set.
+        tasks: All tasks.
+        shared: Scores that all of them have.
+    """
+    decide = {task.score for task in tasks}
+    return {f"{split}/{what}" for what in ("loss", *shared) if what in decide} | {f"{split}/loss"}
+
+
+def log_reduced(module: Owner, values: Mapping[str, Tensor], bar: set[str]) -> None:
+    """Log values that are equal in all processes, some of them in the progress bar too."""
+    # reduced already; `sync_dist` keeps Lightning from warning that they might not be
+    for shown in (False, True):
+        some = {name: value for name, value in values.items() if (name in bar) == shown}
+        module.log_dict(some, sync_dist=True, prog_bar=shown, add_dataloader_idx=False)

@@ -20,6 +20,7 @@ from tl.balancing.scalarization import LossWeighting
 from tl.data.images.resident import mixed_seed
 from tl.modules.base import Outputs, SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source, source_of
+from tl.private.lightning import should_accumulate
 
 
 class BalancedModule(SharedBackboneModule):
@@ -161,8 +162,7 @@ class BalancedModule(SharedBackboneModule):
             super().backward(loss, *args, **kwargs)
             return
         penalty, self._penalty = self._penalty, None
-        # Lightning's own question to itself; there is no public one
-        last = not self.trainer.fit_loop._should_accumulate()  # noqa: SLF001
+        last = not should_accumulate(self.trainer.fit_loop)
         stages = {
             stage: [p for module in modules for p in module.parameters() if self.trains(p)]
             for stage, modules in stages_of(self.backbone).items()

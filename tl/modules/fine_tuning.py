@@ -24,6 +24,8 @@ from tl.modules.seeding import seed_step
 from tl.modules.settled import ARGUMENTS, set_later
 from tl.modules.step_log import StepLog
 from tl.optim.param_groups import keep_learning_rates, scale_learning_rates, stage_of
+from tl.private.lightning import CURRENT_HOOK
+from tl.private.torch import keep_out_of_ddp
 from tl.tasks import Classification, Task
 from tl.transfer.freezing import (
     HEAD,
@@ -74,7 +76,7 @@ class FineTunedModule(LightningModule):
     _built = False  # the constructor is done: arguments that are set from here on are checked
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
-        if name == "_current_fx_name":  # Lightning writes it some fifty times at every step
+        if name == CURRENT_HOOK:
             self.__dict__[name] = value
             return
         if name in ARGUMENTS and self._built:
@@ -131,8 +133,7 @@ class FineTunedModule(LightningModule):
         if self.penalties:
             # they never change: DDP need not copy them from the first process at each step
             names = [f"penalties.{name}" for name, _ in self.penalties.named_buffers()]
-            known = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
-            self._ddp_params_and_buffers_to_ignore = [*known, *names]
+            keep_out_of_ddp(self, names)
             if not self._begun:
                 self._prepare_penalties()
         self._fix_for_ddp()

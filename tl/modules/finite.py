@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tl.balancing.base import NonFiniteError
+from tl.private.torch import foreach_copy_, foreach_norm
 
 if TYPE_CHECKING:
     from tl.modules.base import SharedBackboneModule
@@ -83,7 +84,7 @@ class FiniteGuard:
         """Keep the running statistics as they are before an optimiser step."""
         if not self._defers:
             for copies, buffers in self._kept:
-                torch._foreach_copy_(copies, buffers)
+                foreach_copy_(copies, buffers)
 
     def see(self, losses: Mapping[str, Tensor]) -> None:
         """Note the losses of a micro-batch, to name the task if they are to blame."""
@@ -118,7 +119,7 @@ class FiniteGuard:
             return
         what = _loss_of(tasks) if tasks else broken or _blame(module, optimizer)
         for copies, buffers in self._kept:
-            torch._foreach_copy_(buffers, copies)
+            foreach_copy_(buffers, copies)
         optimizer.zero_grad(set_to_none=True)
         module.forget_step(tasks)
         self._count(what, module.global_step)
@@ -140,7 +141,7 @@ class FiniteGuard:
                 del optimizer.found_inf
             return False
         # the largest values and not the squares, which overflow long before the numbers do
-        largest = torch.stack(torch._foreach_norm(grads, torch.inf)).max()  # noqa: SLF001
+        largest = torch.stack(foreach_norm(grads, torch.inf)).max()
         bad = largest.isfinite().logical_not().float()
         if self.action == "stop" and self._unread:
             bad = torch.maximum(bad, self._unread[-1])  # nor any step after it
@@ -188,7 +189,7 @@ class FiniteGuard:
 
     def _keep(self) -> None:
         for copies, buffers in self._kept:
-            torch._foreach_copy_(copies, buffers)
+            foreach_copy_(copies, buffers)
 
     def _count(self, what: str, step: int) -> None:
         if self.action == "stop":
@@ -232,7 +233,7 @@ class FiniteGuard:
 
 
 def _finite(tensors: list[Tensor]) -> bool:
-    norm: float = torch.stack(torch._foreach_norm(tensors)).sum().item()  # noqa: SLF001 - fastest
+    norm: float = torch.stack(foreach_norm(tensors)).sum().item()  # fastest
     # squares overflow long before the numbers do
     return math.isfinite(norm) or all(bool(tensor.isfinite().all()) for tensor in tensors)
 

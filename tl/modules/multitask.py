@@ -18,6 +18,7 @@ from tl.modules.batch_norm import per_source_statistics, source_statistics
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import OnNonFinite
 from tl.modules.hyperparameters import keep_hyperparameters
+from tl.private.lightning import synchronises_batch_norm
 from tl.tasks import Task, as_task
 from tl.transfer.freezing import Strategy
 
@@ -144,7 +145,7 @@ class MultiTaskModule(BalancedModule):
     def setup(self, stage: str) -> None:
         """Check the data against the heads, and the Trainer against the batch norm."""
         super().setup(stage)
-        synced = getattr(self.trainer.strategy, "_layer_sync", None) is not None
+        synced = synchronises_batch_norm(self.trainer.strategy)
         if synced and self.batch_norm == "per_source_statistics":
             raise ValueError(
                 "`sync_batchnorm` would put one set of statistics in the place of those per "

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from tl.private.torch import unscales_nothing
+
 #: Where it pays. On the CPU the kernel is there too, but it takes gradients in another memory order
 #: than their parameter's for those of other weights, without a word.
 DEVICES = ("cuda",)
@@ -42,9 +44,8 @@ def fused(optimizer: Optimizer) -> Optimizer:
     ]
     kept = {name: value for name, value in optimizer.defaults.items() if name in accepted}
     built = kind(groups, **{**kept, "fused": True})
-    # it says that the step unscales gradients, and Lightning then refuses to clip them; in a run
-    # without a loss scaler there is nothing to unscale
-    built._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # noqa: SLF001
+    # in a run without a loss scaler there is nothing to unscale
+    unscales_nothing(built)
     return built
 
 

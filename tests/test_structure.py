@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(ROOT.glob("tl/**/*.py"))
 # a room may import those below it, and its own
 FLOORS = (
+    ("private",),  # other libraries' private names
     ("checkpoints",),
     ("reading",),
     ("report",),  # reads files only

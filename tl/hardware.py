@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from tl.private.torch import cpu_multiplies_bf16
+
 _AMPERE = (8, 0)
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # as in <malloc.h>
 
@@ -22,8 +24,7 @@ def on_gpu(accelerator: str) -> bool:
 
 def cpu_has_bf16() -> bool:
     """Return whether the CPU has bf16 matrix instructions: AVX-512 BF16 or AMX."""
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in probes)
+    return cpu_multiplies_bf16()
 
 
 def choose_precision(asked: str | int | None, accelerator: str) -> str | int:

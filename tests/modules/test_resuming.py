@@ -216,20 +216,6 @@ def test_an_epoch_that_was_stopped_within_is_not_a_completed_one(tmp_path: Path)
     assert completed_epochs(saved) == 1
 
 
-def test_lightning_has_the_private_names_that_resuming_sets(tmp_path: Path) -> None:
-    """Seen in Lightning 2.6: a version without them would resume wrongly, and must not pass."""
-    loop = trainer(tmp_path).fit_loop
-    for part, names in (
-        (loop, ("_data_fetcher", "_restarting", "restarted_mid_epoch", "on_advance_end")),
-        (loop.epoch_loop, ("_batches_that_stepped", "_should_accumulate", "_should_check_val_fx")),
-        (loop.epoch_loop.val_loop, ("_restart_stage", "restarted_mid_evaluation")),
-    ):
-        assert [name for name in names if not hasattr(part, name)] == []
-    assert {"epoch_progress", "epoch_loop.batch_progress", "epoch_loop.state_dict"} <= set(
-        loop.state_dict()
-    )
-
-
 class Halves(Callback):
     """Acts at the start of epochs, and nobody knows whether it may do so twice."""
 

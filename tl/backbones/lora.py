@@ -9,12 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from tl.backbones.base import Backbone, stages_of
+from tl.private.torch import BatchNorm
 
-_NORMS = (
-    nn.modules.batchnorm._BatchNorm,  # noqa: SLF001 - torch has no public name
-    nn.GroupNorm,
-    nn.LayerNorm,
-)
+_NORMS = (BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 class LoraBackbone(Backbone):

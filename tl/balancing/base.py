@@ -16,6 +16,7 @@ from torchjd.aggregation import Aggregator
 from torchjd.scalarization import Scalarizer
 
 from tl.balancing.state import load_state, move, snapshot, state_of
+from tl.private.torch import empty_buffers
 
 Rescale = Literal["none", "mean", "sum"]
 Reduce = Callable[[Tensor], Tensor]
@@ -144,12 +145,7 @@ class Balancer(nn.Module, ABC):
         self.rescale = rescale
         if isinstance(method, NamesTasks):
             method.name_tasks(self.tasks)
-        self._lazy = [
-            (owner, name)
-            for owner in method.modules()
-            for name, value in owner._buffers.items()  # noqa: SLF001 - torch tells of no None buffer
-            if value is None
-        ]
+        self._lazy = [(owner, name) for owner in method.modules() for name in empty_buffers(owner)]
         self._start = snapshot(method)
         self.learned = self._try_out()
         self.weights: Tensor | None = None

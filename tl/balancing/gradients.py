@@ -8,6 +8,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from tl.private.torch import foreach_add_
+
 
 class Rows:
     """One float32 row of gradients per task, accumulated over micro-batches.
@@ -56,7 +58,7 @@ class Rows:
         ]
         if pairs:
             views, found = zip(*pairs, strict=True)
-            torch._foreach_add_(list(views), list(found))
+            foreach_add_(list(views), list(found))
 
     def fits(self, parameters: Sequence[nn.Parameter]) -> bool:
         """Return whether the rows were made for these parameters."""

@@ -13,6 +13,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tl.private.torchjd import make_solver, makes_a_solver
+
 _INTERNAL = frozenset(vars(nn.Module()))
 _PLAIN = (bool, int, float, str, torch.dtype)
 
@@ -70,7 +72,7 @@ def state_of(method: nn.Module, start: Snapshot) -> dict[str, Any]:
         try:
             plain = encoded(value, method)
         except NotPlainError:
-            if value is not start.opaque.get(key) and not hasattr(owner, "_init_optim_problem"):
+            if value is not start.opaque.get(key) and not makes_a_solver(owner):
                 rank_zero_warn(
                     f"{type(owner).__name__}.{name} cannot be saved ({type(value).__name__}); a "
                     "resumed run will differ."
@@ -104,9 +106,8 @@ def load_state(
         path, _, name = key.rpartition(".")
         setattr(modules[path], name, decoded(state[key], method, device))
     for module in modules.values():
-        rebuild = getattr(module, "_init_optim_problem", None)
-        if callable(rebuild) and hasattr(module, "step") and module.step:
-            rebuild()  # NashMTL creates its solver in step 0 only
+        if makes_a_solver(module) and getattr(module, "step", 0) > 0:
+            make_solver(module)
 
 
 def encoded(  # noqa: PLR0911 - a return for each kind

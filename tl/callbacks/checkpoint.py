@@ -18,13 +18,14 @@ from torch import Tensor
 
 from tl.checkpoints.atomic_io import AtomicCheckpointIO, weights_beside
 from tl.modules.direction import Direction, check_direction
+from tl.private.lightning import LAST_SAVED
 from tl.tasks import deciding_score
 
 _INFINITY = torch.tensor(torch.inf)
 # Attributes that Lightning's class sets for a checkpoint, some before the file is written.
 _BOOKS = (
     *("best_k_models", "best_model_path", "best_model_score", "kth_best_model_path", "kth_value"),
-    *("current_score", "last_model_path", "_last_global_step_saved", "_last_checkpoint_saved"),
+    *("current_score", "last_model_path", *LAST_SAVED),
 )
 
 

@@ -23,6 +23,7 @@ from tl.modules.batch import by_source, source_of
 from tl.modules.batch_norm import source_statistics
 from tl.modules.evaluation import loader_suffix
 from tl.modules.score_log import shared_scores
+from tl.private.torch import file_writer
 from tl.tasks import Classification
 
 
@@ -230,7 +231,7 @@ def writer_of(trainer: Trainer) -> SummaryWriter | None:
 def add_summaries(writer: SummaryWriter, *summaries: Any) -> None:  # noqa: ANN401 - protobuf
     """Write summaries that the writer has no method for, as Lightning's logger does."""
     for summary in summaries:
-        writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]  # noqa: SLF001
+        file_writer(writer).add_summary(summary)  # type: ignore[no-untyped-call]
 
 
 def layout(module: SharedBackboneModule) -> dict[str, Any]:

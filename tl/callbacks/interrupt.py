@@ -17,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from tl.checkpoints.atomic_io import AtomicCheckpointIO
+from tl.private.lightning import cluster_environment
 from tl.signals import SIGNALS, StopAtOnce, StoppedBySignal, heeded, stop_on_signals
 
 
@@ -155,7 +156,7 @@ class SaveOnSignal(Callback):
 
 def requeue_signal(trainer: Trainer) -> int | None:
     """Return the signal at which Lightning resubmits the SLURM job; ``None`` if it does not."""
-    environment = trainer._accelerator_connector.cluster_environment  # noqa: SLF001 - no public API
+    environment = cluster_environment(trainer)
     if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
         return environment.requeue_signal
     return None

@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 import torch
 
+from tl.private.torch import REBUILDS
+
 _MIB = 2**20
 
 
@@ -30,7 +32,7 @@ def refused_globals(file: BinaryIO) -> list[str]:
         file.seek(0)
         pickled = file.read(64 * _MIB)
     names = _named(pickled)
-    harmless = ("torch._utils._rebuild_", "collections.OrderedDict")
+    harmless = (REBUILDS, "collections.OrderedDict")
     return sorted(n for n in names if not n.startswith(harmless) and not n.endswith("Storage"))
 
 

@@ -9,7 +9,6 @@ import shutil
 import sys
 import traceback
 import warnings
-from argparse import ArgumentParser
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -51,6 +50,7 @@ from tl.cli.verbs import VERBS
 from tl.hardware import choose_precision, reuse_memory
 from tl.modules.direction import follow_metrics
 from tl.modules.source_start import weights_follow
+from tl.private.jsonargparse import list_verb
 from tl.reading import bound_aliases, shown
 from tl.runs.folders import (
     is_first_process,
@@ -143,9 +143,8 @@ class TlCLI(LightningCLI):
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:  # noqa: ANN401
         """List our verbs in ``--help``; `main` runs them without this parser."""
         super()._add_subcommands(parser, **kwargs)
-        listing = cast("Any", parser)._subcommands_action  # noqa: SLF001 - no public API
         for name, verb in VERBS.items():
-            listing.add_subcommand(name, ArgumentParser(), help=verb.help)
+            list_verb(parser, name, verb.help)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our arguments and callbacks, and link the model's tasks to the data."""

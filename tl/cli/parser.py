@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 
 from tl.cli.messages import USAGE_ERROR, parse_error_line
+from tl.private.jsonargparse import options_of
 
 
 class OneLineParser(LightningArgumentParser):
@@ -42,7 +43,7 @@ class OneLineParser(LightningArgumentParser):
         """Add a class's arguments; a logger's folder may be left out, and is the run's then."""
         added: list[str] = super().add_class_arguments(class_type, *more, **options)
         if isinstance(class_type, type) and issubclass(class_type, Logger):
-            for action in self._actions:
+            for action in options_of(self):
                 action.required = action.required and action.dest != "save_dir"
         return added
 
@@ -55,7 +56,7 @@ class OneLineParser(LightningArgumentParser):
         options = [
             option.lstrip("-")
             for parser in self._family()
-            for action in parser._actions  # noqa: SLF001 - argparse has no public list of options
+            for action in options_of(parser)
             for option in action.option_strings
             if not option.endswith(".help")
         ]
@@ -64,7 +65,7 @@ class OneLineParser(LightningArgumentParser):
 
     def _family(self) -> list[ArgumentParser]:
         """This parser and those of its subcommands."""
-        below = [a.choices for a in self._actions if isinstance(a.choices, dict)]
+        below = [a.choices for a in options_of(self) if isinstance(a.choices, dict)]
         return [self, *(p for choices in below for p in choices.values())]
 
 

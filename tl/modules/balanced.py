@@ -23,6 +23,7 @@ from tl.data.images.resident import mixed_seed
 from tl.modules.batch import AnyBatch, by_source, source_of
 from tl.modules.finite import FiniteGuard
 from tl.modules.owner import Outputs, Owner
+from tl.private.lightning import should_accumulate
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,7 @@ class BalancedStep:
         pending, self._pending = self._pending, None
         if pending is None:
             return False
-        # Lightning's own question to itself; there is no public one
-        last = not module.trainer.fit_loop._should_accumulate()  # noqa: SLF001
+        last = not should_accumulate(module.trainer.fit_loop)
         stages = {
             stage: [p for part in parts for p in part.parameters() if module.trains(p)]
             for stage, parts in stages_of(module.backbone).items()

@@ -32,6 +32,8 @@ from tl.modules.source_start import SourceStart, weights_follow
 from tl.modules.step_log import StepLog
 from tl.modules.training_log import TrainingLog
 from tl.optim.param_groups import named_groups
+from tl.private.lightning import CURRENT_HOOK
+from tl.private.torch import keep_out_of_ddp
 from tl.tasks import Task
 from tl.transfer.freezing import Strategy, stage_modules
 from tl.transfer.penalties.base import Step
@@ -166,7 +168,7 @@ class SharedBackboneModule(LightningModule):
         self.evaluations = Evaluations(self.tasks)
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
-        if name == "_current_fx_name":  # Lightning writes it some fifty times at every step
+        if name == CURRENT_HOOK:
             self.__dict__[name] = value
             return
         if name in ARGUMENTS and self._built:
@@ -380,9 +382,8 @@ class SharedBackboneModule(LightningModule):
 
     def leave_out_of_ddp(self, names: Iterable[str]) -> None:
         """Name parameters and buffers that DDP does not look after."""
-        known = getattr(self, "_ddp_params_and_buffers_to_ignore", [])
         if names := list(names):
-            self._ddp_params_and_buffers_to_ignore = [*known, *names]
+            keep_out_of_ddp(self, names)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser over named groups, and its schedule over the Trainer's steps."""

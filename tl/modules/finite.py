@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from tl.balancing.base import NonFiniteError
 from tl.modules.owner import Owner
+from tl.private.torch import foreach_copy_, foreach_norm
 
 OnNonFinite = Literal["stop", "skip"]
 _MOST_UNREAD = 100
@@ -81,7 +82,7 @@ class FiniteGuard:
         """Keep the running statistics as they are before an optimiser step."""
         if not self._defers:
             for copies, buffers in self._kept:
-                torch._foreach_copy_(copies, buffers)
+                foreach_copy_(copies, buffers)
 
     def see(self, losses: Mapping[str, Tensor]) -> None:
         """Note the losses of a micro-batch, to name the task if they are to blame."""
@@ -116,7 +117,7 @@ class FiniteGuard:
             return
         what = _loss_of(tasks) if tasks else broken or _blame(module, optimizer)
         for copies, buffers in self._kept:
-            torch._foreach_copy_(buffers, copies)
+            foreach_copy_(buffers, copies)
         optimizer.zero_grad(set_to_none=True)
         module.forget_step(tasks)
         self._count(what, module.global_step)
@@ -136,7 +137,7 @@ class FiniteGuard:
                 del optimizer.found_inf
             return False
         # the largest values and not the squares, which overflow long before the numbers do
-        largest = torch.stack(torch._foreach_norm(grads, torch.inf)).max()  # noqa: SLF001
+        largest = torch.stack(foreach_norm(grads, torch.inf)).max()
         bad = largest.isfinite().logical_not().float()
         if self.action == "stop" and self._unread:
             bad = torch.maximum(bad, self._unread[-1])  # nor any step after it
@@ -184,7 +185,7 @@ class FiniteGuard:
 
     def _keep(self) -> None:
         for copies, buffers in self._kept:
-            torch._foreach_copy_(copies, buffers)
+            foreach_copy_(copies, buffers)
 
     def _count(self, what: str, step: int) -> None:
         if self.action == "stop":
@@ -228,7 +229,7 @@ class FiniteGuard:
 
 
 def _finite(tensors: list[Tensor]) -> bool:
-    norm: float = torch.stack(torch._foreach_norm(tensors)).sum().item()  # noqa: SLF001 - fastest
+    norm: float = torch.stack(foreach_norm(tensors)).sum().item()
     # squares overflow long before the numbers do
     return math.isfinite(norm) or all(bool(tensor.isfinite().all()) for tensor in tensors)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from types import FrameType
 
 from lightning.pytorch import LightningModule
 
+from tl.private.lightning import INSTANTIATOR, settle_hyperparameters
 from tl.tasks import as_task
 
 OBJECTS = ["backbone", "optimizer", "scheduler", "balancer", "strategy", "penalties"]
@@ -25,7 +25,7 @@ def keep_hyperparameters(module: LightningModule, frame: FrameType | None) -> No
         frame: Its constructor's frame, where the arguments are found.
     """
     module.save_hyperparameters(ignore=OBJECTS, frame=frame)
-    if "_instantiator" in module.hparams:  # the command line's, where objects are class paths
+    if INSTANTIATOR in module.hparams:  # the command line's, where objects are class paths
         module.save_hyperparameters(frame=frame)
     arguments = arguments_of(type(module))
     for key, parameter in arguments.items():  # also those left at their defaults
@@ -41,7 +41,7 @@ def keep_hyperparameters(module: LightningModule, frame: FrameType | None) -> No
         elif isinstance(value, tuple):
             module.hparams[key] = list(value)
     setattr(module, "_built", True)  # noqa: B010 - ours, and the last that a constructor does
-    setattr(module, "_hparams_initial", copy.copy(module.hparams))  # noqa: B010 - Lightning's own
+    settle_hyperparameters(module)
 
 
 def arguments_of(kind: type[LightningModule]) -> dict[str, inspect.Parameter]:

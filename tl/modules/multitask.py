@@ -17,6 +17,7 @@ from tl.modules.batch import AnyBatch
 from tl.modules.batch_norm import per_source_statistics, source_statistics
 from tl.modules.hyperparameters import keep_hyperparameters
 from tl.modules.owner import Outputs
+from tl.private.lightning import synchronises_batch_norm
 from tl.tasks import Task, as_task
 
 BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
@@ -95,7 +96,7 @@ class MultiTaskModule(SharedBackboneModule):
         super().setup(stage)
         if self.balanced is not None:
             self.balanced.check(self, stage)
-        synced = getattr(self.trainer.strategy, "_layer_sync", None) is not None
+        synced = synchronises_batch_norm(self.trainer.strategy)
         if synced and self.batch_norm == "per_source_statistics":
             raise ValueError(
                 "`sync_batchnorm` would put one set of statistics in the place of those per "

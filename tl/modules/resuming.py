@@ -7,9 +7,17 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
-from lightning.pytorch.loops.evaluation_loop import RestartStage
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+
+from tl.private.lightning import (
+    STEPS_FOR_LOGGERS,
+    count_steps_for_loggers,
+    forget_restart,
+    restart_within_evaluation,
+    should_accumulate,
+    validation_is_due,
+)
 
 # They only set what the epoch asks for, or remember the epoch in which they last acted.
 _REPEATABLE = (GradientAccumulationScheduler, StochasticWeightAveraging)
@@ -73,7 +81,7 @@ class Resuming:
             whole = batch["ready"] % trainer.accumulate_grad_batches == 0
             counted = (whole or batches["is_last_batch"]) and not self._between
             steps = int(checkpoint["global_step"]) - counted
-            loop["epoch_loop.state_dict"]["_batches_that_stepped"] = steps
+            loop["epoch_loop.state_dict"][STEPS_FOR_LOGGERS] = steps
         self._step_due = batch.get("completed", 0) < batch.get("processed", 0)
         if self._step_due:
             for part in (batch, batches["total"]):
@@ -106,12 +114,12 @@ class Resuming:
             steps.restarting = False
             validates = False
         else:
-            validates = steps._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]  # noqa: SLF001
+            validates = validation_is_due(loop)
         if self._within and validates:
             # the loop passes over the validation that was made, and counts this step again
-            steps._batches_that_stepped -= 1  # noqa: SLF001
+            count_steps_for_loggers(loop, -1)
         # else Lightning leaves out a plateau schedule's update at the end of this epoch
-        loop._restarting = False  # noqa: SLF001
+        forget_restart(loop)
         if self._epoch_due:
             self._update_plateaus(trainer, "epoch", trainer.current_epoch)
         if self._step_due:
@@ -125,12 +133,12 @@ class Resuming:
         steps = trainer.fit_loop.epoch_loop
         module.on_train_batch_end(None, None, steps.batch_idx)
         if validates:  # as if a validation had been interrupted; the loop then goes on by itself
-            steps.val_loop._restart_stage = RestartStage.RESTARTED_MID_EVALUATION  # noqa: SLF001
+            restart_within_evaluation(steps.val_loop)
             steps.val_loop.restarting = False
             return
-        if not steps._should_accumulate():  # noqa: SLF001
+        if not should_accumulate(trainer.fit_loop):
             self._update_plateaus(trainer, "step", steps.batch_idx + 1)
-            steps._batches_that_stepped += 1  # noqa: SLF001
+            count_steps_for_loggers(trainer.fit_loop, 1)
         if steps.batch_progress.is_last_batch:
             loop = trainer.fit_loop
             loop.on_advance_end()

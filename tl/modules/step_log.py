@@ -9,6 +9,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from tl.private.lightning import log_to_loggers, should_accumulate
+
 
 def is_due(trainer: Trainer) -> bool:
     """Say at a batch's end whether it is time to log: after every n-th optimiser step.
@@ -21,8 +23,7 @@ def is_due(trainer: Trainer) -> bool:
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     if not every or trainer.global_step % every:
         return False
-    # Lightning's own question to itself; there is no public one
-    return not trainer.fit_loop._should_accumulate()  # noqa: SLF001
+    return not should_accumulate(trainer.fit_loop)
 
 
 class StepLog:
@@ -55,5 +56,5 @@ class StepLog:
     def write(self, trainer: Trainer) -> None:
         """Hand what was added to the loggers; Lightning knows the step that they count."""
         if self._values:
-            trainer._logger_connector.log_metrics(self._values)  # noqa: SLF001 - no public one
+            log_to_loggers(trainer, self._values)
             self._values = {}

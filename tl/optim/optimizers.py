@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from tl.private.torch import unscales_nothing
+
 #: Where it pays. The CPU kernel silently mixes up weights when a gradient's memory layout
 #: differs from its parameter's.
 DEVICES = ("cuda",)
@@ -41,9 +43,8 @@ def fused(optimizer: Optimizer) -> Optimizer:
     ]
     kept = {name: value for name, value in optimizer.defaults.items() if name in accepted}
     built = kind(groups, **{**kept, "fused": True})
-    # the flag means that the step unscales gradients, and Lightning then refuses to clip them;
     # without a loss scaler there is nothing to unscale
-    built._step_supports_amp_scaling = False  # type: ignore[attr-defined]  # noqa: SLF001
+    unscales_nothing(built)
     return built
 
 

@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch import Trainer
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
 
+from tl.private.lightning import ScriptLauncher, set_num_threads, use_launcher
 from tl.signals import SIGNALS
 
 PARENT = "TL_PARENT"
@@ -39,7 +38,7 @@ _SECONDARY = (
 )
 
 
-class RankLauncher(_SubprocessScriptLauncher):
+class RankLauncher(ScriptLauncher):
     """Lightning's launcher, with an observer that reports why the run ends.
 
     Lightning's observer polls every 5 seconds, kills everything including itself, and leaves as the
@@ -62,17 +61,16 @@ class RankLauncher(_SubprocessScriptLauncher):
             os.environ[PARENT] = str(os.getpid())
             self._call_children_scripts()
             threading.Thread(target=watch_children, args=(self.procs,), daemon=True).start()
-        _set_num_threads_if_needed(num_processes=self.num_processes)
+        set_num_threads(num_processes=self.num_processes)
         return function(*args, **kwargs)
 
 
 def use_our_launcher(trainer: Trainer) -> None:
     """Replace Lightning's launcher with ours, if it starts processes as scripts."""
     given = trainer.strategy.launcher
-    if type(given) is _SubprocessScriptLauncher:
-        trainer.strategy._launcher = RankLauncher(  # noqa: SLF001 - there is no public API
-            given.cluster_environment, given.num_processes, given.num_nodes
-        )
+    if type(given) is ScriptLauncher:
+        ours = RankLauncher(given.cluster_environment, given.num_processes, given.num_nodes)
+        use_launcher(trainer.strategy, ours)
 
 
 def check_rank(trainer: Trainer) -> None:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from torch import nn
 
 from tl.backbones.base import stages_of
+from tl.private.torch import BatchNorm
 
 BatchNormMode = Literal["frozen", "adapt_stats", "train"]
 HEAD = "head"
@@ -228,7 +229,7 @@ def stage_modules(backbone: nn.Module, heads: nn.Module) -> dict[str, list[nn.Mo
 
 def is_batch_norm(module: nn.Module) -> bool:
     """Return whether a module keeps running statistics."""
-    return isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - not public in torch
+    return isinstance(module, BatchNorm)
 
 
 def set_requires_grad(

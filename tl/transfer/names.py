@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tl.checkpoints.files import listed
+from tl.private.torch import COMPILED
 from tl.transfer.foreign_names import torchvision_name
 
 # Where training scripts keep a state dict, in search order.
@@ -52,7 +53,7 @@ def is_below(name: str, prefix: str) -> bool:
 
 def uncompiled(name: str) -> str:
     """Remove the parts of a name that torch.compile, or peft around a layer, added."""
-    return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "base_layer"))
+    return ".".join(part for part in name.split(".") if part not in (COMPILED, "base_layer"))
 
 
 def is_adapter(name: str) -> bool:

@@ -20,7 +20,7 @@ class OpenedSource:
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
-        self._found: tuple[Path, dict[str, Any], str] | None = None
+        self.content: tuple[Path, dict[str, Any], str] | None = None
 
     def read(self) -> tuple[Path, dict[str, Any], str]:
         """Return the file, what it holds, and its SHA-256.
@@ -28,14 +28,14 @@ class OpenedSource:
         Raises:
             CheckpointError: If it cannot be read; the next call tries again.
         """
-        if self._found is None:
+        if self.content is None:
             file = weights_file(self.path)
-            self._found = (file, *read_hashed(file))
-        return self._found
+            self.content = (file, *read_hashed(file))
+        return self.content
 
     def close(self) -> None:
         """Give the memory back; who asks later reads the file again."""
-        self._found = None
+        self.content = None
 
     def __str__(self) -> str:
         """Return the path as it was given."""
@@ -43,7 +43,7 @@ class OpenedSource:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the content out of copies."""
-        return {**self.__dict__, "_found": None}
+        return {**self.__dict__, "content": None}
 
 
 Source = str | Path | OpenedSource

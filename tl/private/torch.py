@@ -1,0 +1,60 @@
+"""Private names of torch, seen in 2.6.0 and 2.14.1; `tests/private` finds those that are gone.
+
+Functions that a training step calls are torch's own under another name: no call is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
+
+# What subclasses of ours override or call of their base: it must keep its name there.
+INHERITED: dict[type, tuple[str, ...]] = {
+    nn.Module: ("_apply", "_load_from_state_dict", "_save_to_state_dict"),
+}
+
+#: Base class of all batch norms.
+BatchNorm = nn.modules.batchnorm._BatchNorm
+#: What ``torch.compile`` puts into the name of a module.
+COMPILED = "_orig_mod"
+#: How functions begin that rebuild tensors from a pickle.
+REBUILDS = "torch._utils._rebuild_"
+
+foreach_add_ = torch._foreach_add_
+foreach_copy_ = torch._foreach_copy_
+foreach_norm = torch._foreach_norm
+
+
+def empty_buffers(module: nn.Module) -> list[str]:
+    """List the buffers that a module registered as ``None``; `named_buffers` omits them."""
+    return [name for name, value in module._buffers.items() if value is None]
+
+
+def keep_out_of_ddp(module: nn.Module, names: Iterable[str]) -> None:
+    """Have ``DistributedDataParallel`` neither copy nor reduce these parameters and buffers."""
+    known = getattr(module, "_ddp_params_and_buffers_to_ignore", [])
+    module._ddp_params_and_buffers_to_ignore = [*known, *names]  # type: ignore[assignment]
+
+
+def unscales_nothing(optimizer: Optimizer) -> None:
+    """Take back that a fused optimiser's step unscales gradients; Lightning would not clip them."""
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Return whether the CPU has AVX-512 BF16 or AMX; False where torch does not tell."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in probes)
+
+
+def file_writer(writer: SummaryWriter) -> FileWriter:
+    """Return what writes a ``SummaryWriter``'s events; opened anew if it was closed."""
+    found: FileWriter = writer._get_file_writer()  # type: ignore[no-untyped-call]
+    return found

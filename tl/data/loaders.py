@@ -24,6 +24,7 @@ from torch.utils.data import (
 from tl.data.errors import DataError
 from tl.data.images.resident import Batch, mixed_seed
 from tl.data.images.store import StoredDataset
+from tl.data.sampling import balanced_order
 
 _BESIDES = 2**20  # bytes of shared memory for locks and labels
 
@@ -118,6 +119,8 @@ class EpochSampler(DistributedSampler[Any]):
         rank: This process.
         device: Where the positions are to lie.
         sequence: Order of evaluation, positions ``(N,)``; ascending by default.
+        balanced: Classes ``(N,)`` that come equally often in training, see
+            :func:`tl.data.sampling.balanced_order`; by default every sample comes equally often.
 
     Attributes:
         position: Gives the epoch and the step in it at which a pass begins; asked at the beginning
@@ -135,6 +138,7 @@ class EpochSampler(DistributedSampler[Any]):
         rank: int = 0,
         device: torch.device | None = None,
         sequence: Tensor | None = None,
+        balanced: Tensor | None = None,
     ) -> None:
         super().__init__(
             dataset,
@@ -148,6 +152,7 @@ class EpochSampler(DistributedSampler[Any]):
         self.steps_per_epoch = steps_per_epoch
         self.device = device
         self.sequence = sequence
+        self.balanced = balanced
         self.position: Callable[[], tuple[int, int]] | None = None
 
     def __len__(self) -> int:
@@ -171,6 +176,10 @@ class EpochSampler(DistributedSampler[Any]):
     def order(self) -> Tensor:
         """All ranks' positions of this training epoch, ``(steps * batch * ranks,)`` int64."""
         wanted = len(self) * self.batch_size * self.num_replicas
+        if self.balanced is not None:
+            drawn = torch.Generator()
+            drawn.manual_seed(mixed_seed("balanced", self.seed, self.epoch))
+            return balanced_order(self.balanced, wanted, drawn)
         passes = []
         for number in range(-(-wanted // self.size)):
             generator = torch.Generator()

@@ -16,6 +16,7 @@ from tl.data.errors import DataError
 from tl.data.images.augment import Augment
 from tl.data.images.resident import Batch
 from tl.data.options import check_options, refuse_misspelt
+from tl.data.sampling import Sampling
 from tl.tasks import Classification
 
 MultiBatch = dict[str, Batch | None]
@@ -83,6 +84,8 @@ class MultiTaskDataModule(LightningDataModule):
         num_workers: Loader processes per source.
         predict_folder: Folder of images that ``predict`` runs through every task.
         resident_share: Share of the device's memory that a split of a source may take.
+        sampling: ``shuffled``, or ``balanced`` where every class of a source is to come equally
+            often; a source with several tasks needs its `balanced_by`.
         download: Download archives that are not there.
         offline: What to do if a set cannot be had: ``error`` or ``generated``.
         images: ``real``, or ``generated`` for drawn images.
@@ -105,6 +108,7 @@ class MultiTaskDataModule(LightningDataModule):
     num_workers: int | None = None
     predict_folder: str | None = None
     resident_share: float | None = None
+    sampling: Sampling | None = None
     download: bool | None = None
     offline: Literal["error", "generated"] | None = None
     images: Literal["real", "generated"] | None = None

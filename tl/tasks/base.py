@@ -123,6 +123,17 @@ class Task(ABC):
     def present(self, target: Tensor) -> Tensor:
         """Return how many values of :meth:`truth` there are, a scalar."""
 
+    def strata(self, target: Tensor) -> Tensor | None:
+        """Return the class of each sample ``(N,)`` int64, negative without a label, if it has one.
+
+        Balanced sampling draws by it. ``None``: samples are not of one class each.
+
+        Args:
+            target: As :meth:`settle` gives it.
+        """
+        del target
+        return None
+
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return the sum over all present samples of each score in ``tallied``."""
         del output, target

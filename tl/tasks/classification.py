@@ -131,6 +131,10 @@ class Classification(Task):
         """Return class numbers ``(N,)``; of soft targets the most probable one."""
         return class_numbers(target)
 
+    def strata(self, target: Tensor) -> Tensor | None:
+        """Return class numbers ``(N,)``; of soft targets the most probable one."""
+        return class_numbers(target)
+
     def present(self, target: Tensor) -> Tensor:
         """Return how many samples have a label."""
         return (target != MISSING).sum()
@@ -206,6 +210,11 @@ class _MultiLabel(Classification):
     def truth(self, target: Tensor) -> Tensor:
         """Return 0 and 1 as int64 ``(N, num_classes)``, ``MISSING`` where it is not known."""
         return torch.where(target.isnan(), MISSING, target).long()
+
+    def strata(self, target: Tensor) -> Tensor | None:
+        """Return nothing: a sample may be of several classes."""
+        del target
+        return None
 
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return nothing: these scores are not sums over samples."""

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Literal, Self, cast
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from tl.tasks.pictures import Pictures
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 Reads = Literal["vector", "maps", "tokens"]
 
@@ -160,9 +162,13 @@ class Task(ABC):
             names: Names of the classes, where the data have them.
         """
 
-    def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Return counts ``(C, C)`` of true and predicted classes, where there are such."""
-        del output, target
+    def pictures(self, most: int) -> Pictures | None:
+        """Return what collects pictures of a split for TensorBoard; ``None`` shows nothing.
+
+        Args:
+            most: How many single samples it may show.
+        """
+        del most
         return None
 
 

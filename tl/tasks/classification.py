@@ -26,6 +26,7 @@ from tl.tasks.class_targets import (
     wrong_label,
 )
 from tl.tasks.heads import linear_head
+from tl.tasks.pictures import ClassPictures, LabelPictures, Pictures
 
 
 @dataclass(frozen=True)
@@ -166,12 +167,9 @@ class Classification(Task):
             for chances, classes in zip(*best_five(answer), strict=True)
         ]
 
-    def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Return how often each class is taken for which ``(C, C)``."""
-        classes = self.num_classes
-        labelled = target >= 0
-        pairs = target[labelled] * classes + output.argmax(1)[labelled]
-        return torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+    def pictures(self, most: int) -> Pictures | None:
+        """Return the confusion matrix and the most confident mistakes."""
+        return ClassPictures(self.num_classes, most)
 
 
 @dataclass(frozen=True)
@@ -243,10 +241,9 @@ class _MultiLabel(Classification):
             row["class_name"] = "; ".join(names[number] for number in found)
         return rows
 
-    def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Return nothing: labels do not exclude each other."""
-        del output, target
-        return None
+    def pictures(self, most: int) -> Pictures | None:
+        """Return the scores of each label, and the samples with the worst labels."""
+        return LabelPictures(self.num_classes, most)
 
 
 def best_five(answer: Tensor) -> tuple[list[list[float]], list[list[int]]]:

@@ -13,6 +13,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
 from tl.tasks.base import Task
 from tl.tasks.heads import linear_head
+from tl.tasks.pictures import NumberPictures, Pictures
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
@@ -148,6 +149,10 @@ class Regression(Task):
         """Return the numbers, separated by semicolons."""
         del names
         return [{"value": "; ".join(f"{v:.6g}" for v in row)} for row in answer.cpu().tolist()]
+
+    def pictures(self, most: int) -> Pictures | None:
+        """Return predictions against the truth, and the samples with the largest errors."""
+        return NumberPictures(most)
 
 
 class R2(Metric):

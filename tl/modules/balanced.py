@@ -63,7 +63,7 @@ class BalancedModule(SharedBackboneModule):
                 f"{type(strategy).__name__}: it needs whole gradients in each process."
             )
         if self.balancer is not None and hasattr(self.balancer.method, "update_accuracy"):
-            other = [name for name, task in self.tasks.items() if "acc" not in task.tallied]
+            other = [name for name, task in self.tasks.items() if task.accuracy is None]
             if other:
                 raise ValueError(
                     f"{self.balancer.name} weights tasks by their accuracy, which "
@@ -127,7 +127,8 @@ class BalancedModule(SharedBackboneModule):
             task = self.tasks[name]
             labelled[name] = task.present(target)
             tally = dict(zip(task.tallied, task.tally(output, target), strict=True))
-            right[name] = tally.get("acc", torch.zeros_like(labelled[name]))
+            nothing = torch.zeros_like(labelled[name])
+            right[name] = nothing if task.accuracy is None else tally[task.accuracy]
         return MicroBatch(
             losses=losses,
             labelled=labelled,

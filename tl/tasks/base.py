@@ -15,6 +15,7 @@ from tl.tasks.pictures import Pictures
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 Reads = Literal["vector", "maps", "tokens"]
+Direction = Literal["min", "max"]
 
 
 class Task(ABC):
@@ -33,7 +34,10 @@ class Task(ABC):
         reads: What the head takes from the backbone.
         score: The score that decides which run is better.
         higher_is_better: Whether a higher one is.
+        directions: Which way each of its scores is better.
         tallied: Scores that are sums over samples, and are logged in training too.
+        accuracy: The one of `tallied` that is the share of right answers, for balancers that weight
+            tasks by it; ``None`` where answers are not right or wrong.
         columns: Columns of ``predictions.csv`` that :meth:`cells` fills.
         smooths: Whether label smoothing means anything to its loss.
     """
@@ -45,7 +49,9 @@ class Task(ABC):
     reads: ClassVar[Reads] = "vector"
     score: ClassVar[str] = "loss"
     higher_is_better: ClassVar[bool] = False
+    directions: ClassVar[Mapping[str, Direction]] = {}
     tallied: ClassVar[tuple[str, ...]] = ()
+    accuracy: ClassVar[str | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
     smooths: ClassVar[bool] = False
 
@@ -179,6 +185,14 @@ def deciding_score(tasks: Iterable[Task]) -> tuple[str, bool]:
     """
     scores = {(task.score, task.higher_is_better) for task in tasks}
     return scores.pop() if len(scores) == 1 else ("loss", False)
+
+
+def score_directions() -> dict[str, Direction]:
+    """Return which way the scores of all kinds of tasks that are imported are better, by name."""
+    found: dict[str, Direction] = {"loss": "min"}
+    for kind in _kinds().values():
+        found = {**kind.directions, **found}
+    return found
 
 
 def as_task(task: Task | Mapping[str, Any]) -> Task:

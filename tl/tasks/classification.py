@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from tl.tasks.base import Task
+from tl.tasks.base import Direction, Task
 from tl.tasks.class_targets import (
     MISSING,
     check,
@@ -63,7 +63,9 @@ class Classification(Task):
     kind: ClassVar[str] = "classification"
     score: ClassVar[str] = "acc"
     higher_is_better: ClassVar[bool] = True
+    directions: ClassVar[Mapping[str, Direction]] = {"acc": "max", "map": "max", "f1": "max"}
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    accuracy: ClassVar[str | None] = "acc"
     smooths: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ("class", "class_name", "probability", "top5")
 
@@ -176,6 +178,7 @@ class Classification(Task):
 class _MultiLabel(Classification):
     score: ClassVar[str] = "map"
     tallied: ClassVar[tuple[str, ...]] = ()
+    accuracy: ClassVar[str | None] = None
 
     @property
     def answers(self) -> str:

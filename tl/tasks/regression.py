@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
-from tl.tasks.base import Task
+from tl.tasks.base import Direction, Task
 from tl.tasks.heads import linear_head
 from tl.tasks.pictures import NumberPictures, Pictures
 
@@ -47,6 +47,7 @@ class Regression(Task):
     target: str | None
     kind: ClassVar[str] = "regression"
     score: ClassVar[str] = "mae"
+    directions: ClassVar[Mapping[str, Direction]] = {"mae": "min", "rmse": "min", "r2": "max"}
     tallied: ClassVar[tuple[str, ...]] = ("mae",)
     columns: ClassVar[tuple[str, ...]] = ("value",)
 

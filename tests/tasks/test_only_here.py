@@ -27,7 +27,7 @@ def lines_of_code(path: Path) -> list[str]:
     for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
         text = token.string.startswith(('"""', 'r"""'))
         if token.type != tokenize.COMMENT and not text:
-            lines[token.start[0]] = lines.get(token.start[0], "") + token.string
+            lines[token.start[0]] = lines.get(token.start[0], "") + token.string.strip()
     return [*lines.values()]
 
 

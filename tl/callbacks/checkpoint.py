@@ -17,8 +17,8 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from tl.checkpoints.atomic_io import AtomicCheckpointIO, weights_beside
-from tl.modules.direction import Direction, check_direction
-from tl.tasks import deciding_score
+from tl.modules.direction import check_direction
+from tl.tasks import Direction, deciding_score
 
 _INFINITY = torch.tensor(torch.inf)
 # What Lightning's class notes of a checkpoint, some of it before the file is written.

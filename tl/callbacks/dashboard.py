@@ -86,7 +86,8 @@ class Dashboard(Callback):
         if table := pl_module.strategy_table():
             writer.add_text("run/strategy", _block(table))
         writer.add_text("run/versions", as_markdown(versions()))
-        metrics = [f"val/{what}" for what in (*shared_scores(pl_module.tasks.values()), "loss")]
+        shared = shared_scores(pl_module.trained_tasks.values())
+        metrics = [f"val/{what}" for what in (*shared, "loss")]
         metrics += [
             pl_module.metric("val", name, what)
             for name, task in pl_module.tasks.items()
@@ -230,17 +231,20 @@ def layout(module: SharedBackboneModule) -> dict[str, Any]:
     for what in (*names, "loss"):
         tasks = [t for t, kind in module.tasks.items() if what in (*kind.scores(), "loss")]
         # what is no sum over samples is not logged in training
-        trains = all(what in (*module.tasks[task].tallied, "loss") for task in tasks)
+        own = [t for t in tasks if t in module.trained_tasks]
+        trains = all(what in (*module.tasks[task].tallied, "loss") for task in own)
         splits = ("train", "val") if trains else ("val",)
         both = [_tag(split, f"{split}/{what}") for split in splits]
-        mean = len(tasks) == len(module.tasks)  # else there is none over all tasks
+        mean = len(own) == len(module.trained_tasks)  # else there is none over all tasks
         charts[what] = {f"{what}: {' and '.join(splits)}": ["Multiline", both]} if mean else {}
         if len(module.tasks) == 1:
             continue
-        tags = {s: [_tag(s, module.metric(s, t, what)) for t in tasks] for s in splits}
+        shown = {"train": own, "val": tasks}
+        tags = {s: [_tag(s, module.metric(s, t, what)) for t in shown[s]] for s in splits}
         for split in reversed(splits):
             charts[what][f"{split} {what}: all tasks"] = ["Multiline", tags[split]]
-        for task, *pair in zip(tasks, *tags.values(), strict=True) if trains else ():
+        for task in own if trains else ():
+            pair = [_tag(split, module.metric(split, task, what)) for split in splits]
             charts[what][f"{task} {what}: train and val"] = ["Multiline", pair]
     return charts
 

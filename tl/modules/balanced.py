@@ -63,7 +63,7 @@ class BalancedModule(SharedBackboneModule):
                 f"{type(strategy).__name__}: it needs whole gradients in each process."
             )
         if self.balancer is not None and hasattr(self.balancer.method, "update_accuracy"):
-            other = [name for name, task in self.tasks.items() if task.accuracy is None]
+            other = [name for name, task in self.trained_tasks.items() if task.accuracy is None]
             if other:
                 raise ValueError(
                     f"{self.balancer.name} weights tasks by their accuracy, which "

@@ -6,7 +6,7 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 import torch
@@ -42,7 +42,7 @@ from tl.modules.window import Window
 from tl.optim.optimizers import fused, keep_kernel
 from tl.optim.param_groups import named_groups
 from tl.optim.schedule import build_schedule, refuse_changing_steps
-from tl.tasks import Task, as_task
+from tl.tasks import Task, by_name, owners, trained_tasks
 from tl.transfer.freezing import Strategy
 from tl.transfer.penalties.base import Step
 from tl.transfer.weights import TransferReport
@@ -61,7 +61,8 @@ class SharedBackboneModule(CheckpointedModule):
 
     Attributes:
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``.
-        heads: Features to what the task wants, such as logits ``(N, num_classes)``, by task.
+        heads: Features to what the task wants, such as logits ``(N, num_classes)``, by task; see
+            :meth:`head_of` for tasks that share one.
         tasks: The tasks by name, in a fixed order.
         lr: Learning rate in place of the optimiser's own, for all stages before their scales;
             Lightning's learning-rate finder sets it. ``None`` by default.
@@ -96,21 +97,20 @@ class SharedBackboneModule(CheckpointedModule):
                 f"The backbone {type(backbone).__name__} has no integer attribute `num_features`; "
                 "set it to the length of its output."
             )
-        found = [as_task(task) for task in tasks]
-        if not found:
-            raise ValueError("`tasks` is empty; give at least one task.")
-        check_label_smoothing(label_smoothing, found)
-        names = [task.name for task in found]
-        if taken := [name for name in names if hasattr(nn.ModuleDict, name)]:
+        self.tasks = by_name(tasks)
+        check_label_smoothing(label_smoothing, self.tasks.values())
+        if taken := [name for name in self.tasks if hasattr(nn.ModuleDict, name)]:
             raise ValueError(
                 f"A task cannot be called {taken[0]!r}, a name of torch's own; rename its source."
             )
-        if len(set(names)) < len(names):
-            raise ValueError(f"Task names must differ, got {', '.join(names)}.")
-        self.tasks = {task.name: task for task in found}
+        self._owners = owners(self.tasks)
         self.backbone = backbone
         self.heads = nn.ModuleDict(
-            {name: task.head(num_features) for name, task in self.tasks.items()}
+            {
+                name: task.head(num_features)
+                for name, task in self.tasks.items()
+                if self._owners[name] == name
+            }
         )
         if compile not in COMPILE_MODES:
             raise ValueError(
@@ -146,13 +146,22 @@ class SharedBackboneModule(CheckpointedModule):
         self._compiled = False
         self._targets_checked = False  # on the host, before they came to an accelerator
         self.step_log = StepLog()
-        self._window = Window(self.tasks)
-        self._shared_scores = shared_scores(self.tasks.values())
+        self._window = Window(self.trained_tasks)
+        self._shared_scores = shared_scores(self.trained_tasks.values())
         self._evaluations = nn.ModuleList([Evaluation(self.tasks)])  # by loader
         self._loaders = 1  # seen in the evaluation that is under way
         self.samples: dict[str, dict[str, int]] = {}
 
     # Features and losses
+
+    @cached_property
+    def trained_tasks(self) -> dict[str, Task]:
+        """The tasks whose targets train, by name."""
+        return trained_tasks(self.tasks)
+
+    def head_of(self, task: str) -> nn.Module:
+        """Return the head of a task, which may be another task's."""
+        return self.heads[self._owners[task]]
 
     @abstractmethod
     def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Tensor]:
@@ -166,7 +175,7 @@ class SharedBackboneModule(CheckpointedModule):
         Args:
             batch: ``(images, targets)``, or a dict of them by source, ``None`` where a source has
                 no images left.
-            smooth: Apply label smoothing, as in training.
+            smooth: As in training: apply label smoothing, and leave out tasks that do not train.
 
         Returns:
             Mean loss by task over what has a target, 0 where nothing has, and what the heads give
@@ -176,15 +185,19 @@ class SharedBackboneModule(CheckpointedModule):
             ValueError: If no task reads the batch, or a target is not one of its task.
         """
         parts = by_source(batch, self.tasks.values())
+        tasks = self.trained_tasks if smooth else self.tasks
+        if len(tasks) < len(self.tasks):  # what no task trains on is not read either
+            read = {source_of(task, parts) for task in tasks.values()}
+            parts = {source: part for source, part in parts.items() if source in read}
         features = self.features({source: images for source, (images, _) in parts.items()})
         losses: dict[str, Tensor] = {}
         outputs: Outputs = {}
         answers: dict[str, Tensor] = {}
-        for name, task in self.tasks.items():
+        for name, task in tasks.items():
             source = source_of(task, parts)
             if source not in parts:
                 continue
-            output = self.heads[name](features[source])
+            output = self.heads[self._owners[name]](features[source])
             given = target_of(task, parts[source][1])
             target = task.settle(given, checked=self._targets_checked)
             truth = task.truth(target)
@@ -195,8 +208,8 @@ class SharedBackboneModule(CheckpointedModule):
         if not losses:
             raise ValueError(
                 f"No task reads a source of this batch: tasks read "
-                f"{', '.join(str(t.source) for t in self.tasks.values())}, the batch holds "
-                f"{', '.join(map(str, parts))}."
+                f"{', '.join(str(t.source) for t in tasks.values())}, the batch holds "
+                f"{', '.join(map(str, by_source(batch)))}."
             )
         if self._watched:
             self._step = Step(
@@ -220,7 +233,8 @@ class SharedBackboneModule(CheckpointedModule):
         """Check the targets of foreign data while that does not wait for an accelerator."""
         # of another form they may be sorted after the transfer
         self._targets_checked = is_sorted(batch)
-        return checked(batch, self.tasks.values()) if self._targets_checked else batch
+        tasks = self.trained_tasks if self.trainer.training else self.tasks
+        return checked(batch, tasks.values()) if self._targets_checked else batch
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Return the sum of the tasks' losses, and of penalties."""
@@ -233,7 +247,8 @@ class SharedBackboneModule(CheckpointedModule):
         loss = self.training_loss(batch, losses, outputs)
         if penalty is not None:
             loss = self.penalised(loss, penalty)
-        absent = [name for name in self.tasks if name not in losses]
+        used = {self._owners[name] for name in losses}
+        absent = [name for name in self.heads if name not in used]
         if absent and self.trainer.world_size > 1:
             # DDP waits for a gradient of every parameter, and other processes may have the task
             unused = [p.sum() for name in absent for p in self.heads[name].parameters()]
@@ -281,7 +296,7 @@ class SharedBackboneModule(CheckpointedModule):
 
     def _bar(self, split: str) -> set[str]:
         """Names of the values that the progress bar shows."""
-        decide = {task.score for task in self.tasks.values()}
+        decide = {task.score for task in self.trained_tasks.values()}
         return {f"{split}/{what}" for what in ("loss", *self._shared_scores) if what in decide} | {
             f"{split}/loss"
         }
@@ -399,9 +414,12 @@ class SharedBackboneModule(CheckpointedModule):
                 for task, each in results.items()
                 if what in each
             }
-            values[f"{split}/loss"] = self.total_loss({t: r["loss"] for t, r in results.items()})
-            for what in self._shared_scores:
-                both = [each[what] for each in results.values()]
+            trained = {name: r for name, r in results.items() if name in self.trained_tasks}
+            if trained:
+                losses = {name: each["loss"] for name, each in trained.items()}
+                values[f"{split}/loss"] = self.total_loss(losses)
+            for what in self._shared_scores if trained else ():
+                both = [each[what] for each in trained.values()]
                 values[f"{split}/{what}"] = torch.stack(both).mean()
             check_followed(trainer, values, suffix, count)
             found |= {f"{name}{suffix}": value for name, value in values.items()}
@@ -423,7 +441,7 @@ class SharedBackboneModule(CheckpointedModule):
             source = source_of(task, parts)
             if source in parts:
                 index = parts[source][1]
-                output = self.heads[name](features[source])
+                output = self.head_of(name)(features[source])
                 index = next(iter(index.values())) if isinstance(index, dict) else index
                 found[name] = (task.answer(output), index)
         return found

@@ -186,7 +186,7 @@ class FineTunedModule(LightningModule):
             classes={
                 name: task.num_classes
                 for name, task in self.tasks.items()
-                if isinstance(task, Classification) and not task.multi_label
+                if isinstance(task, Classification) and not task.multi_label and name in self.heads
             },
             class_names=names,
             device=self.device,

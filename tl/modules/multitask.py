@@ -132,8 +132,8 @@ class MultiTaskModule(BalancedModule):
             max_skips=max_skips,
         )
         self.batch_norm = batch_norm
-        self.use_balancer(make_balancer(balancer, list(self.tasks), rescale))
-        read = {task.source for task in self.tasks.values()}
+        self.use_balancer(make_balancer(balancer, list(self.trained_tasks), rescale))
+        read = {task.source for task in self.trained_tasks.values()}
         if batch_norm == "joint" and len(read) > 1 and self.balancer and self.balancer.needs_rows:
             rank_zero_info(
                 f"tl: {self.balancer.name} needs each task's own gradient: training takes a pass "
@@ -162,7 +162,7 @@ class MultiTaskModule(BalancedModule):
         self.need_source()
         features = self.features({source: images})[source]
         return {
-            name: self.heads[name](features)
+            name: self.head_of(name)(features)
             for name, task in self.tasks.items()
             if source is None or task.source == source
         }

@@ -3,6 +3,7 @@
 from tl.tasks.base import Direction, Task, as_task, deciding_score, score_directions
 from tl.tasks.classification import Classification
 from tl.tasks.regression import Regression
+from tl.tasks.sharing import by_name, owners, trained_tasks
 
 __all__ = [
     "Classification",
@@ -10,6 +11,9 @@ __all__ = [
     "Regression",
     "Task",
     "as_task",
+    "by_name",
     "deciding_score",
+    "owners",
     "score_directions",
+    "trained_tasks",
 ]

@@ -30,6 +30,11 @@ class Task(ABC):
             the batch has one source.
         target: Key of the targets in a source that carries several; ``None`` where they are one
             tensor.
+        shares: Name of another task whose head this one uses, as to evaluate in a second domain;
+            ``None`` where it has a head of its own.
+        trains: Whether its targets train. Where they do not, no training loss, penalty or balancer
+            sees them: the task is evaluated only, its scores are logged, and ``val/loss``, the
+            means over tasks and what chooses a run leave it out.
         kind: Name of the class in checkpoints.
         reads: What the head takes from the backbone.
         score: The score that decides which run is better.
@@ -45,6 +50,8 @@ class Task(ABC):
     name: str
     source: str | None
     target: str | None
+    shares: str | None = None
+    trains: bool = True
     kind: ClassVar[str]
     reads: ClassVar[Reads] = "vector"
     score: ClassVar[str] = "loss"
@@ -76,8 +83,13 @@ class Task(ABC):
             )
 
     def record(self) -> dict[str, Any]:
-        """Return the task in plain types, from which :func:`as_task` makes it again."""
-        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
+        """Return the task in plain types, from which :func:`as_task` makes it again.
+
+        What is as for most tasks is left out: `shares` and `trains`.
+        """
+        found = {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
+        usual = {"shares": None, "trains": True}
+        return {key: value for key, value in found.items() if value is not usual.get(key, ...)}
 
     def read_from(self, source: str | None) -> Self:
         """Return the same task on another source."""
@@ -181,9 +193,9 @@ class Task(ABC):
 def deciding_score(tasks: Iterable[Task]) -> tuple[str, bool]:
     """Return the score that runs are chosen by, and whether a higher one is better.
 
-    That is the one that decides for each of the tasks, else ``loss``.
+    That is the one that decides for each of the tasks that train, else ``loss``.
     """
-    scores = {(task.score, task.higher_is_better) for task in tasks}
+    scores = {(task.score, task.higher_is_better) for task in tasks if task.trains}
     return scores.pop() if len(scores) == 1 else ("loss", False)
 
 

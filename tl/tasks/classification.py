@@ -47,6 +47,8 @@ class Classification(Task):
         class_weights: Weight of each class in the loss, as in ``torch.nn.CrossEntropyLoss``.
         pos_weight: Weight of the positive labels of each class of a `multi_label` task, as in
             ``torch.nn.BCEWithLogitsLoss``.
+        shares: Name of another task whose head this one uses, as to evaluate in a second domain.
+        trains: Whether its labels train; otherwise they are used for evaluation only.
 
     Raises:
         ValueError: If the name has other characters, there are fewer than 2 classes, or weights
@@ -60,6 +62,8 @@ class Classification(Task):
     multi_label: bool = False
     class_weights: Sequence[float] | None = None
     pos_weight: Sequence[float] | None = None
+    shares: str | None = None
+    trains: bool = True
     kind: ClassVar[str] = "classification"
     score: ClassVar[str] = "acc"
     higher_is_better: ClassVar[bool] = True
@@ -99,7 +103,7 @@ class Classification(Task):
 
     def record(self) -> dict[str, Any]:
         """Return the task in plain types; options that are not used are left out."""
-        used = {"name", "num_classes", "source", "target"}
+        used = {"name", "num_classes", "source", "target", "trains"}
         return {key: v for key, v in super().record().items() if v or key in used}
 
     @property

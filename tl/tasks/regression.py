@@ -35,6 +35,8 @@ class Regression(Task):
         loss: ``mse``, ``l1`` or ``huber`` (Huber, 1964, with a threshold of 1).
         source: Name of the data source that the task reads in a batch of several.
         target: Key of the targets in a source that carries several.
+        shares: Name of another task whose head this one uses, as to evaluate in a second domain.
+        trains: Whether its targets train; otherwise they are used for evaluation only.
 
     Raises:
         ValueError: If there is no output, or no such loss.
@@ -45,6 +47,8 @@ class Regression(Task):
     loss_name: str
     source: str | None
     target: str | None
+    shares: str | None
+    trains: bool
     kind: ClassVar[str] = "regression"
     score: ClassVar[str] = "mae"
     directions: ClassVar[Mapping[str, Direction]] = {"mae": "min", "rmse": "min", "r2": "max"}
@@ -58,9 +62,12 @@ class Regression(Task):
         loss: Literal["mse", "l1", "huber"] = "mse",
         source: str | None = None,
         target: str | None = None,
+        shares: str | None = None,
+        trains: bool = True,
     ) -> None:
         given = {"name": name, "outputs": outputs, "source": source, "target": target}
-        for field, value in {**given, "loss_name": loss}.items():
+        given |= {"loss_name": loss, "shares": shares, "trains": trains}
+        for field, value in given.items():
             object.__setattr__(self, field, value)
         super().__post_init__()
         if outputs < 1:

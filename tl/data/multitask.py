@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, NoReturn
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -20,6 +21,8 @@ from tl.data.sampling import Sampling
 from tl.tasks import Classification
 
 MultiBatch = dict[str, Batch | None]
+# by source: the data module around it, and its name there
+_OWNERS: WeakKeyDictionary[ImageDataModule, tuple[Callable[[], object], str]] = WeakKeyDictionary()
 _OWN = ("sources", "epoch_length")  # all other options are the sources'
 
 
@@ -137,6 +140,7 @@ class MultiTaskDataModule(LightningDataModule):
 
     def _hand_down(self) -> None:
         """Give the sources the settings that they do not set themselves."""
+        _own_sources(self, self.sources)
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OWN}
         for name, source in self.sources.items():
             source.data_name = name
@@ -346,6 +350,24 @@ def _as_sources(given: object) -> Sources:
                 f"FolderDataModule, got a {type(source).__name__}."
             )
     return Sources(given)
+
+
+def _own_sources(owner: MultiTaskDataModule, sources: Mapping[str, ImageDataModule]) -> None:
+    """Note whose the sources are.
+
+    Raises:
+        ValueError: If another data module has one under another name, which would change there.
+    """
+    known = {name: source for name, source in sources.items() if isinstance(source, Hashable)}
+    for name, source in known.items():
+        other, called = _OWNERS.get(source, (lambda: None, name))
+        if other() not in (None, owner) and called != name:
+            raise ValueError(
+                f"`sources[{name!r}]` is {called!r} of another MultiTaskDataModule, whose tasks "
+                "would be renamed; give each a data module of its own."
+            )
+    for name, source in known.items():
+        _OWNERS[source] = (ref(owner), name)
 
 
 def _named(source: str, batch: Batch) -> MultiBatch:

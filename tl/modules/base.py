@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import BaseFinetuning, BatchSizeFinder
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -293,6 +294,11 @@ class SharedBackboneModule(CheckpointedModule):
         self.guard.read(self)
         if values := {**self._skipped(), **self._window_means()}:
             self._log_values(values, bar=self._bar("train"))
+        if (missing := self._window.unlabelled()) and not self.guard.skipped:
+            rank_zero_warn(
+                f"No training sample had a target of {', '.join(map(repr, missing))} so far: its "
+                "loss is 0 and its head learns nothing. Check the targets (-1 and NaN are missing)."
+            )
 
     def _bar(self, split: str) -> set[str]:
         """Names of the values that the progress bar shows."""

@@ -26,7 +26,7 @@ class Evaluation(nn.Module):
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         super().__init__()
         self._tasks = dict(tasks)
-        self._seen: dict[tuple[Split, str], int] = {}
+        self._seen: dict[tuple[Split, str], Tensor] = {}  # samples with a target
         self._losses = nn.ModuleDict()
         self._scores = nn.ModuleDict()
         for split in ("val", "test"):
@@ -49,21 +49,27 @@ class Evaluation(nn.Module):
             output: What the head gave, a row for each sample.
             target: As :meth:`tl.tasks.Task.truth` gives it.
         """
-        self._seen[split, task] = self._seen.get((split, task), 0) + len(target)
+        labelled = self._tasks[task].labelled(target)
+        before = self._seen.get((split, task))
+        self._seen[split, task] = labelled if before is None else before + labelled
         losses, scores = self._metrics(split, task)
         losses.update(loss, self._tasks[task].present(target))
         for score in scores.values():
             self._tasks[task].observe(score, output, target)
 
     def samples(self, split: Split, reduce: Callable[..., Tensor]) -> dict[str, int]:
-        """Return how many samples were evaluated by task, over all processes, and begin anew.
+        """Return how many samples with a target were evaluated by task, and begin anew.
+
+        They are those of all processes.
 
         Args:
             split: Which set.
             reduce: Sums a tensor over the processes: ``reduce(tensor, reduce_op="sum")``.
         """
-        seen = torch.tensor([self._seen.pop((split, task), 0) for task in self._tasks])
-        counts = reduce(seen.to(self._device()), reduce_op="sum").tolist()
+        device = self._device()
+        nothing = torch.zeros((), dtype=torch.int64)
+        seen = [self._seen.pop((split, task), nothing).to(device) for task in self._tasks]
+        counts = reduce(torch.stack(seen), reduce_op="sum").tolist()
         return {task: int(n) for task, n in zip(self._tasks, counts, strict=True) if n}
 
     def _device(self) -> torch.device:

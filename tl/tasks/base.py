@@ -143,6 +143,14 @@ class Task(ABC):
     def present(self, target: Tensor) -> Tensor:
         """Return how many values of :meth:`truth` there are, a scalar."""
 
+    def labelled(self, target: Tensor) -> Tensor:
+        """Return how many samples have a target, a scalar.
+
+        Args:
+            target: As :meth:`truth` gives it.
+        """
+        return self.present(target)
+
     def strata(self, target: Tensor) -> Tensor | None:
         """Return the class of each sample ``(N,)`` int64, negative without a label, if it has one.
 

@@ -216,6 +216,10 @@ class _MultiLabel(Classification):
         """Return 0 and 1 as int64 ``(N, num_classes)``, ``MISSING`` where it is not known."""
         return torch.where(target.isnan(), MISSING, target).long()
 
+    def labelled(self, target: Tensor) -> Tensor:
+        """Return how many samples have a known label."""
+        return (target != MISSING).any(1).sum()
+
     def strata(self, target: Tensor) -> Tensor | None:
         """Return nothing: a sample may be of several classes."""
         del target

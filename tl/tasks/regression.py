@@ -132,6 +132,10 @@ class Regression(Task):
         """Return how many numbers are known."""
         return (~target.isnan()).sum()
 
+    def labelled(self, target: Tensor) -> Tensor:
+        """Return how many samples have a known number."""
+        return (~target.isnan()).any(1).sum()
+
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return the sum of the absolute errors."""
         return [(output.float() - target).abs().nansum()]

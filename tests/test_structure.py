@@ -26,6 +26,7 @@ FLOORS = (
 )
 # given by the design: weights are matched against stages, batches against tasks
 SIDEWAYS = {
+    ("tasks", "batch"),  # a task shows samples beside its answers
     ("checkpoints", "data"),  # downloads lie in the cache of the data
     ("transfer", "data"),
     ("transfer", "backbones"),

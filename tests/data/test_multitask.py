@@ -107,3 +107,14 @@ def test_a_state_of_other_sources_is_refused() -> None:
     del state["small"]
     with pytest.raises(DataError, match="has the sources large; this has small, large"):
         made.load_state_dict(state)
+
+
+def test_a_source_is_not_renamed_by_a_second_data_module() -> None:
+    source = GeneratedDataModule(train_size=100, test_size=20)
+    first = MultiTaskDataModule(sources={"one": source})
+    with pytest.raises(ValueError, match=r"`sources\['two'\]` is 'one' of another MultiTask"):
+        MultiTaskDataModule(sources={"two": source})
+    assert [task.name for task in first.tasks] == ["one"]
+    again = MultiTaskDataModule(sources={"one": source})
+    again.sources = {"one": source}
+    first.sources = {"one": source}

@@ -17,9 +17,9 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from tl.checkpoints.atomic_io import AtomicCheckpointIO, weights_beside
-from tl.modules.direction import Direction, check_direction
+from tl.modules.direction import check_direction
 from tl.private.lightning import LAST_SAVED
-from tl.tasks import deciding_score
+from tl.tasks import Direction, deciding_score
 
 _INFINITY = torch.tensor(torch.inf)
 # Attributes that Lightning's class sets for a checkpoint, some before the file is written.

@@ -43,8 +43,8 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
         total += counted[shape] * sizes[source]
     # forward, gradient of weights, and of features if needed: products of equal size
     products = 3 if any(p.requires_grad for p in module.backbone.parameters()) else 2
-    for name, task in module.tasks.items():
-        weights = [p.numel() for p in module.heads[name].parameters() if p.ndim > 1]
+    for name, task in module.trained_tasks.items():
+        weights = [p.numel() for p in module.head_of(name).parameters() if p.ndim > 1]
         total += 2.0 * products * sum(weights) * sizes.get(source_of(task, parts), 0)
     return total / max(sum(sizes.values()), 1)
 

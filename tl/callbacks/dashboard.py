@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
-from tl.callbacks.figures import Mistakes, confusion_figure, display_images, image_grid
+from tl.callbacks.figures import image_grid
 from tl.callbacks.results import versions
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
@@ -24,21 +24,26 @@ from tl.modules.batch_norm import source_statistics
 from tl.modules.evaluation import loader_suffix
 from tl.modules.score_log import shared_scores
 from tl.private.torch import file_writer
-from tl.tasks import Classification
+from tl.tasks import Task
+from tl.tasks.figures import display_images, drawable_part
+from tl.tasks.pictures import Pictures, View
+
+_IMAGES = 4  # dimensions of a batch of them
 
 
 class Dashboard(Callback):
     """Fill TensorBoard: tasks side by side, pictures, model graph, hyper-parameters, texts.
 
-    *Custom scalars* holds a chart per metric with all tasks in it. *Images* holds the confusion
-    matrix and the most confident mistakes of each task, and augmented training images. *Graphs*
-    holds the network, *HParams* the hyper-parameters with the final metrics, *Text* what the data
-    are, what was transferred, and the versions. Without a TensorBoard logger nothing happens.
-    Mistakes are those that the first process saw; the confusion matrix counts all.
+    *Custom scalars* holds a chart per metric with all tasks in it. *Images* holds what each task
+    shows of its answers, such as the confusion matrix and the most confident mistakes of a
+    classification, and augmented training images. *Graphs* holds the network, *HParams* the
+    hyper-parameters with the final metrics, *Text* what the data are, what was transferred, and the
+    versions. Without a TensorBoard logger nothing happens. Single samples are those that the first
+    process saw; a confusion matrix counts all.
 
     Args:
         every_n_epochs: Epochs between the pictures of validation; 0 turns them off.
-        mistakes: How many mistakes to show per task.
+        mistakes: How many samples with the worst answers to show per task.
         images: How many augmented training images to show per source.
         graph: Show the network.
 
@@ -60,8 +65,7 @@ class Dashboard(Callback):
         self.mistakes = mistakes
         self.images = images
         self.graph = graph
-        self._confusion: dict[tuple[int, str], Tensor] = {}
-        self._mistakes: dict[tuple[int, str], Mistakes] = {}
+        self._pictures: dict[tuple[int, str], Pictures | None] = {}  # by loader and task
         self._shown = False
 
     # The start of a run
@@ -84,7 +88,8 @@ class Dashboard(Callback):
         if table := pl_module.strategy_table():
             writer.add_text("run/strategy", _block(table))
         writer.add_text("run/versions", as_markdown(versions()))
-        metrics = [f"val/{what}" for what in (*shared_scores(pl_module.tasks.values()), "loss")]
+        shared = shared_scores(pl_module.trained_tasks.values())
+        metrics = [f"val/{what}" for what in (*shared, "loss")]
         metrics += [
             pl_module.metric("val", name, what)
             for name, task in pl_module.tasks.items()
@@ -111,8 +116,9 @@ class Dashboard(Callback):
         parts = by_source(batch)
         for source, (images, _) in parts.items():
             statistics = statistics_of(trainer, source)
-            if self.images and is_picture(images):
-                grid = image_grid(display_images(images[: self.images], statistics))
+            pixels = drawable_part(images)
+            if self.images and pixels is not None and pixels.ndim == _IMAGES:
+                grid = image_grid(display_images(pixels[: self.images], statistics))
                 tag = "train/augmented" if source is None else f"train/augmented/{source}"
                 writer.add_image(tag, grid, trainer.global_step)
         if self.graph:
@@ -131,8 +137,8 @@ class Dashboard(Callback):
         return last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
-        self._confusion, self._mistakes = {}, {}
+        """Begin anew."""
+        self._pictures = {}
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -145,31 +151,33 @@ class Dashboard(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count a batch's predictions."""
+        """Let each task look at a batch."""
         if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
             return
         parts = by_source(batch)
-        for name, (logits, target) in outputs.items():
-            counts = pl_module.tasks[name].confusion(logits, target)
-            if counts is None:
-                continue
-            key = (dataloader_idx, name)
-            self._confusion[key] = self._confusion.get(key, 0) + counts
-            images = parts[source_of(pl_module.tasks[name], parts)][0]
-            if self.mistakes and trainer.is_global_zero and is_picture(images):
-                kept = self._mistakes.setdefault(key, Mistakes(self.mistakes))
-                kept.add(images, logits, target)
+        for name, (output, target) in outputs.items():
+            task = pl_module.tasks[name]
+            pictures = self._of(task, dataloader_idx)
+            if pictures is not None:
+                inputs = parts[source_of(task, parts)][0] if trainer.is_global_zero else None
+                pictures.add(inputs, output, target)
 
     on_test_batch_end = on_validation_batch_end
 
+    def _of(self, task: Task, loader: int) -> Pictures | None:
+        key = (loader, task.name)
+        if key not in self._pictures:
+            self._pictures[key] = task.pictures(self.mistakes)
+        return self._pictures[key]
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the confusion matrix and the mistakes of each task."""
+        """Show what the tasks have collected."""
         if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
             return
         count = pl_module.count_loaders()
         for loader in range(count):
             self._show(trainer, pl_module, loader, loader_suffix(loader, count))
-        self._confusion, self._mistakes = {}, {}
+        self._pictures = {}
 
     on_test_epoch_end = on_validation_epoch_end
 
@@ -179,30 +187,19 @@ class Dashboard(Callback):
         """Show the figures of one loader."""
         split = "test" if trainer.testing else "val"
         for name, task in pl_module.tasks.items():
-            if not isinstance(task, Classification) or task.multi_label:
-                continue
-            key, tag = (loader, name), f"{name}{suffix}"
-            # every process takes part, also one that saw no image of this task
-            counts = self._confusion.get(
-                key,
-                torch.zeros(
-                    task.num_classes, task.num_classes, dtype=torch.int64, device=pl_module.device
-                ),
-            )
-            counts = trainer.strategy.reduce(counts, reduce_op="sum")
+            # every process takes part, also one that saw no sample of this task
+            pictures = self._of(task, loader)
+            if pictures is not None and pictures.counts is not None:
+                counts = pictures.counts.to(pl_module.device)
+                pictures.counts = trainer.strategy.reduce(counts, reduce_op="sum")
             writer = writer_of(trainer)
-            if writer is None or not int(counts.sum()):
+            if writer is None or pictures is None:
                 continue
-            names = class_names_of(trainer, name, task.num_classes)
-            step = trainer.global_step
-            title = f"{tag}, {split}, epoch {trainer.current_epoch}"
-            figure = confusion_figure(counts, names, title)
-            writer.add_figure(f"{split}/confusion/{tag}", figure, step)
-            if key in self._mistakes:
-                statistics = statistics_of(trainer, task.source)
-                mistakes = self._mistakes[key].figure(names, statistics, title)
-                if mistakes is not None:
-                    writer.add_figure(f"{split}/mistakes/{tag}", mistakes, step)
+            title = f"{name}{suffix}, {split}, epoch {trainer.current_epoch}"
+            statistics = statistics_of(trainer, task.source)
+            view = View(title, class_names_of(trainer, name), statistics)
+            for what, figure in pictures.figures(view).items():
+                writer.add_figure(f"{split}/{what}/{name}{suffix}", figure, trainer.global_step)
 
     # The end
 
@@ -213,11 +210,6 @@ class Dashboard(Callback):
             _, _, end = hparams_summary({}, {})  # type: ignore[no-untyped-call]
             add_summaries(writer, end)
             writer.flush()
-
-
-def is_picture(inputs: object) -> bool:
-    """Tell whether inputs can be shown as images: ``(N, 3, H, W)``."""
-    return isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.shape[1] == 3  # noqa: PLR2004
 
 
 def writer_of(trainer: Trainer) -> SummaryWriter | None:
@@ -241,17 +233,20 @@ def layout(module: SharedBackboneModule) -> dict[str, Any]:
     for what in (*names, "loss"):
         tasks = [t for t, kind in module.tasks.items() if what in (*kind.scores(), "loss")]
         # what is no sum over samples is not logged in training
-        trains = all(what in (*module.tasks[task].tallied, "loss") for task in tasks)
+        own = [t for t in tasks if t in module.trained_tasks]
+        trains = all(what in (*module.tasks[task].tallied, "loss") for task in own)
         splits = ("train", "val") if trains else ("val",)
         both = [_tag(split, f"{split}/{what}") for split in splits]
-        mean = len(tasks) == len(module.tasks)  # else there is none over all tasks
+        mean = len(own) == len(module.trained_tasks)  # else there is none over all tasks
         charts[what] = {f"{what}: {' and '.join(splits)}": ["Multiline", both]} if mean else {}
         if len(module.tasks) == 1:
             continue
-        tags = {s: [_tag(s, module.metric(s, t, what)) for t in tasks] for s in splits}
+        shown = {"train": own, "val": tasks}
+        tags = {s: [_tag(s, module.metric(s, t, what)) for t in shown[s]] for s in splits}
         for split in reversed(splits):
             charts[what][f"{split} {what}: all tasks"] = ["Multiline", tags[split]]
-        for task, *pair in zip(tasks, *tags.values(), strict=True) if trains else ():
+        for task in own if trains else ():
+            pair = [_tag(split, module.metric(split, task, what)) for split in splits]
             charts[what][f"{task} {what}: train and val"] = ["Multiline", pair]
     return charts
 
@@ -332,11 +327,11 @@ def statistics_of(trainer: Trainer, source: str | None) -> tuple[Tensor, Tensor]
     return found
 
 
-def class_names_of(trainer: Trainer, task: str, count: int) -> list[str]:
-    """Class names of a task from the data, or their numbers."""
+def class_names_of(trainer: Trainer, task: str) -> list[str] | None:
+    """Class names of a task from the data, if these tell."""
     names = getattr(getattr(trainer, "datamodule", None), "class_names", {})
     found = names.get(task) or (next(iter(names.values())) if len(names) == 1 else None)
-    return list(found) if found and len(found) == count else [str(i) for i in range(count)]
+    return list(found) if found else None
 
 
 def as_markdown(content: Mapping[str, Any]) -> str:

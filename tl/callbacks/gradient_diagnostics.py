@@ -63,7 +63,7 @@ class GradientDiagnostics(Callback):
         Raises:
             ValueError: If the module has fewer than two tasks.
         """
-        if not isinstance(pl_module, MultiTaskModule) or len(pl_module.tasks) < 2:  # noqa: PLR2004
+        if not isinstance(pl_module, MultiTaskModule) or len(pl_module.trained_tasks) < 2:  # noqa: PLR2004
             raise ValueError(
                 "GradientDiagnostics compares the tasks of a MultiTaskModule, and this run has "
                 "fewer than two."
@@ -87,7 +87,7 @@ class GradientDiagnostics(Callback):
         self._remember(step, values)
         values["balance/conflict_rate"] = self.conflict_rate()
         if pl_module.balancer is None:
-            values |= {f"balance/{task}/weight": 1.0 for task in pl_module.tasks}
+            values |= {f"balance/{task}/weight": 1.0 for task in pl_module.trained_tasks}
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in values.items() if not math.isnan(v)}, step)
 
@@ -100,17 +100,17 @@ class GradientDiagnostics(Callback):
         stages = {stage: found for stage, found in stages.items() if found}
         if not stages:
             return {}
-        rows = Rows([p for found in stages.values() for p in found], len(module.tasks))
+        rows = Rows([p for found in stages.values() for p in found], len(module.trained_tasks))
         self._fill(trainer, module, batch, rows)
         sizes = [sum(p.numel() for p in found) for found in stages.values()]
         grams = {
             stage: part @ part.T
             for stage, part in zip(stages, torch.split(rows.matrix, sizes, dim=1), strict=True)
         }
-        values = compared(list(module.tasks), torch.stack(list(grams.values())).sum(0))
+        values = compared(list(module.trained_tasks), torch.stack(list(grams.values())).sum(0))
         if len(grams) > 1:
             for stage, gram in grams.items():
-                found = compared(list(module.tasks), gram)
+                found = compared(list(module.trained_tasks), gram)
                 values |= {f"{name}/{stage}": value for name, value in found.items()}
         return values
 
@@ -130,7 +130,7 @@ class GradientDiagnostics(Callback):
                 rows,
                 losses,
                 {task: torch.full_like(loss, scale) for task, loss in losses.items()},
-                {task: number for number, task in enumerate(module.tasks)},
+                {task: number for number, task in enumerate(module.trained_tasks)},
                 dict.fromkeys(losses),  # sources may share a pass: keep the graph until the last
             )
         for buffer, before in kept:

@@ -27,11 +27,11 @@ class RunResults(Callback):
     """Write the run folder's ``results.json`` at the end of fit, validate and test.
 
     Its keys: ``metrics`` (flat, by metric name, of the last epoch; ``best`` holds the best
-    checkpoint's score), ``samples`` (by split and task: number evaluated, ``from``, and size of the
-    split, ``of``), ``data`` (description and fingerprint per source), ``provenance`` (where the
-    initial weights came from), ``versions``, ``seconds``, ``images_per_second``, ``mfu`` and
-    ``data_share`` (both of training, see `Throughput`), ``peak_memory_bytes`` (of the GPU if there
-    is one, otherwise of the process).
+    checkpoint's score), ``samples`` (by split and task: number of labelled samples evaluated,
+    ``from``, and in the split, ``of``), ``data`` (description and fingerprint per source),
+    ``provenance`` (where the initial weights came from), ``versions``, ``seconds``,
+    ``images_per_second``, ``mfu`` and ``data_share`` (both of training, see `Throughput`),
+    ``peak_memory_bytes`` (of the GPU if there is one, otherwise of the process).
 
     A test or validation of a finished run keeps what training wrote: ``test/`` metrics are added,
     and ``evaluated`` records by split the checkpoint and data used, with all metrics and samples.
@@ -145,7 +145,7 @@ def _relative(path: object, folder: str) -> str | None:
 
 
 def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str, Any]]:
-    """Return by split and task how many samples were evaluated, of how many.
+    """Return by split and task how many labelled samples were evaluated, of how many.
 
     Args:
         module: The module; the result is empty unless it is one of ours.
@@ -156,14 +156,20 @@ def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str,
     found: dict[str, dict[str, Any]] = {}
     for split, tasks in getattr(module, "samples", {}).items():
         for name, count in tasks.items():
-            source = getattr(getattr(module, "tasks", {}).get(name), "source", None)
+            task = getattr(module, "tasks", {}).get(name)
+            source = getattr(task, "source", None)
             owner = sources.get(source) if isinstance(sources, Mapping) else data
             whole = getattr(owner, "splits", {}).get(split)
             found.setdefault(split, {})[name] = {
                 "from": count,
-                "of": None if whole is None else len(whole),
+                "of": None if whole is None else _size(whole, task),
             }
     return found
+
+
+def _size(split: Any, task: Any) -> int:  # noqa: ANN401 - whatever a data module has
+    """Return how many samples of a split have a target, where it can tell, else how many it has."""
+    return len(split) if task is None or not hasattr(split, "labelled") else split.labelled(task)
 
 
 def read_json(path: Path) -> dict[str, Any]:

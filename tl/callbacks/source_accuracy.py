@@ -157,9 +157,9 @@ class SourceAccuracy(Callback):
                     )
                     images = trainer.precision_plugin.convert_input(images)
                     target = labels_of(self._task, targets)
-                    answers = head(backbone(images)).argmax(1)
-                    right += int((answers == target)[target >= 0].sum())
-                    count += int((target >= 0).sum())
+                    [answered] = self._task.tally(head(backbone(images)), target)
+                    right += int(answered)
+                    count += int(self._task.present(target))
         finally:
             for part, training in modes:
                 part.training = training

@@ -36,6 +36,7 @@ from tl.data.loaders import (
     position_of,
 )
 from tl.data.options import check_options, checked_option, refuse_misspelt
+from tl.data.sampling import Sampling, balancing_task, labels_to_balance
 from tl.data.settings import Settings
 from tl.data.split import stratified_split
 from tl.data.trained_on import TrainedOn, read_record, record_of, same_names
@@ -44,7 +45,9 @@ from tl.tasks import Classification
 Split = Literal["train", "val", "test"]
 _SETTINGS = frozenset(f.name for f in fields(Settings))
 # what may change without loading anew
-_LATE = frozenset({"batch_size", "eval_batch_size", "num_workers", "predict_folder"})
+_LATE = frozenset(
+    {*("batch_size", "eval_batch_size", "num_workers", "predict_folder"), "sampling", "balanced_by"}
+)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -71,6 +74,10 @@ class ImageDataModule(LightningDataModule, ABC):
         resident_share: Share of the memory of the device that trains (on a CPU: of the machine)
             that a split's images may take, default 0.25. They then stay there, laid out for the
             augmentation, and nothing is moved in a step. 0 turns it off.
+        sampling: ``shuffled``, the default: each pass holds every training image once. With
+            ``balanced``, every class comes equally often, against class imbalance; the epoch keeps
+            its length.
+        balanced_by: Task or target whose classes are balanced, where a source has several.
     """
 
     root: str | None = None
@@ -83,6 +90,8 @@ class ImageDataModule(LightningDataModule, ABC):
     num_workers: int | None = None
     predict_folder: str | None = None
     resident_share: float | None = None
+    sampling: Sampling | None = None
+    balanced_by: str | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -497,10 +506,19 @@ class ImageDataModule(LightningDataModule, ABC):
             num_replicas=self._world(),
             rank=self._rank(),
             device=self._root_device() if stored else None,
+            balanced=self._balanced(data),
         )
         if self.trainer is not None:
             sampler.position = self._position
         return make_loader(stored or data, sampler, self.settings.num_workers)
+
+    def _balanced(self, data: ImageDataset) -> Tensor | None:
+        """Return the classes to balance, if any."""
+        if self.settings.sampling != "balanced":
+            return None
+        task = balancing_task(self.tasks, self.settings.balanced_by, self.data_name)
+        targets = dict(zip([task.name for task in self.tasks], data.targets.values(), strict=True))
+        return labels_to_balance(task, targets[task.name], self.data_name)
 
     def _position(self) -> tuple[int, int]:
         return position_of(cast("Trainer", self.trainer))

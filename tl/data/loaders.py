@@ -24,6 +24,7 @@ from torch.utils.data import (
 from tl.data.errors import DataError
 from tl.data.images.resident import Batch, mixed_seed
 from tl.data.images.store import StoredDataset
+from tl.data.sampling import balanced_order
 
 _BESIDES = 2**20  # bytes of shared memory, for locks and labels
 
@@ -117,6 +118,8 @@ class EpochSampler(DistributedSampler[Any]):
         rank: Rank of this process.
         device: Device of the positions.
         sequence: Evaluation order, positions ``(N,)``; ascending by default.
+        balanced: Classes ``(N,)`` that come equally often in training, see
+            :func:`tl.data.sampling.balanced_order`; by default every sample comes equally often.
 
     Attributes:
         position: Returns the epoch and step at which a pass starts; called at its start. ``None``:
@@ -134,6 +137,7 @@ class EpochSampler(DistributedSampler[Any]):
         rank: int = 0,
         device: torch.device | None = None,
         sequence: Tensor | None = None,
+        balanced: Tensor | None = None,
     ) -> None:
         super().__init__(
             dataset,
@@ -147,6 +151,7 @@ class EpochSampler(DistributedSampler[Any]):
         self.steps_per_epoch = steps_per_epoch
         self.device = device
         self.sequence = sequence
+        self.balanced = balanced
         self.position: Callable[[], tuple[int, int]] | None = None
 
     def __len__(self) -> int:
@@ -170,6 +175,10 @@ class EpochSampler(DistributedSampler[Any]):
     def order(self) -> Tensor:
         """Return all ranks' positions of the epoch, ``(steps * batch * ranks,)`` int64."""
         wanted = len(self) * self.batch_size * self.num_replicas
+        if self.balanced is not None:
+            drawn = torch.Generator()
+            drawn.manual_seed(mixed_seed("balanced", self.seed, self.epoch))
+            return balanced_order(self.balanced, wanted, drawn)
         passes = []
         for number in range(-(-wanted // self.size)):
             generator = torch.Generator()

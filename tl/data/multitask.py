@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, NoReturn
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -16,9 +17,12 @@ from tl.data.errors import DataError
 from tl.data.images.augment import Augment
 from tl.data.images.resident import Batch
 from tl.data.options import check_options, refuse_misspelt
+from tl.data.sampling import Sampling
 from tl.tasks import Classification
 
 MultiBatch = dict[str, Batch | None]
+# by source: the data module around it, and its name there
+_OWNERS: WeakKeyDictionary[ImageDataModule, tuple[Callable[[], object], str]] = WeakKeyDictionary()
 _OWN = ("sources", "epoch_length")  # all other options belong to the sources
 
 
@@ -85,6 +89,8 @@ class MultiTaskDataModule(LightningDataModule):
         num_workers: Loader processes per source.
         predict_folder: Folder of images for ``predict``, on every task.
         resident_share: Fraction of the device's memory that a split of a source may take.
+        sampling: ``shuffled``, or ``balanced`` to draw every class of a source equally often; a
+            source with several tasks needs its `balanced_by`.
         download: Download missing archives.
         offline: What to do if a set is unavailable: ``error`` or ``generated``.
         images: ``real``, or ``generated`` for synthetic images.
@@ -107,6 +113,7 @@ class MultiTaskDataModule(LightningDataModule):
     num_workers: int | None = None
     predict_folder: str | None = None
     resident_share: float | None = None
+    sampling: Sampling | None = None
     download: bool | None = None
     offline: Literal["error", "generated"] | None = None
     images: Literal["real", "generated"] | None = None
@@ -135,6 +142,7 @@ class MultiTaskDataModule(LightningDataModule):
 
     def _hand_down(self) -> None:
         """Pass the settings to sources that do not set their own."""
+        _own_sources(self, self.sources)
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OWN}
         for name, source in self.sources.items():
             source.data_name = name
@@ -346,6 +354,24 @@ def _as_sources(given: object) -> Sources:
                 f"FolderDataModule, got a {type(source).__name__}."
             )
     return Sources(given)
+
+
+def _own_sources(owner: MultiTaskDataModule, sources: Mapping[str, ImageDataModule]) -> None:
+    """Note whose the sources are.
+
+    Raises:
+        ValueError: If another data module has one under another name, which would change there.
+    """
+    known = {name: source for name, source in sources.items() if isinstance(source, Hashable)}
+    for name, source in known.items():
+        other, called = _OWNERS.get(source, (lambda: None, name))
+        if other() not in (None, owner) and called != name:
+            raise ValueError(
+                f"`sources[{name!r}]` is {called!r} of another MultiTaskDataModule, whose tasks "
+                "would be renamed; give each a data module of its own."
+            )
+    for name, source in known.items():
+        _OWNERS[source] = (ref(owner), name)
 
 
 def _named(source: str, batch: Batch) -> MultiBatch:

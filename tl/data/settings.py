@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tl.data.images.augment import Augment
 from tl.data.options import check_options
+from tl.data.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Settings:
     num_workers: int = 0
     predict_folder: str | None = None
     resident_share: float = 0.25
+    sampling: Sampling = "shuffled"
+    balanced_by: str | None = None
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -74,6 +74,14 @@ class TensorSet(Dataset[Any]):
             return inputs, rows
         return inputs, on_each(lambda part: part[rows], self.targets)
 
+    def labelled(self, task: Task) -> int:
+        """Return how many samples have a target of a task."""
+        if self.targets is None:
+            return 0
+        given = self.targets
+        target = given[str(task.target)] if isinstance(given, Mapping) else given
+        return int(task.labelled(task.truth(task.settle(target[self.rows]))))
+
     def mixed(self) -> Tensor:
         """Return an order ``(M,)`` of which every beginning is a fair part of the whole.
 

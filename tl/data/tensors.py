@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tl.batch import size_of
+from tl.batch import Inputs, on_each, size_of
 from tl.data.errors import DataError
 from tl.data.images.resident import mixed_seed
 from tl.data.loaders import (
@@ -23,6 +23,7 @@ from tl.data.loaders import (
     make_loader,
     position_of,
 )
+from tl.data.sampling import Sampling, balancing_task, labels_to_balance
 from tl.data.tensor_set import Layout, TensorSet, said_layout
 from tl.tasks import Task, as_task
 
@@ -45,6 +46,9 @@ class TensorDataModule(LightningDataModule):
         test_targets: Their targets; not needed to predict.
         seed: Seed of the split and of the order. It and `val_size` may change between runs, as for
             folds: the next `setup` splits anew.
+        sampling: ``shuffled``: each epoch holds every training sample once. With ``balanced``,
+            every class comes equally often, against class imbalance; the epoch keeps its length.
+        balanced_by: Task or target whose classes are balanced, where there are several.
 
     Raises:
         ValueError: If an option is out of range.
@@ -62,18 +66,26 @@ class TensorDataModule(LightningDataModule):
         test_inputs: Any = None,  # noqa: ANN401 - see above
         test_targets: Any = None,  # noqa: ANN401 - see above
         seed: int = 0,
+        sampling: Sampling = "shuffled",
+        balanced_by: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be 1 or more, got {batch_size}.")
         if not 0 <= val_size < 1:
             raise ValueError(f"`val_size` must be 0 or more and below 1, got {val_size}.")
+        if sampling not in get_args(Sampling):
+            raise ValueError(
+                f"`sampling` must be one of {', '.join(get_args(Sampling))}, got {sampling!r}."
+            )
         self.tasks = tuple(as_task(task) for task in tasks)
         if not self.tasks:
             raise ValueError("`tasks` is empty; give at least one task.")
         self.batch_size = batch_size
         self.val_size = val_size
         self.seed = seed
+        self.sampling = sampling
+        self.balanced_by = balanced_by
         self.splits: dict[str, TensorSet] = {}
         self._split_by: tuple[int, float] | None = None
         self._given = (inputs, targets, test_inputs, test_targets)
@@ -160,10 +172,19 @@ class TensorDataModule(LightningDataModule):
             seed=self.seed,
             num_replicas=world,
             rank=self._rank(),
+            balanced=self._balanced(data),
         )
         if trainer is not None:
             sampler.position = lambda: position_of(trainer)
         return make_loader(data, sampler, 0)
+
+    def _balanced(self, data: TensorSet) -> Tensor | None:
+        """Return the classes to balance, if any."""
+        if self.sampling != "balanced":
+            return None
+        task = balancing_task(self.tasks, self.balanced_by, "The data")
+        targets = on_each(lambda part: part[data.rows], cast("Inputs", data.targets))
+        return labels_to_balance(task, targets, "The data")
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Every validation sample once over all processes; an empty list if there is none."""

@@ -72,7 +72,7 @@ class BalancedStep:
                 f"{type(strategy).__name__}: it needs whole gradients in each process."
             )
         if hasattr(balancer.method, "update_accuracy"):
-            other = [name for name, task in module.tasks.items() if "acc" not in task.tallied]
+            other = [name for name, task in module.trained_tasks.items() if task.accuracy is None]
             if other:
                 raise ValueError(
                     f"{balancer.name} weights tasks by their accuracy, which "
@@ -211,7 +211,8 @@ def _observed(module: Owner, losses: dict[str, Tensor], outputs: Outputs) -> Mic
         task = module.tasks[name]
         labelled[name] = task.present(target)
         tally = dict(zip(task.tallied, task.tally(output, target), strict=True))
-        right[name] = tally.get("acc", torch.zeros_like(labelled[name]))
+        nothing = torch.zeros_like(labelled[name])
+        right[name] = nothing if task.accuracy is None else tally[task.accuracy]
     trainer = module.trainer
 
     def total(tensor: Tensor) -> Tensor:

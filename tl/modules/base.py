@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -34,7 +35,7 @@ from tl.modules.training_log import TrainingLog
 from tl.optim.param_groups import named_groups
 from tl.private.lightning import CURRENT_HOOK
 from tl.private.torch import keep_out_of_ddp
-from tl.tasks import Task
+from tl.tasks import Task, owners, trained_tasks
 from tl.transfer.freezing import Strategy, stage_modules
 from tl.transfer.penalties.base import Step
 from tl.transfer.weights import TransferReport
@@ -86,7 +87,8 @@ class SharedBackboneModule(LightningModule):
 
     Attributes:
         backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``.
-        heads: Features to what the task wants, such as logits ``(N, num_classes)``, by task.
+        heads: Features to what the task wants, such as logits ``(N, num_classes)``, by task; see
+            :meth:`head_of` for tasks that share one.
         tasks: The tasks by name, in a fixed order.
         guard: Keeps steps that are not finite from moving anything.
         lr: Learning rate in place of the optimiser's own, for all stages before their scales;
@@ -127,9 +129,14 @@ class SharedBackboneModule(LightningModule):
                 "set it to the length of its output."
             )
         self.tasks = check_tasks(tasks, label_smoothing)
+        self._owners = owners(self.tasks)
         self.backbone = backbone
         self.heads = nn.ModuleDict(
-            {name: task.head(num_features) for name, task in self.tasks.items()}
+            {
+                name: task.head(num_features)
+                for name, task in self.tasks.items()
+                if self._owners[name] == name
+            }
         )
         if compile not in COMPILE_MODES:
             raise ValueError(
@@ -161,10 +168,10 @@ class SharedBackboneModule(LightningModule):
         self.fine_tuning = FineTuning(backbone)
         self.optimisation = Optimisation()
         self.run_record = RunRecord()
-        self.target_check = TargetCheck(self.tasks)
+        self.target_check = TargetCheck(self.tasks, self.trained_tasks)
         self.step_seeds = StepSeeds()
         self.step_log = StepLog()
-        self.training_log = TrainingLog(self.tasks, self.step_log)
+        self.training_log = TrainingLog(self.trained_tasks, self.step_log)
         self.evaluations = Evaluations(self.tasks)
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
@@ -231,6 +238,15 @@ class SharedBackboneModule(LightningModule):
 
     # Features and losses
 
+    @cached_property
+    def trained_tasks(self) -> dict[str, Task]:
+        """The tasks whose targets train, by name."""
+        return trained_tasks(self.tasks)
+
+    def head_of(self, task: str) -> nn.Module:
+        """Return the head of a task, which may be another task's."""
+        return self.heads[self._owners[task]]
+
     @abstractmethod
     def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Tensor]:
         """Return features by source ``(N, num_features)`` of images by source ``(N, 3, H, W)``."""
@@ -243,7 +259,7 @@ class SharedBackboneModule(LightningModule):
         Args:
             batch: ``(images, targets)``, or a dict of them by source, ``None`` where a source has
                 no images left.
-            smooth: Apply label smoothing, as in training.
+            smooth: As in training: apply label smoothing, and leave out tasks that do not train.
             seen: Takes what penalties look at.
 
         Returns:
@@ -254,15 +270,19 @@ class SharedBackboneModule(LightningModule):
             ValueError: If no task reads the batch, or a target is not one of its task.
         """
         parts = by_source(batch, self.tasks.values())
+        tasks = self.trained_tasks if smooth else self.tasks
+        if len(tasks) < len(self.tasks):  # what no task trains on is not read either
+            read = {source_of(task, parts) for task in tasks.values()}
+            parts = {source: part for source, part in parts.items() if source in read}
         features = self.features({source: images for source, (images, _) in parts.items()})
         losses: dict[str, Tensor] = {}
         outputs: Outputs = {}
         answers: dict[str, Tensor] = {}
-        for name, task in self.tasks.items():
+        for name, task in tasks.items():
             source = source_of(task, parts)
             if source not in parts:
                 continue
-            output = self.heads[name](features[source])
+            output = self.heads[self._owners[name]](features[source])
             given = target_of(task, parts[source][1])
             target = task.settle(given, checked=self.target_check.done)
             truth = task.truth(target)
@@ -273,8 +293,8 @@ class SharedBackboneModule(LightningModule):
         if not losses:
             raise ValueError(
                 f"No task reads a source of this batch: tasks read "
-                f"{', '.join(str(t.source) for t in self.tasks.values())}, the batch holds "
-                f"{', '.join(map(str, parts))}."
+                f"{', '.join(str(t.source) for t in tasks.values())}, the batch holds "
+                f"{', '.join(map(str, by_source(batch)))}."
             )
         if seen is not None:
             step = Step(
@@ -303,7 +323,8 @@ class SharedBackboneModule(LightningModule):
         penalty = self.penalties.term(seen[0]) if seen else None
         self.training_log.add(losses, outputs)
         loss = self.training_loss(batch, losses, outputs, penalty)
-        absent = [name for name in self.tasks if name not in losses]
+        used = {self._owners[name] for name in losses}
+        absent = [name for name in self.heads if name not in used]
         if absent and self.trainer.world_size > 1:
             # DDP waits for a gradient of every parameter, and other processes may have the task
             unused = [p.sum() for name in absent for p in self.heads[name].parameters()]
@@ -352,7 +373,7 @@ class SharedBackboneModule(LightningModule):
             source = source_of(task, parts)
             if source in parts:
                 index = parts[source][1]
-                output = self.heads[name](features[source])
+                output = self.head_of(name)(features[source])
                 index = next(iter(index.values())) if isinstance(index, dict) else index
                 found[name] = (task.answer(output), index)
         return found

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import Namespace
 
-Direction = Literal["min", "max"]
-# of the tasks' scores, and the loss
-_KNOWN: dict[str, Direction] = {
-    **dict.fromkeys(("acc", "map", "f1", "r2"), "max"),
-    **dict.fromkeys(("loss", "mae", "rmse"), "min"),
-}
+from tl.tasks import Direction, score_directions
+
 _WORDS = {"min": "lower", "max": "higher"}
 
 
@@ -28,7 +24,7 @@ def direction_of(metric: str) -> Direction | None:
         ``max`` or ``min``; ``None`` for a metric of another name.
     """
     plain = re.sub(r"/dataloader_idx_\d+$", "", metric)
-    return _KNOWN.get(plain.rpartition("/")[2])
+    return score_directions().get(plain.rpartition("/")[2])
 
 
 def check_direction(metric: str, mode: str | None, who: str) -> Direction:

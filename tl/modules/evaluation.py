@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric, Metric
 
 from tl.modules.owner import Owner
 from tl.modules.score_log import bar_names, log_reduced, shared_scores
-from tl.tasks import Task
+from tl.tasks import Task, trained_tasks
 
 Split = Literal["val", "test"]
 
@@ -28,7 +28,7 @@ class Evaluation(nn.Module):
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         super().__init__()
         self._tasks = dict(tasks)
-        self._seen: dict[tuple[Split, str], int] = {}
+        self._seen: dict[tuple[Split, str], Tensor] = {}  # samples with a target
         self._losses = nn.ModuleDict()
         self._scores = nn.ModuleDict()
         for split in ("val", "test"):
@@ -51,21 +51,27 @@ class Evaluation(nn.Module):
             output: What the head gave, a row for each sample.
             target: As :meth:`tl.tasks.Task.truth` gives it.
         """
-        self._seen[split, task] = self._seen.get((split, task), 0) + len(target)
+        labelled = self._tasks[task].labelled(target)
+        before = self._seen.get((split, task))
+        self._seen[split, task] = labelled if before is None else before + labelled
         losses, scores = self._metrics(split, task)
         losses.update(loss, self._tasks[task].present(target))
         for score in scores.values():
             self._tasks[task].observe(score, output, target)
 
     def samples(self, split: Split, reduce: Callable[..., Tensor]) -> dict[str, int]:
-        """Return how many samples were evaluated by task, over all processes, and begin anew.
+        """Return how many samples with a target were evaluated by task, and begin anew.
+
+        They are those of all processes.
 
         Args:
             split: Which set.
             reduce: Sums a tensor over the processes: ``reduce(tensor, reduce_op="sum")``.
         """
-        seen = torch.tensor([self._seen.pop((split, task), 0) for task in self._tasks])
-        counts = reduce(seen.to(self._device()), reduce_op="sum").tolist()
+        device = self._device()
+        nothing = torch.zeros((), dtype=torch.int64)
+        seen = [self._seen.pop((split, task), nothing).to(device) for task in self._tasks]
+        counts = reduce(torch.stack(seen), reduce_op="sum").tolist()
         return {task: int(n) for task, n in zip(self._tasks, counts, strict=True) if n}
 
     def _device(self) -> torch.device:
@@ -107,7 +113,8 @@ class Evaluations(nn.ModuleList):
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         super().__init__([Evaluation(tasks)])
         self._tasks = dict(tasks)
-        self._shared = shared_scores(tasks.values())
+        self._trained = trained_tasks(tasks)  # what the means over tasks are of
+        self._shared = shared_scores(self._trained.values())
         self._loaders = 1  # seen in the evaluation that is under way
         self.samples: dict[str, dict[str, int]] = {}
 
@@ -163,14 +170,17 @@ class Evaluations(nn.ModuleList):
                 for task, each in results.items()
                 if what in each
             }
-            values[f"{split}/loss"] = module.total_loss({t: r["loss"] for t, r in results.items()})
-            for what in self._shared:
-                both = [each[what] for each in results.values()]
+            trained = {name: r for name, r in results.items() if name in self._trained}
+            if trained:
+                losses = {name: each["loss"] for name, each in trained.items()}
+                values[f"{split}/loss"] = module.total_loss(losses)
+            for what in self._shared if trained else ():
+                both = [each[what] for each in trained.values()]
                 values[f"{split}/{what}"] = torch.stack(both).mean()
             check_followed(trainer, values, suffix, count)
             found |= {f"{name}{suffix}": value for name, value in values.items()}
         if found:
-            bar = tuple(bar_names(split, self._tasks.values(), self._shared))
+            bar = tuple(bar_names(split, self._trained.values(), self._shared))
             log_reduced(module, found, bar={k for k in found if k.startswith(bar)})
 
 

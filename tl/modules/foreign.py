@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -24,14 +24,16 @@ class TargetCheck:
 
     Args:
         tasks: Tasks whose targets are looked at.
+        trained: Those of them whose targets train.
 
     Attributes:
         done: Whether those of the present batch were checked on the host, before they came to an
             accelerator.
     """
 
-    def __init__(self, tasks: Mapping[str, Task]) -> None:
-        self._tasks = tasks
+    def __init__(self, tasks: Mapping[str, Task], trained: Mapping[str, Task]) -> None:
+        self._tasks, self._trained = tasks, trained
+        self._training: Callable[[], bool] = lambda: False
         self.done = False
 
     def setup(self, module: LightningModule, data: object, stage: str) -> None:
@@ -49,6 +51,7 @@ class TargetCheck:
             name_arguments(data)
         if ours or stage == "predict":
             return
+        self._training = lambda: module.trainer.training
         # on the object, since a hook of the class would cost each step of our own data a few calls
         module.on_before_batch_transfer = self._checked  # type: ignore[method-assign]
         # where a foreign data module has this hook, that is used, and its targets are checked later
@@ -58,7 +61,8 @@ class TargetCheck:
         """Check the targets of foreign data while that does not wait for an accelerator."""
         # of another form they may be sorted after the transfer
         self.done = is_sorted(batch)
-        return checked(batch, self._tasks.values()) if self.done else batch
+        tasks = self._trained if self._training() else self._tasks
+        return checked(batch, tasks.values()) if self.done else batch
 
 
 def name_arguments(data: LightningDataModule) -> None:

@@ -78,12 +78,12 @@ class MultiTaskModule(SharedBackboneModule):
             backbone = per_source_statistics(backbone, sources)
         super().__init__(backbone, tasks, **shared)
         self.batch_norm = batch_norm
-        self.balancer = make_balancer(balancer, list(self.tasks), rescale)
+        self.balancer = make_balancer(balancer, list(self.trained_tasks), rescale)
         self.balanced: BalancedStep | None = None
         if self.balancer is not None:
             self.balanced = BalancedStep(self.balancer, self.guard)
             self.leave_out_of_ddp(self.balanced.ignored_by_ddp())
-        read = {task.source for task in self.tasks.values()}
+        read = {task.source for task in self.trained_tasks.values()}
         if batch_norm == "joint" and len(read) > 1 and self.balancer and self.balancer.needs_rows:
             rank_zero_info(
                 f"tl: {self.balancer.name} needs each task's own gradient: training takes a pass "
@@ -114,7 +114,7 @@ class MultiTaskModule(SharedBackboneModule):
         self.source.need()
         features = self.features({source: images})[source]
         return {
-            name: self.heads[name](features)
+            name: self.head_of(name)(features)
             for name, task in self.tasks.items()
             if source is None or task.source == source
         }

@@ -28,6 +28,10 @@ class Owner(Protocol):
     strategy: Strategy | None
 
     @property
+    def trained_tasks(self) -> dict[str, Task]:
+        """The tasks whose targets train."""
+
+    @property
     def trainer(self) -> Trainer:
         """The Trainer; an error without one."""
 

@@ -145,7 +145,7 @@ def start_of(module: Owner, init_from: Source | None, rename: Mapping[str, str])
         classes={
             name: task.num_classes
             for name, task in module.tasks.items()
-            if isinstance(task, Classification) and not task.multi_label
+            if isinstance(task, Classification) and not task.multi_label and name in module.heads
         },
         class_names=names,
         device=module.device,

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from tl.modules.finite import FiniteGuard
-from tl.tasks import Task, as_task
+from tl.tasks import Task, by_name
 from tl.transfer.freezing import Strategy
 
 #: What the constructor builds from; a later value would change nothing.
@@ -78,18 +78,13 @@ def check_tasks(given: Sequence[Task | dict[str, Any]], label_smoothing: float) 
     Raises:
         ValueError: If there is none, two have one name, or one cannot be called so.
     """
-    tasks = [as_task(task) for task in given]
-    if not tasks:
-        raise ValueError("`tasks` is empty; give at least one task.")
-    check_label_smoothing(label_smoothing, tasks)
-    names = [task.name for task in tasks]
-    if taken := [name for name in names if hasattr(nn.ModuleDict, name)]:
+    tasks = by_name(given)
+    check_label_smoothing(label_smoothing, tasks.values())
+    if taken := [name for name in tasks if hasattr(nn.ModuleDict, name)]:
         raise ValueError(
             f"A task cannot be called {taken[0]!r}, a name of torch's own; rename its source."
         )
-    if len(set(names)) < len(names):
-        raise ValueError(f"Task names must differ, got {', '.join(names)}.")
-    return {task.name: task for task in tasks}
+    return tasks
 
 
 def check_label_smoothing(value: float, tasks: Iterable[Task]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from tl.modules.finite import FiniteGuard
@@ -64,6 +65,11 @@ class TrainingLog:
         guard.read(module)
         if values := self._values(module, guard):
             log_reduced(module, values, bar_names("train", self._tasks.values(), self._shared))
+        if (missing := self._window.unlabelled()) and not guard.skipped:
+            rank_zero_warn(
+                f"No training sample had a target of {', '.join(map(repr, missing))} so far: its "
+                "loss is 0 and its head learns nothing. Check the targets (-1 and NaN are missing)."
+            )
 
     def _values(self, module: Owner, guard: FiniteGuard) -> dict[str, Tensor]:
         """Take the means over all processes since the last time, and count what was skipped."""

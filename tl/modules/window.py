@@ -25,6 +25,11 @@ class Window:
         self._tasks = tasks
         self._width = 2 + max(len(task.tallied) for task in tasks.values())
         self._sums: dict[str, Tensor] = {}
+        self._labelled: set[str] = set()  # tasks of which a target was seen
+
+    def unlabelled(self) -> list[str]:
+        """Return the tasks of which no process has seen a target, as far as was read."""
+        return [task for task in self._tasks if task not in self._labelled]
 
     def add(self, task: str, loss: Tensor, output: Tensor, target: Tensor) -> None:
         """Count a batch.
@@ -79,6 +84,8 @@ class Window:
         """
         total = self._total(reduce, device)
         self._sums = {}
+        there = (total[:, -1] > 0).tolist()
+        self._labelled |= {name for name, any_ in zip(self._tasks, there, strict=True) if any_}
         return {
             name: {
                 what: value / row[-1]

@@ -1,7 +1,19 @@
 """What is learned from the inputs: head, loss, scores and answers of each kind of task."""
 
-from tl.tasks.base import Task, as_task, deciding_score
+from tl.tasks.base import Direction, Task, as_task, deciding_score, score_directions
 from tl.tasks.classification import Classification
 from tl.tasks.regression import Regression
+from tl.tasks.sharing import by_name, owners, trained_tasks
 
-__all__ = ["Classification", "Regression", "Task", "as_task", "deciding_score"]
+__all__ = [
+    "Classification",
+    "Direction",
+    "Regression",
+    "Task",
+    "as_task",
+    "by_name",
+    "deciding_score",
+    "owners",
+    "score_directions",
+    "trained_tasks",
+]

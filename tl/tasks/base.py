@@ -11,8 +11,11 @@ from typing import Any, ClassVar, Literal, Self, cast
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from tl.tasks.pictures import Pictures
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 Reads = Literal["vector", "maps", "tokens"]
+Direction = Literal["min", "max"]
 
 
 class Task(ABC):
@@ -27,11 +30,19 @@ class Task(ABC):
             the batch has one source.
         target: Key of the targets in a source that carries several; ``None`` where they are one
             tensor.
+        shares: Name of another task whose head this one uses, as to evaluate in a second domain;
+            ``None`` where it has a head of its own.
+        trains: Whether its targets train. Where they do not, no training loss, penalty or balancer
+            sees them: the task is evaluated only, its scores are logged, and ``val/loss``, the
+            means over tasks and what chooses a run leave it out.
         kind: Name of the class in checkpoints.
         reads: What the head takes from the backbone.
         score: The score that decides which run is better.
         higher_is_better: Whether a higher one is.
+        directions: Which way each of its scores is better.
         tallied: Scores that are sums over samples, and are logged in training too.
+        accuracy: The one of `tallied` that is the share of right answers, for balancers that weight
+            tasks by it; ``None`` where answers are not right or wrong.
         columns: Columns of ``predictions.csv`` that :meth:`cells` fills.
         smooths: Whether label smoothing means anything to its loss.
     """
@@ -39,11 +50,15 @@ class Task(ABC):
     name: str
     source: str | None
     target: str | None
+    shares: str | None = None
+    trains: bool = True
     kind: ClassVar[str]
     reads: ClassVar[Reads] = "vector"
     score: ClassVar[str] = "loss"
     higher_is_better: ClassVar[bool] = False
+    directions: ClassVar[Mapping[str, Direction]] = {}
     tallied: ClassVar[tuple[str, ...]] = ()
+    accuracy: ClassVar[str | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
     smooths: ClassVar[bool] = False
 
@@ -68,8 +83,13 @@ class Task(ABC):
             )
 
     def record(self) -> dict[str, Any]:
-        """Return the task in plain types, from which :func:`as_task` makes it again."""
-        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
+        """Return the task in plain types, from which :func:`as_task` makes it again.
+
+        What is as for most tasks is left out: `shares` and `trains`.
+        """
+        found = {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
+        usual = {"shares": None, "trains": True}
+        return {key: value for key, value in found.items() if value is not usual.get(key, ...)}
 
     def read_from(self, source: str | None) -> Self:
         """Return the same task on another source."""
@@ -123,6 +143,25 @@ class Task(ABC):
     def present(self, target: Tensor) -> Tensor:
         """Return how many values of :meth:`truth` there are, a scalar."""
 
+    def labelled(self, target: Tensor) -> Tensor:
+        """Return how many samples have a target, a scalar.
+
+        Args:
+            target: As :meth:`truth` gives it.
+        """
+        return self.present(target)
+
+    def strata(self, target: Tensor) -> Tensor | None:
+        """Return the class of each sample ``(N,)`` int64, negative without a label, if it has one.
+
+        Balanced sampling draws by it. ``None``: samples are not of one class each.
+
+        Args:
+            target: As :meth:`settle` gives it.
+        """
+        del target
+        return None
+
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return the sum over all present samples of each score in ``tallied``."""
         del output, target
@@ -149,19 +188,31 @@ class Task(ABC):
             names: Names of the classes, where the data have them.
         """
 
-    def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Return counts ``(C, C)`` of true and predicted classes, where there are such."""
-        del output, target
+    def pictures(self, most: int) -> Pictures | None:
+        """Return what collects pictures of a split for TensorBoard; ``None`` shows nothing.
+
+        Args:
+            most: How many single samples it may show.
+        """
+        del most
         return None
 
 
 def deciding_score(tasks: Iterable[Task]) -> tuple[str, bool]:
     """Return the score that runs are chosen by, and whether a higher one is better.
 
-    That is the one that decides for each of the tasks, else ``loss``.
+    That is the one that decides for each of the tasks that train, else ``loss``.
     """
-    scores = {(task.score, task.higher_is_better) for task in tasks}
+    scores = {(task.score, task.higher_is_better) for task in tasks if task.trains}
     return scores.pop() if len(scores) == 1 else ("loss", False)
+
+
+def score_directions() -> dict[str, Direction]:
+    """Return which way the scores of all kinds of tasks that are imported are better, by name."""
+    found: dict[str, Direction] = {"loss": "min"}
+    for kind in _kinds().values():
+        found = {**kind.directions, **found}
+    return found
 
 
 def as_task(task: Task | Mapping[str, Any]) -> Task:

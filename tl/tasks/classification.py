@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from tl.tasks.base import Task
+from tl.tasks.base import Direction, Task
 from tl.tasks.class_targets import (
     MISSING,
     check,
@@ -26,6 +26,7 @@ from tl.tasks.class_targets import (
     wrong_label,
 )
 from tl.tasks.heads import linear_head
+from tl.tasks.pictures import ClassPictures, LabelPictures, Pictures
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Classification(Task):
         class_weights: Weight of each class in the loss, as in ``torch.nn.CrossEntropyLoss``.
         pos_weight: Weight of the positive labels of each class of a `multi_label` task, as in
             ``torch.nn.BCEWithLogitsLoss``.
+        shares: Name of another task whose head this one uses, as to evaluate in a second domain.
+        trains: Whether its labels train; otherwise they are used for evaluation only.
 
     Raises:
         ValueError: If the name has other characters, there are fewer than 2 classes, or weights
@@ -59,10 +62,14 @@ class Classification(Task):
     multi_label: bool = False
     class_weights: Sequence[float] | None = None
     pos_weight: Sequence[float] | None = None
+    shares: str | None = None
+    trains: bool = True
     kind: ClassVar[str] = "classification"
     score: ClassVar[str] = "acc"
     higher_is_better: ClassVar[bool] = True
+    directions: ClassVar[Mapping[str, Direction]] = {"acc": "max", "map": "max", "f1": "max"}
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    accuracy: ClassVar[str | None] = "acc"
     smooths: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ("class", "class_name", "probability", "top5")
 
@@ -96,7 +103,7 @@ class Classification(Task):
 
     def record(self) -> dict[str, Any]:
         """Return the task in plain types; options that are not used are left out."""
-        used = {"name", "num_classes", "source", "target"}
+        used = {"name", "num_classes", "source", "target", "trains"}
         return {key: v for key, v in super().record().items() if v or key in used}
 
     @property
@@ -131,6 +138,10 @@ class Classification(Task):
         """Return class numbers ``(N,)``; of soft targets the most probable one."""
         return class_numbers(target)
 
+    def strata(self, target: Tensor) -> Tensor | None:
+        """Return class numbers ``(N,)``; of soft targets the most probable one."""
+        return class_numbers(target)
+
     def present(self, target: Tensor) -> Tensor:
         """Return how many samples have a label."""
         return (target != MISSING).sum()
@@ -162,18 +173,16 @@ class Classification(Task):
             for chances, classes in zip(*best_five(answer), strict=True)
         ]
 
-    def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Return how often each class is taken for which ``(C, C)``."""
-        classes = self.num_classes
-        labelled = target >= 0
-        pairs = target[labelled] * classes + output.argmax(1)[labelled]
-        return torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+    def pictures(self, most: int) -> Pictures | None:
+        """Return the confusion matrix and the most confident mistakes."""
+        return ClassPictures(self.num_classes, most)
 
 
 @dataclass(frozen=True)
 class _MultiLabel(Classification):
     score: ClassVar[str] = "map"
     tallied: ClassVar[tuple[str, ...]] = ()
+    accuracy: ClassVar[str | None] = None
 
     @property
     def answers(self) -> str:
@@ -207,6 +216,15 @@ class _MultiLabel(Classification):
         """Return 0 and 1 as int64 ``(N, num_classes)``, ``MISSING`` where it is not known."""
         return torch.where(target.isnan(), MISSING, target).long()
 
+    def labelled(self, target: Tensor) -> Tensor:
+        """Return how many samples have a known label."""
+        return (target != MISSING).any(1).sum()
+
+    def strata(self, target: Tensor) -> Tensor | None:
+        """Return nothing: a sample may be of several classes."""
+        del target
+        return None
+
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return nothing: these scores are not sums over samples."""
         del output, target
@@ -234,10 +252,9 @@ class _MultiLabel(Classification):
             row["class_name"] = "; ".join(names[number] for number in found)
         return rows
 
-    def confusion(self, output: Tensor, target: Tensor) -> Tensor | None:
-        """Return nothing: labels do not exclude each other."""
-        del output, target
-        return None
+    def pictures(self, most: int) -> Pictures | None:
+        """Return the scores of each label, and the samples with the worst labels."""
+        return LabelPictures(self.num_classes, most)
 
 
 def best_five(answer: Tensor) -> tuple[list[list[float]], list[list[int]]]:

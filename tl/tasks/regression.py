@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
-from tl.tasks.base import Task
+from tl.tasks.base import Direction, Task
 from tl.tasks.heads import linear_head
+from tl.tasks.pictures import NumberPictures, Pictures
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
@@ -34,6 +35,8 @@ class Regression(Task):
         loss: ``mse``, ``l1`` or ``huber`` (Huber, 1964, with a threshold of 1).
         source: Name of the data source that the task reads in a batch of several.
         target: Key of the targets in a source that carries several.
+        shares: Name of another task whose head this one uses, as to evaluate in a second domain.
+        trains: Whether its targets train; otherwise they are used for evaluation only.
 
     Raises:
         ValueError: If there is no output, or no such loss.
@@ -44,8 +47,11 @@ class Regression(Task):
     loss_name: str
     source: str | None
     target: str | None
+    shares: str | None
+    trains: bool
     kind: ClassVar[str] = "regression"
     score: ClassVar[str] = "mae"
+    directions: ClassVar[Mapping[str, Direction]] = {"mae": "min", "rmse": "min", "r2": "max"}
     tallied: ClassVar[tuple[str, ...]] = ("mae",)
     columns: ClassVar[tuple[str, ...]] = ("value",)
 
@@ -56,9 +62,12 @@ class Regression(Task):
         loss: Literal["mse", "l1", "huber"] = "mse",
         source: str | None = None,
         target: str | None = None,
+        shares: str | None = None,
+        trains: bool = True,
     ) -> None:
         given = {"name": name, "outputs": outputs, "source": source, "target": target}
-        for field, value in {**given, "loss_name": loss}.items():
+        given |= {"loss_name": loss, "shares": shares, "trains": trains}
+        for field, value in given.items():
             object.__setattr__(self, field, value)
         super().__post_init__()
         if outputs < 1:
@@ -123,6 +132,10 @@ class Regression(Task):
         """Return how many numbers are known."""
         return (~target.isnan()).sum()
 
+    def labelled(self, target: Tensor) -> Tensor:
+        """Return how many samples have a known number."""
+        return (~target.isnan()).any(1).sum()
+
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return the sum of the absolute errors."""
         return [(output.float() - target).abs().nansum()]
@@ -148,6 +161,10 @@ class Regression(Task):
         """Return the numbers, separated by semicolons."""
         del names
         return [{"value": "; ".join(f"{v:.6g}" for v in row)} for row in answer.cpu().tolist()]
+
+    def pictures(self, most: int) -> Pictures | None:
+        """Return predictions against the truth, and the samples with the largest errors."""
+        return NumberPictures(most)
 
 
 class R2(Metric):

@@ -1,0 +1,249 @@
+"""What TensorBoard shows of a task's answers: collected batch by batch, drawn at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tl.batch import Inputs
+from tl.tasks.class_targets import MISSING
+from tl.tasks.figures import (
+    confusion_figure,
+    drawable,
+    drawable_part,
+    examples_figure,
+    label_figure,
+    scatter_figure,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_POINTS = 2000  # of a scatter plot
+
+
+@dataclass(frozen=True)
+class View:
+    """What figures need besides answers and targets.
+
+    Attributes:
+        title: Title.
+        names: Names of the classes, where the data have them.
+        statistics: Mean and standard deviation per channel that images were normalised by.
+    """
+
+    title: str
+    names: Sequence[str] | None = None
+    statistics: tuple[Tensor, Tensor] | None = None
+
+    def class_names(self, count: int) -> list[str]:
+        """Return the names of so many classes, or their numbers."""
+        fits = self.names is not None and len(self.names) == count
+        return list(self.names or ()) if fits else [str(number) for number in range(count)]
+
+
+class Pictures:
+    """Collects what is drawn of one task over a split; see :meth:`tl.tasks.Task.pictures`.
+
+    Attributes:
+        counts: Sums over samples, which are added up over all processes before they are drawn;
+            ``None`` if there are none. Of one shape in every process, also without any sample.
+    """
+
+    counts: Tensor | None = None
+
+    def add(self, inputs: Inputs | None, output: Tensor, target: Tensor) -> None:
+        """Look at a batch.
+
+        Args:
+            inputs: What the network has read; ``None`` where no samples are to be shown.
+            output: What the head gave, a row for each sample.
+            target: As :meth:`tl.tasks.Task.truth` gives it.
+        """
+        raise NotImplementedError
+
+    def figures(self, view: View) -> dict[str, Figure]:
+        """Return figures by a word that says what they show, such as ``confusion``.
+
+        Args:
+            view: Title, and what the data tell.
+        """
+        raise NotImplementedError
+
+
+class Worst:
+    """The samples with the worst answers.
+
+    Args:
+        most: How many to keep.
+
+    Attributes:
+        kept: How bad an answer is, output, target, and sample, the worst first.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.kept: list[tuple[float, Tensor, Tensor, Tensor]] = []
+
+    def add(self, inputs: Inputs | None, badness: Tensor, output: Tensor, target: Tensor) -> None:
+        """Look through a batch.
+
+        Args:
+            inputs: What the network has read; nothing is kept where it cannot be drawn.
+            badness: How bad each answer is ``(N,)``; not above 0 where it is not to be shown.
+            output: ``(N, ...)``.
+            target: ``(N, ...)``.
+        """
+        samples = None if inputs is None or not self.most else drawable_part(inputs)
+        if samples is None:
+            return
+        values, rows = badness.topk(min(self.most, len(badness)))
+        for value, row in zip(values.tolist(), rows.tolist(), strict=True):
+            if value > 0:
+                parts = (part[row].detach().cpu() for part in (output, target, samples))
+                self.kept.append((value, *parts))
+        self.kept = sorted(self.kept, key=lambda kept: -kept[0])[: self.most]
+
+    def figures(self, view: View, caption: Callable[[Tensor, Tensor], str]) -> dict[str, Figure]:
+        """Draw them as ``mistakes``, each with a caption made of output and target."""
+        # what sources of other shapes gave cannot share a figure with the worst
+        kept = [one for one in self.kept if one[3].shape == self.kept[0][3].shape]
+        if not kept:
+            return {}
+        samples = torch.stack([sample for *_, sample in kept])
+        captions = [caption(output, target) for _, output, target, _ in kept]
+        return {"mistakes": examples_figure(samples, captions, view.statistics, view.title)}
+
+
+class ClassPictures(Pictures):
+    """Confusion matrix, and the wrong predictions that were made with the most confidence.
+
+    Args:
+        num_classes: Number of classes.
+        most: How many mistakes to keep.
+    """
+
+    counts: Tensor
+
+    def __init__(self, num_classes: int, most: int) -> None:
+        self.num_classes = num_classes
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.worst = Worst(most)
+
+    def add(self, inputs: Inputs | None, output: Tensor, target: Tensor) -> None:
+        """Look at logits ``(N, C)`` and class numbers ``(N,)``, negative without a label."""
+        confidence, predicted = output.float().softmax(1).max(1)
+        labelled = target >= 0
+        pairs = target[labelled] * self.num_classes + output.argmax(1)[labelled]
+        counts = torch.bincount(pairs, minlength=self.num_classes**2)
+        self.counts = self.counts.to(counts.device) + counts.view_as(self.counts)
+        wrong = (predicted != target) & labelled
+        self.worst.add(inputs, torch.where(wrong, confidence, 0.0), output, target)
+
+    def figures(self, view: View) -> dict[str, Figure]:
+        """Return ``confusion`` and ``mistakes``; nothing where no sample has a label."""
+        if not int(self.counts.sum()):
+            return {}
+        names = view.class_names(self.num_classes)
+
+        def caption(output: Tensor, target: Tensor) -> str:
+            chance, predicted = output.float().softmax(0).max(0)
+            true, found = (drawable(names[int(number)]) for number in (target, predicted))
+            return f"{true}\n-> {found} ({float(chance):.0%})"
+
+        matrix = confusion_figure(self.counts, names, view.title)
+        return {"confusion": matrix, **self.worst.figures(view, caption)}
+
+
+class LabelPictures(Pictures):
+    """Precision, recall and F1 of each label, and the samples with the worst labels.
+
+    A label is found where its probability is above one half. A sample is as bad as the worst of its
+    wrong labels: the distance of the probability to the truth.
+
+    Args:
+        num_classes: Number of labels.
+        most: How many samples to keep.
+    """
+
+    counts: Tensor
+
+    def __init__(self, num_classes: int, most: int) -> None:
+        self.counts = torch.zeros(3, num_classes, dtype=torch.int64)
+        self.worst = Worst(most)
+
+    def add(self, inputs: Inputs | None, output: Tensor, target: Tensor) -> None:
+        """Look at logits ``(N, C)`` and labels ``(N, C)``: 0, 1, negative where not known."""
+        chances = output.float().sigmoid()
+        found, known = chances > 0.5, target != MISSING  # noqa: PLR2004 - more likely than not
+        there = target == 1
+        counts = [found & there, found & ~there & known, ~found & there]
+        sums = torch.stack([part.sum(0) for part in counts])
+        self.counts = self.counts.to(sums.device) + sums
+        distance = (chances - target).abs().masked_fill((found == there) | ~known, 0.0)
+        self.worst.add(inputs, distance.amax(1), output, target)
+
+    def figures(self, view: View) -> dict[str, Figure]:
+        """Return ``labels`` and ``mistakes``; nothing where no label is there or is found."""
+        if not int(self.counts.sum()):
+            return {}
+        names = view.class_names(self.counts.shape[1])
+
+        def caption(output: Tensor, target: Tensor) -> str:
+            found = output > 0
+            said = {
+                "missed": (target == 1) & ~found,
+                "wrong": (target == 0) & found,
+            }
+            lines = (
+                f"{what}: " + ", ".join(drawable(names[i]) for i in part.nonzero().flatten())
+                for what, part in said.items()
+                if part.any()
+            )
+            return "\n".join(lines)
+
+        bars = label_figure(self.counts, names, view.title)
+        return {"labels": bars, **self.worst.figures(view, caption)}
+
+
+class NumberPictures(Pictures):
+    """Predictions against the truth, and the samples with the largest errors.
+
+    The points are a random part of those that this process has seen, if there are too many.
+
+    Args:
+        most: How many samples to keep.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.worst = Worst(most)
+        self._points: Tensor | None = None  # (N, 1 + 2 K): a random number, predictions, truth
+        self._random = torch.Generator().manual_seed(0)
+
+    def add(self, inputs: Inputs | None, output: Tensor, target: Tensor) -> None:
+        """Look at numbers ``(N, K)``, NaN where there is none."""
+        numbers, target = output.detach().float().cpu(), target.float().cpu()
+        drawn = torch.rand(len(numbers), 1, generator=self._random)
+        points = torch.cat([drawn, numbers, target], 1)[~target.isnan().all(1)]
+        if self._points is not None:
+            points = torch.cat([self._points, points])
+        self._points = points[points[:, 0].argsort()[:_POINTS]]
+        errors = (numbers - target).abs().nan_to_num(0.0).amax(1)
+        self.worst.add(inputs, errors, numbers, target)
+
+    def figures(self, view: View) -> dict[str, Figure]:
+        """Return ``scatter`` and ``mistakes``; nothing where no number is known."""
+        if self._points is None or not len(self._points):
+            return {}
+        predicted, true = self._points[:, 1:].chunk(2, 1)
+
+        def caption(output: Tensor, target: Tensor) -> str:
+            said = ("; ".join(f"{value:.3g}" for value in part) for part in (target, output))
+            return "{}\n-> {}".format(*said)
+
+        points = scatter_figure(predicted, true, view.title)
+        return {"scatter": points, **self.worst.figures(view, caption)}

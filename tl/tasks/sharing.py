@@ -1,0 +1,85 @@
+"""Tasks that use another task's head, and tasks that are evaluated only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tl.tasks.base import Task, as_task
+
+
+def by_name(tasks: Iterable[Task | Mapping[str, Any]]) -> dict[str, Task]:
+    """Return tasks by name, in their order, also from the plain dicts that checkpoints keep.
+
+    Raises:
+        ValueError: If there is none, or two have one name.
+    """
+    found = [as_task(task) for task in tasks]
+    if not found:
+        raise ValueError("`tasks` is empty; give at least one task.")
+    names = [task.name for task in found]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Task names must differ, got {', '.join(names)}.")
+    return dict(zip(names, found, strict=True))
+
+
+def trained_tasks(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """Return the tasks whose targets training may see.
+
+    Args:
+        tasks: All tasks by name.
+    """
+    return {name: task for name, task in tasks.items() if task.trains}
+
+
+def owner_of(name: str, tasks: Mapping[str, Task]) -> str:
+    """Return the task whose head a task uses: its own, or that of the one that it shares.
+
+    Args:
+        name: Name of the task.
+        tasks: All tasks by name.
+
+    Raises:
+        ValueError: If there is no such task, or tasks share heads in a circle.
+    """
+    way = [name]
+    while (other := tasks[way[-1]].shares) is not None:
+        if other not in tasks:
+            raise ValueError(
+                f"Task {way[-1]!r} shares the head of {other!r}, which is not a task; the tasks "
+                f"are {', '.join(tasks)}."
+            )
+        if other in way:
+            raise ValueError(f"Tasks share heads in a circle: {' -> '.join([*way, other])}.")
+        way.append(other)
+    return way[-1]
+
+
+def owners(tasks: Mapping[str, Task]) -> dict[str, str]:
+    """Return by task whose head it uses.
+
+    Args:
+        tasks: All tasks by name.
+
+    Raises:
+        ValueError: If no task trains, a head belongs to a task that does not train, or a task
+            shares one that is not there or gives other answers.
+    """
+    if not trained_tasks(tasks):
+        raise ValueError(
+            f"No task trains: {', '.join(tasks)} have `trains: false`; at least one must train."
+        )
+    found = {name: owner_of(name, tasks) for name in tasks}
+    for name, owner in found.items():
+        here, there = tasks[name], tasks[owner]
+        if not there.trains:
+            raise ValueError(
+                f"Task {owner!r} has `trains: false` and a head of its own, which nothing would "
+                "train; name a task that trains in `shares`."
+            )
+        if (here.answers, here.reads) != (there.answers, there.reads):
+            raise ValueError(
+                f"Task {name!r} gives {here.answers} from the backbone's {here.reads} and shares "
+                f"the head of {owner!r}, which gives {there.answers} from its {there.reads}."
+            )
+    return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -33,7 +34,6 @@ class TargetCheck:
 
     def __init__(self, tasks: Mapping[str, Task], trained: Mapping[str, Task]) -> None:
         self._tasks, self._trained = tasks, trained
-        self._training: Callable[[], bool] = lambda: False
         self.done = False
 
     def setup(self, module: LightningModule, data: object, stage: str) -> None:
@@ -51,17 +51,16 @@ class TargetCheck:
             name_arguments(data)
         if ours or stage == "predict":
             return
-        self._training = lambda: module.trainer.training
         # on the object, since a hook of the class would cost each step of our own data a few calls
-        module.on_before_batch_transfer = self._checked  # type: ignore[method-assign]
+        module.on_before_batch_transfer = partial(self._checked, module)  # type: ignore[method-assign]
         # where a foreign data module has this hook, that is used, and its targets are checked later
         warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer`")
 
-    def _checked(self, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
+    def _checked(self, module: LightningModule, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
         """Check the targets of foreign data while that does not wait for an accelerator."""
         # of another form they may be sorted after the transfer
         self.done = is_sorted(batch)
-        tasks = self._trained if self._training() else self._tasks
+        tasks = self._trained if module.trainer.training else self._tasks
         return checked(batch, tasks.values()) if self.done else batch
 
 

@@ -121,6 +121,12 @@ class Pipeline:
             if draws is not None:
                 pixels = augment(pixels, self.settings.augment, self._mean, draws)
         if self.on_pixels:
-            settings = self.settings.augment
-            targets = self.on_pixels(targets, *pixels.shape[1:3], settings, draws)  # type: ignore[arg-type]
+            height, width = pixels.shape[1:3]
+            targets = self.on_pixels(
+                targets,  # type: ignore[arg-type]  # as below
+                height,
+                width,
+                self.settings.augment,
+                draws,
+            )
         return self.normalise(pixels), targets  # type: ignore[return-value]

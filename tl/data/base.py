@@ -307,7 +307,7 @@ class ImageDataModule(LightningDataModule, ABC):
             )
             whole = whole.only(self.target_classes())
             self.statistics = self._statistics(whole)
-            self._pipeline = Pipeline(self.data_name, self.settings, self.statistics)
+            self._pipeline = Pipeline(self.data_name, self.settings, self.statistics, self.tasks)
             held_out = (
                 self._checked("val").only(self.target_classes()) if own_val else whole.subset(val)
             )
@@ -369,7 +369,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.statistics, self._pipeline = None, None
         if (known := self.trained_on) is not None:
             self.statistics = (known.mean, known.std)
-            self._pipeline = Pipeline(self.data_name, self.settings, self.statistics)
+            self._pipeline = Pipeline(self.data_name, self.settings, self.statistics, self.tasks)
 
     def _targets_asked_for(self) -> Iterable[str] | None:
         """Targets that the settings ask for; ``None`` where only the data tell."""
@@ -559,9 +559,7 @@ class ImageDataModule(LightningDataModule, ABC):
             num_replicas=world,
             rank=self._rank(),
             device=self._root_device() if stored else None,
-            sequence=class_by_class(next(iter(data.targets.values())))
-            if is_cut(self.trainer, split)
-            else None,
+            sequence=_mixed(data) if is_cut(self.trainer, split) else None,
         )
         return make_loader(stored or data, sampler, self.settings.num_workers)
 
@@ -724,3 +722,9 @@ class ImageDataModule(LightningDataModule, ABC):
                 "from its weights with `init_from`."
             )
         self._ready().name = str(state_dict.get("seeded_by", self.data_name))
+
+
+def _mixed(data: ImageDataset) -> Tensor | None:
+    """Return an order of which every beginning is a fair part, by the first labels of images."""
+    labels = [found for found in data.targets.values() if found.ndim == 1]
+    return class_by_class(labels[0]) if labels else None

@@ -86,9 +86,11 @@ def make_loader(data: Dataset[Any], sampler: EpochSampler, num_workers: int) -> 
         DataError: If shared memory is too small for the workers' batches.
     """
     if num_workers and len(sampler):
-        image = data[torch.tensor([0])][0]
+        image, targets = data[torch.tensor([0])]
+        labels = targets.values() if isinstance(targets, dict) else [targets]
+        on_pixels = sum(each.nbytes for each in labels if each.ndim > 1)
         waiting = min(len(sampler), 2 * num_workers)  # the number that a loader prefetches
-        check_shared_memory(waiting * sampler.batch_size * image.nbytes + _BESIDES)
+        check_shared_memory(waiting * sampler.batch_size * (image.nbytes + on_pixels) + _BESIDES)
     return LazyLoader(
         data,
         batch_size=None,  # the sampler yields whole batches, as tensors

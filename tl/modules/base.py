@@ -20,6 +20,7 @@ from tl.checkpoints.files import local_file, read_checkpoint
 from tl.modules.batch import AnyBatch, by_source, source_of, target_of, to_predict
 from tl.modules.checkpointed import RunRecord, class_names
 from tl.modules.evaluation import Evaluations, Split
+from tl.modules.features import FeatureReader, Features, check_num_features, head_of
 from tl.modules.fine_tuning import FineTuning
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.foreign import TargetCheck
@@ -122,22 +123,18 @@ class SharedBackboneModule(LightningModule):
         max_skips: int = 10,
     ) -> None:
         super().__init__()
-        num_features = getattr(backbone, "num_features", None)
-        if not isinstance(num_features, int):
-            raise ValueError(  # noqa: TRY004 - an argument that lacks something, as those below
-                f"The backbone {type(backbone).__name__} has no integer attribute `num_features`; "
-                "set it to the length of its output."
-            )
+        check_num_features(backbone)
         self.tasks = check_tasks(tasks, label_smoothing)
         self._owners = owners(self.tasks)
         self.backbone = backbone
         self.heads = nn.ModuleDict(
             {
-                name: task.head(num_features)
+                name: head_of(task, backbone)
                 for name, task in self.tasks.items()
                 if self._owners[name] == name
             }
         )
+        self.reader = FeatureReader(self.tasks.values())
         if compile not in COMPILE_MODES:
             raise ValueError(
                 "`compile` must be false, true, 'reduce-overhead' or 'max-autotune', got "
@@ -248,8 +245,8 @@ class SharedBackboneModule(LightningModule):
         return self.heads[self._owners[task]]
 
     @abstractmethod
-    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Tensor]:
-        """Return features by source ``(N, num_features)`` of images by source ``(N, 3, H, W)``."""
+    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
+        """Return what heads read by source, of images by source ``(N, C, H, W)``."""
 
     def task_losses(
         self, batch: AnyBatch, *, smooth: bool = False, seen: list[Step] | None = None
@@ -282,7 +279,7 @@ class SharedBackboneModule(LightningModule):
             source = source_of(task, parts)
             if source not in parts:
                 continue
-            output = self.heads[self._owners[name]](features[source])
+            output = features[source].read_by(task, self.heads[self._owners[name]])
             given = target_of(task, parts[source][1])
             target = task.settle(given, checked=self.target_check.done)
             truth = task.truth(target)
@@ -301,7 +298,7 @@ class SharedBackboneModule(LightningModule):
                 backbone=self.backbone,
                 heads=self.heads,
                 images={source: images for source, (images, _) in parts.items()},
-                features=features,
+                features={source: found.vector for source, found in features.items()},
                 logits=answers,
                 targets={name: target for name, (_, target) in outputs.items()},
                 sources={name: source_of(self.tasks[name], parts) for name in outputs},
@@ -373,7 +370,7 @@ class SharedBackboneModule(LightningModule):
             source = source_of(task, parts)
             if source in parts:
                 index = parts[source][1]
-                output = self.head_of(name)(features[source])
+                output = features[source].read_by(task, self.head_of(name))
                 index = next(iter(index.values())) if isinstance(index, dict) else index
                 found[name] = (task.answer(output), index)
         return found
@@ -398,7 +395,8 @@ class SharedBackboneModule(LightningModule):
             refuse_batch_size_search(self.trainer.callbacks, self.datamodule)  # type: ignore[attr-defined]
         if self.compile_mode and not self._compiled:
             # in place: names of weights stay, for checkpoints and transfer
-            self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
+            mode = None if self.compile_mode is True else self.compile_mode
+            self.reader.compile(self.backbone, mode)
             self._compiled = True
 
     def leave_out_of_ddp(self, names: Iterable[str]) -> None:

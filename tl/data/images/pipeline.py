@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tl.data.images.augment import Normalisation, augment, draw
+from tl.data.images.on_pixels import PixelTargets
 from tl.data.images.resident import Batch, ImageDataset, ResidentDataset, mixed_seed
 from tl.data.images.store import Pick, Store, StoredDataset, bytes_needed, bytes_of
 from tl.data.settings import Settings
+from tl.tasks import Task
 
 #: Steps whose random numbers are drawn together.
 DRAWN_AT_ONCE = 256
@@ -22,13 +26,21 @@ class Pipeline:
         name: Name of the source; part of its random seeds.
         settings: Its settings.
         statistics: Mean and standard deviation per channel, two ``(3,)`` in pixel values.
+        tasks: What is learned from it; targets that lie on the pixels move with these.
     """
 
-    def __init__(self, name: str, settings: Settings, statistics: tuple[Tensor, Tensor]) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        statistics: tuple[Tensor, Tensor],
+        tasks: Iterable[Task] = (),
+    ) -> None:
         self.name = name
         self.settings = settings
         self._mean = statistics[0]
         self.normalise = Normalisation(*statistics)
+        self.on_pixels = PixelTargets(tasks)
         self._stores: dict[str, tuple[torch.device, Store]] = {}
         self._drawn: tuple[tuple[int, ...], torch.device, Tensor] | None = None
 
@@ -96,7 +108,8 @@ class Pipeline:
             draws: Random numbers ``(5, N)``; ``None`` for evaluation.
 
         Returns:
-            Images ``(N, 3, H, W)`` float32 in channels-last memory, and the labels.
+            Images ``(N, 3, H, W)`` float32 in channels-last memory, and the labels; those that lie
+            on the pixels are moved as these are.
         """
         images, targets = batch
         if self._mean.device != images.device:  # once, as a move in each step waits for a GPU
@@ -107,4 +120,13 @@ class Pipeline:
             pixels = images.permute(0, 2, 3, 1).contiguous()
             if draws is not None:
                 pixels = augment(pixels, self.settings.augment, self._mean, draws)
+        if self.on_pixels:
+            height, width = pixels.shape[1:3]
+            targets = self.on_pixels(
+                targets,  # type: ignore[arg-type]  # as below
+                height,
+                width,
+                self.settings.augment,
+                draws,
+            )
         return self.normalise(pixels), targets  # type: ignore[return-value]

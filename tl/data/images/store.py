@@ -112,11 +112,13 @@ class StoredDataset(Dataset[tuple[Pick, Targets]]):
 
 
 def bytes_needed(data: ResidentDataset, settings: Augment | None) -> int:
-    """Bytes that a store of a split takes on its device."""
+    """Bytes that a store of a split takes on its device, with targets that lie on the pixels."""
     _, height, width, channels = data.images.shape
     if settings is not None and settings.moves:
         width = line_length(width, settings.padding, flip=settings.flip)
-    return len(data) * height * width * channels
+    on_pixels = [found for found in data.all_targets.values() if found.ndim > 1]
+    targets = sum(found[0].nbytes for found in on_pixels)
+    return len(data) * (height * width * channels + targets)
 
 
 def bytes_of(device: torch.device) -> int:

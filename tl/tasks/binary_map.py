@@ -141,7 +141,8 @@ class YesF1(_Counts):
     def compute(self) -> Tensor:
         """Return F1, a scalar."""
         right, wrong, missed, _ = self.sums.double()
-        return (2 * right / (2 * right + wrong + missed)).float()
+        found: Tensor = (2 * right / (2 * right + wrong + missed)).float()
+        return found
 
 
 class YesIoU(_Counts):
@@ -150,7 +151,8 @@ class YesIoU(_Counts):
     def compute(self) -> Tensor:
         """Return the IoU, a scalar."""
         right, wrong, missed, _ = self.sums.double()
-        return (right / (right + wrong + missed)).float()
+        found: Tensor = (right / (right + wrong + missed)).float()
+        return found
 
 
 class RightShare(_Counts):
@@ -159,4 +161,5 @@ class RightShare(_Counts):
     def compute(self) -> Tensor:
         """Return the share, a scalar."""
         sums = self.sums.double()
-        return ((sums[0] + sums[3]) / sums.sum()).float()
+        found: Tensor = ((sums[0] + sums[3]) / sums.sum()).float()
+        return found

@@ -79,12 +79,13 @@ def draw_scenes(
         generator = torch.Generator().manual_seed(mixed_seed("scenes", look, seed, start))
         drawn = _draw(directions, objects, (texture, light, noise), look, generator)
         parts.append(Scenes(*(each[: count - start] for each in drawn)))
-    joined = (torch.cat(each) for each in zip(*parts, strict=True))
+    images, kinds, depth, normals, seen = (torch.cat(each) for each in zip(*parts, strict=True))
     return Scenes(
-        *(
-            e.unflatten(-1, (height, width)) if e.ndim > 1 and i < 4 else e  # noqa: PLR2004
-            for i, e in enumerate(joined)
-        )
+        images.view(count, 3, height, width),
+        kinds.view(count, height, width),
+        depth.view(count, 1, height, width),
+        normals.view(count, 3, height, width),
+        seen,
     )
 
 
@@ -191,4 +192,5 @@ def _paint(
     gentle = _GENTLE[look]
     shade = albedo * tint * (gentle + (1 - gentle) * facing * fall)
     shade = shade + noise * torch.randn(shade.shape, generator=generator)
-    return (shade.clamp(0, 1) * 255).round().to(torch.uint8).movedim(-1, 1).contiguous()
+    pixels: Tensor = (shade.clamp(0, 1) * 255).round().to(torch.uint8)
+    return pixels.movedim(-1, 1).contiguous()

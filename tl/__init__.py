@@ -11,21 +11,35 @@ if TYPE_CHECKING:
         FolderDataModule,
         GeneratedDataModule,
         MultiTaskDataModule,
+        SyntheticScenesDataModule,
         TensorDataModule,
     )
     from tl.modules import MultiTaskModule, TransferModule
-    from tl.tasks import Classification, Regression, Task
+    from tl.tasks import (
+        BinaryMap,
+        Classification,
+        Depth,
+        Normals,
+        Regression,
+        Segmentation,
+        Task,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BinaryMap",
     "CifarDataModule",
     "Classification",
+    "Depth",
     "FolderDataModule",
     "GeneratedDataModule",
     "MultiTaskDataModule",
     "MultiTaskModule",
+    "Normals",
     "Regression",
+    "Segmentation",
+    "SyntheticScenesDataModule",
     "Task",
     "TensorDataModule",
     "TransferModule",
@@ -33,13 +47,18 @@ __all__ = [
 ]
 
 _HOME = {
+    "BinaryMap": "tl.tasks",
     "CifarDataModule": "tl.data",
     "Classification": "tl.tasks",
+    "Depth": "tl.tasks",
     "FolderDataModule": "tl.data",
     "GeneratedDataModule": "tl.data",
     "MultiTaskDataModule": "tl.data",
     "MultiTaskModule": "tl.modules",
+    "Normals": "tl.tasks",
     "Regression": "tl.tasks",
+    "Segmentation": "tl.tasks",
+    "SyntheticScenesDataModule": "tl.data",
     "Task": "tl.tasks",
     "TensorDataModule": "tl.data",
     "TransferModule": "tl.modules",

@@ -7,6 +7,7 @@ from tl.data.folder import FolderDataModule
 from tl.data.images.augment import Augment
 from tl.data.multitask import MultiTaskDataModule
 from tl.data.synthetic.generated import GeneratedDataModule
+from tl.data.synthetic.rooms import SyntheticScenesDataModule
 from tl.data.tensors import TensorDataModule
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "GeneratedDataModule",
     "ImageDataModule",
     "MultiTaskDataModule",
+    "SyntheticScenesDataModule",
     "TensorDataModule",
 ]

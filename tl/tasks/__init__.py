@@ -1,14 +1,22 @@
 """What is learned from the inputs: head, loss, scores and answers of each kind of task."""
 
 from tl.tasks.base import Direction, Task, as_task, deciding_score, score_directions
+from tl.tasks.binary_map import BinaryMap
 from tl.tasks.classification import Classification
+from tl.tasks.depth import Depth
+from tl.tasks.normals import Normals
 from tl.tasks.regression import Regression
+from tl.tasks.segmentation import Segmentation
 from tl.tasks.sharing import by_name, owners, trained_tasks
 
 __all__ = [
+    "BinaryMap",
     "Classification",
+    "Depth",
     "Direction",
+    "Normals",
     "Regression",
+    "Segmentation",
     "Task",
     "as_task",
     "by_name",

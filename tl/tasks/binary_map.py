@@ -1,0 +1,165 @@
+"""Yes or no for each pixel: edges, saliency, shadows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import Metric
+
+from tl.tasks.class_targets import MISSING
+from tl.tasks.pixels import DECODER, PixelSums, PixelTask
+
+
+@dataclass(frozen=True)
+class BinaryMap(PixelTask):
+    """Yes or no for each pixel, such as edges or what is salient, with F1 and IoU of the yes.
+
+    Targets are ``(N, H, W)`` or ``(N, 1, H, W)``: 0 or 1, -1 (or NaN) where there is none. The
+    answer is yes from a probability of one half; F1 and IoU are over all pixels of the split.
+
+    Args:
+        name: Name in metrics (``val/<name>/f1``) and heads; letters, digits, ``_`` and ``-``.
+        pos_weight: Weight of a yes in the binary cross-entropy; edges are few, and the survey of
+            Vandenhende et al. (2021, arXiv:2004.13379) weighs them by 19 (0.95 to 0.05).
+        decoder: Class path of the head, such as ``tl.tasks.decoders.DeepLab``.
+        width: Channels within the head; ``None`` takes the default of its class.
+        source: Name of the data source that the task reads in a batch of several.
+        target: Key of the targets in a source that carries several.
+
+    Raises:
+        ValueError: If the weight is not positive.
+    """
+
+    name: str
+    pos_weight: float = 1.0
+    decoder: str = DECODER
+    width: int | None = None
+    source: str | None = None
+    target: str | None = None
+    kind: ClassVar[str] = "binary_map"
+    score: ClassVar[str] = "f1"
+    higher_is_better: ClassVar[bool] = True
+    tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    columns: ClassVar[tuple[str, ...]] = ("share",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.pos_weight < float("inf"):
+            raise ValueError(
+                f"The `pos_weight` of task {self.name!r} must be positive, got {self.pos_weight}."
+            )
+
+    @property
+    def answers(self) -> str:
+        """Yes or no."""
+        return "yes or no for pixels"
+
+    @property
+    def channels(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def expected(self) -> str:
+        """Zeros and ones."""
+        return "0 or 1, -1 where there is none, of shape (N, H, W) or (N, 1, H, W)"
+
+    def settle(self, target: object, *, checked: bool = False) -> Tensor:
+        """Return floats ``(N, 1, H, W)``: 0, 1, or -1 where there is none."""
+        found = self._maps(target, 1).float().nan_to_num(nan=MISSING)
+        if not checked:
+            plain = found[:, 0]
+            self.refuse((plain != 0) & (plain != 1) & (plain != MISSING), "neither 0 nor 1")
+        return found
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean binary cross-entropy over all known pixels.
+
+        Args:
+            output: ``(N, 1, H, W)``.
+            target: ``(N, 1, H, W)``.
+        """
+        known = target != MISSING
+        terms = functional.binary_cross_entropy_with_logits(
+            output,
+            target.clamp(min=0),
+            pos_weight=output.new_tensor(self.pos_weight),
+            reduction="none",
+        )
+        return torch.where(known, terms, 0.0).sum() / known.sum().clamp(min=1)
+
+    def present(self, target: Tensor) -> Tensor:
+        """Return how many pixels are known."""
+        return (target != MISSING).sum()
+
+    def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
+        """Return the number of right pixels."""
+        return [((output > 0) == target).sum()]
+
+    def scores(self) -> dict[str, Metric]:
+        """Return F1 and IoU of the yes, and pixel accuracy."""
+        return {"f1": YesF1(), "iou": YesIoU(), "acc": RightShare()}
+
+    def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
+        """Let a metric see the known pixels of a batch."""
+        known = target != MISSING
+        metric.update(output[known] > 0, target[known] > 0)
+
+    def answer(self, output: Tensor) -> Tensor:
+        """Return probabilities ``(N, 1, H, W)``."""
+        return output.float().sigmoid()
+
+    def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
+        """Return the share of yes in each image."""
+        del names
+        shares = (answer > 0.5).float().mean((1, 2, 3))  # noqa: PLR2004 - the answer is yes there
+        return [{"share": f"{share:.4f}"} for share in shares.cpu().tolist()]
+
+
+class _Counts(PixelSums):
+    """Counts of right yes, wrong yes, missed yes and right no."""
+
+    higher_is_better = True
+
+    def __init__(self) -> None:
+        super().__init__(4, torch.int64)
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Count answers and truth of pixels ``(M,)``, both bool."""
+        parts = (output & target, output & ~target, ~output & target, ~output & ~target)
+        self.sums = self.sums + torch.stack([part.sum() for part in parts])
+
+
+class YesF1(_Counts):
+    """Harmonic mean of precision and recall; not a number where nothing is and nothing is found."""
+
+    def compute(self) -> Tensor:
+        """Return F1, a scalar."""
+        right, wrong, missed, _ = self.sums.double()
+        found: Tensor = (2 * right / (2 * right + wrong + missed)).float()
+        return found
+
+
+class YesIoU(_Counts):
+    """Intersection over union of the yes; not a number where nothing is and nothing is found."""
+
+    def compute(self) -> Tensor:
+        """Return the IoU, a scalar."""
+        right, wrong, missed, _ = self.sums.double()
+        found: Tensor = (right / (right + wrong + missed)).float()
+        return found
+
+
+class RightShare(_Counts):
+    """Share of the pixels that are right."""
+
+    def compute(self) -> Tensor:
+        """Return the share, a scalar."""
+        sums = self.sums.double()
+        found: Tensor = ((sums[0] + sums[3]) / sums.sum()).float()
+        return found

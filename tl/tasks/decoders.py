@@ -1,0 +1,137 @@
+"""Heads on maps: the maps of a backbone's stages in, a map as large as the images out."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def _block(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+    """Return convolution, batch norm and ReLU that keep the resolution."""
+    padding = dilation * (kernel // 2)
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def _to_size(maps: Tensor, size: Sequence[int]) -> Tensor:
+    if maps.shape[2:] == tuple(size):
+        return maps
+    return functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
+
+
+class FeaturePyramid(nn.Module):
+    """A light decoder: the stages are added from the top down, and two blocks read the sum.
+
+    A 1x1 convolution brings each stage to `width` channels; each is enlarged bilinearly to the
+    next and added (Lin et al., 2017, arXiv:1612.03144). Two 3x3 convolutions with batch norm and
+    ReLU and a 1x1 convolution follow at the highest resolution that the backbone has.
+
+    Args:
+        channels: Channels of the maps, from the highest resolution to the lowest.
+        outputs: Channels to return.
+        width: Channels in between.
+    """
+
+    def __init__(self, channels: Sequence[int], outputs: int, width: int = 32) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(each, width, 1) for each in channels)
+        self.blocks = nn.Sequential(_block(width, width, 3), _block(width, width, 3))
+        self.last = nn.Conv2d(width, outputs, 1)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """Return ``(N, outputs, H, W)``.
+
+        Args:
+            maps: ``(N, C_s, H_s, W_s)`` of each stage.
+            size: ``H`` and ``W``.
+        """
+        total: Tensor | None = None
+        for lateral, each in reversed(list(zip(self.lateral, maps, strict=True))):
+            here = lateral(each)
+            total = here if total is None else here + _to_size(total, here.shape[2:])
+        return _to_size(self.last(self.blocks(total)), size)
+
+
+class DeepLab(nn.Module):
+    """Parallel dilated convolutions on the last map, as in DeepLabv3 without its backbone.
+
+    A 1x1 convolution, three 3x3 ones with `rates` and the mean over the image are joined by a 1x1
+    and a 3x3 convolution (Chen et al., 2017, arXiv:1706.05587). It wants a last map at an eighth
+    of the images' resolution, as a backbone with ``output_stride=8`` gives.
+
+    Args:
+        channels: Channels of the maps; the last one is read.
+        outputs: Channels to return.
+        width: Channels in between.
+        rates: Dilations; those for a stride of 8.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        outputs: int,
+        width: int = 256,
+        rates: Sequence[int] = (12, 24, 36),
+    ) -> None:
+        super().__init__()
+        first = channels[-1]
+        self.branches = nn.ModuleList(
+            [_block(first, width, 1), *(_block(first, width, 3, rate) for rate in rates)]
+        )
+        self.mean = _block(first, width, 1)
+        self.project = nn.Sequential(
+            _block((len(rates) + 2) * width, width, 1), nn.Dropout(0.5), _block(width, width, 3)
+        )
+        self.last = nn.Conv2d(width, outputs, 1)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """Return ``(N, outputs, H, W)``.
+
+        Args:
+            maps: ``(N, C_s, H_s, W_s)`` of each stage.
+            size: ``H`` and ``W``.
+
+        Raises:
+            ValueError: If the batch norm of the image's mean has a single sample to train on.
+        """
+        top = maps[-1]
+        if self.training and len(top) == 1:
+            raise ValueError(
+                "The DeepLab head normalises one vector for each image over the batch, which needs "
+                "2 images or more to train, got 1. Raise `batch_size`, or take the decoder "
+                "tl.tasks.decoders.FeaturePyramid."
+            )
+        mean = self.mean(top.mean((2, 3), keepdim=True)).expand(-1, -1, *top.shape[2:])
+        joined = torch.cat([*(branch(top) for branch in self.branches), mean], 1)
+        return _to_size(self.last(self.project(joined)), size)
+
+
+def decoder_class(path: str) -> type[nn.Module]:
+    """Return the class of a decoder.
+
+    Args:
+        path: Its class path. It is called as ``decoder(channels, outputs)``, or with a third
+            argument, the width, where the task has one.
+
+    Raises:
+        ValueError: If there is no such class of networks.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"`decoder` must be the path of a class, such as tl.tasks.decoders.FeaturePyramid, got "
+            f"{path!r}: {error}."
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(  # noqa: TRY004 - the path is of the right type
+            f"`decoder` must be the path of a class of networks, got {path!r}."
+        )
+    return found

@@ -1,0 +1,187 @@
+"""A class for each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import Metric
+
+from tl.tasks.class_targets import MISSING
+from tl.tasks.pixels import DECODER, PixelSums, PixelTask
+
+
+@dataclass(frozen=True)
+class Segmentation(PixelTask):
+    """A class for each pixel, with cross-entropy, mean intersection over union and accuracy.
+
+    Targets are class numbers ``(N, H, W)`` of any integer type, -1 where there is none. The mean
+    IoU is over the classes that occur among the targets or the answers of the whole split.
+
+    Args:
+        name: Name in metrics (``val/<name>/miou``) and heads; letters, digits, ``_`` and ``-``.
+        num_classes: How many classes.
+        class_weights: Weight of each class in the loss, which stays a sum over the pixels divided
+            by their number; ``None`` weighs each by 1.
+        decoder: Class path of the head, such as ``tl.tasks.decoders.DeepLab``.
+        width: Channels within the head; ``None`` takes the default of its class.
+        source: Name of the data source that the task reads in a batch of several.
+        target: Key of the targets in a source that carries several.
+
+    Raises:
+        ValueError: If there are fewer than 2 classes, or weights do not fit them.
+    """
+
+    name: str
+    num_classes: int
+    class_weights: tuple[float, ...] | None = None
+    decoder: str = DECODER
+    width: int | None = None
+    source: str | None = None
+    target: str | None = None
+    kind: ClassVar[str] = "segmentation"
+    score: ClassVar[str] = "miou"
+    higher_is_better: ClassVar[bool] = True
+    tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    columns: ClassVar[tuple[str, ...]] = ("classes",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_classes < 2:  # noqa: PLR2004 - one class is nothing to tell apart
+            raise ValueError(f"Task {self.name!r} needs at least 2 classes: {self.num_classes}.")
+        if self.class_weights is None:
+            return
+        weights = tuple(float(weight) for weight in self.class_weights)
+        object.__setattr__(self, "class_weights", weights)
+        if len(weights) != self.num_classes or not all(0 <= w < float("inf") for w in weights):
+            raise ValueError(
+                f"The `class_weights` of task {self.name!r} must be {self.num_classes} numbers of "
+                f"0 or more, got {list(weights)}."
+            )
+
+    @property
+    def answers(self) -> str:
+        """How many classes, of pixels."""
+        return f"{self.num_classes} classes of pixels"
+
+    @property
+    def channels(self) -> int:
+        """A channel for each class."""
+        return self.num_classes
+
+    @property
+    def expected(self) -> str:
+        """Class numbers."""
+        last = self.num_classes - 1
+        return f"class numbers from 0 to {last}, -1 where there is none, of shape (N, H, W)"
+
+    def settle(self, target: object, *, checked: bool = False) -> Tensor:
+        """Return class numbers ``(N, H, W)`` as int64, -1 where there is none."""
+        found = self._maps(target, None)
+        if found.is_floating_point():
+            found = found.nan_to_num(nan=MISSING, posinf=self.num_classes, neginf=MISSING - 1)
+            if not checked:
+                self.refuse(found != found.trunc(), "a fraction")
+        found = found.long()
+        if not checked:
+            self.refuse(found >= self.num_classes, "above the last class")
+            self.refuse(found < MISSING, "below -1")
+        return found
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over all pixels that have a class.
+
+        Args:
+            output: ``(N, num_classes, H, W)``.
+            target: ``(N, H, W)``.
+        """
+        weight = None if self.class_weights is None else output.new_tensor(self.class_weights)
+        total = functional.cross_entropy(
+            output, target, weight=weight, ignore_index=MISSING, reduction="sum"
+        )
+        return total / self.present(target).clamp(min=1)
+
+    def present(self, target: Tensor) -> Tensor:
+        """Return how many pixels have a class."""
+        return (target != MISSING).sum()
+
+    def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
+        """Return the number of right pixels."""
+        return [(output.argmax(1) == target).sum()]
+
+    def scores(self) -> dict[str, Metric]:
+        """Return mean intersection over union and pixel accuracy."""
+        return {"miou": MeanIoU(self.num_classes), "acc": PixelAccuracy(self.num_classes)}
+
+    def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
+        """Let a metric count a batch."""
+        metric.update(self.confusion(output, target))
+
+    def answer(self, output: Tensor) -> Tensor:
+        """Return class numbers ``(N, H, W)``."""
+        return output.argmax(1)
+
+    def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
+        """Return the share of each class that is there, the largest first."""
+        found = []
+        for each in answer.cpu():
+            shares = torch.bincount(each.flatten(), minlength=self.num_classes) / each.numel()
+            order = [int(c) for c in shares.argsort(descending=True, stable=True) if shares[c] > 0]
+            said = [f"{names[c] if names else c} {float(shares[c]):.4f}" for c in order]
+            found.append({"classes": "; ".join(said)})
+        return found
+
+    def confusion(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return counts ``(C, C)`` of pixels by true and predicted class."""
+        known = target != MISSING
+        pairs = target[known] * self.num_classes + output.argmax(1)[known]
+        return torch.bincount(pairs, minlength=self.num_classes**2).view(self.num_classes, -1)
+
+
+class Confusion(PixelSums):
+    """Counts of pixels by true and predicted class.
+
+    Args:
+        num_classes: How many classes.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__((num_classes, num_classes), torch.int64)
+
+    def update(self, counts: Tensor) -> None:
+        """Add counts ``(C, C)``."""
+        self.sums = self.sums + counts
+
+
+class MeanIoU(Confusion):
+    """Mean intersection over union over the classes that occur; not a number without any.
+
+    A class that neither targets nor answers have is left out: counted as 0, as in torchmetrics, it
+    would punish a split for its size; divided through, it would be not a number.
+    """
+
+    def compute(self) -> Tensor:
+        """Return the mean, a scalar."""
+        ious = self.ious()
+        return ious[~ious.isnan()].mean()
+
+    def ious(self) -> Tensor:
+        """Return the IoU of each class ``(C,)``, not a number where it does not occur."""
+        counts = self.sums.double()
+        right = counts.diagonal()
+        return (right / (counts.sum(0) + counts.sum(1) - right)).float()
+
+
+class PixelAccuracy(Confusion):
+    """Share of the pixels that are right."""
+
+    def compute(self) -> Tensor:
+        """Return the share, a scalar; not a number without any pixel."""
+        counts = self.sums.double()
+        return (counts.diagonal().sum() / counts.sum()).float()

@@ -1,4 +1,4 @@
-"""Images to batches."""
+"""Samples to batches."""
 
 from tl.data.base import ImageDataModule
 from tl.data.cifar.cifar import CifarDataModule
@@ -8,6 +8,8 @@ from tl.data.images.augment import Augment
 from tl.data.multitask import MultiTaskDataModule
 from tl.data.synthetic.generated import GeneratedDataModule
 from tl.data.tensors import TensorDataModule
+from tl.data.text.files import TextDataModule
+from tl.data.text.synthetic import SyntheticTextDataModule
 
 __all__ = [
     "Augment",
@@ -17,5 +19,7 @@ __all__ = [
     "GeneratedDataModule",
     "ImageDataModule",
     "MultiTaskDataModule",
+    "SyntheticTextDataModule",
     "TensorDataModule",
+    "TextDataModule",
 ]

@@ -2,6 +2,7 @@
 
 from tl.tasks.base import Task, as_task, deciding_score
 from tl.tasks.classification import Classification
+from tl.tasks.masked_tokens import MaskedTokens
 from tl.tasks.regression import Regression
 
-__all__ = ["Classification", "Regression", "Task", "as_task", "deciding_score"]
+__all__ = ["Classification", "MaskedTokens", "Regression", "Task", "as_task", "deciding_score"]

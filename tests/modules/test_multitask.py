@@ -90,7 +90,7 @@ def test_per_source_normalises_each_source_alone_and_joint_does_not() -> None:
         ours = module(batch_norm=choice)
         together = ours.features({s: images for s, (images, _) in batch().items()})
         alone = ours.backbone(batch()["a"][0])
-        assert torch.allclose(together["a"], alone) is alike
+        assert torch.allclose(together["a"].vector, alone) is alike
 
 
 def test_own_statistics_keep_evaluation_right_on_shifted_sources() -> None:
@@ -103,7 +103,7 @@ def test_own_statistics_keep_evaluation_right_on_shifted_sources() -> None:
             trained = ours.features(images)
         ours.eval()
         evaluated = ours.features(images)
-        return max((trained[s] - evaluated[s]).abs().max().item() for s in images)
+        return max((trained[s].vector - evaluated[s].vector).abs().max().item() for s in images)
 
     assert gap("per_source_statistics") < 0.5 * gap("per_source")
 

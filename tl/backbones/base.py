@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -12,6 +13,11 @@ class Backbone(nn.Module, ABC):
     Any other ``nn.Module`` with the attribute ``num_features`` is a backbone too; this class adds
     the stages that gradual unfreezing and discriminative learning rates work on.
 
+    A backbone may also have ``maps(images)`` and ``pool(maps)``, with ``forward(images)`` equal to
+    ``pool(maps(images))``. Maps are a list of tensors ``(N, C_s, H_s, W_s)``, one for each stage,
+    the lowest resolution last, with ``map_channels`` their ``C_s``; of a network of tokens they
+    are one tensor ``(N, L, num_features)``, and there are no ``map_channels``.
+
     Attributes:
         num_features: Length of a feature vector.
     """
@@ -20,11 +26,38 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features ``(N, num_features)`` of float images ``(N, 3, H, W)``."""
+        """Return the features ``(N, num_features)`` of float images ``(N, C, H, W)``."""
 
     @abstractmethod
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts from the stem to the top; each parameter is in exactly one of them."""
+
+
+def check_in_channels(in_channels: int) -> None:
+    """Refuse images without channels.
+
+    Raises:
+        ValueError: If there is less than one.
+    """
+    if in_channels < 1:
+        raise ValueError(f"`in_channels` must be 1 or more, got {in_channels}.")
+
+
+def offered(backbone: nn.Module) -> Literal["maps", "tokens"] | None:
+    """Return what a backbone gives besides vectors, if anything.
+
+    Args:
+        backbone: Any network. One with ``maps`` and ``pool`` but without ``map_channels`` (or with
+            ``None``) gives tokens; one whose ``map_channels`` are empty gives neither.
+    """
+    methods = [getattr(backbone, name, None) for name in ("maps", "pool")]
+    # a foreign network may hold children of these names
+    if any(not callable(each) or isinstance(each, nn.Module) for each in methods):
+        return None
+    channels = getattr(backbone, "map_channels", None)
+    if channels is None:
+        return "tokens"
+    return "maps" if len(channels) else None
 
 
 def _requires_grad(parameter: nn.Parameter) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tl.backbones.base import Backbone, stages_of
+from tl.backbones.base import Backbone, offered, stages_of
 
 _NORMS = (
     nn.modules.batchnorm._BatchNorm,  # noqa: SLF001 - torch has no public name
@@ -66,6 +66,8 @@ class LoraBackbone(Backbone):
             if norms and isinstance(layer, _NORMS):
                 layer.requires_grad_(True)
         self.num_features: int = backbone.num_features  # type: ignore[assignment]
+        if offered(backbone) != "tokens":
+            self.map_channels: tuple[int, ...] = getattr(backbone, "map_channels", ())
         self.pretrained = bool(getattr(backbone, "pretrained", False))
         self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
 
@@ -73,6 +75,16 @@ class LoraBackbone(Backbone):
         """Return the features ``(N, num_features)`` of images ``(N, 3, H, W)``."""
         features: Tensor = self.backbone(images)
         return features
+
+    def maps(self, images: Tensor) -> list[Tensor] | Tensor:
+        """Return the maps or tokens of the backbone, where it has them."""
+        found: list[Tensor] | Tensor = self.backbone.maps(images)  # type: ignore[operator]
+        return found
+
+    def pool(self, maps: list[Tensor] | Tensor) -> Tensor:
+        """Return the features ``(N, num_features)`` of its maps or tokens."""
+        found: Tensor = self.backbone.pool(maps)  # type: ignore[operator]
+        return found
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts as the backbone does; adapters are in their layers' parts."""

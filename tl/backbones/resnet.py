@@ -2,10 +2,11 @@
 
 from typing import Literal, get_args
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from tl.backbones.base import Backbone
+from tl.backbones.base import Backbone, check_in_channels
 
 Stem = Literal["cifar", "imagenet"]
 
@@ -19,18 +20,50 @@ class _ResNet(ResNet, Backbone):  # type: ignore[misc]  # torchvision is untyped
     layer2: nn.Sequential
     layer3: nn.Sequential
     layer4: nn.Sequential
+    maxpool: nn.Module
+    avgpool: nn.AdaptiveAvgPool2d
+    relu: nn.ReLU
 
-    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], stem: Stem) -> None:
+    def __init__(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        layers: list[int],
+        stem: Stem,
+        in_channels: int,
+    ) -> None:
         if stem not in get_args(Stem):
             raise ValueError(f"`stem` must be one of {', '.join(get_args(Stem))}, got {stem!r}.")
+        check_in_channels(in_channels)
         super().__init__(block, layers)
         self.num_features = 512 * block.expansion
+        self.map_channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
+        self.in_channels = in_channels
         self.fc = nn.Identity()
         if stem == "cifar":
             # 32x32 images would reach layer1 as 8x8 maps through the 7x7 stride-2 stem.
-            self.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
-            nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+            self.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
             self.maxpool = nn.Identity()
+        elif in_channels != 3:  # noqa: PLR2004 - torchvision's own
+            self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        if stem == "cifar" or in_channels != 3:  # noqa: PLR2004 - as above
+            nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Return the output of ``layer1`` to ``layer4``, each half as high and wide as the last.
+
+        With the stem ``cifar`` the first is as large as the images ``(N, in_channels, H, W)``,
+        with ``imagenet`` a quarter as high and wide.
+        """
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        found = []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            found.append(x)
+        return found
+
+    def pool(self, maps: list[Tensor]) -> Tensor:
+        """Return the mean ``(N, num_features)`` of the last map."""
+        return torch.flatten(self.avgpool(maps[-1]), 1)
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts: ``stem``, ``layer1`` to ``layer4``."""
@@ -51,10 +84,11 @@ class ResNet18(_ResNet):
     Args:
         stem: ``cifar``: one 3x3 convolution, stride 1, no pooling, for images of about 32x32;
             ``imagenet``: torchvision's 7x7 convolution, stride 2, and max-pooling.
+        in_channels: Channels of the images.
     """
 
-    def __init__(self, stem: Stem = "cifar") -> None:
-        super().__init__(BasicBlock, [2, 2, 2, 2], stem)
+    def __init__(self, stem: Stem = "cifar", in_channels: int = 3) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], stem, in_channels)
 
 
 class ResNet34(_ResNet):
@@ -65,10 +99,11 @@ class ResNet34(_ResNet):
     Args:
         stem: ``cifar``: one 3x3 convolution, stride 1, no pooling, for images of about 32x32;
             ``imagenet``: torchvision's 7x7 convolution, stride 2, and max-pooling.
+        in_channels: Channels of the images.
     """
 
-    def __init__(self, stem: Stem = "cifar") -> None:
-        super().__init__(BasicBlock, [3, 4, 6, 3], stem)
+    def __init__(self, stem: Stem = "cifar", in_channels: int = 3) -> None:
+        super().__init__(BasicBlock, [3, 4, 6, 3], stem, in_channels)
 
 
 class ResNet50(_ResNet):
@@ -80,7 +115,8 @@ class ResNet50(_ResNet):
     Args:
         stem: ``cifar``: one 3x3 convolution, stride 1, no pooling, for images of about 32x32;
             ``imagenet``: torchvision's 7x7 convolution, stride 2, and max-pooling.
+        in_channels: Channels of the images.
     """
 
-    def __init__(self, stem: Stem = "cifar") -> None:
-        super().__init__(Bottleneck, [3, 4, 6, 3], stem)
+    def __init__(self, stem: Stem = "cifar", in_channels: int = 3) -> None:
+        super().__init__(Bottleneck, [3, 4, 6, 3], stem, in_channels)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
 
-from tl.backbones.base import Backbone
+from tl.backbones.base import Backbone, check_in_channels
 
 
 class ZeroPadShortcut(nn.Module):
@@ -34,15 +34,20 @@ class ResNetCifar(Backbone):
 
     Args:
         depth: Layers with weights, ``6n + 2``, the linear head counted in.
+        in_channels: Channels of the images.
     """
 
-    def __init__(self, depth: int) -> None:
+    map_channels = (16, 32, 64)
+
+    def __init__(self, depth: int, in_channels: int = 3) -> None:
         blocks, rest = divmod(depth - 2, 6)
         if blocks < 1 or rest:
             raise ValueError(f"`depth` must be 6n + 2 (8, 14, 20, 26, 32, ...), got {depth}.")
+        check_in_channels(in_channels)
         super().__init__()
         self.num_features = 64
-        self.conv1 = nn.Conv2d(3, 16, kernel_size=3, padding=1, bias=False)
+        self.in_channels = in_channels
+        self.conv1 = nn.Conv2d(in_channels, 16, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = _stage(16, 16, blocks)
         self.layer2 = _stage(16, 32, blocks)
@@ -53,10 +58,18 @@ class ResNetCifar(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features ``(N, 64)`` of images ``(N, 3, H, W)``."""
-        x = functional.relu(self.bn1(self.conv1(images)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return functional.adaptive_avg_pool2d(x, 1).flatten(1)
+        """Return the features ``(N, 64)`` of images ``(N, in_channels, H, W)``."""
+        return self.pool(self.maps(images))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Return the output of each stage: 16, 32 and 64 channels at 1, 1/2 and 1/4 of the size."""
+        first = self.layer1(functional.relu(self.bn1(self.conv1(images))))
+        second = self.layer2(first)
+        return [first, second, self.layer3(second)]
+
+    def pool(self, maps: list[Tensor]) -> Tensor:
+        """Return the mean ``(N, 64)`` of the last map."""
+        return functional.adaptive_avg_pool2d(maps[-1], 1).flatten(1)
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts: ``stem``, ``layer1`` to ``layer3``."""
@@ -79,28 +92,44 @@ def _stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
 
 
 class ResNet20(ResNetCifar):
-    """ResNet-20 for 32x32 images (He et al., 2016, arXiv:1512.03385): 0.27 M parameters."""
+    """ResNet-20 for 32x32 images (He et al., 2016, arXiv:1512.03385): 0.27 M parameters.
 
-    def __init__(self) -> None:
-        super().__init__(depth=20)
+    Args:
+        in_channels: Channels of the images.
+    """
+
+    def __init__(self, in_channels: int = 3) -> None:
+        super().__init__(20, in_channels)
 
 
 class ResNet32(ResNetCifar):
-    """ResNet-32 for 32x32 images (He et al., 2016, arXiv:1512.03385): 0.46 M parameters."""
+    """ResNet-32 for 32x32 images (He et al., 2016, arXiv:1512.03385): 0.46 M parameters.
 
-    def __init__(self) -> None:
-        super().__init__(depth=32)
+    Args:
+        in_channels: Channels of the images.
+    """
+
+    def __init__(self, in_channels: int = 3) -> None:
+        super().__init__(32, in_channels)
 
 
 class ResNet44(ResNetCifar):
-    """ResNet-44 for 32x32 images (He et al., 2016, arXiv:1512.03385): 0.66 M parameters."""
+    """ResNet-44 for 32x32 images (He et al., 2016, arXiv:1512.03385): 0.66 M parameters.
 
-    def __init__(self) -> None:
-        super().__init__(depth=44)
+    Args:
+        in_channels: Channels of the images.
+    """
+
+    def __init__(self, in_channels: int = 3) -> None:
+        super().__init__(44, in_channels)
 
 
 class ResNet56(ResNetCifar):
-    """ResNet-56 for 32x32 images (He et al., 2016, arXiv:1512.03385): 0.85 M parameters."""
+    """ResNet-56 for 32x32 images (He et al., 2016, arXiv:1512.03385): 0.85 M parameters.
 
-    def __init__(self) -> None:
-        super().__init__(depth=56)
+    Args:
+        in_channels: Channels of the images.
+    """
+
+    def __init__(self, in_channels: int = 3) -> None:
+        super().__init__(56, in_channels)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tl.backbones.base import Backbone
+from tl.backbones.base import Backbone, check_in_channels
 
 
 class WideBlock(nn.Module):
@@ -51,9 +51,16 @@ class WideResNet(Backbone):
         widen_factor: ``k``, the width relative to the thin ResNet.
         dropout: Probability of dropping an activation inside a block; the paper's CIFAR runs
             use 0 or 0.3.
+        in_channels: Channels of the images.
     """
 
-    def __init__(self, depth: int = 28, widen_factor: int = 10, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        depth: int = 28,
+        widen_factor: int = 10,
+        dropout: float = 0.0,
+        in_channels: int = 3,
+    ) -> None:
         blocks, rest = divmod(depth - 4, 6)
         if blocks < 1 or rest:
             raise ValueError(f"`depth` must be 6n + 4 (10, 16, 22, 28, 34, 40, ...), got {depth}.")
@@ -61,10 +68,13 @@ class WideResNet(Backbone):
             raise ValueError(f"`widen_factor` must be at least 1, got {widen_factor}.")
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
+        check_in_channels(in_channels)
         super().__init__()
         widths = [16 * widen_factor, 32 * widen_factor, 64 * widen_factor]
         self.num_features = widths[-1]
-        self.conv1 = nn.Conv2d(3, 16, kernel_size=3, padding=1, bias=False)
+        self.map_channels = tuple(widths)
+        self.in_channels = in_channels
+        self.conv1 = nn.Conv2d(in_channels, 16, kernel_size=3, padding=1, bias=False)
         self.layer1 = _stage(16, widths[0], blocks, 1, dropout)
         self.layer2 = _stage(widths[0], widths[1], blocks, 2, dropout)
         self.layer3 = _stage(widths[1], widths[2], blocks, 2, dropout)
@@ -74,9 +84,21 @@ class WideResNet(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features ``(N, 64 * widen_factor)`` of images ``(N, 3, H, W)``."""
-        x = self.layer3(self.layer2(self.layer1(self.conv1(images))))
-        return functional.adaptive_avg_pool2d(functional.relu(self.bn1(x)), 1).flatten(1)
+        """Return the features ``(N, 64 * widen_factor)`` of images ``(N, in_channels, H, W)``."""
+        return self.pool(self.maps(images))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Return the output of each stage, the last after the final norm and ReLU.
+
+        They have ``16k``, ``32k`` and ``64k`` channels at 1, 1/2 and 1/4 of the size.
+        """
+        first = self.layer1(self.conv1(images))
+        second = self.layer2(first)
+        return [first, second, functional.relu(self.bn1(self.layer3(second)))]
+
+    def pool(self, maps: list[Tensor]) -> Tensor:
+        """Return the mean ``(N, 64 * widen_factor)`` of the last map."""
+        return functional.adaptive_avg_pool2d(maps[-1], 1).flatten(1)
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts: ``stem``, ``layer1`` to ``layer3``; the last has the final norm."""

@@ -32,6 +32,7 @@ from tl.modules.batch import (
 from tl.modules.checkpointed import CheckpointedModule
 from tl.modules.direction import check_direction
 from tl.modules.evaluation import Evaluation, Split, check_followed, loader_suffix
+from tl.modules.features import FeatureReader, Features, head_of
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.foreign import name_arguments
@@ -90,12 +91,6 @@ class SharedBackboneModule(CheckpointedModule):
         max_skips: int,
     ) -> None:
         super().__init__()
-        num_features = getattr(backbone, "num_features", None)
-        if not isinstance(num_features, int):
-            raise ValueError(  # noqa: TRY004 - an argument that lacks something, as those below
-                f"The backbone {type(backbone).__name__} has no integer attribute `num_features`; "
-                "set it to the length of its output."
-            )
         found = [as_task(task) for task in tasks]
         if not found:
             raise ValueError("`tasks` is empty; give at least one task.")
@@ -110,8 +105,9 @@ class SharedBackboneModule(CheckpointedModule):
         self.tasks = {task.name: task for task in found}
         self.backbone = backbone
         self.heads = nn.ModuleDict(
-            {name: task.head(num_features) for name, task in self.tasks.items()}
+            {name: head_of(task, backbone) for name, task in self.tasks.items()}
         )
+        self.reader = FeatureReader(self.tasks.values())
         if compile not in COMPILE_MODES:
             raise ValueError(
                 "`compile` must be false, true, 'reduce-overhead' or 'max-autotune', got "
@@ -155,8 +151,8 @@ class SharedBackboneModule(CheckpointedModule):
     # Features and losses
 
     @abstractmethod
-    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Tensor]:
-        """Return features by source ``(N, num_features)`` of images by source ``(N, 3, H, W)``."""
+    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
+        """Return what heads read by source, of images by source ``(N, C, H, W)``."""
 
     def task_losses(
         self, batch: AnyBatch, *, smooth: bool = False
@@ -184,7 +180,7 @@ class SharedBackboneModule(CheckpointedModule):
             source = source_of(task, parts)
             if source not in parts:
                 continue
-            output = self.heads[name](features[source])
+            output = features[source].read_by(task, self.heads[name])
             given = target_of(task, parts[source][1])
             target = task.settle(given, checked=self._targets_checked)
             truth = task.truth(target)
@@ -203,7 +199,7 @@ class SharedBackboneModule(CheckpointedModule):
                 backbone=self.backbone,
                 heads=self.heads,
                 images={source: images for source, (images, _) in parts.items()},
-                features=features,
+                features={source: found.vector for source, found in features.items()},
                 logits=answers,
                 targets={name: target for name, (_, target) in outputs.items()},
                 sources={name: source_of(self.tasks[name], parts) for name in outputs},
@@ -423,7 +419,7 @@ class SharedBackboneModule(CheckpointedModule):
             source = source_of(task, parts)
             if source in parts:
                 index = parts[source][1]
-                output = self.heads[name](features[source])
+                output = features[source].read_by(task, self.heads[name])
                 index = next(iter(index.values())) if isinstance(index, dict) else index
                 found[name] = (task.answer(output), index)
         return found
@@ -544,7 +540,8 @@ class SharedBackboneModule(CheckpointedModule):
             refuse_batch_size_search(self.trainer.callbacks, self._datamodule())  # type: ignore[attr-defined]
         if self.compile_mode and not self._compiled:
             # in place: names of weights stay, for checkpoints and transfer
-            self.backbone.compile(mode=None if self.compile_mode is True else self.compile_mode)
+            mode = None if self.compile_mode is True else self.compile_mode
+            self.reader.compile(self.backbone, mode)
             self._compiled = True
 
     def _check_targets(self, stage: str) -> None:

@@ -15,6 +15,7 @@ from tl.batch import Inputs, join, said_shapes, shapes_of, size_of
 from tl.modules.balanced import BalancedModule
 from tl.modules.base import CompileMode, Interval, default_optimizer
 from tl.modules.batch_norm import per_source_statistics, source_statistics
+from tl.modules.features import Features
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import OnNonFinite
 from tl.modules.hyperparameters import keep_hyperparameters
@@ -162,13 +163,13 @@ class MultiTaskModule(BalancedModule):
         self.need_source()
         features = self.features({source: images})[source]
         return {
-            name: self.heads[name](features)
+            name: features.read_by(task, self.heads[name])
             for name, task in self.tasks.items()
             if source is None or task.source == source
         }
 
-    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Tensor]:
-        """Return features by source: one pass over all images, or one for each source."""
+    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
+        """Return what heads read by source: one pass over all images, or one for each source."""
         rows = self.balancer is not None and self.balancer.needs_rows and self.training
         if self.batch_norm == "joint" and len(images) > 1 and not rows:
             shapes = {source: shapes_of(inputs) for source, inputs in images.items()}
@@ -179,16 +180,16 @@ class MultiTaskModule(BalancedModule):
                     "Give them one size, or set `batch_norm` to 'per_source'."
                 )
             sizes = [size_of(inputs) for inputs in images.values()]
-            together = self.backbone(join(list(images.values())))
+            together = self.reader(self.backbone, join(list(images.values())))
             return dict(zip(images, together.split(sizes), strict=True))
         if self.batch_norm != "per_source_statistics":
-            return {source: self.backbone(pixels) for source, pixels in images.items()}
-        found: dict[str | None, Tensor] = {}
+            return {source: self.reader(self.backbone, part) for source, part in images.items()}
+        found: dict[str | None, Features] = {}
         for source, pixels in images.items():
             if source is None:
                 raise ValueError("Running statistics per source need batches that name it.")
             with source_statistics(self.backbone, source):
-                found[source] = self.backbone(pixels)
+                found[source] = self.reader(self.backbone, pixels)
         return found
 
     def metric(self, split: str, task: str, what: str) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tl.batch import Inputs
 from tl.modules.base import CompileMode, Interval, SharedBackboneModule, default_optimizer
+from tl.modules.features import Features
 from tl.modules.fine_tuning import Penalties
 from tl.modules.finite import OnNonFinite
 from tl.modules.hyperparameters import keep_hyperparameters
@@ -106,12 +107,12 @@ class TransferModule(SharedBackboneModule):
     def forward(self, images: Inputs) -> Tensor:
         """Return logits ``(N, num_classes)`` of normalised images ``(N, 3, H, W)``."""
         self.need_source()
-        logits: Tensor = self.heads[self.task.name](self.backbone(images))
-        return logits
+        found = self.reader(self.backbone, images)
+        return found.read_by(self.task, self.heads[self.task.name])
 
-    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Tensor]:
-        """Return features by source; there is one."""
-        return {source: self.backbone(pixels) for source, pixels in images.items()}
+    def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
+        """Return what heads read by source; there is one."""
+        return {source: self.reader(self.backbone, part) for source, part in images.items()}
 
     def metric(self, split: str, task: str, what: str) -> str:
         """Name under which a value is logged: ``val/acc``."""

@@ -28,7 +28,10 @@ class Task(ABC):
         target: Key of the targets in a source that carries several; ``None`` where they are one
             tensor.
         kind: Name of the class in checkpoints.
-        reads: What the head takes from the backbone.
+        reads: What the head takes from the backbone: ``vector``, ``maps`` or ``tokens``.
+        on_pixels: Whether targets lie on the pixels, as ``(N, H, W)`` or ``(N, C, H, W)``: the data
+            then crop, mirror and resize them with the images.
+        resizes: How such targets change size; ``nearest`` mixes no values.
         score: The score that decides which run is better.
         higher_is_better: Whether a higher one is.
         tallied: Scores that are sums over samples, and are logged in training too.
@@ -41,6 +44,8 @@ class Task(ABC):
     target: str | None
     kind: ClassVar[str]
     reads: ClassVar[Reads] = "vector"
+    on_pixels: ClassVar[bool] = False
+    resizes: ClassVar[Literal["nearest", "bilinear"]] = "nearest"
     score: ClassVar[str] = "loss"
     higher_is_better: ClassVar[bool] = False
     tallied: ClassVar[tuple[str, ...]] = ()
@@ -81,8 +86,18 @@ class Task(ABC):
         """What a head gives, such as ``10 classes``: tasks that differ in it cannot share one."""
 
     @abstractmethod
-    def head(self, num_features: int) -> nn.Module:
-        """Return a new head on features ``(N, num_features)``."""
+    def head(self, num_features: int | Sequence[int]) -> nn.Module:
+        """Return a new head on what the task reads.
+
+        It is called as ``head(vector)`` with ``(N, D)``, as ``head(tokens)`` with ``(N, L, D)``, or
+        as ``head(maps, size)`` with maps ``(N, C_s, H_s, W_s)`` of each stage, the lowest
+        resolution last, and the height and width of the images.
+
+        Args:
+            num_features: ``D``, the length of a vector or token; for ``reads = "maps"`` the
+                channels ``C_s`` of each map. :func:`tl.tasks.heads.vector_length` and
+                :func:`tl.tasks.heads.map_channels` tell them apart.
+        """
 
     @abstractmethod
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
@@ -114,6 +129,20 @@ class Task(ABC):
         """Return the loss that training minimises; label smoothing is for classifications."""
         del label_smoothing
         return self.loss(output, target)
+
+    def flipped(self, target: Tensor, dim: int) -> Tensor:
+        """Return targets on pixels with the values that they have in a mirror image.
+
+        The data move the pixels; this changes values that point along an axis, as the x-component
+        of a surface normal does. It must act on each pixel alone.
+
+        Args:
+            target: ``(N, H, W)`` or ``(N, C, H, W)``.
+            dim: The mirrored dimension: -1 for left to right; -2 for top to bottom, which only the
+                reflected border of a crop has.
+        """
+        del dim
+        return target
 
     def truth(self, target: Tensor) -> Tensor:
         """Return what answers are compared with: the targets themselves, unless these are soft."""

@@ -25,7 +25,7 @@ from tl.tasks.class_targets import (
     settled_labels,
     wrong_label,
 )
-from tl.tasks.heads import linear_head
+from tl.tasks.heads import linear_head, vector_length
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class Classification(Task):
         """How many classes."""
         return f"{self.num_classes} classes"
 
-    def head(self, num_features: int) -> nn.Module:
+    def head(self, num_features: int | Sequence[int]) -> nn.Module:
         """Return a linear classifier."""
-        return linear_head(num_features, self.num_classes)
+        return linear_head(vector_length(num_features), self.num_classes)
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
         """Return class numbers ``(N,)``, or probabilities ``(N, num_classes)``."""

@@ -1,8 +1,45 @@
-"""Heads: feature vectors in, logits out."""
+"""Heads: feature vectors in, logits out; and what a backbone offers a head."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import nn
+
+
+def vector_length(num_features: int | Sequence[int]) -> int:
+    """Return the length of the vectors or tokens that a head reads.
+
+    Args:
+        num_features: As :meth:`tl.tasks.Task.head` gets it.
+
+    Raises:
+        TypeError: If it is the channels of maps.
+    """
+    if isinstance(num_features, int):
+        return num_features
+    raise TypeError(
+        f"A head on vectors or tokens takes their length, got {num_features!r}; a task whose head "
+        'takes maps has `reads = "maps"`.'
+    )
+
+
+def map_channels(num_features: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the channels of the maps that a head reads, from the highest resolution to the lowest.
+
+    Args:
+        num_features: As :meth:`tl.tasks.Task.head` gets it.
+
+    Raises:
+        TypeError: If it is the length of a vector.
+    """
+    if isinstance(num_features, int):
+        raise TypeError(
+            f"A head on maps takes the channels of each, got {num_features!r}; the task needs "
+            '`reads = "maps"`.'
+        )
+    return tuple(num_features)
 
 
 def linear_head(num_features: int, num_classes: int) -> nn.Linear:

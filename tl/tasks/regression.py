@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
 from tl.tasks.base import Task
-from tl.tasks.heads import linear_head
+from tl.tasks.heads import linear_head, vector_length
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
@@ -79,9 +79,9 @@ class Regression(Task):
         """How many numbers."""
         return f"{self.outputs} number{'s' if self.outputs > 1 else ''}"
 
-    def head(self, num_features: int) -> nn.Module:
+    def head(self, num_features: int | Sequence[int]) -> nn.Module:
         """Return a linear layer."""
-        return linear_head(num_features, self.outputs)
+        return linear_head(vector_length(num_features), self.outputs)
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
         """Return floats ``(N, outputs)``, NaN where there is none."""

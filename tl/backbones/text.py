@@ -104,10 +104,10 @@ class TextBackbone(Backbone):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:  # type: ignore[override]  # not images
         """Return vectors ``(N, num_features)`` of tokenised texts; see `maps`."""
-        return self.pool(self.maps(inputs), inputs)
+        return self.pool(self.maps(inputs))
 
     def maps(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return a vector for each token ``(N, L, num_features)``.
+        """Return a vector for each token ``(N, L, num_features)``, zero where there is padding.
 
         Args:
             inputs: ``input_ids`` and ``attention_mask`` ``(N, L)``, and what else the network
@@ -130,18 +130,17 @@ class TextBackbone(Backbone):
             )
         given = {name: part for name, part in inputs.items() if name in self._takes}
         tokens: Tensor = self.model(**given).last_hidden_state
-        return tokens
+        return tokens.masked_fill(inputs["attention_mask"][:, :, None] == 0, 0.0)
 
-    def pool(self, maps: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    def pool(self, maps: Tensor) -> Tensor:
         """Return a vector for each text ``(N, D)`` of those of its tokens ``(N, L, D)``.
 
         Args:
-            maps: As `maps` gives them.
-            inputs: Of which ``attention_mask`` ``(N, L)`` tells what is not padding.
+            maps: As `maps` gives them: padding is where a vector is all zero, which no norm gives.
         """
         if self.pooling == "first":
             return maps[:, 0]
-        return masked_mean(maps, inputs["attention_mask"])
+        return masked_mean(maps, (maps.detach() != 0).any(2))
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts: ``embeddings``, then ``layer1`` and so on, each of some layers."""

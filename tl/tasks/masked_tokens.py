@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from tl.tasks.base import Reads, Task
 from tl.tasks.class_targets import MISSING
-from tl.tasks.heads import linear_head
+from tl.tasks.heads import linear_head, vector_length
 
 
 @dataclass(frozen=True)
@@ -55,27 +55,15 @@ class MaskedTokens(Task):
         """How many words."""
         return f"{self.vocab_size} word pieces"
 
-    def head(self, num_features: int) -> nn.Module:
+    def head(self, num_features: int | Sequence[int]) -> nn.Module:
         """Return a new head on tokens ``(N, L, num_features)``: logits ``(N, L, vocab_size)``."""
+        size = vector_length(num_features)
         return nn.Sequential(
-            nn.Linear(num_features, num_features),
+            nn.Linear(size, size),
             nn.GELU(),
-            nn.LayerNorm(num_features),
-            linear_head(num_features, self.vocab_size),
+            nn.LayerNorm(size),
+            linear_head(size, self.vocab_size),
         )
-
-    def pick(self, tokens: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep the hidden tokens alone, so that the vocabulary is scored nowhere else.
-
-        Args:
-            tokens: ``(N, L, D)``.
-            target: ``(N, L)``.
-
-        Returns:
-            ``(M, D)`` and ``(M,)``.
-        """
-        known = target != MISSING
-        return tokens[known], target[known]
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
         """Return token numbers ``(N, L)`` int64, -1 where a token was not hidden."""

@@ -79,7 +79,7 @@ def test_what_is_no_tokenizer_is_refused_in_one_line(tmp_path: Path) -> None:
             find_tokenizer(name)
         assert "\n" not in str(found.value)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="has no tokenizer.json. Write one by"):
+    with pytest.raises(DataError, match=r"has no tokenizer\.json\. Write one by"):
         find_tokenizer(str(tmp_path / "empty"))
     with pytest.raises(DataError, match="damaged"):
         TextTokenizer.from_record({"packed": "?"})

@@ -71,7 +71,9 @@ def uniform(key: int, index: Tensor, length: int) -> Tensor:
     streams = torch.arange(_STREAMS, device=index.device)[:, None, None]
     places = torch.arange(length, device=index.device)
     rows = _mixed(index.long()[:, None] ^ key)
-    return (_mixed(rows + _GOLDEN * (_STREAMS * places + streams + 1)) & _MANTISSA).double() * 2.0**-53
+    return (
+        _mixed(rows + _GOLDEN * (_STREAMS * places + streams + 1)) & _MANTISSA
+    ).double() * 2.0**-53
 
 
 def _mixed(x: Tensor) -> Tensor:

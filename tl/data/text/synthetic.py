@@ -25,7 +25,7 @@ class SyntheticTextDataModule(TextSource):
             a sentence a line. By default the test sentences.
         name: Name of the source, and of its only task; with several targets these are called
             ``<name>_<target>``.
-        targets: ``topic``, ``sentiment``, both in a list, or null for masked tokens alone.
+        targets: ``topic``, ``sentiment``, or both in a list; null for masked tokens alone.
         masked_tokens: Share of the tokens that a language model is to guess, 0.15 in the paper; 0
             without such a task. With `targets` too, each batch holds its texts twice: as they are,
             and masked.
@@ -53,7 +53,7 @@ class SyntheticTextDataModule(TextSource):
         draw_seed: int = 0,
         predict_file: str | None = None,
         name: str = "sentences",
-        targets: Targets = "topic",
+        targets: Targets = None,
         masked_tokens: float = 0.0,
         tokenizer: str | None = None,
         vocab_size: int = 1000,

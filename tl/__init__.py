@@ -11,10 +11,12 @@ if TYPE_CHECKING:
         FolderDataModule,
         GeneratedDataModule,
         MultiTaskDataModule,
+        SyntheticTextDataModule,
         TensorDataModule,
+        TextDataModule,
     )
     from tl.modules import MultiTaskModule, TransferModule
-    from tl.tasks import Classification, Regression, Task
+    from tl.tasks import Classification, MaskedTokens, Regression, Task
 
 __version__ = "0.1.0"
 
@@ -23,11 +25,14 @@ __all__ = [
     "Classification",
     "FolderDataModule",
     "GeneratedDataModule",
+    "MaskedTokens",
     "MultiTaskDataModule",
     "MultiTaskModule",
     "Regression",
+    "SyntheticTextDataModule",
     "Task",
     "TensorDataModule",
+    "TextDataModule",
     "TransferModule",
     "__version__",
 ]
@@ -39,9 +44,12 @@ _HOME = {
     "GeneratedDataModule": "tl.data",
     "MultiTaskDataModule": "tl.data",
     "MultiTaskModule": "tl.modules",
+    "MaskedTokens": "tl.tasks",
     "Regression": "tl.tasks",
+    "SyntheticTextDataModule": "tl.data",
     "Task": "tl.tasks",
     "TensorDataModule": "tl.data",
+    "TextDataModule": "tl.data",
     "TransferModule": "tl.modules",
 }
 

@@ -89,7 +89,7 @@ def test_layers_form_groups() -> None:
 def test_a_folder_of_transformers_is_a_source(tmp_path: Path) -> None:
     config = transformers.BertConfig(**SMALL)
     torch.manual_seed(1)
-    whole = transformers.BertForMaskedLM(config).eval()
+    whole = transformers.BertForMaskedLM(config).train(mode=False)
     whole.save_pretrained(tmp_path)
     (tmp_path / "training_args.bin").write_bytes(b"not read")
     net = TextBackbone(str(tmp_path)).eval()

@@ -13,6 +13,7 @@ from PIL import Image
 from tl import FolderDataModule, TransferModule
 from tl.backbones import ResNet20
 from tl.data.errors import DataError
+from tl.data.trained_on import readable
 
 COLOURS = {"ant": (0, 40, 90), "bee": (70, 170, 120), "cat": (230, 60, 30)}
 

@@ -142,8 +142,9 @@ def predicted_split(data: object, source: str | None) -> ImageDataset | TextSet 
     owner = sources.get(source) if isinstance(sources, Mapping) else data
     if owner is None and isinstance(sources, Mapping) and len(sources) == 1:
         owner = next(iter(sources.values()))
-    ours = isinstance(owner, ImageDataModule | TextSource)
-    return owner.splits.get("predict") if ours else None
+    if not isinstance(owner, ImageDataModule | TextSource):
+        return None
+    return owner.splits.get("predict")
 
 
 def plain_cell(value: object) -> object:

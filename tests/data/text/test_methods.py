@@ -76,14 +76,15 @@ def test_a_strategy_trains_what_it_says(strategy: Strategy, source: str, tmp_pat
 @pytest.mark.parametrize("name", PENALTIES)
 def test_a_penalty_adds_its_term(name: str, source: str, tmp_path: Path) -> None:
     data = read(tokenizer=source)
-    penalty: Any = {
+    makers: dict[str, Any] = {
         "bss": BSS,
         "co_tuning": CoTuning,
         "distillation": lambda: Distillation(source),
         "ewc": lambda: EWC(read(tokenizer=source), images=4),
         "l2_sp": L2SP,
         "lwf": LwF,
-    }[name]()
+    }
+    penalty = makers[name]()
     module = build(data, penalties=penalty, init_from=source)
     before = copied(module)
     trainer(tmp_path, max_epochs=1, limit_train_batches=2).fit(module, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,8 @@ def line(path: Path, **options: str) -> str:
 def test_one_table_in_any_format(ending: str, tmp_path: Path) -> None:
     text = TABLES[ending.partition(".")[0]]
     path = tmp_path / f"a.table.{ending}"
-    opener = {"gz": gzip.open, "xz": lzma.open}.get(ending.rpartition(".")[2], open)
+    openers: dict[str, Any] = {"gz": gzip.open, "xz": lzma.open}
+    opener = openers.get(ending.rpartition(".")[2], open)
     with opener(path, "wb") as file:
         file.write(text.encode())
     table = read_table(path)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from tl.data.text import tokens as home
 from tl.data.text.tokenizer import TextTokenizer, train_wordpiece
 from tl.data.text.tokens import tokenise, trained_tokenizer
 
@@ -65,7 +64,7 @@ def test_the_cache_follows_content_and_tokenizer(
     first = tokenise(TEXTS, None, tokenizer, 32)
     [stored] = (tmp_path / "text").iterdir()
     with monkeypatch.context() as patched:
-        patched.setattr(home.TextTokenizer, "backend", lambda _: pytest.fail("tokenised again"))
+        patched.setattr(TextTokenizer, "backend", lambda _: pytest.fail("tokenised again"))
         assert torch.equal(tokenise(TEXTS, None, tokenizer, 32).flat, first.flat)
     other = train_wordpiece(["other words here"] * 9, 60)
     for texts, pairs, by, length in (

@@ -48,7 +48,7 @@ def test_it_resumes_at_any_step() -> None:
     batches = list(whole)
     for step in (0, 7, 24):
         rest = sampler()
-        rest.position = lambda step=step: (3, step)  # type: ignore[misc]
+        rest.position = lambda step=step: (3, step)
         for found, wanted in zip(rest, batches[step:], strict=True):
             assert torch.equal(found, wanted)
 

@@ -101,6 +101,11 @@ class TextTokenizer:
         """Return a new tokenizer of the library."""
         return tokenizers_library().Tokenizer.from_str(self.content)
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, without the special ones."""
+        text: str = self.backend().decode(list(ids))
+        return text
+
     def record(self) -> dict[str, Any]:
         """Return it in plain types for checkpoints, compressed."""
         packed = base64.b64encode(zlib.compress(self.content.encode(), 9)).decode()

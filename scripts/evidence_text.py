@@ -131,7 +131,7 @@ def main() -> None:
     starts, balancers = list(START), list(BALANCERS)
     if options.smoke:
         options.seeds, options.labels = options.seeds[:1], [100]
-        starts, balancers = ["scratch", "fine-tuned"], ["sum", "uw"]
+        starts, balancers = ["fine-tuned"], ["sum"]
     grid = Grid(options)
     run_all([grid.source()], options.out)
     runs = [

@@ -32,6 +32,8 @@ SIDEWAYS = {
     ("transfer", "backbones"),
     ("transfer", "optim"),
     ("backbones", "transfer"),  # a library's weights are read like any others
+    ("data", "backbones"),  # a tokenizer is found where a network's weights are
+    ("backbones", "data"),  # and it is known by its hash
     ("optim", "backbones"),  # parameter groups follow stages
 }
 MOST_LOOSE_FILES = 6

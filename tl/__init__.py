@@ -12,13 +12,16 @@ if TYPE_CHECKING:
         GeneratedDataModule,
         MultiTaskDataModule,
         SyntheticScenesDataModule,
+        SyntheticTextDataModule,
         TensorDataModule,
+        TextDataModule,
     )
     from tl.modules import MultiTaskModule, TransferModule
     from tl.tasks import (
         BinaryMap,
         Classification,
         Depth,
+        MaskedTokens,
         Normals,
         Regression,
         Segmentation,
@@ -34,14 +37,17 @@ __all__ = [
     "Depth",
     "FolderDataModule",
     "GeneratedDataModule",
+    "MaskedTokens",
     "MultiTaskDataModule",
     "MultiTaskModule",
     "Normals",
     "Regression",
     "Segmentation",
     "SyntheticScenesDataModule",
+    "SyntheticTextDataModule",
     "Task",
     "TensorDataModule",
+    "TextDataModule",
     "TransferModule",
     "__version__",
 ]
@@ -59,8 +65,12 @@ _HOME = {
     "Regression": "tl.tasks",
     "Segmentation": "tl.tasks",
     "SyntheticScenesDataModule": "tl.data",
+    "MaskedTokens": "tl.tasks",
+    "Regression": "tl.tasks",
+    "SyntheticTextDataModule": "tl.data",
     "Task": "tl.tasks",
     "TensorDataModule": "tl.data",
+    "TextDataModule": "tl.data",
     "TransferModule": "tl.modules",
 }
 

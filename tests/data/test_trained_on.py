@@ -13,6 +13,7 @@ from PIL import Image
 from tl import FolderDataModule, TransferModule
 from tl.backbones import ResNet20
 from tl.data.errors import DataError
+from tl.data.trained_on import readable
 
 COLOURS = {"ant": (0, 40, 90), "bee": (70, 170, 120), "cat": (230, 60, 30)}
 
@@ -161,3 +162,8 @@ def test_what_is_missing_is_said_where_no_checkpoint_tells_it(
         accuracy(same_network(module), read(tmp_path / "other"), None)
     with pytest.raises(DataError, match="other/train"):
         read(tmp_path / "other").setup("test")
+
+
+def test_a_packed_tokenizer_is_for_machines() -> None:
+    kept = {"name": "a", "tokenizer": {"hash": "1", "packed": "x"}, "samples": {"train": 3}}
+    assert readable(kept) == {"name": "a", "tokenizer": {"hash": "1"}, "samples": {"train": 3}}

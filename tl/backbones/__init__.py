@@ -1,10 +1,11 @@
-"""Backbones: images in, feature vectors out."""
+"""Backbones: inputs to feature vectors."""
 
 from tl.backbones.base import Backbone, last_block, stages_of
 from tl.backbones.lora import LoraBackbone
 from tl.backbones.pretrained import HuggingFaceBackbone, TimmBackbone, TorchvisionBackbone
 from tl.backbones.resnet import ResNet18, ResNet34, ResNet50
 from tl.backbones.resnet_cifar import ResNet20, ResNet32, ResNet44, ResNet56
+from tl.backbones.text import TextBackbone
 from tl.backbones.wide_resnet import WideResNet
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ResNet44",
     "ResNet50",
     "ResNet56",
+    "TextBackbone",
     "TimmBackbone",
     "TorchvisionBackbone",
     "WideResNet",

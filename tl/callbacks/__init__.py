@@ -11,6 +11,7 @@ from tl.callbacks.progress import RunProgressBar
 from tl.callbacks.results import RunResults
 from tl.callbacks.same_checkpoint import SameCheckpoint
 from tl.callbacks.source_accuracy import SourceAccuracy
+from tl.callbacks.text_board import TextBoard
 from tl.callbacks.throughput import Throughput
 from tl.checkpoints.atomic_io import AtomicCheckpointIO
 
@@ -27,6 +28,7 @@ __all__ = [
     "SameCheckpoint",
     "SaveOnSignal",
     "SourceAccuracy",
+    "TextBoard",
     "Throughput",
     "leave_out_empty_hooks",
 ]

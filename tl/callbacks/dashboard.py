@@ -18,6 +18,7 @@ from torch.utils.tensorboard.summary import hparams as hparams_summary
 
 from tl.callbacks.figures import image_grid
 from tl.callbacks.results import versions
+from tl.data.trained_on import readable
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
 from tl.modules.batch_norm import source_statistics
@@ -80,7 +81,7 @@ class Dashboard(Callback):
         data = getattr(trainer, "datamodule", None)
         describe = getattr(data, "describe", None)
         if callable(describe):
-            writer.add_text("run/data", as_markdown(describe()))
+            writer.add_text("run/data", as_markdown(readable(describe())))
         if pl_module.transfer_report is not None:
             writer.add_text("run/transfer", _block(pl_module.transfer_report.table()))
         elif pl_module.provenance is not None:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from tl.data import ImageDataModule
 from tl.data.images.resident import ImageDataset
+from tl.data.text.source import TextSource
+from tl.data.text.text_set import TextSet
 from tl.modules.evaluation import loader_suffix
 from tl.reading import shown
 
@@ -27,11 +29,11 @@ _COLUMNS = ("image", "task")
 class PredictionWriter(Callback):
     """Write a CSV of predictions: one row per image and task.
 
-    Columns: ``image`` (its path, or its index in the test set, followed by ``/dataloader_idx_<i>``
-    if a foreign data module has several loaders), ``task``, and those of the tasks: for a
-    classification ``class``, ``class_name``, ``probability``, and ``top5``, the most probable
-    classes with their probabilities, separated by semicolons; for a regression ``value``. Rows are
-    in the order of sources and images, also with several processes.
+    Columns: ``image`` (its path, the text itself, or its index in the test set, followed by
+    ``/dataloader_idx_<i>`` if a foreign data module has several loaders), ``task``, and those of
+    the tasks: for a classification ``class``, ``class_name``, ``probability``, and ``top5``, the
+    most probable classes with their probabilities, separated by semicolons; for a regression
+    ``value``. Rows are in the order of sources and images, also with several processes.
 
     Rows are written as they are computed, to a file with the suffix ``.part``, which is renamed
     when complete: a killed run leaves the rows so far. Each of several processes writes its own
@@ -133,13 +135,15 @@ def only(class_names: Mapping[str, Any], count: int) -> Any:  # noqa: ANN401
     return found if found is not None and len(found) == count else None
 
 
-def predicted_split(data: object, source: str | None) -> ImageDataset | None:
-    """The predicted images, which know their names; ``None`` for a foreign data module."""
+def predicted_split(data: object, source: str | None) -> ImageDataset | TextSet | None:
+    """The predicted samples, which know their names; ``None`` for a foreign data module."""
     sources = getattr(data, "sources", None)
     owner = sources.get(source) if isinstance(sources, Mapping) else data
     if owner is None and isinstance(sources, Mapping) and len(sources) == 1:
         owner = next(iter(sources.values()))
-    return owner.splits.get("predict") if isinstance(owner, ImageDataModule) else None
+    if not isinstance(owner, ImageDataModule | TextSource):
+        return None
+    return owner.splits.get("predict")
 
 
 def plain_cell(value: object) -> object:

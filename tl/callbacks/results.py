@@ -19,6 +19,7 @@ from tl import __version__
 from tl.callbacks.checkpoint import best_of
 from tl.callbacks.throughput import Throughput
 from tl.checkpoints.atomic_io import write_whole
+from tl.data.trained_on import readable
 from tl.hardware import peak_memory_bytes
 from tl.reading import read_text
 
@@ -94,7 +95,7 @@ class RunResults(Callback):
         found = {name: number(value) for name, value in trainer.callback_metrics.items()}
         self._metrics |= found
         describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
-        data = by_source(describe()) if callable(describe) else None
+        data = by_source(readable(describe())) if callable(describe) else None
         samples = samples_of(pl_module, trainer)
         path = Path(folder) / self.filename
         earlier = read_json(path)

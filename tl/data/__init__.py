@@ -1,4 +1,4 @@
-"""Images to batches."""
+"""Samples to batches."""
 
 from tl.data.base import ImageDataModule
 from tl.data.cifar.cifar import CifarDataModule
@@ -9,6 +9,8 @@ from tl.data.multitask import MultiTaskDataModule
 from tl.data.synthetic.generated import GeneratedDataModule
 from tl.data.synthetic.rooms import SyntheticScenesDataModule
 from tl.data.tensors import TensorDataModule
+from tl.data.text.files import TextDataModule
+from tl.data.text.synthetic import SyntheticTextDataModule
 
 __all__ = [
     "Augment",
@@ -19,5 +21,7 @@ __all__ = [
     "ImageDataModule",
     "MultiTaskDataModule",
     "SyntheticScenesDataModule",
+    "SyntheticTextDataModule",
     "TensorDataModule",
+    "TextDataModule",
 ]

@@ -89,6 +89,15 @@ def sources_of(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {str(record["name"]): record} if "fingerprint" in record else dict(record)
 
 
+def readable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a description without what only a machine reads, such as a packed tokenizer."""
+    return {
+        key: readable(value) if isinstance(value, Mapping) else value
+        for key, value in record.items()
+        if key != "packed"
+    }
+
+
 def groups_by_task(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return the group of each class by name, for each of a checkpoint's tasks on groups.
 

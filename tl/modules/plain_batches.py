@@ -11,6 +11,7 @@ from tl.batch import Inputs
 from tl.data.base import ImageDataModule
 from tl.data.multitask import MultiTaskDataModule
 from tl.data.tensors import TensorDataModule
+from tl.data.text.source import TextSource
 from tl.modules.batch import labels_of
 from tl.tasks import Task
 
@@ -28,7 +29,7 @@ def plain_batches(data: object, task: Task, size: int = 500) -> Iterator[tuple[I
     """
     if isinstance(data, MultiTaskDataModule) and task.source is not None:
         data = data.sources[task.source]
-    if isinstance(data, TensorDataModule):
+    if isinstance(data, TensorDataModule | TextSource):
         samples = data.splits["train"]
         for some in torch.split(torch.arange(len(samples)), size):
             inputs, targets = data.on_after_batch_transfer(samples[some], 0)

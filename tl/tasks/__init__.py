@@ -4,6 +4,7 @@ from tl.tasks.base import Direction, Task, as_task, deciding_score, score_direct
 from tl.tasks.binary_map import BinaryMap
 from tl.tasks.classification import Classification
 from tl.tasks.depth import Depth
+from tl.tasks.masked_tokens import MaskedTokens
 from tl.tasks.normals import Normals
 from tl.tasks.regression import Regression
 from tl.tasks.segmentation import Segmentation
@@ -14,6 +15,7 @@ __all__ = [
     "Classification",
     "Depth",
     "Direction",
+    "MaskedTokens",
     "Normals",
     "Regression",
     "Segmentation",

@@ -1,0 +1,177 @@
+"""What a dashboard shows of runs on text: mistakes in words, tokens a second, padding."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from tl.callbacks.dashboard import class_names_of, writer_of
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import by_source, source_of
+from tl.modules.step_log import is_due
+from tl.tasks import Classification
+
+_MASK = "attention_mask"
+
+
+@dataclass
+class TextMistakes:
+    """The wrong predictions that were made with the most confidence, with their tokens.
+
+    Args:
+        most: How many to keep.
+    """
+
+    most: int
+    kept: list[tuple[float, int, int, list[int]]] = field(default_factory=list)
+
+    def add(self, inputs: Mapping[str, Tensor], logits: Tensor, target: Tensor) -> None:
+        """Look through a batch.
+
+        Args:
+            inputs: ``input_ids`` and ``attention_mask`` ``(N, L)``.
+            logits: ``(N, C)``.
+            target: ``(N,)``; negative where there is no label.
+        """
+        confidence, predicted = logits.float().softmax(1).max(1)
+        wrong = (predicted != target) & (target >= 0)
+        values, rows = torch.where(wrong, confidence, -1.0).topk(min(self.most, len(target)))
+        for value, row in zip(values.tolist(), rows.tolist(), strict=True):
+            if value >= 0:
+                tokens = inputs["input_ids"][row][inputs[_MASK][row] > 0].tolist()
+                self.kept.append((value, int(target[row]), int(predicted[row]), tokens))
+        self.kept = sorted(self.kept, key=lambda kept: -kept[0])[: self.most]
+
+    def table(self, names: Sequence[str], decode: Any) -> str:  # noqa: ANN401 - of the library
+        """Return them as a table in Markdown.
+
+        Args:
+            names: Class names.
+            decode: Tokens to text.
+        """
+        rows = [
+            f"| {confidence:.0%} | {names[true]} | {names[predicted]} | "
+            f"{decode(tokens).replace('|', ' ')} |"
+            for confidence, true, predicted, tokens in self.kept
+        ]
+        return "\n".join(["| confidence | true | predicted | text |", "|---|---|---|---|", *rows])
+
+
+class TextBoard(Callback):
+    """Show of a run on text what images have figures for.
+
+    - ``<split>/mistakes/<task>``: the wrong predictions with the most confidence, as text, of what
+      the first process saw;
+    - ``perf/tokens_per_second``: tokens trained a second over all processes, without padding;
+    - ``perf/padding_share``: share of the places of a batch that are padding.
+
+    Args:
+        mistakes: How many mistakes to show per task; 0 for none.
+
+    Raises:
+        ValueError: If there are fewer than none.
+    """
+
+    def __init__(self, mistakes: int = 16) -> None:
+        if mistakes < 0:
+            raise ValueError(f"`mistakes` must be 0 or more, got {mistakes}.")
+        self.mistakes = mistakes
+        self._found: dict[str, TextMistakes] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tokens: Tensor | int = 0  # stays on the device until it is logged
+        self._places, self._seconds = 0, 0.0
+        self._since: float | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count."""
+        self._begin()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave out what lies between epochs."""
+        self._since = None
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Count a batch; every ``log_every_n_steps`` log how fast the last ones went."""
+        now = time.perf_counter()
+        if self._since is not None:
+            self._seconds += now - self._since
+            read: list[Any] = [inputs for inputs, _ in by_source(batch).values()]
+            for inputs in read:
+                if isinstance(inputs, Mapping) and _MASK in inputs:
+                    self._tokens = self._tokens + inputs[_MASK].sum()
+                    self._places += inputs[_MASK].numel()
+        self._since = now
+        if not self._places or not is_due(trainer):
+            return
+        tokens = int(self._tokens)
+        values = {
+            "perf/tokens_per_second": tokens * trainer.world_size / self._seconds,
+            "perf/padding_share": 1 - tokens / self._places,
+        }
+        since = self._since
+        self._begin()
+        self._since = since
+        if isinstance(pl_module, SharedBackboneModule):
+            pl_module.step_log.add(trainer, values)
+        else:
+            pl_module.log_dict(values)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew, and leave validation out of the time."""
+        self._found, self._since = {}, None
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look for mistakes."""
+        wanted = self.mistakes and trainer.is_global_zero and not trainer.sanity_checking
+        if not wanted or not isinstance(pl_module, SharedBackboneModule):
+            return
+        parts = by_source(batch)
+        for name, (logits, target) in outputs.items():
+            task = pl_module.tasks[name]
+            inputs = parts[source_of(task, parts)][0]
+            if isinstance(task, Classification) and not task.multi_label and _MASK in inputs:
+                kept = self._found.setdefault(name, TextMistakes(self.mistakes))
+                kept.add(inputs, logits, target)  # type: ignore[arg-type]  # a dict, as it has a mask
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the mistakes of each task."""
+        found, self._found = self._found, {}
+        writer = writer_of(trainer)
+        tokenizer = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
+        if writer is None or tokenizer is None:
+            return
+        split = "test" if trainer.testing else "val"
+        for name, mistakes in found.items():
+            if mistakes.kept:
+                count = pl_module.tasks[name].num_classes  # type: ignore[index, union-attr]
+                table = mistakes.table(class_names_of(trainer, name, count), tokenizer.decode)
+                writer.add_text(f"{split}/mistakes/{name}", table, trainer.global_step)
+
+    on_test_epoch_end = on_validation_epoch_end

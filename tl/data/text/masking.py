@@ -1,0 +1,98 @@
+"""Which tokens a language model is to guess: a function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tl.data.images.resident import mixed_seed
+from tl.tasks.class_targets import MISSING
+
+_TO_MASK, _TO_RANDOM = 0.8, 0.9  # Devlin et al., 2019, section 3.1
+_STREAMS = 3  # which tokens, what becomes of them, and by which token they are replaced
+
+
+def mask_tokens(
+    ids: Tensor,
+    index: Tensor,
+    *,
+    seed: int,
+    epoch: int,
+    rate: float,
+    mask_id: int,
+    special: Tensor,
+    vocab_size: int,
+) -> tuple[Tensor, Tensor]:
+    """Hide tokens for a masked language model (Devlin et al., 2019, arXiv:1810.04805).
+
+    Each token is chosen with the probability `rate`. Of the chosen ones 80 % become the mask token,
+    10 % a random other token, and 10 % stay. Special tokens are never chosen, and never put in.
+
+    A token's fate depends on `seed`, `epoch`, the sample's index and the token's place alone:
+    neither the rest of the batch, padding nor the number of processes changes it.
+
+    Args:
+        ids: Tokens ``(N, L)``.
+        index: Index of each sample among all of its source ``(N,)``.
+        seed: Seed.
+        epoch: Epoch; -1 for evaluation, whose masks stay the same.
+        rate: Share of the tokens that is chosen, the paper's 0.15.
+        mask_id: Number of the mask token.
+        special: Numbers of the special tokens ``(S,)``.
+        vocab_size: Size of the vocabulary.
+
+    Returns:
+        Tokens ``(N, L)`` with some of them hidden, and the targets ``(N, L)``: the original token
+        where it was chosen, else -1.
+    """
+    chance, fate, other = uniform(mixed_seed("masks", seed, epoch), index, ids.shape[1])
+    chosen = (chance < rate) & ~torch.isin(ids, special.to(ids.device))
+    target = torch.where(chosen, ids, MISSING).long()
+    plain = torch.ones(vocab_size, dtype=torch.bool, device=ids.device)
+    plain[special.to(ids.device)] = False
+    ordinary = plain.nonzero().flatten()
+    drawn = ordinary[(other * len(ordinary)).long().clamp(max=len(ordinary) - 1)].to(ids.dtype)
+    hidden = torch.where(chosen & (fate < _TO_MASK), mask_id, ids)
+    random = chosen & (fate >= _TO_MASK) & (fate < _TO_RANDOM)
+    return torch.where(random, drawn, hidden), target
+
+
+def uniform(key: int, index: Tensor, length: int) -> Tensor:
+    """Return numbers of 0 to below 1 by sample and place, ``(3, N, L)`` float64.
+
+    A counter-based generator: the finaliser of SplitMix64 (Steele et al., 2014) on the number of
+    sample, place and stream. A generator per sample would cost a call for each.
+
+    Args:
+        key: Seed, 63 bits.
+        index: Number of each sample ``(N,)``.
+        length: Places.
+    """
+    streams = torch.arange(_STREAMS, device=index.device)[:, None, None]
+    places = torch.arange(length, device=index.device)
+    rows = _mixed(index.long()[:, None] ^ key)
+    return (
+        _mixed(rows + _GOLDEN * (_STREAMS * places + streams + 1)) & _MANTISSA
+    ).double() * 2.0**-53
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """Mix the bits of int64; products wrap around as those of unsigned numbers do."""
+    x = (x ^ _shifted(x, 30)) * _FIRST
+    x = (x ^ _shifted(x, 27)) * _SECOND
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """Shift to the right and fill with zeros, as an unsigned number is."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(x: int) -> int:
+    return x - (1 << 64) if x >> 63 else x
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FIRST = _signed(0xBF58476D1CE4E5B9)
+_SECOND = _signed(0x94D049BB133111EB)
+_MANTISSA = (1 << 53) - 1

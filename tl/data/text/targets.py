@@ -1,0 +1,122 @@
+"""Columns of a table as targets: class numbers, numbers, or several labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from tl.data.errors import DataError, listed
+from tl.data.naming import composed
+from tl.data.text.table import Table
+from tl.tasks import Classification, Regression, Task
+from tl.tasks.class_targets import MISSING
+
+Kind = Literal["class", "number", "labels"]
+_SEPARATOR = ";"  # between the labels of a cell of a csv file
+
+
+def target_kinds(given: str | Sequence[str] | Mapping[str, str] | None) -> dict[str, Kind]:
+    """Return the kind of target by column; a column that is only named holds classes.
+
+    Raises:
+        ValueError: If a kind is unknown.
+    """
+    if given is None:
+        return {}
+    names = [given] if isinstance(given, str) else given
+    kinds = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, "class")
+    for column, kind in kinds.items():
+        if kind not in get_args(Kind):
+            raise ValueError(
+                f"`targets[{column!r}]` must be one of {', '.join(get_args(Kind))}, got {kind!r}."
+            )
+    return kinds  # type: ignore[return-value]  # checked above
+
+
+def make_task(name: str, kind: Kind, classes: Sequence[str], target: str | None) -> Task:
+    """Return the task of a column.
+
+    Raises:
+        DataError: If it has fewer than two classes.
+    """
+    if kind == "number":
+        return Regression(name, target=target)
+    if len(classes) < 2:  # noqa: PLR2004 - a classification has two sides at least
+        raise DataError(
+            f"The target {target or name!r} has {len(classes)} classes in the training split "
+            f"({listed(classes) or 'none'}); a classification needs at least 2."
+        )
+    return Classification(name, len(classes), target=target, multi_label=kind == "labels")
+
+
+def find_class_names(table: Table, column: str, kind: Kind) -> tuple[str, ...]:
+    """Return the class names of a column in the order of their numbers; numbers have none."""
+    if kind == "number":
+        return ()
+    cells = table.column(column, "targets")
+    found = {name for cell in cells for name in _labels(cell, kind)}
+    return tuple(sorted(found))
+
+
+def read_target(table: Table, column: str, kind: Kind, classes: Sequence[str]) -> Tensor:
+    """Return a column as targets, one per row; an empty cell has none.
+
+    Args:
+        table: The table.
+        column: Name of the column.
+        kind: ``class``: ``(N,)`` int64; ``number``: ``(N,)`` float32; ``labels``: ``(N, C)``
+            float32 of 0 and 1.
+        classes: Class names in the order of their numbers.
+
+    Raises:
+        DataError: If a cell is not a number, or its class is not one of these.
+    """
+    cells = table.column(column, "targets")
+    if kind == "number":
+        return torch.tensor([_number(table, row, cell) for row, cell in enumerate(cells)])
+    number_of = {name: number for number, name in enumerate(classes)}
+    found = [_labels(cell, kind) for cell in cells]
+    for row, names in enumerate(found):
+        if unknown := [name for name in names if name not in number_of]:
+            several = sum(any(n not in number_of for n in each) for each in found)
+            raise DataError(
+                f"{table.where(row)} has the label {unknown[0]!r} ({column}), which the training "
+                f"split lacks; so have {several} of {len(cells)} rows. Its labels are "
+                f"{listed(classes)}."
+            )
+    if kind == "class":
+        numbers = [number_of[names[0]] if names else MISSING for names in found]
+        return torch.tensor(numbers, dtype=torch.int64)
+    target = torch.zeros(len(cells), len(classes))
+    for row, (cell, names) in enumerate(zip(cells, found, strict=True)):
+        target[row, [number_of[name] for name in names]] = 1.0
+        if cell is None:
+            target[row] = math.nan  # an empty list or cell says that no label holds
+    return target
+
+
+def _labels(cell: Any, kind: Kind) -> list[str]:  # noqa: ANN401 - whatever JSON holds
+    """Return the labels of a cell, of a class at most one."""
+    if cell is None:
+        return []
+    if kind == "class":
+        name = composed(str(cell)).strip()
+        return [name] if name else []
+    parts = cell if isinstance(cell, list) else str(cell).split(_SEPARATOR)
+    return [name for part in parts if (name := composed(str(part)).strip())]
+
+
+def _number(table: Table, row: int, cell: Any) -> float:  # noqa: ANN401 - as above
+    if cell is None or cell == "":
+        return math.nan
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{table.where(row)} has {cell!r} where a number is expected; leave a missing one "
+            "empty."
+        ) from None

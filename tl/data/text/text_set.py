@@ -1,0 +1,163 @@
+"""Texts with their targets, cut into batches."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from tl.data.loaders import class_by_class
+from tl.data.text.masking import mask_tokens
+from tl.data.text.tokenizer import TextTokenizer
+from tl.data.text.tokens import Tokens
+
+Inputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How tokens are hidden for a language model.
+
+    Args:
+        tokenizer: The tokenizer of the texts.
+        rate: Share of the tokens to guess.
+        seed: Seed.
+    """
+
+    tokenizer: TextTokenizer
+    rate: float
+    seed: int
+
+    def hide(self, ids: Tensor, index: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return tokens with some hidden, and what they were; see `mask_tokens`."""
+        mask_id = self.tokenizer.mask_id
+        assert mask_id is not None  # noqa: S101 - checked by the data module
+        return mask_tokens(
+            ids,
+            index,
+            seed=self.seed,
+            epoch=epoch,
+            rate=self.rate,
+            mask_id=mask_id,
+            special=self.tokenizer.special_ids,
+            vocab_size=self.tokenizer.vocab_size,
+        )
+
+
+class TextSet(Dataset[Any]):
+    """Texts of a split, as tokens.
+
+    Args:
+        tokens: Tokens of all texts.
+        targets: Targets by column, for all texts; empty where there are none.
+        texts: The texts themselves, for messages, dashboards and predictions.
+        pad_id: Number of the token that fills.
+        types: Give ``token_type_ids`` too, as for pairs.
+
+    Attributes:
+        index: Which of them are in the set ``(M,)``.
+        masking: How tokens are hidden, if they are.
+        epoch: The epoch of the masks; -1 for those of evaluation.
+        labelled: Give targets; without, positions stand in their place.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        targets: Mapping[str, Tensor],
+        texts: Sequence[str],
+        pad_id: int,
+        *,
+        types: bool,
+    ) -> None:
+        self.tokens = tokens
+        self.all_targets = dict(targets)
+        self.texts = texts
+        self.pad_id = pad_id
+        self.types = types
+        self.index = torch.arange(len(tokens))
+        self.masking: Masking | None = None
+        self.epoch: Callable[[], int] | None = None
+        self.labelled = True
+
+    def __len__(self) -> int:
+        """How many texts."""
+        return len(self.index)
+
+    def subset(self, positions: Tensor) -> Self:
+        """Return the texts at these positions ``(M,)``."""
+        part = copy.copy(self)
+        part.index = self.index[positions]
+        return part
+
+    def masked(self, masking: Masking | None, epoch: Callable[[], int] | None = None) -> Self:
+        """Return the same texts with tokens hidden, anew in each epoch if that is told."""
+        same = copy.copy(self)
+        same.masking, same.epoch = masking, epoch
+        return same
+
+    def unlabelled(self) -> Self:
+        """Return the same texts with their positions in the place of targets."""
+        same = self.masked(None)
+        same.labelled = False
+        return same
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each text ``(M,)``."""
+        return self.tokens.lengths[self.index]
+
+    @property
+    def targets(self) -> dict[str, Tensor]:
+        """Targets by column, each for the texts of the set."""
+        return {name: target[self.index] for name, target in self.all_targets.items()}
+
+    def __getitem__(self, positions: Tensor) -> Any:  # noqa: ANN401 - see below
+        """Return a batch by positions ``(B,)``.
+
+        Without masks it is ``(inputs, targets)``: the targets are the tensor of the only column, or
+        a dict by column; without targets, the positions. With masks alone it is ``(inputs, hidden
+        tokens)``. With both it is ``{"text": (inputs, targets), "masked": (inputs, hidden)}``, the
+        same texts twice.
+        """
+        rows = self.index[positions]
+        inputs = self.tokens.batch(rows, self.pad_id, types=self.types)
+        plain = (inputs, self._targets(rows, positions))
+        if self.masking is None:
+            return plain
+        epoch = -1 if self.epoch is None else self.epoch()
+        ids, hidden = self.masking.hide(inputs["input_ids"], rows, epoch)
+        masked = ({**inputs, "input_ids": ids}, hidden)
+        return {"text": plain, "masked": masked} if self.all_targets else masked
+
+    def _targets(self, rows: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
+        if not self.labelled or not self.all_targets:
+            return positions
+        found = {name: target[rows] for name, target in self.all_targets.items()}
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def name(self, position: int) -> str:
+        """Return the text at a position."""
+        return self.texts[int(self.index[position])]
+
+    def mixed(self) -> Tensor:
+        """Return an order ``(M,)`` of which every beginning is a fair part of the whole."""
+        for target in self.targets.values():
+            if target.ndim == 1 and not target.is_floating_point():
+                return class_by_class(target)
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+
+    def digest(self) -> bytes:
+        """Return a hash of tokens and targets in their order."""
+        digest = hashlib.sha256(self.tokens.digest(self.index))
+        for name, target in sorted(self.targets.items()):
+            digest.update(f"{name} {target.dtype} {tuple(target.shape)}".encode())
+            digest.update(np.ascontiguousarray(target.numpy()).data)
+        return digest.digest()

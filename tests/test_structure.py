@@ -21,6 +21,7 @@ FLOORS = (
     ("modules",),
     ("callbacks",),
     ("runs",),
+    ("study",),  # reads files and starts processes only
     ("cli",),
 )
 # given by the design: weights are matched against stages, batches against tasks

@@ -71,7 +71,7 @@ def progress_of(points: Mapping[str, Point], folders: RunFolders) -> Progress:
     return Progress(states, blocked, tuple(ready))
 
 
-def deal(
+def deal(  # noqa: C901 - a loop and what it does with an offer
     study: optuna.Study,
     points: Mapping[str, Point],
     folders: RunFolders,
@@ -129,9 +129,7 @@ def deal(
             time.sleep(_POLL)  # for what others run
 
 
-def _release(
-    study: optuna.Study, points: Mapping[str, Point], folders: RunFolders
-) -> None:
+def _release(study: optuna.Study, points: Mapping[str, Point], folders: RunFolders) -> None:
     """Give up runs whose worker is gone."""
     import optuna  # noqa: PLC0415 - an extra
 
@@ -144,9 +142,7 @@ def _release(
             started = trial.datetime_start or datetime.now()  # noqa: DTZ005 - as Optuna writes it
             gone = (datetime.now() - started).total_seconds() > _UNCLAIMED  # noqa: DTZ005
         if gone:
-            study.tell(
-                trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True
-            )
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
 
 
 def _is_gone(worker: str, folders: RunFolders, point: Point | None) -> bool:

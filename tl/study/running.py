@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -136,9 +136,7 @@ def _end(workers: list[subprocess.Popen[bytes]]) -> None:
             worker.wait()
 
 
-def _same_study(
-    study: Study, points: Mapping[str, Point], out: Path, *, accept: bool
-) -> None:
+def _same_study(study: Study, points: Mapping[str, Point], out: Path, *, accept: bool) -> None:
     """Refuse a file that asks for other runs than the study was started with."""
     here = _definition(points)
     path = out / "study.json"
@@ -227,7 +225,7 @@ def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None
     asked = {key: kind for key, kind in kinds.items() if key not in known}
     if not asked:
         return
-    done = subprocess.run(  # noqa: S603 - our own command
+    done = subprocess.run(
         [sys.executable, "-m", "tl.cli.checking"],
         input=json.dumps([given for _, given in asked.values()]),
         capture_output=True,
@@ -244,16 +242,14 @@ def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None
 
 def visible_gpus(
     environment: Mapping[str, str] = os.environ,
-    listing: Callable[[], list[str]] = lambda: sorted(
-        path.name for path in Path("/proc/driver/nvidia/gpus").glob("*")
-    ),
+    drivers: Path = Path("/proc/driver/nvidia/gpus"),
 ) -> list[str]:
     """Name the GPUs that a study may use, as ``CUDA_VISIBLE_DEVICES`` has them.
 
     Args:
         environment: Where ``CUDA_VISIBLE_DEVICES`` limits them.
-        listing: Lists those of the driver.
+        drivers: Where the driver lists them.
     """
     if (named := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in named.split(",") if name not in ("", "-1")]
-    return [str(number) for number, _ in enumerate(listing())]
+    return [str(number) for number, _ in enumerate(drivers.glob("*"))]

@@ -35,9 +35,9 @@ class Trial:
     curve: Sequence[tuple[int, float]] = ()
 
 
-def trials_of(point: Point, points: Mapping[str, Point], folders: RunFolders, search: Search) -> list[
-    Trial
-]:
+def trials_of(
+    point: Point, points: Mapping[str, Point], folders: RunFolders, search: Search
+) -> list[Trial]:
     """Read the ended trials of a point's method from their folders.
 
     Raises:
@@ -97,7 +97,9 @@ def should_prune(
     if not search.pruning or not curve:
         return False
     step, value = curve[-1]
-    reached = [reach for trial in trials if (reach := _until(trial.curve, step, search)) is not None]
+    reached = [
+        reach for trial in trials if (reach := _until(trial.curve, step, search)) is not None
+    ]
     if len(reached) < _RANDOM_FIRST:
         return False
     ordered = sorted(reached)
@@ -113,7 +115,11 @@ def choose(trials: Sequence[Trial], search: Search) -> dict[str, Any]:
         ValueError: If none has a score.
     """
     sign = -1 if search.lower_is_better else 1
-    scored = [(sign * trial.value, -trial.number, trial) for trial in trials if _counts(trial)]
+    scored = [
+        (sign * trial.value, -trial.number, trial)
+        for trial in trials
+        if trial.value is not None and _counts(trial)
+    ]
     if not scored:
         raise ValueError(f"None of {len(trials)} trials has a {search.metric}.")
     return dict(max(scored, key=lambda each: each[:2])[2].chosen)
@@ -141,8 +147,9 @@ def _study(point: Point, trials: Sequence[Trial], search: Search) -> optuna.Stud
         sampler = optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=min(_RANDOM_FIRST, max(1, search.trials // 2))
         )
-    direction = "minimize" if search.lower_is_better else "maximize"
-    study = optuna.create_study(sampler=sampler, direction=direction)
+    study = optuna.create_study(
+        sampler=sampler, direction="minimize" if search.lower_is_better else "maximize"
+    )
     spaces = {option: _distribution(given) for option, given in search.over.items()}
     for trial in sorted(trials, key=lambda each: each.number):
         study.add_trial(

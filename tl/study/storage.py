@@ -27,6 +27,7 @@ def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study
     """
     try:
         import optuna  # noqa: PLC0415 - an extra
+        from optuna.storages import journal  # noqa: PLC0415
     except ImportError:
         raise ValueError(
             "`tl study run` deals out runs with Optuna, which is not installed; pip install "
@@ -35,22 +36,21 @@ def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     url = storage or f"sqlite:///{(out / 'study.db').absolute()}"
+    if not url.startswith(JOURNAL) and "://" not in url:
+        raise ValueError(
+            f"`--storage` must be journal:PATH or a URL such as postgresql+psycopg://host/"
+            f"database, got {storage!r}."
+        )
     try:
         if url.startswith(JOURNAL):
             path = Path(url.removeprefix(JOURNAL))
             path.parent.mkdir(parents=True, exist_ok=True)
-            journal = optuna.storages.journal
             backend: optuna.storages.BaseStorage = optuna.storages.JournalStorage(
                 journal.JournalFileBackend(
                     str(path), lock_obj=journal.JournalFileOpenLock(str(path))
                 )
             )
         else:
-            if "://" not in url:
-                raise ValueError(
-                    f"`--storage` must be journal:PATH or a URL such as postgresql+psycopg://host/"
-                    f"database, got {storage!r}."
-                )
             waits = {"timeout": 60} if url.startswith("sqlite") else {}
             backend = optuna.storages.RDBStorage(
                 url,
@@ -73,9 +73,7 @@ def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study
         raise
     except Exception as error:  # noqa: BLE001 - of whatever database it is
         reason = " ".join(str(error).split())
-        raise ValueError(
-            f"The storage {_masked(url)} is out of reach: {reason[:200]}"
-        ) from None
+        raise ValueError(f"The storage {_masked(url)} is out of reach: {reason[:200]}") from None
 
 
 def _masked(url: str) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Self, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -40,14 +40,17 @@ class StudyTable:
         self._states = {name: folders.state(point) for name, point in points.items()}
         self._before = sum(state != "unfinished" for state in self._states.values())
 
-    def __enter__(self) -> StudyTable:
+    def __enter__(self) -> Self:
         """Start to show it."""
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         """Show the last of it."""
         self._looked = 0.0

@@ -18,9 +18,10 @@ from tl.study import launcher
 from tl.study.dealing import Outcome, deal
 from tl.study.folders import RunFolders
 from tl.study.points import REFERENCE, SEED, Point, points_of
-from tl.study.schema import Search, Study, read_study
+from tl.study.schema import Search, Study
 from tl.study.searching import choose, propose, should_prune, trials_of
 from tl.study.storage import open_study
+from tl.study.study_file import read_study
 
 COMMAND = (sys.executable, "-m", "tl.cli")
 _POLL, _TOUCH = 0.1, 5.0  # seconds
@@ -241,7 +242,7 @@ def main(arguments: list[str]) -> None:
     except (OSError, ValueError) as error:
         print(f"tl: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - of whatever database it is
+    except Exception as error:
         if os.environ.get("TL_DEBUG") == "1":
             raise
         reason = " ".join(str(error).split())[:300]

@@ -17,7 +17,11 @@ from tl.transfer import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*.yaml"))
-OVERLAYS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*.yaml"))
+OVERLAYS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in ROOT.glob("configs/*/*.yaml")
+    if path.parent.name != "studies"  # many runs each, read in tests/study
+)
 STRATEGIES = [
     path for path in OVERLAYS if re.search(r"^ +strategy:", (ROOT / path).read_text(), re.MULTILINE)
 ]

@@ -87,7 +87,7 @@ def points_of(study: Study) -> dict[str, Point]:
 
 
 def _add(found: dict[str, Point], point: Point) -> None:
-    if point.name in found:
+    if any(point.hash == other.hash for other in found.values()):
         raise ValueError(
             f"Two runs of stage {point.stage!r} have the same configuration: {point.label}; an "
             "axis changes nothing, or an overlay is the same as another one."

@@ -130,4 +130,5 @@ def _range(given: object, where: str) -> Range | tuple[Any, ...]:
 
 
 def is_number(value: object) -> bool:
+    """Tell whether a value is a number, and not true or false."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -59,7 +59,8 @@ def _change(content: dict[str, Any], setting: str) -> None:
     else:
         names, option = ([first], rest) if first in stages and rest else (list(stages), key)
         for name in names:
-            stage = mapping_of(stages[name], f"stage {name!r}")
+            mapping_of(stages[name], f"stage {name!r}")
+            stage = stages[name]
             vary = stage.get("vary") or {}
             if option in vary and isinstance(vary[option], Mapping):
                 kept = value if isinstance(value, list) else [value]

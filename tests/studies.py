@@ -23,7 +23,7 @@ from tl.study.worker import Task
 ROOT = Path(__file__).resolve().parents[1]
 
 # notes every start of `fit`; the score follows from the run's name, and from lr where it is given
-SCRIPT = '''
+SCRIPT = """
 import json, os, random, sys, time
 from pathlib import Path
 
@@ -46,7 +46,7 @@ if verb == "fit":
     score = random.Random(given["name"]).random()
     if "model.lr" in given:
         score = 1 - abs(float(given["model.lr"]) - 0.3)
-    if given.get("model.init"):
+    if given.get("model.init", "null") != "null":
         assert Path(given["model.init"]).exists()
     content = {
         "metrics": {"val/acc": score}, "steps": 10, "seconds": 1.0,
@@ -62,7 +62,7 @@ else:
     content["metrics"]["test/acc"] = content["metrics"]["val/acc"] / 2
     (version / "partial").write_text(json.dumps(content))
     (version / "partial").rename(version / "results.json")
-'''
+"""
 
 
 def content(**changes: Any) -> dict[str, Any]:

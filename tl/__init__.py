@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         TensorDataModule,
     )
     from tl.modules import MultiTaskModule, TransferModule
+    from tl.report.compare import compare
     from tl.tasks import Classification, Regression, Task
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "TensorDataModule",
     "TransferModule",
     "__version__",
+    "compare",
 ]
 
 _HOME = {
@@ -43,6 +45,7 @@ _HOME = {
     "Task": "tl.tasks",
     "TensorDataModule": "tl.data",
     "TransferModule": "tl.modules",
+    "compare": "tl.report.compare",
 }
 
 

@@ -33,8 +33,9 @@ def test_needs_come_first_and_a_failure_blocks_what_needs_it(tmp_path: Path) -> 
     first = next(iter(points.values()))
     folders.write(first, "failed.json", {"error": "it broke"})
     progress = progress_of(points, folders)
-    assert progress.blocked == {n: first.name for n, p in points.items() if first.name in
-                                p.needs.values()}
+    assert progress.blocked == {
+        n: first.name for n, p in points.items() if first.name in p.needs.values()
+    }
     assert len(progress.blocked) == 2
     for point in points.values():
         if point.name != first.name and point.name not in progress.blocked:

@@ -29,9 +29,9 @@ START = (
 )
 
 
-def start(path: Path, workers: int, seconds: float, storage: str | None = None) -> subprocess.Popen[
-    str
-]:
+def start(
+    path: Path, workers: int, seconds: float, storage: str | None = None
+) -> subprocess.Popen[str]:
     """Start a study in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-c", START, as_text(task(path, storage=storage)), str(workers)],

@@ -63,7 +63,10 @@ def test_a_search_is_read(tmp_path: Path) -> None:
         ({"trials": 0}, "`search.trials` must be a number of trials per method, got 0"),
         ({"over": {"model.lr": [1, 0]}}, "must rise, from above 0 with log, got 1 to 0"),
         ({"over": {"model.lr": "log"}}, "must be [low, high], [low, high, log]"),
-        ({"over": {"data.part": [0, 1]}}, "`search.over.data.part` is varied by stage 'target' too"),
+        (
+            {"over": {"data.part": [0, 1]}},
+            "`search.over.data.part` is varied by stage 'target' too",
+        ),
         ({"per": "methods"}, "`search.per` is 'methods'; stage 'target' varies"),
         ({"sampler": "grid"}, "`search.sampler` must be one of tpe, random, got 'grid'"),
         ({"pruning": "yes"}, "`search.pruning` must be true or false, got 'yes'"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -36,7 +37,8 @@ def test_seeds_are_folded_and_settings_that_differ_are_shown(tmp_path: Path) -> 
     assert found.differing == {"model.depth": ["not set", 3]}
     score = found.score("a", "val/acc")
     assert score is not None
-    assert (score.mean, score.count) == (pytest.approx(0.55), 2)
+    assert score.mean == pytest.approx(0.55)
+    assert score.count == 2
     text = found.table()
     assert "| seeds | 0, 1 | 0 |" in text
     assert "| model.depth | not set | 3 |" in text
@@ -55,7 +57,7 @@ def test_a_comparison_is_written_with_its_curves(tmp_path: Path) -> None:
     assert all(path.stat().st_size for path in paths)
     assert json.loads(paths[1].read_text())["groups"]["a"]["metrics"]["val/acc"]["mean"] == 0.7
     [plot] = found.figure().axes
-    assert plot.lines[0].get_xydata().tolist() == [[1, 0.35], [2, 0.7]]
+    assert np.asarray(plot.lines[0].get_xydata()).tolist() == [[1, 0.35], [2, 0.7]]
     with pytest.raises(ValueError, match=r"No run has a curve of val/f1 in its metrics\.csv"):
         found.figure("val/f1")
 

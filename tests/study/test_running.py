@@ -102,7 +102,7 @@ def test_a_study_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_p
     (tmp_path / "b").mkdir()
     path = write_study(tmp_path / "b")
     os.chdir(tmp_path / "b")
-    times = random.Random(0)
+    times = random.Random(0)  # noqa: S311 - when to kill
     for _ in range(4):
         process = start(path, 2, 0.3)
         time.sleep(times.uniform(1.0, 4.0))

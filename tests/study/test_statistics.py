@@ -39,7 +39,7 @@ def test_what_pairs_cannot_tell() -> None:
 
 
 def test_holm_by_hand() -> None:
-    # 0.01 * 4, 0.02 * 3, max(0.03 * 2, 0.06), max(0.04, 0.06)
+    # in order of p: four times 0.01, three times 0.02, and then never below those 0.06
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []

@@ -14,6 +14,8 @@ from tl.study.points import points_of
 from tl.study.study_file import read_study
 from tl.study.worker import Task, Worker, as_text, numbers_of_trials
 
+MOUNT = ("/bin/mount",)
+
 
 def worker_of(path: Path, code: str) -> Worker:
     """A worker whose runs are a piece of Python."""
@@ -74,7 +76,7 @@ def test_a_full_disk_ends_no_study_for_good(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(out)],
+        [*MOUNT, "-t", "tmpfs", "-o", "size=512k", "none", str(out)],
         check=False,
         capture_output=True,
     )
@@ -87,13 +89,13 @@ def test_a_full_disk_ends_no_study_for_good(tmp_path: Path) -> None:
         except (OSError, ValueError):
             filled = False
         (out / "ballast").unlink()
-        subprocess.run(["mount", "-o", "remount,size=64m", str(out)], check=True)
+        subprocess.run([*MOUNT, "-o", "remount,size=64m", str(out)], check=True)
         ended = run(path, retry_failed=True)
         assert ended.progress.is_over
         assert ended.failures == {}
         assert isinstance(filled, bool)
     finally:
-        subprocess.run(["umount", "-l", str(out)], check=False)
+        subprocess.run(["/bin/umount", "-l", str(out)], check=False)
 
 
 def test_what_a_worker_is_told_is_text() -> None:

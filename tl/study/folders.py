@@ -38,11 +38,11 @@ class RunFolders:
         folder = self.of(point)
         if not folder.is_dir():
             return "unfinished"
+        if (folder / "failed.json").exists():
+            return "failed"
         if self.is_trained(point) and (point.trial is not None or self._tested(point)):
             return "done"
-        if (folder / "pruned.json").exists():
-            return "pruned"
-        return "failed" if (folder / "failed.json").exists() else "unfinished"
+        return "pruned" if (folder / "pruned.json").exists() else "unfinished"
 
     def is_trained(self, point: Point) -> bool:
         """Tell whether ``fit`` came to its end."""

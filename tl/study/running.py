@@ -174,10 +174,9 @@ def _difference(
     """Say in a line what differs."""
     before = {str(run["label"]): run for run in there.values()}
     after = {str(run["label"]): run for run in here.values()}
-    for label in before.keys() & after.keys():
+    changed = [x for x in after if x in before and before[x]["hash"] != after[x]["hash"]]
+    for label in changed:
         old, new = before[label], after[label]
-        if old["hash"] == new["hash"]:
-            continue
         left, right = (dict(_as_dict(run["options"])) for run in (old, new))
         for key in dict.fromkeys([*left, *right]):
             if left.get(key, "not set") != right.get(key, "not set"):
@@ -187,7 +186,8 @@ def _difference(
                 )
         if old["configs"] != new["configs"]:
             return f"the configurations of {label} were {old['configs']} and are {new['configs']}"
-        return f"the content of a configuration of {label}, or of a run it needs, or the search"
+    if changed:
+        return f"the content of a configuration of {changed[0]}, or the search"
     more = [label for label in after if label not in before]
     less = [label for label in before if label not in after]
     parts = [f"{len(more)} more, such as {more[0]}"] if more else []

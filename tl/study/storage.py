@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 15  # seconds; a worker that is silent for four of them is gone
 JOURNAL = "journal:"
+# what a database says where two processes make its tables at once
+_AT_ONCE = ("already exists", "UniqueViolation", "Duplicate entry", "locked")
+_TRIES, _WAIT = 20, 0.25
 
 
 def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study:
@@ -27,7 +31,6 @@ def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study
     """
     try:
         import optuna  # noqa: PLC0415 - an extra
-        from optuna.storages import journal  # noqa: PLC0415
     except ImportError:
         raise ValueError(
             "`tl study run` deals out runs with Optuna, which is not installed; pip install "
@@ -41,39 +44,51 @@ def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study
             f"`--storage` must be journal:PATH or a URL such as postgresql+psycopg://host/"
             f"database, got {storage!r}."
         )
-    try:
-        if url.startswith(JOURNAL):
-            path = Path(url.removeprefix(JOURNAL))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            backend: optuna.storages.BaseStorage = optuna.storages.JournalStorage(
-                journal.JournalFileBackend(
-                    str(path), lock_obj=journal.JournalFileOpenLock(str(path))
-                )
-            )
-        else:
-            waits = {"timeout": 60} if url.startswith("sqlite") else {}
-            backend = optuna.storages.RDBStorage(
-                url,
-                heartbeat_interval=HEARTBEAT,
-                grace_period=4 * HEARTBEAT,
-                engine_kwargs={"connect_args": waits} if waits else {},
-            )
-        return optuna.create_study(
-            study_name=name,
-            storage=backend,
-            sampler=optuna.samplers.RandomSampler(),
-            load_if_exists=True,
+    for left in reversed(range(_TRIES)):
+        try:
+            return _connect(name, url)
+        except ImportError as error:
+            package = "psycopg[binary]" if "psycopg" in str(error) else str(error.name)
+            raise ValueError(
+                f"The storage {_masked(url)} needs a driver: {error}; pip install '{package}'."
+            ) from None
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            if left and any(word in reason for word in _AT_ONCE):
+                time.sleep(_WAIT)
+                continue
+            raise ValueError(
+                f"The storage {_masked(url)} is out of reach: {reason[:200]}"
+            ) from None
+    raise AssertionError  # the last try returns or raises
+
+
+def _connect(name: str, url: str) -> optuna.Study:
+    import optuna  # noqa: PLC0415 - an extra
+    from optuna.storages import journal  # noqa: PLC0415
+
+    backend: optuna.storages.BaseStorage
+    if url.startswith(JOURNAL):
+        path = Path(url.removeprefix(JOURNAL))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = journal.JournalFileOpenLock(str(path))
+        backend = optuna.storages.JournalStorage(
+            journal.JournalFileBackend(str(path), lock_obj=lock)
         )
-    except ImportError as error:
-        package = "psycopg[binary]" if "psycopg" in str(error) else str(error.name or "its driver")
-        raise ValueError(
-            f"The storage {_masked(url)} needs a driver: {error}; pip install '{package}'."
-        ) from None
-    except ValueError:
-        raise
-    except Exception as error:  # noqa: BLE001 - of whatever database it is
-        reason = " ".join(str(error).split())
-        raise ValueError(f"The storage {_masked(url)} is out of reach: {reason[:200]}") from None
+    else:
+        waits = {"timeout": 60} if url.startswith("sqlite") else {}
+        backend = optuna.storages.RDBStorage(
+            url,
+            heartbeat_interval=HEARTBEAT,
+            grace_period=4 * HEARTBEAT,
+            engine_kwargs={"connect_args": waits} if waits else {},
+        )
+    return optuna.create_study(
+        study_name=name,
+        storage=backend,
+        sampler=optuna.samplers.RandomSampler(),
+        load_if_exists=True,
+    )
 
 
 def _masked(url: str) -> str:

@@ -52,7 +52,7 @@ def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study
             raise ValueError(
                 f"The storage {_masked(url)} needs a driver: {error}; pip install '{package}'."
             ) from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - of whatever database it is
             reason = " ".join(str(error).split())
             if left and any(word in reason for word in _AT_ONCE):
                 time.sleep(_WAIT)

@@ -42,6 +42,19 @@ def start(
     )
 
 
+def children(pid: int) -> list[int]:
+    """The processes that one has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        if int(text.rpartition(")")[2].split()[1]) == pid:
+            found.append(int(path.parent.name))
+    return found
+
+
 def test_a_study_runs_to_its_end_and_is_not_repeated(tmp_path: Path) -> None:
     path = write_study(tmp_path)
     ended = run(path, workers=2)
@@ -93,21 +106,31 @@ def test_two_processes_share_a_study_through_a_journal(tmp_path: Path) -> None:
     assert set(starts(tmp_path / "out").values()) == {1}
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
 def test_a_study_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     undisturbed = write_study(tmp_path / "a")
-    os.chdir(tmp_path / "a")
+    os.chdir(tmp_path / "a")  # undone by the fixture's own
     run(undisturbed, workers=2)
     expected = as_dict(report_of(read_study(undisturbed), tmp_path / "a" / "out"))
     (tmp_path / "b").mkdir()
     path = write_study(tmp_path / "b")
     os.chdir(tmp_path / "b")
     times = random.Random(0)  # noqa: S311 - when to kill
-    for _ in range(4):
-        process = start(path, 2, 0.3)
-        time.sleep(times.uniform(1.0, 4.0))
+    for number in range(6):
+        before = sum(starts(tmp_path / "b" / "out").values())
+        process = start(path, 2, 0.8)
+        until = time.monotonic() + 60
+        while sum(starts(tmp_path / "b" / "out").values()) == before and process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        time.sleep(times.uniform(0.0, 1.2))
+        if number % 2:  # a worker first, whose run another one takes up
+            os.kill(children(process.pid)[0], signal.SIGKILL)
+            time.sleep(times.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
         process.communicate()
+    assert max(starts(tmp_path / "b" / "out").values()) > 1  # some were cut off
     ended = run(path, workers=2)
     assert ended.progress.is_over
     assert ended.failures == {}

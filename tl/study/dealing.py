@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
@@ -119,12 +120,19 @@ def deal(  # noqa: C901 - a loop and what it does with an offer
         live = study.get_trials(deepcopy=False, states=(waiting, running))
         offered = {trial.user_attrs.get("point") for trial in live}
         if not any(trial.state == waiting for trial in live):
-            for point in [p for p in progress.ready if p.name not in offered][:AHEAD]:
+            free = (p for p in progress.ready if p.name not in offered and not _is_held(p, folders))
+            for point in itertools.islice(free, AHEAD):
                 study.enqueue_trial({}, user_attrs={"point": point.name})
                 offered.add(point.name)
             live = study.get_trials(deepcopy=False, states=(waiting,))
         if any(trial.state == waiting for trial in live):
-            study.optimize(objective, n_trials=1, catch=(_Stopped,))
+            try:
+                study.optimize(objective, n_trials=1, catch=(_Stopped,))
+            except ValueError as error:
+                # SQLite may give one offer to two processes: the folder's lock lets one of them run
+                # it, and the other one finds that it has ended
+                if "Cannot tell" not in str(error):
+                    raise
         else:
             time.sleep(_POLL)  # for what others run
 
@@ -143,6 +151,12 @@ def _release(study: optuna.Study, points: Mapping[str, Point], folders: RunFolde
             gone = (datetime.now() - started).total_seconds() > _UNCLAIMED  # noqa: DTZ005
         if gone:
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+
+
+def _is_held(point: Point, folders: RunFolders) -> bool:
+    """Tell whether a process runs a point, whatever the storage says."""
+    with folders.locked(point) as lock:
+        return lock is None
 
 
 def _is_gone(worker: str, folders: RunFolders, point: Point | None) -> bool:

@@ -19,7 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # those for text have their own tests, in test_text_configs
 RUNS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/[!t]*.yaml"))
 RUNS += [path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/t[!e]*.yaml")]
-OVERLAYS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/*/*.yaml"))
+OVERLAYS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in ROOT.glob("configs/*/*.yaml")
+    if path.parent.name != "studies"  # many runs each, read in tests/study
+)
 OVERLAYS.remove("configs/overlays/quick_text.yaml")
 STRATEGIES = [
     path for path in OVERLAYS if re.search(r"^ +strategy:", (ROOT / path).read_text(), re.MULTILINE)

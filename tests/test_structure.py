@@ -22,6 +22,7 @@ FLOORS = (
     ("modules",),
     ("callbacks",),
     ("runs",),
+    ("study",),  # reads files and starts processes only
     ("cli",),
 )
 # given by the design: weights are matched against stages, batches against tasks

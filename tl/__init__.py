@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         TextDataModule,
     )
     from tl.modules import MultiTaskModule, TransferModule
+    from tl.report.compare import compare
     from tl.tasks import (
         BinaryMap,
         Classification,
@@ -50,6 +51,7 @@ __all__ = [
     "TextDataModule",
     "TransferModule",
     "__version__",
+    "compare",
 ]
 
 _HOME = {
@@ -66,12 +68,12 @@ _HOME = {
     "Segmentation": "tl.tasks",
     "SyntheticScenesDataModule": "tl.data",
     "MaskedTokens": "tl.tasks",
-    "Regression": "tl.tasks",
     "SyntheticTextDataModule": "tl.data",
     "Task": "tl.tasks",
     "TensorDataModule": "tl.data",
     "TextDataModule": "tl.data",
     "TransferModule": "tl.modules",
+    "compare": "tl.report.compare",
 }
 
 

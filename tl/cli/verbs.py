@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from tl.cli.compare import compare_arguments, compare_runs
+from tl.cli.study import study, study_arguments
 from tl.report import against_single
 
 
@@ -150,6 +152,11 @@ VERBS = {
         _average_arguments,
         _average,
     ),
+    "compare": Verb(
+        "Set runs side by side: settings that differ, scores, cost and curves.",
+        compare_arguments,
+        compare_runs,
+    ),
     "delta_m": Verb(
         "Compare multi-task runs with a network per task: Delta_m over seeds.",
         _delta_m_arguments,
@@ -159,5 +166,10 @@ VERBS = {
         "Print where a checkpoint's weights came from, back to the first source.",
         _lineage_arguments,
         _lineage,
+    ),
+    "study": Verb(
+        "Run a study file's runs, or tell how far it is and what it has found.",
+        study_arguments,
+        study,
     ),
 }

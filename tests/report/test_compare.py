@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import tl
+from tl.report.compare import compare
+
+
+def leave(folder: Path, seed: int, acc: float, **settings: object) -> Path:
+    folder.mkdir(parents=True)
+    results = {
+        "metrics": {"val/acc": acc, "train/loss": 1.0, "test/a/acc": acc / 2},
+        "seconds": 10.0,
+        "images_per_second": 100.0,
+        "best": {"monitor": "val/acc"},
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    config = {"seed_everything": seed, "name": folder.parent.name, "model": {"lr": 0.1, **settings}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "metrics.csv").write_text(f"step,val/acc\n1,{acc / 2}\n2,{acc}\n")
+    return folder
+
+
+def test_seeds_are_folded_and_settings_that_differ_are_shown(tmp_path: Path) -> None:
+    runs = [
+        leave(tmp_path / "a" / "version_0", 0, 0.5),
+        leave(tmp_path / "a" / "version_1", 1, 0.6),
+        leave(tmp_path / "b" / "version_0", 0, 0.9, depth=3),
+    ]
+    found = compare(*runs, runs[0])
+    assert {name: len(group) for name, group in found.groups.items()} == {"a": 2, "b": 1}
+    assert found.differing == {"model.depth": ["not set", 3]}
+    score = found.score("a", "val/acc")
+    assert score is not None
+    assert score.mean == pytest.approx(0.55)
+    assert score.count == 2
+    text = found.table()
+    assert "| seeds | 0, 1 | 0 |" in text
+    assert "| model.depth | not set | 3 |" in text
+    assert "| test/a/acc | 0.275 ± 0.32 | 0.45 |" in text
+    assert "train/loss" not in text
+    assert "| images per second | 100 ± 0 | 100 |" in text
+    assert "3 runs of 2 settings, which differ in model.depth. One run tells nothing" in text
+
+
+def test_a_comparison_is_written_with_its_curves(tmp_path: Path) -> None:
+    leave(tmp_path / "a" / "version_0", 0, 0.5)
+    leave(tmp_path / "a" / "version_3", 0, 0.7)
+    found = tl.compare(tmp_path / "a")  # the newest
+    assert found.groups["a"][0].folder.name == "version_3"
+    paths = found.write(tmp_path / "out")
+    assert all(path.stat().st_size for path in paths)
+    assert json.loads(paths[1].read_text())["groups"]["a"]["metrics"]["val/acc"]["mean"] == 0.7
+    [plot] = found.figure().axes
+    assert np.asarray(plot.lines[0].get_xydata()).tolist() == [[1, 0.35], [2, 0.7]]
+    with pytest.raises(ValueError, match=r"No run has a curve of val/f1 in its metrics\.csv"):
+        found.figure("val/f1")
+
+
+def test_a_source_of_another_seed_is_the_same_setting(tmp_path: Path) -> None:
+    out = "studies/x/source"
+    runs = [
+        leave(tmp_path / str(n) / "version_0", n, 0.5, init_from=f"{out}/seed={n}-{'0a' * 5}/best")
+        for n in range(2)
+    ]
+    scratch = leave(tmp_path / "s" / "version_0", 0, 0.5, init_from=None)
+    assert [len(group) for group in compare(*runs, scratch).groups.values()] == [2, 1]
+
+
+def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no results\.json; name the folder of a run"):
+        compare(tmp_path)
+    with pytest.raises(ValueError, match="Name one run folder or more"):
+        compare()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.studies import leave_results, noise, write_study
+from tests.study.test_analysis import cells
+from tl.study.cells import DELTA, Budget, Cell, Run
+from tl.study.figures import delta_m_figure, figures_of, trade_off_figure, write_figures
+from tl.study.findings import report_of
+from tl.study.points import points_of
+from tl.study.study_file import read_study
+
+
+def test_figures_follow_from_the_report(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    assert figures_of(report_of(read_study(path), tmp_path / "out")) == {}
+    study, _ = leave_results(path, tmp_path / "out", noise)
+    report = report_of(study, tmp_path / "out")
+    found = figures_of(report)
+    assert list(found) == ["seeds", "scores"]
+    [plot] = found["scores"].axes
+    assert plot.get_legend_handles_labels()[1] == ["scratch", "full"]
+    assert plot.get_xlabel() == "part"
+    assert plot.get_ylabel() == "test/acc, %"
+    paths = write_figures(report, tmp_path / "out")
+    assert [path.name for path in paths] == ["seeds.png", "scores.png"]
+    assert all(path.stat().st_size > 1000 for path in paths)
+    board = EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    assert board.Tags()["images"] == ["study/seeds", "study/scores"]
+
+
+def test_two_tasks_are_a_plane_and_delta_m_is_bars(tmp_path: Path) -> None:
+    study = read_study(write_study(tmp_path))
+    point = next(iter(points_of(study).values()))
+    given = [
+        Cell(
+            {"method": method},
+            {
+                seed: Run(
+                    point,
+                    {"test/a/acc": 0.5, "test/b/acc": 0.2, DELTA: change},
+                    Budget(1, None, 0),
+                )
+                for seed in (0, 1)
+            },
+            2,
+        )
+        for method, change in (("sum", 0.1), ("other", -0.1))
+    ]
+    [plot] = delta_m_figure(given).axes
+    assert len(plot.patches) == 2
+    [plane] = trade_off_figure(given, "test/a/acc", "test/b/acc").axes
+    assert plane.get_legend_handles_labels()[1] == ["sum", "other"]
+    assert cells(study, {}) == []

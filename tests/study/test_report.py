@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.studies import leave_results, noise, write_study
+from tl.study.findings import report_of
+from tl.study.folders import RunFolders
+from tl.study.points import Point
+from tl.study.report import markdown, write_report
+from tl.study.study_file import read_study
+
+
+def helped(point: Point) -> dict[str, float]:
+    """Fine-tuning gains 20 points at a tenth of the data, and nothing that is told at half."""
+    value = 0.3 + noise(point)["test/acc"] / 1000
+    if point.values.get("method") == "full":
+        value += 0.2 if point.values["data.part"] == 0.1 else noise(point)["test/acc"] / 100
+    return {"test/acc": value}
+
+
+def test_a_claim_is_made_only_where_the_interval_allows_it(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    settings = ("seed_everything=[0,1,2,3]",)
+    path.write_text(path.read_text().replace("- 0\n      - 1\n", "- 0\n      - 1\n      - 2\n"))
+    study, _ = leave_results(path, tmp_path / "out", helped)
+    text = markdown(report_of(study, tmp_path / "out"))
+    assert "| 0.1 | full | 50.0 ± " in text
+    assert "- test/acc: part 0.1, full is better than scratch by 20.0 points ± " in text
+    assert "part 0.5, full is better" not in text or "+0" in text
+    assert "cannot be told apart with 3 seeds" in text
+    assert "## Missing" not in text
+    assert settings
+
+
+def test_an_unfinished_study_says_what_is_missing(tmp_path: Path) -> None:
+    study = read_study(write_study(tmp_path))
+    text = markdown(report_of(study, tmp_path / "out"))
+    assert "0 of 10 runs are done." in text
+    assert "| 0.1 | scratch | - | - | 0 of 2 |" in text
+    assert "nothing to compare yet" in text
+    assert text.count("has not ended") == 10
+
+
+def test_unequal_budgets_are_marked(tmp_path: Path) -> None:
+    study, points = leave_results(write_study(tmp_path), tmp_path / "out", helped)
+    for point in points.values():
+        if point.values.get("method") == "full" and point.values["data.part"] == 0.1:
+            path = RunFolders(tmp_path / "out").of(point) / "version_0" / "results.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "steps": 30}))
+    text = markdown(report_of(study, tmp_path / "out"))
+    assert "| 0.1 | full ‡ |" in text
+    assert "| 0.5 | full |" in text
+    assert (
+        "- part 0.1, full: 30 steps, 120 images, 0 tuning trials, against 10 steps, 40 images, "
+        "0 tuning trials" in text
+    )
+
+
+def test_the_files_are_written(tmp_path: Path) -> None:
+    study, _ = leave_results(write_study(tmp_path), tmp_path / "out", helped)
+    paths = write_report(report_of(study, tmp_path / "out"), tmp_path / "out")
+    assert [path.name for path in paths] == ["report.md", "report.json", "runs.csv"]
+    assert json.loads(paths[1].read_text())["question"] == "Does a source help?"

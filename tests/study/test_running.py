@@ -1,0 +1,159 @@
+"""Studies whose runs are a script, with everything else as it is: processes, storage, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.studies import content, environment, run, starts, task, write_study
+from tl.study.findings import as_dict, report_of
+from tl.study.running import visible_gpus
+from tl.study.study_file import read_study
+from tl.study.worker import as_text
+
+pytest.importorskip("optuna", reason="needs tl[study]")
+
+START = (
+    "import sys, json; from tl.study.worker import Task; from tl.study.running import run_study;"
+    "given = json.loads(sys.argv[1]);"
+    "given['settings'], given['command'] = tuple(given['settings']), tuple(given['command']);"
+    "run_study(Task(**given), int(sys.argv[2]))"
+)
+
+
+def start(
+    path: Path, workers: int, seconds: float, storage: str | None = None
+) -> subprocess.Popen[str]:
+    """Start a study in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", START, as_text(task(path, storage=storage)), str(workers)],
+        env=environment(STUB_SECONDS=str(seconds)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def children(pid: int) -> list[int]:
+    """The processes that one has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        if int(text.rpartition(")")[2].split()[1]) == pid:
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_study_runs_to_its_end_and_is_not_repeated(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    ended = run(path, workers=2)
+    assert ended.progress.is_over
+    assert ended.failures == {}
+    assert set(starts(tmp_path / "out").values()) == {1}
+    assert len(starts(tmp_path / "out")) == 10
+    run(path)
+    assert set(starts(tmp_path / "out").values()) == {1}
+    # a new seed adds runs, and is a change that is shown
+    with pytest.raises(ValueError, match=r"asks for other runs .*5 more, such as source/seed=2"):
+        run(path, "seed_everything=[0,1,2]")
+    with pytest.raises(ValueError, match=r"model.size was \"not set\" and is 7 in source/seed="):
+        run(path, "source.model.size=7")
+    run(path, "seed_everything=[0,1,2]", accept_changes=True)
+    assert len(starts(tmp_path / "out")) == 15
+    assert set(starts(tmp_path / "out").values()) == {1}
+
+
+def test_a_failed_run_is_named_and_stops_nothing(tmp_path: Path) -> None:
+    given = content()
+    given["stages"]["target"]["except"]["data.part"] = {0.5: {"model.fails": True}}
+    path = write_study(tmp_path, given)
+    ended = run(path)
+    assert len(ended.failures) == 4
+    assert set(ended.failures.values()) == {"fit: it broke"}
+    report = report_of(read_study(path), tmp_path / "out")
+    assert len(as_dict(report)["failed"]) == 4
+    assert [len(cell.runs) for cell in report.cells] == [2, 2, 0, 0]
+    run(path)
+    assert set(starts(tmp_path / "out").values()) == {1}
+    run(path, retry_failed=True)
+    assert sorted(starts(tmp_path / "out").values()) == [1] * 6 + [2] * 4
+
+
+def test_a_metric_that_no_run_logs_is_named(tmp_path: Path) -> None:
+    ended = run(write_study(tmp_path), "report.metric=test/f1")
+    assert set(ended.failures.values()) == {"it logs no test/f1; it logs test/acc."}
+
+
+def test_two_processes_share_a_study_through_a_journal(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    storage = f"journal:{tmp_path / 'journal.log'}"
+    both = [start(path, 1, 0.1, storage) for _ in range(2)]
+    for process in both:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said[-2000:]
+    assert len(starts(tmp_path / "out")) == 10
+    assert set(starts(tmp_path / "out").values()) == {1}
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
+def test_a_study_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    undisturbed = write_study(tmp_path / "a")
+    os.chdir(tmp_path / "a")  # undone by the fixture's own
+    run(undisturbed, workers=2)
+    expected = as_dict(report_of(read_study(undisturbed), tmp_path / "a" / "out"))
+    (tmp_path / "b").mkdir()
+    path = write_study(tmp_path / "b")
+    os.chdir(tmp_path / "b")
+    times = random.Random(0)  # noqa: S311 - when to kill
+    for number in range(6):
+        before = sum(starts(tmp_path / "b" / "out").values())
+        process = start(path, 2, 0.8)
+        until = time.monotonic() + 60
+        while sum(starts(tmp_path / "b" / "out").values()) == before and process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        time.sleep(times.uniform(0.0, 1.2))
+        if number % 2:  # a worker first, whose run another one takes up
+            os.kill(children(process.pid)[0], signal.SIGKILL)
+            time.sleep(times.uniform(0.0, 1.0))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert max(starts(tmp_path / "b" / "out").values()) > 1  # some were cut off
+    ended = run(path, workers=2)
+    assert ended.progress.is_over
+    assert ended.failures == {}
+    assert as_dict(report_of(read_study(path), tmp_path / "b" / "out")) == expected
+
+
+def test_a_study_that_is_interrupted_goes_on(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    process = start(path, 1, 0.5)
+    until = time.monotonic() + 60
+    while not starts(tmp_path / "out") and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert not list((tmp_path / "out").glob("*/*/failed.json"))
+    assert run(path).progress.is_over
+    assert len(json.loads((tmp_path / "out" / "study.json").read_text())["runs"]) == 10
+
+
+def test_gpus_are_those_that_the_environment_leaves(tmp_path: Path) -> None:
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "2,3"}) == ["2", "3"]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
+    (tmp_path / "0000:01").mkdir()
+    assert visible_gpus({}, tmp_path) == ["0"]
+    assert visible_gpus({}, tmp_path / "none") == []

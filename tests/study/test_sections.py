@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.studies import content, write_study
+from tl.study.schema import Range
+from tl.study.study_file import read_study
+
+SEARCH: dict[str, Any] = {
+    "over": {"model.lr": [0.001, 1.0, "log"]},
+    "trials": 3,
+    "per": "method",
+    "metric": "val/acc",
+    "seed": 100,
+}
+
+
+def refused(folder: Path, given: dict[str, Any]) -> str:
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as error:
+        read_study(write_study(folder, given))
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"metric": "acc"}, "must begin with test/ or val/, got 'acc'"),
+        ({"rows": ["methods", "data.part"]}, "names 'methods'; stage 'target' varies method"),
+        ({"rows": ["method"]}, "leaves out 'data.part', whose runs would be mixed"),
+        ({"against": {"method": "none"}}, "`report.against.method` is 'none', not one of scratch"),
+        ({"stage": "third"}, "`report.stage` is 'third', not one of source, target"),
+        ({"delta_m": {"stage": "source", "axis": "task"}}, "`report.delta_m` must be {stage: S"),
+        ({"rows": ["method", "data.part", "seed_everything"]}, "cannot be a row too"),
+    ],
+)
+def test_a_wrong_report_is_one_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+    given = content()
+    given["report"] |= changes
+    assert line in refused(tmp_path, given)
+
+
+def test_a_single_seed_is_refused(tmp_path: Path) -> None:
+    given = content()
+    given["stages"]["target"]["vary"]["seed_everything"] = [0]
+    assert "has one value of 'seed_everything'" in refused(tmp_path, given)
+
+
+def test_a_search_is_read(tmp_path: Path) -> None:
+    search = read_study(write_study(tmp_path, content(search=SEARCH))).search
+    assert search is not None
+    assert search.over == {"model.lr": Range(0.001, 1.0, log=True)}
+    assert (search.stage, search.per, search.sampler) == ("target", ("method",), "tpe")
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"metric": "test/acc"}, "a search on test would tune on what is reported"),
+        ({"seed": 1}, "`search.seed` 1 is one of the study's seeds"),
+        ({"trials": 0}, "`search.trials` must be a number of trials per method, got 0"),
+        ({"over": {"model.lr": [1, 0]}}, "must rise, from above 0 with log, got 1 to 0"),
+        ({"over": {"model.lr": "log"}}, "must be [low, high], [low, high, log]"),
+        (
+            {"over": {"data.part": [0, 1]}},
+            "`search.over.data.part` is varied by stage 'target' too",
+        ),
+        ({"per": "methods"}, "`search.per` is 'methods'; stage 'target' varies"),
+        ({"sampler": "grid"}, "`search.sampler` must be one of tpe, random, got 'grid'"),
+        ({"pruning": "yes"}, "`search.pruning` must be true or false, got 'yes'"),
+    ],
+)
+def test_a_wrong_search_is_one_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+    assert line in refused(tmp_path, content(search={**SEARCH, **changes}))

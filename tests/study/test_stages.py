@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.studies import content, write_study
+from tl.study.study_file import read_study
+
+
+def refused(folder: Path, stage: str, **changes: Any) -> str:
+    given = content()
+    given["stages"][stage] |= changes
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as error:
+        read_study(write_study(folder, given))
+    return str(error.value)
+
+
+def test_needs_are_checked(tmp_path: Path) -> None:
+    itself = refused(tmp_path, "source", needs={"source": {"seed_everything": "same"}})
+    assert "stage 'source' needs itself" in itself
+    assert "needs 'src', which is not one of" in refused(tmp_path, "target", needs={"src": {}})
+    assert "must say which seed_everything" in refused(tmp_path, "target", needs={"source": {}})
+    other = refused(tmp_path, "target", needs={"source": {"seed_everything": 7}})
+    assert "needs 'source' with seed_everything 7, which has only 0, 1" in other
+    circle = refused(tmp_path, "source", needs={"target": {"seed_everything": "same"}})
+    assert "must say which method" in circle
+    circle = refused(
+        tmp_path,
+        "source",
+        needs={"target": {"seed_everything": "same", "method": "full", "data.part": 0.1}},
+    )
+    assert "Stages need each other in a circle: source, target" in circle
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"configs": []}, "`configs` must be a list of texts, got []"),
+        ({"configs": ["no.yaml"]}, "`configs` names no.yaml, and there is no such file"),
+        ({"vary": {"a": []}}, "`vary.a` must be a list of values, or overlays by name, got []"),
+        ({"vary": {"a": 1}}, "got 1"),
+        ({"vary": {"a": [1, 1]}}, "`vary.a` has a value twice"),
+        ({"vary": {"a": {"b": "no.yaml"}}}, "`vary.a.b` names no.yaml"),
+        ({"except": {"b": {}}}, "`except.b` is not varied; it varies seed_everything"),
+        ({"varies": {}}, "has no 'varies'; it has configs, vary, needs, set, except"),
+    ],
+)
+def test_a_wrong_stage_is_one_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+    assert line in refused(tmp_path, "source", **changes)

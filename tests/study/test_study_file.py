@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.studies import content, write_study
+from tl.study.study_file import read_study
+
+
+def refused(folder: Path, *settings: str, **changes: Any) -> str:
+    path = write_study(folder, content(**changes))
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as error:
+        read_study(path, settings)
+    assert str(error.value).startswith(f"{path}: ")
+    return str(error.value)
+
+
+def test_a_study_is_read(tmp_path: Path) -> None:
+    study = read_study(write_study(tmp_path))
+    assert study.name == "small"
+    assert list(study.stages) == ["source", "target"]
+    assert study.stages["target"].vary["method"] == ("scratch", "full")
+    assert study.stages["target"].overlays["method"]["full"].configs == ("more.yaml",)
+    assert study.report.pairs == "seed_everything"
+    assert study.report.stage == "target"
+
+
+def test_the_command_line_changes_values(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    settings = ("seed_everything=[0, 1, 2]", "target.method=[full, scratch]", "model.size=3")
+    study = read_study(path, (*settings, "report.metric=test/loss"))
+    assert study.stages["source"].vary["seed_everything"] == (0, 1, 2)
+    assert study.stages["target"].vary["method"] == ("full", "scratch")
+    assert study.stages["target"].options["model.size"] == 3
+    assert study.stages["source"].options["model.size"] == 3
+    assert study.report.metrics == ("test/loss",)
+    assert study.report.lower_is_better == ("test/loss",)
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("target.method=[probe]", "'probe' is not one of scratch, full"),
+        ("target", "`--set` must be KEY=VALUE, got 'target'"),
+        ("model.size={", "'{' is not YAML"),
+        ("report.metrics=a", "`report` has no 'metrics'; it has stage, metric"),
+    ],
+)
+def test_a_wrong_change_is_one_line(tmp_path: Path, setting: str, line: str) -> None:
+    assert line in refused(tmp_path, setting)
+
+
+def test_a_wrong_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"There is no study file .*none\.yaml"):
+        read_study(tmp_path / "none.yaml")
+    (tmp_path / "a.yaml").write_text("- 1")
+    with pytest.raises(ValueError, match="the file must be a mapping"):
+        read_study(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("a: {")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_study(tmp_path / "a.yaml")
+    assert "`question` must be a sentence" in refused(tmp_path, question="")
+    assert "the file has no 'stage'; it has question, stages" in refused(tmp_path, stage={})
+    assert "`stages` must name at least one" in refused(tmp_path, stages={})
+
+
+def test_every_study_of_ours_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(root)
+    paths = sorted(root.glob("configs/studies/*.yaml"))
+    assert paths
+    for path in paths:
+        study = read_study(path)
+        assert len(study.stages[study.report.stage].vary[study.report.pairs]) >= 5
+        assert f"python -m tl.cli study run configs/studies/{path.name}" in path.read_text()
+        assert yaml.safe_load(path.read_text())["question"].endswith("?")

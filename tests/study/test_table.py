@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.studies import write_study
+from tl.study.folders import RunFolders
+from tl.study.points import points_of
+from tl.study.study_file import read_study
+from tl.study.table import StudyTable, duration
+
+
+def test_a_line_says_that_a_run_ended(tmp_path: Path) -> None:
+    points = points_of(read_study(write_study(tmp_path)))
+    folders, said = RunFolders(tmp_path / "out"), io.StringIO()
+    first, second, *_ = points.values()
+    with StudyTable(points, folders, 1, said):
+        folders.write(first, "failed.json", {"error": "it broke"})
+    assert said.getvalue().startswith(f"1/10 {first.name} failed: it broke; about ")
+    assert second.name not in said.getvalue()
+
+
+def test_the_table_shows_what_runs_and_how_fast(tmp_path: Path) -> None:
+    points = points_of(read_study(write_study(tmp_path)))
+    folders = RunFolders(tmp_path / "out")
+    first = next(iter(points.values()))
+    folders.write(first, "point.json", {})
+    version = folders.of(first) / "version_0"
+    version.mkdir()
+    (version / "metrics.csv").write_text("step,perf/images_per_second\n7,\n9,123.4\n")
+    (version / "config.yaml").write_text(json.dumps({}))
+    with folders.locked(first):
+        table = StudyTable(points, folders, 1, io.StringIO()).render()
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0 of 10 runs ended; time left unknown" in text
+    assert first.name in text
+    assert "│ 9 " in text
+    assert "│ 123 " in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(42.4, "42 s"), (300, "5 min"), (11_100, "3 h 05 min")]
+)
+def test_durations_are_those_of_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

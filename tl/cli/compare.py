@@ -1,0 +1,27 @@
+"""``tl compare``: runs side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def compare_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tl compare``."""
+    parser.add_argument("runs", nargs="+", help="Run folders: NAME or NAME/version_N.")
+    parser.add_argument("--metric", help="Metric of the curves: the one that chose the best.")
+    parser.add_argument("--out", help="Write comparison.md, .json and curves.png there.")
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
+
+
+def compare_runs(given: argparse.Namespace) -> None:
+    """Print the comparison."""
+    from tl.report.compare import compare  # noqa: PLC0415 - with matplotlib
+
+    found = compare(*given.runs)
+    if given.out:
+        paths = found.write(Path(given.out), given.metric)
+        print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
+    print(json.dumps(found.as_dict(), indent=2) if given.json else found.table())  # noqa: T201

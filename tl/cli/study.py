@@ -1,0 +1,109 @@
+"""``tl study``: run, status and report of a study file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tl.study.schema import Study
+
+
+def study_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tl study``."""
+    parser.add_argument("action", choices=("run", "status", "report"), help="What to do.")
+    parser.add_argument("file", help="The study file, as configs/studies/balancing.yaml.")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="Change a value: STAGE.OPTION, an OPTION of every stage, report.NAME or search.NAME.",
+    )
+    parser.add_argument("--out", help="Folder of the study: lightning_logs/studies/<file's name>.")
+    run = parser.add_argument_group("run")
+    run.add_argument("--workers", type=int, help="Runs at a time: one per GPU, or one.")
+    run.add_argument(
+        "--storage",
+        help="Where processes share the study: journal:PATH on a shared file system, or a URL as "
+        "postgresql+psycopg://host/database. SQLite in the study's folder for one machine.",
+    )
+    run.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="Go on though the file asks for other runs; those still wanted are kept.",
+    )
+    run.add_argument("--retry-failed", action="store_true", help="Try failed runs again.")
+    parser.add_argument("--json", action="store_true", help="Print JSON (status and report).")
+
+
+def study(given: argparse.Namespace) -> None:
+    """Run, or tell of, a study."""
+    from tl.study.study_file import read_study  # noqa: PLC0415 - other verbs need it not
+
+    found = read_study(Path(given.file), given.set)
+    out = Path(given.out or f"lightning_logs/studies/{found.name}")
+    if given.action == "run":
+        _run(given, out)
+    elif given.action == "status":
+        _status(given, found, out)
+    else:
+        _report(given, found, out)
+
+
+def _run(given: argparse.Namespace, out: Path) -> None:
+    from tl.study.running import run_study  # noqa: PLC0415
+    from tl.study.worker import Task  # noqa: PLC0415
+
+    if given.workers is not None and given.workers < 1:
+        raise ValueError(f"`--workers` must be 1 or more, got {given.workers}.")
+    task = Task(given.file, tuple(given.set), str(out), given.storage)
+    ended = run_study(
+        task,
+        given.workers,
+        accept_changes=given.accept_changes,
+        retry_failed=given.retry_failed,
+    )
+    _report(given, task.study(), out)
+    if ended.failures:
+        print(  # noqa: T201
+            f"tl: {len(ended.failures)} runs failed; the report names them. Try them again with "
+            "--retry-failed.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def _status(given: argparse.Namespace, found: Study, out: Path) -> None:
+    from tl.study.findings import as_dict, report_of, status_line  # noqa: PLC0415
+
+    report = report_of(found, out)
+    if given.json:
+        kept = ("study", "status", "failed", "waiting_for_failed", "missing")
+        content = as_dict(report)
+        print(json.dumps({key: content[key] for key in kept}, indent=2))  # noqa: T201
+        return
+    print(f"{found.name}: {status_line(report)}")  # noqa: T201
+    for name in found.stages:
+        states = [
+            state for point, state in report.progress.states.items() if point.startswith(f"{name}/")
+        ]
+        print(f"  {name}: {states.count('done')} of {len(states)} done")  # noqa: T201
+    for name, why in report.failures.items():
+        print(f"  {name} failed: {why}")  # noqa: T201
+
+
+def _report(given: argparse.Namespace, found: Study, out: Path) -> None:
+    from tl.study.figures import write_figures  # noqa: PLC0415 - with matplotlib
+    from tl.study.findings import as_dict, report_of  # noqa: PLC0415
+    from tl.study.report import markdown, write_report  # noqa: PLC0415
+
+    report = report_of(found, out)
+    if not out.is_dir():
+        raise ValueError(f"There is no study in {out}; start it by `tl study run {given.file}`.")
+    paths = [*write_report(report, out), *write_figures(report, out)]
+    print(json.dumps(as_dict(report), indent=2, default=str) if given.json else markdown(report))  # noqa: T201
+    print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,300 @@
+"""Runs side by side: what differs in their settings, what they reached, what they cost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tl.reading import read_text, read_yaml
+from tl.report.intervals import Interval, mean_interval
+
+_SEED = "seed_everything"
+# follow from the seed, or say where a run lies
+_ASIDE = (_SEED, "data.init_args.seed", "name", "log_dir", "ckpt_path", "resume")
+_COSTS = ("seconds", "images_per_second")
+_LONGEST = 60
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run's folder holds.
+
+    Args:
+        folder: The folder ``version_N``.
+        settings: Its configuration, flat, by dotted name.
+        metrics: Metrics by name.
+        costs: Seconds and images a second of its training.
+        monitor: Metric that chose its best checkpoint.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    costs: Mapping[str, float]
+    monitor: str | None = None
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """Read a metric over steps from ``metrics.csv``."""
+        try:
+            with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        except OSError:
+            return []
+        return [(int(r["step"]), float(r[metric])) for r in rows if r.get(metric) and r.get("step")]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side, seeds of the same settings folded into one column.
+
+    Args:
+        groups: Runs that differ in their seed only, by name.
+        differing: Settings in which the groups differ, by dotted name, a value for each group.
+    """
+
+    groups: Mapping[str, Sequence[FinishedRun]]
+    differing: Mapping[str, Sequence[Any]]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics of validation and test that any run has."""
+        names = {name for runs in self.groups.values() for run in runs for name in run.metrics}
+        return sorted(name for name in names if name.startswith(("val/", "test/")))
+
+    def score(self, group: str, metric: str) -> Interval | None:
+        """Return a metric's mean and interval over the seeds of a group."""
+        values = [run.metrics[metric] for run in self.groups[group] if metric in run.metrics]
+        return mean_interval(values) if values else None
+
+    def cost(self, group: str, name: str) -> Interval | None:
+        """Return the mean and interval of seconds or images a second."""
+        values = [run.costs[name] for run in self.groups[group] if name in run.costs]
+        return mean_interval(values) if values else None
+
+    def table(self) -> str:
+        """Write it as Markdown."""
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"| | {' | '.join(self.groups)} |"
+        yield f"| --- |{' --- |' * len(self.groups)}"
+        seeds = [
+            ", ".join(sorted(str(run.settings.get(_SEED)) for run in runs))
+            for runs in self.groups.values()
+        ]
+        yield f"| seeds | {' | '.join(seeds)} |"
+        for key, values in self.differing.items():
+            yield f"| {key} | {' | '.join(map(_short, values))} |"
+        for metric in self.metrics:
+            yield f"| {metric} | {' | '.join(_said(self.score(g, metric)) for g in self.groups)} |"
+        for name in _COSTS:
+            said = [_said(self.cost(group, name)) for group in self.groups]
+            yield f"| {name.replace('_', ' ')} | {' | '.join(said)} |"
+        yield ""
+        yield self._sentence()
+
+    def _sentence(self) -> str:
+        count = sum(len(runs) for runs in self.groups.values())
+        keys = ", ".join(list(self.differing)[:3])
+        more = len(self.differing) - 3
+        keys += f" and {more} more" if more > 0 else ""
+        single = [name for name, runs in self.groups.items() if len(runs) == 1]
+        spread = " One run tells nothing of the spread over seeds." if single else ""
+        if len(self.groups) == 1:
+            return f"{count} runs of the same settings.{spread}"
+        if not keys:
+            return f"{count} runs whose settings are not told apart.{spread}"
+        return f"{count} runs of {len(self.groups)} settings, which differ in {keys}.{spread}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it in plain types."""
+        return {
+            "groups": {
+                name: {
+                    "runs": [str(run.folder) for run in runs],
+                    "settings": {k: v[place] for k, v in self.differing.items()},
+                    "metrics": {m: _plain(self.score(name, m)) for m in self.metrics},
+                    "costs": {c: _plain(self.cost(name, c)) for c in _COSTS},
+                }
+                for place, (name, runs) in enumerate(self.groups.items())
+            },
+        }
+
+    def figure(self, metric: str | None = None) -> Figure:
+        """Draw a metric over steps, a colour for each group.
+
+        Args:
+            metric: The metric; the one that chose the first run's best checkpoint by default.
+
+        Raises:
+            ValueError: If no run has a curve of it.
+        """
+        every = [run for runs in self.groups.values() for run in runs]
+        metric = metric or next((r.monitor for r in every if r.monitor), None) or "val/loss"
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        plot = figure.subplots()
+        drawn = False
+        for number, (name, runs) in enumerate(self.groups.items()):
+            label: str | None = name
+            for run in runs:
+                if curve := run.curve(metric):
+                    steps, values = zip(*curve, strict=True)
+                    plot.plot(steps, values, color=f"C{number % 10}", label=label, alpha=0.8)
+                    label, drawn = None, True
+        if not drawn:
+            raise ValueError(f"No run has a curve of {metric} in its metrics.csv.")
+        plot.set_xlabel("step")
+        plot.set_ylabel(metric)
+        plot.legend()
+        return figure
+
+    def write(self, out: Path, metric: str | None = None) -> list[Path]:
+        """Write ``comparison.md``, ``comparison.json`` and ``curves.png``.
+
+        Args:
+            out: Folder to write to.
+            metric: Metric of the curves.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        paths = [out / name for name in ("comparison.md", "comparison.json", "curves.png")]
+        paths[0].write_text(self.table() + "\n", encoding="utf-8")
+        paths[1].write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+        self.figure(metric).savefig(paths[2], dpi=120)
+        return paths
+
+
+def compare(*runs: str | Path) -> Comparison:
+    """Set runs side by side.
+
+    Args:
+        runs: Folders ``version_N``, or those that hold them, of which the newest with results
+            is taken.
+
+    Raises:
+        ValueError: If a folder holds no results.
+    """
+    if not runs:
+        raise ValueError("Name one run folder or more.")
+    found = [read_run(Path(run)) for run in runs]
+    alike: dict[str, list[FinishedRun]] = {}
+    for run in found:
+        if any(
+            run.folder.resolve() == other.folder.resolve() for x in alike.values() for other in x
+        ):
+            continue  # named twice
+        kept = {
+            key: _without_seed(key, value)
+            for key, value in run.settings.items()
+            if not _is_aside(key)
+        }
+        alike.setdefault(json.dumps(kept, sort_keys=True, default=str), []).append(run)
+    groups: dict[str, list[FinishedRun]] = {}
+    for group in alike.values():
+        groups[_name(group, groups)] = group
+    firsts = [group[0].settings for group in groups.values()]
+    keys = [key for key in dict.fromkeys(k for s in firsts for k in s) if not _is_aside(key)]
+    differing = {
+        key: [settings.get(key, "not set") for settings in firsts]
+        for key in keys
+        if len({_comparable(key, s.get(key, "not set")) for s in firsts}) > 1
+    }
+    return Comparison(groups, differing)
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read a run.
+
+    Args:
+        folder: A folder ``version_N``, or one that holds such folders.
+
+    Raises:
+        ValueError: If there are no results.
+    """
+    versions = [p.parent for p in folder.glob("version_*/results.json")]
+    numbered = sorted(
+        (v for v in versions if v.name[8:].isdecimal()), key=lambda v: int(v.name[8:])
+    )
+    where = folder if (folder / "results.json").exists() or not numbered else numbered[-1]
+    try:
+        results = json.loads(read_text(where / "results.json"))
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{folder} holds no results.json; name the folder of a run that has ended, such as "
+            "lightning_logs/run/version_0."
+        ) from None
+    try:
+        settings = flat(read_yaml(where / "config.yaml"))
+    except (OSError, ValueError):
+        settings = {}
+    return FinishedRun(
+        where,
+        settings,
+        {k: float(v) for k, v in (results.get("metrics") or {}).items() if v is not None},
+        {name: float(results[name]) for name in _COSTS if results.get(name) is not None},
+        (results.get("best") or {}).get("monitor"),
+    )
+
+
+def flat(value: object, key: str = "") -> dict[str, Any]:
+    """Write nested mappings and lists as one mapping, with dotted keys."""
+    parts: dict[str, object] = {}
+    if isinstance(value, Mapping):
+        parts = {str(name): part for name, part in value.items()}
+    elif isinstance(value, list):
+        parts = {str(number): part for number, part in enumerate(value)}
+    if not parts:
+        return {key: value} if key else {}
+    found: dict[str, Any] = {}
+    for name, part in parts.items():
+        found |= flat(part, f"{key}.{name}" if key else name)
+    return found
+
+
+def _is_aside(key: str) -> bool:
+    return key in _ASIDE or key.endswith(".dirpath")
+
+
+def _without_seed(key: str, value: object) -> object:
+    """Leave out what of a source's path differs by its seed: a study names it there."""
+    if key.endswith("init_from") and isinstance(value, str):
+        return re.sub(r"seed=\d+|-[0-9a-f]{10}(?=/)|version_\d+", "", value)
+    return value
+
+
+def _comparable(key: str, value: object) -> str:
+    return json.dumps(_without_seed(key, value), default=str)
+
+
+def _name(group: Sequence[FinishedRun], taken: Mapping[str, object]) -> str:
+    folder = group[0].folder
+    name = folder.parent.name if folder.name.startswith("version_") else folder.name
+    for candidate in (name, f"{name}/{folder.name}"):
+        if candidate not in taken:
+            return candidate
+    return str(folder)
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _said(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    spread = f" ± {interval.half_width:.2g}" if interval.count > 1 else ""
+    return f"{interval.mean:.4g}{spread}"
+
+
+def _plain(interval: Interval | None) -> dict[str, Any] | None:
+    if interval is None:
+        return None
+    half = interval.half_width if interval.count > 1 else None
+    return {"mean": interval.mean, "half_width": half, "count": interval.count}

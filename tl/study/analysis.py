@@ -1,0 +1,148 @@
+"""From cells to an answer: gains over what they are compared with, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tl.study.cells import Cell
+from tl.study.schema import Study
+from tl.study.statistics import (
+    FEWEST_CELLS,
+    LEVEL,
+    Paired,
+    bootstrap_interval,
+    holm,
+    paired,
+    performance_profile,
+    probability_of_improvement,
+)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A row against its reference, paired by seed.
+
+    Args:
+        row: Value by axis.
+        metric: The metric.
+        difference: Mean difference and what it is worth; positive is better.
+        p: p-value after Holm's correction over the metric's comparisons.
+        budget: How its budget differs from the reference's; empty where they are equal.
+    """
+
+    row: Mapping[str, Any]
+    metric: str
+    difference: Paired
+    p: float
+    budget: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """``better``, ``worse``, or ``cannot be told``."""
+        if self.p >= LEVEL or self.difference.count < 2:  # noqa: PLR2004 - a spread needs two
+            return "cannot be told"
+        return "better" if self.difference.mean > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Overall:
+    """A method over ten or more cells.
+
+    Args:
+        value: The method.
+        interquartile_mean: Mean of the middle half of its runs.
+        low: Lower bound of its 95 % interval.
+        high: Upper bound.
+        improvement: Probability that one of its runs beats one of the reference.
+        profile: Share of runs above each threshold.
+    """
+
+    value: Any
+    interquartile_mean: float
+    low: float
+    high: float
+    improvement: float
+    profile: tuple[tuple[float, float], ...]
+
+
+def gains_of(study: Study, cells: Sequence[Cell], metric: str) -> list[Gain]:
+    """Compare every row with its reference, seed by seed.
+
+    Args:
+        study: The study.
+        cells: The table's cells.
+        metric: One of its metrics.
+    """
+    report = study.report
+    sign = -1 if metric in report.lower_is_better else 1
+    pairs: list[tuple[Cell, Cell, list[float], list[float]]] = []
+    for cell in cells:
+        reference = reference_of(study, cells, cell)
+        if reference is None or reference is cell:
+            continue
+        values, others = cell.values(metric), reference.values(metric)
+        seeds = [seed for seed in values if seed in others]
+        if seeds:
+            pairs.append(
+                (
+                    cell,
+                    reference,
+                    [sign * values[s] for s in seeds],
+                    [sign * others[s] for s in seeds],
+                )
+            )
+    found = [paired(values, others, len(pairs)) for _, _, values, others in pairs]
+    adjusted = holm([each.p for each in found])
+    return [
+        Gain(cell.row, metric, difference, p, budget_difference(cell, reference))
+        for (cell, reference, _, _), difference, p in zip(pairs, found, adjusted, strict=True)
+    ]
+
+
+def reference_of(study: Study, cells: Sequence[Cell], cell: Cell) -> Cell | None:
+    """Return the cell that one is compared with; ``None`` where nothing is compared."""
+    against = study.report.against
+    if not against:
+        return None
+    wanted = {**cell.row, **against}
+    return next((other for other in cells if other.row == wanted), None)
+
+
+def budget_difference(cell: Cell, reference: Cell) -> str:
+    """Say how the budgets of two cells differ; empty where they are equal."""
+    ours, theirs = cell.budgets, reference.budgets
+    if not ours or not theirs or (set(ours) == set(theirs) and len(ours) == 1):
+        return ""
+    return f"{' or '.join(map(str, ours))}, against {' or '.join(map(str, theirs))}"
+
+
+def overall_of(study: Study, cells: Sequence[Cell], metric: str) -> list[Overall]:
+    """Summarise each method over its cells; empty with fewer than ten cells or no reference."""
+    report = study.report
+    if len(report.against) != 1:
+        return []
+    [(axis, reference)] = report.against.items()
+    sign = -1 if metric in report.lower_is_better else 1
+    scores: dict[Any, list[list[float]]] = {}
+    for cell in cells:
+        values = [sign * value for value in cell.values(metric).values()]
+        if len(values) < cell.wanted:
+            return []  # unequal sets of cells are not compared
+        scores.setdefault(cell.row[axis], []).append(values)
+    if len(scores.get(reference, ())) < FEWEST_CELLS:
+        return []
+    every = [value for method in scores.values() for cell in method for value in cell]
+    low, high = min(every), max(every)
+    thresholds = [low + (high - low) * i / 20 for i in range(21)]
+    found = []
+    for value, method in scores.items():
+        mean, lower, upper = bootstrap_interval(method)
+        better = probability_of_improvement(method, scores[reference])
+        profile = zip(thresholds, performance_profile(method, thresholds), strict=True)
+        bounds = (lower, upper) if sign > 0 else (-upper, -lower)
+        found.append(
+            Overall(value, sign * mean, *bounds, better, tuple((sign * t, s) for t, s in profile))
+        )
+    return found

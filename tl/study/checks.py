@@ -1,0 +1,47 @@
+"""Checks of a study file that say what was found and what was expected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+
+def mapping_of(content: object, where: str) -> dict[str, Any]:
+    """Return a mapping, or say that it is none."""
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where} must be a mapping, got {json.dumps(content, default=str)}.")  # noqa: TRY004
+    return dict(content)
+
+
+def texts_of(content: object, where: str, *, empty: bool = False) -> tuple[str, ...]:
+    """Return texts, or say that they are none."""
+    valid = isinstance(content, list | tuple) and all(isinstance(x, str) for x in content)
+    if not valid or not (content or empty):
+        raise ValueError(
+            f"{where} must be a list of texts, got {json.dumps(content, default=str)}."
+        )
+    return tuple(cast("list[str]", content))
+
+
+def check_known(part: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    """Refuse a key that is not one of those known."""
+    if unknown := [name for name in part if name not in names]:
+        raise ValueError(f"{where} has no {unknown[0]!r}; it has {listed(names)}.")
+
+
+def check_file(path: str, where: str) -> None:
+    """Refuse a file that is not there."""
+    if not Path(path).is_file():
+        raise ValueError(f"{where} names {path}, and there is no such file.")
+
+
+def varied(vary: Mapping[str, Any]) -> str:
+    """Say what varies."""
+    return f"it varies {listed(vary)}" if vary else "it varies nothing"
+
+
+def listed(names: Sequence[Any] | Mapping[Any, Any]) -> str:
+    """Join names."""
+    return ", ".join(map(str, names)) or "none"

@@ -1,0 +1,191 @@
+"""Figures of a study: scores over an axis, Delta_m, the trade-off of two tasks, seeds."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from tl.study.cells import DELTA, Cell, metrics_of
+from tl.study.findings import StudyReport
+from tl.study.wording import name_of, scaled, short, unit
+
+_DPI = 120
+
+
+def figures_of(report: StudyReport) -> dict[str, Figure]:
+    """Draw what the report's cells allow.
+
+    Args:
+        report: The report.
+
+    Returns:
+        Figures by name; empty before a run is done.
+    """
+    cells = [cell for cell in report.cells if cell.runs]
+    if not cells:
+        return {}
+    metrics = metrics_of(report.study)
+    found = {"seeds": seeds_figure(cells, metrics[0])}
+    numeric = [
+        axis
+        for axis in report.study.report.rows
+        if len({_text(c.row[axis]) for c in cells}) > 1
+        and all(_is_number(cell.row[axis]) for cell in cells)
+    ]
+    if numeric:
+        found["scores"] = scores_figure(cells, metrics[0], numeric[0])
+    if DELTA in metrics and any(cell.values(DELTA) for cell in cells):
+        found["delta_m"] = delta_m_figure(cells)
+    tasks = [metric for metric in metrics if metric.count("/") == 2]  # noqa: PLR2004 - split/task/score
+    if len(tasks) == 2:  # noqa: PLR2004 - a plane
+        found["trade_off"] = trade_off_figure(cells, tasks[0], tasks[1])
+    return found
+
+
+def write_figures(report: StudyReport, out: Path) -> list[Path]:
+    """Write the figures as PNG, and into ``tensorboard`` for a dashboard.
+
+    Args:
+        report: The report.
+        out: Folder to write to.
+
+    Returns:
+        The PNG files.
+    """
+    paths: list[Path] = []
+    figures = figures_of(report)
+    if not figures:
+        return paths
+    writer = EventFileWriter(str(out / "tensorboard"))
+    try:
+        for name, figure in figures.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=_DPI)
+            paths.append(out / f"{name}.png")
+            paths[-1].write_bytes(buffer.getvalue())
+            width, height = (round(inches * _DPI) for inches in figure.get_size_inches())
+            image = Summary.Image(
+                height=height, width=width, colorspace=4, encoded_image_string=buffer.getvalue()
+            )
+            value = Summary.Value(tag=f"study/{name}", image=image)
+            event = Event(wall_time=time.time(), step=0, summary=Summary(value=[value]))
+            writer.add_event(event)
+    finally:
+        writer.close()
+    return paths
+
+
+def scores_figure(cells: Sequence[Cell], metric: str, axis: str) -> Figure:
+    """Draw a metric over a numeric axis, a line with intervals for each of the other values.
+
+    Args:
+        cells: Cells with runs.
+        metric: The metric.
+        axis: The axis, such as a label fraction.
+    """
+    figure, plot = _new()
+    lines: dict[str, list[tuple[float, Cell]]] = {}
+    for cell in cells:
+        rest = {key: value for key, value in cell.row.items() if key != axis}
+        lines.setdefault(name_of(rest) or metric, []).append((float(cell.row[axis]), cell))
+    for name, points in lines.items():
+        points.sort(key=lambda each: each[0])
+        plot.errorbar(
+            [x for x, _ in points],
+            [_mean(cell, metric) for _, cell in points],
+            [_half(cell, metric) for _, cell in points],
+            label=name,
+            marker="o",
+            capsize=3,
+        )
+    xs = [x for points in lines.values() for x, _ in points]
+    if min(xs) > 0 and max(xs) / min(xs) > 4:  # noqa: PLR2004 - wide enough for logarithms
+        plot.set_xscale("log")
+    plot.set_xlabel(short(axis))
+    plot.set_ylabel(f"{metric}{unit(metric)}")
+    plot.legend()
+    return figure
+
+
+def delta_m_figure(cells: Sequence[Cell]) -> Figure:
+    """Draw Delta_m as bars with intervals."""
+    figure, plot = _new()
+    names = [name_of(cell.row) for cell in cells]
+    colours = ["tab:red" if _mean(cell, DELTA) < 0 else "tab:blue" for cell in cells]
+    plot.barh(
+        names,
+        [_mean(cell, DELTA) for cell in cells],
+        xerr=[_half(cell, DELTA) for cell in cells],
+        color=colours,
+        capsize=3,
+    )
+    plot.axvline(0, color="black", linewidth=1)
+    plot.invert_yaxis()
+    plot.set_xlabel("Delta_m against a network per task, %")
+    return figure
+
+
+def trade_off_figure(cells: Sequence[Cell], first: str, second: str) -> Figure:
+    """Draw two tasks' scores against each other, a point with intervals for each row."""
+    figure, plot = _new()
+    for cell in cells:
+        plot.errorbar(
+            [_mean(cell, first)],
+            [_mean(cell, second)],
+            xerr=[_half(cell, first)],
+            yerr=[_half(cell, second)],
+            marker="o",
+            capsize=3,
+            label=name_of(cell.row),
+        )
+    plot.set_xlabel(f"{first}{unit(first)}")
+    plot.set_ylabel(f"{second}{unit(second)}")
+    plot.legend()
+    return figure
+
+
+def seeds_figure(cells: Sequence[Cell], metric: str) -> Figure:
+    """Draw every seed's score, and each row's mean."""
+    figure, plot = _new(max(3.0, 0.35 * len(cells) + 1.5))
+    names = [name_of(cell.row) for cell in cells]
+    for place, cell in enumerate(cells):
+        values = [scaled(value, metric) for value in cell.values(metric).values()]
+        plot.scatter(values, [place] * len(values), alpha=0.6)
+        plot.scatter([_mean(cell, metric)], [place], marker="|", s=300, color="black")
+    plot.set_yticks(range(len(names)), names)
+    plot.invert_yaxis()
+    plot.set_xlabel(f"{metric}{unit(metric)}, each seed and the mean")
+    return figure
+
+
+def _new(height: float = 4.0) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(7, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _mean(cell: Cell, metric: str) -> float:
+    interval = cell.interval(metric)
+    return math.nan if interval is None else scaled(interval.mean, metric)
+
+
+def _half(cell: Cell, metric: str) -> float:
+    interval = cell.interval(metric)
+    known = interval is not None and math.isfinite(interval.half_width)
+    return scaled(interval.half_width, metric) if known and interval is not None else 0.0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: Mapping[str, Any] | object) -> str:
+    return repr(value)

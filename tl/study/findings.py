@@ -1,0 +1,164 @@
+"""What a study has found so far, in plain types too."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tl.study.analysis import Gain, Overall, gains_of, overall_of
+from tl.study.cells import Cell, Run, cells_of, metrics_of, read_runs
+from tl.study.dealing import Progress, progress_of
+from tl.study.folders import RunFolders
+from tl.study.points import Point, points_of
+from tl.study.schema import Study
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """What a study has found so far.
+
+    Args:
+        study: The study.
+        points: Its runs by name.
+        progress: How far each is.
+        failures: Why runs failed, by name.
+        runs: The finished ones.
+        cells: Cells of the table.
+        gains: Gains by metric.
+        overall: Methods over ten or more cells, by metric.
+    """
+
+    study: Study
+    points: Mapping[str, Point]
+    progress: Progress
+    failures: Mapping[str, str]
+    runs: Mapping[str, Run]
+    cells: Sequence[Cell]
+    gains: Mapping[str, Sequence[Gain]]
+    overall: Mapping[str, Sequence[Overall]]
+
+
+def report_of(study: Study, out: Path) -> StudyReport:
+    """Read what the runs of a study have left.
+
+    Args:
+        study: The study.
+        out: Its folder.
+
+    Raises:
+        ValueError: If no run logs a metric that is asked for.
+    """
+    points, folders = points_of(study), RunFolders(out)
+    progress = progress_of(points, folders)
+    failures = {n: folders.failure(points[n]) for n, s in progress.states.items() if s == "failed"}
+    runs = read_runs(study, points, folders)
+    cells = cells_of(study, points, runs)
+    metrics = metrics_of(study)
+    return StudyReport(
+        study,
+        points,
+        progress,
+        failures,
+        runs,
+        cells,
+        {metric: gains_of(study, cells, metric) for metric in metrics},
+        {metric: overall_of(study, cells, metric) for metric in metrics},
+    )
+
+
+def status_line(report: StudyReport) -> str:
+    """Say in a line how far the study is."""
+    states = list(report.progress.states.values())
+    parts = [f"{states.count('done')} of {len(states)} runs are done"]
+    for state in ("pruned", "failed"):
+        count = sum(each == state for each in states)
+        parts += [f"{count} {state}"] if count else []
+    if report.progress.blocked:
+        parts.append(f"{len(report.progress.blocked)} wait for a failed one")
+    return ", ".join(parts) + "."
+
+
+def as_dict(report: StudyReport) -> dict[str, Any]:
+    """Return the report in plain types; what seconds and machines differ in is in the CSV."""
+    metrics = metrics_of(report.study)
+    return {
+        "study": report.study.name,
+        "question": report.study.question,
+        "status": status_line(report),
+        "cells": [
+            {
+                "row": dict(cell.row),
+                "seeds": list(cell.runs),
+                "wanted": cell.wanted,
+                "budgets": [vars(budget) for budget in cell.budgets],
+                "metrics": {m: _cell_values(cell, m) for m in metrics if cell.values(m)},
+            }
+            for cell in report.cells
+        ],
+        "gains": [
+            {
+                "row": dict(gain.row),
+                "metric": metric,
+                **{k: _finite(v) for k, v in vars(gain.difference).items()},
+                "p_holm": gain.p,
+                "verdict": gain.verdict,
+                "unequal_budget": gain.budget or None,
+            }
+            for metric, gains in report.gains.items()
+            for gain in gains
+        ],
+        "overall": {
+            metric: [vars(each) for each in found] for metric, found in report.overall.items()
+        },
+        "failed": dict(report.failures),
+        "waiting_for_failed": dict(report.progress.blocked),
+        "missing": [
+            name
+            for name, state in report.progress.states.items()
+            if state == "unfinished" and name not in report.progress.blocked
+        ],
+    }
+
+
+def _cell_values(cell: Cell, metric: str) -> dict[str, Any]:
+    interval = cell.interval(metric)
+    return {
+        "values": list(cell.values(metric).values()),
+        "mean": None if interval is None else interval.mean,
+        "half_width": None if interval is None else _finite(interval.half_width),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def runs_csv(report: StudyReport) -> str:
+    """Write the raw numbers of every run, a row each."""
+    axes = list(dict.fromkeys(axis for point in report.points.values() for axis in point.values))
+    names = sorted({name for run in report.runs.values() for name in run.metrics})
+    costs = ["steps", "images", "trials", "seconds", "images_per_second"]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", "stage", "state", "trial", *axes, *costs, *names])
+    for name, point in report.points.items():
+        run = report.runs.get(name)
+        cost: list[Any] = [""] * len(costs)
+        if run is not None:
+            budget = run.budget
+            cost = [budget.steps, budget.images, budget.trials, run.seconds, run.images_per_second]
+        writer.writerow(
+            [
+                *(name, point.stage, report.progress.states[name]),
+                "" if point.trial is None else point.trial,
+                *(point.values.get(axis, "") for axis in axes),
+                *cost,
+                *((run.metrics.get(metric, "") for metric in names) if run else [""] * len(names)),
+            ]
+        )
+    return text.getvalue()

@@ -1,0 +1,182 @@
+"""What the folder of a study's run tells: done, failed, or unfinished. It is the only truth."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from tl.reading import read_text, read_yaml
+from tl.study.points import Point
+
+State = Literal["done", "failed", "pruned", "unfinished"]
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """The folders of a study's runs, ``<out>/<stage>/<label>-<hash>``.
+
+    Args:
+        out: Folder of the study.
+    """
+
+    out: Path
+
+    def of(self, point: Point) -> Path:
+        """Return the folder that holds the versions of a run."""
+        return self.out / point.name
+
+    def state(self, point: Point) -> State:
+        """Tell how far a run is."""
+        folder = self.of(point)
+        if not folder.is_dir():
+            return "unfinished"
+        if (folder / "failed.json").exists():
+            return "failed"
+        if self.is_trained(point) and (point.trial is not None or self._tested(point)):
+            return "done"
+        return "pruned" if (folder / "pruned.json").exists() else "unfinished"
+
+    def is_trained(self, point: Point) -> bool:
+        """Tell whether ``fit`` came to its end."""
+        return self.results(point).get("steps") is not None
+
+    def _tested(self, point: Point) -> bool:
+        return any(name.startswith("test/") for name in self.results(point).get("metrics") or {})
+
+    def version(self, point: Point) -> Path | None:
+        """Return the newest version that holds results; a resumed run has several."""
+        numbered = [
+            (int(path.parent.name[8:]), path.parent)
+            for path in self.of(point).glob("version_*/results.json")
+            if path.parent.name[8:].isdecimal()
+        ]
+        return max(numbered)[1] if numbered else None
+
+    def results(self, point: Point) -> dict[str, Any]:
+        """Return what ``results.json`` holds; empty where there is none."""
+        version = self.version(point)
+        return {} if version is None else read_object(version / "results.json")
+
+    def configuration(self, point: Point) -> dict[str, Any]:
+        """Return the complete configuration that the run has written; empty where there is none."""
+        version = self.version(point)
+        try:
+            found = None if version is None else read_yaml(version / "config.yaml")
+        except (OSError, ValueError):
+            found = None
+        return found if isinstance(found, dict) else {}
+
+    def best(self, point: Point) -> Path:
+        """Return the best checkpoint of a finished run.
+
+        Raises:
+            ValueError: If it names none, or it is gone.
+        """
+        version = self.version(point)
+        best = self.results(point).get("best")
+        if version is None or not isinstance(best, Mapping) or not best.get("checkpoint"):
+            raise ValueError(f"{self.of(point)} has no best checkpoint; its run saves none.")
+        path = Path(os.path.normpath(version / str(best["checkpoint"])))
+        if not path.exists():
+            raise ValueError(
+                f"{version}/results.json names {best['checkpoint']} as the best checkpoint, and "
+                "it is gone; delete the run's folder to train it again."
+            )
+        return path
+
+    def failure(self, point: Point) -> str:
+        """Return why a run failed."""
+        return str(read_object(self.of(point) / "failed.json").get("error", "nothing was said"))
+
+    def chosen(self, point: Point) -> dict[str, Any]:
+        """Return the options that a search chose for a run; empty before."""
+        return cast("dict[str, Any]", read_object(self.of(point) / "point.json").get("chosen", {}))
+
+    def write(self, point: Point, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file in a run's folder, whole or not at all."""
+        folder = self.of(point)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_object(folder / name, content)
+
+    def forget_failure(self, point: Point) -> None:
+        """Let a failed run be tried again."""
+        (self.of(point) / "failed.json").unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self, point: Point) -> Iterator[int | None]:
+        """Hold a run's folder, so that no other process runs it.
+
+        Yields:
+            The lock's file descriptor; ``None`` if another process holds it.
+        """
+        folder = self.of(point)
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def silence(self, point: Point) -> float:
+        """Return for how many seconds nobody has touched a run's lock."""
+        try:
+            return max(0.0, time.time() - (self.of(point) / "lock").stat().st_mtime)
+        except OSError:
+            return float("inf")
+
+    def curve(self, point: Point, metric: str) -> list[tuple[int, float]]:
+        """Read a metric over steps from a run's ``metrics.csv`` files."""
+        found: dict[int, float] = {}
+        for path in sorted(self.of(point).glob("version_*/metrics.csv")):
+            for row in _rows(path):
+                if row.get(metric) and row.get("step"):
+                    found[int(row["step"])] = float(row[metric])
+        return sorted(found.items())
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where there is none or it cannot be read."""
+    try:
+        content = json.loads(read_text(path))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_object(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object whole or not at all."""
+    write_file(path, json.dumps(content, indent=2, default=str) + "\n")
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a text file beside its name, then rename it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError:
+        return []

@@ -1,0 +1,164 @@
+"""A study's report as Markdown, also of a study that is unfinished."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tl.report.intervals import Interval
+from tl.study.analysis import Gain, budget_difference, reference_of
+from tl.study.cells import Cell, metrics_of
+from tl.study.findings import StudyReport, as_dict, runs_csv, status_line
+from tl.study.folders import write_file, write_object
+from tl.study.wording import amount, name_of, number, scaled, short, unit
+
+_MARK = "‡"
+
+
+def write_report(report: StudyReport, out: Path) -> list[Path]:
+    """Write ``report.md``, ``report.json`` and ``runs.csv``.
+
+    Args:
+        report: The report.
+        out: Folder to write to.
+
+    Returns:
+        The files.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / name for name in ("report.md", "report.json", "runs.csv")]
+    write_file(paths[0], markdown(report))
+    write_object(paths[1], as_dict(report))
+    write_file(paths[2], runs_csv(report))
+    return paths
+
+
+def markdown(report: StudyReport) -> str:
+    """Write the report as Markdown, the answer last."""
+    lines = [f"# {report.study.name}", "", report.study.question, "", status_line(report), ""]
+    lines += _table(report)
+    lines += [line for part in (_budgets(report), _overall(report)) for line in part]
+    lines += [*_answer(report), *_missing(report)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(report: StudyReport) -> Iterator[str]:
+    axes, metrics = report.study.report.rows, metrics_of(report.study)
+    against = report.study.report.against
+    heads = [short(axis) for axis in axes]
+    for metric in metrics:
+        heads.append(f"{metric}{unit(metric)}")
+        if against:
+            reference = ", ".join(map(str, against.values()))
+            heads.append(f"{metric} over {reference}")
+    yield f"| {' | '.join(heads)} | seeds |"
+    yield f"| {'--- | ' * (len(heads) + 1)}".rstrip()
+    gains = {(m, _key(g.row)): g for m, found in report.gains.items() for g in found}
+    for cell in report.cells:
+        mark = _MARK if _unequal(report, cell) else ""
+        words = [str(cell.row[axis]) for axis in axes]
+        words[-1] += f" {mark}" if mark else ""
+        for metric in metrics:
+            words.append(number(cell.interval(metric), metric))
+            if against:
+                words.append(_gain(gains.get((metric, _key(cell.row))), metric))
+        yield f"| {' | '.join(words)} | {len(cell.runs)} of {cell.wanted} |"
+    yield ""
+    yield (
+        "Means with 95 % intervals by Student's t. Gains are paired by seed; `*` holds at 5 % "
+        "after Holm's correction over the column's comparisons."
+    )
+
+
+def _gain(gain: Gain | None, metric: str) -> str:
+    if gain is None:
+        return "-"
+    found = Interval(gain.difference.mean, gain.difference.half_width, gain.difference.count)
+    star = "" if gain.verdict == "cannot be told" else " *"
+    return number(found, metric, signed=True) + star
+
+
+def _unequal(report: StudyReport, cell: Cell) -> bool:
+    reference = reference_of(report.study, report.cells, cell)
+    if reference is None or reference is cell:
+        return len(cell.budgets) > 1
+    return bool(budget_difference(cell, reference))
+
+
+def _budgets(report: StudyReport) -> Iterator[str]:
+    lines = []
+    for cell in report.cells:
+        reference = reference_of(report.study, report.cells, cell)
+        said = budget_difference(cell, reference) if reference and reference is not cell else ""
+        if not said and len(cell.budgets) > 1:
+            said = " or ".join(map(str, cell.budgets))
+        if said:
+            lines.append(f"- {name_of(cell.row)}: {said}")
+    if lines:
+        yield from ("", f"{_MARK} These budgets differ, so the rows compare more than the method:")
+        yield from ("", *lines)
+
+
+def _overall(report: StudyReport) -> Iterator[str]:
+    for metric, found in report.overall.items():
+        if not found:
+            continue
+        yield from ("", f"Over all cells, {metric}{unit(metric)}:", "")
+        yield "| method | interquartile mean | 95 % interval | P(improvement) |"
+        yield "| --- | --- | --- | --- |"
+        for each in found:
+            values = [each.interquartile_mean, each.low, each.high]
+            mean, low, high = (scaled(value, metric) for value in values)
+            yield (
+                f"| {each.value} | {mean:.2f} | {low:.2f} to {high:.2f} | {each.improvement:.2f} |"
+            )
+
+
+def _answer(report: StudyReport) -> Iterator[str]:
+    """Claim only what the intervals allow, and say what these seeds cannot tell."""
+    if not report.study.report.against:
+        return
+    yield from ("", "## Answer", "")
+    reference = ", ".join(map(str, report.study.report.against.values()))
+    for metric, gains in report.gains.items():
+        told = [gain for gain in gains if gain.verdict != "cannot be told"]
+        for gain in told:
+            mark = f" ({_MARK} with another budget)" if gain.budget else ""
+            yield (
+                f"- {metric}: {name_of(gain.row)} is {gain.verdict} than {reference} by "
+                f"{amount(abs(gain.difference.mean), metric)} "
+                f"± {amount(gain.difference.half_width, metric)} "
+                f"(p = {gain.p:.2g}){mark}."
+            )
+        if gains and not told:
+            yield f"- {metric}: no row can be told from {reference}."
+        spreads = [g.difference.smallest for g in gains if math.isfinite(g.difference.smallest)]
+        if spreads:
+            counts = sorted({gain.difference.count for gain in gains})
+            yield (
+                f"- {metric}: differences under {amount(min(spreads), metric)} (in the noisiest "
+                f"row {amount(max(spreads), metric)}) cannot be told apart with "
+                f"{' to '.join(map(str, {counts[0]: 0, counts[-1]: 0}))} seeds."
+            )
+        if not gains:
+            yield f"- {metric}: nothing to compare yet."
+
+
+def _missing(report: StudyReport) -> Iterator[str]:
+    states, blocked = report.progress.states, report.progress.blocked
+    left = [name for name, state in states.items() if state == "unfinished" and name not in blocked]
+    if not (left or report.failures or blocked):
+        return
+    yield from ("", "## Missing", "")
+    for name, why in report.failures.items():
+        yield f"- {name} failed: {why}"
+    for name, other in blocked.items():
+        yield f"- {name} waits for {other}, which failed"
+    for name in left:
+        yield f"- {name} has not ended"
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    return repr(sorted(row.items(), key=lambda each: each[0]))

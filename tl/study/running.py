@@ -1,0 +1,255 @@
+"""A study on this machine: workers, a live table, and an end that a later start goes on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from tl.signals import StoppedBySignal
+from tl.study.dealing import Progress, progress_of
+from tl.study.folders import RunFolders, read_object, write_object
+from tl.study.points import Point, points_of
+from tl.study.schema import Study
+from tl.study.storage import open_study
+from tl.study.table import StudyTable
+from tl.study.worker import COMMAND, Task, as_text
+
+_POLL = 0.2
+_GRACE = 120.0  # seconds in which runs that are stopped save themselves
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a study ended here.
+
+    Args:
+        progress: Where its runs are.
+        failures: Why runs failed, by name.
+    """
+
+    progress: Progress
+    failures: Mapping[str, str]
+
+
+def run_study(
+    task: Task,
+    workers: int | None = None,
+    *,
+    accept_changes: bool = False,
+    retry_failed: bool = False,
+    say: TextIO = sys.stdout,
+) -> Ended:
+    """Run what is missing of a study, with other processes that run the same one.
+
+    Args:
+        task: The study and where it lies.
+        workers: Runs at a time; one per GPU by default, or one.
+        accept_changes: Go on though the file asks for other runs than before; those that are
+            still wanted are kept.
+        retry_failed: Try failed runs again.
+        say: Where the live table goes.
+
+    Raises:
+        ValueError: If the file, its options or the storage are wrong.
+        StoppedBySignal: If it was stopped; it goes on when it is started again.
+    """
+    study = task.study()
+    points = points_of(study)
+    out = Path(task.out)
+    out.mkdir(parents=True, exist_ok=True)
+    folders = RunFolders(out)
+    _same_study(study, points, out, accept=accept_changes)
+    if retry_failed:
+        for point in points.values():
+            folders.forget_failure(point)
+    if not progress_of(points, folders).is_over:
+        if task.command == COMMAND:
+            _check_options(study, points, out)
+        open_study(study.name, out, task.storage)
+        gpus = visible_gpus()
+        count = workers or max(1, len(gpus))
+        _supervise(task, points, folders, count, gpus, say)
+    failures = {
+        name: folders.failure(point)
+        for name, point in points.items()
+        if folders.state(point) == "failed"
+    }
+    return Ended(progress_of(points, folders), failures)
+
+
+def _supervise(
+    task: Task,
+    points: Mapping[str, Point],
+    folders: RunFolders,
+    count: int,
+    gpus: list[str],
+    say: TextIO,
+) -> None:
+    """Keep workers until nothing is left; one that is killed is replaced."""
+
+    def start(number: int) -> subprocess.Popen[bytes]:
+        more = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+        if count > 1:
+            threads = max(1, (os.cpu_count() or 1) // count)
+            more["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "tl.study.worker", str(os.getpid()), as_text(task)],
+            env={**os.environ, **more},
+            start_new_session=True,  # Ctrl-C is for this process, which tells them
+        )
+
+    workers = [start(number) for number in range(count)]
+    try:
+        with StudyTable(points, folders, count, say) as table:
+            while any(worker.poll() is None for worker in workers):
+                time.sleep(_POLL)
+                table.update()
+                for number, worker in enumerate(workers):
+                    code = worker.poll()
+                    if code is not None and code < 0 and not progress_of(points, folders).is_over:
+                        workers[number] = start(number)
+    except (KeyboardInterrupt, StoppedBySignal):
+        _end(workers)
+        raise
+    if not progress_of(points, folders).is_over:
+        raise ValueError("The workers ended before the study; start the command again to go on.")
+
+
+def _end(workers: list[subprocess.Popen[bytes]]) -> None:
+    for worker in workers:
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGTERM)
+    until = time.monotonic() + _GRACE
+    for worker in workers:
+        try:
+            worker.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def _same_study(study: Study, points: Mapping[str, Point], out: Path, *, accept: bool) -> None:
+    """Refuse a file that asks for other runs than the study was started with."""
+    here = _definition(points)
+    path = out / "study.json"
+    there = read_object(path).get("runs")
+    if isinstance(there, dict) and there != here and not accept:
+        raise ValueError(
+            f"{study.path} asks for other runs than {out} was started with: "
+            f"{_difference(there, here)}. Take the file back, name another folder by --out, or "
+            "keep what is still wanted by --accept-changes."
+        )
+    if there != here:
+        write_object(path, {"question": study.question, "runs": here})
+
+
+def _definition(points: Mapping[str, Point]) -> dict[str, dict[str, object]]:
+    return {
+        name: json.loads(
+            json.dumps(
+                {
+                    "configs": point.configs,
+                    "options": dict(point.options),
+                    "label": f"{point.stage}/{point.label}",
+                    "hash": point.hash,
+                },
+                default=str,
+            )
+        )
+        for name, point in points.items()
+    }
+
+
+def _difference(
+    there: Mapping[str, Mapping[str, object]], here: Mapping[str, Mapping[str, object]]
+) -> str:
+    """Say in a line what differs."""
+    before = {str(run["label"]): run for run in there.values()}
+    after = {str(run["label"]): run for run in here.values()}
+    changed = [x for x in after if x in before and before[x]["hash"] != after[x]["hash"]]
+    for label in changed:
+        old, new = before[label], after[label]
+        left, right = (dict(_as_dict(run["options"])) for run in (old, new))
+        for key in dict.fromkeys([*left, *right]):
+            if left.get(key, "not set") != right.get(key, "not set"):
+                return (
+                    f"{key} was {json.dumps(left.get(key, 'not set'))} and is "
+                    f"{json.dumps(right.get(key, 'not set'))} in {label}"
+                )
+        if old["configs"] != new["configs"]:
+            return f"the configurations of {label} were {old['configs']} and are {new['configs']}"
+    if changed:
+        return f"the content of a configuration of {changed[0]}, or the search"
+    more = [label for label in after if label not in before]
+    less = [label for label in before if label not in after]
+    parts = [f"{len(more)} more, such as {more[0]}"] if more else []
+    parts += [f"{len(less)} fewer, such as {less[0]}"] if less else []
+    return " and ".join(parts) or "the order of its runs"
+
+
+def _as_dict(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None:
+    """Have the command line parse a run of each kind, once, before any is started.
+
+    Raises:
+        ValueError: With the line of the first that it refuses.
+    """
+    from tl.study.merging import argument  # noqa: PLC0415
+
+    kinds: dict[str, tuple[Point, list[str]]] = {}
+    for point in points.values():
+        options = {
+            key: "checkpoint.ckpt" if isinstance(value, str) and "{" in value else value
+            for key, value in point.options.items()
+        }
+        if study.search is not None and point.group is not None:
+            first = {k: getattr(v, "low", v) for k, v in study.search.over.items()}
+            options |= {k: v[0] if isinstance(v, tuple) else v for k, v in first.items()}
+        given = [word for config in point.configs for word in ("--config", config)]
+        kinds.setdefault(
+            json.dumps([point.configs, sorted(point.options)]),
+            (point, [*given, *(argument(k, v) for k, v in options.items())]),
+        )
+    known = read_object(out / "checked.json").get("kinds", [])
+    asked = {key: kind for key, kind in kinds.items() if key not in known}
+    if not asked:
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "tl.cli.checking"],
+        input=json.dumps([given for _, given in asked.values()]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ValueError(f"The runs cannot be checked: {done.stderr.strip()[-300:]}")
+    for (point, _), line in zip(asked.values(), json.loads(done.stdout), strict=True):
+        if line is not None:
+            raise ValueError(f"stage {point.stage!r}, {point.label}: {line}")
+    write_object(out / "checked.json", {"kinds": [*known, *asked]})
+
+
+def visible_gpus(
+    environment: Mapping[str, str] = os.environ,
+    drivers: Path = Path("/proc/driver/nvidia/gpus"),
+) -> list[str]:
+    """Name the GPUs that a study may use, as ``CUDA_VISIBLE_DEVICES`` has them.
+
+    Args:
+        environment: Where ``CUDA_VISIBLE_DEVICES`` limits them.
+        drivers: Where the driver lists them.
+    """
+    if (named := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in named.split(",") if name not in ("", "-1")]
+    return [str(number) for number, _ in enumerate(drivers.glob("*"))]

@@ -1,0 +1,182 @@
+"""Options by search: each trial's values follow from the finished trials' run folders."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from tl.study.folders import RunFolders
+from tl.study.points import Point
+from tl.study.schema import Range, Search
+
+if TYPE_CHECKING:
+    import optuna
+
+_RANDOM_FIRST = 4  # trials before TPE has anything to model
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that has ended.
+
+    Args:
+        number: Its number among its method's.
+        chosen: Its options.
+        value: What it reached; ``None`` if it was pruned or failed.
+        curve: Metric over steps.
+    """
+
+    number: int
+    chosen: Mapping[str, Any]
+    value: float | None
+    curve: Sequence[tuple[int, float]] = ()
+
+
+def trials_of(
+    point: Point, points: Mapping[str, Point], folders: RunFolders, search: Search
+) -> list[Trial]:
+    """Read the ended trials of a point's method from their folders.
+
+    Raises:
+        ValueError: If a finished run does not log the search's metric.
+    """
+    found = []
+    for other in points.values():
+        if other.trial is None or other.group != point.group or other.stage != point.stage:
+            continue
+        state, chosen = folders.state(other), folders.chosen(other)
+        if state == "unfinished" or not chosen:
+            continue
+        value = score(folders.results(other), search.metric) if state == "done" else None
+        found.append(Trial(other.trial, chosen, value, folders.curve(other, search.metric)))
+    return found
+
+
+def score(results: Mapping[str, Any], metric: str) -> float | None:
+    """Return a run's validation score, the best checkpoint's where that follows the metric.
+
+    Raises:
+        ValueError: If the run does not log the metric.
+    """
+    best, metrics = results.get("best"), results.get("metrics") or {}
+    if isinstance(best, Mapping) and best.get("monitor") == metric:
+        return cast("float | None", best.get("score"))
+    if metric not in metrics:
+        raise ValueError(f"The run logs no {metric}; it logs {', '.join(sorted(metrics))}.")
+    return cast("float | None", metrics[metric])
+
+
+def propose(point: Point, trials: Sequence[Trial], search: Search) -> dict[str, Any]:
+    """Choose a trial's options, the same ones for the same trials before.
+
+    Args:
+        point: The trial's run.
+        trials: The ended trials of the same method.
+        search: The search.
+    """
+    study = _study(point, trials, search)
+    trial = study.ask()
+    return _suggest(trial, search)
+
+
+def should_prune(
+    trials: Sequence[Trial],
+    curve: Sequence[tuple[int, float]],
+    search: Search,
+) -> bool:
+    """Tell whether a running trial is worse than the median of the others at the same step.
+
+    Args:
+        trials: The ended trials of its method.
+        curve: Its metric over steps so far.
+        search: The search.
+    """
+    if not search.pruning or not curve:
+        return False
+    step, value = curve[-1]
+    reached = [
+        reach for trial in trials if (reach := _until(trial.curve, step, search)) is not None
+    ]
+    if len(reached) < _RANDOM_FIRST:
+        return False
+    ordered = sorted(reached)
+    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    best = _until(curve, step, search) or value
+    return best > middle if search.lower_is_better else best < middle
+
+
+def choose(trials: Sequence[Trial], search: Search) -> dict[str, Any]:
+    """Return the options of the best trial, the earlier one of equals.
+
+    Raises:
+        ValueError: If none has a score.
+    """
+    sign = -1 if search.lower_is_better else 1
+    scored = [
+        (sign * trial.value, -trial.number, trial)
+        for trial in trials
+        if trial.value is not None and _counts(trial)
+    ]
+    if not scored:
+        raise ValueError(f"None of {len(trials)} trials has a {search.metric}.")
+    return dict(max(scored, key=lambda each: each[:2])[2].chosen)
+
+
+def _counts(trial: Trial) -> bool:
+    return trial.value is not None and math.isfinite(trial.value)
+
+
+def _until(curve: Sequence[tuple[int, float]], step: int, search: Search) -> float | None:
+    values = [value for at, value in curve if at <= step]
+    return (min(values) if search.lower_is_better else max(values)) if values else None
+
+
+def _study(point: Point, trials: Sequence[Trial], search: Search) -> optuna.Study:
+    import optuna  # noqa: PLC0415 - an extra
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    text = f"{search.seed}/{point.group}/{point.trial}"
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    sampler: optuna.samplers.BaseSampler
+    if search.sampler == "random":
+        sampler = optuna.samplers.RandomSampler(seed=seed)
+    else:
+        sampler = optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=min(_RANDOM_FIRST, max(1, search.trials // 2))
+        )
+    study = optuna.create_study(
+        sampler=sampler, direction="minimize" if search.lower_is_better else "maximize"
+    )
+    spaces = {option: _distribution(given) for option, given in search.over.items()}
+    for trial in sorted(trials, key=lambda each: each.number):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=dict(trial.chosen),
+                distributions=spaces,
+                value=trial.value if _counts(trial) else None,
+                state=optuna.trial.TrialState.COMPLETE
+                if _counts(trial)
+                else optuna.trial.TrialState.FAIL,
+            )
+        )
+    return study
+
+
+def _distribution(given: Range | tuple[Any, ...]) -> optuna.distributions.BaseDistribution:
+    import optuna  # noqa: PLC0415 - an extra
+
+    if isinstance(given, Range):
+        return optuna.distributions.FloatDistribution(given.low, given.high, log=given.log)
+    return optuna.distributions.CategoricalDistribution(given)
+
+
+def _suggest(trial: optuna.Trial, search: Search) -> dict[str, Any]:
+    return {
+        option: trial.suggest_float(option, given.low, given.high, log=given.log)
+        if isinstance(given, Range)
+        else trial.suggest_categorical(option, list(given))
+        for option, given in search.over.items()
+    }

@@ -1,0 +1,134 @@
+"""The report and the search of a study file, read and checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from tl.study.checks import check_known, listed, mapping_of, texts_of
+from tl.study.schema import SAMPLERS, Range, Report, Search, Stage
+
+
+def report_of(  # noqa: C901, PLR0912 - one check after the other
+    content: object, stages: Mapping[str, Stage]
+) -> Report:
+    """Read what is compared."""
+    part = mapping_of(content, "`report`")
+    known = ("stage", "metric", "rows", "against", "pairs", "lower_is_better", "delta_m")
+    check_known(part, known, "`report`")
+    name = part.get("stage", list(stages)[-1])
+    if name not in stages:
+        raise ValueError(f"`report.stage` is {name!r}, not one of {listed(stages)}.")
+    vary = stages[name].vary
+    metrics = part.get("metric")
+    metrics = texts_of([metrics] if isinstance(metrics, str) else metrics, "`report.metric`")
+    for metric in metrics:
+        if not metric.startswith(("test/", "val/")):
+            raise ValueError(f"`report.metric` must begin with test/ or val/, got {metric!r}.")
+    rows = texts_of(part.get("rows"), "`report.rows`")
+    pairs = part.get("pairs", "seed_everything")
+    against = mapping_of(part.get("against") or {}, "`report.against`")
+    for axis in [*rows, pairs, *against]:
+        if axis not in vary:
+            raise ValueError(f"`report` names {axis!r}; stage {name!r} varies {listed(vary)}.")
+    if pairs in rows:
+        raise ValueError(f"`report.pairs` is {pairs!r}, which cannot be a row too.")
+    if left := [axis for axis in vary if axis not in (*rows, pairs) and len(vary[axis]) > 1]:
+        raise ValueError(f"`report.rows` leaves out {left[0]!r}, whose runs would be mixed.")
+    for axis, value in against.items():
+        if axis not in rows:
+            raise ValueError(f"`report.against` names {axis!r}, which is not one of the rows.")
+        if value not in vary[axis]:
+            raise ValueError(
+                f"`report.against.{axis}` is {value!r}, not one of {listed(vary[axis])}."
+            )
+    if len(vary[pairs]) < 2:  # noqa: PLR2004 - a spread needs two
+        raise ValueError(
+            f"stage {name!r} has one value of {pairs!r}: one run tells nothing of the spread. "
+            "Give two seeds or more, five for a claim."
+        )
+    lower = part.get("lower_is_better", [m for m in metrics if m.endswith("loss")])
+    delta = part.get("delta_m")
+    if delta is not None:
+        delta = mapping_of(delta, "`report.delta_m`")
+        check_known(delta, ("stage", "axis"), "`report.delta_m`")
+        alone = stages.get(str(delta.get("stage")))
+        if alone is None or delta.get("axis") not in alone.vary or pairs not in alone.vary:
+            raise ValueError(
+                "`report.delta_m` must be {stage: S, axis: A}: the stage of networks trained on "
+                f"one task each, its axis that names the task, and the same {pairs!r}."
+            )
+    return Report(
+        name, metrics, rows, against, pairs, texts_of(lower, "`lower_is_better`", empty=True), delta
+    )
+
+
+def search_of(  # noqa: C901 - one check after the other
+    content: object, stages: Mapping[str, Stage], report: Report
+) -> Search:
+    """Read the search."""
+    part = mapping_of(content, "`search`")
+    known = ("stage", "over", "trials", "per", "metric", "seed", "sampler", "pruning")
+    check_known(part, (*known, "lower_is_better"), "`search`")
+    name = part.get("stage", report.stage)
+    if name not in stages:
+        raise ValueError(f"`search.stage` is {name!r}, not one of {listed(stages)}.")
+    vary = stages[name].vary
+    over = {
+        option: _range(given, f"`search.over.{option}`")
+        for option, given in mapping_of(part.get("over"), "`search.over`").items()
+    }
+    if not over:
+        raise ValueError("`search.over` must name an option and its range.")
+    if both := [option for option in over if option in vary]:
+        raise ValueError(f"`search.over.{both[0]}` is varied by stage {name!r} too; drop one.")
+    trials, seed = part.get("trials"), part.get("seed")
+    if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
+        raise ValueError(f"`search.trials` must be a number of trials per method, got {trials!r}.")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise ValueError(f"`search.seed` must be a whole number, got {seed!r}.")  # noqa: TRY004
+    if seed in vary.get("seed_everything", ()):
+        raise ValueError(
+            f"`search.seed` {seed} is one of the study's seeds; tune on one that is not reported."
+        )
+    metric = part.get("metric")
+    if not isinstance(metric, str) or not metric.startswith("val/"):
+        raise ValueError(
+            f"`search.metric` must begin with val/, got {metric!r}: a search on test would tune on "
+            "what is reported."
+        )
+    per = part.get("per", [])
+    per = texts_of([per] if isinstance(per, str) else per, "`search.per`", empty=True)
+    for axis in per:
+        if axis not in vary:
+            raise ValueError(f"`search.per` is {axis!r}; stage {name!r} varies {listed(vary)}.")
+    sampler, pruning = part.get("sampler", "tpe"), part.get("pruning", False)
+    if sampler not in SAMPLERS:
+        raise ValueError(f"`search.sampler` must be one of {listed(SAMPLERS)}, got {sampler!r}.")
+    if not isinstance(pruning, bool):
+        raise ValueError(f"`search.pruning` must be true or false, got {pruning!r}.")  # noqa: TRY004
+    lower = part.get("lower_is_better", metric.endswith("loss"))
+    return Search(name, over, trials, per, metric, seed, sampler, pruning, bool(lower))
+
+
+def _range(given: object, where: str) -> Range | tuple[Any, ...]:
+    """Read ``[low, high]``, ``[low, high, log]`` or ``{choices: [...]}``."""
+    if isinstance(given, Mapping) and isinstance(given.get("choices"), list) and given["choices"]:
+        return tuple(given["choices"])
+    numbers = [x for x in given if is_number(x)] if isinstance(given, list) else []
+    rest = [x for x in cast("list[Any]", given) if not is_number(x)] if numbers else []
+    if len(numbers) != 2 or rest not in ([], ["log"]):  # noqa: PLR2004 - low and high
+        raise ValueError(
+            f"{where} must be [low, high], [low, high, log] or {{choices: [...]}}, got "
+            f"{json.dumps(given, default=str)}."
+        )
+    low, high = map(float, numbers)
+    if low >= high or (rest and low <= 0):
+        raise ValueError(f"{where} must rise, from above 0 with log, got {low:g} to {high:g}.")
+    return Range(low, high, bool(rest))
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a number, and not true or false."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,129 @@
+"""The live table of a study: what runs, how fast, when it will be done."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from tl.study.folders import RunFolders
+from tl.study.points import Point
+
+_EVERY = 1.0  # seconds between looks
+_RECENT = 30.0  # seconds since a lock was touched by a worker that runs it
+
+
+class StudyTable:
+    """Shows where a study is: a table on a terminal, otherwise a line whenever a run ends.
+
+    Args:
+        points: The runs.
+        folders: Their folders.
+        workers: Runs at a time here.
+        say: Where it goes.
+    """
+
+    def __init__(
+        self, points: Mapping[str, Point], folders: RunFolders, workers: int, say: TextIO
+    ) -> None:
+        self.points, self.folders, self.workers = points, folders, workers
+        self._console = Console(file=say)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._start = self._looked = time.monotonic()
+        self._states = {name: folders.state(point) for name, point in points.items()}
+        self._before = sum(state != "unfinished" for state in self._states.values())
+
+    def __enter__(self) -> Self:
+        """Start to show it."""
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Show the last of it."""
+        self._looked = 0.0
+        self.update()
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def update(self) -> None:
+        """Look at the folders, at most once a second."""
+        if time.monotonic() - self._looked < _EVERY:
+            return
+        self._looked = time.monotonic()
+        for name, point in self.points.items():
+            if self._states[name] != "unfinished":
+                continue
+            state = self.folders.state(point)
+            if state != "unfinished":
+                self._states[name] = state
+                self._line(name, point)
+        if self._console.is_terminal:
+            self._live.update(self.render(), refresh=True)
+
+    def _line(self, name: str, point: Point) -> None:
+        state = self._states[name]
+        more = f": {self.folders.failure(point)}" if state == "failed" else ""
+        done = sum(state != "unfinished" for state in self._states.values())
+        self._console.print(
+            f"{done}/{len(self.points)} {name} {state}{more}; {self.remaining()}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def remaining(self) -> str:
+        """Say when the study will be done, at the pace of the runs that ended here."""
+        done = sum(state != "unfinished" for state in self._states.values())
+        left, ended = len(self.points) - done, done - self._before
+        if not left:
+            return "all done"
+        if not ended:
+            return "time left unknown"
+        return f"about {duration((time.monotonic() - self._start) / ended * left)} left"
+
+    def render(self) -> Table:
+        """Draw the table."""
+        done = sum(state != "unfinished" for state in self._states.values())
+        table = Table(title=f"{done} of {len(self.points)} runs ended; {self.remaining()}")
+        for column in ("run", "for", "step", "images/s"):
+            table.add_column(column)
+        for name, point in self.points.items():
+            if self._states[name] != "unfinished" or self.folders.silence(point) > _RECENT:
+                continue
+            started = (self.folders.of(point) / "point.json").stat().st_mtime
+            step, speed = _latest(self.folders.of(point))
+            table.add_row(name, duration(time.time() - started), step, speed)
+        return table
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people do: ``42 s``, ``5 min``, ``3 h 05 min``."""
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"  # noqa: PLR2004
+
+
+def _latest(folder: Path) -> tuple[str, str]:
+    """Return the last step and speed that a run has logged."""
+    step = speed = ""
+    for path in sorted(folder.glob("version_*/metrics.csv"))[-1:]:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                step = row.get("step") or step
+                given = row.get("perf/images_per_second")
+                speed = f"{float(given):.0f}" if given else speed
+    return step, speed

@@ -1,0 +1,259 @@
+"""A worker of a study: takes runs and has each trained and tested in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+from tl.study import launcher
+from tl.study.dealing import Outcome, deal
+from tl.study.folders import RunFolders
+from tl.study.points import REFERENCE, SEED, Point, points_of
+from tl.study.schema import Search, Study
+from tl.study.searching import choose, propose, should_prune, trials_of
+from tl.study.storage import open_study
+from tl.study.study_file import read_study
+
+COMMAND = (sys.executable, "-m", "tl.cli")
+_POLL, _TOUCH = 0.1, 5.0  # seconds
+_KILLED = 3  # times that a run may be killed, as by the kernel for memory, before it has failed
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is told.
+
+    Args:
+        file: The study file.
+        settings: Changes of it from the command line.
+        out: Folder of the study.
+        storage: Where processes agree on who runs what.
+        command: The command line of runs.
+    """
+
+    file: str
+    settings: tuple[str, ...]
+    out: str
+    storage: str | None = None
+    command: tuple[str, ...] = COMMAND
+
+    def study(self) -> Study:
+        """Read the study file."""
+        return read_study(Path(self.file), self.settings)
+
+
+class Worker:
+    """Runs points of a study.
+
+    Args:
+        task: What it is told.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.study = task.study()
+        self.points = points_of(self.study)
+        self.folders = RunFolders(Path(task.out))
+        self.stopped = False
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def stop(self, number: int, frame: FrameType | None = None) -> None:
+        """Take no more runs, and let the one under way save itself."""
+        self.stopped = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def work(self) -> None:
+        """Take runs until none is left."""
+        shared = open_study(self.study.name, self.folders.out, self.task.storage)
+        deal(shared, self.points, self.folders, self.run, lambda: self.stopped)
+
+    def run(self, point: Point) -> Outcome:
+        """Train and test a run, and record in its folder how it ended."""
+        with self.folders.locked(point) as lock:
+            if lock is None:
+                return "busy"
+            if self.folders.state(point) != "unfinished":
+                return "ended"
+            try:
+                error = self._train_and_test(point, lock)
+            except (OSError, ValueError) as found:
+                error = f"{found}"
+            if self.stopped and self.folders.state(point) == "unfinished":
+                return "stopped"
+            if error is not None:
+                self.folders.write(point, "failed.json", {"error": error})
+            return "ended"
+
+    def _train_and_test(self, point: Point, lock: int) -> str | None:
+        """Return why it failed, or ``None``."""
+        chosen = self._chosen(point)
+        record = {
+            "hash": point.hash,
+            "stage": point.stage,
+            "values": dict(point.values),
+            "trial": point.trial,
+            "chosen": chosen,
+            "configs": list(point.configs),
+            "options": dict(point.options),
+        }
+        self.folders.write(point, "point.json", record)
+        given = [*self._arguments(replace(point, options={**point.options, **chosen}))]
+        for _ in range(2):
+            if self.folders.is_trained(point):
+                break
+            if error := self._command(point, "fit", [*given, "--resume=auto"], lock):
+                return error
+            if self.stopped or (self.folders.of(point) / "pruned.json").exists():
+                return None
+            if not self.folders.is_trained(point):
+                # killed after its last checkpoint and before its results: only those are missing
+                for version in self.folders.of(point).glob("version_*"):
+                    shutil.rmtree(version)
+        if point.trial is not None:
+            return self._missing(point, self.study.search.metric if self.study.search else "")
+        if error := self._command(point, "test", given, lock):
+            return error
+        report = self.study.report
+        if point.stage != report.stage or self.stopped:
+            return None
+        return next((e for metric in report.metrics if (e := self._missing(point, metric))), None)
+
+    def _missing(self, point: Point, metric: str) -> str | None:
+        metrics = self.folders.results(point).get("metrics") or {}
+        if metric in metrics or self.stopped:
+            return None
+        near = [name for name in metrics if name.startswith(metric.split("/", maxsplit=1)[0])]
+        return f"it logs no {metric}; it logs {', '.join(sorted(near or metrics)) or 'nothing'}."
+
+    def _chosen(self, point: Point) -> dict[str, object]:
+        search = self.study.search
+        if search is None or point.group is None:
+            return {}
+        if kept := self.folders.chosen(point):
+            return kept  # of the trial that was cut off
+        trials = trials_of(point, self.points, self.folders, search)
+        return choose(trials, search) if point.trial is None else propose(point, trials, search)
+
+    def _arguments(self, point: Point) -> list[str]:
+        from tl.study.merging import argument  # noqa: PLC0415
+
+        def best(name: str) -> str:
+            return str(self.folders.best(self.points[point.needs[name]]))
+
+        given = [word for config in point.configs for word in ("--config", config)]
+        for key, value in point.options.items():
+            text = value
+            if isinstance(value, str):
+                text = REFERENCE.sub(lambda found: best(found.group(1)), value)
+            given.append(argument(key, text))
+        *_, stage, name = self.folders.of(point).parts
+        return [
+            *given,
+            f"--log_dir={self.folders.out / stage}",
+            f"--name={name}",
+            "--trainer.enable_progress_bar=false",
+        ]
+
+    def _command(self, point: Point, verb: str, given: list[str], lock: int) -> str | None:
+        """Run a command to its end; return what it says if it fails."""
+        folder = self.folders.of(point)
+        code = 0
+        for _ in range(_KILLED):
+            if self.stopped:
+                return None
+            with (folder / f"{verb}.log").open("ab") as log:
+                start = log.tell()
+                self._process = subprocess.Popen(  # noqa: S603 - our own command
+                    [
+                        *(sys.executable, launcher.__file__, str(os.getpid())),
+                        *(*self.task.command, verb, *given),
+                    ],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(lock,),  # held until the command is gone too
+                )
+            pruned = self._wait(point, lock, watch=verb == "fit")
+            code = self._process.returncode
+            if pruned or code == 0 or self.stopped:
+                return None
+            if code > 0:
+                break
+        said = (folder / f"{verb}.log").read_bytes()[start:].decode(errors="replace").splitlines()
+        named = [line for line in said if line.startswith("tl: ")]
+        reason = (named or said or ["nothing was said"])[-1].removeprefix("tl: ")
+        if code < 0:
+            reason = f"was killed {_KILLED} times by {signal.Signals(-code).name}, last: {reason}"
+        return f"{verb}: {reason}"
+
+    def _wait(self, point: Point, lock: int, *, watch: bool) -> bool:
+        """Wait for the command; return whether it was pruned."""
+        process, search = self._process, self.study.search
+        touched = 0.0
+        while process is not None and process.poll() is None:
+            time.sleep(_POLL)
+            if time.monotonic() - touched < _TOUCH:
+                continue
+            touched = time.monotonic()
+            os.utime(lock)
+            if watch and point.trial is not None and search is not None and search.pruning:
+                others = trials_of(point, self.points, self.folders, search)
+                if should_prune(others, self.folders.curve(point, search.metric), search):
+                    process.kill()
+                    process.wait()
+                    self.folders.write(point, "pruned.json", {"trials": len(others)})
+                    return True
+        return False
+
+
+def numbers_of_trials(search: Search, points: Mapping[str, Point]) -> dict[tuple[object, ...], int]:
+    """Count the trials of each method, which are equal."""
+    counts: dict[tuple[object, ...], int] = {}
+    for point in points.values():
+        if point.trial is not None and point.values.get(SEED) == search.seed:
+            counts[point.group or ()] = counts.get(point.group or (), 0) + 1
+    return counts
+
+
+def main(arguments: list[str]) -> None:
+    """Run a worker as a process: ``python -m tl.study.worker PARENT TASK``.
+
+    Args:
+        arguments: The parent's process id, and the task as JSON.
+    """
+    launcher.end_with(int(arguments[0]), signal.SIGTERM)
+    given = json.loads(arguments[1])
+    task = Task(**{**given, "settings": tuple(given["settings"]), "command": (*given["command"],)})
+    worker = Worker(task)
+    signal.signal(signal.SIGTERM, worker.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
+    try:
+        worker.work()
+    except (OSError, ValueError) as error:
+        print(f"tl: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("TL_DEBUG") == "1":
+            raise
+        reason = " ".join(str(error).split())[:300]
+        print(f"tl: the storage failed a worker: {reason}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def as_text(task: Task) -> str:
+    """Write a task as an argument of :func:`main`."""
+    return json.dumps(asdict(task))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

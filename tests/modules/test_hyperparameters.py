@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,10 @@ def test_arguments_that_all_modules_have_are_kept_in_their_order() -> None:
 
 
 def test_a_misspelt_argument_is_refused() -> None:
-    for kind, tasks in ((TransferModule, Classification("a", 3)), (MultiTaskModule, [])):
+    pairs: list[tuple[Any, Any]] = [
+        (TransferModule, Classification("a", 3)),
+        (MultiTaskModule, []),
+    ]
+    for kind, tasks in pairs:
         with pytest.raises(TypeError, match="unexpected keyword argument 'misspelt'"):
-            kind(Tiny(), tasks, misspelt=1)  # type: ignore[operator]  # on purpose
+            kind(Tiny(), tasks, misspelt=1)

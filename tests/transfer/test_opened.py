@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.small import module, tiny_data, trainer
-from tl.checkpoints.files import CheckpointError
+from tl.checkpoints import files
+from tl.checkpoints.errors import CheckpointError
 from tl.transfer import opened as opened_module
 from tl.transfer.opened import OpenedSource, opened
 from tl.transfer.penalties import EWC, L2SP, CoTuning, Distillation, LwF
@@ -18,7 +19,7 @@ from tl.transfer.penalties import EWC, L2SP, CoTuning, Distillation, LwF
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are read."""
     found: list[Path] = []
-    original = opened_module.read_hashed
+    original = files.read_hashed
 
     def counted(path: Path) -> Any:
         found.append(path)

@@ -171,7 +171,8 @@ class TextBoard(Callback):
         for name, mistakes in found.items():
             if mistakes.kept:
                 count = pl_module.tasks[name].num_classes  # type: ignore[index, union-attr]
-                table = mistakes.table(class_names_of(trainer, name, count), tokenizer.decode)
+                names = class_names_of(trainer, name) or [str(number) for number in range(count)]
+                table = mistakes.table(names, tokenizer.decode)
                 writer.add_text(f"{split}/mistakes/{name}", table, trainer.global_step)
 
     on_test_epoch_end = on_validation_epoch_end

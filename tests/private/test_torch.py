@@ -7,6 +7,7 @@ import inspect
 import pickletools
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -77,7 +78,7 @@ def test_a_fused_optimiser_says_that_it_unscales_gradients() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, fused=True)
     find(optimizer, "_step_supports_amp_scaling", "torch")
     unscales_nothing(optimizer)
-    assert not optimizer._step_supports_amp_scaling  # type: ignore[attr-defined]
+    assert not optimizer._step_supports_amp_scaling
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
@@ -95,7 +96,7 @@ def test_a_fused_optimiser_leaves_out_a_step_with_found_inf(kind: type[torch.opt
 def test_a_compiled_module_carries_its_mark() -> None:
     from tl.private.torch import COMPILED  # noqa: PLC0415
 
-    compiled = torch.compile(nn.Linear(1, 1))
+    compiled: Any = torch.compile(nn.Linear(1, 1))
     assert f"{COMPILED}.weight" in dict(compiled.named_parameters()), f"torch's {COMPILED} is gone"
 
 

@@ -230,7 +230,7 @@ def writer_of(trainer: Trainer) -> SummaryWriter | None:
 def add_summaries(writer: SummaryWriter, *summaries: Any) -> None:  # noqa: ANN401 - protobuf
     """Write summaries that the writer has no method for, as Lightning's logger does."""
     for summary in summaries:
-        file_writer(writer).add_summary(summary)  # type: ignore[no-untyped-call]
+        file_writer(writer).add_summary(summary)
 
 
 def layout(module: SharedBackboneModule) -> dict[str, Any]:

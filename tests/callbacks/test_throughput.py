@@ -35,7 +35,7 @@ def test_the_first_step_and_validation_take_no_time(monkeypatch: pytest.MonkeyPa
             training=True,
             state=SimpleNamespace(fn="fit"),
             progress_bar_metrics={},
-            fit_loop=SimpleNamespace(_should_accumulate=lambda: False),
+            fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(_should_accumulate=lambda: False)),
         ),
     )
     module = cast(

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.cli import LightningCLI
 
 from tests.small import module, tiny_data, trainer
 from tl.backbones import ResNet20
 from tl.cli import main
+from tl.cli.verbs import LIGHTNINGS, check_verb, verb_of
 
 
 def failure(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -78,3 +80,29 @@ def test_checkpoints_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "invalid float value: 'half'" in failure(capsys, *again, "--alpha=half")
     more = ("fit", "--config=configs/source_cifar10.yaml", f"--ckpt_path={out}")
     assert "no training state" in failure(capsys, *more, f"--log_dir={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verb"),
+    [
+        (["fit", "--config", "a.yaml"], "fit"),
+        (["--config", "a.yaml", "fit"], "fit"),
+        (["--config=a.yaml", "test"], "test"),
+        (["--help"], None),
+        (["-c", "a.yaml"], None),
+    ],
+)
+def test_a_verb_stands_behind_options_too(arguments: list[str], verb: str | None) -> None:
+    assert verb_of(arguments) == verb
+    check_verb(arguments)
+
+
+def test_a_verb_that_there_is_not_has_a_neighbour() -> None:
+    with pytest.raises(ValueError, match="there is no verb 'fitt'; choose fit, validate, test"):
+        check_verb(["fitt"])
+    with pytest.raises(ValueError, match="Did you mean 'fit'"):
+        check_verb(["--config=a.yaml", "fitt"])
+
+
+def test_lightnings_verbs_are_those_that_it_has() -> None:
+    assert list(LightningCLI.subcommands()) == list(LIGHTNINGS)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 # Children that are a row of stages or blocks, and are looked into.
-_ROWS = ("features", "encoder", "stages", "blocks", "layers", "trunk_output")
+_ROWS = ("features", "encoder", "stages", "blocks", "layers", "layer", "trunk_output")
 # Children behind the last stage; what they keep belongs to it.
 _TOPS = ("fc", "head", "heads", "classifier", "pooler")
 _STEM_KERNEL = 3

@@ -106,7 +106,7 @@ def load_state(
         path, _, name = key.rpartition(".")
         setattr(modules[path], name, decoded(state[key], method, device))
     for module in modules.values():
-        if makes_a_solver(module) and getattr(module, "step", 0) > 0:
+        if makes_a_solver(module) and getattr(module, "step", False):
             make_solver(module)
 
 

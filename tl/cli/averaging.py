@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tl.callbacks import AtomicCheckpointIO
 from tl.checkpoints.files import CheckpointError, listed, local_file, read_hashed
+from tl.cli.devices import check_devices
 from tl.data.trained_on import groups_by_task, regrouped, sources_of
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
@@ -314,6 +315,7 @@ class _Bench:
         self.metric = f"val/{name}"
         self.module.load_state_dict(content["state_dict"])
         self.estimate = estimate
+        check_devices(accelerator)
         self.trainer = Trainer(
             accelerator=accelerator,
             devices=1,

@@ -42,6 +42,7 @@ from tl.callbacks import (
 )
 from tl.callbacks.checkpoint import best_of
 from tl.cli.configuration import check_trainer, write_enums_as_text
+from tl.cli.devices import check_devices
 from tl.cli.messages import USAGE_ERROR, exception_line
 from tl.cli.nulls import check_nulls, imported
 from tl.cli.own_configuration import with_own_configuration
@@ -200,6 +201,7 @@ class TlCLI(LightningCLI):
         """Resolve what depends on the machine or other settings, so that config.yaml records it."""
         config = self.chosen
         check_trainer(config.trainer, str(self.subcommand))
+        check_devices(config.trainer.accelerator, config.trainer.strategy)
         check_nulls(config.get("data"), "data")
         check_nulls(config.get("model"), "model")
         chosen = choose_precision(config.trainer.precision, config.trainer.accelerator)

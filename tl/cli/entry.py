@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from tl import __version__
 from tl.cli.configuration import check_files
 from tl.cli.messages import USAGE_ERROR, exception_line
-from tl.cli.verbs import VERBS, run_verb
+from tl.cli.verbs import VERBS, check_verb, run_verb
 from tl.signals import StoppedBySignal, stop_on_signals
 
 
@@ -40,6 +40,7 @@ def main(args: list[str] | None = None) -> None:
     if arguments[:1] and arguments[0] in VERBS:
         _or_one_line(lambda: run_verb(arguments[0], arguments[1:]))
         return
+    _or_one_line(lambda: check_verb(arguments))
     _or_one_line(lambda: check_files(arguments))
     _or_one_line(lambda: _run(arguments))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-import re
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
 from itertools import dropwhile
+
+from tl.cli import wording
 
 #: Exit code of a mistake in the command, the configuration or the data.
 USAGE_ERROR = 2
@@ -23,14 +24,6 @@ _PLACES = (
     *("lightning.pytorch.strategies", "torch.optim", "torch.optim.lr_scheduler"),
 )
 _TYPES = {"NoneType": "null", "str": "text", "bool": "true or false"}
-
-
-# What Python and jsonargparse say where a class is not given as one.
-_NO_CLASS = (
-    r"Dict must include a class_path|unhashable type|argument of type '\w+' is not iterable|"
-    r"'\w+' object has no attribute|class_path='typing\.|Expected a dot import path|"
-    r"Parser key \"\w+\":\s+Not a valid subclass|Unexpected import path format"
-)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -62,67 +55,49 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
     """
     if "arguments are required: " in message and ".model" in message:
         return "give a configuration, such as --config configs/multitask.yaml."
-    if line := _verb_line(message):
-        return line
-    keys = list(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
-    nested = re.search(r"NestedArg\(key='([^']+)', val='?(.*?)'?\)", message)
+    keys = list(dict.fromkeys(wording.PARSER_KEY.findall(message)))
+    nested = wording.NESTED_OPTION.search(message)
     if nested and keys:
         keys = [keys[0], nested.group(1)]
     prefix = f"{'.'.join(keys)}: " if keys else ""
-    owners = re.findall(r"Problem with given class_path '([^']+)'", message)
-    missing = re.search(
-        r"[Oo]ption '(\S+)' is not accepted(?:\. Got value: Namespace\(class_path='([^']+)')?",
-        message,
-    )
+    owners = wording.CLASS_AT_FAULT.findall(message)
+    missing = wording.NOT_ACCEPTED.search(message)
     if missing and "class_path='typing." not in message:
         owner = missing.group(2) or (owners[-1] if owners else "")
         return f"{prefix}{_not_accepted(missing.group(1), owner, options)}"
-    if unknown := re.search(r"does not accept option '([^']+)'", message):
+    if unknown := wording.UNKNOWN_TO_VERB.search(message):
         return f"unknown option {unknown.group(1)!r}.{did_you_mean(unknown.group(1), options)}"
-    if unknown := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
+    if unknown := wording.UNRECOGNIZED.search(message):
         name = unknown.group(1).lstrip("-").split("=")[0]
         return f"unknown option --{name}.{did_you_mean(name, options)}"
     if line := _wrong_class(message) or _class_line(message, owners):
         return prefix + line
-    reasons = re.findall(
-        r"^\s*- (?!Expected|Does not|Not of type|Parser key|Problem)(.+)$", message, re.MULTILINE
-    )
+    reasons = wording.REASON.findall(message)
     # of a list it is only said that it is no single object, and how to give one
     general = ("Not a valid subclass", "a class path", "a dict with")
     if reasons:
         told = [reason for reason in reasons if not reason.startswith(general)]
-        given = re.findall(r"'class_path': '([^']+)'", message)
+        given = wording.CLASS_GIVEN.findall(message)
         said = (f"{given[-1]}: " if given else "") + one_line(str(told[0])) if told else ""
         return said or prefix + _class_form(message)
     if line := _type_line(message, nested.group(2) if nested else None):
         return prefix + line
-    return prefix + one_line(re.sub(r'^Parser key "[^"]+":', "", message))
-
-
-def _verb_line(message: str) -> str:
-    """Say which verbs there are, if none of them was given."""
-    if choice := re.search(r"invalid choice: '([^']*)' \(choose from (.+)\)", message):
-        known = re.findall(r"'([^']+)'", choice.group(2))
-        close = did_you_mean(choice.group(1), known)
-        return f"there is no verb {choice.group(1)!r}; choose {', '.join(known)}.{close}"
-    if 'expected "subcommand"' in message:
-        return "give a verb, such as fit, test or predict; --help lists them."
-    return ""
+    return prefix + one_line(message.removeprefix(f'Parser key "{keys[0]}":') if keys else message)
 
 
 def _class_line(message: str, owners: list[str]) -> str:
     """Say what is wrong with a class path, if that is it."""
-    if missing := re.search(r"(?:module '([^']+)' )?has no attribute '([^']+)'", message):
+    if missing := wording.NO_ATTRIBUTE.search(message):
         module, name = missing.groups()
         path = f"{module}.{name}" if module else owners[-1] if owners else name
         return f"there is no {path}.{did_you_mean(name, _siblings(path)) or _class_near(name)}"
-    if missing := re.search(r"No module named '([^']+)'", message):
+    if missing := wording.NO_MODULE.search(message):
         close = _class_near(owners[-1].rpartition(".")[2]) if owners else ""
         return f"there is no module {missing.group(1)!r}; give a full class path.{close}"
-    if owners and (needed := re.search(r"arguments are required: (.+)", message)):
+    if owners and (needed := wording.REQUIRED.search(message)):
         return f"{owners[-1]} needs {needed.group(1)}."
-    if kinds := re.findall(r"Import path does not correspond to a subclass of (\w+)", message):
-        given = re.findall(r"Given value: ([\w.]+)", message)
+    if kinds := [kind for path, kind in wording.WRONG_KIND.findall(message) if not path]:
+        given = [value for value in wording.VALUE.findall(message) if _is_path(value)]
         what = given[0] if given else "that class"
         return f"{what} is no {' or '.join(dict.fromkeys(kinds))}."
     return ""
@@ -130,26 +105,28 @@ def _class_line(message: str, owners: list[str]) -> str:
 
 def _wrong_class(message: str) -> str:
     """Say of which kind a class should be, or how one is given, if that is it."""
-    wrong = re.findall(
-        r"(?:Import path |Expected ')([\w.]+)'? (?:does not correspond to|to be) a subclass of "
-        r"(?:Union\[)?([\w, ]+)",
-        message,
-    )
+    wrong = [(path, kind) for path, kind in wording.WRONG_KIND.findall(message) if path]
     if wrong:
         kinds = ", ".join(dict.fromkeys(kind for _, kind in wrong)).replace(", ", " or ")
         return f"{wrong[-1][0]} is no {kinds}."
-    short = re.search(r"Expected a dot import path string: (\w+)$", message, re.MULTILINE)
+    short = wording.NO_PATH.search(message)
     if short and (close := _class_near(short.group(1))):
         return f"there is no class {short.group(1)!r}.{close}"
-    return _class_form(message) if re.search(_NO_CLASS, message) else ""
+    return _class_form(message) if wording.NO_CLASS.search(message) else ""
+
+
+def _is_path(value: str) -> bool:
+    return all(part.isidentifier() for part in value.split("."))
+
+
+def _is_map(value: str) -> bool:
+    return value.startswith("{") and value.endswith("}")
 
 
 def _class_form(message: str) -> str:
     """Say how a class is given, and what stands there in its place."""
     beside: list[str] = []
-    for text in re.findall(
-        r"(?:but got|Got value:|Given value:) (\{.*?\})(?:\. Got|$)", message, re.MULTILINE
-    ):
+    for text in filter(_is_map, wording.VALUE.findall(message)):
         with suppress(ValueError, SyntaxError):
             given = ast.literal_eval(text)
             beside = [repr(key) for key in given if key not in ("class_path", "init_args")]
@@ -177,32 +154,36 @@ def _not_accepted(option: str, owner: str, options: Iterable[str]) -> str:
 
 def _type_line(message: str, given: str | None) -> str:
     """Say which types were expected, if that is what is wrong."""
-    expected = re.findall(r"Expected a (?:<class '([^']+)'>|typing\.Literal\[([^\]]*)\])", message)
+    expected = wording.EXPECTED.findall(message)
     kinds = list(dict.fromkeys(name.rsplit(".", 1)[-1] or choices for name, choices in expected))
     if len(kinds) > 1 and "NoneType" in kinds:
         kinds.remove("NoneType")
     if not kinds:
         return ""
     if given is None:
-        values = re.findall(
-            r"(?:Given|Got) value: (.*?)(?:\. Got value.*)?$", message, re.MULTILINE
-        )
+        values = wording.VALUE.findall(message)
         given = (values[0] or "nothing") if values else "something else"
-    close = did_you_mean(given, re.findall(r"'([^']+)'", " ".join(kinds)))
+    listed = ast.literal_eval(f"[{','.join(choices for _, choices in expected if choices)}]")
+    close = did_you_mean(given, [choice for choice in listed if isinstance(choice, str)])
     return f"expected {' or '.join(_TYPES.get(k, k) for k in kinds)}, got {given}.{close}"
 
 
-def exception_line(error: BaseException) -> str:
+def exception_line(  # noqa: PLR0911 - a return for each kind of mistake
+    error: BaseException,
+) -> str:
     """Return an exception as one line: its message, with its type where that says more."""
     if "Does not validate against any of the Union subtypes" in str(error):
         # raised by a constructor, and wrapped by the parser
         return parse_error_line(str(error))
     if "Error(s) in loading state_dict for" in str(error):
         return _mismatch_line(str(error))
+    cause = error.__cause__
+    if cause is not None and str(error).startswith(wording.LINK_FAILED):
+        # what the data refuse while the parser asks them for what the model needs to know
+        return exception_line(type(error)(str(cause)))
     text = one_line(_of_worker(str(error)))
-    # what the data refuse while the parser asks them for what the model needs to know
-    text = re.sub(r"^Call to compute_fn of link '.*?' with args \(.*?\) failed: ", "", text)
-    if line := _device_line(text) or _worker_line(text):
+    # torch raises anew, from what it heard of the worker's end
+    if line := _worker_line(text) or _worker_line(one_line(str(cause or ""))):
         return line
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
@@ -215,35 +196,18 @@ def exception_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _device_line(text: str) -> str:
-    """Say what is wrong with the chosen strategy or accelerator, if that is it."""
-    if unknown := re.search(r"invalid (strategy|accelerator) name: `\w+='([^']+)'`", text):
-        from lightning.pytorch.accelerators import AcceleratorRegistry  # noqa: PLC0415 - as above
-        from lightning.pytorch.strategies import StrategyRegistry  # noqa: PLC0415
-
-        kind, name = unknown.groups()
-        known = StrategyRegistry if kind == "strategy" else AcceleratorRegistry
-        names = ["auto", *known.keys(), *(("gpu",) if kind == "accelerator" else ())]
-        close = did_you_mean(name, names)
-        listed = "" if close else f" There are {', '.join(sorted(names))}."
-        return f"there is no {kind} {name!r}.{close}{listed}"
-    if re.search(r"No supported (gpu|cuda) backend found|CUDAAccelerator.*can not run", text):
-        return "torch finds no GPU here; leave out --trainer.accelerator, or set it to cpu."
-    return ""
-
-
 def _of_worker(message: str) -> str:
     """Return what an error in a loader's worker said there, without that process's traceback."""
-    if not re.match(r"Caught \w+ in DataLoader worker process", message):
+    if not wording.IN_WORKER.match(message):
         return message
     lines = message.rpartition("Traceback (most recent call last):\n")[2].splitlines()
     said = dropwhile(lambda line: line.startswith(" "), lines)
-    return re.sub(r"^[\w.]+(: |$)", "", "\n".join(said))
+    return wording.TYPE_BEFORE.sub("", "\n".join(said), count=1)
 
 
 def _worker_line(text: str) -> str:
     """Say why a loader's worker ended, if that is it."""
-    if re.search(r"DataLoader worker .* Bus error|unable to allocate shared memory", text):
+    if wording.NO_SHARED_MEMORY.search(text):
         return (
             "A loader's worker ran out of shared memory (/dev/shm). Set `num_workers: 0`, or fewer "
             "of them or a smaller `batch_size`, or make it larger (`docker run --shm-size`)."
@@ -254,12 +218,11 @@ def _worker_line(text: str) -> str:
 def _mismatch_line(message: str) -> str:
     """Shorten torch's list of all names that do not fit to the first of each kind."""
     parts = []
-    for kind in ("Missing", "Unexpected"):
-        if found := re.search(rf"{kind} key\(s\) in state_dict: (.*)", message):
-            names = re.findall(r'"([^"]+)"', found.group(1))
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004 - shown
-            parts.append(f"{kind.lower()}: {', '.join(names[:3])}{more}")
-    sizes = re.findall(r"size mismatch for ([^:]+):", message)
+    for kind, listed in wording.KEYS.findall(message):
+        names = listed.split('"')[1::2]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004 - shown
+        parts.append(f"{kind.lower()}: {', '.join(names[:3])}{more}")
+    sizes = wording.SHAPES.findall(message)
     if sizes:
         parts.append(f"other shapes: {', '.join(sizes[:3])}")
     return (

@@ -13,11 +13,14 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 
 from tl.cli.messages import USAGE_ERROR, parse_error_line
+from tl.cli.verbs import verb_of
 from tl.private.jsonargparse import options_of
 
 
 class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line."""
+
+    _has_verb = True
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever jsonargparse passes
         """Parse arguments, of a class within an option too.
@@ -25,6 +28,7 @@ class OneLineParser(LightningArgumentParser):
         jsonargparse hands an option within a class to that class's parser as ``str(value)``, in
         which ``null`` is ``None``.
         """
+        self._has_verb = args is None or verb_of(args) is not None
         if args is not None and not self.exit_on_error:
             args = [_with_null(argument) for argument in args]
         return super().parse_args(args, *more, **options)
@@ -53,6 +57,9 @@ class OneLineParser(LightningArgumentParser):
             super().error(message, ex)  # one member of a union: the parser tries the others
         if os.environ.get("TL_DEBUG") == "1":
             raise ValueError(message) from ex
+        # of its keys: a class that has no such option says so with another type
+        if isinstance(ex, KeyError) and not self._has_verb and len(self._family()) > 1:
+            self._end("give a verb, such as fit, test or predict; --help lists them.")
         options = [
             option.lstrip("-")
             for parser in self._family()
@@ -60,7 +67,10 @@ class OneLineParser(LightningArgumentParser):
             for option in action.option_strings
             if not option.endswith(".help")
         ]
-        print(f"tl: {parse_error_line(message, options)}", file=sys.stderr)  # noqa: T201
+        self._end(parse_error_line(message, options))
+
+    def _end(self, line: str) -> NoReturn:
+        print(f"tl: {line}", file=sys.stderr)  # noqa: T201
         self.exit(USAGE_ERROR)
 
     def _family(self) -> list[ArgumentParser]:

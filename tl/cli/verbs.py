@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from tl.cli.compare import compare_arguments, compare_runs
+from tl.cli.messages import did_you_mean
 from tl.cli.study import study, study_arguments
 from tl.report import against_single
+
+#: Lightning's verbs, which need its parser.
+LIGHTNINGS = ("fit", "validate", "test", "predict")
+_TAKES_A_VALUE = ("-c", "--config")  # of what may stand before the verb
 
 
 class VerbParser(argparse.ArgumentParser):
@@ -36,6 +41,32 @@ class Verb:
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], None]
+
+
+def verb_of(arguments: Sequence[str]) -> str | None:
+    """Return the verb of a command line, or ``None``: options stand before it too."""
+    words = iter(arguments)
+    for word in words:
+        if word in _TAKES_A_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None
+
+
+def check_verb(arguments: Sequence[str]) -> None:
+    """Refuse a command whose verb there is not.
+
+    Args:
+        arguments: The command line.
+
+    Raises:
+        ValueError: If there is no such verb; lists those that there are.
+    """
+    verb, known = verb_of(arguments), [*LIGHTNINGS, *VERBS]
+    if verb is not None and verb not in known:
+        close = did_you_mean(verb, known)
+        raise ValueError(f"there is no verb {verb!r}; choose {', '.join(known)}.{close}")
 
 
 def run_verb(name: str, arguments: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -24,6 +25,7 @@ from tl.modules.features import FeatureReader, Features, check_num_features, hea
 from tl.modules.fine_tuning import FineTuning
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.foreign import TargetCheck
+from tl.modules.hyperparameters import arguments_of
 from tl.modules.optimisation import Interval, Optimisation, check_interval
 from tl.modules.owner import Outputs
 from tl.modules.penalties import Penalties, PenaltyTerms, attached, start_of
@@ -170,6 +172,11 @@ class SharedBackboneModule(LightningModule):
         self.step_log = StepLog()
         self.training_log = TrainingLog(self.trained_tasks, self.step_log)
         self.evaluations = Evaluations(self.tasks)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - as Python's own
+        """Show with the arguments of a subclass those that it passes on."""
+        super().__init_subclass__(**kwargs)
+        cls.__signature__ = inspect.Signature([*arguments_of(cls).values()])  # type: ignore[attr-defined]
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as torch's own
         if name == CURRENT_HOOK:

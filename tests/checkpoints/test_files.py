@@ -174,7 +174,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     assert not torch.equal(
         torch.load(path, weights_only=True)["conv1.weight"], STATE["conv1.weight"]
     )
-    assert re.search(r"is damaged, its part a/data/\d does not match the checksum", _message(path))
+    assert re.search(r"is damaged: its part a/data/\d does not match the checksum", _message(path))
 
 
 def test_random_damage_gives_no_other_exception(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_random_damage_gives_no_other_exception(tmp_path: Path) -> None:
     ("data", "found"),
     [
         (b"", "is empty"),
-        (b"hello world", "not a checkpoint, it starts with b'hello world'"),
+        (b"hello world", "not a checkpoint: it starts with b'hello world'"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
         (b"<!DOCTYPE html><html>404</html>", "HTML"),
         (b"\x1f\x8b\x08" + bytes(40), "gzip archive; unpack it"),

@@ -112,7 +112,7 @@ def test_a_list_that_an_overlay_replaces_is_named(
     (line,) = said("a.yaml", "adds.yaml", "b.yaml")
     assert line.startswith(f"{replaces} x.A, x.C from a.yaml")
     (line,) = said("p.yaml", "r.yaml")
-    assert line.startswith("tl: `model.init_args.penalties` of r.yaml replaces x.P of p.yaml")
+    assert line.startswith("tl: `model.init_args.penalties` of r.yaml replaces x.P from p.yaml")
 
 
 def test_a_list_that_the_command_line_replaces_is_named(

@@ -105,7 +105,7 @@ def test_a_state_of_other_sources_is_refused() -> None:
     made = two()
     state = made.state_dict()
     del state["small"]
-    with pytest.raises(DataError, match="has the sources large; this has small, large"):
+    with pytest.raises(DataError, match="has the sources large; this run has small, large"):
         made.load_state_dict(state)
 
 

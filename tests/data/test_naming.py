@@ -86,7 +86,9 @@ def test_names_that_differ_in_what_is_not_seen_are_told_apart() -> None:
     ):
         with pytest.raises(DataError, match=rf"only there: {said}; only here: ant\)"):
             same_names((name, "bee"), ("ant", "bee"), "classes")
-        with pytest.raises(ValueError, match=rf"the classes {said}, bee, the data have ant, bee"):
+        with pytest.raises(
+            ValueError, match=rf"the classes {said}, bee, but the data have ant, bee"
+        ):
             rows_by_name((name, "bee"), ("ant", "bee"), "The head")
 
 

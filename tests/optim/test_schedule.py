@@ -142,7 +142,7 @@ def test_other_keys_and_units_are_refused() -> None:
 @pytest.mark.parametrize(
     ("callback", "said"),
     [
-        (GradientAccumulationScheduler({1: 2}), "WarmupCosine needs it"),
+        (GradientAccumulationScheduler({1: 2}), "WarmupCosine depends on"),
         (BackboneFinetuning(), "use a strategy of `tl.transfer`"),
     ],
 )
@@ -230,13 +230,13 @@ def test_a_frequency_is_a_positive_whole_number(frequency: Any) -> None:
 
 def test_a_schedule_of_another_optimizer_is_refused() -> None:
     other = optimizer()
-    with pytest.raises(ValueError, match="ConstantLR is of another optimizer"):
+    with pytest.raises(ValueError, match="ConstantLR belongs to another optimizer"):
         unit(lambda _: ConstantLR(other))
 
 
 def test_the_unit_is_said_once_and_of_a_schedule() -> None:
     said = {"interval": "step"}
-    with pytest.raises(ValueError, match="dict has the interval step, `scheduler_interval` is ep"):
+    with pytest.raises(ValueError, match="dict has the interval step, but `scheduler_interval` is"):
         build_schedule(
             lambda o: {"scheduler": ConstantLR(o), **said},
             optimizer(),

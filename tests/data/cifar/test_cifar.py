@@ -233,7 +233,7 @@ def test_drawn_images_stand_in_and_say_so(
     assert data.num_classes == {"cifar10": 10}
     start = capsys.readouterr().err
     assert "NOT CIFAR10" in start
-    assert "100 drawn images" in start
+    assert "100 synthetic images" in start
     data.teardown("fit")
     assert "NOT CIFAR10" in capsys.readouterr().err
 

@@ -18,5 +18,5 @@ def test_all_training_images_come_once_and_not_augmented() -> None:
 
 def test_foreign_data_are_refused() -> None:
     task = tiny_data().tasks[0]
-    with pytest.raises(ValueError, match="needs a data module of tl.data, got Lightning"):
+    with pytest.raises(ValueError, match=r"data module of tl\.data, got Lightning"):
         list(plain_batches(LightningDataModule(), task))

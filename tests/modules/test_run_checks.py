@@ -22,7 +22,7 @@ def test_callbacks_that_mislead_are_refused() -> None:
     check_monitors([EarlyStopping("val/loss")])
     with pytest.raises(ValueError, match="EarlyStopping"):
         check_monitors([EarlyStopping("val/acc", mode="min")])
-    with pytest.raises(ValueError, match="use a strategy of `tl.transfer`"):
+    with pytest.raises(ValueError, match=r"use a strategy of `tl\.transfer`"):
         check_monitors([BackboneFinetuning()])
 
 

@@ -178,4 +178,4 @@ def test_a_compiled_run_is_a_run_whose_checkpoint_starts_any_other(
 
 def test_another_way_to_compile_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`compile` must be false, true, .* got 'fast'"):
-        TransferModule(Tiny(), tiny_data().tasks[0], compile="fast")  # type: ignore[arg-type]
+        TransferModule(Tiny(), tiny_data().tasks[0], compile="fast")

@@ -42,6 +42,8 @@ def test_arguments_that_all_modules_have_are_kept_in_their_order() -> None:
 
 
 def test_a_misspelt_argument_is_refused() -> None:
-    for kind, tasks in ((TransferModule, Classification("a", 3)), (MultiTaskModule, [])):
-        with pytest.raises(TypeError, match="unexpected keyword argument 'misspelt'"):
-            kind(Tiny(), tasks, misspelt=1)  # type: ignore[operator]  # on purpose
+    task = Classification("a", 3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'misspelt'"):
+        TransferModule(Tiny(), task, misspelt=1)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'misspelt'"):
+        MultiTaskModule(Tiny(), [task], misspelt=1)

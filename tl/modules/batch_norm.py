@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 class SourceBatchNorm2d(nn.BatchNorm2d):
     """Batch norm with shared scale and shift, and running statistics per source.
@@ -27,7 +29,12 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
         sources: Names of the sources.
         eps: Added to the variance.
         momentum: Share of the newest batch in the running statistics.
+
+    Attributes:
+        plain: The ordinary layer in whose place it stands; inputs may have any dimensions.
     """
+
+    plain: type[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d] = nn.BatchNorm2d
 
     def __init__(
         self, num_features: int, sources: Sequence[str], eps: float = 1e-5, momentum: float = 0.1
@@ -40,7 +47,7 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
             self.register_buffer(f"running_var_{name}", torch.ones(num_features))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise ``(N, C, H, W)`` activations of the source in force."""
+        """Normalise ``(N, C, ...)`` activations of the source in force."""
         if self.source is None:
             raise RuntimeError("Name the source with `source_statistics` around the forward pass.")
         if self.training and self.num_batches_tracked is not None:
@@ -64,8 +71,9 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
             self.running_var.copy_(variances.mean(0) + means.var(0, unbiased=False))
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
-    def adopt(self, layer: nn.BatchNorm2d) -> None:
+    def adopt(self, layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
         """Take over another layer's scale, shift and statistics, the latter for every source."""
+        self.plain = type(layer)
         self.load_state_dict(layer.state_dict(), strict=False)
         self.spread()
 
@@ -77,7 +85,7 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
 
 
 def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Module:
-    """Replace every ``BatchNorm2d`` by one with running statistics per source.
+    """Replace every batch norm, of 1 to 3 dimensions, by one with running statistics per source.
 
     Args:
         backbone: A network; changed in place, its weights are kept.
@@ -87,17 +95,17 @@ def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Mod
         The network.
 
     Raises:
-        ValueError: If the network has no ``BatchNorm2d``.
+        ValueError: If the network has no such layer.
     """
     layers = [
         (parent, name, child)
         for parent in backbone.modules()
         for name, child in parent.named_children()
-        if type(child) is nn.BatchNorm2d
+        if isinstance(child, _PLAIN) and type(child) in _PLAIN
     ]
     if not layers:
         raise ValueError(
-            "`batch_norm='per_source_statistics'` needs a backbone with BatchNorm2d layers, "
+            "`batch_norm='per_source_statistics'` needs a backbone with BatchNorm layers, "
             f"{type(backbone).__name__} has none."
         )
     for parent, name, layer in layers:
@@ -128,7 +136,7 @@ def without_sources(backbone: nn.Module) -> nn.Module:
     for parent in list(plain.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, SourceBatchNorm2d):
-                new = nn.BatchNorm2d(layer.num_features, layer.eps, layer.momentum)
+                new = layer.plain(layer.num_features, layer.eps, layer.momentum)
                 new.to(layer.weight.device, layer.weight.dtype)
                 mixture = layer.state_dict()
                 new.load_state_dict({key: mixture[key] for key in new.state_dict()})

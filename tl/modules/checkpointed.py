@@ -21,6 +21,7 @@ from tl.modules.batch_norm import SourceBatchNorm2d
 from tl.modules.fine_tuning import FineTunedModule
 from tl.modules.resuming import Resuming, metrics_at
 from tl.modules.window import Window
+from tl.private.torch import drop_functions
 from tl.tasks import Classification, as_task
 from tl.transfer.source import check_groups, load_heads, order_heads
 from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
@@ -239,6 +240,7 @@ class CheckpointedModule(FineTunedModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep, in plain types under ``tl``, what the weights are and where they came from."""
+        drop_functions(checkpoint.get("lr_schedulers", ()))
         data = self._datamodule()
         describe = getattr(data, "describe", None)
         checkpoint["tl"] = {

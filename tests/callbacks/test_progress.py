@@ -17,9 +17,9 @@ def test_the_bar_is_brought_up_to_date_every_n_steps_and_at_the_end(
     bar = RunProgressBar(every_n_steps=4)
     original = bar._update_metrics
 
-    def update(trainer: Any, pl_module: Any, *more: Any) -> None:
+    def update(trainer: Any, pl_module: Any, *more: Any, **named: Any) -> None:
         asked.append(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
-        original(trainer, pl_module, *more)
+        original(trainer, pl_module, *more, **named)
 
     monkeypatch.setattr(bar, "_update_metrics", update)
     run = trainer(tmp_path, callbacks=[bar], enable_progress_bar=True, limit_val_batches=0)

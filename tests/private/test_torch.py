@@ -13,6 +13,7 @@ from zipfile import ZipFile
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import SWALR
 
 from tests.private.names import find, has_inherited
 
@@ -111,3 +112,17 @@ def test_tensors_are_rebuilt_by_functions_of_the_known_name(tmp_path: Path) -> N
         str(argument).replace(" ", ".") for code, argument, _ in codes if code.name == "GLOBAL"
     ]
     assert any(n.startswith(REBUILDS) for n in named), f"torch's {REBUILDS} is gone: {named}"
+
+
+def test_the_state_of_averaged_weights_schedule_holds_no_function() -> None:
+    from tl.private.torch import drop_functions  # noqa: PLC0415
+
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = SWALR(optimizer, swa_lr=0.05, anneal_strategy="linear")
+    find(schedule, "anneal_func", "torch")
+    state = {**schedule.state_dict(), "anneal_func": schedule.anneal_func}
+    drop_functions([state])
+    assert "anneal_func" not in state
+    again = SWALR(optimizer, swa_lr=0.05, anneal_strategy="linear")
+    again.load_state_dict(state)
+    assert again.anneal_func(0.5) == 0.5  # type: ignore[no-untyped-call]

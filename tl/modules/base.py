@@ -37,7 +37,7 @@ from tl.modules.step_log import StepLog
 from tl.modules.training_log import TrainingLog
 from tl.optim.param_groups import named_groups
 from tl.private.lightning import CURRENT_HOOK
-from tl.private.torch import keep_out_of_ddp
+from tl.private.torch import drop_functions, keep_out_of_ddp
 from tl.tasks import Task, owners, trained_tasks
 from tl.transfer.freezing import Strategy, stage_modules
 from tl.transfer.penalties.base import Step
@@ -513,6 +513,7 @@ class SharedBackboneModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep, in plain types under ``tl``, what the weights are; save nothing not finite."""
         self.guard.check_weights(self, checkpoint.get("state_dict", {}))
+        drop_functions(checkpoint.get("lr_schedulers", ()))
         checkpoint["tl"] = self.run_record.write(
             self,
             window=self.training_log.state(self),

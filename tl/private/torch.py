@@ -5,8 +5,8 @@ Functions that a training step calls are torch's own under another name: no call
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -46,6 +46,16 @@ def keep_out_of_ddp(module: nn.Module, names: Iterable[str]) -> None:
 def unscales_nothing(optimizer: Optimizer) -> None:
     """Take back that a fused optimiser's step unscales gradients; Lightning would not clip them."""
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+
+
+def drop_functions(schedules: Iterable[MutableMapping[str, Any]]) -> None:
+    """Take SWALR's function out of schedules' states: torch 2.6 and 2.7 save it with them.
+
+    A file that names a function does not load with ``weights_only=True``; who resumes has it.
+    """
+    for state in schedules:
+        if callable(state.get("anneal_func")):
+            del state["anneal_func"]
 
 
 def cpu_multiplies_bf16() -> bool:

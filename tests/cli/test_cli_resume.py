@@ -42,8 +42,8 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was said of resuming."""
     said: list[str] = []
-    for module in ("resume", "same_run"):
-        monkeypatch.setattr(f"tl.runs.{module}.rank_zero_info", said.append)
+    for module in ("runs.resume", "runs.same_run"):
+        monkeypatch.setattr(f"tl.{module}.rank_zero_info", said.append)
     return said
 
 
@@ -99,7 +99,7 @@ def test_a_killed_run_goes_on_by_the_same_command_as_if_nothing_had_been(
     (last.parents[2] / "version_1" / "checkpoints").mkdir(parents=True)
     (last.parent / ".last.ckpt.tmp").touch()
     main(command)
-    assert lines == [f"tl: going on from {last}, at step 8 in epoch 2 (counted from 0)."]
+    assert lines == [f"tl: resuming from {last}, at step 8 in epoch 2 (counted from 0)."]
     main(small(tmp_path / "whole", 4, every))
     ends = [
         saved(tmp_path / path / "checkpoints" / "last.ckpt")["state_dict"]
@@ -122,7 +122,7 @@ def test_the_first_start_says_so_and_the_configuration_repeats_the_run(
     tmp_path: Path, lines: list[str]
 ) -> None:
     main(small(tmp_path, 1, *AUTO))
-    assert lines == [f"tl: starting from the beginning: no checkpoint below {tmp_path / RUN}."]
+    assert lines == [f"tl: starting from scratch: no checkpoint below {tmp_path / RUN}."]
     config = tmp_path / RUN / "version_0" / "config.yaml"
     assert yaml.safe_load(config.read_text())["resume"] is None
     main(["fit", "--config", str(config)])
@@ -146,7 +146,7 @@ def test_with_other_loggers_it_resumes_from_the_run_folder(
     main(small(tmp_path / "logs", 1, *more, *AUTO))
     main(small(tmp_path / "logs", 2, *more, *AUTO))
     last = tmp_path / "logs" / RUN / "version_0" / "checkpoints" / "last.ckpt"
-    assert f"going on from {last}" in lines[1]
+    assert f"resuming from {last}" in lines[1]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_what_a_signal_before_the_first_step_leaves_is_found(
     path = tmp_path / folder / "interrupted.ckpt"
     assert saved(path)["global_step"] == 0
     main([*command, *AUTO])
-    assert lines[0].startswith(f"tl: going on from {path}, at step 0 ")
+    assert lines[0].startswith(f"tl: resuming from {path}, at step 0 ")
 
 
 def test_a_damaged_checkpoint_is_passed_over(run: Path, lines: list[str]) -> None:
@@ -179,8 +179,8 @@ def test_a_damaged_checkpoint_is_passed_over(run: Path, lines: list[str]) -> Non
     data[len(data) // 2] ^= 16
     (folder / "last.ckpt").write_bytes(data)
     main(small(run, 2, *AUTO))
-    assert f"passed over: {folder / 'last.ckpt'}: is damaged" in lines[0]
-    assert f"going on from {folder / 'best.ckpt'}" in lines[1]
+    assert f"skipped: {folder / 'last.ckpt'}: is damaged" in lines[0]
+    assert f"resuming from {folder / 'best.ckpt'}" in lines[1]
     assert results_of(run / RUN / "version_1")["epochs"] == 2
 
 
@@ -190,7 +190,7 @@ def test_a_malformed_checkpoint_is_passed_over(run: Path, lines: list[str], loop
     content = {**saved(folder / "last.ckpt"), "loops": loops, "global_step": 10**6}
     torch.save(content, folder / "interrupted.ckpt")
     main(small(run, 2, *AUTO))
-    assert f"passed over: {folder / 'interrupted.ckpt'}: is malformed" in lines[0]
+    assert f"skipped: {folder / 'interrupted.ckpt'}: is malformed" in lines[0]
 
 
 def test_none_that_verifies_is_a_mistake(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +198,7 @@ def test_none_that_verifies_is_a_mistake(run: Path, capsys: pytest.CaptureFixtur
         path.write_bytes(path.read_bytes()[:-1])
     code, line = failure(capsys, *small(run, 2, *AUTO))
     assert code == 2
-    assert "none of its 2 checkpoints can be gone on from" in line
+    assert "cannot resume from any of its 2 checkpoints" in line
     assert [path.name for path in (run / RUN).iterdir()] == ["version_0"]
 
 
@@ -310,7 +310,7 @@ def test_two_processes_go_on_together(run: Path) -> None:
         with suppress(ProcessLookupError):  # the second one too
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, said[-3000:]
-    assert said.count("tl: going on from ") == 1
+    assert said.count("tl: resuming from ") == 1
     assert said.count("not bit for bit") == 1
     assert results_of(run / RUN / "version_1")["epochs"] == 2
 
@@ -329,11 +329,11 @@ def test_a_checkpoint_between_the_batches_of_a_step_is_passed_over(
     content["global_step"] += 1
     torch.save(content, folder / "best.ckpt")
     main(small(tmp_path, 2, *halves, *AUTO))
-    assert f"passed over: {folder / 'best.ckpt'}: was saved between the batches" in lines[0]
-    assert f"going on from {folder / 'last.ckpt'}" in lines[1]
+    assert f"skipped: {folder / 'best.ckpt'}: was saved between the batches" in lines[0]
+    assert f"resuming from {folder / 'last.ckpt'}" in lines[1]
     shutil.rmtree(tmp_path / RUN / "version_1")
     (folder / "last.ckpt").unlink()
     lines.clear()
     main(small(tmp_path, 2, *halves, *AUTO))
-    assert "starting from the beginning" in lines[1]
+    assert "starting from scratch" in lines[1]
     assert results_of(tmp_path / RUN / "version_1")["epochs"] == 2

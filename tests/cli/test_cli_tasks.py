@@ -181,7 +181,7 @@ def test_such_a_run_resumes_by_itself(project: Path) -> None:
             {"task": {**SIDE, "init_args": {**SIDE["init_args"], "target": "height"}}},  # type: ignore[dict-item]
             "is a classification, and sample",
         ),
-        ("TransferModule", {"task": {"name": "a", "kind": "depth"}}, "depth"),
+        ("TransferModule", {"task": {"name": "a", "kind": "shadow"}}, "shadow"),
     ],
 )
 def test_a_task_that_is_missing_or_wrong_is_one_line(

@@ -126,8 +126,8 @@ def test_a_second_look_that_is_not_finite_ends_nothing(monkeypatch: pytest.Monke
     ours = module(FAMO, on_nonfinite="skip")
     original, calls = ours.task_losses, [0]
 
-    def spoilt(batch: Any, *, smooth: bool = False) -> Any:
-        losses, outputs = original(batch, smooth=smooth)
+    def spoilt(batch: Any, **how: Any) -> Any:
+        losses, outputs = original(batch, **how)
         calls[0] += 1
         factor = torch.nan if calls[0] == 2 else 1.0  # after the first step
         return {name: loss * factor for name, loss in losses.items()}, outputs

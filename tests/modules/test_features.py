@@ -103,8 +103,8 @@ def test_what_was_compiled_stays_out_of_copies() -> None:
     reader, net = FeatureReader([OnMaps("b", 3)]), ResNet20()
     reader.compile(net, None)
     copy = pickle.loads(pickle.dumps(reader))  # noqa: S301 - our own
-    assert reader._compiled is not None
-    assert copy._compiled is None
+    assert reader.compiled is not None
+    assert copy.compiled is None
 
 
 def test_what_is_offered() -> None:

@@ -267,16 +267,16 @@ def test_a_kind_that_is_not_known_is_one_line(tmp_path: Path) -> None:
     run = trainer(tmp_path, max_epochs=1, enable_checkpointing=True, callbacks=[keep])
     run.fit(TransferModule(Signal(), Count("count")), counts())
     content = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    content["tl"]["tasks"][0]["kind"] = "depth"
+    content["tl"]["tasks"][0]["kind"] = "shadow"
     if "task" in content.get("hyper_parameters", {}):
-        content["hyper_parameters"]["task"]["kind"] = "depth"
-    torch.save(content, tmp_path / "depth.ckpt")
-    said = "Task 'count' is of the kind 'depth', which this version of tl does not know"
+        content["hyper_parameters"]["task"]["kind"] = "shadow"
+    torch.save(content, tmp_path / "shadow.ckpt")
+    said = "Task 'count' is of the kind 'shadow', which this version of tl does not know"
     with pytest.raises(ValueError, match=said):
-        TransferModule.load_from_checkpoint(tmp_path / "depth.ckpt", backbone=Signal())
+        TransferModule.load_from_checkpoint(tmp_path / "shadow.ckpt", backbone=Signal())
     with pytest.raises(ValueError, match=said):
         trainer(tmp_path).validate(
-            TransferModule(Signal(), Count("count")), counts(), str(tmp_path / "depth.ckpt")
+            TransferModule(Signal(), Count("count")), counts(), str(tmp_path / "shadow.ckpt")
         )
 
 

@@ -156,7 +156,7 @@ def test_a_source_whose_answers_are_compared_is_a_classification(
     sources: dict[str, str], tmp_path: Path
 ) -> None:
     for penalty in (LwF(), EWC(read([LABEL]), images=4)):
-        with pytest.raises(ValueError, match="the head of 'c' gives 1 number; a source whose"):
+        with pytest.raises(ValueError, match="the head of 'c' gives 1 number; the source must be"):
             fit(tmp_path, penalties=penalty, init_from=sources["c"])
     with pytest.raises(ValueError, match=r"SourceAccuracy reads images: .*got TensorDataModule"):
         SourceAccuracy(read([LABEL]))  # type: ignore[arg-type]

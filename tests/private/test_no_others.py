@@ -53,7 +53,10 @@ TABLED = {name for names in INHERITED.values() for name in names}
 def foreign_names(source: str) -> list[str]:
     """List what a file uses of other libraries that is private there."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    strings = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
+    endings = {id(part) for string in strings for part in string.values}  # of a name made here
+    for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             text = ast.unparse(node)
             inherited = ast.unparse(node.value) in OWN
@@ -65,6 +68,8 @@ def foreign_names(source: str) -> list[str]:
             names = [f"{module}.{alias.name}" for alias in node.names]
             found += [n for n in names if "._" in n.replace("__", "") and not n.startswith("tl.")]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) in endings:
+                continue
             text = node.value
             if is_private(text) and text.isidentifier() and text not in TEXTS:
                 found.append(repr(text))

@@ -28,8 +28,8 @@ from tl.runs.resume import (
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was said."""
     said: list[str] = []
-    for module in ("resume", "same_run"):
-        monkeypatch.setattr(f"tl.runs.{module}.rank_zero_info", said.append)
+    for module in ("runs.resume", "runs.same_run"):
+        monkeypatch.setattr(f"tl.{module}.rank_zero_info", said.append)
     return said
 
 
@@ -107,9 +107,7 @@ def test_a_beginning_from_nothing_is_said(tmp_path: Path, lines: list[str]) -> N
     (tmp_path / "run" / "version_0" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "version_0" / "checkpoints" / ".last.ckpt.tmp").touch()
     assert found(tmp_path / "run") is None
-    assert (
-        lines == [f"tl: starting from the beginning: no checkpoint below {tmp_path / 'run'}."] * 2
-    )
+    assert lines == [f"tl: starting from scratch: no checkpoint below {tmp_path / 'run'}."] * 2
     assert not list(tmp_path.rglob("*.tmp")), "a killed process's file"
 
 
@@ -126,7 +124,7 @@ def test_the_one_before_is_taken_where_one_does_not_verify(
         bad.write_bytes({"truncated": data[:-100], "empty": b"", "other": b"<html>"}[how])
     assert found(tmp_path) == good
     [line] = lines
-    assert line.startswith(f"tl: passed over: {bad}: is ")
+    assert line.startswith(f"tl: skipped: {bad}: is ")
 
 
 def test_it_never_starts_from_zero_where_there_are_checkpoints(
@@ -134,7 +132,7 @@ def test_it_never_starts_from_zero_where_there_are_checkpoints(
 ) -> None:
     for version in (0, 1):
         damage(save(checkpoint(tmp_path, version, "last.ckpt"), version))
-    with pytest.raises(CheckpointError, match="none of its 2 checkpoints"):
+    with pytest.raises(CheckpointError, match="cannot resume from any of its 2 checkpoints"):
         found(tmp_path)
     assert len(lines) == 2
 
@@ -152,7 +150,7 @@ def test_code_in_a_checkpoint_does_not_run(
         path.parent.mkdir(parents=True)
         for zipped in (True, False):
             torch.save({**content(9), key: Evil()}, path, _use_new_zipfile_serialization=zipped)
-            with pytest.raises(CheckpointError, match="none of its"):
+            with pytest.raises(CheckpointError, match="cannot resume from any of its"):
                 found(tmp_path)
     assert all("posix.mkdir" in line for line in lines)
     assert len(lines) == 2 * (1 + 2 + 3)
@@ -185,7 +183,7 @@ def test_a_flipped_bit_in_the_configuration_is_damage_and_not_another_run(
     assert found(tmp_path) == path
     assert len(lines) == 2
     path.unlink()
-    with pytest.raises(CheckpointError, match="none of its 2 checkpoints"):
+    with pytest.raises(CheckpointError, match="cannot resume from any of its 2 checkpoints"):
         found(tmp_path)
 
 
@@ -201,9 +199,9 @@ def test_between_the_batches_of_a_step_there_is_nothing_to_resume(
     files.save_checkpoint(within, checkpoint(tmp_path, 0, "best.ckpt"))
     assert found(tmp_path, halves) is None
     assert "between the batches of one step" in lines[0]
-    assert "starting from the beginning" in lines[1]
+    assert "starting from scratch" in lines[1]
     damage(save(checkpoint(tmp_path, 0, "last.ckpt"), 30, halves))
-    with pytest.raises(CheckpointError, match="none of its 2 checkpoints"):
+    with pytest.raises(CheckpointError, match="cannot resume from any of its 2 checkpoints"):
         found(tmp_path, halves)
 
 
@@ -214,8 +212,8 @@ def test_what_is_nothing_to_go_on_from_is_passed_over(tmp_path: Path, lines: lis
     AtomicCheckpointIO().save_checkpoint(weights, checkpoint(tmp_path, 1, "soup.ckpt"))
     AtomicCheckpointIO().save_checkpoint(content(9), checkpoint(tmp_path, 1, "nobodys.ckpt"))
     assert found(tmp_path) == path
-    assert "which configuration" in lines[0]
-    assert "no state of a training" in lines[1]
+    assert "record the configuration" in lines[0]
+    assert "no training state" in lines[1]
 
 
 def test_processes_that_this_one_starts_take_its_choice(
@@ -238,7 +236,7 @@ def test_it_is_said_from_where_a_run_goes_on(tmp_path: Path, lines: list[str]) -
     chosen = newest(tmp_path, changed("trainer.devices", 2))
     assert chosen is not None
     assert torch.equal(chosen.content["state_dict"]["weight"], torch.arange(1000.0))
-    assert lines[0] == f"tl: going on from {path}, at step 30 in epoch 2 (counted from 0)."
+    assert lines[0] == f"tl: resuming from {path}, at step 30 in epoch 2 (counted from 0)."
     assert "not bit for bit" in lines[1]
     assert newest(tmp_path / "none", BASE) is None
 

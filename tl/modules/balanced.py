@@ -72,7 +72,11 @@ class BalancedStep:
                 f"{type(strategy).__name__}: it needs whole gradients in each process."
             )
         if hasattr(balancer.method, "update_accuracy"):
-            other = [name for name, task in module.trained_tasks.items() if task.accuracy is None]
+            other = [
+                name
+                for name, task in module.trained_tasks.items()
+                if task.accuracy not in task.tallied
+            ]
             if other:
                 raise ValueError(
                     f"{balancer.name} weights tasks by their accuracy, which "
@@ -211,8 +215,7 @@ def _observed(module: Owner, losses: dict[str, Tensor], outputs: Outputs) -> Mic
         task = module.tasks[name]
         labelled[name] = task.present(target)
         tally = dict(zip(task.tallied, task.tally(output, target), strict=True))
-        nothing = torch.zeros_like(labelled[name])
-        right[name] = nothing if task.accuracy is None else tally[task.accuracy]
+        right[name] = tally.get(task.accuracy or "", torch.zeros_like(labelled[name]))
     trainer = module.trainer
 
     def total(tensor: Tensor) -> Tensor:

@@ -64,27 +64,27 @@ class FeatureReader:
     def __init__(self, tasks: Iterable[Task]) -> None:
         self.tasks = tuple(tasks)
         self.maps = [task for task in self.tasks if task.reads != "vector"]
-        self._compiled: Any = None
+        self.compiled: Any = None
 
     def __call__(self, backbone: nn.Module, inputs: Inputs) -> Features:
         """Return what a backbone gives for inputs."""
         if not self.maps:
             return Features(backbone(inputs))
         size = self._size(inputs)
-        maps = (self._compiled or backbone.maps)(inputs)  # type: ignore[operator]
+        maps = (self.compiled or backbone.maps)(inputs)  # type: ignore[operator]
         return Features(backbone.pool(maps), maps, size)  # type: ignore[operator]
 
     def compile(self, backbone: nn.Module, mode: str | None) -> None:
         """Compile what computes the features, in place: names of weights stay."""
         if self.maps:  # `nn.Module.compile` is of `forward` alone
             maps: Any = backbone.maps
-            self._compiled = torch.compile(maps, mode=mode)
+            self.compiled = torch.compile(maps, mode=mode)
         else:
             backbone.compile(mode=mode)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was compiled, as torch does."""
-        return {**vars(self), "_compiled": None}
+        return {**vars(self), "compiled": None}
 
     def _size(self, inputs: Inputs) -> tuple[int, ...]:
         parts = inputs.values() if isinstance(inputs, Mapping) else (inputs,)

@@ -29,4 +29,4 @@ def test_splits_share_no_sentence_and_follow_the_seed_of_the_drawing() -> None:
 
 def test_sizes_are_checked() -> None:
     with pytest.raises(ValueError, match="`train_size` must be 2 to"):
-        SyntheticTextDataModule(train_size=1)
+        SyntheticTextDataModule(train_size=1, targets=["topic"])

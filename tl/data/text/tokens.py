@@ -46,7 +46,7 @@ class Tokens:
 
     def __post_init__(self) -> None:
         ends = self.lengths.long().cumsum(0)
-        object.__setattr__(self, "_starts", ends - self.lengths)
+        object.__setattr__(self, "starts", ends - self.lengths)
 
     def __len__(self) -> int:
         """How many texts."""
@@ -66,7 +66,7 @@ class Tokens:
         lengths = self.lengths[rows].long()
         places = torch.arange(int(lengths.max()))
         there = places < lengths[:, None]
-        starts: Tensor = self._starts[rows]  # type: ignore[attr-defined]  # set above
+        starts: Tensor = self.starts[rows]  # type: ignore[attr-defined]  # set above
         found = self.flat[torch.where(there, starts[:, None] + places, 0)].long()
         batch = {"input_ids": found.masked_fill(~there, pad_id), "attention_mask": there.long()}
         if types:
@@ -76,7 +76,7 @@ class Tokens:
     def digest(self, rows: Tensor) -> bytes:
         """Return a hash of some texts' tokens, in their order."""
         lengths = self.lengths[rows].long()
-        starts: Tensor = self._starts[rows]  # type: ignore[attr-defined]  # set above
+        starts: Tensor = self.starts[rows]  # type: ignore[attr-defined]  # set above
         before = lengths.cumsum(0) - lengths
         places = torch.arange(int(lengths.sum())) + (starts - before).repeat_interleave(lengths)
         digest = hashlib.sha256()

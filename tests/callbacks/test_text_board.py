@@ -22,14 +22,16 @@ def test_the_most_confident_mistakes_are_kept() -> None:
         "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0], [1, 1, 1], [1, 1, 1]]),
     }
     logits = torch.tensor([[9.0, 0.0], [3.0, 0.0], [0.0, 1.0], [8.0, 0.0]])
-    mistakes.add(inputs, logits, torch.tensor([0, 1, 0, -1]))  # right, wrong, wrong, no label
+    mistakes.add(
+        inputs, logits.softmax(1), torch.tensor([0, 1, 0, -1])
+    )  # right, wrong, wrong, no label
     assert [(true, predicted, tokens) for _, true, predicted, tokens in mistakes.kept] == [
         (1, 0, [2, 8]),
         (0, 1, [2, 9, 3]),
     ]
     table = mistakes.table(["yes", "no"], lambda tokens: f"<{tokens}|>")
     assert table.splitlines()[2] == "| 95% | no | yes | <[2, 8] > |"
-    mistakes.add(inputs, torch.tensor([[0.0, 9.0]] * 4), torch.tensor([0, 0, 0, 0]))
+    mistakes.add(inputs, torch.tensor([[0.0, 9.0]] * 4).softmax(1), torch.tensor([0, 0, 0, 0]))
     assert len(mistakes.kept) == 2
 
 

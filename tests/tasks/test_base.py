@@ -36,8 +36,8 @@ def test_a_task_of_version_0_1_0_is_a_classification() -> None:
 
 
 def test_a_kind_that_this_version_does_not_know_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'a' is of the kind 'depth', .* it knows .*regr"):
-        as_task({"name": "a", "kind": "depth"})
+    with pytest.raises(ValueError, match=r"'a' is of the kind 'shadow', .* it knows .*regr"):
+        as_task({"name": "a", "kind": "shadow"})
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a.b", "_a", "a b", "ä"])

@@ -140,6 +140,6 @@ def test_our_own_data_cost_no_further_hook_and_foreign_data_can_be_copied(tmp_pa
     assert "on_before_batch_transfer" not in vars(ours)
     _, foreign, images = run(torch.arange(8) % 3, tmp_path)
     again = copy.deepcopy(foreign)
-    assert again.on_before_batch_transfer.__self__ is again
+    assert again.on_before_batch_transfer.args[0] is again
     with pytest.raises(ValueError, match="the label 3"):
         again.on_before_batch_transfer((images, torch.full((8,), 3)), 0)

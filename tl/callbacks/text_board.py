@@ -31,15 +31,15 @@ class TextMistakes:
     most: int
     kept: list[tuple[float, int, int, list[int]]] = field(default_factory=list)
 
-    def add(self, inputs: Mapping[str, Tensor], logits: Tensor, target: Tensor) -> None:
+    def add(self, inputs: Mapping[str, Tensor], answer: Tensor, target: Tensor) -> None:
         """Look through a batch.
 
         Args:
             inputs: ``input_ids`` and ``attention_mask`` ``(N, L)``.
-            logits: ``(N, C)``.
+            answer: Class probabilities ``(N, C)``.
             target: ``(N,)``; negative where there is no label.
         """
-        confidence, predicted = logits.float().softmax(1).max(1)
+        confidence, predicted = answer.max(1)
         wrong = (predicted != target) & (target >= 0)
         values, rows = torch.where(wrong, confidence, -1.0).topk(min(self.most, len(target)))
         for value, row in zip(values.tolist(), rows.tolist(), strict=True):
@@ -151,12 +151,12 @@ class TextBoard(Callback):
         if not wanted or not isinstance(pl_module, SharedBackboneModule):
             return
         parts = by_source(batch)
-        for name, (logits, target) in outputs.items():
+        for name, (output, target) in outputs.items():
             task = pl_module.tasks[name]
             inputs = parts[source_of(task, parts)][0]
             if isinstance(task, Classification) and not task.multi_label and _MASK in inputs:
                 kept = self._found.setdefault(name, TextMistakes(self.mistakes))
-                kept.add(inputs, logits, target)  # type: ignore[arg-type]  # a dict, as it has a mask
+                kept.add(inputs, task.answer(output), target)  # type: ignore[arg-type]  # a dict, as it has a mask
 
     on_test_batch_end = on_validation_batch_end
 

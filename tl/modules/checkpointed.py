@@ -240,7 +240,7 @@ class CheckpointedModule(FineTunedModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep, in plain types under ``tl``, what the weights are and where they came from."""
-        drop_functions(checkpoint.get("lr_schedulers", ()))
+        drop_functions(checkpoint)
         data = self._datamodule()
         describe = getattr(data, "describe", None)
         checkpoint["tl"] = {

@@ -121,8 +121,9 @@ def test_the_state_of_averaged_weights_schedule_holds_no_function() -> None:
     schedule = SWALR(optimizer, swa_lr=0.05, anneal_strategy="linear")
     find(schedule, "anneal_func", "torch")
     state = {**schedule.state_dict(), "anneal_func": schedule.anneal_func}
-    drop_functions([state])
-    assert "anneal_func" not in state
+    held = dict(state)
+    drop_functions({"lr_schedulers": [state], "callbacks": {"a": {"scheduler_state": held}}})
+    assert "anneal_func" not in {*state, *held}
     again = SWALR(optimizer, swa_lr=0.05, anneal_strategy="linear")
     again.load_state_dict(state)
     assert again.anneal_func(0.5) == 0.5  # type: ignore[no-untyped-call]

@@ -513,7 +513,7 @@ class SharedBackboneModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep, in plain types under ``tl``, what the weights are; save nothing not finite."""
         self.guard.check_weights(self, checkpoint.get("state_dict", {}))
-        drop_functions(checkpoint.get("lr_schedulers", ()))
+        drop_functions(checkpoint)
         checkpoint["tl"] = self.run_record.write(
             self,
             window=self.training_log.state(self),

@@ -60,7 +60,7 @@ class TargetCheck:
         """Check the targets of foreign data while that does not wait for an accelerator."""
         # of another form they may be sorted after the transfer
         self.done = is_sorted(batch)
-        tasks = self._trained if module.trainer.training else self._tasks
+        tasks = self._trained if module.training else self._tasks
         return checked(batch, tasks.values()) if self.done else batch
 
 

@@ -5,7 +5,7 @@ Functions that a training step calls are torch's own under another name: no call
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,13 +48,18 @@ def unscales_nothing(optimizer: Optimizer) -> None:
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
 
 
-def drop_functions(schedules: Iterable[MutableMapping[str, Any]]) -> None:
-    """Take SWALR's function out of schedules' states: torch 2.6 and 2.7 save it with them.
+def drop_functions(checkpoint: Mapping[str, Any]) -> None:
+    """Take SWALR's function out of a checkpoint: torch 2.6 and 2.7 save it with the schedule.
 
     A file that names a function does not load with ``weights_only=True``; who resumes has it.
+
+    Args:
+        checkpoint: Lightning's; the states of its schedules and of its callbacks' change.
     """
-    for state in schedules:
-        if callable(state.get("anneal_func")):
+    callbacks = checkpoint.get("callbacks", {}).values()
+    kept = (state.get("scheduler_state") for state in callbacks if isinstance(state, Mapping))
+    for state in (*checkpoint.get("lr_schedulers", ()), *kept):
+        if isinstance(state, MutableMapping) and callable(state.get("anneal_func")):
             del state["anneal_func"]
 
 

@@ -134,4 +134,4 @@ def head_of(task: Task, backbone: nn.Module) -> nn.Module:
     )
 
 
-_SUCH = {"maps": "tl.backbones.ResNet18", "tokens": "a ViT in tl.backbones.TimmBackbone"}
+_SUCH = {"maps": "tl.backbones.ResNet18", "tokens": "tl.backbones.TextBackbone"}

@@ -29,7 +29,7 @@ class SyntheticScenesDataModule(TensorDataModule):
         texture: 0 to 1: contrast of the checks on all surfaces.
         light: 0 to 1: how much the direction of the lamp varies.
         noise: Deviation of the noise on pixels, of a range of 1.
-        look: ``day`` or ``night``: two domains with the same geometry.
+        look: ``day`` or ``night``: two domains, each with rooms of its own.
         batch_size: Scenes per process and step.
         val_size: Share of the training scenes that validates.
         seed: Seed of the split and of the order.

@@ -38,7 +38,7 @@ def test_the_known_best_learning_rate_is_found(tmp_path: Path, sampler: str) -> 
 def test_a_study_tunes_each_method_by_the_same_number_of_trials(tmp_path: Path) -> None:
     given = content(search={**SEARCH, "trials": 6})
     path = write_study(tmp_path, given)
-    assert run(path, workers=2).failures == {}
+    assert run(path, workers=1).failures == {}  # with more, what is tried follows who ends first
     study = read_study(path)
     points, folders = points_of(study), RunFolders(tmp_path / "out")
     assert study.search is not None

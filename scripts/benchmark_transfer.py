@@ -45,7 +45,7 @@ from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from scripts.grid import GridRun, best_checkpoint, by_seed, run_all
+from scripts.evidence.grid import GridRun, best_checkpoint, by_seed, run_all
 from tl.report import mean_interval
 
 # overlays by method; from scratch there is nothing to transfer

@@ -37,7 +37,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from scripts.grid import GridRun, by_seed, run_all
+from scripts.evidence.grid import GridRun, by_seed, run_all
 from tl.report import delta_m_interval, mean_interval
 
 TASKS = {"cifar10": "configs/source_cifar10.yaml", "cifar100": "configs/transfer_cifar100.yaml"}

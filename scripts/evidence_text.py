@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from scripts.grid import GridRun, best_checkpoint, by_seed, run_all
+from scripts.evidence.grid import GridRun, best_checkpoint, by_seed, run_all
 from tl.data.text.table import read_table
 from tl.report import mean_interval
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripts.grid import GridRun, best_checkpoint, by_seed, metrics_on_test, run_all
+from scripts.evidence.grid import GridRun, best_checkpoint, by_seed, metrics_on_test, run_all
 
 
 class Commands:

@@ -17,6 +17,7 @@ from tl.data.loaders import class_by_class
 from tl.data.text.masking import mask_tokens
 from tl.data.text.tokenizer import TextTokenizer
 from tl.data.text.tokens import Tokens
+from tl.tasks import Task
 
 Inputs = dict[str, Tensor]
 
@@ -65,7 +66,7 @@ class TextSet(Dataset[Any]):
         index: Which of them are in the set ``(M,)``.
         masking: How tokens are hidden, if they are.
         epoch: The epoch of the masks; -1 for those of evaluation.
-        labelled: Give targets; without, positions stand in their place.
+        with_targets: Give targets; without, positions stand in their place.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class TextSet(Dataset[Any]):
         self.index = torch.arange(len(tokens))
         self.masking: Masking | None = None
         self.epoch: Callable[[], int] | None = None
-        self.labelled = True
+        self.with_targets = True
 
     def __len__(self) -> int:
         """How many texts."""
@@ -106,8 +107,17 @@ class TextSet(Dataset[Any]):
     def unlabelled(self) -> Self:
         """Return the same texts with their positions in the place of targets."""
         same = self.masked(None)
-        same.labelled = False
+        same.with_targets = False
         return same
+
+    def labelled(self, task: Task) -> int:
+        """Return how many texts have a target of a task; masked tokens are hidden in all."""
+        targets = self.targets
+        found = next(iter(targets.values())) if len(targets) == 1 else None
+        target = targets.get(str(task.target), found)
+        if target is None or task.reads == "tokens":
+            return len(self)
+        return int(task.labelled(task.truth(task.settle(target))))
 
     @property
     def lengths(self) -> Tensor:
@@ -138,7 +148,7 @@ class TextSet(Dataset[Any]):
         return {"text": plain, "masked": masked} if self.all_targets else masked
 
     def _targets(self, rows: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
-        if not self.labelled or not self.all_targets:
+        if not self.with_targets or not self.all_targets:
             return positions
         found = {name: target[rows] for name, target in self.all_targets.items()}
         return next(iter(found.values())) if len(found) == 1 else found

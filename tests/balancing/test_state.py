@@ -70,7 +70,7 @@ def test_everything_comes_back_from_a_file_and_settings_do_not() -> None:
     assert other.array.dtype == np.float32
     assert torch.equal(other.table["a"], torch.ones(1))
     method.live()
-    other.live()  # the inner optimizer goes on as if nothing had been
+    other.live()  # the inner optimizer continues unchanged
     assert torch.equal(method.weight, other.weight)
 
 

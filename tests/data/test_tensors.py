@@ -317,7 +317,7 @@ def test_a_run_resumes_on_the_same_samples_only(tmp_path: Path) -> None:
     run.fit(TransferModule(Flat(), KIND), read(pictures(), labels()), ckpt_path=str(path))
     assert run.global_step == 3 * 4
     for other in (read(pictures(seed=1), labels()), read(pictures(), labels(), seed=1)):
-        with pytest.raises(DataError, match="The run to resume was trained on real:"):
+        with pytest.raises(DataError, match="the run to resume was trained on real:"):
             trainer(tmp_path, max_epochs=3).fit(
                 TransferModule(Flat(), KIND), other, ckpt_path=str(path)
             )

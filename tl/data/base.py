@@ -39,7 +39,7 @@ from tl.data.options import check_options, checked_option, refuse_misspelt
 from tl.data.sampling import Sampling, balancing_task, labels_to_balance
 from tl.data.settings import Settings
 from tl.data.split import stratified_split
-from tl.data.trained_on import TrainedOn, read_record, record_of, same_names
+from tl.data.trained_on import TrainedOn, read_record, record_of, same_data, same_names
 from tl.tasks import Classification
 
 Split = Literal["train", "val", "test"]
@@ -715,12 +715,7 @@ class ImageDataModule(LightningDataModule, ABC):
             return
         for target, names in (record.get("class_names") or {}).items():
             same_names(names, self.target_classes().get(target, ()), "classes", self.data_name)
-        if then != now:
-            raise DataError(
-                f"{self.data_name}: the run to resume was trained on {then}, this is {now}. Resume "
-                "with the same data, label fraction, validation size and seed, or start a new run "
-                "from its weights with `init_from`."
-            )
+        same_data(self.data_name, then, now, "data, label fraction, validation size and seed")
         self._ready().name = str(state_dict.get("seeded_by", self.data_name))
 
 

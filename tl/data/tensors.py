@@ -25,6 +25,7 @@ from tl.data.loaders import (
 )
 from tl.data.sampling import Sampling, balancing_task, labels_to_balance
 from tl.data.tensor_set import Layout, TensorSet, said_layout
+from tl.data.trained_on import same_data
 from tl.tasks import Task, as_task
 
 
@@ -289,9 +290,5 @@ class TensorDataModule(LightningDataModule):
         """
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
-        then, now = str(state_dict.get("fingerprint")), self.fingerprint
-        if then != now:
-            raise DataError(
-                f"The run to resume was trained on {then}, this is {now}. Resume with the same "
-                "samples, validation size and seed, or start a new run with `init_from`."
-            )
+        then = str(state_dict.get("fingerprint"))
+        same_data("The samples", then, self.fingerprint, "samples, validation size and seed")

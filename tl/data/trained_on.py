@@ -153,6 +153,25 @@ def record_of(record: Mapping[str, Any], name: str, of: int = 1) -> Mapping[str,
     )
 
 
+def same_data(name: str, then: str, now: str, settings: str) -> None:
+    """Refuse to resume training on other data.
+
+    Args:
+        name: Name of the data module's source.
+        then: Fingerprint in the checkpoint.
+        now: Fingerprint here.
+        settings: What must be the same, for the message.
+
+    Raises:
+        DataError: If the fingerprints differ.
+    """
+    if then != now:
+        raise DataError(
+            f"{name}: the run to resume was trained on {then}, this is {now}. Resume with the same "
+            f"{settings}, or start a new run from its weights with `init_from`."
+        )
+
+
 def same_names(
     there: Sequence[str], here: Sequence[str], what: str, where: str = "the data"
 ) -> None:
@@ -162,7 +181,9 @@ def same_names(
         there: Names in the checkpoint.
         here: Names here.
         what: What the names denote, for the message.
-        where: What has the names `here`. Raises:
+        where: What has the names `here`.
+
+    Raises:
         DataError: If they differ; lists both.
     """
     there, here = composed_names(there), composed_names(here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ class View:
         return list(self.names or ()) if fits else [str(number) for number in range(count)]
 
 
-class Pictures:
+class Pictures(ABC):
     """Collects what is drawn of one task over a split; see :meth:`tl.tasks.Task.pictures`.
 
     Attributes:
@@ -56,6 +57,7 @@ class Pictures:
 
     counts: Tensor | None = None
 
+    @abstractmethod
     def add(self, inputs: Inputs | None, output: Tensor, target: Tensor) -> None:
         """Look at a batch.
 
@@ -64,15 +66,14 @@ class Pictures:
             output: What the head gave, a row for each sample.
             target: As :meth:`tl.tasks.Task.truth` gives it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def figures(self, view: View) -> dict[str, Figure]:
         """Return figures by a word that says what they show, such as ``confusion``.
 
         Args:
             view: Title, and what the data tell.
         """
-        raise NotImplementedError
 
 
 class Worst:

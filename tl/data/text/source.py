@@ -22,7 +22,7 @@ from tl.data.text.text_loaders import TextLoaders
 from tl.data.text.text_set import TextSet
 from tl.data.text.tokenizer import TextTokenizer, find_tokenizer
 from tl.data.text.tokens import tokenise, trained_tokenizer
-from tl.data.trained_on import record_of
+from tl.data.trained_on import record_of, same_data
 from tl.tasks import MaskedTokens, Task
 
 Split = Literal["train", "val", "test"]
@@ -393,10 +393,6 @@ class TextSource(TextLoaders, ABC):
         """
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
-        then, now = str(state_dict.get("fingerprint")), self.fingerprint
-        if then != now:
-            raise DataError(
-                f"{self.data_name}: the run to resume was trained on {then}, this is {now}. Resume "
-                "with the same texts, tokenizer, label fraction, validation size and seed, or "
-                "start a new run from its weights with `init_from`."
-            )
+        settings = "texts, tokenizer, label fraction, validation size and seed"
+        then = str(state_dict.get("fingerprint"))
+        same_data(self.data_name, then, self.fingerprint, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any, cast
 
 import torch
@@ -42,9 +43,9 @@ class TextLoaders(LightningDataModule):
     seed: int
 
     @property
+    @abstractmethod
     def tokenizer(self) -> TextTokenizer:
         """The tokenizer of the texts."""
-        raise NotImplementedError
 
     def train_steps(self) -> int:
         """Steps of one pass over the training texts by all processes together, at least 1."""

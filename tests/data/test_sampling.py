@@ -105,8 +105,8 @@ def test_tensors_are_balanced_and_said_to_be(caplog: pytest.LogCaptureFixture) -
     assert torch.equal(ordinary.sort().values, RARE)
     assert sorted(torch.bincount(found).tolist()) == [33, 33, 34]
     assert (
-        "The data: balanced sampling by kind: each of its 3 classes makes up 0.333 of an epoch's "
-        "samples; they are 0.05 to 0.8 of the training samples." in caplog.text
+        "The data: balanced sampling by kind: each of its 3 classes makes up 0.333 of an epoch; "
+        "their shares of the training samples are 0.05 to 0.8." in caplog.text
     )
 
 

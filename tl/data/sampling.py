@@ -102,10 +102,10 @@ def labels_to_balance(task: Task, targets: Tensor | Mapping[str, Tensor], owner:
             f"{listed(empty)}. Add some, or train with `sampling: shuffled`."
         )
     shares, missing = counts / len(labels), 1 - int(counts.sum()) / len(labels)
-    kept = f"; {missing:.3g} of them have no label and keep that share" if missing else ""
+    kept = f"; samples without a label keep their share of {missing:.3g}" if missing else ""
     rank_zero_info(
         f"tl: {owner}: balanced sampling by {task.name}: each of its {len(counts)} classes makes "
-        f"up {(1 - missing) / len(counts):.3g} of an epoch's samples; they are "
-        f"{float(shares.min()):.3g} to {float(shares.max()):.3g} of the training samples{kept}."
+        f"up {(1 - missing) / len(counts):.3g} of an epoch; their shares of the training samples "
+        f"are {float(shares.min()):.3g} to {float(shares.max()):.3g}{kept}."
     )
     return labels

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_utilities.core.inheritance import get_all_subclasses
+from torch.utils.data import BatchSampler, DataLoader
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,6 +24,19 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _loaders_as_torch_has_them() -> Iterator[None]:
+    # Lightning replaces methods of DataLoader while it asks for loaders, and where the answer is an
+    # error leaves them replaced, for every test that follows in the process
+    yield
+    for base in (DataLoader, BatchSampler):
+        for kind in {base, *get_all_subclasses(base)}:
+            for method in ("__setattr__", "__delattr__", "__init__"):
+                if f"__old{method}" in vars(kind):
+                    setattr(kind, method, vars(kind)[f"__old{method}"])
+                    delattr(kind, f"__old{method}")
 
 
 @pytest.fixture

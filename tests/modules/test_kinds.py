@@ -319,7 +319,7 @@ def loaders(inputs: Any, targets: Any, batch: int = 8) -> Any:
             both = (on_each(lambda part: part[rows][0], each) for each in (inputs, targets))
             return tuple(both)
 
-    return torch.utils.data.DataLoader(Rows(), batch)
+    return torch.utils.data.DataLoader(Rows(), batch_size=batch)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def refused(folder: Path, given: dict[str, Any]) -> str:
         ({"stage": "third"}, "`report.stage` is 'third', not one of source, target"),
         ({"delta_m": {"stage": "source", "axis": "task"}}, "`report.delta_m` must be {stage: S"),
         ({"rows": ["method", "data.part", "seed_everything"]}, "cannot be a row too"),
+        ({"data_sets": "data.part"}, "with 5 values or more, got 'data.part'; seeds and label"),
+        ({"data_sets": "x"}, "must be one of several rows, with 5 values or more, got 'x'"),
     ],
 )
 def test_a_wrong_report_is_one_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
 from tl.backbones.base import Backbone, offered, stages_of
 from tl.private.torch import BatchNorm
 
+Layers = Literal["attention", "all"]
 _NORMS = (BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -32,6 +33,8 @@ class LoraBackbone(Backbone):
         alpha: Strength of the change, above 0.
         norms: Train scales and shifts of normalisation layers too: a few numbers, and after a move
             to other images the network's own fit badly. The paper trains none.
+        layers: ``attention``: linear layers of attention only, as in the paper, the default for
+            language models; ``all``: every linear layer and convolution, the default for others.
 
     Raises:
         ModuleNotFoundError: If peft is not installed.
@@ -39,18 +42,30 @@ class LoraBackbone(Backbone):
     """
 
     def __init__(
-        self, backbone: nn.Module, rank: int = 8, alpha: float = 8.0, norms: bool = True
+        self,
+        backbone: nn.Module,
+        rank: int = 8,
+        alpha: float = 8.0,
+        norms: bool = True,
+        layers: Layers | None = None,
     ) -> None:
         super().__init__()
         if rank < 1:
             raise ValueError(f"`rank` must be 1 or more, got {rank}.")
         if not alpha > 0:
             raise ValueError(f"`alpha` must be above 0, got {alpha}.")
-        names = [name for name, layer in backbone.named_modules() if _is_adapted(layer)]
+        if layers not in (None, *get_args(Layers)):
+            raise ValueError(f"`layers` must be attention or all, got {layers!r}.")
+        if layers is None:
+            layers = "attention" if offered(backbone) == "tokens" else "all"
+        names = [
+            name
+            for name, layer in backbone.named_modules()
+            if _is_adapted(layer) and (layers == "all" or _is_of_attention(name))
+        ]
         if not names:
-            raise ValueError(
-                f"{type(backbone).__name__} has no linear layer or convolution to adapt."
-            )
+            of = "of attention" if layers == "attention" else "or convolution"
+            raise ValueError(f"{type(backbone).__name__} has no linear layer {of} to adapt.")
         try:
             import peft  # noqa: PLC0415 - an extra
         except ModuleNotFoundError:
@@ -65,6 +80,10 @@ class LoraBackbone(Backbone):
         self.num_features: int = backbone.num_features  # type: ignore[assignment]
         if offered(backbone) != "tokens":
             self.map_channels: tuple[int, ...] = getattr(backbone, "map_channels", ())
+        else:  # what the data are checked against
+            self.vocab_size: int | None = getattr(backbone, "vocab_size", None)
+            self.max_length: int | None = getattr(backbone, "max_length", None)
+            self.tokenizer_hash: str | None = getattr(backbone, "tokenizer_hash", None)
         self.pretrained = bool(getattr(backbone, "pretrained", False))
         self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
 
@@ -106,3 +125,8 @@ def _is_adapted(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Conv2d):
         return layer.groups == 1 and layer.dilation == (1, 1)
     return isinstance(layer, nn.Linear)
+
+
+def _is_of_attention(name: str) -> bool:
+    """Tell by its name, in which every encoder of Transformers says ``attention`` or ``attn``."""
+    return "attention" in name or "attn" in name

@@ -50,7 +50,7 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
 
 
 def _of_backbone(backbone: nn.Module, inputs: Inputs) -> float:
-    shapes = without_sources(_without_weights(backbone)).train()
+    shapes = without_sources(without_weights(backbone)).train()
     kind = next(shapes.parameters()).dtype
 
     def two(part: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def _of_backbone(backbone: nn.Module, inputs: Inputs) -> float:
     return float(counter.get_total_flops()) / 2
 
 
-def _without_weights(network: nn.Module) -> nn.Module:
+def without_weights(network: nn.Module) -> nn.Module:
     """Copy a network onto the meta device, without copying its weights."""
     known: dict[int, Tensor] = {
         id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()

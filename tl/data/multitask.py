@@ -18,25 +18,28 @@ from tl.data.images.augment import Augment
 from tl.data.images.resident import Batch
 from tl.data.options import check_options, refuse_misspelt
 from tl.data.sampling import Sampling
+from tl.data.text.several import check_sources, check_tokenizers, share_tokenizer
+from tl.data.text.source import TextSource
 from tl.tasks import Classification
 
 MultiBatch = dict[str, Batch | None]
+Source = ImageDataModule | TextSource
 # by source: the data module around it, and its name there
-_OWNERS: WeakKeyDictionary[ImageDataModule, tuple[Callable[[], object], str]] = WeakKeyDictionary()
+_OWNERS: WeakKeyDictionary[Source, tuple[Callable[[], object], str]] = WeakKeyDictionary()
 _OWN = ("sources", "epoch_length")  # all other options belong to the sources
 
 
-class Sources(Mapping[str, ImageDataModule]):
+class Sources(Mapping[str, Source]):
     """Read-only sources by name: they are assigned as a whole, to set names and settings.
 
     Args:
         sources: The sources; a copy of the mapping is kept.
     """
 
-    def __init__(self, sources: Mapping[str, ImageDataModule]) -> None:
+    def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = dict(sources)
 
-    def __getitem__(self, name: str) -> ImageDataModule:
+    def __getitem__(self, name: str) -> Source:
         """Return a source."""
         return self._sources[name]
 
@@ -94,6 +97,8 @@ class MultiTaskDataModule(LightningDataModule):
         download: Download missing archives.
         offline: What to do if a set is unavailable: ``error`` or ``generated``.
         images: ``real``, or ``generated`` for synthetic images.
+        tokenizer: Tokenizer of sources of text, as for `TextDataModule`; by default one is trained
+            on the training texts of all of them.
         generated_size: Number of synthetic training images per source.
 
     Raises:
@@ -101,7 +106,7 @@ class MultiTaskDataModule(LightningDataModule):
         ValueError: If there is no source, one has two names, or `epoch_length` is not positive.
     """
 
-    sources: Mapping[str, ImageDataModule]
+    sources: Mapping[str, Source]
     epoch_length: Literal["longest", "shortest"] | int = "longest"
     root: str | None = None
     batch_size: int | None = None
@@ -118,6 +123,7 @@ class MultiTaskDataModule(LightningDataModule):
     offline: Literal["error", "generated"] | None = None
     images: Literal["real", "generated"] | None = None
     generated_size: int | None = None
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -147,6 +153,7 @@ class MultiTaskDataModule(LightningDataModule):
         for name, source in self.sources.items():
             source.data_name = name
             source.inherit(**{key: value for key, value in given.items() if value is not None})
+        share_tokenizer(self.sources)
         self._handed_down = True
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - whatever it is
@@ -227,6 +234,7 @@ class MultiTaskDataModule(LightningDataModule):
         for source in self.sources.values():
             source.trainer = self.trainer
             source.setup(stage)
+        check_tokenizers(self.sources)
 
     @property
     def waits(self) -> bool:
@@ -348,15 +356,16 @@ def _as_sources(given: object) -> Sources:
             f"`sources` must be a mapping of data modules by name, got a {type(given).__name__}."
         )
     for name, source in given.items():
-        if not isinstance(source, ImageDataModule):
+        if not isinstance(source, Source):
             raise TypeError(
                 f"`sources[{name!r}]` must be a data module of a single source, such as "
                 f"FolderDataModule, got a {type(source).__name__}."
             )
+    check_sources(given)
     return Sources(given)
 
 
-def _own_sources(owner: MultiTaskDataModule, sources: Mapping[str, ImageDataModule]) -> None:
+def _own_sources(owner: MultiTaskDataModule, sources: Mapping[str, Source]) -> None:
     """Note whose the sources are.
 
     Raises:

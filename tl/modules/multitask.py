@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from tl.balancing import BalancerSpec, Rescale, make_balancer
-from tl.batch import Inputs, join, said_shapes, shapes_of, size_of
+from tl.batch import Inputs, differ_in_length, join, said_shapes, shapes_of, size_of
 from tl.modules.balanced import BalancedStep
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch
@@ -123,6 +123,7 @@ class MultiTaskModule(SharedBackboneModule):
     def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
         """Return what heads read by source: one pass over all images, or one for each source."""
         rows = self.balancer is not None and self.balancer.needs_rows and self.training
+        rows = rows or differ_in_length(images.values())  # without batch norm a pass each is equal
         if self.batch_norm == "joint" and len(images) > 1 and not rows:
             shapes = {source: shapes_of(inputs) for source, inputs in images.items()}
             if len(set(shapes.values())) > 1:

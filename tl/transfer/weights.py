@@ -41,7 +41,8 @@ def load_weights(
     The checkpoint may come from this framework, or be a plain state dict of PyTorch or safetensors,
     also under a key such as ``state_dict`` or ``model``. Prefixes of wrappers (``module.``,
     ``_orig_mod.``, ``model.``, ``net.``, ``encoder.``, ``backbone.``) are removed until a name
-    fits. Names of Hugging Face's ResNets are translated. Heads (``fc``, ``head``, ``heads``,
+    fits. Names of Hugging Face's ResNets
+    and language models are translated. Heads (``fc``, ``head``, ``heads``,
     ``classifier``) are never loaded into the backbone, unless they are below ``backbone.`` or
     renamed by ``rename``.
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -20,10 +20,12 @@ from tl.backbones.base import last_block, stages_of
 from tl.balancing.base import Backward, Balancer, MicroBatch, NonFiniteError
 from tl.balancing.scalarization import LossWeighting
 from tl.data.images.resident import mixed_seed
-from tl.modules.batch import AnyBatch, by_source, source_of
+from tl.modules.batch import AnyBatch, Outputs, by_source, source_of
 from tl.modules.finite import FiniteGuard
-from tl.modules.owner import Outputs, Owner
 from tl.private.lightning import should_accumulate
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class BalancedStep:
         lazy = [name for name, _ in self._balancer.named_buffers()]
         return [f"balancer.{name}" for name in [*self._balancer.private_parameters(), *lazy]]
 
-    def check(self, module: Owner, stage: str) -> None:
+    def check(self, module: SharedBackboneModule, stage: str) -> None:
         """See that strategy, tasks and length of a run can be balanced.
 
         Raises:
@@ -92,7 +94,7 @@ class BalancedStep:
 
     # The step
 
-    def begin(self, module: Owner, batch_idx: int) -> None:
+    def begin(self, module: SharedBackboneModule, batch_idx: int) -> None:
         """Keep the balancer as it is, where the coming step may be skipped."""
         if batch_idx % module.trainer.accumulate_grad_batches == 0:
             self._batches = []
@@ -109,7 +111,7 @@ class BalancedStep:
 
     def combine(
         self,
-        module: Owner,
+        module: SharedBackboneModule,
         batch: AnyBatch,
         losses: dict[str, Tensor],
         outputs: Outputs,
@@ -142,7 +144,7 @@ class BalancedStep:
         self._pending = _Pending(seen, graphs, penalty)
         return loss
 
-    def backward(self, module: Owner, loss: Tensor) -> bool:
+    def backward(self, module: SharedBackboneModule, loss: Tensor) -> bool:
         """Backpropagate by way of the balancer; returns whether that was done."""
         scaler = _scaler(module.trainer)
         if self._guard.broken:
@@ -177,7 +179,7 @@ class BalancedStep:
         self._stepped = last
         return True
 
-    def look_again(self, module: Owner) -> None:
+    def look_again(self, module: SharedBackboneModule) -> None:
         """Let methods that ask for it see the batches of a step that is taken again.
 
         Not at the batch's end, where callbacks come first: a checkpoint that one of them saves
@@ -209,7 +211,9 @@ class BalancedStep:
         return found
 
 
-def _observed(module: Owner, losses: dict[str, Tensor], outputs: Outputs) -> MicroBatch:
+def _observed(
+    module: SharedBackboneModule, losses: dict[str, Tensor], outputs: Outputs
+) -> MicroBatch:
     labelled, right = {}, {}
     for name, (output, target) in outputs.items():
         task = module.tasks[name]
@@ -235,7 +239,7 @@ def _observed(module: Owner, losses: dict[str, Tensor], outputs: Outputs) -> Mic
 
 
 @torch.no_grad()
-def _seen_again(module: Owner, batch: AnyBatch) -> MicroBatch:
+def _seen_again(module: SharedBackboneModule, batch: AnyBatch) -> MicroBatch:
     """Evaluate the losses of a batch after the step, without a trace in running statistics."""
     kept = [(buffer, buffer.clone()) for buffer in module.backbone.buffers()]
     with module.trainer.precision_plugin.forward_context():
@@ -249,7 +253,7 @@ def _scaler(trainer: Trainer) -> torch.amp.GradScaler | None:
     return getattr(trainer.precision_plugin, "scaler", None)
 
 
-def _break(module: Owner, scaler: torch.amp.GradScaler | None) -> None:
+def _break(module: SharedBackboneModule, scaler: torch.amp.GradScaler | None) -> None:
     """Let a loss scaler find that the step is broken: without any gradient it would raise."""
     if scaler is not None:
         parameter = next(p for p in module.parameters() if module.trains(p))

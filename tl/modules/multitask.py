@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from tl.balancing import BalancerSpec, Rescale, make_balancer
 from tl.batch import Inputs, differ_in_length, join, said_shapes, shapes_of, size_of
 from tl.modules.balanced import BalancedStep
-from tl.modules.base import SharedBackboneModule
-from tl.modules.batch import AnyBatch
+from tl.modules.batch import AnyBatch, Outputs
 from tl.modules.batch_norm import per_source_statistics, source_statistics
 from tl.modules.features import Features
+from tl.modules.hooks import TrainerHooks
 from tl.modules.hyperparameters import keep_hyperparameters
-from tl.modules.owner import Outputs
 from tl.private.lightning import synchronises_batch_norm
+from tl.private.torch import keep_out_of_ddp
 from tl.tasks import Task, as_task
 
 BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
 
 
-class MultiTaskModule(SharedBackboneModule):
+class MultiTaskModule(TrainerHooks):
     """Train any number of tasks over any number of data sources on one shared backbone.
 
     ``theta* = argmin sum_i L_i``: the tasks' losses are added, or combined by a balancer. Tasks
@@ -83,7 +83,7 @@ class MultiTaskModule(SharedBackboneModule):
         self.balanced: BalancedStep | None = None
         if self.balancer is not None:
             self.balanced = BalancedStep(self.balancer, self.guard)
-            self.leave_out_of_ddp(self.balanced.ignored_by_ddp())
+            keep_out_of_ddp(self, self.balanced.ignored_by_ddp())
         read = {task.source for task in self.trained_tasks.values()}
         if batch_norm == "joint" and len(read) > 1 and self.balancer and self.balancer.needs_rows:
             rank_zero_info(

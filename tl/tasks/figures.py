@@ -1,4 +1,4 @@
-"""Figures of what a task answers: confusion matrix, scores of labels, scatter, examples."""
+"""Figures of a task's predictions: confusion matrix, label scores, scatter plot, examples."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def drawable(name: str) -> str:
 
 
 def drawable_part(inputs: Inputs) -> Tensor | None:
-    """Return what can be drawn of inputs: images ``(N, C, H, W)``, or signals ``(N, C, L)``.
+    """Return the part of inputs that can be drawn: images ``(N, C, H, W)`` or signals ``(N, C, L)``.
 
-    Of a dict that is the first tensor of such a form; ``None`` where there is none.
+    In a dict, that is the first such tensor; ``None`` if there is none.
     """
     parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
     for part in parts:
@@ -37,7 +37,7 @@ def drawable_part(inputs: Inputs) -> Tensor | None:
 
 
 def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
-    """Draw a confusion matrix, each row as shares of its true class.
+    """Draw a confusion matrix, each row as fractions of its true class.
 
     Args:
         counts: ``(C, C)``, rows true, columns predicted.
@@ -54,7 +54,7 @@ def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(drawable(title), parse_math=False)
     if len(names) <= _LABELLED:
-        # a class may be called `$x^2`, which is not a formula
+        # a class may be called `$x^2`, which must not be parsed as a formula
         axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
         axes.set_yticks(range(len(names)), names, parse_math=False)
     return figure
@@ -64,7 +64,7 @@ def label_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
     """Draw precision, recall and F1 of each label as bars.
 
     Args:
-        counts: ``(3, C)``: right, wrongly found and missed positives of each label.
+        counts: ``(3, C)``: true positives, false positives and false negatives of each label.
         names: Names of the labels.
         title: Title.
     """
@@ -89,11 +89,11 @@ def label_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
 
 
 def scatter_figure(predicted: Tensor, true: Tensor, title: str) -> Figure:
-    """Draw predictions against the truth, and the line on which they are equal.
+    """Draw predictions against targets, with the line of equality.
 
     Args:
-        predicted: ``(N, K)``: K numbers for each sample.
-        true: ``(N, K)``, NaN where there is none.
+        predicted: ``(N, K)``: K numbers per sample.
+        true: ``(N, K)``, NaN if missing.
         title: Title.
     """
     figure = _figure(5.0, 5.0)
@@ -111,12 +111,12 @@ def scatter_figure(predicted: Tensor, true: Tensor, title: str) -> Figure:
 
 
 def display_images(images: Tensor, statistics: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Turn normalised images back into colours to look at.
+    """Turn normalised images back into colours for display.
 
     Args:
-        images: ``(N, C, H, W)``; other numbers of channels than 3 are shown as their mean, in grey.
-        statistics: Mean and standard deviation per channel ``(C,)`` in pixel values 0-255, as
-            they were normalised by; without them each image is stretched to its own range.
+        images: ``(N, C, H, W)``; unless there are 3 channels, their mean is shown in grey.
+        statistics: Mean and standard deviation per channel ``(C,)`` in pixel values 0-255 that the
+            images were normalised by; without them each image is stretched to its own range.
 
     Returns:
         ``(N, 3, H, W)`` float32 on the CPU in [0, 1].
@@ -137,11 +137,11 @@ def examples_figure(
     statistics: tuple[Tensor, Tensor] | None,
     title: str,
 ) -> Figure:
-    """Draw samples with a caption each.
+    """Draw samples, each with a caption.
 
     Args:
         samples: Images ``(N, C, H, W)``, or signals ``(N, C, L)``, which are drawn as lines.
-        captions: What stands above each.
+        captions: Text above each.
         statistics: As for :func:`display_images`.
         title: Title.
     """
@@ -163,6 +163,6 @@ def examples_figure(
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - a task needs it only to be drawn
+    from matplotlib.figure import Figure  # noqa: PLC0415 - needed only for drawing
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -56,7 +56,7 @@ def _find_own_classes() -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    from tl.cli.command import run  # noqa: PLC0415 - Lightning, torch and all
+    from tl.cli.running import run  # noqa: PLC0415 - Lightning, torch and all
 
     run(arguments)
 

@@ -169,8 +169,8 @@ class TlCLI(LightningCLI):
             given = config.get(f"model.init_args.{key}")
             if given and hasattr(imported(config.data.class_path), key):
                 raise ValueError(
-                    f"`model.init_args.{key}` follows from the data; remove it, and choose the "
-                    "data's `targets`."
+                    f"`model.init_args.{key}` follows from the data; remove it. The "
+                    "data's options, such as `targets`, `shares` and `trains`, change its tasks."
                 )
             self._tasks[key] = given
             model = cast("Any", imported(config.model.class_path))

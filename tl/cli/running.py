@@ -17,6 +17,7 @@ from tl.callbacks import SaveOnSignal
 from tl.cli.command import TlCLI
 from tl.cli.configuration import write_enums_as_text
 from tl.cli.messages import USAGE_ERROR, exception_line
+from tl.cli.own_code import show_own
 from tl.cli.own_configuration import with_own_configuration
 from tl.reading import bound_aliases
 from tl.runs.folders import is_first_process
@@ -96,7 +97,7 @@ def run(arguments: list[str]) -> None:
     except RunCompleteError as complete:
         if is_first_process():
             print(f"tl: {complete}")  # noqa: T201
-    except Exception as error:  # noqa: BLE001 - one line for any error
+    except Exception as error:  # noqa: BLE001 - a run ends in one line, whatever went wrong
         cli.drop_empty_folder()
         _end(error, getattr(cli, "trainer", None))
     finally:
@@ -109,6 +110,8 @@ def _end(error: Exception, trainer: Trainer | None) -> None:
         if trainer is None or trainer.world_size == 1:
             raise error
         traceback.print_exception(error)
+    else:
+        show_own(error)
     mistake = _is_mistake(error, trainer)
     fail(exception_line(error), USAGE_ERROR if mistake else FAILURE, trainer)
 

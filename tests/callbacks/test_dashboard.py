@@ -166,11 +166,12 @@ def test_a_mistake_in_a_backbone_is_raised_by_its_step(tmp_path: Path) -> None:
             return super().forward(images).maen()  # type: ignore[attr-defined, no-any-return]
 
     data = tiny_data()
+    ours = TransferModule(Typo(), data.tasks[0])
     with (
         pytest.warns(UserWarning, match=r"shows no graph.*maen"),
         pytest.raises(AttributeError, match="maen"),
     ):
-        run(tmp_path, TransferModule(Typo(), data.tasks[0]), data, Dashboard())
+        run(tmp_path, ours, data, Dashboard(), num_sanity_val_steps=0)
 
 
 def test_other_loggers_and_none_are_fine(tmp_path: Path) -> None:

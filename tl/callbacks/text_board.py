@@ -149,7 +149,7 @@ class TextBoard(Callback):
         parts = by_source(batch)
         for name, (output, target) in outputs.items():
             task = pl_module.tasks[name]
-            inputs = parts[source_of(task, parts)][0]
+            inputs: Any = parts[source_of(task, parts)][0]
             labels = task.strata(target)  # of a task with one class per sample
             if labels is not None and isinstance(inputs, Mapping) and _MASK in inputs:
                 kept = self._found.setdefault(name, TextMistakes(self.mistakes))

@@ -33,6 +33,7 @@ def test_the_most_confident_mistakes_are_kept() -> None:
     ]
     table = mistakes.table(["yes", "no"], lambda tokens: f"<{tokens}|>")
     assert table.splitlines()[2] == "| 95% | no | yes | <[2, 8] > |"
+    assert "| 1 | 0 |" in mistakes.table(None, str)
     mistakes.add(inputs, torch.tensor([[0.0, 9.0]] * 4).softmax(1), torch.tensor([0, 0, 0, 0]))
     assert len(mistakes.kept) == 2
 

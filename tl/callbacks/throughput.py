@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from tl.batch import size_of
 from tl.callbacks.compute import flops_per_image, peak_of
+from tl.callbacks.step_clock import StepClock, log_rates
 from tl.callbacks.text_compute import TextOperations, text_operations
 from tl.hardware import peak_memory_bytes
 from tl.modules.base import SharedBackboneModule
@@ -52,6 +52,7 @@ class Throughput(Callback):
         images: Images timed since the stage began, over all processes.
         seconds: Their time.
         data_seconds: The part of that time between steps.
+        clock: Times the steps.
     """
 
     def __init__(self, mfu: bool = True) -> None:
@@ -65,7 +66,7 @@ class Throughput(Callback):
         self._last_operations: Tensor | float = 0.0
         self._peak: float | None = None
         self._training: tuple[int, ...] = ()
-        self._since: float | None = None
+        self.clock = StepClock()
         self._last = (0, 0.0, 0.0)
         self._processes = 1
 
@@ -97,16 +98,16 @@ class Throughput(Callback):
     def _begin(self) -> None:
         self.images, self.seconds, self.data_seconds = 0, 0.0, 0.0
         self._text, self._operations, self._last_operations = None, 0.0, 0.0
-        self._per_image, self._since, self._last = None, None, (0, 0.0, 0.0)
+        self._per_image, self._last = None, (0, 0.0, 0.0)
+        self.clock.pause()
 
     def _count(self, trainer: Trainer, batch: object) -> None:
-        now = time.perf_counter()
-        if self._since is not None:
-            self.seconds += now - self._since
+        seconds = self.clock.tick()
+        if seconds is not None:
+            self.seconds += seconds
             self.images += images_in(batch) * trainer.world_size
             if self._text is not None:
                 self._operations = self._operations + self._text.of(batch)  # type: ignore[arg-type]
-        self._since = now
 
     # Training
 
@@ -120,17 +121,17 @@ class Throughput(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Exclude the time between epochs."""
-        self._since = None
+        self.clock.pause()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Pause the training clock, or start counting for a stand-alone validation."""
-        self._since = None
+        self.clock.pause()
         if not trainer.training and trainer.state.fn == "validate":
             self._begin()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Resume the training clock with the next step."""
-        self._since = None
+        self.clock.pause()
 
     def on_train_batch_start(
         self,
@@ -140,8 +141,9 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Count the time since the last step; at an epoch's first, the network's operations."""
-        if self._since is not None:
-            self.data_seconds += time.perf_counter() - self._since
+        waited = self.clock.waited()
+        if waited is not None:
+            self.data_seconds += waited
         elif self._peak is not None:
             self._count_operations(pl_module, batch)
 
@@ -154,7 +156,7 @@ class Throughput(Callback):
             self._text = text_operations(pl_module, batch)
             if self._text is None:
                 self._per_image = flops_per_image(pl_module, batch)
-        except Exception as error:  # noqa: BLE001 - a user's backbone may do anything
+        except Exception as error:  # noqa: BLE001 - the step that follows runs it, and raises
             self._peak = None
             rank_zero_info(
                 f"tl: perf/mfu is not measured: {type(pl_module.backbone).__name__} does not run "
@@ -194,10 +196,7 @@ class Throughput(Callback):
             mfu = self._mfu(images / seconds)
         if mfu is not None:
             values["perf/mfu"] = mfu
-        if isinstance(pl_module, SharedBackboneModule):
-            pl_module.step_log.add(trainer, values)
-        else:
-            pl_module.log_dict(values)
+        log_rates(trainer, pl_module, values)
         trainer.progress_bar_metrics.update({IN_BAR[name]: value for name, value in values.items()})
 
     # Stand-alone evaluation

@@ -13,20 +13,20 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 
 from tl.data.base import ImageDataModule
-from tl.data.errors import DataError
+from tl.data.errors import DataError, listed
 from tl.data.images.augment import Augment
 from tl.data.images.resident import Batch
 from tl.data.options import check_options, refuse_misspelt
 from tl.data.sampling import Sampling
 from tl.data.text.several import check_sources, check_tokenizers, share_tokenizer
 from tl.data.text.source import TextSource
-from tl.tasks import Classification
+from tl.tasks import Classification, with_relations
 
 MultiBatch = dict[str, Batch | None]
 Source = ImageDataModule | TextSource
 # by source: the data module around it, and its name there
 _OWNERS: WeakKeyDictionary[Source, tuple[Callable[[], object], str]] = WeakKeyDictionary()
-_OWN = ("sources", "epoch_length")  # all other options belong to the sources
+_OWN = ("sources", "epoch_length", "shares", "trains")  # all other options belong to the sources
 
 
 class Sources(Mapping[str, Source]):
@@ -81,6 +81,10 @@ class MultiTaskDataModule(LightningDataModule):
             assign a whole dict.
         epoch_length: Steps of a training epoch: one pass over the ``longest`` source, recycling the
             others in a new order each time; one pass over the ``shortest``; or a number of steps.
+        shares: By task, another task whose head it uses, as ``{photos: drawings}`` to evaluate in a
+            second domain. Both must have the same classes.
+        trains: By task, whether its labels train; ``{photos: false}`` only evaluates it. A source
+            of which no task trains is not read in training.
         root: Folder of the data sets. This and all settings below apply to sources that do not set
             their own.
         batch_size: Training images per step, process **and source**.
@@ -108,6 +112,8 @@ class MultiTaskDataModule(LightningDataModule):
 
     sources: Mapping[str, Source]
     epoch_length: Literal["longest", "shortest"] | int = "longest"
+    shares: dict[str, str] | None = None
+    trains: dict[str, bool] | None = None
     root: str | None = None
     batch_size: int | None = None
     eval_batch_size: int | None = None
@@ -192,10 +198,25 @@ class MultiTaskDataModule(LightningDataModule):
 
     @property
     def tasks(self) -> tuple[Classification, ...]:
-        """All sources' tasks, in the order of the sources."""
-        return tuple(
+        """All sources' tasks, in the order of the sources.
+
+        Raises:
+            ValueError: If `shares` or `trains` names another task, or tasks of other classes share
+                a head.
+        """
+        published = (
             task.read_from(name) for name, source in self.sources.items() for task in source.tasks
         )
+        found = with_relations(published, self.shares or {}, self.trains or {})
+        names = self.class_names if self.shares else {}
+        for task, other in (self.shares or {}).items():
+            if names[task] != names[other]:
+                raise ValueError(
+                    f"Task {task!r} has the classes {listed(names[task])}; {other!r}, whose head "
+                    f"it shares, has {listed(names[other])}. One head needs the same classes in "
+                    "the same order."
+                )
+        return found
 
     @property
     def task(self) -> Classification | None:
@@ -248,17 +269,22 @@ class MultiTaskDataModule(LightningDataModule):
 
     # Loaders
 
+    def _trained(self) -> dict[str, ImageDataModule]:
+        """Return the sources that a task trains on."""
+        read = {task.source for task in self.tasks if task.trains}
+        return {name: source for name, source in self.sources.items() if name in read}
+
     def train_steps(self) -> int:
         """Steps of a training epoch."""
         if isinstance(self.epoch_length, int):
             return self.epoch_length
-        lengths = [source.train_steps() for source in self.sources.values()]
+        lengths = [source.train_steps() for source in self._trained().values()]
         return max(lengths) if self.epoch_length == "longest" else min(lengths)
 
     def train_dataloader(self) -> CombinedLoader:
-        """Return batches of all sources, step by step, for an epoch of `train_steps`."""
+        """Return batches of all trained sources, step by step, for an epoch of `train_steps`."""
         steps = self.train_steps()
-        loaders = {name: s.train_dataloader(steps) for name, s in self.sources.items()}
+        loaders = {name: s.train_dataloader(steps) for name, s in self._trained().items()}
         return CombinedLoader(loaders, "min_size")
 
     def val_dataloader(self) -> CombinedLoader | list[Any]:

@@ -76,6 +76,13 @@ class MultiTaskModule(TrainerHooks):
                 raise ValueError(
                     "`batch_norm='per_source_statistics'` needs tasks that name their `source`."
                 )
+            trained = {t.source for t in map(as_task, tasks) if t.trains}
+            if unread := [source for source in sources if source not in trained]:
+                raise ValueError(
+                    "`batch_norm='per_source_statistics'` cannot evaluate the source "
+                    f"{unread[0]!r}: no task trains on it, so its statistics are never estimated. "
+                    "Choose 'joint' or 'per_source'."
+                )
             backbone = per_source_statistics(backbone, sources)
         super().__init__(backbone, tasks, **shared)
         self.batch_norm = batch_norm

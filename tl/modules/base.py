@@ -21,7 +21,13 @@ from tl.checkpoints.files import local_file, read_checkpoint
 from tl.modules.batch import AnyBatch, by_source, source_of, target_of, to_predict
 from tl.modules.checkpointed import RunRecord, class_names
 from tl.modules.evaluation import Evaluations, Split
-from tl.modules.features import FeatureReader, Features, check_num_features, head_of
+from tl.modules.features import (
+    FeatureReader,
+    Features,
+    check_num_features,
+    head_of,
+    parameters_without_gradient,
+)
 from tl.modules.fine_tuning import FineTuning
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.foreign import TargetCheck
@@ -144,6 +150,7 @@ class SharedBackboneModule(LightningModule):
             )
         self.compile_mode = compile
         self._compiled = False
+        self._left_out: set[str] = set()  # parameters of the backbone, by name
         if channels_last:
             self.to(memory_format=torch.channels_last)
         if init_heads and init_from is None:
@@ -327,13 +334,21 @@ class SharedBackboneModule(LightningModule):
         penalty = self.penalties.term(seen[0]) if seen else None
         self.training_log.add(losses, outputs)
         loss = self.training_loss(batch, losses, outputs, penalty)
-        used = {self._owners[name] for name in losses}
-        absent = [name for name in self.heads if name not in used]
-        if absent and self.trainer.world_size > 1:
+        if self.trainer.world_size > 1 and (unused := self._parameters_beside(losses)):
             # DDP waits for a gradient of every parameter, and other processes may have the task
-            unused = [p.sum() for name in absent for p in self.heads[name].parameters()]
-            loss = loss + 0.0 * torch.stack(unused).sum()
+            loss = loss + 0.0 * torch.stack([p.sum() for p in unused]).sum()
         return loss
+
+    def _parameters_beside(self, losses: Iterable[str]) -> list[nn.Parameter]:
+        """Return the parameters that DDP looks after and some tasks' losses do not depend on."""
+        tasks = [self.tasks[name] for name in losses]
+        used = {self._owners[task.name] for task in tasks}
+        absent = [name for name in self.heads if name not in used]
+        found = [p for name in absent for p in self.heads[name].parameters()]
+        if not any(task.reads == "vector" for task in tasks):
+            there = parameters_without_gradient(self.backbone, tasks)
+            found += [p for name, p in there.items() if name not in self._left_out]
+        return found
 
     def training_loss(
         self,
@@ -393,6 +408,10 @@ class SharedBackboneModule(LightningModule):
             if self.penalties and not self.source.begun:
                 self.penalties.prepare(start_of(self, self.source.file, self.rename))
             self.fine_tuning.setup(self)
+            if not self.penalties:  # which may read any of them
+                tasks = self.trained_tasks.values()
+                self._left_out = set(parameters_without_gradient(self.backbone, tasks))
+                self.leave_out_of_ddp(f"backbone.{name}" for name in sorted(self._left_out))
         self.source.order_heads(self, class_names(self.datamodule))
         self.run_record.adopt(self, stage)
         self.target_check.setup(self, self.datamodule, stage)

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from tl.backbones.base import Backbone, offered, stages_of
+from tl.backbones.base import Backbone, offered, parameters_of, stages_of
 from tl.private.torch import BatchNorm
 
 Layers = Literal["attention", "all"]
@@ -78,6 +78,7 @@ class LoraBackbone(Backbone):
             if norms and isinstance(layer, _NORMS):
                 layer.requires_grad_(True)
         self.num_features: int = backbone.num_features  # type: ignore[assignment]
+        self.in_channels: int | None = getattr(backbone, "in_channels", None)
         if offered(backbone) != "tokens":
             self.map_channels: tuple[int, ...] = getattr(backbone, "map_channels", ())
         else:  # what the data are checked against
@@ -101,6 +102,14 @@ class LoraBackbone(Backbone):
         """Return the features ``(N, num_features)`` of its maps or tokens."""
         found: Tensor = self.backbone.pool(maps)  # type: ignore[operator]
         return found
+
+    def pool_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the backbone that no map depends on, adapters included."""
+        return parameters_of(self.backbone, "pool_parameters")
+
+    def unread_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the backbone that its features do not depend on."""
+        return parameters_of(self.backbone, "unread_parameters")
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts as the backbone does; adapters are in their layers' parts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
 from tl.modules.batch_norm import source_statistics
 from tl.modules.evaluation import loader_suffix
+from tl.modules.features import FeatureReader
 from tl.tasks import Task
 from tl.tasks.figures import display_images, drawable_part
 from tl.tasks.pictures import Pictures, View
@@ -217,7 +219,7 @@ def add_graph(
 ) -> None:
     """Trace a copy of the network in evaluation mode, so that the run itself is not touched."""
     network = copy.deepcopy(nn.ModuleDict({"backbone": module.backbone, "heads": module.heads}))
-    traced = Network(network).eval().float()
+    traced = Network(network, module.tasks).eval().float()
     try:
         with (
             torch.no_grad(),
@@ -234,14 +236,21 @@ def add_graph(
 
 
 class Network(nn.Module):
-    """Backbone and heads as one module that returns a tuple, as tracing wants it."""
+    """Backbone and heads as one module that returns a tuple, as tracing wants it.
 
-    def __init__(self, parts: nn.ModuleDict) -> None:
+    Args:
+        parts: ``backbone``, and ``heads`` by task.
+        tasks: The tasks by name; those that use another's head may be among them.
+    """
+
+    def __init__(self, parts: nn.ModuleDict, tasks: Mapping[str, Task]) -> None:
         super().__init__()
         self.backbone = parts["backbone"]
         self.heads = parts["heads"]
+        self.reader = FeatureReader(tasks[name] for name, _ in self.heads.named_children())
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits of all heads."""
-        features = self.backbone(images)
-        return tuple(head(features) for head in self.heads.children())
+        """Return what all heads give."""
+        found = self.reader(self.backbone, images)
+        pairs = zip(self.reader.tasks, self.heads.children(), strict=True)
+        return tuple(found.read_by(task, head) for task, head in pairs)

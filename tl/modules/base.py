@@ -133,6 +133,7 @@ class SharedBackboneModule(LightningModule):
             )
         self.compile_mode = compile
         self._compiled = False
+        self._left_out: set[str] = set()  # parameters of the backbone, by name
         if channels_last:
             self.to(memory_format=torch.channels_last)
         if init_heads and init_from is None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tl.backbones.base import offered
+from tl.backbones.base import offered, parameters_of
 from tl.batch import Inputs
 from tl.tasks import Task
 
@@ -67,7 +67,14 @@ class FeatureReader:
         self.compiled: Any = None
 
     def __call__(self, backbone: nn.Module, inputs: Inputs) -> Features:
-        """Return what a backbone gives for inputs."""
+        """Return what a backbone gives for inputs.
+
+        Raises:
+            ValueError: If the channels of images are not those of the backbone, or there is no
+                size for heads on maps.
+        """
+        if isinstance(inputs, Tensor) and inputs.ndim == _IMAGES:
+            check_channels(backbone, inputs.shape[1])
         if not self.maps:
             return Features(backbone(inputs))
         size = self._size(inputs)
@@ -112,6 +119,43 @@ def check_num_features(backbone: nn.Module) -> None:
             f"The backbone {type(backbone).__name__} has no integer attribute `num_features`; "
             "set it to the length of its output."
         )
+
+
+def check_channels(backbone: nn.Module, found: int) -> None:
+    """Refuse images of other channels than a backbone reads.
+
+    Args:
+        backbone: The network; one without an attribute `in_channels` is not checked.
+        found: Channels of the images.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    expected = getattr(backbone, "in_channels", None)
+    if expected is None or expected == found:
+        return
+    path, within = "model.init_args.backbone.init_args", backbone
+    while isinstance(inner := getattr(within, "backbone", None), nn.Module):  # adapters
+        path, within = f"{path}.backbone.init_args", inner
+    raise ValueError(
+        f"Found images of {found} channels, and the backbone {type(within).__name__} expects "
+        f"{expected}; set {path}.in_channels={found}."
+    )
+
+
+def parameters_without_gradient(
+    backbone: nn.Module, tasks: Iterable[Task]
+) -> dict[str, nn.Parameter]:
+    """Return the parameters of a backbone that no loss depends on, by name.
+
+    Args:
+        backbone: The network.
+        tasks: The tasks that have a loss.
+    """
+    reads = {task.reads for task in tasks}
+    method: Any = "unread_parameters" if "vector" in reads else "pool_parameters"
+    found = {id(parameter) for parameter in parameters_of(backbone, method)}
+    return {name: p for name, p in backbone.named_parameters() if id(p) in found}
 
 
 def head_of(task: Task, backbone: nn.Module) -> nn.Module:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tl.backbones.base import Backbone, offered, stages_of
+from tl.backbones.streams import StreamsBackbone
 from tl.private.torch import BatchNorm
 
 _NORMS = (BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -46,6 +47,11 @@ class LoraBackbone(Backbone):
             raise ValueError(f"`rank` must be 1 or more, got {rank}.")
         if not alpha > 0:
             raise ValueError(f"`alpha` must be above 0, got {alpha}.")
+        if isinstance(backbone, StreamsBackbone):
+            raise ValueError(  # noqa: TRY004 - an argument, as all others
+                f"LoRA does not adapt {type(backbone).__name__}, whose parts for the tasks are new "
+                "and must train whole; take one or the other."
+            )
         names = [name for name, layer in backbone.named_modules() if _is_adapted(layer)]
         if not names:
             raise ValueError(

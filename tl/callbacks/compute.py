@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tl.backbones.streams import StreamsBackbone
 from tl.batch import Inputs, on_each, shapes_of, size_of
 from tl.hardware import matmul_peak
 from tl.modules.base import SharedBackboneModule
@@ -58,7 +59,12 @@ def _of_backbone(backbone: nn.Module, inputs: Inputs) -> float:
         return torch.empty(2, *part.shape[1:], device="meta", dtype=numbers)
 
     with FlopCounterMode(display=False) as counter:
-        features = shapes(on_each(two, inputs))
+        small = on_each(two, inputs)
+        if isinstance(shapes, StreamsBackbone):
+            _, streams = shapes.streams(small, shapes.tasks)  # type: ignore[arg-type]  # images
+            features: Tensor = torch.stack([maps[-1].sum() for maps in streams.values()])
+        else:
+            features = shapes(small)
         if features.requires_grad:
             features.sum().backward()
     return float(counter.get_total_flops()) / 2

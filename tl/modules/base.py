@@ -16,12 +16,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tl.backbones.streams import beside_heads, shared_part
 from tl.batch import Inputs
 from tl.checkpoints.files import local_file, read_checkpoint
 from tl.modules.batch import AnyBatch, by_source, source_of, target_of, to_predict
 from tl.modules.checkpointed import RunRecord, class_names
 from tl.modules.evaluation import Evaluations, Split
-from tl.modules.features import FeatureReader, Features, check_num_features, head_of
+from tl.modules.features import FeatureReader, Features, check_num_features, head_of, name_tasks
 from tl.modules.fine_tuning import FineTuning
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.foreign import TargetCheck
@@ -128,6 +129,7 @@ class SharedBackboneModule(LightningModule):
         check_num_features(backbone)
         self.tasks = check_tasks(tasks, label_smoothing)
         self._owners = owners(self.tasks)
+        name_tasks(backbone, self.tasks)
         self.backbone = backbone
         self.heads = nn.ModuleDict(
             {
@@ -155,7 +157,7 @@ class SharedBackboneModule(LightningModule):
         self.scheduler_interval = scheduler_interval
         self.lr: float | None = None
         self.label_smoothing = label_smoothing
-        self.penalties = PenaltyTerms(attached(penalties, backbone, self.heads))
+        self.penalties = PenaltyTerms(attached(penalties, shared_part(backbone), self.heads))
         self.strategy = strategy
         if strategy is not None:
             strategy.check(list(self.stages()))
@@ -251,6 +253,11 @@ class SharedBackboneModule(LightningModule):
         """Return the head of a task, which may be another task's."""
         return self.heads[self._owners[task]]
 
+    def output(self, task: str, features: Features) -> Tensor:
+        """Return what a task's head gives for the features of its source."""
+        owner = self._owners[task]
+        return features.read_by(self.tasks[task], self.heads[owner], owner)
+
     @abstractmethod
     def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
         """Return what heads read by source, of images by source ``(N, C, H, W)``."""
@@ -286,7 +293,7 @@ class SharedBackboneModule(LightningModule):
             source = source_of(task, parts)
             if source not in parts:
                 continue
-            output = features[source].read_by(task, self.heads[self._owners[name]])
+            output = self.output(name, features[source])
             given = target_of(task, parts[source][1])
             target = task.settle(given, checked=self.target_check.done)
             truth = task.truth(target)
@@ -302,7 +309,7 @@ class SharedBackboneModule(LightningModule):
             )
         if seen is not None:
             step = Step(
-                backbone=self.backbone,
+                backbone=shared_part(self.backbone),
                 heads=self.heads,
                 images={source: images for source, (images, _) in parts.items()},
                 features={source: found.vector for source, found in features.items()},
@@ -331,7 +338,8 @@ class SharedBackboneModule(LightningModule):
         absent = [name for name in self.heads if name not in used]
         if absent and self.trainer.world_size > 1:
             # DDP waits for a gradient of every parameter, and other processes may have the task
-            unused = [p.sum() for name in absent for p in self.heads[name].parameters()]
+            idle = [m for n in absent for m in (self.heads[n], *beside_heads(self.backbone, n))]
+            unused = [p.sum() for part in idle for p in part.parameters()]
             loss = loss + 0.0 * torch.stack(unused).sum()
         return loss
 
@@ -377,7 +385,7 @@ class SharedBackboneModule(LightningModule):
             source = source_of(task, parts)
             if source in parts:
                 index = parts[source][1]
-                output = features[source].read_by(task, self.head_of(name))
+                output = self.output(name, features[source])
                 index = next(iter(index.values())) if isinstance(index, dict) else index
                 found[name] = (task.answer(output), index)
         return found

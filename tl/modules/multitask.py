@@ -15,11 +15,11 @@ from tl.modules.balanced import BalancedStep
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch
 from tl.modules.batch_norm import per_source_statistics, source_statistics
-from tl.modules.features import Features
+from tl.modules.features import Features, name_tasks
 from tl.modules.hyperparameters import keep_hyperparameters
 from tl.modules.owner import Outputs
 from tl.private.lightning import synchronises_batch_norm
-from tl.tasks import Task, as_task
+from tl.tasks import Task, as_task, by_name
 
 BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
 
@@ -76,6 +76,7 @@ class MultiTaskModule(SharedBackboneModule):
                 raise ValueError(
                     "`batch_norm='per_source_statistics'` needs tasks that name their `source`."
                 )
+            name_tasks(backbone, by_name(tasks))  # all its layers must be there
             backbone = per_source_statistics(backbone, sources)
         super().__init__(backbone, tasks, **shared)
         self.batch_norm = batch_norm
@@ -115,7 +116,7 @@ class MultiTaskModule(SharedBackboneModule):
         self.source.need()
         features = self.features({source: images})[source]
         return {
-            name: features.read_by(task, self.head_of(name))
+            name: self.output(name, features)
             for name, task in self.tasks.items()
             if source is None or task.source == source
         }
@@ -135,13 +136,15 @@ class MultiTaskModule(SharedBackboneModule):
             together = self.reader(self.backbone, join(list(images.values())))
             return dict(zip(images, together.split(sizes), strict=True))
         if self.batch_norm != "per_source_statistics":
-            return {source: self.reader(self.backbone, part) for source, part in images.items()}
+            return {
+                source: self.reader(self.backbone, part, source) for source, part in images.items()
+            }
         found: dict[str | None, Features] = {}
         for source, pixels in images.items():
             if source is None:
                 raise ValueError("Running statistics per source need batches that name it.")
             with source_statistics(self.backbone, source):
-                found[source] = self.reader(self.backbone, pixels)
+                found[source] = self.reader(self.backbone, pixels, source)
         return found
 
     def metric(self, split: str, task: str, what: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -62,7 +63,7 @@ def _of_backbone(backbone: nn.Module, inputs: Inputs) -> float:
         small = on_each(two, inputs)
         if isinstance(shapes, StreamsBackbone):
             _, streams = shapes.streams(small, shapes.tasks)  # type: ignore[arg-type]  # images
-            features: Tensor = torch.stack([maps[-1].sum() for maps in streams.values()])
+            features: Any = torch.stack([maps[-1].sum() for maps in streams.values()])
         else:
             features = shapes(small)
         if features.requires_grad:

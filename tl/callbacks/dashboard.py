@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
+from tl.backbones import MTAN
+from tl.callbacks.attention import attention_grid, attention_masks
 from tl.callbacks.figures import image_grid
 from tl.callbacks.results import versions
 from tl.data.trained_on import readable
@@ -31,6 +33,7 @@ from tl.tasks.figures import display_images, drawable_part
 from tl.tasks.pictures import Pictures, View
 
 _IMAGES = 4  # dimensions of a batch of them
+_ATTENTION = 4  # images whose attention is shown
 
 
 class Dashboard(Callback):
@@ -38,10 +41,10 @@ class Dashboard(Callback):
 
     *Custom scalars* holds a chart per metric with all tasks in it. *Images* holds what each task
     shows of its answers, such as the confusion matrix and the most confident mistakes of a
-    classification, and augmented training images. *Graphs* holds the network, *HParams* the
-    hyper-parameters with the final metrics, *Text* what the data are, what was transferred, and the
-    versions. Without a TensorBoard logger nothing happens. Single samples are those that the first
-    process saw; a confusion matrix counts all.
+    classification, augmented training images, and what the tasks of an MTAN attend to. *Graphs*
+    holds the network, *HParams* the hyper-parameters with the final metrics, *Text* what the data
+    are, what was transferred, and the versions. Without a TensorBoard logger nothing happens.
+    Single samples are those that the first process saw; a confusion matrix counts all.
 
     Args:
         every_n_epochs: Epochs between the pictures of validation; 0 turns them off.
@@ -163,6 +166,8 @@ class Dashboard(Callback):
             if pictures is not None:
                 inputs = parts[source_of(task, parts)][0] if trainer.is_global_zero else None
                 pictures.add(inputs, output, target)
+        if batch_idx == dataloader_idx == 0:
+            _show_attention(trainer, pl_module, batch)
 
     on_test_batch_end = on_validation_batch_end
 
@@ -226,6 +231,24 @@ def add_summaries(writer: SummaryWriter, *summaries: Any) -> None:  # noqa: ANN4
     """Write summaries that the writer has no method for, as Lightning's logger does."""
     for summary in summaries:
         file_writer(writer).add_summary(summary)
+
+
+def _show_attention(trainer: Trainer, module: SharedBackboneModule, batch: Any) -> None:  # noqa: ANN401
+    """Show what tasks attend to in the first images of a batch, where the backbone has that."""
+    writer = writer_of(trainer)
+    if writer is None or not isinstance(module.backbone, MTAN):
+        return
+    split = "test" if trainer.testing else "val"
+    for source, (inputs, _) in by_source(batch).items():
+        images = drawable_part(inputs)
+        if images is None or images.ndim != _IMAGES:
+            continue
+        with trainer.precision_plugin.forward_context():
+            masks = attention_masks(module, images[:_ATTENTION], source)
+        shown = display_images(images[:_ATTENTION], statistics_of(trainer, source))
+        for task, each in masks.items():
+            picture = attention_grid(shown, each)
+            writer.add_image(f"{split}/attention/{task}", picture, trainer.global_step)
 
 
 def layout(module: SharedBackboneModule) -> dict[str, Any]:

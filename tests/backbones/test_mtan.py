@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -13,27 +14,27 @@ from tl.backbones.resnet_cifar import ResNetCifar
 
 
 class Scale(nn.Module):
-    """A block that multiplies, and may take every second pixel."""
+    """A block that multiplies, may take every second pixel, and may repeat its channel."""
 
-    def __init__(self, factor: float, stride: int = 1) -> None:
+    def __init__(self, factor: float, stride: int = 1, copies: int = 1) -> None:
         super().__init__()
-        self.factor, self.stride = factor, stride
+        self.factor, self.stride, self.copies = factor, stride, copies
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.factor * x[:, :, :: self.stride, :: self.stride]
+        return self.factor * x[:, :, :: self.stride, :: self.stride].repeat(1, self.copies, 1, 1)
 
 
 class Ladder(ResidualBackbone):
-    """Two stages of two blocks, one channel, no weights."""
+    """Two stages of two blocks without weights, of one and four channels."""
 
-    num_features = 1
-    map_channels = (1, 1)
+    num_features = 4
+    map_channels = (1, 4)
 
     def stem(self, images: Tensor) -> Tensor:
         return images
 
     def rows(self) -> list[nn.Sequential]:
-        second = nn.Sequential(Scale(0.5, stride=2), Scale(4.0))
+        second = nn.Sequential(Scale(0.5, stride=2, copies=4), Scale(4.0))
         return [nn.Sequential(Scale(2.0), Scale(3.0)), second]
 
     def stages(self) -> dict[str, list[nn.Module]]:
@@ -44,10 +45,10 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def fill(layer: nn.Module, weights: list[float], bias: float | None) -> None:
+def fill(layer: nn.Module, weights: Tensor, bias: float | None = None) -> None:
     assert isinstance(layer, nn.Conv2d)
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor(weights).view_as(layer.weight))
+        layer.weight.copy_(weights.view_as(layer.weight))
         if bias is not None:
             assert layer.bias is not None
             layer.bias.fill_(bias)
@@ -58,14 +59,15 @@ def test_attention_by_hand() -> None:
     backbone = MTAN(Ladder(), reduction=1)
     backbone.name_tasks(["a"])
     backbone.eval()  # fresh statistics: batch norm divides by sqrt(1 + 1e-5)
-    first, second = backbone.attention["a"]  # type: ignore[misc]
-    fill(first[0], [1.0], 0.0)
-    fill(first[3], [0.5], -1.0)
-    fill(second[0], [1.0, -0.1], 1.0)
-    fill(second[3], [1.0], 0.5)
-    block = backbone.refine[0]
-    fill(block.conv2, [0.0] * 9, None)  # type: ignore[arg-type]
-    fill(block.downsample[0], [1.0], None)  # type: ignore[index]
+    first, second = backbone.attention["a"].children()
+    one, each = torch.ones(1), torch.eye(4)
+    fill(first.get_submodule("0"), one, 0.0)
+    fill(first.get_submodule("3"), 0.5 * one, -1.0)
+    fill(second.get_submodule("0"), torch.cat([each, -0.1 * each], 1), 1.0)
+    fill(second.get_submodule("3"), each, 0.5)
+    block: Any = backbone.refine[0]
+    fill(block.conv3, torch.zeros(4))
+    fill(block.downsample[0], torch.ones(4))
     image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
     shared, maps = backbone.streams(image, ["a"])
     # first stage: u = 2x, p = 6x, a = sigmoid(0.5 * 2x - 1) * 6x
@@ -74,13 +76,13 @@ def test_attention_by_hand() -> None:
     # second stage at the pixel of x = 1: u = 3, p = 12; f keeps a, its maximum is at x = 4
     refined = sigmoid(3) * 24
     top = sigmoid(max(0.0, 3 - 0.1 * refined + 1) + 0.5) * 12
-    torch.testing.assert_close(maps["a"][1].item(), top, rtol=1e-4, atol=1e-4)
-    assert shared.item() == 12
+    assert maps["a"][1].flatten().tolist() == pytest.approx([top] * 4, rel=1e-4)
+    assert shared.tolist() == [[12.0] * 4]
     masks = backbone.masks(image, ["a"])["a"]
     torch.testing.assert_close(masks[0] * 6 * image, maps["a"][0])
 
 
-def reference_extra(channels: list[int], tasks: int, middle: int, *, bottleneck: bool) -> int:
+def reference_extra(channels: list[int], tasks: int) -> int:
     """Parameters beside the shared network, counted layer by layer of the authors' file."""
 
     def conv(inputs: int, outputs: int, kernel: int = 1, *, bias: bool = False) -> int:
@@ -89,15 +91,12 @@ def reference_extra(channels: list[int], tasks: int, middle: int, *, bottleneck:
     total = 0
     for number, c in enumerate(channels):
         inputs = c if number == 0 else 2 * c
-        m = c // middle
+        m = c // 4
         att = conv(inputs, m, bias=True) + 2 * m + conv(m, c, bias=True) + 2 * c
         total += tasks * att
     for c, above in pairwise(channels):
         w = above // 4
-        if bottleneck:
-            total += conv(c, w) + 2 * w + conv(w, w, 3) + 2 * w + conv(w, above) + 2 * above
-        else:
-            total += conv(c, above, 3) + 2 * above + conv(above, above, 3) + 2 * above
+        total += conv(c, w) + 2 * w + conv(w, w, 3) + 2 * w + conv(w, above) + 2 * above
         total += conv(c, above) + 2 * above
     return total
 
@@ -116,7 +115,7 @@ def test_parameter_counts(network: type[ResidualBackbone], channels: list[int], 
     alone = sum(p.numel() for p in shared.parameters())
     backbone = MTAN(shared)
     backbone.name_tasks([str(i) for i in range(tasks)])
-    extra = reference_extra(channels, tasks, 4, bottleneck=network is ResNet50)
+    extra = reference_extra(channels, tasks)
     assert sum(p.numel() for p in backbone.parameters()) == alone + extra
 
 

@@ -8,7 +8,7 @@ from tl.backbones import MTAN, CrossStitch, LoraBackbone, ResNet20, last_block
 from tl.backbones.resnet_cifar import ResNetCifar
 from tl.backbones.streams import StreamsBackbone, beside_heads, mixing_parts, shared_part
 
-KINDS = [MTAN, CrossStitch]
+KINDS: list[type[StreamsBackbone]] = [MTAN, CrossStitch]
 
 
 def built(kind: type[StreamsBackbone], tasks: tuple[str, ...] = ("a", "b")) -> StreamsBackbone:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.resnet import Bottleneck
 
 from tl.backbones.residual import ResidualBackbone
 from tl.backbones.streams import StreamsBackbone
@@ -20,13 +20,13 @@ class MTAN(StreamsBackbone):
     ``a_i = sigmoid(h_i(g_i([u; f(a_i' * p')]))) * p``: at each stage a task ``i`` weighs the output
     ``p`` of the stage's last block by a mask, which it computes from the output ``u`` of the block
     before and from what it took of the stage below. ``g`` and ``h`` are 1x1 convolutions with batch
-    norm, one pair for each task and stage. ``f`` is a residual block with 3x3 convolutions, one for
-    each stage but the last and used by all tasks, followed by 2x2 max-pooling where the resolution
-    falls. Heads read the weighted ``p`` of their task.
+    norm, one pair for each task and stage. ``f`` is a residual bottleneck with a 3x3 convolution,
+    one for each stage but the last and used by all tasks, followed by 2x2 max-pooling where the
+    resolution falls. Heads read the weighted ``p`` of their task.
 
-    This is the authors' variant for ResNets (``resnet_mtan.py`` of lorenmt/mtan, on ResNet-50);
-    theirs for SegNet has attention in a decoder too. ``f`` is a bottleneck in networks of
-    bottlenecks and a basic block in others, as in LibMTL.
+    This is the authors' variant for ResNets (``resnet_mtan.py`` of lorenmt/mtan, on ResNet-50),
+    over all networks; theirs for SegNet has attention in a decoder too. LibMTL's is wider over
+    networks of basic blocks.
 
     Attention and ``f`` start at random, train with the heads under any strategy, and are not among
     the shared parameters whose gradients a balancer aggregates (as in LibMTL): those are the shared
@@ -44,8 +44,7 @@ class MTAN(StreamsBackbone):
 
     def __init__(self, backbone: nn.Module, reduction: int = 4) -> None:
         super().__init__(backbone)
-        assert_type: ResidualBackbone = backbone  # type: ignore[assignment]  # checked above
-        self.backbone = assert_type
+        self.backbone: ResidualBackbone = backbone  # type: ignore[assignment]  # checked above
         if not 1 <= reduction <= min(self.map_channels):
             raise ValueError(
                 f"`reduction` must be 1 to {min(self.map_channels)}, the fewest channels of a "
@@ -59,10 +58,8 @@ class MTAN(StreamsBackbone):
                     "MTAN compares the outputs of the last two blocks of each stage, and stage "
                     f"{number} of {type(backbone).__name__} has {len(row)}; take a deeper network."
                 )
-        # the kind of the network's own blocks; wide ones are of another class, and basic
-        kind = Bottleneck if isinstance(rows[0][0], Bottleneck) else BasicBlock
         self.refine = nn.ModuleList(
-            _refining_block(kind, below, above) for below, above in pairwise(self.map_channels)
+            _refining_block(below, above) for below, above in pairwise(self.map_channels)
         )
         self.attention = nn.ModuleDict()
 
@@ -144,8 +141,8 @@ def _attention(inputs: int, middle: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _refining_block(kind: type[BasicBlock | Bottleneck], inputs: int, outputs: int) -> nn.Module:
-    """Return a residual block that keeps the resolution."""
+def _refining_block(inputs: int, outputs: int) -> nn.Module:
+    """Return a bottleneck that keeps the resolution."""
     shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
-    block: nn.Module = kind(inputs, outputs // kind.expansion, downsample=shortcut)
+    block: nn.Module = Bottleneck(inputs, outputs // 4, downsample=shortcut)
     return block

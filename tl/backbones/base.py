@@ -86,12 +86,16 @@ def last_block(
     """Parameters that train of the last block with weights, and of norms behind it.
 
     A block is a member of the topmost ``nn.Sequential`` of a stage: a residual block of a ResNet.
-    Where there is no such structure, it is the last stage that trains.
+    Where there is no such structure, it is the last stage that trains. Of several networks side by
+    side it is the last block of each.
 
     Args:
         backbone: A network.
         trains: Tells if a parameter trains; by default, if it requires gradients.
     """
+    networks = getattr(backbone, "networks", None)
+    if callable(networks) and not isinstance(networks, nn.Module):
+        return [p for network in networks() for p in last_block(network, trains)]
     found: list[nn.Parameter] = []
     for modules in reversed(stages_of(backbone).values()):
         blocks: list[nn.Module] = []

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from tl.backbones.base import Backbone, offered, parameters_of, stages_of
+from tl.backbones.streams import StreamsBackbone
 from tl.private.torch import BatchNorm
 
 Layers = Literal["attention", "all"]
@@ -56,6 +57,11 @@ class LoraBackbone(Backbone):
             raise ValueError(f"`alpha` must be above 0, got {alpha}.")
         if layers not in (None, *get_args(Layers)):
             raise ValueError(f"`layers` must be attention or all, got {layers!r}.")
+        if isinstance(backbone, StreamsBackbone):
+            raise ValueError(  # noqa: TRY004 - an argument, as all others
+                f"LoRA does not adapt {type(backbone).__name__}, whose parts for the tasks are new "
+                "and must train whole; take one or the other."
+            )
         if layers is None:
             layers = "attention" if offered(backbone) == "tokens" else "all"
         names = [

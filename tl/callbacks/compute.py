@@ -10,13 +10,14 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tl.backbones.streams import StreamsBackbone
 from tl.batch import Inputs, on_each, shapes_of, size_of
 from tl.hardware import matmul_peak
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source, source_of
 from tl.modules.batch_norm import without_sources
 from tl.modules.features import FeatureReader
-from tl.tasks import Task
+from tl.tasks import Task, owners
 
 _TYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
 
@@ -68,11 +69,15 @@ def _of_pass(module: SharedBackboneModule, inputs: Inputs, tasks: Sequence[Task]
         return torch.empty(2, *part.shape[1:], device="meta", dtype=numbers)
 
     heads = [(task, without_weights(module.head_of(task.name)).train()) for task in tasks]
+    owner = owners(module.tasks)
     reads_vector = any(task.reads == "vector" for task in module.trained_tasks.values())
     with FlopCounterMode(display=False) as counter:
-        found = FeatureReader(tasks)(backbone, on_each(two, inputs))
-        outputs = [found.read_by(task, head) for task, head in heads]
-        if reads_vector or not heads:
+        every = tasks if not isinstance(backbone, StreamsBackbone) else module.tasks.values()
+        found = FeatureReader(every)(backbone, on_each(two, inputs))
+        outputs = [found.read_by(task, head, owner[task.name]) for task, head in heads]
+        if found.streams is not None:
+            outputs += [stream.vector for stream in found.streams.values()]
+        elif reads_vector or not heads:
             outputs.append(found.vector)
         results = [output.sum() for output in outputs if output.requires_grad]
         if results:

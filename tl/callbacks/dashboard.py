@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
+from tl.callbacks.attention import show_attention
 from tl.callbacks.board import (
     add_summaries,
     as_block,
@@ -43,10 +44,10 @@ class Dashboard(Callback):
 
     *Custom scalars* holds a chart per metric with all tasks in it. *Images* holds what each task
     shows of its answers, such as the confusion matrix and the most confident mistakes of a
-    classification, and augmented training images. *Graphs* holds the network, *HParams* the
-    hyper-parameters with the final metrics, *Text* what the data are, what was transferred, and the
-    versions. Without a TensorBoard logger nothing happens. Single samples are those that the first
-    process saw; a confusion matrix counts all.
+    classification, augmented training images, and what the tasks of an MTAN attend to. *Graphs*
+    holds the network, *HParams* the hyper-parameters with the final metrics, *Text* what the data
+    are, what was transferred, and the versions. Without a TensorBoard logger nothing happens.
+    Single samples are those that the first process saw; a confusion matrix counts all.
 
     Args:
         every_n_epochs: Epochs between the pictures of validation; 0 turns them off.
@@ -163,6 +164,8 @@ class Dashboard(Callback):
             if pictures is not None:
                 inputs = parts[source_of(task, parts)][0] if trainer.is_global_zero else None
                 pictures.add(inputs, output, target)
+        if batch_idx == dataloader_idx == 0:
+            show_attention(trainer, pl_module, batch)
 
     on_test_batch_end = on_validation_batch_end
 

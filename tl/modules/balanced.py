@@ -154,11 +154,14 @@ class BalancedStep:
         if pending is None:
             return False
         last = not should_accumulate(module.trainer.fit_loop)
-        stages = {
-            stage: [p for part in parts for p in part.parameters() if module.trains(p)]
+        shared = {
+            stage: [p for part in parts for p in part.parameters()]
             for stage, parts in stages_of(module.backbone).items()
         }
-        other = {id(p) for p in (*module.backbone.parameters(), *self._balancer.parameters())}
+        stages = {stage: [p for p in found if module.trains(p)] for stage, found in shared.items()}
+        # attention of a task in the backbone is as little shared as its head
+        other = {id(p) for found in shared.values() for p in found}
+        other |= {id(p) for p in self._balancer.parameters()}
         run = Backward(
             batch=pending.batch,
             loss=loss,

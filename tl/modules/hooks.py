@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tl.backbones.streams import beside_heads
 from tl.checkpoints.files import local_file, read_checkpoint
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, Outputs, source_of, to_predict
@@ -48,7 +49,8 @@ class TrainerHooks(SharedBackboneModule):
         tasks = [self.tasks[name] for name in losses]
         used = {self._owners[task.name] for task in tasks}
         absent = [name for name in self.heads if name not in used]
-        found = [p for name in absent for p in self.heads[name].parameters()]
+        idle = [m for n in absent for m in (self.heads[n], *beside_heads(self.backbone, n))]
+        found = [parameter for part in idle for parameter in part.parameters()]
         if not any(task.reads == "vector" for task in tasks):
             there = parameters_without_gradient(self.backbone, tasks)
             found += [p for name, p in there.items() if name not in self._left_out]
@@ -92,7 +94,7 @@ class TrainerHooks(SharedBackboneModule):
             source = source_of(task, parts)
             if source in parts:
                 index = parts[source][1]
-                output = features[source].read_by(task, self.head_of(name))
+                output = self.output(name, features[source])
                 index = next(iter(index.values())) if isinstance(index, dict) else index
                 found[name] = (task.answer(output), index)
         return found

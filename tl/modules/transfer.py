@@ -49,8 +49,7 @@ class TransferModule(TrainerHooks):
     def forward(self, images: Inputs) -> Tensor:
         """Return logits ``(N, num_classes)`` of normalised images ``(N, 3, H, W)``."""
         self.source.need()
-        found = self.reader(self.backbone, images)
-        return found.read_by(self.task, self.heads[self.task.name])
+        return self.output(self.task.name, self.reader(self.backbone, images))
 
     def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
         """Return what heads read by source; there is one."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tl.backbones.streams import StreamsBackbone
 from tl.checkpoints.files import CheckpointError, listed
 from tl.transfer.names import (
     CONTAINERS,
@@ -20,6 +21,7 @@ from tl.transfer.names import (
 )
 from tl.transfer.opened import Source, opened
 from tl.transfer.provenance import TransferReport, source_record
+from tl.transfer.stream_weights import holds_streams, spread
 
 __all__ = ["TransferReport", "WeightsMismatchError", "load_weights"]
 
@@ -48,6 +50,9 @@ def load_weights(
     ``classifier``) are never loaded into the backbone, unless they are below ``backbone.`` or
     renamed by ``rename``.
 
+    A network with a stream for each task takes the weights of one like it, or of a single network:
+    these start its shared network, or each of its networks; what else it has stays as it is.
+
     Args:
         backbone: The module to fill, compiled or not.
         path: The checkpoint, its address (``https://``), a Hugging Face folder with
@@ -71,8 +76,14 @@ def load_weights(
     """
     if not 0 < min_fraction <= 1:
         raise ValueError(f"`min_fraction` must be above 0 and at most 1, got {min_fraction}.")
+    source = opened(path)
+    file, content, sha256 = source.read()
+    if isinstance(backbone, StreamsBackbone):
+        state = find_state(content) or {}
+        if not holds_streams(state.keys(), backbone):
+            first = backbone.networks()[0]
+            return spread(backbone, load_weights(first, source, rename=rename, reinit=reinit))
     targets = targets_of(backbone, reinit)
-    file, content, sha256 = opened(path).read()
     try:
         state = _state(content)
         matches, unused = _match(state, targets, rename or {})

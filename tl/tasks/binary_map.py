@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
+from tl.tasks.base import Direction
 from tl.tasks.class_targets import MISSING
+from tl.tasks.map_pictures import Drawn, MapPictures
+from tl.tasks.pictures import Pictures
 from tl.tasks.pixels import DECODER, PixelSums, PixelTask
 
 
@@ -44,6 +47,7 @@ class BinaryMap(PixelTask):
     kind: ClassVar[str] = "binary_map"
     score: ClassVar[str] = "f1"
     higher_is_better: ClassVar[bool] = True
+    directions: ClassVar[Mapping[str, Direction]] = {"f1": "max", "iou": "max", "acc": "max"}
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
     columns: ClassVar[tuple[str, ...]] = ("share",)
 
@@ -119,6 +123,20 @@ class BinaryMap(PixelTask):
         del names
         shares = (answer > 0.5).float().mean((1, 2, 3))  # noqa: PLR2004 - the answer is yes there
         return [{"share": f"{share:.4f}"} for share in shares.cpu().tolist()]
+
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side."""
+        return MapPictures(Drawn(_known, _error, "distance", most=1.0), self.answer, most)
+
+
+def _known(maps: Tensor) -> Tensor:
+    """Return maps ``(N, 1, H, W)`` as ``(N, H, W)``, NaN where there is none."""
+    return maps[:, 0].masked_fill(maps[:, 0] == MISSING, torch.nan)
+
+
+def _error(answer: Tensor, target: Tensor) -> Tensor:
+    """Return the distance of probabilities to the truth ``(N, H, W)``, NaN without one."""
+    return (answer[:, 0] - _known(target)).abs()
 
 
 class _Counts(PixelSums):

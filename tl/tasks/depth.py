@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from tl.tasks.base import Direction
+from tl.tasks.map_pictures import Drawn, MapPictures
+from tl.tasks.pictures import Pictures
 from tl.tasks.pixels import DECODER, PixelMean, PixelTask
 
 _LOSSES = ("l1", "berhu", "silog")
@@ -35,9 +39,12 @@ class Depth(PixelTask):
         width: Channels within the head; ``None`` takes the default of its class.
         source: Name of the data source that the task reads in a batch of several.
         target: Key of the targets in a source that carries several.
+        start: Depth that the head's output counts from, such as the mean depth of the training
+            data: a new head then answers that instead of 0. For ``silog``, 0 counts from a depth
+            of 1.
 
     Raises:
-        ValueError: If there is no such loss.
+        ValueError: If there is no such loss, or `start` is not a distance.
     """
 
     name: str
@@ -46,8 +53,15 @@ class Depth(PixelTask):
     width: int | None
     source: str | None
     target: str | None
+    start: float
     kind: ClassVar[str] = "depth"
     score: ClassVar[str] = "abs"
+    directions: ClassVar[Mapping[str, Direction]] = {
+        "abs": "min",
+        "rel": "min",
+        "rmse": "min",
+        "delta1": "max",
+    }
     tallied: ClassVar[tuple[str, ...]] = ("abs",)
     columns: ClassVar[tuple[str, ...]] = ("mean_depth",)
 
@@ -59,14 +73,20 @@ class Depth(PixelTask):
         width: int | None = None,
         source: str | None = None,
         target: str | None = None,
+        start: float = 0.0,
     ) -> None:
         given = {"name": name, "loss_name": loss, "decoder": decoder, "width": width}
+        given |= {"start": float(start)}
         for field, value in {**given, "source": source, "target": target}.items():
             object.__setattr__(self, field, value)
         super().__post_init__()
         if loss not in _LOSSES:
             raise ValueError(
                 f"The `loss` of task {name!r} must be one of {', '.join(_LOSSES)}, got {loss!r}."
+            )
+        if not 0 <= self.start < math.inf:
+            raise ValueError(
+                f"The `start` of task {name!r} must be a distance of 0 or more, got {start}."
             )
 
     def record(self) -> dict[str, Any]:
@@ -78,7 +98,8 @@ class Depth(PixelTask):
     @property
     def answers(self) -> str:
         """A depth, or its logarithm."""
-        return "logarithms of depths" if self.loss_name == "silog" else "depths"
+        kind = "logarithms of depths" if self.loss_name == "silog" else "depths"
+        return f"{kind} from {self.start:g}" if self.start else kind
 
     @property
     def channels(self) -> int:
@@ -109,6 +130,7 @@ class Depth(PixelTask):
         """
         known = ~target.isnan()
         count = known.sum()
+        output = self._counted(output)
         if self.loss_name == "silog":
             error = torch.where(known, output - target.log(), 0.0)
             size = known.sum((1, 2, 3)).clamp(min=1)
@@ -145,12 +167,33 @@ class Depth(PixelTask):
 
     def answer(self, output: Tensor) -> Tensor:
         """Return depths ``(N, 1, H, W)``."""
-        return output.float().exp() if self.loss_name == "silog" else output.float()
+        counted = self._counted(output.float())
+        return counted.exp() if self.loss_name == "silog" else counted
+
+    def _counted(self, output: Tensor) -> Tensor:
+        """Return depths or their logarithms, of outputs that count from `start`."""
+        if not self.start:
+            return output
+        return output + (math.log(self.start) if self.loss_name == "silog" else self.start)
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
         """Return the mean depth of each image."""
         del names
         return [{"mean_depth": f"{mean:.6g}"} for mean in answer.mean((1, 2, 3)).cpu().tolist()]
+
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side."""
+        return MapPictures(Drawn(_plain, _error, "absolute error"), self.answer, most)
+
+
+def _plain(maps: Tensor) -> Tensor:
+    """Return maps ``(N, 1, H, W)`` as ``(N, H, W)``."""
+    return maps[:, 0]
+
+
+def _error(answer: Tensor, target: Tensor) -> Tensor:
+    """Return ``|p - t|`` ``(N, H, W)``, NaN without a target."""
+    return (answer - target).abs()[:, 0]
 
 
 class AbsoluteError(PixelMean):

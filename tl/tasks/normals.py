@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
+from tl.tasks.base import Direction
+from tl.tasks.map_pictures import Drawn, MapPictures
+from tl.tasks.palette import direction_colours
+from tl.tasks.pictures import Pictures
 from tl.tasks.pixels import DECODER, PixelMean, PixelSums, PixelTask
 
 _TOLERANCE = 0.02  # of the length: normals from 8-bit images are this far off
@@ -43,6 +47,13 @@ class Normals(PixelTask):
     target: str | None = None
     kind: ClassVar[str] = "normals"
     score: ClassVar[str] = "mean"
+    directions: ClassVar[Mapping[str, Direction]] = {
+        "mean": "min",
+        "median": "min",
+        "under_11": "max",
+        "under_22": "max",
+        "under_30": "max",
+    }
     tallied: ClassVar[tuple[str, ...]] = ("mean",)
     columns: ClassVar[tuple[str, ...]] = ("mean_normal",)
 
@@ -118,6 +129,19 @@ class Normals(PixelTask):
         del names
         rows = answer.mean((2, 3)).cpu().tolist()
         return [{"mean_normal": "; ".join(f"{v:.4f}" for v in row)} for row in rows]
+
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side, with x, y and z as red, green and blue."""
+        drawn = Drawn(direction_colours, _angle_maps, "angle, degrees")
+        return MapPictures(drawn, self.answer, most)
+
+
+def _angle_maps(answer: Tensor, target: Tensor) -> Tensor:
+    """Return angles ``(N, H, W)``, NaN without a target."""
+    known = ~target.isnan().any(1)
+    found = answer.new_full(known.shape, math.nan, dtype=torch.float64)
+    found[known] = angles(answer, target)
+    return found
 
 
 def angles(output: Tensor, target: Tensor) -> Tensor:

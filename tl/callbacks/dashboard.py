@@ -23,7 +23,6 @@ from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
 from tl.modules.batch_norm import source_statistics
 from tl.modules.evaluation import loader_suffix
-from tl.modules.features import FeatureReader
 from tl.modules.score_log import shared_scores
 from tl.private.torch import file_writer
 from tl.tasks import Task
@@ -290,7 +289,7 @@ def add_graph(
 ) -> None:
     """Trace a copy of the network in evaluation mode, so that the run itself is not touched."""
     network = copy.deepcopy(nn.ModuleDict({"backbone": module.backbone, "heads": module.heads}))
-    traced = Network(network, module).eval().float()
+    traced = Network(network).eval().float()
     try:
         with (
             torch.no_grad(),
@@ -309,18 +308,15 @@ def add_graph(
 class Network(nn.Module):
     """Backbone and heads as one module that returns a tuple, as tracing wants it."""
 
-    def __init__(self, parts: nn.ModuleDict, module: SharedBackboneModule) -> None:
+    def __init__(self, parts: nn.ModuleDict) -> None:
         super().__init__()
         self.backbone = parts["backbone"]
         self.heads = parts["heads"]
-        self._tasks = {name: module.tasks[name] for name, _ in module.heads.named_children()}
-        self._read = FeatureReader(self._tasks.values())
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return what all heads give."""
-        features = self._read(self.backbone, images)
-        heads = self.heads.named_children()
-        return tuple(features.read_by(self._tasks[name], head) for name, head in heads)
+        """Return the logits of all heads."""
+        features = self.backbone(images)
+        return tuple(head(features) for head in self.heads.children())
 
 
 def statistics_of(trainer: Trainer, source: str | None) -> tuple[Tensor, Tensor] | None:

@@ -93,6 +93,8 @@ class Depth(PixelTask):
         """Return the task in plain types, by the arguments of the constructor."""
         found = super().record()
         loss = found.pop("loss_name")
+        if not self.start:
+            del found["start"]
         return {**found, "loss": loss}
 
     @property

@@ -17,7 +17,16 @@ from tl.transfer import read_checkpoint
 CONFIG, QUICK = "configs/scenes.yaml", "configs/overlays/quick_scenes.yaml"
 TASKS = ("segmentation", "depth", "normals", "objects")
 BALANCING = sorted(path.stem for path in ROOT.glob("configs/balancing/*.yaml"))
-TRANSFER = sorted(path.stem for path in ROOT.glob("configs/transfer/*.yaml"))
+# what these compare are the classes of samples
+CLASSES = {
+    "co_tuning": "CoTuning works on one task; set `task` to one of",
+    "distillation": "Distillation works on one task; set `task` to one of",
+    "ewc": "the source must be a classification with one class per sample",
+    "lwf": "the source must be a classification with one class per sample",
+}
+TRANSFER = sorted(
+    path.stem for path in ROOT.glob("configs/transfer/*.yaml") if path.stem not in CLASSES
+)
 TINY = (
     *("--data.init_args.train_size=40", "--data.init_args.test_size=8", "--data.init_args.size=16"),
     *("--data.init_args.batch_size=8", "--trainer.limit_train_batches=2", "--trainer.max_epochs=1"),
@@ -25,15 +34,15 @@ TINY = (
     "--trainer.enable_progress_bar=false",
 )
 _BALANCER = "--model.init_args.balancer.init_args.weights"
-_PENALTY = "--model.init_args.penalties.init_args"
+_SOURCE = "--model.init_args.penalties.init_args.data"
 MORE: dict[str, tuple[str, ...]] = {
     # weights that the overlays give to two tasks
     "static": (f"{_BALANCER}={{segmentation: 1.0, depth: 1.0, normals: 2.0, objects: 0.5}}",),
     "pbi": (f"{_BALANCER}=[0.25, 0.25, 0.25, 0.25]",),
     "cosmos": (f"{_BALANCER}=[0.25, 0.25, 0.25, 0.25]",),
+    "ewc": (f"{_SOURCE}={{class_path: tl.data.SyntheticScenesDataModule}}",),
     "lora": ("--model.init_args.backbone.init_args.backbone.class_path=tl.backbones.ResNet20",),
     "lp_ft": ("--trainer.max_epochs=2",),  # a part each
-    "bit_hyper_rule": ("--data.init_args.batch_size=8",),
 }
 
 
@@ -89,6 +98,18 @@ def test_every_transfer_overlay_trains(name: str, source: str, tmp_path: Path) -
     assert results["provenance"]["tasks"][0]["kind"] == "segmentation"
     metrics = results["metrics"]
     assert all(isinstance(metrics[f"val/{task}/loss"], float) for task in TASKS)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_penalties_on_classes_of_samples_are_refused_in_one_line(
+    name: str, source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--config", f"configs/transfer/{name}.yaml", *TINY)
+    with pytest.raises(SystemExit) as stopped:
+        fit(tmp_path, *given, *MORE.get(name, ()), f"--model.init_args.init_from={source}")
+    assert stopped.value.code == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tl: ")]
+    assert CLASSES[name] in line
 
 
 def test_the_recipe() -> None:

@@ -110,3 +110,14 @@ def test_rows_name_what_is_predicted() -> None:
     several = LABELS.cells(LABELS.answer(output), names)
     assert [row["class_name"] for row in several] == ["ant; bee", ""]
     assert several[1]["top5"].startswith("bee 0.2689; ant 0.1192")
+
+
+def test_right_labels_are_counted_where_they_are_known() -> None:
+    task = Classification("a", 3, multi_label=True)
+    output = torch.tensor([[2.0, -1.0, 3.0], [-1.0, 1.0, 0.5]])
+    target = torch.tensor([[1, 0, 0], [1, -1, 1]])
+    assert task.right_or_wrong
+    assert task.right(output, target) == 3
+    assert task.present(target) == 5
+    plain = Classification("a", 3)
+    assert plain.right(output, torch.tensor([2, -1])) == 1

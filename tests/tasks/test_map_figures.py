@@ -36,5 +36,7 @@ def test_a_class_that_does_not_occur_is_marked_and_left_out_of_the_mean() -> Non
     figure = shares_figure(torch.tensor([0.5, torch.nan, 1.0]), ["a", "b", "c"], "IoU", "title")
     [axes] = figure.axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b (none)", "c"]
-    assert axes.get_legend().get_texts()[0].get_text() == "mean 0.750"
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_texts()[0].get_text() == "mean 0.750"
     figure.savefig(io.BytesIO())

@@ -75,6 +75,18 @@ def test_every_score_has_a_direction(task: Task) -> None:
     assert ways[task.score] == ("max" if task.higher_is_better else "min")
 
 
+@pytest.mark.parametrize(
+    ("task", "share"), [*zip(TASKS, ("acc", "delta1", "under_11", "acc"), strict=True)]
+)
+def test_right_answers_are_counted_as_by_a_score(task: Task, share: str) -> None:
+    output, target = batch(task)
+    score = task.scores()[share]
+    task.observe(score, output, target)
+    assert task.right_or_wrong
+    found = task.right(output, target) / task.present(target)
+    torch.testing.assert_close(found.float(), score.compute())
+
+
 NAN, INF = float("nan"), float("inf")
 
 

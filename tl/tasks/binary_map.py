@@ -49,6 +49,7 @@ class BinaryMap(PixelTask):
     higher_is_better: ClassVar[bool] = True
     directions: ClassVar[Mapping[str, Direction]] = {"f1": "max", "iou": "max", "acc": "max"}
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    accuracy: ClassVar[str | None] = "acc"
     columns: ClassVar[tuple[str, ...]] = ("share",)
 
     def __post_init__(self) -> None:

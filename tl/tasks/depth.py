@@ -76,7 +76,7 @@ class Depth(PixelTask):
         start: float = 0.0,
     ) -> None:
         given = {"name": name, "loss_name": loss, "decoder": decoder, "width": width}
-        given |= {"start": float(start)}
+        object.__setattr__(self, "start", float(start))
         for field, value in {**given, "source": source, "target": target}.items():
             object.__setattr__(self, field, value)
         super().__post_init__()
@@ -153,6 +153,16 @@ class Depth(PixelTask):
         """Return the sum of the absolute errors."""
         return [(self.answer(output) - target).abs().nansum()]
 
+    @property
+    def right_or_wrong(self) -> bool:
+        """Depths off by a factor below 1.25 are right."""
+        return True
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many known depths are off by a factor below 1.25."""
+        known = ~target.isnan()
+        return _close(self.answer(output)[known], target[known]).sum()
+
     def scores(self) -> dict[str, Metric]:
         """Return absolute and relative error, root mean squared error and the close share."""
         return {
@@ -198,6 +208,12 @@ def _error(answer: Tensor, target: Tensor) -> Tensor:
     return (answer - target).abs()[:, 0]
 
 
+def _close(output: Tensor, target: Tensor) -> Tensor:
+    """Return which depths ``(M,)`` are off by a factor below 1.25."""
+    ratio = output.clamp(min=_SMALLEST) / target
+    return torch.maximum(ratio, 1 / ratio) < _CLOSE
+
+
 class AbsoluteError(PixelMean):
     """Mean of ``|p - t|``."""
 
@@ -232,5 +248,4 @@ class CloseShare(PixelMean):
 
     def update(self, output: Tensor, target: Tensor) -> None:  # type: ignore[override]
         """Count known pixels ``(M,)``; a depth of 0 or less is never close."""
-        ratio = output.clamp(min=_SMALLEST) / target
-        super().update((torch.maximum(ratio, 1 / ratio) < _CLOSE).double())
+        super().update(_close(output, target).double())

@@ -53,8 +53,8 @@ class _First:
         for row in error.flatten(1).isfinite().any(1).nonzero().flatten().tolist():
             if len(self.kept) == self.most:
                 return
-            parts = (part[row].detach().cpu() for part in (answer, target, samples))
-            self.kept.append((0.0, *parts))
+            a, t, s = (part[row].detach().cpu() for part in (answer, target, samples))
+            self.kept.append((0.0, a, t, s))
 
 
 class MapPictures(Pictures):
@@ -89,7 +89,8 @@ class MapPictures(Pictures):
     def _figure(self, kept: list[tuple[float, Tensor, Tensor, Tensor]], view: View) -> Figure:
         # what sources of other sizes gave cannot share a figure
         same = [one for one in kept if one[3].shape == kept[0][3].shape]
-        answer, target, samples = (torch.stack([one[part] for one in same]) for part in (1, 2, 3))
+        parts = zip(*((answer, target, sample) for _, answer, target, sample in same), strict=True)
+        answer, target, samples = (torch.stack(part) for part in parts)
         classes = self.drawn.classes
         truth, shown = (self.drawn.maps(part) for part in (target, answer))
         return maps_figure(

@@ -21,6 +21,7 @@ from tl.tasks.pixels import DECODER, PixelMean, PixelSums, PixelTask
 _TOLERANCE = 0.02  # of the length: normals from 8-bit images are this far off
 _LEFT_RIGHT = -1
 _BIN = 0.001  # degrees
+_RIGHT = 11.25  # degrees
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,21 @@ class Normals(PixelTask):
         """Return the sum of the angles."""
         return [angles(output, target).sum()]
 
+    @property
+    def right_or_wrong(self) -> bool:
+        """Normals within 11.25 degrees are right."""
+        return True
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many normals are within 11.25 degrees."""
+        return (angles(output, target) < _RIGHT).sum()
+
     def scores(self) -> dict[str, Metric]:
         """Return mean and median angle, and the shares under three angles."""
         return {
             "mean": PixelMean(),
             "median": MedianAngle(),
-            "under_11": ShareUnder(11.25),
+            "under_11": ShareUnder(_RIGHT),
             "under_22": ShareUnder(22.5),
             "under_30": ShareUnder(30.0),
         }

@@ -55,6 +55,7 @@ class Segmentation(PixelTask):
     higher_is_better: ClassVar[bool] = True
     directions: ClassVar[Mapping[str, Direction]] = {"miou": "max", "acc": "max"}
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    accuracy: ClassVar[str | None] = "acc"
     columns: ClassVar[tuple[str, ...]] = ("classes",)
 
     def __post_init__(self) -> None:

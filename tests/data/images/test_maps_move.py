@@ -82,21 +82,18 @@ def test_a_crop_takes_all_maps_from_the_place_of_its_image(flip: bool) -> None:
         to_rows = slice(max(0, 5 - top), max(0, 5 - top) + rows.stop - rows.start)
         to_columns = slice(max(0, 5 - left), max(0, 5 - left) + columns.stop - columns.start)
 
-        def taken(part: Tensor, *, mirrored: bool = bool(turned)) -> Tensor:
-            part = part.flip(-1) if mirrored else part
+        def taken(part: Tensor) -> Tensor:
             return part[..., to_rows, to_columns]  # noqa: B023 - called at once
 
-        assert taken(seen[i]).equal(images[i][:, rows, columns])
-        assert taken(found["segmentation"][i]).equal(maps["segmentation"][i][rows, columns])
+        def given(part: Tensor) -> Tensor:  # the crop is of the mirror image
+            return (part.flip(-1) if turned else part)[..., rows, columns]  # noqa: B023
+
+        assert taken(seen[i]).equal(given(images[i]))
+        assert taken(found["segmentation"][i]).equal(given(maps["segmentation"][i]))
         signs = torch.tensor([-1.0 if turned else 1.0, 1, 1]).view(3, 1, 1)
         for name, sign in (("depth", torch.ones(1, 1, 1)), ("normals", signs)):
-            torch.testing.assert_close(
-                taken(found[name][i]) * sign,
-                maps[name][i][:, rows, columns],
-                rtol=0,
-                atol=0,
-                equal_nan=True,
-            )
+            found_part, given_part = taken(found[name][i]), given(maps[name][i]) * sign
+            torch.testing.assert_close(found_part, given_part, rtol=0, atol=0, equal_nan=True)
 
 
 def test_normals_keep_their_length_and_void_pixels_stay_together() -> None:

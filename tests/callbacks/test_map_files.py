@@ -46,8 +46,9 @@ def test_maps_lie_beside_a_csv_that_names_them(tmp_path: Path) -> None:
     assert rows["3", "objects"]["class"] or rows["3", "objects"].keys() >= {"class_name"}
     module.eval()
     images = data.on_after_batch_transfer((data.splits["test"].inputs, None), 0)[0]
+    net: Any = module.backbone
     with torch.no_grad():
-        maps = module.backbone.maps(images)
+        maps = net.maps(images)
         outputs = {t: module.heads[t](maps, (16, 16)) for t in ("segmentation", "depth", "normals")}
     answers = {name: module.tasks[name].answer(output) for name, output in outputs.items()}
     with Image.open(tmp_path / rows["3", "segmentation"]["map"]) as image:

@@ -177,14 +177,14 @@ def scores_of(module: LightningModule) -> dict[str, dict[str, str]]:
     Args:
         module: The module; the result is empty unless it is one of ours.
     """
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for name, task in getattr(module, "tasks", {}).items():
-        known = {
-            score: "max" if metric.higher_is_better else "min"
-            for score, metric in task.scores().items()
-            if metric.higher_is_better is not None
-        } | dict(task.directions)
-        found[name] = dict(sorted(known.items(), key=lambda each: each[0] != task.score))
+        metrics = task.scores()
+        for score in sorted(metrics, key=lambda each: each != task.score):
+            higher = metrics[score].higher_is_better
+            way = None if higher is None else ("max" if higher else "min")
+            if known := task.directions.get(score, way):
+                found.setdefault(name, {})[score] = known
     return found
 
 

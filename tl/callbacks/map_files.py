@@ -34,7 +34,7 @@ class MapFiles:
         self.folder = folder
         try:
             write_whole(folder / ".writable", [b""])
-            (folder / ".writable").unlink()
+            (folder / ".writable").unlink(missing_ok=True)  # several processes
         except OSError as error:
             raise ValueError(
                 f"The maps of predictions cannot be written to {folder}: {error.strerror}. Make "

@@ -58,6 +58,21 @@ def test_a_search_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("metric", "lower"),
+    [("val/acc", False), ("val/a/loss", True), ("val/depth/abs", True), ("val/seg/miou", False)],
+)
+def test_a_search_goes_the_way_of_its_score(tmp_path: Path, metric: str, *, lower: bool) -> None:
+    given = content(search={**SEARCH, "metric": metric})
+    search = read_study(write_study(tmp_path, given)).search
+    assert search is not None
+    assert search.lower_is_better is lower
+    given = content(search={**SEARCH, "metric": metric, "lower_is_better": not lower})
+    search = read_study(write_study(tmp_path, given)).search
+    assert search is not None
+    assert search.lower_is_better is not lower
+
+
+@pytest.mark.parametrize(
     ("changes", "line"),
     [
         ({"metric": "test/acc"}, "a search on test would tune on what is reported"),

@@ -74,15 +74,12 @@ class BalancedStep:
                 f"{type(strategy).__name__}: it needs whole gradients in each process."
             )
         if hasattr(balancer.method, "update_accuracy"):
-            other = [
-                name
-                for name, task in module.trained_tasks.items()
-                if task.accuracy not in task.tallied
-            ]
+            other = [name for name, task in module.trained_tasks.items() if not task.right_or_wrong]
             if other:
+                verb = "has" if len(other) == 1 else "have"
                 raise ValueError(
                     f"{balancer.name} weights tasks by their accuracy, which "
-                    f"{', '.join(other)} have not; choose another balancer."
+                    f"{', '.join(other)} {verb} not; choose another balancer."
                 )
         warmup = getattr(balancer.method, "warmup_epochs", 0)
         epochs = module.trainer.max_epochs or 0
@@ -221,8 +218,8 @@ def _observed(
     for name, (output, target) in outputs.items():
         task = module.tasks[name]
         labelled[name] = task.present(target)
-        tally = dict(zip(task.tallied, task.tally(output, target), strict=True))
-        right[name] = tally.get(task.accuracy or "", torch.zeros_like(labelled[name]))
+        none = torch.zeros_like(labelled[name])
+        right[name] = task.right(output, target) if task.right_or_wrong else none
     trainer = module.trainer
 
     def total(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tl.study.analysis import Gain, Overall, Ranking, gains_of, overall_of, ranking_of
-from tl.study.cells import Cell, Run, cells_of, metrics_of, read_runs
+from tl.study.cells import Cell, Run, cells_of, directed, metrics_of, read_runs
 from tl.study.dealing import Progress, progress_of
 from tl.study.folders import RunFolders
 from tl.study.points import Point, points_of
@@ -59,6 +59,7 @@ def report_of(study: Study, out: Path) -> StudyReport:
     progress = progress_of(points, folders)
     failures = {n: folders.failure(points[n]) for n, s in progress.states.items() if s == "failed"}
     runs = read_runs(study, points, folders)
+    study = directed(study, runs)
     cells = cells_of(study, points, runs)
     metrics = metrics_of(study)
     return StudyReport(

@@ -124,8 +124,18 @@ def search_of(  # noqa: C901 - one check after the other
         raise ValueError(f"`search.sampler` must be one of {listed(SAMPLERS)}, got {sampler!r}.")
     if not isinstance(pruning, bool):
         raise ValueError(f"`search.pruning` must be true or false, got {pruning!r}.")  # noqa: TRY004
-    lower = part.get("lower_is_better", metric.endswith("loss"))
+    lower = part.get("lower_is_better", _is_error(metric))
     return Search(name, over, trials, per, metric, seed, sampler, pruning, bool(lower))
+
+
+def _is_error(metric: str) -> bool:
+    """Tell whether a metric is better when lower, by the name of its score."""
+    score = metric.rpartition("/")[2]
+    if score in ("acc", "loss"):
+        return score == "loss"
+    from tl.tasks import score_directions  # noqa: PLC0415 - needs torch, which most studies do not
+
+    return score_directions().get(score) == "min"
 
 
 def _range(given: object, where: str) -> Range | tuple[Any, ...]:

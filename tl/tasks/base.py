@@ -229,6 +229,15 @@ class Task(ABC):
         """Return the sum over all labelled samples of each score in ``tallied``, scalars."""
         return []
 
+    @property
+    def right_or_wrong(self) -> bool:
+        """Whether answers are, so that balancers may weight tasks by the share of right ones."""
+        return self.accuracy in self.tallied
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many of the present values are answered right, where answers are."""
+        return dict(zip(self.tallied, self.tally(output, target), strict=True))[str(self.accuracy)]
+
     @abstractmethod
     def scores(self) -> dict[str, Metric]:
         """Return new metrics by name; ``score`` is one of them, unless the loss decides."""

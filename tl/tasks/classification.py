@@ -248,6 +248,15 @@ class _MultiLabel(Classification):
         """Return an empty list: these scores are not sums over samples."""
         return []
 
+    @property
+    def right_or_wrong(self) -> bool:
+        """Each label is."""
+        return True
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many of the known labels are on the right side of one half."""
+        return ((output > 0) == (target == 1))[target != MISSING].sum()
+
     def scores(self) -> dict[str, Metric]:
         """Return mean average precision and F1."""
         classes = self.num_classes

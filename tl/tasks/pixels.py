@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,20 @@ from tl.tasks.heads import map_channels
 #: The default decoder.
 DECODER = "tl.tasks.decoders.FeaturePyramid"
 _MAPS = 3  # dimensions of maps without channels
+
+
+@dataclass(frozen=True)
+class MapFile:
+    """What of answers for pixels is written as files, one for each sample.
+
+    Attributes:
+        maps: ``(N, H, W)`` or ``(N, C, H, W)``.
+        palette: A colour for each class number ``(C, 3)`` uint8: written as ``png``; ``None``
+            writes the numbers as ``npy``.
+    """
+
+    maps: Tensor
+    palette: Tensor | None = None
 
 
 class PixelTask(Task):
@@ -47,6 +62,14 @@ class PixelTask(Task):
         """Return a decoder."""
         given = [map_channels(num_features), self.channels]
         return decoder_class(self.decoder)(*given, *([] if self.width is None else [self.width]))
+
+    def map_file(self, answer: Tensor) -> MapFile:
+        """Return what ``predict`` writes of answers as files beside its CSV.
+
+        Args:
+            answer: As :meth:`answer` gives it.
+        """
+        return MapFile(answer)
 
     def _maps(self, target: object, channels: int | None) -> Tensor:
         """Return targets that are maps with so many channels; ``None``: without that dimension."""

@@ -18,7 +18,7 @@ from tl.data.images.augment import Augment
 from tl.data.images.resident import Batch
 from tl.data.options import check_options, refuse_misspelt
 from tl.data.sampling import Sampling
-from tl.tasks import Classification
+from tl.tasks import Task
 
 MultiBatch = dict[str, Batch | None]
 # by source: the data module around it, and its name there
@@ -184,14 +184,14 @@ class MultiTaskDataModule(LightningDataModule):
         return any(source.takes(name) for source in self.sources.values())
 
     @property
-    def tasks(self) -> tuple[Classification, ...]:
+    def tasks(self) -> tuple[Task, ...]:
         """All sources' tasks, in the order of the sources."""
         return tuple(
             task.read_from(name) for name, source in self.sources.items() for task in source.tasks
         )
 
     @property
-    def task(self) -> Classification | None:
+    def task(self) -> Task | None:
         """The only task; ``None`` if there are several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 
@@ -208,7 +208,7 @@ class MultiTaskDataModule(LightningDataModule):
     @property
     def num_classes(self) -> dict[str, int]:
         """Number of classes by task."""
-        return {task.name: task.num_classes for task in self.tasks}
+        return {t: count for s in self.sources.values() for t, count in s.num_classes.items()}
 
     # Loading
 

@@ -164,6 +164,20 @@ class Task(ABC):
         del dim
         return target
 
+    def enlarged(self, target: Tensor, factor: Tensor) -> Tensor:
+        """Return targets on pixels with the values that they have in an enlarged image.
+
+        The data enlarge the maps; this changes values that depend on the size at which things are
+        seen, as a depth does. It must act on each pixel alone.
+
+        Args:
+            target: ``(N, H, W)`` or ``(N, C, H, W)``.
+            factor: How many times larger each image is, of the shape ``(N, 1, ...)`` that
+                multiplies targets.
+        """
+        del factor
+        return target
+
     def truth(self, target: Tensor) -> Tensor:
         """Return what answers are compared with: the targets themselves, unless these are soft."""
         return target

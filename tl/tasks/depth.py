@@ -35,6 +35,8 @@ class Depth(PixelTask):
         width: Channels within the head; ``None`` takes the default of its class.
         source: Name of the data source that the task reads in a batch of several.
         target: Key of the targets in a source that carries several.
+        inverse: Whether targets are inverse depths, such as disparities: they are multiplied where
+            an enlarged image divides depths.
 
     Raises:
         ValueError: If there is no such loss.
@@ -46,6 +48,7 @@ class Depth(PixelTask):
     width: int | None
     source: str | None
     target: str | None
+    inverse: bool
     kind: ClassVar[str] = "depth"
     score: ClassVar[str] = "abs"
     tallied: ClassVar[tuple[str, ...]] = ("abs",)
@@ -59,8 +62,10 @@ class Depth(PixelTask):
         width: int | None = None,
         source: str | None = None,
         target: str | None = None,
+        inverse: bool = False,
     ) -> None:
         given = {"name": name, "loss_name": loss, "decoder": decoder, "width": width}
+        object.__setattr__(self, "inverse", inverse)
         for field, value in {**given, "source": source, "target": target}.items():
             object.__setattr__(self, field, value)
         super().__post_init__()
@@ -73,12 +78,15 @@ class Depth(PixelTask):
         """Return the task in plain types, by the arguments of the constructor."""
         found = super().record()
         loss = found.pop("loss_name")
+        if not self.inverse:
+            del found["inverse"]  # as for most
         return {**found, "loss": loss}
 
     @property
     def answers(self) -> str:
         """A depth, or its logarithm."""
-        return "logarithms of depths" if self.loss_name == "silog" else "depths"
+        kind = "inverse depths" if self.inverse else "depths"
+        return f"logarithms of {kind}" if self.loss_name == "silog" else kind
 
     @property
     def channels(self) -> int:
@@ -99,6 +107,10 @@ class Depth(PixelTask):
             self.refuse(plain < 0, "below 0")
             self.refuse(plain == 0, "0, which is no distance")
         return found
+
+    def enlarged(self, target: Tensor, factor: Tensor) -> Tensor:
+        """Return depths as things look when they are nearer: divided by the factor."""
+        return target * factor if self.inverse else target / factor
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean over all known pixels.

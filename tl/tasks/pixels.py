@@ -19,6 +19,19 @@ DECODER = "tl.tasks.decoders.FeaturePyramid"
 _MAPS = 3  # dimensions of maps without channels
 
 
+class WrongPixelError(ValueError):
+    """A target that is not one of its task.
+
+    Args:
+        message: The whole message.
+        found: What is wrong with the map, for those who know which one it is.
+    """
+
+    def __init__(self, message: str, found: str) -> None:
+        super().__init__(message)
+        self.found = found
+
+
 class PixelTask(Task):
     """An answer for each pixel; scores are over all pixels with a target of the whole split."""
 
@@ -83,9 +96,11 @@ class PixelTask(Task):
         """
         if wrong.any():
             sample, row, column = wrong.nonzero()[0].tolist()
-            raise ValueError(
+            at = f"at row {row} and column {column}; expected {self.expected}."
+            raise WrongPixelError(
                 f"The target of task {self.name!r} is {found} for sample {sample} of the batch, "
-                f"at row {row} and column {column}; expected {self.expected}."
+                f"{at}",
+                f"{found}, {at}",
             )
 
 

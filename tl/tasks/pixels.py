@@ -22,14 +22,20 @@ _MAPS = 3  # dimensions of maps without channels
 class WrongPixelError(ValueError):
     """A target that is not one of its task.
 
+    Its parts are for those who know which file the map comes from.
+
     Args:
         message: The whole message.
-        found: What is wrong with the map, for those who know which one it is.
+        place: Row and column.
+        found: What is wrong there.
+        expected: What targets must be.
     """
 
-    def __init__(self, message: str, found: str) -> None:
+    def __init__(self, message: str, place: tuple[int, int], found: str, expected: str) -> None:
         super().__init__(message)
+        self.row, self.column = place
         self.found = found
+        self.expected = expected
 
 
 class PixelTask(Task):
@@ -96,11 +102,12 @@ class PixelTask(Task):
         """
         if wrong.any():
             sample, row, column = wrong.nonzero()[0].tolist()
-            at = f"at row {row} and column {column}; expected {self.expected}."
             raise WrongPixelError(
                 f"The target of task {self.name!r} is {found} for sample {sample} of the batch, "
-                f"{at}",
-                f"{found}, {at}",
+                f"at row {row} and column {column}; expected {self.expected}.",
+                (row, column),
+                found,
+                self.expected,
             )
 
 

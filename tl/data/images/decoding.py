@@ -58,7 +58,8 @@ def open_image(path: Path) -> Image.Image:
 
 def sides(size: Size) -> tuple[int, int]:
     """Return height and width."""
-    return (size, size) if isinstance(size, int) else size
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def decoder_key(size: Size, pixel_range: PixelRange | None) -> str:

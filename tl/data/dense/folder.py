@@ -27,7 +27,7 @@ from tl.data.dense.reading import MapReader
 from tl.data.errors import DataError, listed
 from tl.data.images.augment import Augment
 from tl.data.images.decoding import Size, sides
-from tl.data.images.resident import ImageDataset
+from tl.data.images.resident import Batch, ImageDataset
 from tl.data.naming import composed_names, plain_name
 from tl.tasks import Depth, Segmentation, Task, as_task
 
@@ -97,7 +97,7 @@ class DenseFolderDataModule(ImageDataModule):
         self._check_folders()
         if self.size is not None:
             given = list(sides(self.size)) if isinstance(self.size, int) else list(self.size)
-            if len(given) != 2 or min(given) < 1:
+            if len(given) != 2 or min(given) < 1:  # noqa: PLR2004 - height and width
                 raise ValueError(
                     f"`size` must be [height, width] or one number, 1 or more, got {self.size}."
                 )
@@ -285,6 +285,13 @@ class DenseFolderDataModule(ImageDataModule):
             return stream_samples(reader, what)
         return load_samples(reader, default_cache(), what)
 
+    def transform(self, batch: Batch, draws: Tensor | None) -> Batch:
+        """Normalise and augment a batch with its maps; positions of predicted images stay."""
+        images, targets = batch
+        if not isinstance(targets, Tensor) or targets.ndim > 1:
+            return super().transform(batch, draws)
+        return super().transform((images, {"index": targets}), draws)[0], targets
+
     def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
         return whole.statistics(2000 if isinstance(whole, StreamedMaps) else None)
 
@@ -298,4 +305,3 @@ class DenseFolderDataModule(ImageDataModule):
             "void": dict(self.void or {}),
             "scale": dict(self.scale or {}),
         }
-

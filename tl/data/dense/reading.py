@@ -23,7 +23,6 @@ from tl.tasks.pixels import WrongPixelError
 
 _ORIENTATION = 0x0112  # tag of EXIF
 _TURNED = (5, 6, 7, 8)  # its values for images that lie on their side
-_CHANNELS = (1, 3)
 _GREY = ("1", "L", "I", "F")
 _OVERSHOOT = 0.01  # of a range of 1: resizing by cubic splines leaves it
 _LONGEST = 2.0  # normals beyond are no resized unit vectors
@@ -69,7 +68,7 @@ class MapReader:
         Raises:
             ValueError: If it is not one; says what was found at which pixel.
         """
-        given = _channels_first(read_map(path))
+        given = _channels_first(read_map(path), 3 if isinstance(self.task, Normals) else 1)
         values = torch.from_numpy(given.astype(np.float32))
         if self.void is not None:
             missing = (values == self.void).all(0) if values.ndim > 2 else values == self.void  # noqa: PLR2004
@@ -96,7 +95,7 @@ class MapReader:
             ) from None
         except ValueError:
             raise ValueError(
-                f"is of shape {given.shape}, channels first; expected {self.task.kind} of pixels"
+                f"is of shape {given.shape}; expected {self.task.kind} of pixels"
             ) from None
 
     def _yes(self, values: Tensor) -> Tensor:
@@ -143,7 +142,7 @@ def read_image(path: Path, size: tuple[int, int]) -> Pixels:
     """
     if path.suffix.lower() != ".npy":
         return decode(path, size)
-    found = _channels_first(read_map(path))
+    found = _channels_first(read_map(path), 3)
     if found.ndim != 3 or len(found) != 3:  # noqa: PLR2004 - dimensions, channels
         raise ValueError(f"is of shape {found.shape}; expected (H, W, 3)")
     if found.dtype != np.uint8:
@@ -226,15 +225,15 @@ def read_sample(
     return pixels, targets
 
 
-def _channels_first(given: NDArray[Any]) -> NDArray[Any]:
-    """Return ``(H, W)``, or ``(3, H, W)`` of either order of channels."""
+def _channels_first(given: NDArray[Any], channels: int) -> NDArray[Any]:
+    """Return ``(H, W)`` for one channel, else ``(C, H, W)``, of either order of dimensions."""
     if given.dtype == np.bool_:
         given = given.astype(np.uint8)
     if given.ndim != 3:  # noqa: PLR2004 - dimensions of a map with channels
         return given
-    if given.shape[-1] in _CHANNELS:
+    if given.shape[-1] == channels:
         given = np.moveaxis(given, -1, 0)
-    return given[0] if len(given) == 1 else given
+    return given[0] if len(given) == channels == 1 else given
 
 
 def _unit(values: Tensor) -> Tensor:

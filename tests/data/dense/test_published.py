@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from tl.data.dense.published import PUBLISHED
+from pathlib import Path
+
+from tl.data.dense.published import PUBLISHED, expected_files
 from tl.tasks import Depth, Segmentation
 
 
@@ -18,3 +20,11 @@ def test_the_published_sets_have_their_classes_and_units() -> None:
 def test_every_void_value_belongs_to_a_task() -> None:
     for published in PUBLISHED.values():
         assert set(published.void) == {task.target for task in published.tasks}
+
+
+def test_a_layout_is_said_in_a_line() -> None:
+    said = expected_files(Path("a"), "files", "image", ["depth", "kinds"])
+    assert said.startswith("Expected a/{train,val,test}/image/NAME.* and a map {depth,kinds}/NAME")
+    said = expected_files(Path("a"), "cityscapes", "image", ["label", "depth"])
+    assert "a/{train,val}/{image,label,depth}/0.npy" in said
+    assert "inverse depth" in said

@@ -130,7 +130,7 @@ def test_a_mask_of_one_bit_is_one(tmp_path: Path) -> None:
             r"unit is not known.*scale: \{depth: 0.001\}",
         ),
         (MapReader("n", Normals("a")), np.full((2, 2, 3), 0.9), "vector of another length than 1"),
-        (MapReader("n", Normals("a")), np.ones((2, 2)), r"of shape \(2, 2\), expected normals"),
+        (MapReader("n", Normals("a")), np.ones((2, 2)), r"of shape \(2, 2\); expected normals"),
         (
             MapReader("depth", Depth("a")),
             np.ones((4, 4, 3)),

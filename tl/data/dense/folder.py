@@ -22,7 +22,7 @@ from tl.data.dense.dense_set import (
     stream_samples,
 )
 from tl.data.dense.listing import DenseFiles, find_files, find_splits
-from tl.data.dense.published import PUBLISHED, LayoutName
+from tl.data.dense.published import PUBLISHED, LayoutName, expected_files
 from tl.data.dense.reading import MapReader
 from tl.data.errors import DataError, listed
 from tl.data.images.augment import Augment
@@ -152,18 +152,7 @@ class DenseFolderDataModule(ImageDataModule):
 
     def _expected(self) -> str:
         """Return what files are expected, for messages."""
-        folder, published = self._folder(), PUBLISHED.get(self.layout)
-        maps = ",".join(dict.fromkeys(str(task.target) for task in self.tasks))
-        if published:
-            return (
-                f"Expected {folder}/{{train,val}}/{{{self.image},{maps}}}/0.npy, 1.npy, ... as "
-                f"preprocessed for github.com/lorenmt/mtan, whose README links to them: "
-                f"{published.arrays}."
-            )
-        return (
-            f"Expected {folder}/{{train,val,test}}/{self.image}/NAME.* and a map "
-            f"{{{maps}}}/NAME.png or .npy for each image; point `root` at the folder above train."
-        )
+        return expected_files(self._folder(), self.layout, self.image, self._targets_asked_for())
 
     # What is read
 

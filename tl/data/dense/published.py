@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from tl.tasks import Depth, Normals, Segmentation, Task
@@ -60,3 +61,25 @@ PUBLISHED: Mapping[str, Published] = {
         "(128, 256, 1), which is inverse depth",
     ),
 }
+
+
+def expected_files(folder: Path, layout: LayoutName, image: str, maps: Sequence[str]) -> str:
+    """Return in a line what files a layout expects.
+
+    Args:
+        folder: Folder of the data set.
+        layout: The layout.
+        image: Name of the folder of the images.
+        maps: Names of the folders of maps.
+    """
+    names = ",".join(maps)
+    if layout in PUBLISHED:
+        return (
+            f"Expected {folder}/{{train,val}}/{{{image},{names}}}/0.npy, 1.npy, ... as "
+            "preprocessed for github.com/lorenmt/mtan, whose README links to them: "
+            f"{PUBLISHED[layout].arrays}."
+        )
+    return (
+        f"Expected {folder}/{{train,val,test}}/{image}/NAME.* and a map {{{names}}}/NAME.png or "
+        ".npy for each image; point `root` at the folder above train."
+    )

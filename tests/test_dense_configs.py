@@ -36,7 +36,7 @@ def test_a_published_set_trains_by_the_command_in_its_header(
     results = json.loads((folder / "results.json").read_text())
     wanted = {"val/segmentation/miou", "val/depth/abs", "val/depth/rel"}
     assert (wanted | (set() if inverse else {"val/normals/median"})) <= set(results["metrics"])
-    assert results["data"]["image_size"] == [32, 48]
+    assert results["data"][name]["image_size"] == [32, 48]
     best = folder / "checkpoints" / "best.ckpt"
     assert torch.serialization.get_unsafe_globals_in_checkpoint(best) == []
 

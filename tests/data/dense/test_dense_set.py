@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,9 @@ from torch import Tensor
 
 from tests.data.dense.written import MILLIMETRES, TASKS, write_files
 from tl.data import DataError
-from tl.data.dense import dense_set
 from tl.data.dense.dense_set import DenseReader, load_samples, over, stream_samples
 from tl.data.dense.listing import find_files
-from tl.data.dense.reading import MapReader
+from tl.data.dense.reading import MapReader, read_sample
 
 
 @pytest.fixture
@@ -52,13 +52,12 @@ def test_the_cache_is_read_without_decoding(
 ) -> None:
     load_samples(reader(folder), tmp_path / "cache", "")
     decoded: list[Path] = []
-    read = dense_set.read_sample
 
-    def counted(image: Path, *given: object, **named: object) -> object:
+    def counted(image: Path, *given: Any, **named: Any) -> Any:
         decoded.append(image)
-        return read(image, *given, **named)  # type: ignore[arg-type]  # as they came
+        return read_sample(image, *given, **named)
 
-    monkeypatch.setattr(dense_set, "read_sample", counted)
+    monkeypatch.setattr("tl.data.dense.dense_set.read_sample", counted)
     load_samples(reader(folder), tmp_path / "cache", "")
     assert len(decoded) == 1  # for the shapes
     np.save(folder / "normals" / "003.npy", np.load(folder / "normals" / "002.npy"))
@@ -66,7 +65,7 @@ def test_the_cache_is_read_without_decoding(
     assert len(decoded) == 2 + 6
 
 
-def test_a_changed_map_changes_the_hash_of_both(folder: Path, tmp_path: Path) -> None:
+def test_a_changed_map_changes_the_hash_of_both(folder: Path) -> None:
     def digests() -> tuple[str, str]:
         one, other = load_samples(reader(folder), None, ""), stream_samples(reader(folder), "")
         return one.digest(), other.digest()

@@ -277,12 +277,11 @@ def test_a_checkpoint_is_evaluated_and_predicts_without_the_training_images(
 
 
 def test_among_several_sources(rooms: Path, nyu: Path, tmp_path: Path) -> None:
+    kinds = Segmentation("kinds", 6, target="segmentation")
     data = MultiTaskDataModule(
         sources={
-            "rooms": maps(
-                rooms, tasks=(Segmentation("kinds", 6, target="segmentation"),), scale=None, size=32
-            ),
-            "nyu": DenseFolderDataModule(root=str(nyu), layout="nyuv2", size=[32, 32]),
+            "rooms": maps(rooms, tasks=(kinds,), scale=None, size=32),
+            "nyu": DenseFolderDataModule(root=str(nyu), layout="nyuv2", size=(32, 32)),
             "cifar10": CifarDataModule(name="cifar10", images="generated", generated_size=40),
         },
         batch_size=4,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tl.data import (
         CifarDataModule,
+        DenseFolderDataModule,
         FolderDataModule,
         GeneratedDataModule,
         MultiTaskDataModule,
@@ -36,6 +37,7 @@ __all__ = [
     "BinaryMap",
     "CifarDataModule",
     "Classification",
+    "DenseFolderDataModule",
     "Depth",
     "FolderDataModule",
     "GeneratedDataModule",
@@ -60,6 +62,7 @@ _HOME = {
     "BinaryMap": "tl.tasks",
     "CifarDataModule": "tl.data",
     "Classification": "tl.tasks",
+    "DenseFolderDataModule": "tl.data",
     "Depth": "tl.tasks",
     "FolderDataModule": "tl.data",
     "GeneratedDataModule": "tl.data",

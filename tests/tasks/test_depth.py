@@ -104,3 +104,13 @@ def test_a_checkpoint_keeps_it_and_the_csv_has_means() -> None:
     assert task.cells(torch.full((1, 1, 2, 2), 2.5), None) == [{"mean_depth": "2.5"}]
     with pytest.raises(ValueError, match="one of l1, berhu, silog"):
         Depth("a", "l3")  # type: ignore[arg-type]
+
+
+def test_inverse_depth_grows_where_depth_shrinks_and_is_kept_in_checkpoints() -> None:
+    target, twice = torch.tensor([[[[2.0, NAN]]]]), torch.full((1, 1, 1, 1), 2.0)
+    plain, inverse = Depth("a"), Depth("a", inverse=True)
+    assert plain.enlarged(target, twice)[0, 0, 0, 0] == 1
+    assert inverse.enlarged(target, twice)[0, 0, 0, 0] == 4
+    assert "inverse" not in plain.record()
+    assert as_task(inverse.record()) == inverse != plain
+    assert plain.answers != inverse.answers  # so they share no head

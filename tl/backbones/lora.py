@@ -62,16 +62,7 @@ class LoraBackbone(Backbone):
                 f"LoRA does not adapt {type(backbone).__name__}, whose parts for the tasks are new "
                 "and must train whole; take one or the other."
             )
-        if layers is None:
-            layers = "attention" if offered(backbone) == "tokens" else "all"
-        names = [
-            name
-            for name, layer in backbone.named_modules()
-            if _is_adapted(layer) and (layers == "all" or _is_of_attention(name))
-        ]
-        if not names:
-            of = "of attention" if layers == "attention" else "or convolution"
-            raise ValueError(f"{type(backbone).__name__} has no linear layer {of} to adapt.")
+        names = _adapted(backbone, layers)
         try:
             import peft  # noqa: PLC0415 - an extra
         except ModuleNotFoundError:
@@ -134,6 +125,21 @@ class LoraBackbone(Backbone):
             layer.merge(safe_merge=True)
             merged.set_submodule(name, layer.get_base_layer())
         return merged.requires_grad_(True)
+
+
+def _adapted(backbone: nn.Module, layers: Layers | None) -> list[str]:
+    """Return the names of the layers to adapt."""
+    if layers is None:
+        layers = "attention" if offered(backbone) == "tokens" else "all"
+    names = [
+        name
+        for name, layer in backbone.named_modules()
+        if _is_adapted(layer) and (layers == "all" or _is_of_attention(name))
+    ]
+    if not names:
+        of = "of attention" if layers == "attention" else "or convolution"
+        raise ValueError(f"{type(backbone).__name__} has no linear layer {of} to adapt.")
+    return names
 
 
 def _is_adapted(layer: nn.Module) -> bool:

@@ -20,7 +20,7 @@ from tl.data.options import check_options, refuse_misspelt
 from tl.data.sampling import Sampling
 from tl.data.text.several import check_sources, check_tokenizers, share_tokenizer
 from tl.data.text.source import TextSource
-from tl.tasks import Classification, with_relations
+from tl.tasks import Task, with_relations
 
 MultiBatch = dict[str, Batch | None]
 Source = ImageDataModule | TextSource
@@ -197,14 +197,14 @@ class MultiTaskDataModule(LightningDataModule):
         return any(source.takes(name) for source in self.sources.values())
 
     @property
-    def tasks(self) -> tuple[Classification, ...]:
+    def tasks(self) -> tuple[Task, ...]:
         """All sources' tasks, in the order of the sources.
 
         Raises:
             ValueError: If `shares` or `trains` names another task, or tasks of other classes share
                 a head.
         """
-        published = (
+        published = tuple(
             task.read_from(name) for name, source in self.sources.items() for task in source.tasks
         )
         found = with_relations(published, self.shares or {}, self.trains or {})
@@ -219,7 +219,7 @@ class MultiTaskDataModule(LightningDataModule):
         return found
 
     @property
-    def task(self) -> Classification | None:
+    def task(self) -> Task | None:
         """The only task; ``None`` if there are several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 
@@ -236,7 +236,7 @@ class MultiTaskDataModule(LightningDataModule):
     @property
     def num_classes(self) -> dict[str, int]:
         """Number of classes by task."""
-        return {task.name: task.num_classes for task in self.tasks}
+        return {t: count for s in self.sources.values() for t, count in s.num_classes.items()}
 
     # Loading
 
@@ -269,7 +269,7 @@ class MultiTaskDataModule(LightningDataModule):
 
     # Loaders
 
-    def _trained(self) -> dict[str, ImageDataModule]:
+    def _trained(self) -> dict[str, Source]:
         """Return the sources that a task trains on."""
         read = {task.source for task in self.tasks if task.trains}
         return {name: source for name, source in self.sources.items() if name in read}

@@ -114,7 +114,7 @@ class TrainerHooks(SharedBackboneModule):
             if not self.penalties:  # which may read any of them
                 tasks = self.trained_tasks.values()
                 self._left_out = set(parameters_without_gradient(self.backbone, tasks))
-                self.leave_out_of_ddp(f"backbone.{name}" for name in sorted(self._left_out))
+                keep_out_of_ddp(self, [f"backbone.{name}" for name in sorted(self._left_out)])
         self.source.order_heads(self, class_names(self.datamodule))
         self.run_record.adopt(self, stage)
         self.target_check.setup(self, self.datamodule, stage)

@@ -199,6 +199,20 @@ class Task(ABC):
         """
         return target
 
+    def enlarged(self, target: Tensor, factor: Tensor) -> Tensor:
+        """Return targets on pixels with the values that they have in an enlarged image.
+
+        The data enlarge the maps; this changes values that depend on the size at which things are
+        seen, as a depth does. It must act on each pixel alone.
+
+        Args:
+            target: ``(N, H, W)`` or ``(N, C, H, W)``.
+            factor: How many times larger each image is, of the shape ``(N, 1, ...)`` that
+                multiplies targets.
+        """
+        del factor
+        return target
+
     def truth(self, target: Tensor) -> Tensor:
         """Return what predictions are compared with: hard targets in place of soft ones."""
         return target
@@ -286,7 +300,7 @@ def score_directions() -> dict[str, Direction]:
     for kind in (each for same in _kinds().values() for each in same):
         decides: Direction = "max" if kind.higher_is_better else "min"
         for name, direction in {kind.score: decides, **kind.directions, "loss": "min"}.items():
-            found.setdefault(name, set()).add(cast("Direction", direction))
+            found.setdefault(name, set()).add(direction)
     return {name: next(iter(both)) for name, both in found.items() if len(both) == 1}
 
 

@@ -42,6 +42,8 @@ class Depth(PixelTask):
         start: Depth that the head's output counts from, such as the mean depth of the training
             data: a new head then predicts that instead of 0. For ``silog``, 0 counts from a depth
             of 1.
+        inverse: Whether targets are inverse depths, such as disparities: they are multiplied where
+            an enlarged image divides depths.
 
     Raises:
         ValueError: If the loss is unknown, or `start` is not a distance.
@@ -54,6 +56,7 @@ class Depth(PixelTask):
     source: str | None
     target: str | None
     start: float
+    inverse: bool
     kind: ClassVar[str] = "depth"
     score: ClassVar[str] = "abs"
     directions: ClassVar[Mapping[str, Direction]] = {
@@ -72,9 +75,11 @@ class Depth(PixelTask):
         source: str | None = None,
         target: str | None = None,
         start: float = 0.0,
+        inverse: bool = False,
     ) -> None:
         given = {"name": name, "loss_name": loss, "decoder": decoder, "width": width}
         object.__setattr__(self, "start", float(start))
+        object.__setattr__(self, "inverse", inverse)
         for field, value in {**given, "source": source, "target": target}.items():
             object.__setattr__(self, field, value)
         super().__post_init__()
@@ -88,14 +93,16 @@ class Depth(PixelTask):
             )
 
     def record(self) -> dict[str, Any]:
-        """Return the task in plain types; `start` is left out at its default."""
+        """Return the task in plain types; `start` and `inverse` are left out at their defaults."""
         found = super().record()
-        return found if self.start else {k: v for k, v in found.items() if k != "start"}
+        usual = {"start": 0.0, "inverse": False}
+        return {k: v for k, v in found.items() if k not in usual or v != usual[k]}
 
     @property
     def answers(self) -> str:
         """A depth, or its logarithm."""
-        kind = "logarithms of depths" if self.loss_name == "silog" else "depths"
+        kind = "inverse depths" if self.inverse else "depths"
+        kind = f"logarithms of {kind}" if self.loss_name == "silog" else kind
         return f"{kind} from {self.start:g}" if self.start else kind
 
     @property
@@ -117,6 +124,10 @@ class Depth(PixelTask):
             self.refuse(plain < 0, "below 0")
             self.refuse(plain == 0, "0, which is not a distance")
         return found
+
+    def enlarged(self, target: Tensor, factor: Tensor) -> Tensor:
+        """Return depths as things look when they are nearer: divided by the factor."""
+        return target * factor if self.inverse else target / factor
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean over all labelled pixels.

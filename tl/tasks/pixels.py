@@ -34,6 +34,25 @@ class MapFile:
     palette: Tensor | None = None
 
 
+class WrongPixelError(ValueError):
+    """A target that is not one of its task.
+
+    Its parts are for those who know which file the map comes from.
+
+    Args:
+        message: The whole message.
+        place: Row and column.
+        found: What is wrong there.
+        expected: What targets must be.
+    """
+
+    def __init__(self, message: str, place: tuple[int, int], found: str, expected: str) -> None:
+        super().__init__(message)
+        self.row, self.column = place
+        self.found = found
+        self.expected = expected
+
+
 class PixelTask(Task):
     """A prediction for each pixel; scores are over all labelled pixels of the split."""
 
@@ -96,9 +115,12 @@ class PixelTask(Task):
         """
         if wrong.any():
             sample, row, column = wrong.nonzero()[0].tolist()
-            raise ValueError(
+            raise WrongPixelError(
                 f"The target of task {self.name!r} is {found} for sample {sample} of the batch, "
-                f"at row {row} and column {column}; expected {self.expected}."
+                f"at row {row} and column {column}; expected {self.expected}.",
+                (row, column),
+                found,
+                self.expected,
             )
 
 

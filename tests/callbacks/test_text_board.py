@@ -1,4 +1,4 @@
-"""Mistakes in words, tokens a second, padding."""
+"""Mistakes as text, tokens per second, padding."""
 
 from __future__ import annotations
 

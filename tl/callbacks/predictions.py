@@ -51,7 +51,7 @@ class PredictionWriter(Callback):
         self._seen: dict[tuple[int, str], int] = {}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Start a new file."""
         path = self._path(trainer)
         end = f"-{trainer.global_rank}" if trainer.global_rank else ""
         kinds = getattr(pl_module, "tasks", {}).values()

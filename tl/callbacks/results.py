@@ -169,7 +169,7 @@ def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str,
 
 
 def _size(split: Any, task: Any) -> int:  # noqa: ANN401 - whatever a data module has
-    """Return how many samples of a split have a target, where it can tell, else how many it has."""
+    """Return how many samples of a split have a target, if known, else how many it has."""
     return len(split) if task is None or not hasattr(split, "labelled") else split.labelled(task)
 
 

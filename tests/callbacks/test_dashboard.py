@@ -13,8 +13,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests.small import Tiny, module, multitask_module, tiny_data, trainer, two_sources
-from tl import GeneratedDataModule, TransferModule
+from tl import GeneratedDataModule, MultiTaskModule, TransferModule
+from tl.backbones.resnet_cifar import ResNetCifar
 from tl.callbacks import Dashboard
+from tl.data import SyntheticScenesDataModule
 from tl.transfer import LinearProbe
 
 
@@ -54,6 +56,21 @@ def test_a_multi_task_run_fills_every_tab(tmp_path: Path) -> None:
         *("^train/ten/acc$", r"^val/ten/acc(/dataloader_idx_\d+)?$")
     ]
     assert all(curves(found, tag) for tags in titles.values() for tag in tags)
+
+
+def test_maps_of_pixels_are_shown_side_by_side(tmp_path: Path) -> None:
+    data = SyntheticScenesDataModule(train_size=20, test_size=4, size=16, batch_size=6)
+    torch.manual_seed(0)
+    ours = MultiTaskModule(ResNetCifar(8), data.tasks)
+    found = run(tmp_path, ours, data, Dashboard(every_n_epochs=2, graph=False), max_epochs=4)
+    tags = found.Tags()["images"]
+    for task in ("segmentation", "depth", "normals"):
+        for what in ("maps", "mistakes"):
+            tag = f"val/{what}/{task}"
+            assert [event.step for event in found.Images(tag)] == [6, 12]
+    assert {"val/iou/segmentation", "val/confusion/segmentation", "val/labels/objects"} <= {*tags}
+    image = found.Images("val/maps/depth")[0]
+    assert image.width > 4 * 64  # four columns
 
 
 def charts(found: EventAccumulator) -> dict[str, list[str]]:

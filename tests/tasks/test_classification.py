@@ -128,3 +128,14 @@ def test_a_loss_of_ones_own_is_the_one_that_trains() -> None:
     several = Classification("a", 2, multi_label=True)
     marks = torch.tensor([[1.0, 0.0], [1.0, torch.nan]])
     assert several.training_loss(logits, marks, 0.0) == several.loss(logits, marks)
+
+
+def test_right_labels_are_counted_where_they_are_known() -> None:
+    task = Classification("a", 3, multi_label=True)
+    output = torch.tensor([[2.0, -1.0, 3.0], [-1.0, 1.0, 0.5]])
+    target = torch.tensor([[1, 0, 0], [1, -1, 1]])
+    assert task.right_or_wrong
+    assert task.right(output, target) == 3
+    assert task.present(target) == 5
+    plain = Classification("a", 3)
+    assert plain.right(output, torch.tensor([2, -1])) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
+from tl.callbacks.attention import show_attention
 from tl.callbacks.board import (
     add_summaries,
     as_block,
@@ -29,6 +31,7 @@ from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
 from tl.modules.batch_norm import source_statistics
 from tl.modules.evaluation import loader_suffix
+from tl.modules.features import FeatureReader
 from tl.tasks import Task
 from tl.tasks.figures import display_images, drawable_part
 from tl.tasks.pictures import Pictures, View
@@ -41,10 +44,10 @@ class Dashboard(Callback):
 
     *Custom scalars* holds a chart per metric with all tasks in it. *Images* holds what each task
     shows of its answers, such as the confusion matrix and the most confident mistakes of a
-    classification, and augmented training images. *Graphs* holds the network, *HParams* the
-    hyper-parameters with the final metrics, *Text* what the data are, what was transferred, and the
-    versions. Without a TensorBoard logger nothing happens. Single samples are those that the first
-    process saw; a confusion matrix counts all.
+    classification, augmented training images, and what the tasks of an MTAN attend to. *Graphs*
+    holds the network, *HParams* the hyper-parameters with the final metrics, *Text* what the data
+    are, what was transferred, and the versions. Without a TensorBoard logger nothing happens.
+    Single samples are those that the first process saw; a confusion matrix counts all.
 
     Args:
         every_n_epochs: Epochs between the pictures of validation; 0 turns them off.
@@ -161,6 +164,8 @@ class Dashboard(Callback):
             if pictures is not None:
                 inputs = parts[source_of(task, parts)][0] if trainer.is_global_zero else None
                 pictures.add(inputs, output, target)
+        if batch_idx == dataloader_idx == 0:
+            show_attention(trainer, pl_module, batch)
 
     on_test_batch_end = on_validation_batch_end
 
@@ -217,7 +222,7 @@ def add_graph(
 ) -> None:
     """Trace a copy of the network in evaluation mode, so that the run itself is not touched."""
     network = copy.deepcopy(nn.ModuleDict({"backbone": module.backbone, "heads": module.heads}))
-    traced = Network(network).eval().float()
+    traced = Network(network, module.tasks).eval().float()
     try:
         with (
             torch.no_grad(),
@@ -234,14 +239,21 @@ def add_graph(
 
 
 class Network(nn.Module):
-    """Backbone and heads as one module that returns a tuple, as tracing wants it."""
+    """Backbone and heads as one module that returns a tuple, as tracing wants it.
 
-    def __init__(self, parts: nn.ModuleDict) -> None:
+    Args:
+        parts: ``backbone``, and ``heads`` by task.
+        tasks: The tasks by name; those that use another's head may be among them.
+    """
+
+    def __init__(self, parts: nn.ModuleDict, tasks: Mapping[str, Task]) -> None:
         super().__init__()
         self.backbone = parts["backbone"]
         self.heads = parts["heads"]
+        self.reader = FeatureReader(tasks[name] for name, _ in self.heads.named_children())
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits of all heads."""
-        features = self.backbone(images)
-        return tuple(head(features) for head in self.heads.children())
+        """Return what all heads give."""
+        found = self.reader(self.backbone, images)
+        pairs = zip(self.reader.tasks, self.heads.children(), strict=True)
+        return tuple(found.read_by(task, head) for task, head in pairs)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tl.callbacks.board import class_names_of, writer_of
 from tl.callbacks.step_clock import StepClock, log_rates
+from tl.data.text.tokenizer import TextTokenizer
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
 from tl.modules.step_log import is_due
@@ -161,7 +162,7 @@ class TextBoard(Callback):
         """Show the mistakes of each task."""
         found, self._found = self._found, {}
         writer = writer_of(trainer)
-        tokenizer = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
+        tokenizer = tokenizer_of(getattr(trainer, "datamodule", None))
         if writer is None or tokenizer is None:
             return
         split = "test" if trainer.testing else "val"
@@ -171,3 +172,11 @@ class TextBoard(Callback):
                 writer.add_text(f"{split}/mistakes/{name}", table, trainer.global_step)
 
     on_test_epoch_end = on_validation_epoch_end
+
+
+def tokenizer_of(data: object) -> TextTokenizer | None:
+    """Return the tokenizer of a data module, or that of the sources in it, if there is one."""
+    sources = getattr(data, "sources", None)
+    several = sources.values() if isinstance(sources, Mapping) else [data]
+    found = (getattr(source, "tokenizer", None) for source in several)
+    return next((one for one in found if isinstance(one, TextTokenizer)), None)

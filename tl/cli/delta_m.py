@@ -17,6 +17,14 @@ def delta_m_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TASK=FOLDER",
         help="Folder of a tested run of that task alone; repeat for each task and seed.",
     )
+    parser.add_argument(
+        "--score",
+        action="append",
+        default=[],
+        metavar="TASK=SCORE",
+        help="Score of a task to compare; repeat for the mean over several. Default: the score "
+        "that decides for the task.",
+    )
 
 
 def delta_m(given: argparse.Namespace) -> None:
@@ -27,4 +35,10 @@ def delta_m(given: argparse.Namespace) -> None:
         if not (task and equals and folder):
             raise ValueError(f"`--baseline` must be TASK=FOLDER, got {text!r}.")
         baselines.setdefault(task, []).append(folder)
-    print(against_single(given.runs, baselines).table())  # noqa: T201
+    scores: dict[str, list[str]] = {}
+    for text in given.score:
+        task, _, score = text.partition("=")
+        if not (task and score):
+            raise ValueError(f"`--score` must be TASK=SCORE, got {text!r}.")
+        scores.setdefault(task, []).append(score)
+    print(against_single(given.runs, baselines, scores).table())  # noqa: T201

@@ -69,10 +69,10 @@ def reuse_memory() -> bool:
     Returns:
         Whether the library supports it.
     """
-    tell = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if tell is None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
         return False
-    return bool(tell(_MMAP_MAX, 0)) and bool(tell(_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.05) -> float:

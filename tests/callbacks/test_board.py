@@ -1,4 +1,4 @@
-"""The writer, and what data tell that may be anybody's."""
+"""The writer, and what any data module may publish."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_writer_is_tensorboards_or_none(tmp_path: Path) -> None:
     assert writer_of(trainer(tmp_path)) is None
 
 
-def test_data_tell_what_they_have() -> None:
+def test_data_publish_what_they_have() -> None:
     def around(**data: Any) -> Any:
         return cast("Any", SimpleNamespace(datamodule=SimpleNamespace(**data)))
 

@@ -1,4 +1,4 @@
-"""Charts of what is logged, and the metrics that hyper-parameters stand beside."""
+"""Charts of what is logged, and the metrics listed with the hyper-parameters."""
 
 from __future__ import annotations
 

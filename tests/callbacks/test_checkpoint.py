@@ -115,7 +115,7 @@ def test_the_last_checkpoint_holds_the_averaged_weights(tmp_path: Path) -> None:
 
 
 class Looks(Callback):
-    """What lies in a file after each batch: done batches of the epoch, steps."""
+    """Batches of the epoch and steps that a file holds after each batch."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -188,7 +188,7 @@ class CutOff(Callback):
 def test_a_run_goes_on_again_and_again_from_checkpoints_by_step(
     tmp_path: Path, batches: int
 ) -> None:
-    """Also from one that is due with the last of five steps, where the counters are in between."""
+    """Also from one saved at the last of five steps, where the counters are between epochs."""
 
     def run_until(step: int, start: Path | None = None) -> Path:
         torch.manual_seed(0)
@@ -218,7 +218,7 @@ def test_a_run_goes_on_again_and_again_from_checkpoints_by_step(
 
 
 class Scores(Callback):
-    """Says how good each epoch is."""
+    """Logs a given score for each epoch."""
 
     def __init__(self, *scores: float) -> None:
         self.scores = scores

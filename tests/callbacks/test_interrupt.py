@@ -129,7 +129,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(
 def test_a_schedule_does_not_change_where_a_run_goes_on(
     tmp_path: Path, workers: int, step: int
 ) -> None:
-    """Its length is found from a loader that is made before the progress is restored."""
+    """Lightning asks a loader for its length before the progress is restored."""
     schedule = partial(WarmupCosine, warmup=0.3)
     logger = CSVLogger(tmp_path, "whole")
     whole = fit(tmp_path, [], scheduler=schedule, logger=logger)
@@ -202,7 +202,7 @@ def test_signals_are_given_back_after_a_whole_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("sanity", "at_once"), [(True, True), (False, False)])
 def test_processes_stop_at_once_in_the_check_before_training(sanity: bool, at_once: bool) -> None:
-    """There Lightning's handler waits in a collective for processes that are in another."""
+    """Lightning's handler would wait in a collective for processes that are in another."""
     state = SimpleNamespace(fn=TrainerFn.FITTING)
     run: Any = SimpleNamespace(state=state, sanity_checking=sanity, world_size=2)
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)

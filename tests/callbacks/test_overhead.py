@@ -46,7 +46,7 @@ class Counting(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Begin or end to count."""
+        """Start or stop counting."""
         if trainer.global_step == FIRST:
             sys.setprofile(self.calls)
         if trainer.global_step == FIRST + STEPS:

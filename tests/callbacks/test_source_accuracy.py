@@ -1,4 +1,4 @@
-"""Forgetting: what the source's own head still answers right."""
+"""Forgetting: the accuracy that the source's own head keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seconds of steps by a clock that a test sets."""
+"""Seconds of steps, measured by a fake clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files from a server on this machine: whole, right, or not there."""
+"""Downloads from a server on this machine: complete, correct, or refused."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Payload:
 
 
 def _message(path: Path) -> str:
-    """Return the error that reading a file gives, which must be one line with the path in it."""
+    """Return the error of reading a file, which must be one line that names its path."""
     with pytest.raises(CheckpointError) as caught:
         read_checkpoint(path)
     message = str(caught.value)
@@ -308,7 +308,7 @@ def test_a_glance_reads_no_tensor(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["ours", "plain"])
 def test_a_flipped_bit_is_refused_or_harmless(tmp_path: Path, *, sealed: bool) -> None:
-    """Anywhere in the file: in a part, a name, a place, a checksum, or padding."""
+    """Anywhere in the file: in a part, a name, an offset, a checksum, or padding."""
     path = tmp_path / "a.ckpt"
     content = {"state_dict": STATE, "epoch": 3, "tl": {"tasks": [{"name": "ten"}]}}
     if sealed:

@@ -1,4 +1,4 @@
-"""Structures that no walk would come to the end of are refused at once."""
+"""Structures nested without end are refused at once."""
 
 from __future__ import annotations
 

@@ -291,7 +291,7 @@ def test_a_limit_on_the_size_of_files(
     assert not list(folder.glob("checkpoints/.*"))
 
 
-def test_two_processes_go_on_together(run: Path) -> None:
+def test_two_processes_resume_together(run: Path) -> None:
     two = ("--trainer.strategy=ddp", "--trainer.devices=2")
     process = subprocess.Popen(
         [sys.executable, "-m", "tl.cli", *small(run, 2, *AUTO, *two)],

@@ -14,11 +14,9 @@ def test_a_run_is_compared_with_one_of_each_task(
 ) -> None:
     metrics = {"test/acc": 0.5, "test/a/acc": 0.4, "test/b/acc": 0.6}
     together = leave(tmp_path / "sum", metrics, 0, a="x", b="y")
-    alone = [
-        f"--baseline={task}={leave(tmp_path / task, {'test/acc': 0.5}, 0, **{task: mark})}"
-        for task, mark in (("a", "x"), ("b", "y"))
-    ]
-    main(["delta_m", str(together), *alone])
+    a = leave(tmp_path / "a", {"test/acc": 0.5}, 0, a="x")
+    b = leave(tmp_path / "b", {"test/acc": 0.5}, 0, b="y")
+    main(["delta_m", str(together), f"--baseline=a={a}", f"--baseline=b={b}"])
     assert "Delta_m +0.0" in capsys.readouterr().out  # (-0.1 + 0.1) / 2
     for wrong in ("a", "=folder", "a="):
         said = failure(capsys, "delta_m", str(together), f"--baseline={wrong}")

@@ -34,7 +34,7 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(verb: str, config: str, log_dir: Path, *more: str) -> list[str]:
-    """A tiny run: drawn images, a few steps."""
+    """Arguments of a tiny run: synthetic images, a few steps."""
     return [
         *(verb, "--config", config, "--config", "configs/overlays/quick.yaml"),
         *("--data.init_args.generated_size=200", "--trainer.max_epochs=1"),
@@ -45,7 +45,7 @@ def arguments(verb: str, config: str, log_dir: Path, *more: str) -> list[str]:
 
 
 def failure(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
-    """Exit code and the one line that a failing command says."""
+    """Return the exit code and the one line of a failing command."""
     with pytest.raises(SystemExit) as stopped:
         main(list(args))
     said = capsys.readouterr().err
@@ -315,7 +315,7 @@ def test_a_finished_run_is_not_resumed_for_nothing(
     assert "Nothing is left to train" in line
 
 
-def test_other_data_are_refused_when_a_run_goes_on(
+def test_other_data_are_refused_when_a_run_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(arguments("fit", SOURCE, tmp_path))
@@ -384,7 +384,7 @@ def test_whatever_the_loggers_a_run_has_its_folder(
 
 
 def test_ones_own_images_train_by_the_readmes_command(tmp_path: Path, real_images: Path) -> None:
-    """Over a configuration of another data module, whose own options must not linger."""
+    """The configuration is of another data module, whose options must not stay."""
     [line] = [
         line
         for line in (ROOT / "README.md").read_text().splitlines()
@@ -432,7 +432,7 @@ def test_several_tasks_need_another_module(
 def test_classes_in_the_working_folder_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the console script too, which does not look there by itself."""
+    """Also by the console script, which does not search there by itself."""
     (tmp_path / "mine_for_this_test.py").write_text(
         "from tl.backbones import ResNet20\nclass Net(ResNet20): pass\n"
     )
@@ -502,7 +502,7 @@ def test_a_signal_before_training_leaves_nothing(tmp_path: Path, number: int, ve
     if verb == "test":
         main(arguments("fit", SOURCE, tmp_path))
     before = sorted(tmp_path.glob("source_cifar10/*"))
-    # drawing so many images takes minutes
+    # making so many images takes minutes
     command = arguments(verb, SOURCE, tmp_path, "--data.init_args.generated_size=400000")
     # a shell that starts the tests in the background has Ctrl-C ignored
     heeding = (

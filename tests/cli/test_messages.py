@@ -108,7 +108,7 @@ Problem with given class_path 'tl.modules.TransferModule':
             """Parser key "trainer.callbacks":
     - Import path does not correspond to a subclass of Callback
   Given value: torch.nn.ReLU""",
-            "trainer.callbacks: torch.nn.ReLU is no Callback.",
+            "trainer.callbacks: torch.nn.ReLU is not a subclass of Callback.",
         ),
         (
             """Parser key "trainer.precision":
@@ -134,12 +134,12 @@ Problem with given class_path 'tl.modules.TransferModule':
         Parser key "backbone":
           Import path pathlib.Path does not correspond to a subclass of Module
     - Expected a <class 'NoneType'>""",
-            "model.backbone: pathlib.Path is no Module.",
+            "model.backbone: pathlib.Path is not a subclass of Module.",
         ),
         (
             """Parser key "scheduler":
   Expected 'a.B' to be a subclass of Union[LRScheduler, ReduceLROnPlateau].. Got value: """,
-            "scheduler: a.B is no LRScheduler or ReduceLROnPlateau.",
+            "scheduler: a.B is not a subclass of LRScheduler or ReduceLROnPlateau.",
         ),
         (
             """Problem with given class_path 'tl.modules.TransferModule':
@@ -154,11 +154,11 @@ Problem with given class_path 'tl.modules.TransferModule':
       - a class path (str)
     - Expected a <class 'NoneType'>
   Given value: {'class_path': 'tl.data.CifarDataModule', 'root': 'data'}""",
-            "data: a class is given as `class_path`, its full path, and `init_args`, a map; 'root'",
+            "data: give a class as `class_path`, its full path, and `init_args`, a map; 'root'",
         ),
         (
             "Parser key \"data\":\n  Errors:\n    - unhashable type: 'list'",
-            "data: a class is given as `class_path`",
+            "data: give a class as `class_path`",
         ),
         (
             "Parser key \"trainer.max_epochs\":\n  Expected a <class 'int'>\n  Given value: ",
@@ -217,7 +217,7 @@ def test_an_error_in_a_worker_is_its_last_line() -> None:
 )
 def test_a_worker_without_shared_memory_says_what_helps(said: str) -> None:
     line = exception_line(RuntimeError(said))
-    assert line.startswith("A loader's worker ran out of shared memory (/dev/shm). Set `num_work")
+    assert line.startswith("A loader's worker ran out of shared memory (/dev/shm). Lower `nu")
 
 
 @pytest.mark.parametrize("given", ["PCgrad", "tl.balancing.PCgrad", "torchjd.aggregation.PCgrad"])

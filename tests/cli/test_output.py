@@ -7,13 +7,16 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from jsonargparse import Namespace
+from jsonargparse import Namespace as Untyped
+from lightning.pytorch.loggers import CSVLogger
 
 from tl.cli.output import Output
 from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
 
+Namespace: Any = Untyped
 
-def config(folder: Path, **trainer: Any) -> Namespace:
+
+def config(folder: Path, **trainer: Any) -> Any:
     given = Namespace(logger=None, fast_dev_run=False)
     given.update(Namespace(**trainer))
     return Namespace(log_dir=str(folder), name="a", trainer=given)
@@ -87,6 +90,7 @@ def test_a_logger_of_the_users_is_told_where_and_its_settings_can_be_put_back(
     [(settings, before)] = output.settle_loggers()
     assert (settings.save_dir, settings.name, settings.version) == (str(tmp_path), "a", 0)
     assert (before.save_dir, before.name, before.version) == (None, "lightning_logs", None)
-    first, second = output.loggers([cast("Any", "theirs")])
+    theirs = CSVLogger(tmp_path)
+    first, second = output.loggers([theirs])
     assert isinstance(first, RunFolder)
-    assert second == "theirs"
+    assert second is theirs

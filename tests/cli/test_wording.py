@@ -1,4 +1,4 @@
-"""Each pattern meets the message that its library really gives."""
+"""Each pattern matches the message that its library really gives."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_link_that_failed_says_so_and_why() -> None:
 
 
 class Failing(Dataset[Any]):
-    """Items that a worker cannot give."""
+    """Items that a worker cannot deliver."""
 
     def __init__(self, *, killed: bool) -> None:
         self.killed = killed

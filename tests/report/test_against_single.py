@@ -19,7 +19,7 @@ def leave(
     tested: int = 10,
     **data: str,
 ) -> Path:
-    """Write what the test of a run leaves."""
+    """Write the files of a tested run."""
     folder.mkdir(parents=True)
     about = {name: {"fingerprint": mark} for name, mark in data.items()}
     samples = {"test": {name: {"from": tested, "of": 10} for name in data}}

@@ -9,7 +9,7 @@ from tl.report import find_tested, read_tested
 
 
 def leave(folder: Path, metrics: dict[str, float], seed: int | None = 0, mark: str = "x") -> Path:
-    """Write what a run leaves."""
+    """Write the files of a run."""
     folder.mkdir(parents=True)
     content = {"metrics": metrics, "data": {"cifar10": {"fingerprint": mark}}}
     (folder / "results.json").write_text(json.dumps(content))

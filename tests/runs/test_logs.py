@@ -15,7 +15,7 @@ from tl.runs.logs import RunCSV, RunTensorBoard
 
 @contextmanager
 def no_room() -> Iterator[None]:
-    """Files that have 3000 bytes get no more."""
+    """Writing beyond 3000 bytes fails."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
     try:
@@ -26,7 +26,7 @@ def no_room() -> Iterator[None]:
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was said."""
+    """The logged lines."""
     said: list[str] = []
     monkeypatch.setattr("tl.runs.logs.rank_zero_info", said.append)
     return said

@@ -1,4 +1,4 @@
-"""Two processes of which one fails: the run ends soon, and says the cause last."""
+"""One of two processes fails: the run ends soon, and the cause is its last line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def running(folder: Path) -> list[str]:
-    """Command lines of processes that mention a folder."""
+    """Return the command lines of processes that mention a folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -37,7 +37,7 @@ def running(folder: Path) -> list[str]:
 
 
 def run(folder: Path, rank: int, how: str, where: str = "train") -> tuple[int, list[str]]:
-    """Exit code and what stood on standard error of a run of two processes."""
+    """Return the exit code and standard error of a run of two processes."""
     log = folder / "said.txt"
     with log.open("w") as said:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from."""
+"""Which checkpoint a run resumes from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tl.runs.resume import (
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was said."""
+    """The logged lines."""
     said: list[str] = []
     for module in ("runs.resume", "runs.same_run"):
         monkeypatch.setattr(f"tl.{module}.rank_zero_info", said.append)

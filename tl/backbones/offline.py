@@ -102,7 +102,7 @@ def _cached_first(fetch: Callable[..., str], *args: str, **options: list[str]) -
     """Take what is in the cache, without asking the network whether there is a newer one."""
     try:
         return fetch(*args, **options, local_files_only=True)
-    except Exception:  # noqa: BLE001 - the hub's own, those of the file system
+    except Exception:  # noqa: BLE001 - whatever it is, the hub is asked next, and its error raised
         logger = logging.getLogger("huggingface_hub")
         level = logger.level
         logger.setLevel(logging.ERROR)  # its retries; what came of them is said by the caller

@@ -1,4 +1,4 @@
-"""What callbacks that write to TensorBoard share: the writer, and what the data tell."""
+"""Shared by callbacks that write to TensorBoard: the writer, and what the data publish."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tl.private.torch import file_writer
 
 
 def writer_of(trainer: Trainer) -> SummaryWriter | None:
-    """TensorBoard's writer, in the first process of a run that has one."""
+    """Return TensorBoard's writer in the first process; ``None`` in others and without one."""
     if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     found = next((lo for lo in trainer.loggers if isinstance(lo, TensorBoardLogger)), None)
@@ -29,7 +29,7 @@ def add_summaries(writer: SummaryWriter, *summaries: Any) -> None:  # noqa: ANN4
 
 
 def statistics_of(trainer: Trainer, source: str | None) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation that a source's images were normalised by, if it tells."""
+    """Return the mean and standard deviation a source's images are normalised by, if known."""
     data = getattr(trainer, "datamodule", None)
     sources = getattr(data, "sources", None)
     owner = sources.get(source) if isinstance(sources, Mapping) else data
@@ -38,7 +38,7 @@ def statistics_of(trainer: Trainer, source: str | None) -> tuple[Tensor, Tensor]
 
 
 def class_names_of(trainer: Trainer, task: str) -> list[str] | None:
-    """Class names of a task from the data, if these tell."""
+    """Return the class names of a task, if the data publish them."""
     names = getattr(getattr(trainer, "datamodule", None), "class_names", {})
     found = names.get(task) or (next(iter(names.values())) if len(names) == 1 else None)
     return list(found) if found else None

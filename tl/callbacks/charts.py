@@ -17,7 +17,7 @@ def layout(module: SharedBackboneModule) -> dict[str, Any]:
     names = dict.fromkeys(name for task in module.tasks.values() for name in task.scores())
     for what in (*names, "loss"):
         tasks = [t for t, kind in module.tasks.items() if what in (*kind.scores(), "loss")]
-        # what is no sum over samples is not logged in training
+        # scores that are not sums over samples are not logged in training
         own = [t for t in tasks if t in module.trained_tasks]
         trains = all(what in (*module.tasks[task].tallied, "loss") for task in own)
         splits = ("train", "val") if trains else ("val",)
@@ -44,7 +44,7 @@ def _tag(split: str, metric: str) -> str:
 def hyperparameters(
     trainer: Trainer, module: SharedBackboneModule
 ) -> dict[str, bool | int | float | str]:
-    """What tells one run from another: network, optimiser, data, length; plain types."""
+    """Return the settings that differ between runs, in plain types: network, optimizer, data."""
     optimizer = trainer.optimizers[0]
     group = optimizer.param_groups[0]
     sources = getattr(trainer.datamodule, "sources", None)  # type: ignore[attr-defined]

@@ -140,7 +140,7 @@ class Dashboard(Callback):
         return last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Drop the pictures of the last validation."""
         self._pictures = {}
 
     on_test_epoch_start = on_validation_epoch_start
@@ -176,7 +176,7 @@ class Dashboard(Callback):
         return self._pictures[key]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show what the tasks have collected."""
+        """Show the pictures that the tasks have collected."""
         if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
             return
         count = pl_module.count_loaders()

@@ -58,7 +58,7 @@ class PredictionWriter(Callback):
         self._named: dict[str | None, Mapping[str, str]] = {}  # files by source and image
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Start a new file."""
         path = self._path(trainer)
         end = f"-{trainer.global_rank}" if trainer.global_rank else ""
         kinds = getattr(pl_module, "tasks", {}).values()

@@ -189,7 +189,7 @@ def scores_of(module: LightningModule) -> dict[str, dict[str, str]]:
 
 
 def _size(split: Any, task: Any) -> int:  # noqa: ANN401 - whatever a data module has
-    """Return how many samples of a split have a target, where it can tell, else how many it has."""
+    """Return how many samples of a split have a target, if known, else how many it has."""
     return len(split) if task is None or not hasattr(split, "labelled") else split.labelled(task)
 
 

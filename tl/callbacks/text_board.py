@@ -1,4 +1,4 @@
-"""What a dashboard shows of runs on text: mistakes in words, tokens a second, padding."""
+"""A dashboard for runs on text: mistakes as text, tokens per second, padding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MASK = "attention_mask"
 
 @dataclass
 class TextMistakes:
-    """The wrong predictions that were made with the most confidence, with their tokens.
+    """The most confident wrong predictions, with their tokens.
 
     Args:
         most: How many to keep.
@@ -65,18 +65,18 @@ class TextMistakes:
 
 
 class TextBoard(Callback):
-    """Show of a run on text what images have figures for.
+    """Log the mistakes, speed and padding of a run on text to TensorBoard.
 
-    - ``<split>/mistakes/<task>``: the wrong predictions with the most confidence, as text, of what
-      the first process saw;
-    - ``perf/tokens_per_second``: tokens trained a second over all processes, without padding;
-    - ``perf/padding_share``: share of the places of a batch that are padding.
+    - ``<split>/mistakes/<task>``: the most confident wrong predictions, as text, among the samples
+      of the first process;
+    - ``perf/tokens_per_second``: tokens trained per second over all processes, without padding;
+    - ``perf/padding_share``: fraction of a batch that is padding.
 
     Args:
         mistakes: How many mistakes to show per task; 0 for none.
 
     Raises:
-        ValueError: If there are fewer than none.
+        ValueError: If `mistakes` is negative.
     """
 
     def __init__(self, mistakes: int = 16) -> None:
@@ -92,12 +92,12 @@ class TextBoard(Callback):
         self._places, self._seconds = 0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
+        """Start counting."""
         self._begin()
         self.clock.pause()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave out what lies between epochs."""
+        """Exclude the time between epochs."""
         self.clock.pause()
 
     def on_train_batch_end(
@@ -108,7 +108,7 @@ class TextBoard(Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Count a batch; every ``log_every_n_steps`` log how fast the last ones went."""
+        """Count a batch; every ``log_every_n_steps`` steps, log the speed of the last ones."""
         seconds = self.clock.tick()
         if seconds is not None:
             self._seconds += seconds
@@ -128,7 +128,7 @@ class TextBoard(Callback):
         log_rates(trainer, pl_module, values)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew, and leave validation out of the time."""
+        """Drop the mistakes of the last validation, and stop the clock."""
         self._found = {}
         self.clock.pause()
 

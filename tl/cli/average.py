@@ -47,8 +47,10 @@ def average_arguments(parser: argparse.ArgumentParser) -> None:
 
 def average(given: argparse.Namespace) -> None:
     """Write the average, and print what it is made of."""
-    from tl.cli.averaging import average_checkpoints  # noqa: PLC0415 - imports Lightning
+    from tl.cli.devices import check_devices  # noqa: PLC0415 - imports Lightning
+    from tl.runs.averaging import average_checkpoints  # noqa: PLC0415 - as above
 
+    check_devices(given.accelerator)
     print(  # noqa: T201
         average_checkpoints(
             given.checkpoints,

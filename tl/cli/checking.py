@@ -1,7 +1,7 @@
-"""Whether the command line takes arguments: ``python -m tl.cli.checking`` reads lists of them.
+"""Check arguments without running them: ``python -m tl.cli.checking`` reads lists of them.
 
 The lists come as JSON on standard input, one of ``fit``'s arguments for each run. The answer is a
-JSON list on standard output: ``null``, or the line that the command line says.
+JSON list on standard output: ``null``, or the error line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One clear line for each mistake: what was found, what was expected, what is close to it."""
+"""One line for each mistake: what was found, what was expected, and the closest known name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tl.cli import wording
 #: Exit code of a mistake in the command, the configuration or the data.
 USAGE_ERROR = 2
 _MODULES = ("tl.modules.TransferModule", "tl.modules.MultiTaskModule")
-# Where the classes are that configurations name, the likelier ones first.
+# Modules with the classes that configurations name, the likelier ones first.
 _PLACES = (
     *("tl", "tl.data", "tl.modules", "tl.backbones", "tl.balancing", "tl.callbacks"),
     *("tl.transfer", "tl.transfer.penalties", "torchjd.aggregation", "torchjd.scalarization"),
@@ -73,7 +73,7 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
     if line := _wrong_class(message) or _class_line(message, owners):
         return prefix + line
     reasons = wording.REASON.findall(message)
-    # of a list it is only said that it is no single object, and how to give one
+    # a list is only reported as not being a single object
     general = ("Not a valid subclass", "a class path", "a dict with")
     if reasons:
         told = [reason for reason in reasons if not reason.startswith(general)]
@@ -86,7 +86,7 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
 
 
 def _class_line(message: str, owners: list[str]) -> str:
-    """Say what is wrong with a class path, if that is it."""
+    """Return what is wrong with a class path; empty if something else is."""
     if missing := wording.NO_ATTRIBUTE.search(message):
         module, name = missing.groups()
         path = f"{module}.{name}" if module else owners[-1] if owners else name
@@ -99,16 +99,16 @@ def _class_line(message: str, owners: list[str]) -> str:
     if kinds := [kind for path, kind in wording.WRONG_KIND.findall(message) if not path]:
         given = [value for value in wording.VALUE.findall(message) if _is_path(value)]
         what = given[0] if given else "that class"
-        return f"{what} is no {' or '.join(dict.fromkeys(kinds))}."
+        return f"{what} is not a subclass of {' or '.join(dict.fromkeys(kinds))}."
     return ""
 
 
 def _wrong_class(message: str) -> str:
-    """Say of which kind a class should be, or how one is given, if that is it."""
+    """Return which class was expected, or how to give one; empty if something else is wrong."""
     wrong = [(path, kind) for path, kind in wording.WRONG_KIND.findall(message) if path]
     if wrong:
         kinds = ", ".join(dict.fromkeys(kind for _, kind in wrong)).replace(", ", " or ")
-        return f"{wrong[-1][0]} is no {kinds}."
+        return f"{wrong[-1][0]} is not a subclass of {kinds}."
     short = wording.NO_PATH.search(message)
     if short and (close := _class_near(short.group(1))):
         return f"there is no class {short.group(1)!r}.{close}"
@@ -124,23 +124,23 @@ def _is_map(value: str) -> bool:
 
 
 def _class_form(message: str) -> str:
-    """Say how a class is given, and what stands there in its place."""
+    """Return how to give a class, and what was given instead."""
     beside: list[str] = []
     for text in filter(_is_map, wording.VALUE.findall(message)):
         with suppress(ValueError, SyntaxError):
             given = ast.literal_eval(text)
             beside = [repr(key) for key in given if key not in ("class_path", "init_args")]
             break
-    found = f"; {', '.join(beside)} is neither, options stand below `init_args`" if beside else ""
-    return f"a class is given as `class_path`, its full path, and `init_args`, a map{found}."
+    found = f"; {', '.join(beside)} belongs below `init_args`" if beside else ""
+    return f"give a class as `class_path`, its full path, and `init_args`, a map{found}."
 
 
 def _not_accepted(option: str, owner: str, options: Iterable[str]) -> str:
-    """Say that a class, or without one the command line, lacks an option."""
+    """Return that a class, or the command line, has no such option."""
     if owner in ("lightning.LightningModule", "lightning.LightningDataModule"):
         return (
-            f"no class was chosen yet that could have an option {option!r}; an overlay comes "
-            "after the configuration of the run, and --model or --data before its options."
+            f"no class with an option {option!r} was chosen before it; an overlay comes after the "
+            "configuration of the run, and --model or --data before its options."
         )
     option = option.partition(".")[0] if owner else option
     known = _arguments_of(owner) if owner else options
@@ -153,7 +153,7 @@ def _not_accepted(option: str, owner: str, options: Iterable[str]) -> str:
 
 
 def _type_line(message: str, given: str | None) -> str:
-    """Say which types were expected, if that is what is wrong."""
+    """Return which types were expected; empty if something else is wrong."""
     expected = wording.EXPECTED.findall(message)
     kinds = list(dict.fromkeys(name.rsplit(".", 1)[-1] or choices for name, choices in expected))
     if len(kinds) > 1 and "NoneType" in kinds:
@@ -179,17 +179,17 @@ def exception_line(  # noqa: PLR0911 - a return for each kind of mistake
         return _mismatch_line(str(error))
     cause = error.__cause__
     if cause is not None and str(error).startswith(wording.LINK_FAILED):
-        # what the data refuse while the parser asks them for what the model needs to know
+        # raised by the data while the parser asks them for the tasks of the model
         return exception_line(type(error)(str(cause)))
     text = one_line(_of_worker(str(error)))
-    # torch raises anew, from what it heard of the worker's end
+    # torch raises a new error from the worker's
     if line := _worker_line(text) or _worker_line(one_line(str(cause or ""))):
         return line
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror}."
     plain = ValueError | TypeError if "`" in text else ValueError  # a setting is named
-    # by its name: this module is imported before Lightning is
+    # by its name: this module must not import Lightning
     of_lightning = "MisconfigurationException" in (kind.__name__ for kind in type(error).__mro__)
     if (of_lightning or isinstance(error, plain | RuntimeError)) and text:
         return text
@@ -197,7 +197,7 @@ def exception_line(  # noqa: PLR0911 - a return for each kind of mistake
 
 
 def _of_worker(message: str) -> str:
-    """Return what an error in a loader's worker said there, without that process's traceback."""
+    """Return the message of an error in a loader's worker, without that process's traceback."""
     if not wording.IN_WORKER.match(message):
         return message
     lines = message.rpartition("Traceback (most recent call last):\n")[2].splitlines()
@@ -206,11 +206,11 @@ def _of_worker(message: str) -> str:
 
 
 def _worker_line(text: str) -> str:
-    """Say why a loader's worker ended, if that is it."""
+    """Return why a loader's worker ended; empty if something else is wrong."""
     if wording.NO_SHARED_MEMORY.search(text):
         return (
-            "A loader's worker ran out of shared memory (/dev/shm). Set `num_workers: 0`, or fewer "
-            "of them or a smaller `batch_size`, or make it larger (`docker run --shm-size`)."
+            "A loader's worker ran out of shared memory (/dev/shm). Lower `num_workers` (0 needs "
+            "none) or `batch_size`, or enlarge it (`docker run --shm-size`)."
         )
     return ""
 
@@ -242,7 +242,7 @@ def _arguments_of(class_path: str) -> list[str]:
 
 def _class_near(name: str) -> str:
     """Return `` Did you mean 'x'?`` with the path of a class whose name is close, else nothing."""
-    # of what is imported: this module is imported before Lightning is
+    # only what is imported already: this module must not import Lightning
     found = [module for place in _PLACES if (module := sys.modules.get(place))]
     known = {
         name: f"{module.__name__}.{name}"

@@ -23,10 +23,10 @@ _FRAME = re.compile(r'^  File "([^"]+)", line', re.MULTILINE)  # Python's own, i
 
 
 def show_own(error: BaseException) -> None:
-    """Print the traceback of an error that passes through code of the user's own.
+    """Print the traceback of an error that passes through the user's own code.
 
-    Such code is in no installed package: a callback, a task or a data module in the project's
-    folder. Failures of the file system are left out: one line tells them.
+    That is code outside installed packages, such as a callback, a task or a data module in the
+    project's folder. A failure of the file system needs no traceback.
     """
     if not isinstance(error, OSError) and any(map(_is_own, _files(error))):
         traceback.print_exception(error)

@@ -1,4 +1,4 @@
-"""A parser of the command line whose errors are one line."""
+"""The command line's parser: errors are one line."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class OneLineParser(LightningArgumentParser):
     _has_verb = True
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever jsonargparse passes
-        """Parse arguments, of a class within an option too.
+        """Parse arguments, including those of a class within an option.
 
-        jsonargparse hands an option within a class to that class's parser as ``str(value)``, in
-        which ``null`` is ``None``.
+        jsonargparse passes these to the class's parser as ``str(value)``, in which ``null`` is
+        ``None``.
         """
         self._has_verb = args is None or verb_of(args) is not None
         if args is not None and not self.exit_on_error:
@@ -34,9 +34,9 @@ class OneLineParser(LightningArgumentParser):
         return super().parse_args(args, *more, **options)
 
     def dump(self, namespace: Any, *more: Any, **options: Any) -> str:  # noqa: ANN401 - as jsonargparse has it
-        """Write a configuration, with the tasks that the user names for data that tell none.
+        """Write a configuration, including tasks that the user sets because the data have none.
 
-        jsonargparse leaves out what the data may tell, whether or not they do.
+        jsonargparse leaves out every linked argument, whether or not the data provide it.
         """
         if any(namespace.get(f"model.init_args.{key}") for key in ("task", "tasks")):
             options.setdefault("skip_link_targets", False)
@@ -44,7 +44,7 @@ class OneLineParser(LightningArgumentParser):
         return text
 
     def add_class_arguments(self, class_type: Any, *more: Any, **options: Any) -> list[str]:  # noqa: ANN401 - as jsonargparse has it
-        """Add a class's arguments; a logger's folder may be left out, and is the run's then."""
+        """Add a class's arguments; a logger's folder is optional and defaults to the run's."""
         added: list[str] = super().add_class_arguments(class_type, *more, **options)
         if isinstance(class_type, type) and issubclass(class_type, Logger):
             for action in options_of(self):
@@ -54,10 +54,10 @@ class OneLineParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the line that matters and exit with 2."""
         if not self.exit_on_error:
-            super().error(message, ex)  # one member of a union: the parser tries the others
+            super().error(message, ex)  # a member of a union: the parser tries the others
         if os.environ.get("TL_DEBUG") == "1":
             raise ValueError(message) from ex
-        # of its keys: a class that has no such option says so with another type
+        # a missing key; a class without such an option raises another type
         if isinstance(ex, KeyError) and not self._has_verb and len(self._family()) > 1:
             self._end("give a verb, such as fit, test or predict; --help lists them.")
         options = [
@@ -74,7 +74,7 @@ class OneLineParser(LightningArgumentParser):
         self.exit(USAGE_ERROR)
 
     def _family(self) -> list[ArgumentParser]:
-        """This parser and those of its subcommands."""
+        """Return this parser and those of its subcommands."""
         below = [a.choices for a in options_of(self) if isinstance(a.choices, dict)]
         return [self, *(p for choices in below for p in choices.values())]
 
@@ -87,4 +87,4 @@ def _with_null(argument: str) -> str:
     try:
         return f"{name}{equals}{json.dumps(ast.literal_eval(text))}"
     except (ValueError, SyntaxError, TypeError):
-        return argument  # a text in which the word occurs
+        return argument  # a text that contains the word

@@ -34,15 +34,15 @@ def study_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--accept-changes",
         action="store_true",
-        help="Go on though the file asks for other runs; those still wanted are kept.",
+        help="Continue although the file asks for other runs; runs it still asks for are kept.",
     )
     run.add_argument("--retry-failed", action="store_true", help="Try failed runs again.")
     parser.add_argument("--json", action="store_true", help="Print JSON (status and report).")
 
 
 def study(given: argparse.Namespace) -> None:
-    """Run, or tell of, a study."""
-    from tl.study.study_file import read_study  # noqa: PLC0415 - other verbs need it not
+    """Run a study, or print its status or report."""
+    from tl.study.study_file import read_study  # noqa: PLC0415 - only this verb needs it
 
     found = read_study(Path(given.file), given.set)
     out = Path(given.out or f"lightning_logs/studies/{found.name}")
@@ -103,7 +103,7 @@ def _report(given: argparse.Namespace, found: Study, out: Path) -> None:
 
     report = report_of(found, out)
     if not out.is_dir():
-        raise ValueError(f"There is no study in {out}; start it by `tl study run {given.file}`.")
+        raise ValueError(f"There is no study in {out}; start it with `tl study run {given.file}`.")
     paths = [*write_report(report, out), *write_figures(report, out)]
     print(json.dumps(as_dict(report), indent=2, default=str) if given.json else markdown(report))  # noqa: T201
     print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201

@@ -17,7 +17,7 @@ from tl.cli.study import study, study_arguments
 
 #: Lightning's verbs, which need its parser.
 LIGHTNINGS = ("fit", "validate", "test", "predict")
-_TAKES_A_VALUE = ("-c", "--config")  # of what may stand before the verb
+_TAKES_A_VALUE = ("-c", "--config")  # options that may precede the verb
 
 
 class VerbParser(argparse.ArgumentParser):
@@ -45,7 +45,7 @@ class Verb:
 
 
 def verb_of(arguments: Sequence[str]) -> str | None:
-    """Return the verb of a command line, or ``None``: options stand before it too."""
+    """Return the verb of a command line, which may follow options; ``None`` without one."""
     words = iter(arguments)
     for word in words:
         if word in _TAKES_A_VALUE:
@@ -56,13 +56,13 @@ def verb_of(arguments: Sequence[str]) -> str | None:
 
 
 def check_verb(arguments: Sequence[str]) -> None:
-    """Refuse a command whose verb there is not.
+    """Refuse a command with an unknown verb.
 
     Args:
         arguments: The command line.
 
     Raises:
-        ValueError: If there is no such verb; lists those that there are.
+        ValueError: If the verb is unknown; lists the known ones.
     """
     verb, known = verb_of(arguments), [*LIGHTNINGS, *VERBS]
     if verb is not None and verb not in known:
@@ -110,7 +110,7 @@ VERBS = {
         print_lineage,
     ),
     "study": Verb(
-        "Run a study file's runs, or tell how far it is and what it has found.",
+        "Run the runs of a study file, or print its status or report.",
         study_arguments,
         study,
     ),

@@ -1,8 +1,8 @@
-"""Wording of other libraries that our messages still depend on, and why nothing else tells.
+"""Wording of other libraries that our messages depend on, and why only the text has it.
 
-jsonargparse (4.53) turns the reasons of a union's members into one text and keeps the exception of
-the first alone; its own exceptions are ``ValueError``, ``TypeError`` and ``KeyError`` with a text
-and nothing else. So where and why an option was refused stands in the text only. torch raises
+jsonargparse (4.53) joins the reasons of a union's members to one text and keeps only the exception
+of the first; its own exceptions are ``ValueError``, ``TypeError`` and ``KeyError`` with a text and
+nothing else. So only the text says where and why an option was refused. torch raises
 ``RuntimeError`` with a text. ``tests/cli/test_wording.py`` feeds each pattern the real message.
 """
 

@@ -106,7 +106,7 @@ class Comparison:
         more = len(self.differing) - 3
         keys += f" and {more} more" if more > 0 else ""
         single = [name for name, runs in self.groups.items() if len(runs) == 1]
-        spread = " One run tells nothing of the spread over seeds." if single else ""
+        spread = " One run does not show the spread over seeds." if single else ""
         if len(self.groups) == 1:
             return f"{count} runs of the same settings.{spread}"
         if not keys:

@@ -242,7 +242,7 @@ def main(arguments: list[str]) -> None:
     except (OSError, ValueError) as error:
         print(f"tl: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
-    except Exception as error:
+    except Exception as error:  # of whatever database it is; runs are processes of their own
         if os.environ.get("TL_DEBUG") == "1":
             raise
         reason = " ".join(str(error).split())[:300]

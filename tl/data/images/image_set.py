@@ -286,7 +286,7 @@ class StreamedDataset(ImageDataset):
     def _decoded(self, path: Path) -> Pixels:
         try:
             return decode(path, self.size, *((self.pixel_range,) if self.pixel_range else ()))
-        except Exception as error:
+        except Exception as error:  # a damaged file raises whatever a decoder trips on
             raise DataError(
                 f"{path} can no longer be read ({_reason(error, path)}). "
                 "Streamed images must stay in place until the run ends."

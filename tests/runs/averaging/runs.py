@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.small import module as tiny_module
 from tests.small import tiny_data, trainer
-from tl.cli.averaging import average_checkpoints
+from tl.runs.averaging import average_checkpoints
 
 
 def configuration(**data: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.averages import make_run
+from tests.runs.averaging.runs import make_run
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,9 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
-from tl.cli.devices import check_devices
-from tl.cli.ingredients import State, fingerprints
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
+from tl.runs.averaging.ingredients import State, fingerprints
 from tl.runs.folders import build
 from tl.tasks import deciding_score
 from tl.transfer.freezing import is_batch_norm
@@ -50,7 +49,6 @@ class Bench:
         self.metric = f"val/{name}"
         self.module.load_state_dict(content["state_dict"])
         self.estimate = estimate
-        check_devices(accelerator)
         self.trainer = Trainer(
             accelerator=accelerator,
             devices=1,

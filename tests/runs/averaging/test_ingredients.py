@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.cli.averages import average, make_run, read, weights
+from tests.runs.averaging.runs import average, make_run, read, weights
 from tests.small import multitask_module, trainer, two_sources
-from tl.cli.averaging import average_checkpoints
+from tl.runs.averaging import average_checkpoints
 
 
 def test_other_heads_are_refused_or_left_alone(made: list[Path], tmp_path: Path) -> None:

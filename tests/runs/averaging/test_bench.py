@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from tests.cli.averages import average, configuration, read, weights
+from tests.runs.averaging.runs import average, configuration, read, weights
 from tests.small import module as tiny_module
 from tests.small import multitask_module, tiny_data, trainer, two_sources
 

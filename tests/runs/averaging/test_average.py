@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.averages import average, read, weights
+from tests.runs.averaging.runs import average, read, weights
 from tests.small import module as tiny_module
 from tests.small import tiny_data, trainer
 from tl.checkpoints.files import CheckpointError, file_sha256

@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from tl.callbacks import AtomicCheckpointIO
-from tl.cli.bench import Bench
-from tl.cli.ingredients import Ingredient, State, check_held_out, fit_together, read_ingredient
+from tl.runs.averaging.bench import Bench
+from tl.runs.averaging.ingredients import (
+    Ingredient,
+    State,
+    check_held_out,
+    fit_together,
+    read_ingredient,
+)
 from tl.runs.folders import configuration_of
 from tl.transfer.provenance import source_record
 from tl.transfer.weight_space import Soup, average_weights, greedy_soup

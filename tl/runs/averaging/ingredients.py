@@ -1,4 +1,4 @@
-"""The checkpoints of an average: what is read of them, and whether they fit together."""
+"""The checkpoints of an average: read them, and check that they fit together."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Ingredient:
 
     @property
     def sources(self) -> dict[str, Mapping[str, Any]]:
-        """What is recorded of the data, by source."""
+        """The data's records by source."""
         return sources_of(self.content["tl"].get("data") or {})
 
     @property
@@ -128,7 +128,7 @@ def check_held_out(parts: Sequence[Ingredient]) -> None:
 
 
 def _paired(here: dict[str, T], wanted: Mapping[str, Any]) -> dict[str, T]:
-    """Give a single task or source the name of the other's, whatever it is called."""
+    """Rename a single task or source to the name of the other checkpoint's."""
     return dict(zip(wanted, here.values(), strict=True)) if len(here) == len(wanted) == 1 else here
 
 

@@ -89,7 +89,7 @@ def test_batches_feed_a_plain_model_of_transformers(length_window: int) -> None:
     data = read(length_window=length_window)
     data.setup("fit")
     net = theirs()
-    optimizer = adam(net.parameters())
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.03)
     losses = []
     inputs, labels = next(iter(data.train_dataloader()))
     for _ in range(30):

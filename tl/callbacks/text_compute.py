@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class TextOperations:
         """Return the operations of a batch, a number that stays on its device."""
         total = torch.zeros(())
         for source, (inputs, _) in by_source(batch).items():
-            mask = inputs["attention_mask"]  # type: ignore[call-overload,index]  # of texts
+            mask = inputs["attention_mask"]  # type: ignore[index]  # of texts
             # MPS has no float64
             lengths = mask.sum(1).to(torch.float32 if mask.is_mps else torch.float64)
             tokens, texts = self.heads.get(source, (0.0, 0.0))
@@ -66,7 +67,7 @@ def text_operations(module: SharedBackboneModule, batch: AnyBatch) -> TextOperat
     found = next((p for p in module.backbone.modules() if isinstance(p, TextBackbone)), None)
     if found is None:
         return None
-    net = without_weights(found).train()
+    net: Any = without_weights(found).train()
     once, twice = (_of_length(net, length) for length in (_SHORT, 2 * _SHORT))
     per_pair = (twice - 2 * once) / (2 * _SHORT**2)
     parts = by_source(batch)

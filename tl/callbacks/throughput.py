@@ -105,7 +105,7 @@ class Throughput(Callback):
             self.seconds += now - self._since
             self.images += images_in(batch) * trainer.world_size
             if self._text is not None:
-                self._operations = self._operations + self._text.of(batch)  # type: ignore[arg-type]
+                self._operations = self._text.of(batch) + self._operations  # type: ignore[arg-type]
         self._since = now
 
     # Training

@@ -20,7 +20,7 @@ from tl.data.options import check_options, refuse_misspelt
 from tl.data.sampling import Sampling
 from tl.data.text.several import check_sources, check_tokenizers, share_tokenizer
 from tl.data.text.source import TextSource
-from tl.tasks import Classification
+from tl.tasks import Task
 
 MultiBatch = dict[str, Batch | None]
 Source = ImageDataModule | TextSource
@@ -191,14 +191,14 @@ class MultiTaskDataModule(LightningDataModule):
         return any(source.takes(name) for source in self.sources.values())
 
     @property
-    def tasks(self) -> tuple[Classification, ...]:
+    def tasks(self) -> tuple[Task, ...]:
         """All sources' tasks, in the order of the sources."""
         return tuple(
             task.read_from(name) for name, source in self.sources.items() for task in source.tasks
         )
 
     @property
-    def task(self) -> Classification | None:
+    def task(self) -> Task | None:
         """The only task; ``None`` if there are several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 
@@ -215,7 +215,7 @@ class MultiTaskDataModule(LightningDataModule):
     @property
     def num_classes(self) -> dict[str, int]:
         """Number of classes by task."""
-        return {task.name: task.num_classes for task in self.tasks}
+        return {t: count for s in self.sources.values() for t, count in s.num_classes.items()}
 
     # Loading
 

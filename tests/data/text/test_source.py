@@ -106,7 +106,7 @@ def test_a_checkpoint_of_transformers_trainer_is_a_source(tmp_path: Path) -> Non
     data = read()
     data.setup("fit")
 
-    class OurBatches(transformers.Trainer):  # type: ignore[misc,name-defined]  # without types
+    class OurBatches(transformers.Trainer):  # type: ignore[misc]  # without types
         def get_train_dataloader(self) -> list[dict[str, Tensor]]:
             return [{**inputs, "labels": labels} for inputs, labels in data.train_dataloader()]
 

@@ -94,6 +94,33 @@ def test_sentences_of_a_file_are_predicted(runs: Path, tmp_path: Path) -> None:
     assert {row["task"] for row in rows} == {"sentences"}
 
 
+def test_several_sources_are_written_in_yaml(tmp_path: Path) -> None:
+    source = {"train_size": 60, "test_size": 20, "vocab_size": 400}
+    sources = {
+        "topics": {**source, "targets": "topic"},
+        "moods": {**source, "targets": "sentiment", "draw_seed": 1},
+    }
+    kind = "tl.data.SyntheticTextDataModule"
+    given = {
+        "class_path": "tl.data.MultiTaskDataModule",
+        "init_args": {
+            "batch_size": 16,
+            "sources": {n: {"class_path": kind, "init_args": o} for n, o in sources.items()},
+        },
+    }
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump({"data": given}))
+    main(
+        [
+            *("fit", "--config=configs/text_multitask.yaml", f"--config={tmp_path / 'two.yaml'}"),
+            *(word for word in TINY if "test_size" not in word),
+            f"--log_dir={tmp_path}",
+        ]
+    )
+    [results] = tmp_path.glob("**/results.json")
+    metrics = json.loads(results.read_text())["metrics"]
+    assert {"val/topics/acc", "val/moods/acc", "perf/tokens_per_second"} <= metrics.keys()
+
+
 @pytest.mark.parametrize("path", RUNS)
 def test_a_run_has_the_recipe(path: str) -> None:
     config = yaml.safe_load((ROOT / path).read_text())

@@ -151,6 +151,7 @@ class Usually:
         self.steps, self.folder = steps, folder
         self.gpu = module.device.type == "cuda"
         self.module = Usual(backbone, module.backbone.num_features, data.num_classes)  # type: ignore[arg-type]
+        sources: dict[str, Any] = dict(data.sources)
         self.loaders = {
             name: DataLoader(
                 PilImages(source),
@@ -161,7 +162,7 @@ class Usually:
                 persistent_workers=workers > 0,
                 pin_memory=self.gpu,
             )
-            for name, source in data.sources.items()
+            for name, source in sources.items()
         }
 
     def run(self) -> float:

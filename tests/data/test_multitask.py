@@ -41,8 +41,8 @@ def test_common_settings_reach_sources_that_do_not_set_them() -> None:
 
 def test_tasks_name_their_source_and_target() -> None:
     data = two()
-    tasks = data.tasks
-    assert [(t.name, t.source, t.target, data.num_classes[t.name]) for t in tasks] == [
+    counts = data.num_classes
+    assert [(t.name, t.source, t.target, counts[t.name]) for t in data.tasks] == [
         ("small", "small", None, 10),
         ("large_fine", "large", "fine", 100),
         ("large_coarse", "large", "coarse", 20),

@@ -128,8 +128,9 @@ def test_a_balanced_run_resumes_in_mid_epoch_bit_for_bit(tmp_path: Path) -> None
 
 def test_images_of_every_source_are_balanced(tmp_path: Path) -> None:
     data = two_sources(sampling="balanced", epoch_length=4)
-    assert data.sources["ten"].settings.sampling == "balanced"
-    data.sources["hundred"].balanced_by = "coarse"
+    sources: Any = data.sources
+    assert sources["ten"].settings.sampling == "balanced"
+    sources["hundred"].balanced_by = "coarse"
     run = trainer(tmp_path, max_epochs=1)
     run.fit(multitask_module(data), data)
     hundred = data.sources["hundred"]

@@ -187,7 +187,7 @@ def test_metrics_equal_a_count_by_hand() -> None:
     logged = set(run.callback_metrics)
     [found] = run.test(ours, made, verbose=False)
     ours.eval()
-    source = made.sources["ten"]
+    source: Any = made.sources["ten"]
     source.setup("test")
     images, labels = source.transform(source.splits["test"].__getitems__(range(45)), None)
     assert isinstance(labels, Tensor)

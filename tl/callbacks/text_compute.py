@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ def text_operations(module: SharedBackboneModule, batch: AnyBatch) -> TextOperat
     found = next((p for p in module.backbone.modules() if isinstance(p, TextBackbone)), None)
     if found is None:
         return None
-    net = cast("TextBackbone", without_weights(found)).train()
+    net: Any = without_weights(found).train()
     once, twice = (_of_length(net, length) for length in (_SHORT, 2 * _SHORT))
     per_pair = (twice - 2 * once) / (2 * _SHORT**2)
     parts = by_source(batch)

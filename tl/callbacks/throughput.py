@@ -107,7 +107,7 @@ class Throughput(Callback):
             self.seconds += seconds
             self.images += images_in(batch) * trainer.world_size
             if self._text is not None:
-                self._operations = self._operations + self._text.of(batch)  # type: ignore[arg-type,operator]
+                self._operations = self._text.of(batch) + self._operations  # type: ignore[arg-type]
 
     # Training
 

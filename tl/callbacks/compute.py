@@ -38,6 +38,7 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
     parts = by_source(batch)
     sizes = {source: size_of(inputs) for source, (inputs, _) in parts.items()}
     readers: dict[object, list[Task]] = {source: [] for source in parts}
+    by_vectors: set[object] = set()  # sources with a task that reads vectors
     total = 0.0
     # forward, gradient of weights, and of features if needed: products of equal size
     products = 3 if any(p.requires_grad for p in module.backbone.parameters()) else 2
@@ -46,20 +47,31 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
         if task.reads != "vector":
             readers.setdefault(source, []).append(task)
             continue
+        by_vectors.add(source)
         weights = [p.numel() for p in module.head_of(name).parameters() if p.ndim > 1]
         total += 2.0 * products * sum(weights) * sizes.get(source, 0)
     counted: dict[object, float] = {}
     for source, (inputs, _) in parts.items():
         tasks = readers[source]
-        key = shapes_of(inputs), tuple(task.name for task in tasks)
+        vectors = source in by_vectors or not tasks
+        key = shapes_of(inputs), vectors, tuple(task.name for task in tasks)
         if key not in counted:
-            counted[key] = _of_pass(module, inputs, tasks)
+            counted[key] = _of_pass(module, inputs, tasks, vectors=vectors)
         total += counted[key] * sizes[source]
     return total / max(sum(sizes.values()), 1)
 
 
-def _of_pass(module: SharedBackboneModule, inputs: Inputs, tasks: Sequence[Task]) -> float:
-    """Count the backbone's operations for a sample, and those of heads on its maps or tokens."""
+def _of_pass(
+    module: SharedBackboneModule, inputs: Inputs, tasks: Sequence[Task], *, vectors: bool
+) -> float:
+    """Count the backbone's operations for a sample, and those of heads on its maps or tokens.
+
+    Args:
+        module: The module.
+        inputs: Inputs of a source.
+        tasks: Those that read the source's maps or tokens.
+        vectors: Whether vectors are read too.
+    """
     backbone = without_sources(_without_weights(module.backbone)).train()
     kind = next(backbone.parameters()).dtype
 
@@ -68,11 +80,10 @@ def _of_pass(module: SharedBackboneModule, inputs: Inputs, tasks: Sequence[Task]
         return torch.empty(2, *part.shape[1:], device="meta", dtype=numbers)
 
     heads = [(task, _without_weights(module.head_of(task.name)).train()) for task in tasks]
-    reads_vector = any(task.reads == "vector" for task in module.trained_tasks.values())
     with FlopCounterMode(display=False) as counter:
         found = FeatureReader(tasks)(backbone, on_each(two, inputs))
         outputs = [found.read_by(task, head) for task, head in heads]
-        if reads_vector or not heads:
+        if vectors:
             outputs.append(found.vector)
         results = [output.sum() for output in outputs if output.requires_grad]
         if results:

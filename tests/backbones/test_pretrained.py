@@ -16,7 +16,6 @@ from torchvision import models
 from tests.small import tiny_data, trainer
 from tl import TransferModule
 from tl.backbones import HuggingFaceBackbone, ResNet18, TimmBackbone, TorchvisionBackbone, library
-from tl.backbones import pretrained as adapters
 from tl.optim.param_groups import named_groups
 from tl.transfer import load_weights
 from tl.transfer.lineage import lineage
@@ -170,17 +169,6 @@ def test_mistakes_are_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         TorchvisionBackbone(**{"name": "resnet18", **options})
     assert said in str(caught.value)
-
-
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> None:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(adapters, "import_module", absent)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'tl\[timm\]'"):
-        TimmBackbone()
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'tl\[huggingface\]'"):
-        HuggingFaceBackbone()
 
 
 # timm

@@ -53,13 +53,14 @@ def load(model: nn.Module, path: Path, last: str | None, note: str) -> dict[str,
 def load_folder(
     transformers: Any,  # noqa: ANN401 - a module
     folder: Path,
+    config: Any,  # noqa: ANN401 - untyped
     note: str,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Load a network from a folder, and return its provenance."""
     from tl.checkpoints.files import file_sha256, listed  # noqa: PLC0415 - as above
 
     model, found = transformers.AutoModel.from_pretrained(
-        folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
     )
     missing = sorted(found["missing_keys"])
     if missing and all(name.startswith("pooler.") for name in missing):

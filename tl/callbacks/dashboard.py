@@ -302,7 +302,7 @@ def add_graph(
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             # sizes are those of these images, which a picture of the network may show
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             writer.add_graph(traced, images.float())
     except Exception as error:  # noqa: BLE001 - a foreign network may do what tracing cannot follow
         rank_zero_warn(f"TensorBoard shows no graph: tracing the network failed ({error}).")

@@ -89,7 +89,7 @@ def test_a_network_whose_maps_do_not_give_its_features_gives_vectors_only() -> N
     assert net.num_features == 4
     assert net.map_channels == ()
     assert offered(net) is None
-    with pytest.raises(ValueError, match="Sequential gives no maps, only vectors"):
+    with pytest.raises(ValueError, match="Sequential offers vectors only, not maps"):
         net.maps(torch.zeros(1, 3, 8, 8))
 
 

@@ -28,7 +28,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"output_stride": 12}, "`output_stride` must be 8, 16, 32 or null, got 12"),
         ({"output_stride": 8, "stem": "32x32"}, "`output_stride=8` needs `stem: keep`"),
         ({"output_stride": 8}, "torchvision does not build resnet18 with `output_stride=8`"),
-        ({"name": "mobilenet_v3_small", "output_stride": 8}, "MobileNetV3 gives a stride of 16"),
+        ({"name": "mobilenet_v3_small", "output_stride": 8}, "MobileNetV3 has a stride of 16"),
         ({"name": "densenet121", "output_stride": 16}, "does not build densenet121"),
         ({"in_channels": 0}, "`in_channels` must be 1 or more, got 0"),
     ],

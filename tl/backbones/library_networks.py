@@ -1,4 +1,4 @@
-"""Networks of torchvision, timm and Hugging Face with random weights, or one line why not."""
+"""Build networks of torchvision, timm and Transformers, with checked options."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def check_options(in_channels: int, output_stride: int | None, stem: str) -> Non
         raise ValueError(f"`output_stride` must be 8, 16, 32 or null, got {output_stride!r}.")
     if output_stride is not None and stem != "keep":
         raise ValueError(
-            f"`output_stride={output_stride}` needs `stem: keep`; with `stem: {stem}` the maps are "
-            "four times as large as the library's already."
+            f"`output_stride={output_stride}` needs `stem: keep`; `stem: {stem}` already makes the "
+            "maps four times as large."
         )
 
 
@@ -125,7 +125,7 @@ def not_dilated(library: str, name: str, output_stride: int) -> str:
     """Return the message that a library does not build a network with a stride."""
     return (
         f"{library} does not build {name} with `output_stride={output_stride}`; leave it out, or "
-        "choose a network that it dilates, such as resnet50."
+        "choose a network with dilation, such as resnet50."
     )
 
 

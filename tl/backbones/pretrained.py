@@ -1,4 +1,4 @@
-"""Networks with pretrained weights out of torchvision, timm and Hugging Face."""
+"""Pretrained networks from torchvision, timm and Hugging Face."""
 
 from __future__ import annotations
 
@@ -36,27 +36,28 @@ class TorchvisionBackbone(PretrainedBackbone):
     """Any classification network of torchvision, without its last linear layer.
 
     torchvision's weights expect images normalised by ImageNet's mean (0.485, 0.456, 0.406) and
-    standard deviation (0.229, 0.224, 0.225). The data modules normalise by the data's own, which
-    shifts and scales each channel a little; training adapts to it, a linear probe does not.
+    standard deviation (0.229, 0.224, 0.225). The data modules normalise by the statistics of the
+    data, which shifts and scales each channel slightly; training adapts to this, a linear probe
+    does not.
 
     Args:
         name: As ``torchvision.models.get_model`` takes it, such as ``resnet50``.
         weights: ``DEFAULT`` or another name of torchvision's weights, such as ``IMAGENET1K_V1``,
-            downloaded where needed and possible; the path of a file; or ``null`` for random ones.
+            downloaded if necessary; the path of a file; or ``null`` for random weights.
         stem: ``32x32``: a first convolution of 3x3 (the middle of a larger kernel) and stride 1,
-            no max-pooling, for small images. ``keep``: as it is.
-        image_size: Resize images to this height and width, bilinearly; ``null`` leaves them as
-            they are.
-        in_channels: Channels of the images. With weights and another number than 3, each channel
-            gets the mean kernel of red, green and blue, scaled so that an image with equal
-            channels gives what it gives in grey.
-        output_stride: How often the last map is smaller than the images: 8 or 16 dilate the
-            convolutions of the last stages instead of striding (Yu & Koltun, 2016,
-            arXiv:1511.07122), in networks that torchvision builds so: ResNets from ``resnet50``
-            up, MobileNetV3 (16). It needs ``stem: keep``; ``null`` leaves it as it is.
+            no max-pooling, for small images. ``keep``: the original stem.
+        image_size: Resize images to this height and width, bilinearly; ``null`` keeps their
+            size.
+        in_channels: Channels of the images. If it is not 3, pretrained weights give each channel
+            the mean kernel of red, green and blue, scaled so that an image with equal channels has
+            the features of the same grey image.
+        output_stride: Size of the images over that of the last map. 8 and 16 replace strides of
+            the last stages by dilation (Yu & Koltun, 2016, arXiv:1511.07122), where torchvision
+            supports it: ResNets from ``resnet50`` up, MobileNetV3 (16 only). Needs ``stem: keep``;
+            ``null`` keeps the network's own stride.
 
     Raises:
-        ValueError: If there is no such network or weights, or the stem cannot be adapted.
+        ValueError: If the network or the weights do not exist, or an option does not fit them.
         CheckpointError: If the file cannot be read or is of another network.
     """
 
@@ -73,7 +74,7 @@ class TorchvisionBackbone(PretrainedBackbone):
         model = torchvision_network(name, output_stride)
         linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
         if not linear:
-            raise ValueError(f"torchvision's {name} has no last linear layer to take off.")
+            raise ValueError(f"torchvision's {name} has no final linear layer to remove.")
         last = linear[-1]
         record, said = None, "random weights"
         if (weights := given(weights)) is not None:
@@ -95,22 +96,21 @@ class TorchvisionBackbone(PretrainedBackbone):
 class TimmBackbone(PretrainedBackbone):
     """Any network of timm, without its classifier.
 
-    Needs ``pip install 'tl[timm]'``. As with torchvision, mean and standard deviation of the
-    images are the data's own here; ``model.pretrained_cfg`` has those of the weights.
+    Needs ``pip install 'tl[timm]'``. As with torchvision, images are normalised by the statistics
+    of the data; ``model.pretrained_cfg`` has those that the weights were trained with.
 
     Args:
         name: As ``timm.create_model`` takes it, such as ``resnet18.a1_in1k``.
-        weights: ``DEFAULT``: those that belong to the name, from the Hugging Face cache,
-            downloaded where needed and possible; the path of a file, or of a folder with
-            ``model.safetensors``; or ``null`` for random ones.
+        weights: ``DEFAULT``: those of `name`, from the Hugging Face cache or downloaded; the path
+            of a file, or of a folder with ``model.safetensors``; or ``null`` for random weights.
         stem: As for :class:`TorchvisionBackbone`.
         image_size: As for :class:`TorchvisionBackbone`.
         in_channels: As for :class:`TorchvisionBackbone`.
-        output_stride: As for :class:`TorchvisionBackbone`, in networks that timm builds so.
+        output_stride: As for :class:`TorchvisionBackbone`, where timm supports it.
 
     Raises:
         ModuleNotFoundError: If timm is not installed.
-        ValueError: If there is no such network or weights, or the stem cannot be adapted.
+        ValueError: If the network or the weights do not exist, or an option does not fit them.
         CheckpointError: If the file cannot be read or is of another network.
     """
 
@@ -135,7 +135,7 @@ class TimmBackbone(PretrainedBackbone):
             if weights == "DEFAULT":
                 repository = model.pretrained_cfg.get("hf_hub_id")  # type: ignore[union-attr, operator]
                 if not repository:
-                    raise ValueError(f"timm has no weights for {name}; name a file by `weights`.")
+                    raise ValueError(f"timm has no weights for {name}; set `weights` to a file.")
                 path = hub_file(str(repository), "model.safetensors")
             path = path if path.is_file() else Path(weights).expanduser()
             said = f"weights {path.name if weights != 'DEFAULT' else name}"
@@ -152,26 +152,26 @@ class TimmBackbone(PretrainedBackbone):
 
 
 class HuggingFaceBackbone(PretrainedBackbone):
-    """An image network of transformers (ResNet, ConvNeXt, ViT, ...), its pooled output.
+    """An image network of Transformers (ResNet, ConvNeXt, ViT, ...) and its pooled output.
 
     Needs ``pip install 'tl[huggingface]'``. Code from a repository never runs. As with
-    torchvision, mean and standard deviation of the images are the data's own here; the weights'
-    stand in ``preprocessor_config.json``.
+    torchvision, images are normalised by the statistics of the data;
+    ``preprocessor_config.json`` has those that the weights were trained with.
 
     Args:
-        name: A repository such as ``microsoft/resnet-18``, taken from the Hugging Face cache or
-            downloaded where possible, or a folder with ``config.json`` and the weights.
-        weights: ``DEFAULT``: those of `name`; ``null``: random ones in the architecture of
+        name: A repository such as ``microsoft/resnet-18``, from the Hugging Face cache or
+            downloaded, or a folder with ``config.json`` and the weights.
+        weights: ``DEFAULT``: those of `name`; ``null``: random weights for the architecture in
             ``config.json``.
         stem: As for :class:`TorchvisionBackbone`.
         image_size: As for :class:`TorchvisionBackbone`.
         in_channels: As for :class:`TorchvisionBackbone`.
-        output_stride: As for :class:`TorchvisionBackbone`, in networks that Transformers builds so.
+        output_stride: As for :class:`TorchvisionBackbone`, where Transformers supports it.
 
     Raises:
         ModuleNotFoundError: If transformers is not installed.
-        ValueError: If the folder is not there or lacks something, `weights` is none of these, or
-            the stem cannot be adapted.
+        ValueError: If the folder or a file in it is missing, or an option is invalid or does not
+            fit the network.
     """
 
     def __init__(
@@ -187,8 +187,8 @@ class HuggingFaceBackbone(PretrainedBackbone):
         transformers = library("transformers", "huggingface")
         if (weights := given(weights)) not in ("DEFAULT", None):
             raise ValueError(
-                f"`weights` must be DEFAULT or null, got {weights!r}; a folder with weights is "
-                "given by `name`."
+                f"`weights` must be DEFAULT or null, got {weights!r}; set `name` to a folder "
+                "with weights."
             )
         folder = hub_folder(name, weights is not None)
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -215,7 +215,7 @@ class HuggingFaceBackbone(PretrainedBackbone):
         self.say(f"transformers' {name} ({type(model).__name__}), {said}")
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the pooled output, or the class token where there is none."""
+        """Return the pooled output, or the class token if there is none."""
         output = self.model(images)
         pooled = getattr(output, "pooler_output", None)
         found: Tensor = output.last_hidden_state[:, 0] if pooled is None else pooled.flatten(1)

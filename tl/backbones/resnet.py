@@ -49,7 +49,7 @@ class _ResNet(ResNet, Backbone):  # type: ignore[misc]  # torchvision is untyped
             nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """Return the output of ``layer1`` to ``layer4``, each half as high and wide as the last.
+        """Return the output of ``layer1`` to ``layer4``, each half the height and width.
 
         With the stem ``cifar`` the first is as large as the images ``(N, in_channels, H, W)``,
         with ``imagenet`` a quarter as high and wide.
@@ -66,7 +66,7 @@ class _ResNet(ResNet, Backbone):  # type: ignore[misc]  # torchvision is untyped
         return torch.flatten(self.avgpool(maps[-1]), 1)
 
     def stages(self) -> dict[str, list[nn.Module]]:
-        """Name the parts: ``stem``, ``layer1`` to ``layer4``."""
+        """Return the stages: ``stem``, ``layer1`` to ``layer4``."""
         return {
             "stem": [self.conv1, self.bn1],
             "layer1": [self.layer1],

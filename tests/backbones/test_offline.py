@@ -65,7 +65,7 @@ def test_a_file_of_hugging_face(cache: Path) -> None:
 
 
 def test_a_folder_of_hugging_face(cache: Path) -> None:
-    with pytest.raises(ValueError, match=r"with config\.json and model\.safetensors; or put"):
+    with pytest.raises(ValueError, match=r"with config\.json and model\.safetensors; or copy"):
         hub_folder("microsoft/net", weights=True)
     found = put(cache, "microsoft/net", "config.json", "model.safetensors")
     assert hub_folder("microsoft/net", weights=True) == found

@@ -40,7 +40,7 @@ def test_tokens_and_maps_are_two_views_of_the_same(loose: int) -> None:
     assert torch.equal(there[:, :4, 1, 2], tokens[:, -1])
     assert torch.equal(map_to_tokens(there, loose), tokens)
     assert torch.equal(tokens_to_map(tokens, (2, 3), prefix=False), there[:, :4])
-    with pytest.raises(ValueError, match="do not fill 4x4 places"):
+    with pytest.raises(ValueError, match="do not fill a map of 4x4"):
         tokens_to_map(tokens, (4, 4), prefix=True)
 
 

@@ -65,7 +65,7 @@ def test_a_file_of_hugging_face(cache: Path) -> None:
 
 
 def test_a_folder_of_hugging_face(cache: Path) -> None:
-    with pytest.raises(ValueError, match=r"with config\.json and model\.safetensors; or put"):
+    with pytest.raises(ValueError, match=r"with config\.json and model\.safetensors; or copy"):
         hub_folder("microsoft/net", weights=True)
     found = put(cache, "microsoft/net", "config.json", "model.safetensors")
     assert hub_folder("microsoft/net", weights=True) == found
@@ -81,5 +81,5 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
         hub_folder(str(tmp_path / "net"), weights=True)
     (tmp_path / "net" / "pytorch_model.bin").touch()
     assert hub_folder(str(tmp_path / "net"), weights=True) == tmp_path / "net"
-    with pytest.raises(ValueError, match="no such folder, and no name of a repository"):
+    with pytest.raises(ValueError, match="is neither a folder nor the name of a repository"):
         hub_folder(str(tmp_path / "none"), weights=True)

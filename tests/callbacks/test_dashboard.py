@@ -11,12 +11,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
+from torch import nn
 
+from tests.modules.test_maps import Marking
 from tests.small import Tiny, module, multitask_module, tiny_data, trainer, two_sources
-from tl import GeneratedDataModule, MultiTaskModule, TransferModule
+from tl import Classification, GeneratedDataModule, MultiTaskModule, TransferModule
 from tl.backbones.resnet_cifar import ResNetCifar
 from tl.callbacks import Dashboard
-from tl.data import SyntheticScenesDataModule
+from tl.callbacks.dashboard import Network
+from tl.data import SyntheticScenesDataModule, TensorDataModule
 from tl.transfer import LinearProbe
 
 
@@ -206,3 +209,32 @@ def test_texts_are_json(tmp_path: Path) -> None:
     found = run(tmp_path, module(data), data, Dashboard())
     text = found.Tensors("run/versions/text_summary")[0].tensor_proto.string_val[0].decode()
     assert json.loads(text)["torch"] == torch.__version__.split("+")[0]
+
+
+@pytest.mark.parametrize("backbone", [ResNetCifar(8), Tiny()], ids=["maps and vectors", "vectors"])
+def test_the_graph_shows_what_every_head_reads(backbone: Any) -> None:
+    tasks = [Classification("label", 4)]
+    reads_maps = isinstance(backbone, ResNetCifar)
+    if reads_maps:
+        tasks.append(Marking("marks", 3))
+    ours = MultiTaskModule(backbone, tasks)
+    images = torch.randn(1, 3, 8, 8)
+    parts = nn.ModuleDict({"backbone": ours.backbone, "heads": ours.heads})
+    network = Network(parts, ours.tasks).eval()
+    found = network(images)
+    wanted = ours.eval()(images)
+    assert [tuple(each.shape) for each in found] == [(1, 4), (1, 3, 8, 8)][: len(tasks)]
+    for output, task in zip(found, tasks, strict=True):
+        assert torch.equal(output, wanted[task.name])
+
+
+def test_the_graph_of_a_run_has_heads_on_maps(tmp_path: Path) -> None:
+    images = torch.rand(16, 3, 8, 8)
+    tasks = [Marking("marks", 3, target="marks"), Classification("label", 2, target="label")]
+    targets = {"marks": images.argmax(1), "label": torch.arange(16) % 2}
+    data = TensorDataModule(images, targets, tasks, batch_size=4)
+    ours = MultiTaskModule(ResNetCifar(8), tasks)
+    found = run(tmp_path, ours, data, Dashboard(0, 0, 0), max_epochs=1)
+    graph = str(found.Graph())
+    for part in ("backbone/Sequential[layer3]", "heads/MapHead[marks]", "heads/Linear[label]"):
+        assert all(word in graph for word in part.split("/")), part

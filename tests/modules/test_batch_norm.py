@@ -121,3 +121,30 @@ def test_without_sources_is_an_ordinary_copy_of_the_mixture() -> None:
     assert isinstance(ours.get_submodule("1"), SourceBatchNorm2d)
     ordinary = net()
     assert without_sources(ordinary) is ordinary
+
+
+def test_batch_norm_with_an_activation_of_its_own_keeps_it() -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    kind = timm.layers.BatchNormAct2d
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4))
+    images = torch.randn(2, 3, 8, 8)
+    net(images)
+    expected = net.eval()(images)
+    names = set(net.state_dict())
+    ours = per_source_statistics(net, ["a", "b"]).eval()
+    with source_statistics(ours, "b"):
+        torch.testing.assert_close(ours(images), expected)
+    plain = without_sources(ours).eval()
+    assert set(plain.state_dict()) == names
+    torch.testing.assert_close(plain(images), expected)
+    assert (plain(images) >= 0).all()
+
+
+def test_batch_norm_of_an_unknown_kind_beside_torchs_is_one_line() -> None:
+    class Own(nn.BatchNorm2d):
+        pass
+
+    net = nn.Sequential(nn.BatchNorm2d(3), Own(3))
+    with pytest.raises(ValueError, match="Sequential has 1 more, such as Own; choose another"):
+        per_source_statistics(net, ["a", "b"])

@@ -51,6 +51,17 @@ def test_every_batch_norm_is_one() -> None:
     assert all(issubclass(k, BatchNorm) for k in (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm))
 
 
+def test_children_are_replaced_in_a_copy_that_shares_the_rest() -> None:
+    from tl.private.torch import with_children  # noqa: PLC0415
+
+    find(nn.Linear(1, 1), "_modules", "torch")
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    other = with_children(net, {"1": nn.Identity()})
+    assert isinstance(net[1], nn.ReLU)
+    assert isinstance(other.get_submodule("1"), nn.Identity)
+    assert other.get_submodule("0") is net[0]
+
+
 def test_empty_buffers_are_found() -> None:
     from tl.private.torch import empty_buffers  # noqa: PLC0415
 

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module, ABC):
-    """Turn images into feature vectors.
+    """Map images to feature vectors.
 
     Any other ``nn.Module`` with the attribute ``num_features`` is a backbone too; this class adds
-    the stages that gradual unfreezing and discriminative learning rates work on.
+    the stages that gradual unfreezing and discriminative learning rates need.
 
-    A backbone may also have ``maps(images)`` and ``pool(maps)``, with ``forward(images)`` equal to
-    ``pool(maps(images))``. Maps are a list of tensors ``(N, C_s, H_s, W_s)``, one for each stage,
-    the lowest resolution last, with ``map_channels`` their ``C_s``; of a network of tokens they
-    are one tensor ``(N, L, num_features)``, and there are no ``map_channels``. Where `pool` has
+    A backbone may also have ``maps(images)`` and ``pool(maps)``, where ``forward(images)`` equals
+    ``pool(maps(images))``. Maps are a list of tensors ``(N, C_s, H_s, W_s)``, one per stage, the
+    lowest resolution last; ``map_channels`` lists their ``C_s``. A network of tokens returns one
+    tensor ``(N, L, num_features)`` instead, and does not have ``map_channels``. Where `pool` has
     parameters of its own, ``pool_parameters()`` returns them: they have no gradient in a run whose
     heads all read maps.
 
@@ -32,25 +32,25 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def stages(self) -> dict[str, list[nn.Module]]:
-        """Name the parts from the stem to the top; each parameter is in exactly one of them."""
+        """Return the modules of each stage, stem first; each parameter is in exactly one stage."""
 
 
 def check_in_channels(in_channels: int) -> None:
-    """Refuse images without channels.
+    """Check a number of image channels.
 
     Raises:
-        ValueError: If there is less than one.
+        ValueError: If it is less than 1.
     """
     if in_channels < 1:
         raise ValueError(f"`in_channels` must be 1 or more, got {in_channels}.")
 
 
 def offered(backbone: nn.Module) -> Literal["maps", "tokens"] | None:
-    """Return what a backbone gives besides vectors, if anything.
+    """Return what a backbone offers besides vectors, ``None`` if nothing.
 
     Args:
-        backbone: Any network. One with ``maps`` and ``pool`` but without ``map_channels`` (or with
-            ``None``) gives tokens; one whose ``map_channels`` are empty gives neither.
+        backbone: Any network. With ``maps`` and ``pool`` but without ``map_channels`` (or with
+            ``None``) it offers tokens; with empty ``map_channels`` it offers vectors only.
     """
     methods = [getattr(backbone, name, None) for name in ("maps", "pool")]
     # a foreign network may hold children of these names
@@ -83,15 +83,15 @@ def _requires_grad(parameter: nn.Parameter) -> bool:
 def last_block(
     backbone: nn.Module, trains: Callable[[nn.Parameter], bool] = _requires_grad
 ) -> list[nn.Parameter]:
-    """Parameters that train of the last block with weights, and of norms behind it.
+    """Return the trainable parameters of the last block with weights, and of norms after it.
 
     A block is a member of the topmost ``nn.Sequential`` of a stage: a residual block of a ResNet.
-    Where there is no such structure, it is the last stage that trains. Of several networks side by
-    side it is the last block of each.
+    Without such a structure, the last stage that trains counts as the block. Of several networks
+    side by side it is the last block of each.
 
     Args:
         backbone: A network.
-        trains: Tells if a parameter trains; by default, if it requires gradients.
+        trains: Returns whether a parameter trains; by default, whether it requires gradients.
     """
     networks = getattr(backbone, "networks", None)
     if callable(networks) and not isinstance(networks, nn.Module):
@@ -109,13 +109,13 @@ def last_block(
 
 
 def stages_of(backbone: nn.Module) -> dict[str, list[nn.Module]]:
-    """Return the stages of any backbone, from the stem to the top.
+    """Return the stages of any backbone, stem first.
 
     Args:
-        backbone: A module; one without a method ``stages`` is a single stage, ``backbone``.
+        backbone: A module; without a method ``stages`` it is a single stage, ``backbone``.
     """
     stages = getattr(backbone, "stages", None)
-    # A foreign network may hold a child called `stages` (timm's ConvNeXt does): no such method.
+    # a foreign network may have a child called `stages`, as timm's ConvNeXt does
     if not callable(stages) or isinstance(stages, nn.Module):
         return {"backbone": [backbone]}
     return dict(stages())

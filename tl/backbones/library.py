@@ -1,4 +1,4 @@
-"""What the networks of all libraries share as backbones: probe, maps, channels, stride."""
+"""Base class of the libraries' networks: features, maps, channels, stride."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from tl.backbones.structure import adapt_stem, stages_by_structure
 StemChoice = Literal["32x32", "keep"]
 OutputStride = Literal[8, 16, 32]
 _LARGE = 224
+_ORIGINAL = "original stem"
 
 
 class PretrainedBackbone(Backbone):
-    """A library's network that gives features, with its stem or the images adapted.
+    """A library's network as a backbone, with its stem or the images adapted.
 
-    Its maps are the last ones of each resolution, or four where all have the same. The network runs
-    once for both maps and features: ``forward`` is ``pool`` of ``maps`` to the bit. A network
-    for which that does not hold has empty `map_channels`, and gives vectors only.
+    Its maps are the last one of each resolution, or four if all have the same resolution. One pass
+    of the network serves maps and features: ``forward`` equals ``pool`` of ``maps`` bit for bit.
+    The constructor verifies this on one image; a network that fails has empty `map_channels` and
+    offers vectors only.
 
     Args:
         model: The network, without its classifier.
         stem: ``32x32`` or ``keep``.
         image_size: Height and width to resize images to; ``None`` leaves them as they are.
         in_channels: Channels of the images.
-        output_stride: How often the last map is smaller than the images, which the network was
-            built for; ``None`` for the network's own.
+        output_stride: Size of the images over that of the last map that the network was built
+            for; ``None`` accepts any.
 
     Attributes:
         model: The network, without its classifier. In checkpoints its names follow ``model.``.
@@ -40,10 +42,10 @@ class PretrainedBackbone(Backbone):
         in_channels: Channels of the images.
         map_channels: Channels of its maps, from the highest resolution to the lowest.
         pretrained: Whether weights were loaded.
-        provenance: Where they came from, for checkpoints; ``None`` for random ones.
+        provenance: Where they came from, for checkpoints; ``None`` for random weights.
 
     Raises:
-        ValueError: If an argument is out of range, or the network does not fit the others.
+        ValueError: If an argument is out of range or does not fit the network.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class PretrainedBackbone(Backbone):
         self.in_channels = in_channels
         self.pretrained = False
         self.provenance: dict[str, Any] | None = None
-        self.adapted = adapt_stem(model) if stem == "32x32" else "stem as it is"
+        self.adapted = adapt_stem(model) if stem == "32x32" else _ORIGINAL
         self.map_channels: tuple[int, ...] = ()
         self._route: Route | None = None
         self._taps: list[int] = []
@@ -76,28 +78,28 @@ class PretrainedBackbone(Backbone):
         self.num_features = self._probe(output_stride)
 
     def route(self, images: Tensor, features: Tensor) -> Route:
-        """Return the way through the network by its maps.
+        """Return how to compute the network's maps, and features from the last map.
 
         Args:
-            images: Any images ``(N, C, H, W)`` of the network's size.
-            features: What the network gives for them.
+            images: Any images ``(N, in_channels, H, W)`` of the network's size.
+            features: The network's features of these images ``(N, num_features)``.
         """
         raise NotImplementedError
 
     def _probe(self, output_stride: int | None) -> int:
-        """Find out by one image what the network gives; returns the length of its features.
+        """Run one image to learn the shapes of the outputs; returns the number of features.
 
-        The libraries' own figures are of what stands before a last layer.
+        The numbers that the libraries state refer to the input of a last layer.
         """
         modes = {module: module.training for module in self.modules()}
-        size = self.image_size or (_LARGE if self.adapted == "stem as it is" else 32)
+        size = self.image_size or (_LARGE if self.adapted == _ORIGINAL else 32)
         numbers = torch.linspace(-1, 1, self.in_channels * size * size)
         images = numbers.view(1, self.in_channels, size, size)
         try:
             features = self.eval().features(images)
             if not isinstance(features, Tensor) or features.ndim != 2:  # noqa: PLR2004 - (N, D)
                 raise ValueError(
-                    f"{type(self.model).__name__} gives no feature vectors (N, D), got "
+                    f"{type(self.model).__name__} does not return feature vectors (N, D) but "
                     f"{getattr(features, 'shape', type(features).__name__)}; choose another "
                     "network."
                 )
@@ -116,7 +118,7 @@ class PretrainedBackbone(Backbone):
             last = outputs[-1].detach().clone()
             same = torch.equal(route.pool(self.model, outputs[-1]), features)
             writes = not torch.equal(outputs[-1], last)
-        except Exception:  # noqa: BLE001 - a network in whatever form; it has no maps then
+        except Exception:  # noqa: BLE001 - any structure may come; without a route, no maps
             return
         if not same:
             return
@@ -127,9 +129,9 @@ class PretrainedBackbone(Backbone):
         self._behind_maps = self._names_beside(maps)
 
     def _names_beside(self, outputs: Iterable[Tensor]) -> list[str]:
-        """Name the parameters that outputs do not depend on.
+        """Return the names of the parameters that outputs do not depend on.
 
-        Those of a single layer by the layer, whose parameters have other names under adapters.
+        A layer is listed instead of its parameters, because adapters rename these.
         """
         reached = parameters_behind(outputs)
         names = []
@@ -147,9 +149,8 @@ class PretrainedBackbone(Backbone):
         if found != output_stride:
             what = f"a stride of {found:g}" if found else "no maps"
             raise ValueError(
-                f"`output_stride` is {output_stride}, and {type(self.model).__name__} gives "
-                f"{what}; leave it out, or choose a network that the library dilates, such as "
-                "resnet50."
+                f"`output_stride` is {output_stride}, and {type(self.model).__name__} has "
+                f"{what}; leave it out, or choose a network with dilation, such as resnet50."
             )
 
     def features(self, images: Tensor) -> Tensor:
@@ -172,23 +173,23 @@ class PretrainedBackbone(Backbone):
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return feature maps ``(N, C_s, H_s, W_s)`` of images ``(N, in_channels, H, W)``."""
         if self._route is None:
-            raise ValueError(f"{type(self.model).__name__} gives no maps, only vectors.")
+            raise ValueError(f"{type(self.model).__name__} offers vectors only, not maps.")
         outputs = self._route.outputs(self.model, self._resized(images))
         return [outputs[index] for index in self._taps]
 
     def pool(self, maps: list[Tensor]) -> Tensor:
         """Return the features ``(N, num_features)`` of the network's maps."""
         if self._route is None:
-            raise ValueError(f"{type(self.model).__name__} gives no maps, only vectors.")
+            raise ValueError(f"{type(self.model).__name__} offers vectors only, not maps.")
         last = maps[-1].clone() if self._pool_writes else maps[-1]
         return self._route.pool(self.model, last)
 
     def pool_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that no map depends on: of a last norm or layer."""
+        """Return the parameters that no map depends on, such as those of a final norm."""
         return self._named(self._behind_maps)
 
     def unread_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that features do not depend on, such as a token for masks."""
+        """Return the parameters that features do not depend on, such as a mask token."""
         return self._named(self._never_read)
 
     def _named(self, names: list[str]) -> list[nn.Parameter]:
@@ -196,13 +197,13 @@ class PretrainedBackbone(Backbone):
         return [p for n, p in self.named_parameters() if n in names or n.startswith(layers)]
 
     def stages(self) -> dict[str, list[nn.Module]]:
-        """Name the parts, ``stem`` first; the others have the library's names."""
+        """Return the stages: ``stem``, then those with the library's names."""
         return stages_by_structure(self.model)
 
     def say(self, what: str) -> None:
-        """Log in one line what the network is and what was adapted."""
+        """Log the network and its adaptations in one line."""
         images = f"images resized to {self.image_size}x{self.image_size}" if self.image_size else ""
-        rank_zero_info(f"tl: {what}; {self.adapted}, {images or 'images as they are'}.")
+        rank_zero_info(f"tl: {what}; {self.adapted}, {images or 'original image size'}.")
 
 
 def parameters_behind(outputs: Iterable[Tensor]) -> set[int]:

@@ -1,8 +1,8 @@
 """Feature maps of the networks of torchvision, timm and Hugging Face.
 
-A network of tokens gives maps too: its patches in their places. What belongs to no place, such as
-a class token, is repeated at every place of the last map, as channels behind the patches' own: the
-readout "project" of Ranftl et al., 2021, arXiv:2103.13413, section 3.1.
+Transformers have maps too: their patch tokens, arranged by position. Tokens without a position,
+such as a class token, are repeated at every position of the last map, as additional channels: the
+input of the "project" readout of Ranftl et al., 2021, arXiv:2103.13413, section 3.1.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from torchvision import models
 
 from tl.private.torch import with_children
 
-# Children of torchvision's networks that stand behind the last map.
+# Children of torchvision's networks after the last map.
 _BEHIND = ("avgpool", "norm", "permute", "flatten", "dropout", "classifier", "fc", "head", "heads")
-# Children that are a row of stages.
+# Children that are sequences of stages.
 _ROWS = ("features", "layers", "trunk_output", "blocks")
 _OF_ONE_RESOLUTION = 4  # maps, as in DPT
 _IMAGES = 4  # dimensions
 
 
 class Route(Protocol):
-    """The way through a network by its feature maps."""
+    """How to compute a network's maps, and its features from the last map."""
 
     def outputs(self, model: nn.Module, images: Tensor) -> list[Tensor]:
-        """Return maps ``(N, C, H, W)`` in the order of their computation."""
+        """Return all maps ``(N, C, H, W)`` in the order of computation."""
 
     def pool(self, model: nn.Module, last: Tensor) -> Tensor:
-        """Return the features ``(N, num_features)`` of the last of them."""
+        """Return the features ``(N, num_features)`` of the last map."""
 
 
 def kept(maps: Sequence[Tensor]) -> list[int]:
-    """Return which maps to give: the last of each resolution, or four of a single resolution.
+    """Select maps: the last of each resolution, or four if there is only one resolution.
 
     Args:
-        maps: ``(N, C, H, W)`` each, in the order of their computation.
+        maps: ``(N, C, H, W)`` each, in the order of computation.
 
     Returns:
-        Their indices, the very last included.
+        Indices of the selected maps; the last map is always among them.
     """
     top = maps[0].shape[2]
-    # halvings: a convolution without padding takes off an edge, which is no other resolution
+    # counted in halvings: an unpadded convolution crops, but keeps the resolution
     last = {round(math.log2(top / each.shape[2])): index for index, each in enumerate(maps)}
     if len(last) > 1:
         return sorted({*last.values(), len(maps) - 1})
@@ -54,19 +54,19 @@ def kept(maps: Sequence[Tensor]) -> list[int]:
 
 
 def tokens_to_map(tokens: Tensor, size: Sequence[int], *, prefix: bool) -> Tensor:
-    """Put tokens in the places of their patches.
+    """Arrange tokens as a map.
 
     Args:
-        tokens: ``(N, P + H * W, D)``; the first ``P`` belong to no place.
+        tokens: ``(N, P + H * W, D)``; the first ``P`` have no position.
         size: ``H`` and ``W``.
-        prefix: Whether to repeat those first tokens at every place.
+        prefix: Whether to repeat these ``P`` tokens at every position.
 
     Returns:
         ``(N, D, H, W)``, or ``(N, (1 + P) * D, H, W)`` with them.
     """
     loose = tokens.shape[1] - size[0] * size[1]
     if loose < 0:
-        raise ValueError(f"{tokens.shape[1]} tokens do not fill {size[0]}x{size[1]} places.")
+        raise ValueError(f"{tokens.shape[1]} tokens do not fill a map of {size[0]}x{size[1]}.")
     count, _, width = tokens.shape
     patches = tokens[:, loose:].transpose(1, 2).reshape(count, width, size[0], size[1])
     if not loose or not prefix:
@@ -80,7 +80,7 @@ def map_to_tokens(last: Tensor, loose: int) -> Tensor:
 
     Args:
         last: The map, from :func:`tokens_to_map`.
-        loose: ``P``, how many tokens belong to no place.
+        loose: ``P``, the number of tokens without a position.
     """
     width = last.shape[1] // (1 + loose)
     patches = last[:, :width].flatten(2).transpose(1, 2)
@@ -90,9 +90,9 @@ def map_to_tokens(last: Tensor, loose: int) -> Tensor:
 
 
 class Trunk:
-    """Way through a network of torchvision whose parts run one after the other.
+    """Maps of a torchvision network whose parts run in sequence.
 
-    The rest of the network, from the last map on, is its own ``forward`` without these parts.
+    Pooling is the network's own ``forward`` with these parts replaced by the identity.
 
     Args:
         model: The network.
@@ -105,7 +105,7 @@ class Trunk:
         self.channels_last = isinstance(model, models.SwinTransformer)
 
     def outputs(self, model: nn.Module, images: Tensor) -> list[Tensor]:
-        """Return the output ``(N, C, H, W)`` of each part, and of each member of a row."""
+        """Return the output ``(N, C, H, W)`` of each part; of a sequence, that of each member."""
         found = []
         x = images
         for name in self.parts:
@@ -116,7 +116,7 @@ class Trunk:
         return [each.permute(0, 3, 1, 2) for each in found] if self.channels_last else found
 
     def pool(self, model: nn.Module, last: Tensor) -> Tensor:
-        """Run what follows the last map."""
+        """Run the layers after the last map."""
         empty = {
             name: nn.ModuleList()
             if isinstance(getattr(model, name), nn.ModuleList)
@@ -129,10 +129,10 @@ class Trunk:
 
 
 class TorchvisionTokens:
-    """Way through a vision transformer of torchvision."""
+    """Maps of a torchvision vision transformer."""
 
     def outputs(self, model: Any, images: Tensor) -> list[Tensor]:  # noqa: ANN401 - untyped
-        """Return the patches after each layer, and with the class token after the last norm."""
+        """Return the patch tokens after each layer, and all tokens after the final norm."""
         patches = model.conv_proj(images)
         size = patches.shape[2:]
         token = model.class_token.expand(len(images), -1, -1)
@@ -145,16 +145,16 @@ class TorchvisionTokens:
         return [*found, tokens_to_map(model.encoder.ln(x), size, prefix=True)]
 
     def pool(self, model: Any, last: Tensor) -> Tensor:  # noqa: ANN401 - untyped
-        """Return the class token, after what is left of the classifier."""
+        """Return the class token, after the remaining layers of the classifier."""
         found: Tensor = model.heads(map_to_tokens(last, 1)[:, 0])
         return found
 
 
 class TimmIntermediates:
-    """Way through a network of timm."""
+    """Maps of a timm network."""
 
     def outputs(self, model: Any, images: Tensor) -> list[Tensor]:  # noqa: ANN401 - untyped
-        """Return the intermediate maps, and what the network's own head reads."""
+        """Return the intermediate maps, then the input of the network's own head."""
         last, found = model.forward_intermediates(images)
         if last.ndim < _IMAGES:
             return [*found, tokens_to_map(last, found[-1].shape[2:], prefix=True)]
@@ -174,7 +174,7 @@ def _is_channels_last(model: nn.Module) -> bool:
     return getattr(model, "output_fmt", "NCHW") == "NHWC"
 
 
-# How Transformers' networks get a vector from their last hidden state, by library convention.
+# How Transformers' networks pool their last hidden state.
 _POOLINGS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "pooler": lambda model, last: model.pooler(last).flatten(1),  # ResNet, RegNet, ViT
     "pooler of channels": lambda model, last: model.pooler(last.transpose(1, 2)).flatten(1),  # Swin
@@ -185,19 +185,19 @@ _POOLINGS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 
 
 class HiddenStates:
-    """Way through an image network of Transformers.
+    """Maps of an image network of Transformers.
 
     Args:
         model: The network, in evaluation mode.
         images: Any images ``(N, C, H, W)``.
-        features: What the network gives for them, ``(N, num_features)``.
+        features: The network's features of these images ``(N, num_features)``.
 
     Raises:
-        ValueError: If it gets its features from the last hidden state in another way.
+        ValueError: If the network pools in an unknown way.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, features: Tensor) -> None:
-        self.loose: int | None = None  # tokens without a place; None for maps
+        self.loose: int | None = None  # tokens without a position; None for maps
         out = model(images, output_hidden_states=True)
         last = out.last_hidden_state
         if last.ndim < _IMAGES:
@@ -206,7 +206,7 @@ class HiddenStates:
         for way, pooled in _POOLINGS.items():
             try:
                 found = pooled(model, last)
-            except Exception:  # noqa: BLE001, S112 - this network is not made so
+            except Exception:  # noqa: BLE001, S112 - not how this network pools
                 continue
             if torch.equal(found, features):
                 self.way = way
@@ -214,7 +214,7 @@ class HiddenStates:
         raise ValueError(f"{type(model).__name__} pools its features in an unknown way.")
 
     def outputs(self, model: nn.Module, images: Tensor) -> list[Tensor]:
-        """Return the hidden states as maps, the last one as the network pools it."""
+        """Return the hidden states as maps; the last one is the input of the pooling."""
         out = model(images, output_hidden_states=True)
         last = out.last_hidden_state
         if last.ndim == _IMAGES:
@@ -233,7 +233,7 @@ class HiddenStates:
 
     @staticmethod
     def _size(model: Any, images: Tensor, out: Any) -> tuple[int, int]:  # noqa: ANN401 - untyped
-        """Return how many tokens there are from top to bottom, and from left to right."""
+        """Return the height and width of the map in tokens."""
         if (states := getattr(out, "reshaped_hidden_states", None)) is not None:
             return states[-1].shape[2], states[-1].shape[3]
         edge = model.config.patch_size

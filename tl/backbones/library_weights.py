@@ -13,7 +13,15 @@ from tl.backbones.offline import url_file
 
 
 def torchvision_file(name: str, weights: str) -> tuple[Path, str]:
-    """Find the file of weights given by name or path, and say what it is."""
+    """Return the file of weights given by name or path, and a description of it.
+
+    Args:
+        name: A network of torchvision.
+        weights: A name of its weights, or the path of a file.
+
+    Raises:
+        ValueError: If torchvision does not have them.
+    """
     choices = models.get_model_weights(name)
     known = list(choices.__members__)
     if weights in known:
@@ -22,14 +30,21 @@ def torchvision_file(name: str, weights: str) -> tuple[Path, str]:
     path = Path(weights).expanduser()
     if not path.suffix and not path.exists():
         raise ValueError(
-            f"torchvision has no weights {weights!r} for {name}, only {', '.join(known)}; a file "
-            "is named by its path."
+            f"torchvision has no weights {weights!r} for {name}, only {', '.join(known)}; for "
+            "a file, give its path."
         )
     return path, f"weights {path.name}"
 
 
 def load(model: nn.Module, path: Path, last: str | None, note: str) -> dict[str, Any]:
-    """Fill a network but for its last layer, and return the provenance."""
+    """Load weights into all of a network but its last layer, and return their provenance.
+
+    Args:
+        model: The network; changed in place.
+        path: The file.
+        last: Name of the last layer; ``None`` if the network does not have it.
+        note: A description for the provenance.
+    """
     from tl.transfer.weights import load_weights  # noqa: PLC0415 - it imports the backbones
 
     top = (last or "").partition(".")[0]
@@ -39,7 +54,7 @@ def load(model: nn.Module, path: Path, last: str | None, note: str) -> dict[str,
     report = load_weights(
         model,
         path,
-        # layers of a classifier that stay would not be looked for
+        # otherwise the remaining layers of a classifier would not be loaded
         rename={top: top} if kept else {},
         reinit=[last] if last is not None else [],
     )
@@ -53,20 +68,25 @@ def load(model: nn.Module, path: Path, last: str | None, note: str) -> dict[str,
 def load_folder(
     transformers: Any,  # noqa: ANN401 - a module
     folder: Path,
+    config: Any,  # noqa: ANN401 - untyped
     note: str,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Load a network from a folder, and return its provenance."""
+    """Return a network of Transformers with the weights of a folder, and their provenance.
+
+    Raises:
+        ValueError: If the folder does not hold all weights of the network.
+    """
     from tl.checkpoints.files import file_sha256, listed  # noqa: PLC0415 - as above
 
     model, found = transformers.AutoModel.from_pretrained(
-        folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
     )
     missing = sorted(found["missing_keys"])
     if missing and all(name.startswith("pooler.") for name in missing):
         model.pooler = None  # a classifier's checkpoint has none: its class token is the feature
     elif missing:
         raise ValueError(
-            f"{folder}: the weights lack {listed(missing, 3)}; is it the folder of another network?"
+            f"{folder}: the weights lack {listed(missing, 3)}; do they belong to another network?"
         )
     files = [p for p in sorted(folder.iterdir()) if p.suffix in (".safetensors", ".bin")]
     loaded = {name: t for name, t in model.state_dict().items() if name not in missing}

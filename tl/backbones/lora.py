@@ -1,4 +1,4 @@
-"""Low-rank adapters beside the layers of a network that stay as they are."""
+"""Low-rank adapters beside the frozen layers of a network."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _NORMS = (BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 class LoraBackbone(Backbone):
-    """Train low-rank changes of a backbone's layers: ``W + alpha / rank * B A``.
+    """Train low-rank updates of a backbone's layers: ``W + alpha / rank * B A``.
 
-    Hu et al., 2021, arXiv:2106.09685, by peft, which needs ``pip install 'tl[lora]'``. The paper
-    adapts linear layers. Of a convolution, A is one with the same kernel and stride to ``rank``
-    channels, B one of 1x1 back. A starts at random and B at 0, so that the start is the backbone
-    itself. Convolutions in groups or with dilation, which peft does not factorise rightly, stay as
-    they are.
+    Hu et al., 2021, arXiv:2106.09685, as implemented by peft (``pip install 'tl[lora]'``). The
+    paper adapts linear layers. For a convolution, A is a convolution with the same kernel and
+    stride to ``rank`` channels, and B a 1x1 convolution back. A starts at random and B at 0, so
+    training starts from the unchanged backbone. Grouped and dilated convolutions, which peft
+    factorises wrongly, are not adapted.
 
-    The backbone's own weights never train, under any strategy. Weights come in by ``init_from`` as
-    into the backbone alone; a checkpoint with adapters starts only a network with such adapters.
+    The backbone's own weights never train, under any strategy. ``init_from`` loads weights as into
+    the backbone alone; a checkpoint with adapters only fits a network with the same adapters.
 
     Args:
         backbone: The network; changed in place.
         rank: Channels or features between A and B, 1 or more.
-        alpha: Strength of the change, above 0.
-        norms: Train scales and shifts of normalisation layers too: a few numbers, and after a move
-            to other images the network's own fit badly. The paper trains none.
+        alpha: Strength of the update, above 0.
+        norms: Also train scales and shifts of normalisation layers. They are few, and the
+            pretrained ones fit other images badly. The paper trains none.
         layers: ``attention``: linear layers of attention only, as in the paper, the default for
             language models; ``all``: every linear layer and convolution, the default for others.
 
@@ -86,17 +86,17 @@ class LoraBackbone(Backbone):
         self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features ``(N, num_features)`` of images ``(N, 3, H, W)``."""
+        """Return the features ``(N, num_features)`` of images ``(N, C, H, W)``."""
         features: Tensor = self.backbone(images)
         return features
 
     def maps(self, images: Tensor) -> list[Tensor] | Tensor:
-        """Return the maps or tokens of the backbone, where it has them."""
+        """Return the backbone's maps or tokens, if it has them."""
         found: list[Tensor] | Tensor = self.backbone.maps(images)  # type: ignore[operator]
         return found
 
     def pool(self, maps: list[Tensor] | Tensor) -> Tensor:
-        """Return the features ``(N, num_features)`` of its maps or tokens."""
+        """Return the features ``(N, num_features)`` of the backbone's maps or tokens."""
         found: Tensor = self.backbone.pool(maps)  # type: ignore[operator]
         return found
 
@@ -109,13 +109,13 @@ class LoraBackbone(Backbone):
         return parameters_of(self.backbone, "unread_parameters")
 
     def stages(self) -> dict[str, list[nn.Module]]:
-        """Name the parts as the backbone does; adapters are in their layers' parts."""
+        """Return the backbone's stages; an adapter belongs to the stage of its layer."""
         return stages_of(self.backbone)
 
     def merged(self) -> nn.Module:
-        """Return a copy of the backbone with the changes added to its weights, without adapters.
+        """Return a copy of the backbone with the updates merged into its weights.
 
-        It has the same features up to rounding, and everything in it trains.
+        Its features are the same up to rounding, and all of it trains.
         """
         merged = copy.deepcopy(self.backbone)
         layers: dict[str, Any] = {

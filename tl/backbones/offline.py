@@ -1,4 +1,4 @@
-"""Where pretrained weights lie on this machine, and what to put where if they do not."""
+"""Find pretrained weights on this machine, or say which file to put where."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def url_file(url: str, what: str) -> Path:
-    """Return a file of torch's hub cache, downloaded where that is possible.
+    """Return a file of torch's hub cache, downloading it if necessary.
 
     Args:
         url: Address of the file; its name ends in the first digits of its SHA-256.
-        what: Whose weights they are, for the message.
+        what: The network, for the error message.
 
     Raises:
-        ValueError: If it is not there and cannot be downloaded.
+        ValueError: If it is not cached and cannot be downloaded.
     """
     name = Path(urlparse(url).path).name
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
@@ -38,8 +38,8 @@ def url_file(url: str, what: str) -> Path:
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"The weights of {what} are not on this machine and cannot be downloaded "
-            f"({_reason(error)}). Get {url} elsewhere and put it at {path}, or name the file by "
-            "`weights`."
+            f"({_reason(error)}). Get {url} on another machine and put it at {path}, or set "
+            "`weights` to its path."
         ) from None
     return path
 
@@ -48,7 +48,7 @@ def hub_file(repository: str, filename: str) -> Path:
     """Return a file of a Hugging Face repository, from the cache or downloaded.
 
     Raises:
-        ValueError: If it is in neither place.
+        ValueError: If it is not cached and cannot be downloaded.
     """
     hub = _hub()
     try:
@@ -57,27 +57,28 @@ def hub_file(repository: str, filename: str) -> Path:
         raise ValueError(
             f"{repository} is not in the Hugging Face cache and cannot be downloaded "
             f"({_reason(error)}). Expected {_place(hub, repository)}/{filename}; or put "
-            f"{filename} from huggingface.co/{repository} anywhere, and name the file or its "
-            "folder by `weights`."
+            f"{filename} from huggingface.co/{repository} anywhere, and set `weights` to its path "
+            "or its folder."
         ) from None
 
 
 def hub_folder(name: str, weights: bool) -> Path:
-    """Return a folder with a network's ``config.json``, and its weights where asked for.
+    """Return a folder with a network's ``config.json``, and with its weights if needed.
 
     Args:
-        name: A folder, or a repository of Hugging Face, from the cache or downloaded.
-        weights: Whether weights must be in it.
+        name: A folder, or a Hugging Face repository, from the cache or downloaded.
+        weights: Whether the folder must hold weights.
 
     Raises:
-        ValueError: If it is not there, or lacks a file.
+        ValueError: If the folder or one of the files is missing.
     """
     folder = Path(name).expanduser()
     wanted = ["config.json", *(_WEIGHTS if weights else ())]
     if not folder.is_dir():
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
             raise ValueError(
-                f"{name}: no such folder, and no name of a repository such as microsoft/resnet-18."
+                f"{name} is neither a folder nor the name of a repository such as "
+                "microsoft/resnet-18."
             )
         hub = _hub()
         try:
@@ -86,8 +87,8 @@ def hub_folder(name: str, weights: bool) -> Path:
             raise ValueError(
                 f"{name} is not in the Hugging Face cache and cannot be downloaded "
                 f"({_reason(error)}). Expected {_place(hub, name)} with config.json"
-                f"{' and model.safetensors' if weights else ''}; or put these from "
-                f"huggingface.co/{name} into any folder, and give that as `name`."
+                f"{' and model.safetensors' if weights else ''}; or copy them from "
+                f"huggingface.co/{name} into any folder, and set `name` to that folder."
             ) from None
     here = [file for file in wanted if (folder / file).is_file()]
     if "config.json" not in here or (weights and len(here) == 1):
@@ -99,13 +100,13 @@ def hub_folder(name: str, weights: bool) -> Path:
 
 
 def _cached_first(fetch: Callable[..., str], *args: str, **options: list[str]) -> str:
-    """Take what is in the cache, without asking the network whether there is a newer one."""
+    """Return what is cached, without checking the network for a newer version."""
     try:
         return fetch(*args, **options, local_files_only=True)
     except Exception:  # noqa: BLE001 - whatever it is, the hub is asked next, and its error raised
         logger = logging.getLogger("huggingface_hub")
         level = logger.level
-        logger.setLevel(logging.ERROR)  # its retries; what came of them is said by the caller
+        logger.setLevel(logging.ERROR)  # hides its retries; the caller reports the outcome
         try:
             return fetch(*args, **options)
         finally:

@@ -67,7 +67,7 @@ class _ResNet(ResNet, ResidualBackbone):  # type: ignore[misc]  # torchvision is
         return torch.flatten(self.avgpool(maps[-1]), 1)
 
     def stages(self) -> dict[str, list[nn.Module]]:
-        """Name the parts: ``stem``, ``layer1`` to ``layer4``."""
+        """Return the stages: ``stem``, ``layer1`` to ``layer4``."""
         return {
             "stem": [self.conv1, self.bn1],
             "layer1": [self.layer1],

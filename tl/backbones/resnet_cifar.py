@@ -34,7 +34,7 @@ class ResNetCifar(ResidualBackbone):
     channels and shortcuts without parameters. Parameter names as in torchvision.
 
     Args:
-        depth: Layers with weights, ``6n + 2``, the linear head counted in.
+        depth: Layers with weights, ``6n + 2``, including the linear head.
         in_channels: Channels of the images.
     """
 
@@ -67,7 +67,7 @@ class ResNetCifar(ResidualBackbone):
         return [self.layer1, self.layer2, self.layer3]
 
     def stages(self) -> dict[str, list[nn.Module]]:
-        """Name the parts: ``stem``, ``layer1`` to ``layer3``."""
+        """Return the stages: ``stem``, ``layer1`` to ``layer3``."""
         return {
             "stem": [self.conv1, self.bn1],
             "layer1": [self.layer1],
@@ -77,7 +77,7 @@ class ResNetCifar(ResidualBackbone):
 
 
 def _stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
-    """Stack blocks; where the channels grow, the first one halves the map."""
+    """Stack blocks; if the channels grow, the first block halves the map."""
     if in_channels == channels:
         first = BasicBlock(in_channels, channels)
     else:

@@ -1,4 +1,4 @@
-"""What a network from a library is made of: its stages and its stem."""
+"""Structure of the libraries' networks: stages, stem, input channels."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-# Children that are a row of stages or blocks, and are looked into.
+# Children that are sequences of stages or blocks, to descend into.
 _ROWS = ("features", "encoder", "stages", "blocks", "layers", "layer", "trunk_output")
-# Children behind the last stage; what they keep belongs to it.
+# Children after the last stage; their parameters belong to it.
 _TOPS = ("fc", "head", "heads", "classifier", "pooler")
 _STEM_KERNEL = 3
 _RGB = 3
 
 
 def stages_by_structure(network: nn.Module) -> dict[str, list[nn.Module]]:
-    """Sort a network's parts into stages, by how the libraries build them.
+    """Group a network's modules into stages, following the libraries' conventions.
 
-    The first part is the stem, up to the first block. Each further part that has layers within,
-    such as ``layer1`` of a ResNet or a block of a transformer, is a stage; so is what follows a
-    pooling in a plain row of layers (VGG). Single layers, such as a last norm, belong to the stage
-    before them.
+    Everything before the first block is the stem. Each later part that contains layers, such as
+    ``layer1`` of a ResNet or a block of a transformer, is a stage; in a plain sequence of layers
+    (VGG), each pooling starts a new one. A single layer, such as a final norm, belongs to the
+    stage before it.
 
     Args:
         network: A network without its classifier.
 
     Returns:
-        Modules with parameters by stage from the stem to the top: ``stem``, then the parts' own
-        names, ``stage<N>`` where that is a number.
+        Modules with parameters by stage: ``stem``, then the parts' own names, or ``stage<N>`` for
+        a part named by a number.
     """
     stages: dict[str, list[nn.Module]] = {"stem": []}
     current = "stem"
@@ -52,12 +52,12 @@ def stages_by_structure(network: nn.Module) -> dict[str, list[nn.Module]]:
 
 
 def _is_layered(modules: list[nn.Module]) -> bool:
-    """Tell if there is more than loose parameters, such as a class token."""
+    """Return whether there is more than loose parameters, such as a class token."""
     return any(not isinstance(module, nn.ParameterList) for module in modules)
 
 
 def _parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield a network's parts in order, rows of blocks member by member."""
+    """Yield a network's parts in order, sequences of blocks one by one."""
     loose = list(module.parameters(recurse=False))
     if loose:
         yield "parameters", nn.ParameterList(loose)  # position embeddings, class tokens
@@ -69,14 +69,13 @@ def _parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def adapt_stem(network: nn.Module) -> str:
-    """Have a network begin without halving the image: stride 1, a 3x3 kernel, no max-pooling.
+    """Stop a stem from downsampling: stride 1, a 3x3 kernel, no max-pooling.
 
-    An ImageNet stem shrinks 32x32 images to 8x8 before the first block; one that does not halve
-    them stays as it is. Of a kernel larger than
-    3x3 the middle stays: its filters keep their orientation and colour, and the layers behind
-    find the channels that they know, which a random kernel in that place would not give. This is a
-    choice of ours, no paper's; He et al. (2016, arXiv:1512.03385, section 4.2) begin like this on
-    CIFAR, from random weights.
+    An ImageNet stem shrinks 32x32 images to 8x8 before the first block. A stem that does not
+    downsample is left alone. A kernel larger than 3x3 is cropped to its middle 3x3: its filters
+    keep their orientation and colour, so the pretrained layers after it still receive the channels
+    they were trained on, unlike with a random kernel. This is our own choice; He et al. (2016,
+    arXiv:1512.03385, section 4.2) use such a stem on CIFAR, with random weights.
 
     Args:
         network: A network whose first convolution has a stride of 1 or 2 and an odd kernel of 3 or
@@ -86,7 +85,7 @@ def adapt_stem(network: nn.Module) -> str:
         What was done, in words.
 
     Raises:
-        ValueError: If the network begins in another way, as those with patches do.
+        ValueError: If the network has another kind of stem, such as patches.
     """
     convolutions = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d)]
     name, first = convolutions[0] if convolutions else ("", None)
@@ -105,7 +104,7 @@ def adapt_stem(network: nn.Module) -> str:
     size = first.kernel_size[0]
     halves = first.stride == (2, 2)
     if not halves and size == _STEM_KERNEL:
-        return f"{name} as it is, made for small images"
+        return f"{name} unchanged, already made for small images"
     said = f"{name} {size}x{size}, stride {first.stride[0]}"
     if size > _STEM_KERNEL:
         edge = (size - _STEM_KERNEL) // 2
@@ -124,7 +123,7 @@ def adapt_stem(network: nn.Module) -> str:
 
 
 def _first_pooling(network: nn.Module, after: nn.Conv2d) -> str | None:
-    """Name the max-pooling between the first convolution and the first block, if there is one."""
+    """Return the name of the max-pooling between the first convolution and the first block."""
     behind = False
     modules: list[tuple[str, nn.Module]] = list(network.named_modules())
     for name, module in modules:
@@ -138,19 +137,19 @@ def _first_pooling(network: nn.Module, after: nn.Conv2d) -> str | None:
 
 
 def _is_stem(name: str) -> bool:
-    """Tell if a further convolution still belongs to a stem of several."""
+    """Return whether a later convolution is still part of the stem."""
     return name.startswith(("conv1.", "stem", "conv2d_"))
 
 
 def change_channels(network: nn.Module, in_channels: int, *, average: bool) -> str:
-    """Have a network of colour images take images of other channels.
+    """Replace the first convolution by one for another number of image channels.
 
     Args:
         network: A network whose first convolution reads red, green and blue; changed in place.
         in_channels: Channels of the images.
-        average: Give each channel the mean kernel of the three, times ``3 / in_channels``: an
-            image with equal channels gives what it gives in grey. Otherwise the kernels are random,
-            normal with the standard deviation that they had.
+        average: Use the mean of the three kernels, times ``3 / in_channels``, for every channel:
+            an image with equal channels then has the features of the same grey image. Otherwise
+            draw the kernels from a normal distribution with their old standard deviation.
 
     Returns:
         What was done, in words; empty where nothing was.

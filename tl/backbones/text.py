@@ -1,4 +1,4 @@
-"""Language models of Transformers: tokens in, a vector for each text out, or one for each token."""
+"""Language models of Transformers: tokens to one vector per text, or one per token."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class TextBackbone(Backbone):
         model: The network. In checkpoints its names follow ``model.``.
         num_features: Length of its vectors.
         vocab_size: Size of its embedding.
-        max_length: Most tokens of a text, ``None`` where its positions have no end.
-        tokenizer_hash: Hash of the tokenizer that lies beside the weights, if one does.
+        max_length: Maximum number of tokens of a text; ``None`` if it is unlimited.
+        tokenizer_hash: Hash of the tokenizer saved with the weights; ``None`` without one.
 
     Raises:
         ModuleNotFoundError: If transformers is not installed.
@@ -65,8 +65,8 @@ class TextBackbone(Backbone):
         weights = None if weights in ("None", "null") else weights
         if weights not in ("DEFAULT", None):
             raise ValueError(
-                f"`weights` must be DEFAULT or null, got {weights!r}; a folder with weights is "
-                "given by `name`."
+                f"`weights` must be DEFAULT or null, got {weights!r}; set `name` to a folder "
+                "with weights."
             )
         transformers = _library()
         self.pooling = pooling
@@ -107,7 +107,7 @@ class TextBackbone(Backbone):
         return self.pool(self.maps(inputs))
 
     def maps(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return a vector for each token ``(N, L, num_features)``, zero where there is padding.
+        """Return a vector per token ``(N, L, num_features)``, zero for padding.
 
         Args:
             inputs: ``input_ids`` and ``attention_mask`` ``(N, L)``, and what else the network
@@ -133,17 +133,17 @@ class TextBackbone(Backbone):
         return tokens.masked_fill(inputs["attention_mask"][:, :, None] == 0, 0.0)
 
     def pool(self, maps: Tensor) -> Tensor:
-        """Return a vector for each text ``(N, D)`` of those of its tokens ``(N, L, D)``.
+        """Return a vector per text ``(N, D)`` from those of its tokens ``(N, L, D)``.
 
         Args:
-            maps: As `maps` gives them: padding is where a vector is all zero, which no norm gives.
+            maps: As returned by `maps`: an all-zero vector is padding; norms never return one.
         """
         if self.pooling == "first":
             return maps[:, 0]
         return masked_mean(maps, (maps.detach() != 0).any(2))
 
     def stages(self) -> dict[str, list[nn.Module]]:
-        """Name the parts: ``embeddings``, then ``layer1`` and so on, each of some layers."""
+        """Return the stages: ``embeddings``, then ``layer1`` and so on, `layers_per_stage` each."""
         path, layers = _layers_of(self.model)
         below: list[nn.Module] = []
         above: list[nn.Module] = []
@@ -182,7 +182,7 @@ def _library() -> Any:  # noqa: ANN401 - a module
 
 
 def _of_config(transformers: Any, given: Mapping[str, Any]) -> nn.Module:  # noqa: ANN401 - a module
-    """Build a network of a configuration, of which every key is one that its type knows."""
+    """Build a network from a configuration; refuse keys that its type does not know."""
     options = dict(given)
     kind = options.pop("model_type", None)
     known_types = transformers.CONFIG_MAPPING.keys()
@@ -209,7 +209,7 @@ def _of_folder(
     folder: Path,
     name: str,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Load a network from a folder, and return its provenance."""
+    """Return a network with the weights of a folder, and their provenance."""
     from tl.checkpoints.files import file_sha256, listed  # noqa: PLC0415 - it imports torch's reader
 
     model, found = transformers.AutoModel.from_pretrained(
@@ -218,7 +218,7 @@ def _of_folder(
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ValueError(
-            f"{folder}: the weights lack {listed(missing, 3)}; is it the folder of another network?"
+            f"{folder}: the weights lack {listed(missing, 3)}; do they belong to another network?"
         )
     files = [
         *sorted(folder.glob("*.safetensors")),
@@ -244,7 +244,7 @@ def _tokenizer_beside(folder: Path) -> str | None:
 
 
 def _most_tokens(model: nn.Module) -> int | None:
-    """Return how many tokens the positions reach; RoBERTa's begin behind that of padding."""
+    """Return the number of positions; RoBERTa's start after that of padding."""
     for name, part in model.named_modules():
         if isinstance(part, nn.Embedding) and name.endswith("position_embeddings"):
             return part.num_embeddings - (0 if part.padding_idx is None else part.padding_idx + 1)
@@ -252,19 +252,21 @@ def _most_tokens(model: nn.Module) -> int | None:
 
 
 def _layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return the row of layers, and its name.
+    """Return the name of the sequence of layers, and the sequence.
 
     Raises:
         ValueError: If there is none.
     """
     rows = [(n, part) for n, part in model.named_modules() if isinstance(part, nn.ModuleList)]
     if not rows or not len(rows[0][1]):
-        raise ValueError(f"{type(model).__name__} has no row of layers; choose another encoder.")
+        raise ValueError(
+            f"{type(model).__name__} has no sequence of layers; choose another encoder."
+        )
     return rows[0]  # the outermost
 
 
 def _beside(module: nn.Module, path: str, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """Return the largest parts that do not hold the layers, with their names."""
+    """Return the largest modules outside the layers, with their names."""
     found = []
     for name, child in module.named_children():
         full = f"{prefix}{name}"

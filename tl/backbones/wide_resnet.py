@@ -11,8 +11,8 @@ class WideBlock(nn.Module):
     """Pre-activation block: twice batch norm, ReLU, 3x3 convolution; dropout before the second.
 
     Args:
-        in_channels: Channels that come in.
-        channels: Channels that go out.
+        in_channels: Input channels.
+        channels: Output channels.
         stride: Stride of the first convolution.
         dropout: Probability of dropping an activation between the convolutions.
     """
@@ -98,7 +98,7 @@ class WideResNet(ResidualBackbone):
         return functional.relu(self.bn1(top))
 
     def stages(self) -> dict[str, list[nn.Module]]:
-        """Name the parts: ``stem``, ``layer1`` to ``layer3``; the last has the final norm."""
+        """Return the stages: ``stem``, ``layer1`` to ``layer3``; the last has the final norm."""
         return {
             "stem": [self.conv1],
             "layer1": [self.layer1],
@@ -110,7 +110,7 @@ class WideResNet(ResidualBackbone):
 def _stage(
     in_channels: int, channels: int, blocks: int, stride: int, dropout: float
 ) -> nn.Sequential:
-    """Stack blocks; the first one strides and widens."""
+    """Stack blocks; the first block strides and widens."""
     first = WideBlock(in_channels, channels, stride, dropout)
     rest = (WideBlock(channels, channels, 1, dropout) for _ in range(blocks - 1))
     return nn.Sequential(first, *rest)

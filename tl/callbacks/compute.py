@@ -39,6 +39,7 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
     parts = by_source(batch)
     sizes = {source: size_of(inputs) for source, (inputs, _) in parts.items()}
     readers: dict[object, list[Task]] = {source: [] for source in parts}
+    by_vectors: set[object] = set()  # sources with a task that reads vectors
     total = 0.0
     # forward, gradient of weights, and of features if needed: products of equal size
     products = 3 if any(p.requires_grad for p in module.backbone.parameters()) else 2
@@ -47,20 +48,38 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
         if task.reads != "vector":
             readers.setdefault(source, []).append(task)
             continue
+        by_vectors.add(source)
         weights = [p.numel() for p in module.head_of(name).parameters() if p.ndim > 1]
         total += 2.0 * products * sum(weights) * sizes.get(source, 0)
     counted: dict[object, float] = {}
     for source, (inputs, _) in parts.items():
         tasks = readers[source]
-        key = shapes_of(inputs), tuple(task.name for task in tasks)
+        vectors = source in by_vectors or not tasks
+        own = source if isinstance(module.backbone, StreamsBackbone) else None
+        key = shapes_of(inputs), vectors, tuple(task.name for task in tasks), own
         if key not in counted:
-            counted[key] = _of_pass(module, inputs, tasks)
+            counted[key] = _of_pass(module, inputs, tasks, vectors=vectors, source=own)
         total += counted[key] * sizes[source]
     return total / max(sum(sizes.values()), 1)
 
 
-def _of_pass(module: SharedBackboneModule, inputs: Inputs, tasks: Sequence[Task]) -> float:
-    """Count the backbone's operations for a sample, and those of heads on its maps or tokens."""
+def _of_pass(
+    module: SharedBackboneModule,
+    inputs: Inputs,
+    tasks: Sequence[Task],
+    *,
+    vectors: bool,
+    source: str | None,
+) -> float:
+    """Count the backbone's operations for a sample, and those of heads on its maps or tokens.
+
+    Args:
+        module: The module.
+        inputs: Inputs of a source.
+        tasks: Those that read the source's maps or tokens.
+        vectors: Whether vectors are read too.
+        source: The source, where its tasks have streams of their own.
+    """
     backbone = without_sources(without_weights(module.backbone)).train()
     kind = next(backbone.parameters()).dtype
 
@@ -70,14 +89,13 @@ def _of_pass(module: SharedBackboneModule, inputs: Inputs, tasks: Sequence[Task]
 
     heads = [(task, without_weights(module.head_of(task.name)).train()) for task in tasks]
     owner = owners(module.tasks)
-    reads_vector = any(task.reads == "vector" for task in module.trained_tasks.values())
     with FlopCounterMode(display=False) as counter:
         every = tasks if not isinstance(backbone, StreamsBackbone) else module.tasks.values()
-        found = FeatureReader(every)(backbone, on_each(two, inputs))
+        found = FeatureReader(every)(backbone, on_each(two, inputs), source)
         outputs = [found.read_by(task, head, owner[task.name]) for task, head in heads]
         if found.streams is not None:
             outputs += [stream.vector for stream in found.streams.values()]
-        elif reads_vector or not heads:
+        elif vectors:
             outputs.append(found.vector)
         results = [output.sum() for output in outputs if output.requires_grad]
         if results:

@@ -11,7 +11,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tl.private.torch import BatchNorm
+
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+# Subclasses that only run their children, such as an activation, behind the plain layer.
+_WITH_CHILDREN = (("timm", "BatchNormAct2d"),)
+
+
+class BatchNormThen2d(nn.BatchNorm2d):
+    """Batch norm that runs its children, such as an activation, on what it gives."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise ``(N, C, H, W)``, and run the children."""
+        images = super().forward(images)
+        for child in self.children():
+            images = child(images)
+        return images
 
 
 class SourceBatchNorm2d(nn.BatchNorm2d):
@@ -52,7 +67,7 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
             raise RuntimeError("Name the source with `source_statistics` around the forward pass.")
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-        return functional.batch_norm(
+        images = functional.batch_norm(
             images,
             getattr(self, f"running_mean_{self.source}"),
             getattr(self, f"running_var_{self.source}"),
@@ -62,6 +77,9 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
             momentum=self.momentum or 0.0,
             eps=self.eps,
         )
+        for child in self.children():
+            images = child(images)
+        return images
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:  # noqa: ANN401
         means = torch.stack([getattr(self, f"running_mean_{s}") for s in self.sources])
@@ -73,7 +91,9 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
 
     def adopt(self, layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
         """Take over another layer's scale, shift and statistics, the latter for every source."""
-        self.plain = type(layer)
+        self.plain = type(layer) if type(layer) in _PLAIN else BatchNormThen2d
+        for name, child in layer.named_children():
+            self.add_module(name, child)
         self.load_state_dict(layer.state_dict(), strict=False)
         self.spread()
 
@@ -95,14 +115,22 @@ def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Mod
         The network.
 
     Raises:
-        ValueError: If the network has no such layer.
+        ValueError: If the network has no such layer, or others besides.
     """
     layers = [
         (parent, name, child)
         for parent in backbone.modules()
         for name, child in parent.named_children()
-        if isinstance(child, _PLAIN) and type(child) in _PLAIN
+        if isinstance(child, _PLAIN) and (type(child) in _PLAIN or _has_children_only(child))
     ]
+    replaced = {id(layer) for _, _, layer in layers}
+    other = [m for m in backbone.modules() if isinstance(m, BatchNorm) and id(m) not in replaced]
+    if layers and other:
+        raise ValueError(
+            "`batch_norm='per_source_statistics'` keeps the statistics of torch's own BatchNorm "
+            f"layers, and {type(backbone).__name__} has {len(other)} more, such as "
+            f"{type(other[0]).__name__}; choose another `batch_norm`."
+        )
     if not layers:
         raise ValueError(
             "`batch_norm='per_source_statistics'` needs a backbone with BatchNorm layers, "
@@ -118,6 +146,11 @@ def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Mod
         new.adopt(layer)
         setattr(parent, name, new)
     return backbone
+
+
+def _has_children_only(layer: nn.Module) -> bool:
+    kind = type(layer)
+    return (kind.__module__.partition(".")[0], kind.__name__) in _WITH_CHILDREN
 
 
 def without_sources(backbone: nn.Module) -> nn.Module:
@@ -137,6 +170,8 @@ def without_sources(backbone: nn.Module) -> nn.Module:
         for name, layer in list(parent.named_children()):
             if isinstance(layer, SourceBatchNorm2d):
                 new = layer.plain(layer.num_features, layer.eps, layer.momentum)
+                for child, module in layer.named_children():
+                    new.add_module(child, module)
                 new.to(layer.weight.device, layer.weight.dtype)
                 mixture = layer.state_dict()
                 new.load_state_dict({key: mixture[key] for key in new.state_dict()})

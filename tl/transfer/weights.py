@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tl.backbones.streams import StreamsBackbone
 from tl.checkpoints.files import CheckpointError, listed
+from tl.transfer.channels import other_channels
 from tl.transfer.names import (
     CONTAINERS,
     Targets,
@@ -24,8 +25,6 @@ from tl.transfer.provenance import TransferReport, source_record
 from tl.transfer.stream_weights import holds_streams, spread
 
 __all__ = ["TransferReport", "WeightsMismatchError", "load_weights"]
-
-_CONVOLUTION = 3  # dimensions of its weight, or more
 
 
 class WeightsMismatchError(CheckpointError):
@@ -302,7 +301,7 @@ def _converted(
         values[target] = new.detach().to(old.dtype)
         if not values[target].isfinite().all():
             infinite.append(name)
-    if len(shapes) == 1 and (said := _other_channels(state, matches, targets)):
+    if len(shapes) == 1 and (said := other_channels(state, matches, targets)):
         raise WeightsMismatchError(said)
     if shapes:
         parts = dict.fromkeys(t.rpartition(".")[0] for t in matches if t not in values)
@@ -323,20 +322,3 @@ def _converted(
             f"{listed(infinite)}; did its training diverge? Use an earlier checkpoint."
         )
     return values
-
-
-def _other_channels(
-    state: Mapping[str, Tensor], matches: Mapping[str, str], targets: Targets
-) -> str | None:
-    """Say what to do where a first convolution alone reads other channels than the backbone's."""
-    for target, name in matches.items():
-        old, new = targets.tensors[target].shape, state[name].shape
-        if len(old) == len(new) >= _CONVOLUTION and old[0] == new[0] and old[2:] == new[2:]:
-            if old[1] == new[1]:
-                return None  # it reads the same
-            return (
-                f"found {new[1]} input channels in {name} {tuple(new)}, expected {old[1]} as in "
-                f"the backbone's {tuple(old)}; set the backbone's `in_channels` to {new[1]}, or "
-                f"start this layer anew with `reinit: [{target.rpartition('.')[0]}]`."
-            )
-    return None

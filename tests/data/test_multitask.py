@@ -40,8 +40,9 @@ def test_common_settings_reach_sources_that_do_not_set_them() -> None:
 
 
 def test_tasks_name_their_source_and_target() -> None:
-    tasks = two().tasks
-    assert [(t.name, t.source, t.target, data.num_classes[t.name]) for t in tasks] == [
+    data = two()
+    counts = data.num_classes
+    assert [(t.name, t.source, t.target, counts[t.name]) for t in data.tasks] == [
         ("small", "small", None, 10),
         ("large_fine", "large", "fine", 100),
         ("large_coarse", "large", "coarse", 20),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from tl.modules import MultiTaskModule, TransferModule
     from tl.report.compare import compare
+    from tl.serving.load import load
     from tl.tasks import (
         BinaryMap,
         Classification,
@@ -54,6 +55,7 @@ __all__ = [
     "TransferModule",
     "__version__",
     "compare",
+    "load",
 ]
 
 _HOME = {
@@ -77,6 +79,7 @@ _HOME = {
     "TextDataModule": "tl.data",
     "TransferModule": "tl.modules",
     "compare": "tl.report.compare",
+    "load": "tl.serving.load",
 }
 
 

@@ -1,21 +1,15 @@
-"""The step that training, validation and test share."""
+"""What a module is made of, and the losses of a batch."""
 
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import CSVLogger
 from torch import nn
-from torch.utils.data import DataLoader
 
-from tests.small import Tiny, module, tiny_data, trainer
+from tests.small import Tiny, tiny_data
 from tl import Classification, MultiTaskModule, TransferModule
-from tl.data import DataError
 
 
 def test_a_batch_that_no_task_reads_is_an_error() -> None:
@@ -40,31 +34,6 @@ def test_label_smoothing_acts_in_training_only() -> None:
     wanted = -(0.8 * log_p[range(6), batch[1]] + 0.2 * log_p.mean(1)).mean()
     torch.testing.assert_close(smooth["a"], wanted)
     torch.testing.assert_close(plain["a"], -log_p[range(6), batch[1]].mean())
-
-
-def test_learning_rates_are_logged_by_group(tmp_path: Path) -> None:
-    """With a schedule and without one, under the same names."""
-    data = tiny_data()
-    run = trainer(tmp_path, logger=CSVLogger(tmp_path), callbacks=[LearningRateMonitor("step")])
-    run.fit(module(data), data)
-    logged = {name for name in run.callback_metrics if name.startswith("lr/")}
-    assert logged == {"lr/backbone", "lr/backbone_no_decay", "lr/head", "lr/head_no_decay"}
-    assert run.callback_metrics["lr/head"] == pytest.approx(0.1)
-
-
-def test_the_optimiser_s_kernel_is_that_of_the_device_after_a_resume(tmp_path: Path) -> None:
-    data = tiny_data()
-    first = trainer(tmp_path, max_epochs=1)
-    first.fit(module(data), data)
-    path = tmp_path / "run.ckpt"
-    first.save_checkpoint(path)
-    content = torch.load(path, weights_only=True)
-    for group in content["optimizer_states"][0]["param_groups"]:
-        group["fused"] = True  # as on a GPU
-    torch.save(content, path)
-    second = trainer(tmp_path, max_epochs=2)
-    second.fit(module(data), data, ckpt_path=str(path))
-    assert not any(group["fused"] for group in second.optimizers[0].param_groups)
 
 
 @pytest.mark.parametrize(
@@ -93,38 +62,9 @@ def test_several_tasks_are_no_single_one() -> None:
         TransferModule(Tiny(), None)
 
 
-def test_a_run_that_has_diverged_stops(tmp_path: Path) -> None:
-    data = tiny_data()
-    ours = module(data, optimizer=lambda p: torch.optim.SGD(p, lr=1e30))
-    with pytest.raises(ValueError, match=r"The loss of task 'generated10' is not finite at step 1"):
-        trainer(tmp_path).fit(ours, data)
-
-
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-def test_images_have_the_type_of_the_weights(tmp_path: Path, precision: str) -> None:
-    data = tiny_data()
-    run = trainer(tmp_path, precision=precision, max_epochs=1)
-    run.fit(module(data), data)
-    assert run.callback_metrics["val/loss"].isfinite()
-
-
-def test_labels_are_checked_against_the_head(tmp_path: Path) -> None:
-    """Data modules of others are not asked what they hold."""
-    batch = (torch.zeros(4, 3, 32, 32), torch.tensor([0, 1, 2, 3]))
-    ours = TransferModule(Tiny(), Classification("a", 3))
-    with pytest.raises(ValueError, match="'a' has a head of 3 classes, and sample 3 of the batch"):
-        trainer(tmp_path).fit(ours, DataLoader([batch], batch_size=None))  # type: ignore[arg-type]
-
-
 def test_modules_can_be_pickled() -> None:
     made = TransferModule(Tiny(), Classification("a", 2))
     assert pickle.loads(pickle.dumps(made)).task == Classification("a", 2)  # noqa: S301 - our own
-
-
-def test_validation_without_images_is_an_error(tmp_path: Path) -> None:
-    data = tiny_data(val_size=0.0)
-    with pytest.raises(DataError, match="no validation images: `val_size` is 0"):
-        trainer(tmp_path).validate(module(data), data, verbose=False)
 
 
 def test_a_backbone_says_its_width() -> None:
@@ -132,50 +72,12 @@ def test_a_backbone_says_its_width() -> None:
         TransferModule(nn.Identity(), Classification("a", 2))
 
 
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Compile as asked, but only trace: code would take a C++ compiler and a minute."""
-    modes: list[object] = []
-    original = torch.compile
-
-    def compiled(model: Any, *, mode: object = None, **settings: Any) -> Any:
-        modes.append(mode)
-        return original(model, backend="eager", **settings)
-
-    monkeypatch.setattr(torch, "compile", compiled)
-    return modes
-
-
-@pytest.mark.parametrize(("asked", "mode"), [(True, None), ("reduce-overhead", "reduce-overhead")])
-def test_a_compiled_run_is_a_run_whose_checkpoint_starts_any_other(
-    asked: Any, mode: str | None, tmp_path: Path, traced: list[object]
-) -> None:
-    torch._dynamo.reset()
-    found = []
-    for compile_ in (asked, False):
-        data = tiny_data()
-        torch.manual_seed(0)
-        ours = TransferModule(Tiny(), data.tasks[0], compile=compile_)
-        run = trainer(tmp_path, max_epochs=1)
-        run.fit(ours, data)
-        run.validate(ours, data, verbose=False)
-        found.append(ours)
-        run.save_checkpoint(tmp_path / f"{compile_}.ckpt")
-    assert traced == [mode]  # once, and not for the run that does not ask for it
-    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
-    states = [one.state_dict() for one in found]
-    assert list(states[0]) == list(states[1])  # no `_orig_mod`
-    for name, value in states[0].items():
-        torch.testing.assert_close(value, states[1][name])
-    data = tiny_data()
-    later = TransferModule(
-        Tiny(), data.tasks[0], init_from=str(tmp_path / f"{asked}.ckpt"), compile=asked
-    )
-    trainer(tmp_path, max_epochs=1, limit_train_batches=1).fit(later, data)
-    resumed = TransferModule(Tiny(), data.tasks[0], compile=asked)
-    trainer(tmp_path, max_epochs=2).fit(resumed, data, ckpt_path=tmp_path / "False.ckpt")
-
-
 def test_another_way_to_compile_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`compile` must be false, true, .* got 'fast'"):
         TransferModule(Tiny(), tiny_data().tasks[0], compile="fast")
+
+
+@pytest.mark.parametrize("kind", [TransferModule, MultiTaskModule])
+def test_at_most_three_classes_of_ours_stand_in_a_module(kind: type) -> None:
+    ours = [each for each in kind.__mro__ if each.__module__.startswith("tl.")]
+    assert len(ours) <= 3

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -20,10 +20,12 @@ from tl.backbones.base import last_block, stages_of
 from tl.balancing.base import Backward, Balancer, MicroBatch, NonFiniteError
 from tl.balancing.scalarization import LossWeighting
 from tl.data.images.resident import mixed_seed
-from tl.modules.batch import AnyBatch, by_source, source_of
+from tl.modules.batch import AnyBatch, Outputs, by_source, source_of
 from tl.modules.finite import FiniteGuard
-from tl.modules.owner import Outputs, Owner
 from tl.private.lightning import should_accumulate
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class BalancedStep:
         lazy = [name for name, _ in self._balancer.named_buffers()]
         return [f"balancer.{name}" for name in [*self._balancer.private_parameters(), *lazy]]
 
-    def check(self, module: Owner, stage: str) -> None:
+    def check(self, module: SharedBackboneModule, stage: str) -> None:
         """See that strategy, tasks and length of a run can be balanced.
 
         Raises:
@@ -72,15 +74,12 @@ class BalancedStep:
                 f"{type(strategy).__name__}: it needs whole gradients in each process."
             )
         if hasattr(balancer.method, "update_accuracy"):
-            other = [
-                name
-                for name, task in module.trained_tasks.items()
-                if task.accuracy not in task.tallied
-            ]
+            other = [name for name, task in module.trained_tasks.items() if not task.right_or_wrong]
             if other:
+                verb = "has" if len(other) == 1 else "have"
                 raise ValueError(
                     f"{balancer.name} weights tasks by their accuracy, which "
-                    f"{', '.join(other)} have not; choose another balancer."
+                    f"{', '.join(other)} {verb} not; choose another balancer."
                 )
         warmup = getattr(balancer.method, "warmup_epochs", 0)
         epochs = module.trainer.max_epochs or 0
@@ -92,7 +91,7 @@ class BalancedStep:
 
     # The step
 
-    def begin(self, module: Owner, batch_idx: int) -> None:
+    def begin(self, module: SharedBackboneModule, batch_idx: int) -> None:
         """Keep the balancer as it is, where the coming step may be skipped."""
         if batch_idx % module.trainer.accumulate_grad_batches == 0:
             self._batches = []
@@ -109,7 +108,7 @@ class BalancedStep:
 
     def combine(
         self,
-        module: Owner,
+        module: SharedBackboneModule,
         batch: AnyBatch,
         losses: dict[str, Tensor],
         outputs: Outputs,
@@ -142,7 +141,7 @@ class BalancedStep:
         self._pending = _Pending(seen, graphs, penalty)
         return loss
 
-    def backward(self, module: Owner, loss: Tensor) -> bool:
+    def backward(self, module: SharedBackboneModule, loss: Tensor) -> bool:
         """Backpropagate by way of the balancer; returns whether that was done."""
         scaler = _scaler(module.trainer)
         if self._guard.broken:
@@ -152,11 +151,14 @@ class BalancedStep:
         if pending is None:
             return False
         last = not should_accumulate(module.trainer.fit_loop)
-        stages = {
-            stage: [p for part in parts for p in part.parameters() if module.trains(p)]
+        shared = {
+            stage: [p for part in parts for p in part.parameters()]
             for stage, parts in stages_of(module.backbone).items()
         }
-        other = {id(p) for p in (*module.backbone.parameters(), *self._balancer.parameters())}
+        stages = {stage: [p for p in found if module.trains(p)] for stage, found in shared.items()}
+        # attention of a task in the backbone is as little shared as its head
+        other = {id(p) for found in shared.values() for p in found}
+        other |= {id(p) for p in self._balancer.parameters()}
         run = Backward(
             batch=pending.batch,
             loss=loss,
@@ -177,7 +179,7 @@ class BalancedStep:
         self._stepped = last
         return True
 
-    def look_again(self, module: Owner) -> None:
+    def look_again(self, module: SharedBackboneModule) -> None:
         """Let methods that ask for it see the batches of a step that is taken again.
 
         Not at the batch's end, where callbacks come first: a checkpoint that one of them saves
@@ -209,13 +211,15 @@ class BalancedStep:
         return found
 
 
-def _observed(module: Owner, losses: dict[str, Tensor], outputs: Outputs) -> MicroBatch:
+def _observed(
+    module: SharedBackboneModule, losses: dict[str, Tensor], outputs: Outputs
+) -> MicroBatch:
     labelled, right = {}, {}
     for name, (output, target) in outputs.items():
         task = module.tasks[name]
         labelled[name] = task.present(target)
-        tally = dict(zip(task.tallied, task.tally(output, target), strict=True))
-        right[name] = tally.get(task.accuracy or "", torch.zeros_like(labelled[name]))
+        none = torch.zeros_like(labelled[name])
+        right[name] = task.right(output, target) if task.right_or_wrong else none
     trainer = module.trainer
 
     def total(tensor: Tensor) -> Tensor:
@@ -235,7 +239,7 @@ def _observed(module: Owner, losses: dict[str, Tensor], outputs: Outputs) -> Mic
 
 
 @torch.no_grad()
-def _seen_again(module: Owner, batch: AnyBatch) -> MicroBatch:
+def _seen_again(module: SharedBackboneModule, batch: AnyBatch) -> MicroBatch:
     """Evaluate the losses of a batch after the step, without a trace in running statistics."""
     kept = [(buffer, buffer.clone()) for buffer in module.backbone.buffers()]
     with module.trainer.precision_plugin.forward_context():
@@ -249,7 +253,7 @@ def _scaler(trainer: Trainer) -> torch.amp.GradScaler | None:
     return getattr(trainer.precision_plugin, "scaler", None)
 
 
-def _break(module: Owner, scaler: torch.amp.GradScaler | None) -> None:
+def _break(module: SharedBackboneModule, scaler: torch.amp.GradScaler | None) -> None:
     """Let a loss scaler find that the step is broken: without any gradient it would raise."""
     if scaler is not None:
         parameter = next(p for p in module.parameters() if module.trains(p))

@@ -13,6 +13,8 @@ from tl.data.images.resident import Batch, Targets
 from tl.tasks import Task
 
 AnyBatch = Batch | Mapping[str, Batch | None]
+#: By task, the output of the head and the targets as :meth:`tl.tasks.Task.truth` returns them.
+Outputs = dict[str, tuple[Tensor, Tensor]]
 
 
 def by_source(batch: AnyBatch, tasks: Iterable[Task] = ()) -> dict[str | None, Batch]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from tl.data.trained_on import same_names
-from tl.modules.owner import Owner
 from tl.modules.resuming import Resuming, metrics_at
 from tl.tasks import Task, as_task
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 FORMAT = 1
 
@@ -23,7 +25,7 @@ class RunRecord:
         self._resuming: Resuming | None = None
 
     @staticmethod
-    def write(module: Owner, **parts: Any) -> dict[str, Any]:  # noqa: ANN401 - plain types
+    def write(module: SharedBackboneModule, **parts: Any) -> dict[str, Any]:  # noqa: ANN401 - plain types
         """Return, in plain types, what the weights are and where they came from.
 
         Args:
@@ -41,7 +43,7 @@ class RunRecord:
             **parts,
         }
 
-    def read(self, module: Owner, checkpoint: dict[str, Any]) -> Mapping[str, Any]:
+    def read(self, module: SharedBackboneModule, checkpoint: dict[str, Any]) -> Mapping[str, Any]:
         """Return the record in a checkpoint, with the only task called what it is called here.
 
         Args:
@@ -68,7 +70,7 @@ class RunRecord:
             )
         return {**record, "window": _renamed(record.get("window", {}), module.tasks)}
 
-    def resume(self, module: Owner, checkpoint: Mapping[str, Any]) -> None:
+    def resume(self, module: SharedBackboneModule, checkpoint: Mapping[str, Any]) -> None:
         """Note where the run stands that resumes."""
         trainer = module.run
         if trainer is None:
@@ -87,11 +89,11 @@ class RunRecord:
         if resuming is not None:
             resuming.begin(module.trainer, module)
 
-    def end(self, module: Owner) -> None:
+    def end(self, module: SharedBackboneModule) -> None:
         """Know the data that the weights now come from, for an evaluation on others."""
         self._trained_on = _description(module.datamodule)
 
-    def adopt(self, module: Owner, stage: str) -> None:
+    def adopt(self, module: SharedBackboneModule, stage: str) -> None:
         """Let the data be read as these weights were trained, before they are evaluated.
 
         What a checkpoint says of its data holds until the module trains again.
@@ -122,7 +124,7 @@ def _renamed(there: dict[str, Any], tasks: Mapping[str, Task]) -> dict[str, Any]
     return there
 
 
-def _rename_task(module: Owner, checkpoint: dict[str, Any]) -> None:
+def _rename_task(module: SharedBackboneModule, checkpoint: dict[str, Any]) -> None:
     """Give the only head of a checkpoint the name of the only task here.
 
     It is the same task if the classes are, whatever folder it was named after.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
-from tl.modules.owner import Owner
 from tl.modules.score_log import bar_names, log_reduced, shared_scores
 from tl.tasks import Task, trained_tasks
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 Split = Literal["val", "test"]
 
@@ -138,7 +140,7 @@ class Evaluations(nn.ModuleList):
                 self.append(Evaluation(self._tasks).to(device))
         return cast("Evaluation", self[loader])
 
-    def count(self, module: Owner) -> int:
+    def count(self, module: SharedBackboneModule) -> int:
         """Return how many loaders the evaluation that is under way reads one after the other.
 
         All processes must ask. Those that are read side by side, as several sources, are one.
@@ -149,7 +151,7 @@ class Evaluations(nn.ModuleList):
         count = torch.tensor(self._loaders, device=module.device)
         return int(trainer.strategy.reduce(count, reduce_op="max"))
 
-    def log(self, module: Owner, split: Split) -> None:
+    def log(self, module: SharedBackboneModule, split: Split) -> None:
         """Log each task's loss and scores over the set of each loader, and begin anew."""
         trainer, count = module.trainer, self.count(module)
         self._loaders = 1

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tl.modules.owner import Owner
+from tl.backbones.streams import StreamsBackbone
 from tl.optim.param_groups import keep_learning_rates, scale_learning_rates
 from tl.transfer.freezing import HEAD, Strategy, set_modes, set_requires_grad
 from tl.transfer.running_statistics import running_statistics, statistics_drift
 from tl.transfer.table import strategy_table
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 
 class FineTuning:
@@ -51,7 +54,7 @@ class FineTuning:
 
     # Before the run
 
-    def setup(self, module: Owner) -> None:
+    def setup(self, module: SharedBackboneModule) -> None:
         """Before DDP is set up, settle which parameters require gradients all through the run."""
         self._statistics = {}  # of the start of this run, or of the checkpoint that comes in
         self._fixed = []
@@ -62,7 +65,9 @@ class FineTuning:
         set_requires_grad(stages, [s for s, e in firsts.items() if e is not None], self._untrained)
         self._fixed = [p for modules in stages.values() for m in modules for p in m.parameters()]
 
-    def begin_strategy(self, module: Owner, count_epochs: Callable[[], int | None]) -> None:
+    def begin_strategy(
+        self, module: SharedBackboneModule, count_epochs: Callable[[], int | None]
+    ) -> None:
         """Tell the strategy how many epochs the run has, by whichever limit comes first.
 
         Args:
@@ -77,21 +82,22 @@ class FineTuning:
             strategy.begin(count_epochs(), before)
 
     @staticmethod
-    def scale(module: Owner, optimizer: Optimizer) -> None:
+    def scale(module: SharedBackboneModule, optimizer: Optimizer) -> None:
         """Write the stages' learning rates into an optimiser, before its schedule is made."""
-        if module.strategy is not None:
-            scale_learning_rates(optimizer, module.strategy.lr_scales(list(module.stages())))
+        if scales := _lr_scales(module):
+            scale_learning_rates(optimizer, scales)
 
     @staticmethod
-    def check_schedule(module: Owner, optimizer: Optimizer, scheduler: object) -> None:
+    def check_schedule(
+        module: SharedBackboneModule, optimizer: Optimizer, scheduler: object
+    ) -> None:
         """See that a schedule keeps the stages' learning rates apart."""
-        if module.strategy is not None:
-            scales = module.strategy.lr_scales(list(module.stages()))
+        if scales := _lr_scales(module):
             keep_learning_rates(optimizer, scales, type(scheduler).__name__)
 
     # While it trains
 
-    def begin(self, module: Owner, *, new_heads: bool) -> None:
+    def begin(self, module: SharedBackboneModule, *, new_heads: bool) -> None:
         """Freeze what does not train yet, and log what trains when.
 
         Args:
@@ -107,7 +113,7 @@ class FineTuning:
             _warn_of_never(module, module.strategy, new_heads=new_heads)
         rank_zero_info(f"tl: {self.table(module)}")
 
-    def begin_epoch(self, module: Owner) -> None:
+    def begin_epoch(self, module: SharedBackboneModule) -> None:
         """Freeze and thaw by the epoch."""
         if module.strategy is None:
             return
@@ -130,7 +136,7 @@ class FineTuning:
         for parameter in self._frozen.values():
             parameter.grad = None
 
-    def values(self, module: Owner) -> dict[str, float | Tensor]:
+    def values(self, module: SharedBackboneModule) -> dict[str, float | Tensor]:
         """Return how many numbers trained, and how far running statistics have moved."""
         if module.strategy is None:
             return {}
@@ -143,7 +149,7 @@ class FineTuning:
             values["transfer/bn_drift"] = statistics_drift(module.backbone, self._statistics)
         return values
 
-    def table(self, module: Owner) -> str:
+    def table(self, module: SharedBackboneModule) -> str:
         """Say per optimiser group what trains when and how; empty without a strategy."""
         if module.strategy is None:
             return ""
@@ -152,7 +158,7 @@ class FineTuning:
 
     # Checkpoints
 
-    def record(self, module: Owner) -> dict[str, Any]:
+    def record(self, module: SharedBackboneModule) -> dict[str, Any]:
         """Return what a checkpoint keeps: statistics that drift is measured from, and thaws."""
         return {
             "statistics": self._statistics if module.strategy is not None else {},
@@ -160,20 +166,30 @@ class FineTuning:
         }
 
     @staticmethod
-    def thaws(module: Owner) -> dict[str, list[int]]:
+    def thaws(module: SharedBackboneModule) -> dict[str, list[int]]:
         """Return the epochs at which the strategy lets other stages train, by its name."""
         if module.strategy is None:
             return {}
         return {type(module.strategy).__name__: module.strategy.changes(list(module.stages()))}
 
-    def resume(self, module: Owner, record: Mapping[str, Any]) -> None:
+    def resume(self, module: SharedBackboneModule, record: Mapping[str, Any]) -> None:
         """Take over what :meth:`record` gave; the thaws if the strategy is the same."""
         self._statistics = dict(record.get("statistics", {}))
         if module.run is not None:
             self._thawed = record.get("thaws", {}).get(type(module.strategy).__name__, ())
 
 
-def _warn_of_never(module: Owner, strategy: Strategy, *, new_heads: bool) -> None:
+def _lr_scales(module: SharedBackboneModule) -> dict[str, float]:
+    """Return the strategy's fractions of the learning rate by stage, times the backbone's own."""
+    stages = list(module.stages())
+    own = module.backbone.lr_scales() if isinstance(module.backbone, StreamsBackbone) else {}
+    if module.strategy is None:
+        return {**dict.fromkeys(stages, 1.0), **own} if own else {}
+    scales = module.strategy.lr_scales(stages)
+    return {stage: scale * own.get(stage, 1.0) for stage, scale in scales.items()}
+
+
+def _warn_of_never(module: SharedBackboneModule, strategy: Strategy, *, new_heads: bool) -> None:
     epochs = module.trainer.max_epochs
     firsts = strategy.first_epochs(list(module.stages()))
     late = [s for s, e in firsts.items() if e is not None and epochs and 0 < epochs <= e]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tl.balancing.base import NonFiniteError
-from tl.modules.owner import Owner
 from tl.private.torch import foreach_copy_, foreach_norm
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 OnNonFinite = Literal["stop", "skip"]
 _MOST_UNREAD = 100
@@ -88,7 +90,7 @@ class FiniteGuard:
         """Note the losses of a micro-batch, to name the task if they are to blame."""
         self._losses.append(losses)
 
-    def check(self, module: Owner, optimizer: Optimizer) -> None:
+    def check(self, module: SharedBackboneModule, optimizer: Optimizer) -> None:
         """Decide about the step that the optimiser is about to take.
 
         Raises:
@@ -122,7 +124,9 @@ class FiniteGuard:
         module.forget_step(tasks)
         self._count(what, module.global_step)
 
-    def _on_device(self, module: Owner, optimizer: Optimizer, grads: list[Tensor]) -> bool:
+    def _on_device(
+        self, module: SharedBackboneModule, optimizer: Optimizer, grads: list[Tensor]
+    ) -> bool:
         """Let a fused optimiser leave the step out by itself; returns whether it can."""
         self._defers = (
             self.waits_for(grads[0].device)
@@ -152,7 +156,7 @@ class FiniteGuard:
         """Say whether reading a number from a device has to wait for it."""
         return device.type != "cpu"
 
-    def read(self, module: Owner, behind: int = 0) -> None:
+    def read(self, module: SharedBackboneModule, behind: int = 0) -> None:
         """Read what fused optimisers have left out on the device.
 
         Args:
@@ -174,7 +178,7 @@ class FiniteGuard:
             for before, buffer in zip(copies, buffers, strict=True):
                 buffer.copy_(torch.where(buffer.isfinite(), buffer, before))
         self._keep()
-        tasks = module.tasks_not_finite()
+        tasks = module.training_log.not_finite(module)
         module.forget_step(tasks)
         what = _loss_of(tasks) if tasks else "A gradient is not finite"
         for step, bad in enumerate(flags, module.global_step + behind - len(flags)):
@@ -200,7 +204,7 @@ class FiniteGuard:
 
     # Checkpoints
 
-    def check_weights(self, module: Owner, state: Mapping[str, Tensor]) -> None:
+    def check_weights(self, module: SharedBackboneModule, state: Mapping[str, Tensor]) -> None:
         """See that a checkpoint would hold finite weights and running statistics.
 
         Args:
@@ -234,11 +238,11 @@ def _finite(tensors: list[Tensor]) -> bool:
     return math.isfinite(norm) or all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
-def _scaler(module: Owner) -> torch.amp.GradScaler | None:
+def _scaler(module: SharedBackboneModule) -> torch.amp.GradScaler | None:
     return getattr(module.trainer.precision_plugin, "scaler", None)
 
 
-def _bad_tasks(module: Owner, losses: list[Mapping[str, Tensor]]) -> list[str]:
+def _bad_tasks(module: SharedBackboneModule, losses: list[Mapping[str, Tensor]]) -> list[str]:
     """Tasks with a loss that is not finite, in any process."""
     tasks = list(module.tasks)
     bad = torch.zeros(len(tasks), device=module.device)
@@ -259,7 +263,7 @@ def _loss_of(tasks: list[str]) -> str:
     )
 
 
-def _blame(module: Owner, optimizer: Optimizer) -> str:
+def _blame(module: SharedBackboneModule, optimizer: Optimizer) -> str:
     """Say what is not finite where the losses are: a penalty, or else the gradients of a group."""
     for name, value in module.penalty_values().items():
         if not bool(value.isfinite().all()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -14,10 +14,12 @@ from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
 from tl.modules.direction import check_direction
 from tl.modules.fine_tuning import FineTuning
-from tl.modules.owner import Owner
 from tl.modules.second_fit import continue_from
 from tl.optim.optimizers import fused, keep_kernel
 from tl.optim.schedule import build_schedule, refuse_changing_steps
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 Interval = Literal["step", "epoch"]
 
@@ -46,7 +48,7 @@ class Optimisation:
 
     def build(
         self,
-        module: Owner,
+        module: SharedBackboneModule,
         fine_tuning: FineTuning,
         groups: list[dict[str, Any]],
         lr: float | None,
@@ -126,7 +128,7 @@ def _count_steps(trainer: Trainer) -> int:
     return int(steps)
 
 
-def _probe_steps(module: Owner) -> int | None:
+def _probe_steps(module: SharedBackboneModule) -> int | None:
     """Count the steps before the strategy first lets more stages train."""
     strategy = module.strategy
     changes = strategy.changes(list(module.stages())) if strategy is not None else []

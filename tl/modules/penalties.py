@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
+from tl.backbones.streams import shared_part
 from tl.batch import Inputs, on_each
 from tl.modules.batch_norm import without_sources
-from tl.modules.owner import Owner
 from tl.modules.plain_batches import plain_batches
 from tl.optim.param_groups import stage_of
 from tl.tasks import Classification
 from tl.transfer.freezing import HEAD
 from tl.transfer.opened import Source
 from tl.transfer.penalties.base import Penalty, Start, Step
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 Penalties = Penalty | Sequence[Penalty] | None
 
@@ -118,7 +121,9 @@ class PenaltyTerms(nn.ModuleList):
         return self._values
 
 
-def start_of(module: Owner, init_from: Source | None, rename: Mapping[str, str]) -> Start:
+def start_of(
+    module: SharedBackboneModule, init_from: Source | None, rename: Mapping[str, str]
+) -> Start:
     """Return the start of a run as penalties see it.
 
     Args:
@@ -137,7 +142,7 @@ def start_of(module: Owner, init_from: Source | None, rename: Mapping[str, str])
             yield on_each(lambda part: part.to(module.device), images), target.to(module.device)
 
     return Start(
-        backbone=without_sources(module.backbone),
+        backbone=shared_part(without_sources(module.backbone)),
         heads=module.heads,
         init_from=init_from,
         rename=rename,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tl.modules.owner import Owner
 from tl.tasks import Task
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 
 def shared_scores(tasks: Iterable[Task]) -> list[str]:
@@ -28,7 +31,7 @@ def bar_names(split: str, tasks: Iterable[Task], shared: Iterable[str]) -> set[s
     return {f"{split}/{what}" for what in ("loss", *shared) if what in decide} | {f"{split}/loss"}
 
 
-def log_reduced(module: Owner, values: Mapping[str, Tensor], bar: set[str]) -> None:
+def log_reduced(module: SharedBackboneModule, values: Mapping[str, Tensor], bar: set[str]) -> None:
     """Log values that are equal in all processes, some of them in the progress bar too."""
     # reduced already; `sync_dist` keeps Lightning from warning that they might not be
     for shown in (False, True):

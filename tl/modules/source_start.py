@@ -6,18 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from tl.checkpoints.errors import CheckpointError
 from tl.modules.batch_norm import SourceBatchNorm2d
-from tl.modules.owner import Owner
 from tl.tasks import Classification
 from tl.transfer.opened import OpenedSource
 from tl.transfer.source import check_groups, load_heads, order_heads
 from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 _RESTORED: ContextVar[bool] = ContextVar("restored", default=False)
 
@@ -72,7 +74,12 @@ class SourceStart:
         self._groups: dict[str, Mapping[str, str]] = {}
 
     def load(
-        self, module: Owner, rename: Mapping[str, str], reinit: Sequence[str], *, heads: bool
+        self,
+        module: SharedBackboneModule,
+        rename: Mapping[str, str],
+        reinit: Sequence[str],
+        *,
+        heads: bool,
     ) -> None:
         """Bring in the source's weights.
 
@@ -142,7 +149,7 @@ class SourceStart:
 
     # An evaluation before any training
 
-    def keep(self, module: Owner, provenance: dict[str, Any] | None) -> None:
+    def keep(self, module: SharedBackboneModule, provenance: dict[str, Any] | None) -> None:
         """Keep a source's weights, which those of an evaluated checkpoint are about to replace.
 
         Args:
@@ -155,7 +162,7 @@ class SourceStart:
             self._kept = _Kept(state, self.provenance, self.report, self._missing)
         self.provenance = provenance
 
-    def restore(self, module: Owner) -> None:
+    def restore(self, module: SharedBackboneModule) -> None:
         """Return to the source, where an evaluation has used other weights before any training."""
         kept, self._kept = self._kept, None
         if kept is not None:
@@ -165,7 +172,7 @@ class SourceStart:
 
     # Heads
 
-    def order_heads(self, module: Owner, here: Mapping[str, Sequence[str]]) -> None:
+    def order_heads(self, module: SharedBackboneModule, here: Mapping[str, Sequence[str]]) -> None:
         """Let the rows of the source's heads answer the data's classes, once these are known.
 
         Args:

@@ -1,82 +1,123 @@
-"""Losses and scores of training on their way to the log."""
+"""Losses and scores of training, summed on the device until they are logged."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from tl.modules.finite import FiniteGuard
-from tl.modules.owner import Owner
+from tl.modules.batch import Outputs
 from tl.modules.score_log import bar_names, log_reduced, shared_scores
-from tl.modules.step_log import StepLog, is_due
-from tl.modules.window import Window
+from tl.modules.step_log import is_due
 from tl.tasks import Task
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
 
 
 class TrainingLog:
     """Mean loss and scores since they were last logged, by task and over all tasks.
 
     Args:
-        tasks: The tasks by name.
-        step_log: Takes the values of a step.
+        tasks: The tasks by name, in an order that is the same in all processes: a process that has
+            seen no sample of a task still takes part in its sum.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], step_log: StepLog) -> None:
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
         self._tasks = tasks
-        self._window = Window(tasks)
+        self._width = 2 + max(len(task.tallied) for task in tasks.values())
         self._shared = shared_scores(tasks.values())
-        self._step_log = step_log
+        self._sums: dict[str, Tensor] = {}
+        self._labelled: set[str] = set()  # tasks with at least one target so far
 
-    def add(
-        self, losses: Mapping[str, Tensor], outputs: Mapping[str, tuple[Tensor, Tensor]]
-    ) -> None:
-        """Count a batch: losses, and outputs with targets, by task."""
+    def add(self, losses: Mapping[str, Tensor], outputs: Outputs) -> None:
+        """Add a batch to the sums.
+
+        Args:
+            losses: Mean loss over what has a target by task, scalars.
+            outputs: By task, the output of the head and the targets as
+                :meth:`tl.tasks.Task.truth` returns them.
+        """
         for name, loss in losses.items():
-            self._window.add(name, loss.detach(), *outputs[name])
+            task, (output, target) = self._tasks[name], outputs[name]
+            count = task.present(target)
+            parts = [loss.detach().float() * count]
+            parts += [part.float() for part in task.tally(output, target)]
+            parts += [parts[0].new_zeros(())] * (self._width - 1 - len(parts))
+            sums = torch.stack([*parts, count.float()])
+            before = self._sums.get(name)
+            self._sums[name] = sums if before is None else before.to(sums.device) + sums
 
     def drop(self, tasks: Iterable[str]) -> None:
-        """Forget what was counted of some tasks."""
-        self._window.drop(tasks)
+        """Discard the sums of some tasks."""
+        for task in tasks:
+            self._sums.pop(task, None)
 
-    def not_finite(self, module: Owner) -> list[str]:
-        """Return the tasks whose loss was not finite since it was last logged."""
-        return self._window.not_finite(module.trainer.strategy.reduce, module.device)
+    def not_finite(self, module: SharedBackboneModule) -> list[str]:
+        """Return the tasks whose loss was not finite since the last log, in any process."""
+        losses = self._total(module)[:, 0].tolist()
+        return [t for t, loss in zip(self._tasks, losses, strict=True) if not math.isfinite(loss)]
 
-    def end_step(self, module: Owner, guard: FiniteGuard) -> None:
-        """Log the means since the last time, every ``log_every_n_steps``-th optimiser step."""
-        trainer = module.trainer
+    def _total(self, module: SharedBackboneModule) -> Tensor:
+        """Sum loss, scores and number of targets by task ``(T, 2 + S)`` over all processes."""
+        nothing = torch.zeros(self._width)
+        rows = [self._sums.get(task, nothing).to(module.device) for task in self._tasks]
+        total: Tensor = module.trainer.strategy.reduce(torch.stack(rows), reduce_op="sum")
+        return total
+
+    def means(self, module: SharedBackboneModule) -> dict[str, dict[str, Tensor]]:
+        """Return mean ``loss`` and scores by task over all processes, and reset the sums.
+
+        Returns:
+            Only tasks with a labelled sample in at least one process.
+        """
+        total = self._total(module)
+        self._sums = {}
+        there = (total[:, -1] > 0).tolist()
+        self._labelled |= {name for name, any_ in zip(self._tasks, there, strict=True) if any_}
+        return {
+            name: {
+                what: value / row[-1]
+                for what, value in zip(("loss", *task.tallied), row[:-1])  # noqa: B905 - rows are as wide as the widest
+            }
+            for (name, task), row in zip(self._tasks.items(), total, strict=True)
+            if row[-1] > 0
+        }
+
+    def end_step(self, module: SharedBackboneModule) -> None:
+        """Log the means since the last time, every ``log_every_n_steps`` optimizer steps."""
+        trainer, log = module.trainer, module.step_log
         if is_due(trainer):
-            guard.read(module)
+            module.guard.read(module)
             bar = bar_names("train", self._tasks.values(), self._shared)
-            self._step_log.add(trainer, self._values(module, guard), bar=bar)
+            log.add(trainer, self._values(module), bar=bar)
             reduce = trainer.strategy.reduce
             penalties = module.penalty_values().items()
-            self._step_log.add(
-                trainer, {name: reduce(v.clone(), reduce_op="mean") for name, v in penalties}
-            )
-        self._step_log.write(trainer)
+            log.add(trainer, {name: reduce(v.clone(), reduce_op="mean") for name, v in penalties})
+        log.write(trainer)
 
-    def end_epoch(self, module: Owner, guard: FiniteGuard) -> None:
+    def end_epoch(self, module: SharedBackboneModule) -> None:
         """Log what the last steps of the epoch add."""
-        guard.read(module)
-        if values := self._values(module, guard):
+        module.guard.read(module)
+        if values := self._values(module):
             log_reduced(module, values, bar_names("train", self._tasks.values(), self._shared))
-        if (missing := self._window.unlabelled()) and not guard.skipped:
+        missing = [repr(task) for task in self._tasks if task not in self._labelled]
+        if missing and not module.guard.skipped:
             rank_zero_warn(
-                f"No training sample had a target of {', '.join(map(repr, missing))} so far: its "
-                "loss is 0 and its head learns nothing. Check the targets (-1 and NaN are missing)."
+                f"No training sample had a target of {', '.join(missing)} so far: its loss is 0 "
+                "and its head learns nothing. Check the targets (-1 and NaN mean missing)."
             )
 
-    def _values(self, module: Owner, guard: FiniteGuard) -> dict[str, Tensor]:
-        """Take the means over all processes since the last time, and count what was skipped."""
+    def _values(self, module: SharedBackboneModule) -> dict[str, Tensor]:
+        """Return the means since the last time by metric name, and the number of skipped steps."""
         values: dict[str, Tensor] = {}
-        if guard.action == "skip":
-            values["train/skipped_steps"] = torch.tensor(float(guard.skipped))
-        means = self._window.means(module.trainer.strategy.reduce, module.device)
+        if module.guard.action == "skip":
+            values["train/skipped_steps"] = torch.tensor(float(module.guard.skipped))
+        means = self.means(module)
         if not means:
             return values
         values |= {
@@ -92,11 +133,11 @@ class TrainingLog:
 
     # Checkpoints
 
-    def state(self, module: Owner) -> dict[str, Tensor]:
+    def state(self, module: SharedBackboneModule) -> dict[str, Tensor]:
         """Return the sums over all processes by task, to be saved."""
-        return self._window.state(module.trainer.strategy.reduce, module.device)
+        return dict(zip(self._tasks, self._total(module).cpu(), strict=True))
 
-    def load(self, module: Owner, state: Mapping[str, Any]) -> None:
-        """Continue with the sums of an earlier run, which the first process takes over."""
+    def load(self, module: SharedBackboneModule, state: Mapping[str, Any]) -> None:
+        """Continue with the sums of an earlier run, in the first process."""
         if module.run is not None and module.run.is_global_zero:
-            self._window.load(state)
+            self._sums = {task: sums for task, sums in state.items() if task in self._tasks}

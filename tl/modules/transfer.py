@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from tl.batch import Inputs
-from tl.modules.base import SharedBackboneModule
 from tl.modules.features import Features
+from tl.modules.hooks import TrainerHooks
 from tl.modules.hyperparameters import keep_hyperparameters
 from tl.tasks import Task, as_task
 
 
-class TransferModule(SharedBackboneModule):
+class TransferModule(TrainerHooks):
     """Train one task, from scratch or from the weights of a source.
 
     ``theta_t* = argmin L_t`` from ``theta_s*``: with `init_from` the backbone starts from the
@@ -49,8 +49,7 @@ class TransferModule(SharedBackboneModule):
     def forward(self, images: Inputs) -> Tensor:
         """Return logits ``(N, num_classes)`` of normalised images ``(N, 3, H, W)``."""
         self.source.need()
-        found = self.reader(self.backbone, images)
-        return found.read_by(self.task, self.heads[self.task.name])
+        return self.output(self.task.name, self.reader(self.backbone, images))
 
     def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
         """Return what heads read by source; there is one."""
@@ -58,5 +57,4 @@ class TransferModule(SharedBackboneModule):
 
     def metric(self, split: str, task: str, what: str) -> str:
         """Name under which a value is logged: ``val/acc``."""
-        del task
         return f"{split}/{what}"

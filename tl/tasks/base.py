@@ -1,11 +1,12 @@
-"""What is predicted: the one description that data, heads, losses and scores share."""
+"""A task: the one description that data, heads, losses and scores share."""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from inspect import isabstract
 from typing import Any, ClassVar, Literal, Self, cast
 
 from torch import Tensor, nn
@@ -19,35 +20,34 @@ Direction = Literal["min", "max"]
 
 
 class Task(ABC):
-    """A head, a loss, scores, and how answers are shown.
+    """A head, a loss, scores, and how predictions are shown.
 
-    Subclasses are frozen dataclasses whose fields are plain types, so that checkpoints can keep
+    Subclasses are frozen dataclasses whose fields are plain types, so that checkpoints can store
     them. ``Task(name, num_classes)`` is a :class:`~tl.tasks.Classification`.
 
     Attributes:
         name: Name in metrics (``val/<name>/acc``) and heads; letters, digits, ``_`` and ``-``.
-        source: Name of the data source that the task reads in a batch of several; ``None`` where
-            the batch has one source.
-        target: Key of the targets in a source that carries several; ``None`` where they are one
-            tensor.
-        shares: Name of another task whose head this one uses, as to evaluate in a second domain;
-            ``None`` where it has a head of its own.
-        trains: Whether its targets train. Where they do not, no training loss, penalty or balancer
-            sees them: the task is evaluated only, its scores are logged, and ``val/loss``, the
-            means over tasks and what chooses a run leave it out.
-        kind: Name of the class in checkpoints.
-        reads: What the head takes from the backbone: ``vector``, ``maps`` or ``tokens``.
+        source: Name of the data source that the task reads in a batch of several; ``None`` if the
+            batch has one source.
+        target: Key of the targets in a source that has several; ``None`` if they are one tensor.
+        shares: Name of another task whose head this one uses, for instance to evaluate in a second
+            domain; ``None`` if it has its own head.
+        trains: Whether the task trains. If not, no training loss, penalty or balancer sees its
+            targets: it is only evaluated, its scores are logged, and ``val/loss``, the means over
+            tasks and the choice of the best checkpoint leave it out.
+        kind: Name of the class in checkpoints; by default the name of the class itself.
+        reads: What the head reads from the backbone: ``vector``, ``maps`` or ``tokens``.
         on_pixels: Whether targets lie on the pixels, as ``(N, H, W)`` or ``(N, C, H, W)``: the data
-            then crop, mirror and resize them with the images.
-        resizes: How such targets change size; ``nearest`` mixes no values.
+            then crop, flip and resize them with the images.
+        resizes: How such targets are resized; ``nearest`` does not mix values.
         score: The score that decides which run is better.
-        higher_is_better: Whether a higher one is.
-        directions: Which way each of its scores is better.
+        higher_is_better: Whether a higher value of it is better.
+        directions: Whether each score is better at its maximum or minimum.
         tallied: Scores that are sums over samples, and are logged in training too.
-        accuracy: The one of `tallied` that is the share of right answers, for balancers that weight
-            tasks by it; ``None`` where answers are not right or wrong.
+        accuracy: The one of `tallied` that is the fraction of correct predictions, for balancers
+            that weight tasks by it; ``None`` if predictions are not right or wrong.
         columns: Columns of ``predictions.csv`` that :meth:`cells` fills.
-        smooths: Whether label smoothing means anything to its loss.
+        smooths: Whether the loss supports label smoothing.
     """
 
     name: str
@@ -68,16 +68,23 @@ class Task(ABC):
     smooths: ClassVar[bool] = False
 
     def __new__(cls, *given: Any, **named: Any) -> Task:  # noqa: ANN401, PYI034 - as before kinds
-        """Make a classification where no kind is named."""
+        """Build a classification if no kind is named."""
         if cls is Task:
-            from tl.tasks.classification import Classification  # noqa: PLC0415 - made of this
+            from tl.tasks.classification import Classification  # noqa: PLC0415 - imports this
 
             cls = Classification  # noqa: PLW0642
         return object.__new__(cls.variant(*given, **named))
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - as Python's own
+        """Name the kind of a subclass after its class, unless it has a name."""
+        super().__init_subclass__(**kwargs)
+        # inherited, it would bring back the base class from a checkpoint, with another loss
+        if "kind" not in vars(cls) and not cls.__name__.startswith("_"):
+            cls.kind = cls.__name__
+
     @classmethod
     def variant(cls, *given: Any, **named: Any) -> type[Task]:  # noqa: ANN401
-        """Return the class for these arguments; a `__new__` would hide them from the parser."""
+        """Return the class for these arguments; a `__new__` would hide them from the CLI."""
         del given, named
         return cls
 
@@ -88,11 +95,14 @@ class Task(ABC):
             )
 
     def record(self) -> dict[str, Any]:
-        """Return the task in plain types, from which :func:`as_task` makes it again.
+        """Return the task in plain types, by the arguments of its constructor.
 
-        What is as for most tasks is left out: `shares` and `trains`.
+        :func:`as_task` rebuilds it. `shares` and `trains` are left out at their defaults. A field
+        ``loss_name`` is the argument ``loss``, which as a field would hide the method.
         """
-        found = {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]
+        named = asdict(self).items()  # type: ignore[call-overload]
+        fields = {"loss" if name == "loss_name" else name: value for name, value in named}
+        found = {"kind": self.kind, **fields}
         usual = {"shares": None, "trains": True}
         return {key: value for key, value in found.items() if value is not usual.get(key, ...)}
 
@@ -103,65 +113,90 @@ class Task(ABC):
     @property
     @abstractmethod
     def answers(self) -> str:
-        """What a head gives, such as ``10 classes``: tasks that differ in it cannot share one."""
+        """What a head predicts, such as ``10 classes``; tasks that share a head agree in it."""
 
     @abstractmethod
     def head(self, num_features: int | Sequence[int]) -> nn.Module:
         """Return a new head on what the task reads.
 
-        It is called as ``head(vector)`` with ``(N, D)``, as ``head(tokens)`` with ``(N, L, D)``, or
-        as ``head(maps, size)`` with maps ``(N, C_s, H_s, W_s)`` of each stage, the lowest
-        resolution last, and the height and width of the images.
+        The head is called as ``head(vector)`` with ``(N, D)``, as ``head(tokens)`` with
+        ``(N, L, D)``, or as ``head(maps, size)`` with maps ``(N, C_s, H_s, W_s)`` of each stage,
+        the lowest resolution last, and the height and width of the images in pixels.
 
         Args:
             num_features: ``D``, the length of a vector or token; for ``reads = "maps"`` the
                 channels ``C_s`` of each map. :func:`tl.tasks.heads.vector_length` and
-                :func:`tl.tasks.heads.map_channels` tell them apart.
+                :func:`tl.tasks.heads.map_channels` distinguish them.
         """
 
     @abstractmethod
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
-        """Return the targets of a batch in the form that loss and scores take.
+        """Return the targets of a batch in the form that loss and scores expect.
 
         Args:
-            target: What the data give.
-            checked: Leave out the checks, which wait for an accelerator; for what passed them
-                before.
+            target: Targets as the data provide them.
+            checked: Skip the checks, which would synchronise with an accelerator, because the
+                targets have already passed them.
 
         Raises:
-            ValueError: If a target is not one of this task; names the first.
+            ValueError: If a target does not fit the task; names the first one.
         """
 
     def check(self, target: object) -> Tensor:
-        """Return targets as :meth:`settle` does, each of them checked."""
+        """Return targets as :meth:`settle` does, and check every one of them."""
         return self.settle(target)
+
+    def tensor_of(
+        self, target: object, expected: str, fits: Callable[[tuple[int, ...]], bool]
+    ) -> Tensor:
+        """Return targets that are a real tensor of a suitable shape.
+
+        Args:
+            target: Targets as the data provide them.
+            expected: What they must be, for the message.
+            fits: Returns whether a shape is suitable.
+
+        Raises:
+            ValueError: If they are not; names type or shape.
+        """
+        if not isinstance(target, Tensor):
+            raise ValueError(  # noqa: TRY004 - a fault of the data
+                f"The targets of task {self.name!r} are a {type(target).__name__}; expected "
+                f"{expected}, as a tensor."
+            )
+        shape = tuple(target.shape)
+        if target.is_complex() or not fits(shape):
+            kind = "complex numbers " if target.is_complex() else ""
+            raise ValueError(
+                f"The targets of task {self.name!r} are {kind}of shape {shape}; expected "
+                f"{expected}."
+            )
+        return target
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss over what has a target; 0, with a gradient of 0, if nothing has.
 
         Args:
-            output: What the head gives, in float32.
-            target: As :meth:`settle` gives it.
+            output: Output of the head, in float32.
+            target: Targets from :meth:`settle`.
         """
 
     def training_loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-        """Return the loss that training minimises; label smoothing is for classifications."""
-        del label_smoothing
+        """Return the loss that training minimises; only classifications use label smoothing."""
         return self.loss(output, target)
 
     def flipped(self, target: Tensor, dim: int) -> Tensor:
-        """Return targets on pixels with the values that they have in a mirror image.
+        """Return the values that targets on pixels take in a flipped image.
 
-        The data move the pixels; this changes values that point along an axis, as the x-component
-        of a surface normal does. It must act on each pixel alone.
+        The data move the pixels; this changes values that point along an axis, such as the
+        x-component of a surface normal. It must act on each pixel independently.
 
         Args:
             target: ``(N, H, W)`` or ``(N, C, H, W)``.
-            dim: The mirrored dimension: -1 for left to right; -2 for top to bottom, which only the
-                reflected border of a crop has.
+            dim: The flipped dimension: -1 is left-right; -2 is top-bottom, which occurs only in the
+                reflected border of a crop.
         """
-        del dim
         return target
 
     def enlarged(self, target: Tensor, factor: Tensor) -> Tensor:
@@ -179,7 +214,7 @@ class Task(ABC):
         return target
 
     def truth(self, target: Tensor) -> Tensor:
-        """Return what answers are compared with: the targets themselves, unless these are soft."""
+        """Return what predictions are compared with: hard targets in place of soft ones."""
         return target
 
     @abstractmethod
@@ -190,79 +225,90 @@ class Task(ABC):
         """Return how many samples have a target, a scalar.
 
         Args:
-            target: As :meth:`truth` gives it.
+            target: Targets from :meth:`truth`.
         """
         return self.present(target)
 
     def strata(self, target: Tensor) -> Tensor | None:
-        """Return the class of each sample ``(N,)`` int64, negative without a label, if it has one.
+        """Return the class of each sample ``(N,)`` int64, negative without a label.
 
-        Balanced sampling draws by it. ``None``: samples are not of one class each.
+        Balanced sampling uses it. ``None`` if samples do not have exactly one class each.
 
         Args:
-            target: As :meth:`settle` gives it.
+            target: Targets from :meth:`settle`.
         """
-        del target
         return None
 
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
-        """Return the sum over all present samples of each score in ``tallied``."""
-        del output, target
+        """Return the sum over all labelled samples of each score in ``tallied``, scalars."""
         return []
+
+    @property
+    def right_or_wrong(self) -> bool:
+        """Whether answers are, so that balancers may weight tasks by the share of right ones."""
+        return self.accuracy in self.tallied
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many of the present values are answered right, where answers are."""
+        return dict(zip(self.tallied, self.tally(output, target), strict=True))[str(self.accuracy)]
 
     @abstractmethod
     def scores(self) -> dict[str, Metric]:
         """Return new metrics by name; ``score`` is one of them, unless the loss decides."""
 
     def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
-        """Let a metric of :meth:`scores` see a batch."""
+        """Update a metric from :meth:`scores` with a batch."""
         metric.update(output, target)
 
     @abstractmethod
     def answer(self, output: Tensor) -> Tensor:
-        """Return what ``predict`` gives for outputs of the head, a row for each sample."""
+        """Return the predictions for outputs of the head, one row per sample."""
 
     @abstractmethod
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
-        """Return a row for each answer of a batch, by the column of ``predictions.csv``.
+        """Return one row of ``predictions.csv`` per prediction, by column.
 
         Args:
-            answer: As :meth:`answer` gives it.
-            names: Names of the classes, where the data have them.
+            answer: Predictions from :meth:`answer`.
+            names: Class names, if the data have them.
         """
 
     def pictures(self, most: int) -> Pictures | None:
-        """Return what collects pictures of a split for TensorBoard; ``None`` shows nothing.
+        """Return a collector of pictures of a split for TensorBoard; ``None`` shows nothing.
 
         Args:
-            most: How many single samples it may show.
+            most: Maximum number of individual samples to show.
         """
-        del most
         return None
 
 
 def deciding_score(tasks: Iterable[Task]) -> tuple[str, bool]:
-    """Return the score that runs are chosen by, and whether a higher one is better.
+    """Return the score that selects the best checkpoint, and whether higher is better.
 
-    That is the one that decides for each of the tasks that train, else ``loss``.
+    It is the deciding score of the tasks that train if they all have the same one, else ``loss``.
     """
     scores = {(task.score, task.higher_is_better) for task in tasks if task.trains}
     return scores.pop() if len(scores) == 1 else ("loss", False)
 
 
 def score_directions() -> dict[str, Direction]:
-    """Return which way the scores of all kinds of tasks that are imported are better, by name."""
-    found: dict[str, Direction] = {"loss": "min"}
-    for kind in _kinds().values():
-        found = {**kind.directions, **found}
-    return found
+    """Return whether each score of all imported kinds is better at its maximum or minimum, by name.
+
+    Names on which kinds disagree are left out.
+    """
+    found: dict[str, set[Direction]] = {}
+    for kind in (each for same in _kinds().values() for each in same):
+        decides: Direction = "max" if kind.higher_is_better else "min"
+        for name, direction in {kind.score: decides, **kind.directions, "loss": "min"}.items():
+            found.setdefault(name, set()).add(direction)
+    return {name: next(iter(both)) for name, both in found.items() if len(both) == 1}
 
 
 def as_task(task: Task | Mapping[str, Any]) -> Task:
-    """Return a task, also from the plain dict that checkpoints keep of it.
+    """Return a task, also from the plain dict that checkpoints store.
 
     Raises:
-        ValueError: If it is of a kind that this version does not know.
+        ValueError: If its kind is unknown to this version, or two classes have its name.
     """
     if isinstance(task, Task):
         return task
@@ -275,19 +321,28 @@ def as_task(task: Task | Mapping[str, Any]) -> Task:
             f"not know; it knows {', '.join(sorted(known))}. If it is a class of your own, import "
             "it first."
         )
-    return known[kind](**fields)
+    if len(known[kind]) > 1:
+        raise ValueError(
+            f"Task {fields.get('name')!r} is of the kind {kind!r}, which "
+            f"{' and '.join(f'{each.__module__}.{each.__qualname__}' for each in known[kind])} "
+            "both are; give your class another `kind`."
+        )
+    return known[kind][0](**fields)
 
 
-def _kinds() -> dict[str, type[Task]]:
-    """Return all kinds of tasks that are imported, by the name that checkpoints have for them."""
-    import tl.tasks  # noqa: PLC0415 - makes our own known
+def _kinds() -> dict[str, list[type[Task]]]:
+    """Return all concrete task classes that are imported, by their name in checkpoints.
+
+    A class that was defined again, as in a notebook, replaces the earlier one.
+    """
+    import tl.tasks  # noqa: PLC0415 - imports our own
 
     del tl
-    found: dict[str, type[Task]] = {}
+    found: dict[str, dict[str, type[Task]]] = {}
     kinds: list[Any] = list(Task.__subclasses__())
     while kinds:
         kind = kinds.pop(0)
-        if "kind" in vars(kind):
-            found.setdefault(kind.kind, kind)
+        if "kind" in vars(kind) and not isabstract(kind):
+            found.setdefault(kind.kind, {})[f"{kind.__module__}.{kind.__qualname__}"] = kind
         kinds += kind.__subclasses__()
-    return found
+    return {name: [*same.values()] for name, same in found.items()}

@@ -1,8 +1,8 @@
-"""Yes or no for each pixel: edges, saliency, shadows."""
+"""Binary segmentation: yes or no for each pixel, such as edges, saliency or shadows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,25 +11,28 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
+from tl.tasks.base import Direction
 from tl.tasks.class_targets import MISSING
+from tl.tasks.map_pictures import Drawn, MapPictures
+from tl.tasks.pictures import Pictures
 from tl.tasks.pixels import DECODER, PixelSums, PixelTask
 
 
 @dataclass(frozen=True)
 class BinaryMap(PixelTask):
-    """Yes or no for each pixel, such as edges or what is salient, with F1 and IoU of the yes.
+    """Yes or no for each pixel, such as edges or saliency, with F1 and IoU of the positives.
 
-    Targets are ``(N, H, W)`` or ``(N, 1, H, W)``: 0 or 1, -1 (or NaN) where there is none. The
-    answer is yes from a probability of one half; F1 and IoU are over all pixels of the split.
+    Targets are ``(N, H, W)`` or ``(N, 1, H, W)``: 0 or 1, -1 or NaN if missing. The threshold is a
+    probability of 0.5; F1 and IoU are over all labelled pixels of the split.
 
     Args:
         name: Name in metrics (``val/<name>/f1``) and heads; letters, digits, ``_`` and ``-``.
-        pos_weight: Weight of a yes in the binary cross-entropy; edges are few, and the survey of
-            Vandenhende et al. (2021, arXiv:2004.13379) weighs them by 19 (0.95 to 0.05).
+        pos_weight: Weight of positives in the binary cross-entropy, above 0. Edges are rare: the
+            survey of Vandenhende et al. (2021, arXiv:2004.13379) weights them by 19 (0.95 / 0.05).
         decoder: Class path of the head, such as ``tl.tasks.decoders.DeepLab``.
-        width: Channels within the head; ``None`` takes the default of its class.
+        width: Channels within the head; ``None`` is the default of its class.
         source: Name of the data source that the task reads in a batch of several.
-        target: Key of the targets in a source that carries several.
+        target: Key of the targets in a source that has several.
 
     Raises:
         ValueError: If the weight is not positive.
@@ -44,7 +47,9 @@ class BinaryMap(PixelTask):
     kind: ClassVar[str] = "binary_map"
     score: ClassVar[str] = "f1"
     higher_is_better: ClassVar[bool] = True
+    directions: ClassVar[Mapping[str, Direction]] = dict.fromkeys(("f1", "iou", "acc"), "max")
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    accuracy: ClassVar[str | None] = "acc"
     columns: ClassVar[tuple[str, ...]] = ("share",)
 
     def __post_init__(self) -> None:
@@ -67,10 +72,10 @@ class BinaryMap(PixelTask):
     @property
     def expected(self) -> str:
         """Zeros and ones."""
-        return "0 or 1, -1 where there is none, of shape (N, H, W) or (N, 1, H, W)"
+        return "0 or 1, -1 if missing, of shape (N, H, W) or (N, 1, H, W)"
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
-        """Return floats ``(N, 1, H, W)``: 0, 1, or -1 where there is none."""
+        """Return floats ``(N, 1, H, W)``: 0, 1, or -1 if missing."""
         found = self._maps(target, 1).float().nan_to_num(nan=MISSING)
         if not checked:
             plain = found[:, 0]
@@ -78,7 +83,7 @@ class BinaryMap(PixelTask):
         return found
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean binary cross-entropy over all known pixels.
+        """Return the mean binary cross-entropy over all labelled pixels.
 
         Args:
             output: ``(N, 1, H, W)``.
@@ -94,19 +99,19 @@ class BinaryMap(PixelTask):
         return torch.where(known, terms, 0.0).sum() / known.sum().clamp(min=1)
 
     def present(self, target: Tensor) -> Tensor:
-        """Return how many pixels are known."""
+        """Return how many pixels are labelled."""
         return (target != MISSING).sum()
 
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
-        """Return the number of right pixels."""
+        """Return the number of correctly classified pixels."""
         return [((output > 0) == target).sum()]
 
     def scores(self) -> dict[str, Metric]:
-        """Return F1 and IoU of the yes, and pixel accuracy."""
-        return {"f1": YesF1(), "iou": YesIoU(), "acc": RightShare()}
+        """Return F1 and IoU of the positives, and pixel accuracy."""
+        return {"f1": BinaryScore(f1), "iou": BinaryScore(iou), "acc": BinaryScore(accuracy)}
 
     def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
-        """Let a metric see the known pixels of a batch."""
+        """Update a metric with the labelled pixels of a batch."""
         known = target != MISSING
         metric.update(output[known] > 0, target[known] > 0)
 
@@ -115,51 +120,57 @@ class BinaryMap(PixelTask):
         return output.float().sigmoid()
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
-        """Return the share of yes in each image."""
-        del names
-        shares = (answer > 0.5).float().mean((1, 2, 3))  # noqa: PLR2004 - the answer is yes there
+        """Return the fraction of positives in each image."""
+        shares = (answer > 0.5).float().mean((1, 2, 3))  # noqa: PLR2004 - the threshold
         return [{"share": f"{share:.4f}"} for share in shares.cpu().tolist()]
 
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side."""
+        return MapPictures(Drawn(_known, _error, "distance", most=1.0), self.answer, most)
 
-class _Counts(PixelSums):
-    """Counts of right yes, wrong yes, missed yes and right no."""
 
-    higher_is_better = True
+def _known(maps: Tensor) -> Tensor:
+    """Return maps ``(N, 1, H, W)`` as ``(N, H, W)``, NaN where there is none."""
+    return maps[:, 0].masked_fill(maps[:, 0] == MISSING, torch.nan)
 
-    def __init__(self) -> None:
+
+def _error(answer: Tensor, target: Tensor) -> Tensor:
+    """Return the distance of probabilities to the truth ``(N, H, W)``, NaN without one."""
+    return (answer[:, 0] - _known(target)).abs()
+
+
+class BinaryScore(PixelSums):
+    """A score of true and false positives and negatives; NaN where it is not defined.
+
+    Args:
+        score: Computes it from the number of true positives, false positives, false negatives and
+            true negatives, scalars.
+    """
+
+    def __init__(self, score: Callable[..., Tensor]) -> None:
         super().__init__(4, torch.int64)
+        self._score = score
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Count answers and truth of pixels ``(M,)``, both bool."""
+        """Add predictions and truth of pixels ``(M,)``, both bool."""
         parts = (output & target, output & ~target, ~output & target, ~output & ~target)
         self.sums = self.sums + torch.stack([part.sum() for part in parts])
 
-
-class YesF1(_Counts):
-    """Harmonic mean of precision and recall; not a number where nothing is and nothing is found."""
-
     def compute(self) -> Tensor:
-        """Return F1, a scalar."""
-        right, wrong, missed, _ = self.sums.double()
-        found: Tensor = (2 * right / (2 * right + wrong + missed)).float()
-        return found
+        """Return the score, a scalar."""
+        return self._score(*self.sums.double()).float()
 
 
-class YesIoU(_Counts):
-    """Intersection over union of the yes; not a number where nothing is and nothing is found."""
-
-    def compute(self) -> Tensor:
-        """Return the IoU, a scalar."""
-        right, wrong, missed, _ = self.sums.double()
-        found: Tensor = (right / (right + wrong + missed)).float()
-        return found
+def f1(tp: Tensor, fp: Tensor, fn: Tensor, _: Tensor) -> Tensor:
+    """Return the harmonic mean of precision and recall."""
+    return 2 * tp / (2 * tp + fp + fn)
 
 
-class RightShare(_Counts):
-    """Share of the pixels that are right."""
+def iou(tp: Tensor, fp: Tensor, fn: Tensor, _: Tensor) -> Tensor:
+    """Return the intersection over union of the positives."""
+    return tp / (tp + fp + fn)
 
-    def compute(self) -> Tensor:
-        """Return the share, a scalar."""
-        sums = self.sums.double()
-        found: Tensor = ((sums[0] + sums[3]) / sums.sum()).float()
-        return found
+
+def accuracy(tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
+    """Return the fraction of correctly classified pixels."""
+    return (tp + tn) / (tp + fp + fn + tn)

@@ -1,4 +1,4 @@
-"""What stands as a target in a batch, as class numbers or probabilities; the rest is refused."""
+"""Targets of classifications: class indices or probabilities; anything else is refused."""
 
 from __future__ import annotations
 
@@ -7,49 +7,39 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:  # which is made of this
+if TYPE_CHECKING:  # it imports this
     from tl.tasks.classification import Classification
 
-#: The label of a sample that has none.
+#: The label of an unlabelled sample.
 MISSING = -1
-_FULL = 4  # bytes of a number whose rows of probabilities add up to 1 closely
+_FULL = 4  # bytes per number from which on rows of probabilities sum to 1 closely
 
 
 def settled(task: Classification, target: object, *, checked: bool = False) -> Tensor:
-    """Return the targets of a batch in one of the two forms that losses and metrics take.
+    """Return the targets of a batch in one of the two forms that losses and metrics expect.
 
     Args:
         task: The task.
-        target: Class numbers ``(N,)`` of any type, whole ones as floats too, or a row per sample
-            ``(N, num_classes)``: probabilities or one-hot. NaN marks a sample without a label, and
-            so does :data:`MISSING` among class numbers.
-        checked: Leave out the checks, which wait for an accelerator; for what passed them before.
+        target: Class indices ``(N,)`` of any type, including integral floats, or a row per sample
+            ``(N, num_classes)``: probabilities or one-hot. NaN marks an unlabelled sample, and so
+            does :data:`MISSING` among class indices.
+        checked: Skip the checks, which would synchronise with an accelerator, because the targets
+            have already passed them.
 
     Returns:
-        Class numbers ``(N,)`` as int64, :data:`MISSING` where there is none; or floats
-        ``(N, num_classes)`` whose rows add up to 1, NaN where there is none. Class numbers that
-        come as int64 in the memory of the CPU are returned as they are: the loss checks them.
+        Class indices ``(N,)`` as int64, :data:`MISSING` if unlabelled; or floats
+        ``(N, num_classes)`` whose rows sum to 1, NaN if unlabelled. Class indices that are int64 on
+        the CPU are returned unchecked: the loss checks them.
 
     Raises:
         ValueError: If a target is neither; names the first one.
     """
-    if not isinstance(target, Tensor):
-        kind = type(target).__name__
-        raise ValueError(  # noqa: TRY004 - what the data hold, as those below
-            f"The targets of task {task.name!r} are a {kind}; expected {_expected(task)} as a "
-            "tensor."
-        )
-    if target.ndim == 1 and target.dtype is torch.int64:
-        if not checked and target.is_cuda:  # out of range there, it would end the process's context
+    if isinstance(target, Tensor) and target.ndim == 1 and target.dtype is torch.int64:
+        if not checked and target.is_cuda:  # an index out of range would kill the CUDA context
             _check_range(task, target)
         return target
-    shape = tuple(target.shape)
-    if target.is_complex() or shape[1:] not in ((), (task.num_classes,)) or not shape:
-        kind = "complex numbers " if target.is_complex() else ""
-        raise ValueError(
-            f"The targets of task {task.name!r} are {kind}of shape {shape}; expected "
-            f"{_expected(task)}."
-        )
+    shapes = ((), (task.num_classes,))
+    target = task.tensor_of(target, _expected(task), lambda s: bool(s) and s[1:] in shapes)
     if target.ndim > 1:
         return target if checked and target.is_floating_point() else _rows(task, target)
     if target.is_floating_point():
@@ -59,7 +49,7 @@ def settled(task: Classification, target: object, *, checked: bool = False) -> T
             first = _first(wrong)
             raise ValueError(
                 f"Task {task.name!r} is a classification, and sample {first} of the batch has the "
-                f"target {float(target[first]):.6g}, which is not a class number; expected "
+                f"target {float(target[first]):.6g}, which is not a class index; expected "
                 f"{_expected(task)}."
             )
         target = torch.where(missing, MISSING, target)
@@ -71,7 +61,7 @@ def settled(task: Classification, target: object, *, checked: bool = False) -> T
 
 
 def check(task: Classification, target: object) -> Tensor:
-    """Return targets as :func:`settled` does, class numbers checked in any case."""
+    """Return targets as :func:`settled` does, and check class indices too."""
     found = settled(task, target)
     if found.ndim == 1:
         _check_range(task, found)
@@ -79,30 +69,18 @@ def check(task: Classification, target: object) -> Tensor:
 
 
 def settled_labels(task: Classification, target: object, *, checked: bool = False) -> Tensor:
-    """Return the targets of several labels per sample: floats ``(N, num_classes)``, NaN if missing.
+    """Return multi-label targets as floats ``(N, num_classes)``, NaN if unknown.
 
     Args:
         task: The task.
-        target: 0 and 1 of any type, :data:`MISSING` or NaN where it is not known.
-        checked: Leave out the checks of values, which wait for an accelerator.
+        target: 0 and 1 of any type, :data:`MISSING` or NaN if unknown.
+        checked: Skip the checks of values, which would synchronise with an accelerator.
 
     Raises:
-        ValueError: If a target is another; names the first one.
+        ValueError: If a target is none of these; names the first one.
     """
-    wanted = (
-        f"0 and 1 of shape (N, {task.num_classes}), {MISSING} or NaN where a label is not known"
-    )
-    if not isinstance(target, Tensor):
-        raise ValueError(  # noqa: TRY004 - what the data hold, as those below
-            f"The targets of task {task.name!r} are a {type(target).__name__}; expected {wanted} "
-            "as a tensor."
-        )
-    if target.is_complex() or target.shape[1:] != (task.num_classes,):
-        raise ValueError(
-            f"The targets of task {task.name!r} are of shape {tuple(target.shape)}; expected "
-            f"{wanted}."
-        )
-    found = target.float()
+    wanted = f"0 and 1 of shape (N, {task.num_classes}), {MISSING} or NaN if a label is unknown"
+    found = task.tensor_of(target, wanted, lambda shape: shape[1:] == (task.num_classes,)).float()
     found = found.masked_fill(found == MISSING, torch.nan)
     if not checked:
         wrong = ~(found.isnan() | (found == 0) | (found == 1))
@@ -116,19 +94,19 @@ def settled_labels(task: Classification, target: object, *, checked: bool = Fals
 
 
 def class_numbers(target: Tensor) -> Tensor:
-    """Return the class number of each sample ``(N,)``: the most probable class of soft targets."""
+    """Return the class index of each sample ``(N,)``, the most probable one of soft targets."""
     if target.ndim == 1:
         return target
     return torch.where(target.isnan().any(1), MISSING, target.argmax(1))
 
 
 def wrong_label(task: str, target: Tensor, classes: int) -> ValueError:
-    """Make the error of a label that a task's head has no output for.
+    """Return the error for a label that a task's head has no output for.
 
     Args:
         task: Name of the task.
         target: Labels of a batch ``(N,)``.
-        classes: Outputs of the head.
+        classes: Number of outputs of the head.
     """
     positions = _out_of_range(target, classes).nonzero()
     wrong = [int(position) for position in positions]
@@ -159,8 +137,8 @@ def _rows(task: Classification, target: Tensor) -> Tensor:
 def _expected(task: Classification) -> str:
     classes = task.num_classes
     return (
-        f"class numbers 0 to {classes - 1} of shape (N,), {MISSING} or NaN where there is no "
-        f"label, or probabilities of shape (N, {classes}) of 0 or more that add up to 1 in each row"
+        f"class indices 0 to {classes - 1} of shape (N,), {MISSING} or NaN if unlabelled, or "
+        f"probabilities of shape (N, {classes}), 0 or more, that sum to 1 in each row"
     )
 
 

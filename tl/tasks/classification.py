@@ -1,4 +1,4 @@
-"""One of several classes, or any number of them."""
+"""Classification: one of several classes, or any number of labels."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from tl.tasks.pictures import ClassPictures, LabelPictures, Pictures
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """Cross-entropy and accuracy: each sample is of one class.
+    """Cross-entropy and accuracy: each sample has one class.
 
     Args:
         name: Name in metrics (``val/<name>/acc``) and heads; letters, digits, ``_`` and ``-``.
         num_classes: Number of classes, at least 2.
         source: Name of the data source that the task reads in a multi-source batch
-            ``{source: (images, targets)}``; ``None`` where the batch has one source.
-        target: Key of the labels in a source that carries several (``{"fine": ..., "coarse":
-            ...}``); ``None`` where the labels are one tensor.
-        multi_label: Each sample is of any number of classes: binary cross-entropy of independent
-            logits. Targets are ``(N, num_classes)`` of 0 and 1, -1 or NaN where it is not known.
-            Scores are the mean average precision and the F1 score at a probability of one half,
-            both the mean over the classes.
+            ``{source: (inputs, targets)}``; ``None`` if the batch has one source.
+        target: Key of the labels in a source that has several (``{"fine": ..., "coarse": ...}``);
+            ``None`` if the labels are one tensor.
+        multi_label: Samples have any number of labels: binary cross-entropy of independent logits.
+            Targets are ``(N, num_classes)`` of 0 and 1, -1 or NaN if unknown. Scores are the mean
+            average precision and the F1 score at a probability of 0.5, both averaged over the
+            classes.
         class_weights: Weight of each class in the loss, as in ``torch.nn.CrossEntropyLoss``.
         pos_weight: Weight of the positive labels of each class of a `multi_label` task, as in
             ``torch.nn.BCEWithLogitsLoss``.
-        shares: Name of another task whose head this one uses, as to evaluate in a second domain.
-        trains: Whether its labels train; otherwise they are used for evaluation only.
+        shares: Name of another task whose head this one uses, for instance in a second domain.
+        trains: Whether the task trains; if not, it is only evaluated.
 
     Raises:
-        ValueError: If the name has other characters, there are fewer than 2 classes, or weights
-            are not a positive number for each class.
+        ValueError: If the name has other characters, there are fewer than 2 classes, weights are
+            not one positive number per class, or a subclass is given `multi_label`.
     """
 
     name: str
@@ -75,9 +75,14 @@ class Classification(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_classes < 2:  # noqa: PLR2004 - a classification has two sides at least
+        if self.num_classes < 2:  # noqa: PLR2004 - one class needs no classifier
             raise ValueError(
                 f"Task {self.name!r} needs at least 2 classes, got {self.num_classes}."
+            )
+        if self.multi_label and not isinstance(self, _MultiLabel):
+            raise ValueError(
+                f"Task {self.name!r} is a {type(self).__name__}, whose loss and scores are for one "
+                "class per sample; `multi_label` needs tl.tasks.Classification itself."
             )
         right, other = ("pos_weight", "class_weights")[:: 1 if self.multi_label else -1]
         if getattr(self, other) is not None:
@@ -101,14 +106,20 @@ class Classification(Task):
         multi = named.get("multi_label", given[4] if len(given) > 4 else False)  # noqa: PLR2004
         return _MultiLabel if cls is Classification and multi else cls
 
+    def __init_subclass__(cls) -> None:
+        """Let a subclass's own `loss` be the one that trains."""
+        super().__init_subclass__()
+        if "loss" in vars(cls) and "training_loss" not in vars(cls):
+            cls.training_loss = _own_loss  # type: ignore[method-assign, assignment]
+
     def record(self) -> dict[str, Any]:
-        """Return the task in plain types; options that are not used are left out."""
+        """Return the task in plain types; unused options are left out."""
         used = {"name", "num_classes", "source", "target", "trains"}
         return {key: v for key, v in super().record().items() if v or key in used}
 
     @property
     def answers(self) -> str:
-        """How many classes."""
+        """The number of classes."""
         return f"{self.num_classes} classes"
 
     def head(self, num_features: int | Sequence[int]) -> nn.Module:
@@ -116,38 +127,43 @@ class Classification(Task):
         return linear_head(vector_length(num_features), self.num_classes)
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
-        """Return class numbers ``(N,)``, or probabilities ``(N, num_classes)``."""
+        """Return class indices ``(N,)``, or probabilities ``(N, num_classes)``."""
         return settled(self, target, checked=checked)
 
     def check(self, target: object) -> Tensor:
-        """Return targets as :meth:`settle` does, class numbers checked in any case."""
+        """Return targets as :meth:`settle` does, and check class indices too."""
         return check(self, target)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean cross-entropy of logits ``(N, num_classes)``."""
-        return self.training_loss(output, target, 0.0)
+        return Classification.training_loss(self, output, target, 0.0)
 
     def training_loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
         """Return the cross-entropy with label smoothing (Szegedy et al., 2016, section 7)."""
+        if output.shape[1:] != (self.num_classes,):
+            raise ValueError(
+                f"The head of task {self.name!r} returns shape {tuple(output.shape)}; expected "
+                f"logits of shape (N, {self.num_classes})."
+            )
         try:
             return cross_entropy(output, target, label_smoothing, self.class_weights)
-        except IndexError as error:  # torch's, on a CPU: it does not say which task
+        except IndexError as error:  # torch's, on a CPU: it does not name the task
             raise wrong_label(self.name, self.truth(target), self.num_classes) from error
 
     def truth(self, target: Tensor) -> Tensor:
-        """Return class numbers ``(N,)``; of soft targets the most probable one."""
+        """Return class indices ``(N,)``, the most probable one of soft targets."""
         return class_numbers(target)
 
     def strata(self, target: Tensor) -> Tensor | None:
-        """Return class numbers ``(N,)``; of soft targets the most probable one."""
+        """Return class indices ``(N,)``, the most probable one of soft targets."""
         return class_numbers(target)
 
     def present(self, target: Tensor) -> Tensor:
-        """Return how many samples have a label."""
+        """Return how many samples are labelled."""
         return (target != MISSING).sum()
 
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
-        """Return how many samples are classified right."""
+        """Return how many samples are classified correctly."""
         return [(output.argmax(1) == target).sum()]
 
     def scores(self) -> dict[str, Metric]:
@@ -159,7 +175,7 @@ class Classification(Task):
         return output.float().softmax(1)
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
-        """Return the most probable class, its name and probability, and the best five."""
+        """Return the most probable class, its name and probability, and the top five."""
         names = names or [*map(str, range(self.num_classes))]
         return [
             {
@@ -174,7 +190,7 @@ class Classification(Task):
         ]
 
     def pictures(self, most: int) -> Pictures | None:
-        """Return the confusion matrix and the most confident mistakes."""
+        """Return a collector of the confusion matrix and the most confident mistakes."""
         return ClassPictures(self.num_classes, most)
 
 
@@ -186,16 +202,20 @@ class _MultiLabel(Classification):
 
     @property
     def answers(self) -> str:
-        """How many labels."""
+        """The number of labels."""
         return f"{self.num_classes} labels"
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
-        """Return floats ``(N, num_classes)``, NaN where a label is missing."""
+        """Return floats ``(N, num_classes)``, NaN if a label is unknown."""
         return settled_labels(self, target, checked=checked)
 
     def check(self, target: object) -> Tensor:
         """Return targets as :meth:`settle` does."""
         return self.settle(target)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean binary cross-entropy over all known labels."""
+        return _MultiLabel.training_loss(self, output, target, 0.0)
 
     def training_loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
         """Return the mean binary cross-entropy over all known labels.
@@ -213,7 +233,7 @@ class _MultiLabel(Classification):
         return terms.masked_fill(missing, 0.0).sum() / (~missing).sum().clamp(min=1)
 
     def truth(self, target: Tensor) -> Tensor:
-        """Return 0 and 1 as int64 ``(N, num_classes)``, ``MISSING`` where it is not known."""
+        """Return 0 and 1 as int64 ``(N, num_classes)``, ``MISSING`` if unknown."""
         return torch.where(target.isnan(), MISSING, target).long()
 
     def labelled(self, target: Tensor) -> Tensor:
@@ -221,14 +241,21 @@ class _MultiLabel(Classification):
         return (target != MISSING).any(1).sum()
 
     def strata(self, target: Tensor) -> Tensor | None:
-        """Return nothing: a sample may be of several classes."""
-        del target
+        """Return ``None``: a sample may have several labels."""
         return None
 
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
-        """Return nothing: these scores are not sums over samples."""
-        del output, target
+        """Return an empty list: these scores are not sums over samples."""
         return []
+
+    @property
+    def right_or_wrong(self) -> bool:
+        """Each label is."""
+        return True
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many of the known labels are on the right side of one half."""
+        return ((output > 0) == (target == 1))[target != MISSING].sum()
 
     def scores(self) -> dict[str, Metric]:
         """Return mean average precision and F1."""
@@ -243,7 +270,7 @@ class _MultiLabel(Classification):
         return output.float().sigmoid()
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
-        """Return the labels above one half, separated by semicolons, and the best five."""
+        """Return the labels above 0.5, separated by semicolons, and the top five."""
         names = names or [*map(str, range(self.num_classes))]
         rows = super().cells(answer, names)
         for row, chances in zip(rows, answer.tolist(), strict=True):
@@ -253,12 +280,24 @@ class _MultiLabel(Classification):
         return rows
 
     def pictures(self, most: int) -> Pictures | None:
-        """Return the scores of each label, and the samples with the worst labels."""
+        """Return a collector of each label's scores and the samples with the worst labels."""
         return LabelPictures(self.num_classes, most)
 
 
+def _own_loss(
+    task: Classification, output: Tensor, target: Tensor, label_smoothing: float
+) -> Tensor:
+    """Return the loss of a subclass; it does not know about label smoothing."""
+    if label_smoothing:
+        raise ValueError(
+            f"Task {task.name!r} has a loss of its own, without label smoothing; set "
+            "`label_smoothing` to 0, or override its `training_loss`."
+        )
+    return task.loss(output, target)
+
+
 def best_five(answer: Tensor) -> tuple[list[list[float]], list[list[int]]]:
-    """Return probabilities and numbers of the most probable classes, the best first."""
+    """Return probabilities and indices of the most probable classes, the best first."""
     top = answer.float().cpu().topk(min(5, answer.shape[1]), dim=1)
     return top.values.tolist(), top.indices.tolist()
 
@@ -269,15 +308,15 @@ def cross_entropy(
     label_smoothing: float,
     class_weights: Sequence[float] | None = None,
 ) -> Tensor:
-    """Return the mean over the samples with a label; 0, with a gradient of 0, if none has one.
+    """Return the mean over the labelled samples; 0, with a gradient of 0, if there are none.
 
     Args:
         logits: ``(N, num_classes)``.
-        target: ``(N,)``, :data:`MISSING` where there is no label; or probabilities
-            ``(N, num_classes)``, NaN there.
-        label_smoothing: Share of the target spread over all classes, 0 to below 1.
-        class_weights: A weight for each class; the mean over class numbers is then one with the
-            weights of the samples' classes, as in torch.
+        target: ``(N,)``, :data:`MISSING` if unlabelled; or probabilities ``(N, num_classes)``,
+            NaN if unlabelled.
+        label_smoothing: Fraction of the target spread over all classes, 0 to below 1.
+        class_weights: Weight of each class; with class indices the mean is then weighted by the
+            samples' classes, as in torch.
     """
     weight = None if class_weights is None else logits.new_tensor(class_weights)
     if target.ndim > 1:

@@ -1,4 +1,4 @@
-"""Heads on maps: the maps of a backbone's stages in, a map as large as the images out."""
+"""Decoders: from the maps of a backbone's stages to a map of the size of the images."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def _to_size(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class FeaturePyramid(nn.Module):
-    """A light decoder: the stages are added from the top down, and two blocks read the sum.
+    """A light decoder: add the stages from the top down, and apply two blocks to the sum.
 
-    A 1x1 convolution brings each stage to `width` channels; each is enlarged bilinearly to the
-    next and added (Lin et al., 2017, arXiv:1612.03144). Two 3x3 convolutions with batch norm and
-    ReLU and a 1x1 convolution follow at the highest resolution that the backbone has.
+    A 1x1 convolution maps each stage to `width` channels; each is upsampled bilinearly to the next
+    and added (Lin et al., 2017, arXiv:1612.03144). Two 3x3 convolutions with batch norm and
+    ReLU and a 1x1 convolution follow at the backbone's highest resolution.
 
     Args:
         channels: Channels of the maps, from the highest resolution to the lowest.
-        outputs: Channels to return.
-        width: Channels in between.
+        outputs: Output channels.
+        width: Hidden channels.
     """
 
     def __init__(self, channels: Sequence[int], outputs: int, width: int = 32) -> None:
@@ -60,15 +60,15 @@ class FeaturePyramid(nn.Module):
 class DeepLab(nn.Module):
     """Parallel dilated convolutions on the last map, as in DeepLabv3 without its backbone.
 
-    A 1x1 convolution, three 3x3 ones with `rates` and the mean over the image are joined by a 1x1
-    and a 3x3 convolution (Chen et al., 2017, arXiv:1706.05587). It wants a last map at an eighth
-    of the images' resolution, as a backbone with ``output_stride=8`` gives.
+    A 1x1 and a 3x3 convolution combine a 1x1 convolution, three 3x3 ones with `rates` and the mean
+    over the image (Chen et al., 2017, arXiv:1706.05587). The last map should have an eighth of the
+    images' resolution, as from a backbone with ``output_stride=8``.
 
     Args:
-        channels: Channels of the maps; the last one is read.
-        outputs: Channels to return.
-        width: Channels in between.
-        rates: Dilations; those for a stride of 8.
+        channels: Channels of the maps; only the last one is used.
+        outputs: Output channels.
+        width: Hidden channels.
+        rates: Dilations; the default is for a stride of 8.
     """
 
     def __init__(
@@ -98,13 +98,13 @@ class DeepLab(nn.Module):
             size: ``H`` and ``W``.
 
         Raises:
-            ValueError: If the batch norm of the image's mean has a single sample to train on.
+            ValueError: If the batch norm of the image's mean would train on a single sample.
         """
         top = maps[-1]
         if self.training and len(top) == 1:
             raise ValueError(
-                "The DeepLab head normalises one vector for each image over the batch, which needs "
-                "2 images or more to train, got 1. Raise `batch_size`, or take the decoder "
+                "The DeepLab head normalises one vector per image over the batch, which needs 2 "
+                "images or more to train, got 1. Increase `batch_size`, or use the decoder "
                 "tl.tasks.decoders.FeaturePyramid."
             )
         mean = self.mean(top.mean((2, 3), keepdim=True)).expand(-1, -1, *top.shape[2:])
@@ -116,20 +116,28 @@ def decoder_class(path: str) -> type[nn.Module]:
     """Return the class of a decoder.
 
     Args:
-        path: Its class path. It is called as ``decoder(channels, outputs)``, or with a third
-            argument, the width, where the task has one.
+        path: Its class path. It is called as ``decoder(channels, outputs)``, with the width as a
+            third argument if the task sets it.
 
     Raises:
-        ValueError: If there is no such class of networks.
+        ValueError: If there is no such ``nn.Module`` class.
     """
     module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    reason = "it names no module"
+    found = None
+    if module and not module.startswith("."):
+        try:
+            found = getattr(importlib.import_module(module), name, None)
+            reason = f"module {module!r} has no attribute {name!r}"
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):
+                raise  # an import in that module
+            reason = str(error)
+    if found is None:
         raise ValueError(
             f"`decoder` must be the path of a class, such as tl.tasks.decoders.FeaturePyramid, got "
-            f"{path!r}: {error}."
-        ) from None
+            f"{path!r}: {reason}."
+        )
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(  # noqa: TRY004 - the path is of the right type
             f"`decoder` must be the path of a class of networks, got {path!r}."

@@ -1,8 +1,9 @@
-"""How far away each pixel is."""
+"""Depth estimation: a distance for each pixel."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from tl.tasks.base import Direction
+from tl.tasks.map_pictures import Drawn, MapPictures
+from tl.tasks.pictures import Pictures
 from tl.tasks.pixels import DECODER, PixelMean, PixelTask
 
 _LOSSES = ("l1", "berhu", "silog")
@@ -19,27 +23,30 @@ _SMALLEST = 1e-6  # a depth below it is not divided by
 
 @dataclass(frozen=True, init=False)
 class Depth(PixelTask):
-    """A depth for each pixel, with absolute, relative and squared errors and close shares.
+    """A depth for each pixel, with absolute, relative and squared errors and threshold accuracy.
 
-    Targets are ``(N, 1, H, W)`` or ``(N, H, W)``, above 0, NaN where there is none. Scores are
-    over all known pixels of the split: ``abs`` is the mean of ``|p - t|``, ``rel`` of
-    ``|p - t| / t``, ``rmse`` the root of the mean of ``(p - t)^2``, and ``delta1`` the share where
+    Targets are ``(N, 1, H, W)`` or ``(N, H, W)``, above 0, NaN if missing. Scores are over all
+    labelled pixels of the split: ``abs`` is the mean of ``|p - t|``, ``rel`` of ``|p - t| / t``,
+    ``rmse`` the root of the mean of ``(p - t)^2``, and ``delta1`` the fraction with
     ``max(p / t, t / p) < 1.25`` (Eigen et al., 2014, arXiv:1406.2283).
 
     Args:
         name: Name in metrics (``val/<name>/abs``) and heads; letters, digits, ``_`` and ``-``.
         loss: ``l1``; ``berhu``, squared beyond a fifth of the batch's largest error (Laina et al.,
             2016, arXiv:1606.00373); or ``silog``, scale-invariant in the logarithm (Eigen et al.,
-            2014, with their factor of 1/2), for which the head gives the logarithm of the depth.
+            2014, with their factor of 1/2), for which the head predicts the logarithm of the depth.
         decoder: Class path of the head, such as ``tl.tasks.decoders.DeepLab``.
-        width: Channels within the head; ``None`` takes the default of its class.
+        width: Channels within the head; ``None`` is the default of its class.
         source: Name of the data source that the task reads in a batch of several.
-        target: Key of the targets in a source that carries several.
+        target: Key of the targets in a source that has several.
+        start: Depth that the head's output counts from, such as the mean depth of the training
+            data: a new head then predicts that instead of 0. For ``silog``, 0 counts from a depth
+            of 1.
         inverse: Whether targets are inverse depths, such as disparities: they are multiplied where
             an enlarged image divides depths.
 
     Raises:
-        ValueError: If there is no such loss.
+        ValueError: If the loss is unknown, or `start` is not a distance.
     """
 
     name: str
@@ -48,9 +55,14 @@ class Depth(PixelTask):
     width: int | None
     source: str | None
     target: str | None
+    start: float
     inverse: bool
     kind: ClassVar[str] = "depth"
     score: ClassVar[str] = "abs"
+    directions: ClassVar[Mapping[str, Direction]] = {
+        **dict.fromkeys(("abs", "rel", "rmse"), "min"),
+        "delta1": "max",
+    }
     tallied: ClassVar[tuple[str, ...]] = ("abs",)
     columns: ClassVar[tuple[str, ...]] = ("mean_depth",)
 
@@ -62,9 +74,11 @@ class Depth(PixelTask):
         width: int | None = None,
         source: str | None = None,
         target: str | None = None,
+        start: float = 0.0,
         inverse: bool = False,
     ) -> None:
         given = {"name": name, "loss_name": loss, "decoder": decoder, "width": width}
+        object.__setattr__(self, "start", float(start))
         object.__setattr__(self, "inverse", inverse)
         for field, value in {**given, "source": source, "target": target}.items():
             object.__setattr__(self, field, value)
@@ -73,20 +87,23 @@ class Depth(PixelTask):
             raise ValueError(
                 f"The `loss` of task {name!r} must be one of {', '.join(_LOSSES)}, got {loss!r}."
             )
+        if not 0 <= self.start < math.inf:
+            raise ValueError(
+                f"The `start` of task {name!r} must be a distance of 0 or more, got {start}."
+            )
 
     def record(self) -> dict[str, Any]:
-        """Return the task in plain types, by the arguments of the constructor."""
+        """Return the task in plain types; `start` and `inverse` are left out at their defaults."""
         found = super().record()
-        loss = found.pop("loss_name")
-        if not self.inverse:
-            del found["inverse"]  # as for most
-        return {**found, "loss": loss}
+        usual = {"start": 0.0, "inverse": False}
+        return {k: v for k, v in found.items() if k not in usual or v != usual[k]}
 
     @property
     def answers(self) -> str:
         """A depth, or its logarithm."""
         kind = "inverse depths" if self.inverse else "depths"
-        return f"logarithms of {kind}" if self.loss_name == "silog" else kind
+        kind = f"logarithms of {kind}" if self.loss_name == "silog" else kind
+        return f"{kind} from {self.start:g}" if self.start else kind
 
     @property
     def channels(self) -> int:
@@ -96,16 +113,16 @@ class Depth(PixelTask):
     @property
     def expected(self) -> str:
         """Depths."""
-        return "depths above 0, NaN where there is none, of shape (N, 1, H, W) or (N, H, W)"
+        return "depths above 0, NaN if missing, of shape (N, 1, H, W) or (N, H, W)"
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
-        """Return floats ``(N, 1, H, W)``, NaN where there is none."""
+        """Return floats ``(N, 1, H, W)``, NaN if missing."""
         found = self._maps(target, 1).float()
         if not checked:
             plain = found[:, 0]
             self.refuse(plain.isinf(), "infinite")
             self.refuse(plain < 0, "below 0")
-            self.refuse(plain == 0, "0, which is no distance")
+            self.refuse(plain == 0, "0, which is not a distance")
         return found
 
     def enlarged(self, target: Tensor, factor: Tensor) -> Tensor:
@@ -113,7 +130,7 @@ class Depth(PixelTask):
         return target * factor if self.inverse else target / factor
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over all known pixels.
+        """Return the mean over all labelled pixels.
 
         Args:
             output: ``(N, 1, H, W)``.
@@ -121,10 +138,11 @@ class Depth(PixelTask):
         """
         known = ~target.isnan()
         count = known.sum()
+        output = self._counted(output)
         if self.loss_name == "silog":
             error = torch.where(known, output - target.log(), 0.0)
             size = known.sum((1, 2, 3)).clamp(min=1)
-            # each image weighs as many pixels as it has, so that batches add up to their split
+            # images are weighted by their labelled pixels, so that batches add up to the split
             means = (error**2).sum((1, 2, 3)) - error.sum((1, 2, 3)) ** 2 / (2 * size)
             return means.sum() / count.clamp(min=1)
         error = torch.where(known, output - target, 0.0).abs()
@@ -134,70 +152,91 @@ class Depth(PixelTask):
         return error.sum() / count.clamp(min=1)
 
     def present(self, target: Tensor) -> Tensor:
-        """Return how many depths are known."""
+        """Return how many pixels are labelled."""
         return (~target.isnan()).sum()
 
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return the sum of the absolute errors."""
         return [(self.answer(output) - target).abs().nansum()]
 
+    @property
+    def right_or_wrong(self) -> bool:
+        """Depths off by a factor below 1.25 are right."""
+        return True
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many known depths are off by a factor below 1.25."""
+        known = ~target.isnan()
+        return _close(self.answer(output)[known], target[known]).sum()
+
     def scores(self) -> dict[str, Metric]:
-        """Return absolute and relative error, root mean squared error and the close share."""
+        """Return absolute and relative error, root mean squared error and threshold accuracy."""
         return {
-            "abs": AbsoluteError(),
-            "rel": RelativeError(),
-            "rmse": RootMeanSquare(),
-            "delta1": CloseShare(),
+            "abs": PixelMean(absolute_error),
+            "rel": PixelMean(relative_error),
+            "rmse": PixelMean(squared_error, root=True),
+            "delta1": PixelMean(is_close),
         }
 
     def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
-        """Let a metric see the known pixels of a batch."""
+        """Update a metric with the labelled pixels of a batch."""
         known = ~target.isnan()
         metric.update(self.answer(output)[known], target[known])
 
     def answer(self, output: Tensor) -> Tensor:
         """Return depths ``(N, 1, H, W)``."""
-        return output.float().exp() if self.loss_name == "silog" else output.float()
+        counted = self._counted(output.float())
+        return counted.exp() if self.loss_name == "silog" else counted
+
+    def _counted(self, output: Tensor) -> Tensor:
+        """Return depths or their logarithms, of outputs that count from `start`."""
+        if not self.start:
+            return output
+        return output + (math.log(self.start) if self.loss_name == "silog" else self.start)
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
         """Return the mean depth of each image."""
-        del names
         return [{"mean_depth": f"{mean:.6g}"} for mean in answer.mean((1, 2, 3)).cpu().tolist()]
 
-
-class AbsoluteError(PixelMean):
-    """Mean of ``|p - t|``."""
-
-    def update(self, output: Tensor, target: Tensor) -> None:  # type: ignore[override]
-        """Count known pixels ``(M,)``."""
-        super().update((output.double() - target.double()).abs())
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side."""
+        return MapPictures(Drawn(_plain, _error, "absolute error"), self.answer, most)
 
 
-class RelativeError(PixelMean):
-    """Mean of ``|p - t| / t``."""
-
-    def update(self, output: Tensor, target: Tensor) -> None:  # type: ignore[override]
-        """Count known pixels ``(M,)``."""
-        super().update((output.double() - target.double()).abs() / target.double())
+def _plain(maps: Tensor) -> Tensor:
+    """Return maps ``(N, 1, H, W)`` as ``(N, H, W)``."""
+    return maps[:, 0]
 
 
-class RootMeanSquare(PixelMean):
-    """Root of the mean of ``(p - t)^2`` over all pixels, not of each image by itself."""
-
-    def __init__(self) -> None:
-        super().__init__(root=True)
-
-    def update(self, output: Tensor, target: Tensor) -> None:  # type: ignore[override]
-        """Count known pixels ``(M,)``."""
-        super().update((output.double() - target.double()) ** 2)
+def _error(answer: Tensor, target: Tensor) -> Tensor:
+    """Return ``|p - t|`` ``(N, H, W)``, NaN without a target."""
+    return (answer - target).abs()[:, 0]
 
 
-class CloseShare(PixelMean):
-    """Share of the pixels whose depth is off by a factor below 1.25."""
+def _close(output: Tensor, target: Tensor) -> Tensor:
+    """Return which depths ``(M,)`` are off by a factor below 1.25."""
+    ratio = output.clamp(min=_SMALLEST) / target
+    return torch.maximum(ratio, 1 / ratio) < _CLOSE
 
-    higher_is_better = True
 
-    def update(self, output: Tensor, target: Tensor) -> None:  # type: ignore[override]
-        """Count known pixels ``(M,)``; a depth of 0 or less is never close."""
-        ratio = output.clamp(min=_SMALLEST) / target
-        super().update((torch.maximum(ratio, 1 / ratio) < _CLOSE).double())
+# Of predicted and true depths of labelled pixels (M,)
+
+
+def absolute_error(output: Tensor, target: Tensor) -> Tensor:
+    """Return ``|p - t|``."""
+    return (output.double() - target.double()).abs()
+
+
+def relative_error(output: Tensor, target: Tensor) -> Tensor:
+    """Return ``|p - t| / t``."""
+    return (output.double() - target.double()).abs() / target.double()
+
+
+def squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """Return ``(p - t)^2``."""
+    return (output.double() - target.double()) ** 2
+
+
+def is_close(output: Tensor, target: Tensor) -> Tensor:
+    """Return 1 where the depth is off by a factor below 1.25; a depth of 0 or less never is."""
+    return _close(output, target).double()

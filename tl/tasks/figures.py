@@ -1,4 +1,4 @@
-"""Figures of what a task answers: confusion matrix, scores of labels, scatter, examples."""
+"""Figures of a task's predictions: confusion matrix, label scores, scatter plot, examples."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def drawable(name: str) -> str:
 
 
 def drawable_part(inputs: Inputs) -> Tensor | None:
-    """Return what can be drawn of inputs: images ``(N, C, H, W)``, or signals ``(N, C, L)``.
+    """Return the part of inputs to draw: images ``(N, C, H, W)`` or signals ``(N, C, L)``.
 
-    Of a dict that is the first tensor of such a form; ``None`` where there is none.
+    In a dict, that is the first such tensor; ``None`` if there is none.
     """
     parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
     for part in parts:
@@ -37,7 +37,7 @@ def drawable_part(inputs: Inputs) -> Tensor | None:
 
 
 def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
-    """Draw a confusion matrix, each row as shares of its true class.
+    """Draw a confusion matrix, each row as fractions of its true class.
 
     Args:
         counts: ``(C, C)``, rows true, columns predicted.
@@ -47,14 +47,14 @@ def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure
     names = [drawable(name) for name in names]
     shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
     side = 7.0 if len(names) > _LABELLED else 3.5 + 0.3 * len(names)
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares.cpu().numpy(), vmin=0, vmax=1, cmap="viridis")
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(drawable(title), parse_math=False)
     if len(names) <= _LABELLED:
-        # a class may be called `$x^2`, which is not a formula
+        # a class may be called `$x^2`, which must not be parsed as a formula
         axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
         axes.set_yticks(range(len(names)), names, parse_math=False)
     return figure
@@ -64,7 +64,7 @@ def label_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
     """Draw precision, recall and F1 of each label as bars.
 
     Args:
-        counts: ``(3, C)``: right, wrongly found and missed positives of each label.
+        counts: ``(3, C)``: true positives, false positives and false negatives of each label.
         names: Names of the labels.
         title: Title.
     """
@@ -75,7 +75,7 @@ def label_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
         "F1": 2 * right / (2 * right + wrong + missed).clamp_min(1),
     }
     places = torch.arange(len(names), dtype=torch.float64)
-    figure = _figure(7.0 if len(names) > _LABELLED else 3.5 + 0.4 * len(names), 4.0)
+    figure = new_figure(7.0 if len(names) > _LABELLED else 3.5 + 0.4 * len(names), 4.0)
     axes = figure.add_subplot()
     for number, (name, values) in enumerate(parts.items()):
         axes.bar((places + 0.27 * (number - 1)).numpy(), values.numpy(), 0.25, label=name)
@@ -89,14 +89,14 @@ def label_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
 
 
 def scatter_figure(predicted: Tensor, true: Tensor, title: str) -> Figure:
-    """Draw predictions against the truth, and the line on which they are equal.
+    """Draw predictions against targets, with the line of equality.
 
     Args:
-        predicted: ``(N, K)``: K numbers for each sample.
-        true: ``(N, K)``, NaN where there is none.
+        predicted: ``(N, K)``: K numbers per sample.
+        true: ``(N, K)``, NaN if missing.
         title: Title.
     """
-    figure = _figure(5.0, 5.0)
+    figure = new_figure(5.0, 5.0)
     axes = figure.add_subplot()
     for number, (x, y) in enumerate(zip(true.T, predicted.T, strict=True)):
         axes.scatter(x.numpy(), y.numpy(), s=6, alpha=0.5, label=f"output {number}")
@@ -111,12 +111,12 @@ def scatter_figure(predicted: Tensor, true: Tensor, title: str) -> Figure:
 
 
 def display_images(images: Tensor, statistics: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Turn normalised images back into colours to look at.
+    """Turn normalised images back into colours for display.
 
     Args:
-        images: ``(N, C, H, W)``; other numbers of channels than 3 are shown as their mean, in grey.
-        statistics: Mean and standard deviation per channel ``(C,)`` in pixel values 0-255, as
-            they were normalised by; without them each image is stretched to its own range.
+        images: ``(N, C, H, W)``; unless there are 3 channels, their mean is shown in grey.
+        statistics: Mean and standard deviation per channel ``(C,)`` in pixel values 0-255 that the
+            images were normalised by; without them each image is stretched to its own range.
 
     Returns:
         ``(N, 3, H, W)`` float32 on the CPU in [0, 1].
@@ -137,17 +137,17 @@ def examples_figure(
     statistics: tuple[Tensor, Tensor] | None,
     title: str,
 ) -> Figure:
-    """Draw samples with a caption each.
+    """Draw samples, each with a caption.
 
     Args:
         samples: Images ``(N, C, H, W)``, or signals ``(N, C, L)``, which are drawn as lines.
-        captions: What stands above each.
+        captions: Text above each.
         statistics: As for :func:`display_images`.
         title: Title.
     """
     columns = min(4, len(samples))
     rows = math.ceil(len(samples) / columns)
-    figure = _figure(2.4 * columns, 2.7 * rows + 0.4)
+    figure = new_figure(2.4 * columns, 2.7 * rows + 0.4)
     figure.suptitle(drawable(title), parse_math=False)
     images = samples.ndim == _IMAGES
     shown = display_images(samples, statistics) if images else samples.detach().float().cpu()
@@ -162,7 +162,8 @@ def examples_figure(
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - a task needs it only to be drawn
 
     return Figure(figsize=(width, height), layout="constrained")

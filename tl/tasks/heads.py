@@ -1,4 +1,4 @@
-"""Heads: feature vectors in, logits out; and what a backbone offers a head."""
+"""Linear heads, and the sizes that a head is built for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def vector_length(num_features: int | Sequence[int]) -> int:
     """Return the length of the vectors or tokens that a head reads.
 
     Args:
-        num_features: As :meth:`tl.tasks.Task.head` gets it.
+        num_features: Argument of :meth:`tl.tasks.Task.head`.
 
     Raises:
-        TypeError: If it is the channels of maps.
+        TypeError: If it holds the channels of maps.
     """
     if isinstance(num_features, int):
         return num_features
@@ -26,10 +26,10 @@ def vector_length(num_features: int | Sequence[int]) -> int:
 
 
 def map_channels(num_features: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the channels of the maps that a head reads, from the highest resolution to the lowest.
+    """Return the channels of the maps that a head reads, the lowest resolution last.
 
     Args:
-        num_features: As :meth:`tl.tasks.Task.head` gets it.
+        num_features: Argument of :meth:`tl.tasks.Task.head`.
 
     Raises:
         TypeError: If it is the length of a vector.
@@ -46,11 +46,11 @@ def linear_head(num_features: int, num_classes: int) -> nn.Linear:
     """Return a linear classifier on features.
 
     Weights are uniform in ``+-1 / sqrt(num_features)``, torch's own default; the bias is zero, so
-    that a new head prefers no class.
+    that a new head does not prefer a class.
 
     Args:
         num_features: Length of a feature vector.
-        num_classes: How many logits to return.
+        num_classes: Number of logits.
     """
     for name, value in (("num_features", num_features), ("num_classes", num_classes)):
         if value < 1:

@@ -1,4 +1,4 @@
-"""Words that were hidden: how a language model learns from plain text."""
+"""Masked language modelling: predict hidden tokens, to learn from plain text."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from tl.tasks.heads import linear_head, vector_length
 
 @dataclass(frozen=True)
 class MaskedTokens(Task):
-    """Guess hidden tokens (Devlin et al., 2019, arXiv:1810.04805, section 3.1).
+    """Predict hidden tokens (Devlin et al., 2019, arXiv:1810.04805, section 3.1).
 
     ``L = -mean log p(token | its text)`` over the hidden tokens. The head is the paper's: a linear
-    layer, GELU and layer norm before the vocabulary. Its output layer has weights of its own, as
+    layer, GELU and layer norm before the vocabulary. Its output layer has its own weights, because
     heads share none with the backbone; BERT shares them with the embedding.
 
     Args:
         name: Name in metrics (``val/<name>/loss``) and heads; letters, digits, ``_`` and ``-``.
-        vocab_size: Size of the vocabulary.
+        vocab_size: Size of the vocabulary, at least 2.
         source: Name of the data source that the task reads in a batch of several.
-        target: Key of the targets in a source that carries several.
+        target: Key of the targets in a source that has several.
 
     Raises:
-        ValueError: If there are fewer than 2 words.
+        ValueError: If the vocabulary is smaller than 2.
     """
 
     name: str
@@ -45,14 +45,14 @@ class MaskedTokens(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.vocab_size < 2:  # noqa: PLR2004 - there is nothing to guess of one
+        if self.vocab_size < 2:  # noqa: PLR2004 - one word needs no prediction
             raise ValueError(
                 f"Task {self.name!r} needs a vocabulary of at least 2, got {self.vocab_size}."
             )
 
     @property
     def answers(self) -> str:
-        """How many words."""
+        """The size of the vocabulary."""
         return f"{self.vocab_size} word pieces"
 
     def head(self, num_features: int | Sequence[int]) -> nn.Module:
@@ -66,31 +66,31 @@ class MaskedTokens(Task):
         )
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
-        """Return token numbers ``(N, L)`` int64, -1 where a token was not hidden."""
-        if not isinstance(target, Tensor) or target.is_floating_point() or target.ndim != 2:  # noqa: PLR2004
-            found = getattr(target, "shape", type(target).__name__)
+        """Return token ids ``(N, L)`` int64, -1 for tokens that are not hidden."""
+        wanted = f"token ids of shape (N, L), {MISSING} for tokens that are not hidden"
+        given = self.tensor_of(target, wanted, lambda shape: len(shape) == 2)  # noqa: PLR2004
+        if given.is_floating_point():
             raise ValueError(
-                f"The targets of task {self.name!r} must be token numbers of shape (N, L), "
-                f"{MISSING} where none was hidden, got {found}."
+                f"The targets of task {self.name!r} are {given.dtype}; expected {wanted}."
             )
-        target = target.long()
+        found = given.long()
         if not checked:
-            wrong = (target < MISSING) | (target >= self.vocab_size)
+            wrong = (found < MISSING) | (found >= self.vocab_size)
             if wrong.any():
                 row, place = (int(i) for i in wrong.nonzero()[0])
                 raise ValueError(
                     f"Task {self.name!r} has a vocabulary of {self.vocab_size}, and token {place} "
-                    f"of sample {row} of the batch is {int(target[row, place])}; expected 0 to "
-                    f"{self.vocab_size - 1}, or {MISSING} where none was hidden."
+                    f"of sample {row} of the batch is {int(found[row, place])}; expected 0 to "
+                    f"{self.vocab_size - 1}, or {MISSING} for tokens that are not hidden."
                 )
-        return target
+        return found
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean cross-entropy over the hidden tokens.
 
         Args:
             output: Logits ``(..., vocab_size)``.
-            target: Token numbers ``(...)``, -1 where none was hidden.
+            target: Token ids ``(...)``, -1 for tokens that are not hidden.
         """
         logits, hidden = self._hidden(output, target)
         return functional.cross_entropy(logits, hidden, reduction="sum") / max(len(hidden), 1)
@@ -100,28 +100,27 @@ class MaskedTokens(Task):
         return output[known], target[known]
 
     def present(self, target: Tensor) -> Tensor:
-        """Return how many tokens were hidden."""
+        """Return how many tokens are hidden."""
         return (target != MISSING).sum()
 
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
-        """Return how many hidden tokens are guessed right."""
+        """Return how many hidden tokens are predicted correctly."""
         return [(output.argmax(-1) == target).sum()]
 
     def scores(self) -> dict[str, Metric]:
-        """Return the share of the hidden tokens that are guessed right; the loss decides."""
+        """Return the accuracy on hidden tokens; the loss decides."""
         return {"acc": MulticlassAccuracy(self.vocab_size, average="micro", validate_args=False)}
 
     def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
-        """Let a metric see the hidden tokens of a batch."""
+        """Update a metric with the hidden tokens of a batch."""
         logits, hidden = self._hidden(output, target)
         if len(hidden):
             metric.update(logits.argmax(-1), hidden)
 
     def answer(self, output: Tensor) -> Tensor:
-        """Return the most probable token at each place ``(N, L)``."""
+        """Return the most probable token at each position ``(N, L)``."""
         return output.argmax(-1)
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
-        """Return the numbers of these tokens, separated by blanks."""
-        del names
+        """Return the ids of these tokens, separated by spaces."""
         return [{"tokens": " ".join(map(str, row))} for row in answer.cpu().tolist()]

@@ -1,10 +1,11 @@
-"""Which way the surface faces at each pixel."""
+"""Surface normals: the direction in which the surface faces at each pixel."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -12,28 +13,34 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
+from tl.tasks.base import Direction
+from tl.tasks.map_pictures import Drawn, MapPictures
+from tl.tasks.palette import direction_colours
+from tl.tasks.pictures import Pictures
 from tl.tasks.pixels import DECODER, PixelMean, PixelSums, PixelTask
 
-_TOLERANCE = 0.02  # of the length: normals from 8-bit images are this far off
+_TOLERANCE = 0.02  # of the length: normals from 8-bit images deviate by this much
 _LEFT_RIGHT = -1
 _BIN = 0.001  # degrees
+_RIGHT = 11.25  # degrees
+_UNDER = {"under_11": _RIGHT, "under_22": 22.5, "under_30": 30.0}  # degrees
 
 
 @dataclass(frozen=True)
 class Normals(PixelTask):
-    """A unit vector for each pixel, with the angle to the true one.
+    """A unit vector for each pixel, scored by its angle to the true one.
 
-    Targets are ``(N, 3, H, W)``, x to the right, of length 1, NaN where there is none. The loss is
-    ``1 - cos``; the head's vectors are normalised in loss, scores and answers. Scores are over
-    all known pixels of the split, in degrees: ``mean``, ``median`` (to 0.001 degrees) and the
-    shares under 11.25, 22.5 and 30 degrees.
+    Targets are ``(N, 3, H, W)``, x to the right, of length 1, NaN if missing. The loss is
+    ``1 - cos``; the head's vectors are normalised in loss, scores and predictions. Scores are over
+    all labelled pixels of the split, in degrees: ``mean``, ``median`` (to 0.001 degrees) and the
+    fractions under 11.25, 22.5 and 30 degrees.
 
     Args:
         name: Name in metrics (``val/<name>/mean``) and heads; letters, digits, ``_`` and ``-``.
         decoder: Class path of the head, such as ``tl.tasks.decoders.DeepLab``.
-        width: Channels within the head; ``None`` takes the default of its class.
+        width: Channels within the head; ``None`` is the default of its class.
         source: Name of the data source that the task reads in a batch of several.
-        target: Key of the targets in a source that carries several.
+        target: Key of the targets in a source that has several.
     """
 
     name: str
@@ -43,6 +50,10 @@ class Normals(PixelTask):
     target: str | None = None
     kind: ClassVar[str] = "normals"
     score: ClassVar[str] = "mean"
+    directions: ClassVar[Mapping[str, Direction]] = {
+        **dict.fromkeys(("mean", "median"), "min"),
+        **dict.fromkeys(_UNDER, "max"),
+    }
     tallied: ClassVar[tuple[str, ...]] = ("mean",)
     columns: ClassVar[tuple[str, ...]] = ("mean_normal",)
 
@@ -59,10 +70,10 @@ class Normals(PixelTask):
     @property
     def expected(self) -> str:
         """Unit vectors."""
-        return "vectors of length 1, NaN where there is none, of shape (N, 3, H, W)"
+        return "vectors of length 1, NaN if missing, of shape (N, 3, H, W)"
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
-        """Return floats ``(N, 3, H, W)``, NaN where there is none."""
+        """Return floats ``(N, 3, H, W)``, NaN if missing."""
         found = self._maps(target, 3).float()
         if not checked:
             length = found.norm(dim=1)  # NaN where any part is
@@ -70,13 +81,13 @@ class Normals(PixelTask):
         return found
 
     def flipped(self, target: Tensor, dim: int) -> Tensor:
-        """Return normals of the mirrored scene: the component along the axis changes sign."""
+        """Return the normals of the flipped scene: the component along the axis changes sign."""
         signs = target.new_ones(3)
         signs[0 if dim == _LEFT_RIGHT else 1] = -1
         return target * signs.view(3, 1, 1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean of ``1 - cos`` over all known pixels.
+        """Return the mean of ``1 - cos`` over all labelled pixels.
 
         Args:
             output: ``(N, 3, H, W)``, of any length.
@@ -88,25 +99,32 @@ class Normals(PixelTask):
         return torch.where(known, 1 - cosine, 0.0).sum() / known.sum().clamp(min=1)
 
     def present(self, target: Tensor) -> Tensor:
-        """Return how many pixels have a normal."""
+        """Return how many pixels are labelled."""
         return (~target.isnan().any(1)).sum()
 
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return the sum of the angles."""
         return [angles(output, target).sum()]
 
+    @property
+    def right_or_wrong(self) -> bool:
+        """Normals within 11.25 degrees are right."""
+        return True
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many normals are within 11.25 degrees."""
+        return (angles(output, target) < _RIGHT).sum()
+
     def scores(self) -> dict[str, Metric]:
-        """Return mean and median angle, and the shares under three angles."""
+        """Return mean and median angle, and the fractions under three angles."""
         return {
             "mean": PixelMean(),
             "median": MedianAngle(),
-            "under_11": ShareUnder(11.25),
-            "under_22": ShareUnder(22.5),
-            "under_30": ShareUnder(30.0),
+            **{name: PixelMean(partial(is_under, limit=limit)) for name, limit in _UNDER.items()},
         }
 
     def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
-        """Let a metric see the angles of a batch."""
+        """Update a metric with the angles of a batch."""
         metric.update(angles(output, target))
 
     def answer(self, output: Tensor) -> Tensor:
@@ -115,19 +133,31 @@ class Normals(PixelTask):
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
         """Return the mean vector of each image."""
-        del names
         rows = answer.mean((2, 3)).cpu().tolist()
         return [{"mean_normal": "; ".join(f"{v:.4f}" for v in row)} for row in rows]
 
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side, with x, y and z as red, green and blue."""
+        drawn = Drawn(direction_colours, _angle_maps, "angle, degrees")
+        return MapPictures(drawn, self.answer, most)
+
+
+def _angle_maps(answer: Tensor, target: Tensor) -> Tensor:
+    """Return angles ``(N, H, W)``, NaN without a target."""
+    known = ~target.isnan().any(1)
+    found = answer.new_full(known.shape, math.nan, dtype=torch.float64)
+    found[known] = angles(answer, target)
+    return found
+
 
 def angles(output: Tensor, target: Tensor) -> Tensor:
-    """Return the angle in degrees between vectors, of the pixels that have a target.
+    """Return the angles in degrees between vectors, at all labelled pixels.
 
-    From sine and cosine: an arc cosine alone has no digits left for small angles.
+    Computed from sine and cosine, because an arc cosine alone is inaccurate for small angles.
 
     Args:
         output: ``(N, 3, H, W)``, of any length.
-        target: ``(N, 3, H, W)``, NaN where there is none.
+        target: ``(N, 3, H, W)``, NaN if missing.
 
     Returns:
         ``(M,)``, in double precision.
@@ -137,39 +167,24 @@ def angles(output: Tensor, target: Tensor) -> Tensor:
     return torch.atan2(torch.linalg.cross(a, b).norm(dim=1), (a * b).sum(1)) * (180 / math.pi)
 
 
-class ShareUnder(PixelMean):
-    """Share of the pixels whose angle is below a limit.
-
-    Args:
-        limit: In degrees.
-    """
-
-    higher_is_better = True
-
-    def __init__(self, limit: float) -> None:
-        super().__init__()
-        self._limit = limit
-
-    def update(self, values: Tensor) -> None:
-        """Count angles ``(M,)``."""
-        super().update((values < self._limit).double())
+def is_under(values: Tensor, limit: float) -> Tensor:
+    """Return 1 where an angle ``(M,)`` is below a limit in degrees, else 0."""
+    return (values < limit).double()
 
 
 class MedianAngle(PixelSums):
-    """Median angle from counts in bins of 0.001 degrees, which processes add up exactly."""
-
-    higher_is_better = False
+    """Median angle from counts in bins of 0.001 degrees, which add up exactly over processes."""
 
     def __init__(self) -> None:
         super().__init__(round(180 / _BIN) + 1, torch.int64)
 
     def update(self, values: Tensor) -> None:
-        """Count angles ``(M,)``."""
+        """Add angles ``(M,)``."""
         bins = (values[~values.isnan()] / _BIN).round().long()
         self.sums = self.sums + torch.bincount(bins, minlength=len(self.sums))
 
     def compute(self) -> Tensor:
-        """Return the lower median, a scalar; not a number without any pixel."""
+        """Return the lower median, a scalar; NaN without any pixel."""
         total = self.sums.cumsum(0)
         count = total[-1]
         if not count:

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a task's answers: collected batch by batch, drawn at the end."""
+"""Pictures of a task's predictions for TensorBoard: collected by batch, drawn at the end."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _POINTS = 2000  # of a scatter plot
 
 @dataclass(frozen=True)
 class View:
-    """What figures need besides answers and targets.
+    """What figures need besides predictions and targets.
 
     Attributes:
         title: Title.
-        names: Names of the classes, where the data have them.
+        names: Class names, if the data have them.
         statistics: Mean and standard deviation per channel that images were normalised by.
     """
 
@@ -42,48 +42,48 @@ class View:
     statistics: tuple[Tensor, Tensor] | None = None
 
     def class_names(self, count: int) -> list[str]:
-        """Return the names of so many classes, or their numbers."""
+        """Return the names of `count` classes, or their indices."""
         fits = self.names is not None and len(self.names) == count
         return list(self.names or ()) if fits else [str(number) for number in range(count)]
 
 
 class Pictures(ABC):
-    """Collects what is drawn of one task over a split; see :meth:`tl.tasks.Task.pictures`.
+    """Collects the pictures of a task over a split; see :meth:`tl.tasks.Task.pictures`.
 
     Attributes:
-        counts: Sums over samples, which are added up over all processes before they are drawn;
-            ``None`` if there are none. Of one shape in every process, also without any sample.
+        counts: Sums over samples, which are added up over all processes before drawing; ``None`` if
+            there are none. They have the same shape in all processes, even without any sample.
     """
 
     counts: Tensor | None = None
 
     @abstractmethod
     def add(self, inputs: Inputs | None, output: Tensor, target: Tensor) -> None:
-        """Look at a batch.
+        """Add a batch.
 
         Args:
-            inputs: What the network has read; ``None`` where no samples are to be shown.
-            output: What the head gave, a row for each sample.
-            target: As :meth:`tl.tasks.Task.truth` gives it.
+            inputs: Inputs of the network; ``None`` if no samples are to be shown.
+            output: Output of the head, one row per sample.
+            target: Targets from :meth:`tl.tasks.Task.truth`.
         """
 
     @abstractmethod
     def figures(self, view: View) -> dict[str, Figure]:
-        """Return figures by a word that says what they show, such as ``confusion``.
+        """Return figures by a word for what they show, such as ``confusion``.
 
         Args:
-            view: Title, and what the data tell.
+            view: Title, class names and statistics.
         """
 
 
 class Worst:
-    """The samples with the worst answers.
+    """The samples with the worst predictions.
 
     Args:
-        most: How many to keep.
+        most: Maximum number to keep.
 
     Attributes:
-        kept: How bad an answer is, output, target, and sample, the worst first.
+        kept: How bad a prediction is, output, target, and sample, the worst first.
     """
 
     def __init__(self, most: int) -> None:
@@ -91,11 +91,11 @@ class Worst:
         self.kept: list[tuple[float, Tensor, Tensor, Tensor]] = []
 
     def add(self, inputs: Inputs | None, badness: Tensor, output: Tensor, target: Tensor) -> None:
-        """Look through a batch.
+        """Add a batch.
 
         Args:
-            inputs: What the network has read; nothing is kept where it cannot be drawn.
-            badness: How bad each answer is ``(N,)``; not above 0 where it is not to be shown.
+            inputs: Inputs of the network; nothing is kept if they cannot be drawn.
+            badness: How bad each prediction is ``(N,)``; 0 or less hides it.
             output: ``(N, ...)``.
             target: ``(N, ...)``.
         """
@@ -110,8 +110,8 @@ class Worst:
         self.kept = sorted(self.kept, key=lambda kept: -kept[0])[: self.most]
 
     def figures(self, view: View, caption: Callable[[Tensor, Tensor], str]) -> dict[str, Figure]:
-        """Draw them as ``mistakes``, each with a caption made of output and target."""
-        # what sources of other shapes gave cannot share a figure with the worst
+        """Draw them as ``mistakes``, each with a caption built from output and target."""
+        # samples of another shape cannot share a figure with the worst one
         kept = [one for one in self.kept if one[3].shape == self.kept[0][3].shape]
         if not kept:
             return {}
@@ -121,11 +121,11 @@ class Worst:
 
 
 class ClassPictures(Pictures):
-    """Confusion matrix, and the wrong predictions that were made with the most confidence.
+    """Confusion matrix, and the most confident wrong predictions.
 
     Args:
         num_classes: Number of classes.
-        most: How many mistakes to keep.
+        most: Maximum number of mistakes to keep.
     """
 
     counts: Tensor
@@ -136,7 +136,7 @@ class ClassPictures(Pictures):
         self.worst = Worst(most)
 
     def add(self, inputs: Inputs | None, output: Tensor, target: Tensor) -> None:
-        """Look at logits ``(N, C)`` and class numbers ``(N,)``, negative without a label."""
+        """Add logits ``(N, C)`` and class indices ``(N,)``, negative if unlabelled."""
         confidence, predicted = output.float().softmax(1).max(1)
         labelled = target >= 0
         pairs = target[labelled] * self.num_classes + output.argmax(1)[labelled]
@@ -146,7 +146,7 @@ class ClassPictures(Pictures):
         self.worst.add(inputs, torch.where(wrong, confidence, 0.0), output, target)
 
     def figures(self, view: View) -> dict[str, Figure]:
-        """Return ``confusion`` and ``mistakes``; nothing where no sample has a label."""
+        """Return ``confusion`` and ``mistakes``; nothing if no sample is labelled."""
         if not int(self.counts.sum()):
             return {}
         names = view.class_names(self.num_classes)
@@ -163,12 +163,12 @@ class ClassPictures(Pictures):
 class LabelPictures(Pictures):
     """Precision, recall and F1 of each label, and the samples with the worst labels.
 
-    A label is found where its probability is above one half. A sample is as bad as the worst of its
-    wrong labels: the distance of the probability to the truth.
+    A label is predicted if its probability is above 0.5. A sample is as bad as its worst wrong
+    label, by the distance of the probability to the truth.
 
     Args:
         num_classes: Number of labels.
-        most: How many samples to keep.
+        most: Maximum number of samples to keep.
     """
 
     counts: Tensor
@@ -178,7 +178,7 @@ class LabelPictures(Pictures):
         self.worst = Worst(most)
 
     def add(self, inputs: Inputs | None, output: Tensor, target: Tensor) -> None:
-        """Look at logits ``(N, C)`` and labels ``(N, C)``: 0, 1, negative where not known."""
+        """Add logits ``(N, C)`` and labels ``(N, C)``: 0, 1, negative if unknown."""
         chances = output.float().sigmoid()
         found, known = chances > 0.5, target != MISSING  # noqa: PLR2004 - more likely than not
         there = target == 1
@@ -189,7 +189,7 @@ class LabelPictures(Pictures):
         self.worst.add(inputs, distance.amax(1), output, target)
 
     def figures(self, view: View) -> dict[str, Figure]:
-        """Return ``labels`` and ``mistakes``; nothing where no label is there or is found."""
+        """Return ``labels`` and ``mistakes``; nothing if no label occurs or is predicted."""
         if not int(self.counts.sum()):
             return {}
         names = view.class_names(self.counts.shape[1])
@@ -212,12 +212,12 @@ class LabelPictures(Pictures):
 
 
 class NumberPictures(Pictures):
-    """Predictions against the truth, and the samples with the largest errors.
+    """Predictions against targets, and the samples with the largest errors.
 
-    The points are a random part of those that this process has seen, if there are too many.
+    If there are too many points, a random subset of those in this process is drawn.
 
     Args:
-        most: How many samples to keep.
+        most: Maximum number of samples to keep.
     """
 
     def __init__(self, most: int) -> None:
@@ -226,7 +226,7 @@ class NumberPictures(Pictures):
         self._random = torch.Generator().manual_seed(0)
 
     def add(self, inputs: Inputs | None, output: Tensor, target: Tensor) -> None:
-        """Look at numbers ``(N, K)``, NaN where there is none."""
+        """Add numbers ``(N, K)``, NaN if missing."""
         numbers, target = output.detach().float().cpu(), target.float().cpu()
         drawn = torch.rand(len(numbers), 1, generator=self._random)
         points = torch.cat([drawn, numbers, target], 1)[~target.isnan().all(1)]
@@ -237,7 +237,7 @@ class NumberPictures(Pictures):
         self.worst.add(inputs, errors, numbers, target)
 
     def figures(self, view: View) -> dict[str, Figure]:
-        """Return ``scatter`` and ``mistakes``; nothing where no number is known."""
+        """Return ``scatter`` and ``mistakes``; nothing if no number is known."""
         if self._points is None or not len(self._points):
             return {}
         predicted, true = self._points[:, 1:].chunk(2, 1)

@@ -1,9 +1,10 @@
-"""What tasks with an answer for each pixel have in common."""
+"""What dense prediction tasks have in common."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,9 +15,23 @@ from tl.tasks.base import Reads, Task
 from tl.tasks.decoders import decoder_class
 from tl.tasks.heads import map_channels
 
-#: The decoder unless another one is named.
+#: The default decoder.
 DECODER = "tl.tasks.decoders.FeaturePyramid"
 _MAPS = 3  # dimensions of maps without channels
+
+
+@dataclass(frozen=True)
+class MapFile:
+    """What of answers for pixels is written as files, one for each sample.
+
+    Attributes:
+        maps: ``(N, H, W)`` or ``(N, C, H, W)``.
+        palette: A colour for each class number ``(C, 3)`` uint8: written as ``png``; ``None``
+            writes the numbers as ``npy``.
+    """
+
+    maps: Tensor
+    palette: Tensor | None = None
 
 
 class WrongPixelError(ValueError):
@@ -39,7 +54,7 @@ class WrongPixelError(ValueError):
 
 
 class PixelTask(Task):
-    """An answer for each pixel; scores are over all pixels with a target of the whole split."""
+    """A prediction for each pixel; scores are over all labelled pixels of the split."""
 
     decoder: str
     width: int | None
@@ -55,50 +70,48 @@ class PixelTask(Task):
     @property
     @abstractmethod
     def channels(self) -> int:
-        """How many channels the head gives."""
+        """The number of channels of the head's output."""
 
     @property
     @abstractmethod
     def expected(self) -> str:
-        """What targets must be, for messages."""
+        """What targets must be, for error messages."""
 
     def head(self, num_features: int | Sequence[int]) -> nn.Module:
         """Return a decoder."""
         given = [map_channels(num_features), self.channels]
         return decoder_class(self.decoder)(*given, *([] if self.width is None else [self.width]))
 
-    def _maps(self, target: object, channels: int | None) -> Tensor:
-        """Return targets that are maps with so many channels; ``None``: without the dimension."""
-        if not isinstance(target, Tensor):
-            raise ValueError(  # noqa: TRY004 - what the data hold
-                f"The targets of task {self.name!r} are a {type(target).__name__}; expected "
-                f"{self.expected}, as a tensor."
-            )
-        shape = tuple(target.shape)
-        if channels in (None, 1) and target.ndim in (_MAPS, _MAPS + 1):
-            if target.ndim == _MAPS:
-                target = target.unsqueeze(1)
-            fits = target.shape[1] == 1
-            target = target if channels else target.squeeze(1)
-        else:
-            fits = target.ndim == _MAPS + 1 and target.shape[1] == channels
-        if not fits or target.is_complex():
-            kind = "complex numbers " if target.is_complex() else ""
-            raise ValueError(
-                f"The targets of task {self.name!r} are {kind}of shape {shape}; expected "
-                f"{self.expected}."
-            )
-        return target
-
-    def refuse(self, wrong: Tensor, found: str) -> None:
-        """Raise an error that names the first wrong pixel, if there is one.
+    def map_file(self, answer: Tensor) -> MapFile:
+        """Return what ``predict`` writes of answers as files beside its CSV.
 
         Args:
-            wrong: Which pixels are wrong ``(N, H, W)``.
+            answer: As :meth:`answer` gives it.
+        """
+        return MapFile(answer)
+
+    def _maps(self, target: object, channels: int | None) -> Tensor:
+        """Return targets that are maps with so many channels; ``None``: without that dimension."""
+        plain = channels in (None, 1)
+
+        def fits(shape: tuple[int, ...]) -> bool:
+            with_channels = len(shape) == _MAPS + 1 and shape[1] == (channels or 1)
+            return with_channels or (plain and len(shape) == _MAPS)
+
+        found = self.tensor_of(target, self.expected, fits)
+        if channels is None:
+            return found if found.ndim == _MAPS else found.squeeze(1)
+        return found.unsqueeze(1) if found.ndim == _MAPS else found
+
+    def refuse(self, wrong: Tensor, found: str) -> None:
+        """Refuse targets with wrong pixels.
+
+        Args:
+            wrong: Which pixels are wrong ``(N, H, W)``, bool.
             found: What they are.
 
         Raises:
-            ValueError: If there is one.
+            ValueError: If a pixel is wrong; names the first one.
         """
         if wrong.any():
             sample, row, column = wrong.nonzero()[0].tolist()
@@ -112,11 +125,11 @@ class PixelTask(Task):
 
 
 class PixelSums(Metric):
-    """Sums over pixels, added over processes, and what is made of them.
+    """Base of scores that are computed from sums over all pixels of all processes.
 
     Args:
-        size: How many sums.
-        dtype: Of the sums: whole numbers add up exactly, in any order.
+        size: Shape of the sums.
+        dtype: Type of the sums; integers add up exactly, in any order.
     """
 
     full_state_update = False
@@ -132,21 +145,22 @@ class PixelMean(PixelSums):
     """Mean over pixels of a value, or its root.
 
     Args:
+        value: Computes the value of each pixel ``(M,)``; by default the input itself.
         root: Return the root of the mean.
     """
 
-    higher_is_better = False
-
-    def __init__(self, *, root: bool = False) -> None:
+    def __init__(self, value: Callable[..., Tensor] | None = None, *, root: bool = False) -> None:
         super().__init__(2)
+        self._value = value
         self._root = root
 
-    def update(self, values: Tensor) -> None:
-        """Count the values of pixels ``(M,)``."""
+    def update(self, *parts: Tensor) -> None:
+        """Add the pixels of a batch, each part ``(M,)``."""
+        values = parts[0] if self._value is None else self._value(*parts)
         count = values.new_tensor(values.numel(), dtype=torch.float64)
         self.sums = self.sums + torch.stack([values.double().sum(), count])
 
     def compute(self) -> Tensor:
-        """Return the mean, a scalar; not a number without any pixel."""
+        """Return the mean, a scalar; NaN without any pixel."""
         mean = self.sums[0] / self.sums[1]
         return (mean.sqrt() if self._root else mean).float()

@@ -1,10 +1,10 @@
-"""Numbers."""
+"""Regression: one or several numbers per sample."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,22 +24,22 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True, init=False)
 class Regression(Task):
-    """One number for each sample, or several, with R2, mean absolute and root mean squared error.
+    """One or several numbers per sample, with R2, mean absolute and root mean squared error.
 
-    Targets are ``(N,)`` or ``(N, outputs)``, NaN where there is none: each known number counts
-    alike in loss and errors. R2 is the mean over the outputs.
+    Targets are ``(N,)`` or ``(N, outputs)``, NaN if missing: each known number has the same weight
+    in loss and errors. R2 is the mean over the outputs.
 
     Args:
         name: Name in metrics (``val/<name>/mae``) and heads; letters, digits, ``_`` and ``-``.
-        outputs: How many numbers a sample has.
+        outputs: Numbers per sample, 1 or more.
         loss: ``mse``, ``l1`` or ``huber`` (Huber, 1964, with a threshold of 1).
         source: Name of the data source that the task reads in a batch of several.
-        target: Key of the targets in a source that carries several.
-        shares: Name of another task whose head this one uses, as to evaluate in a second domain.
-        trains: Whether its targets train; otherwise they are used for evaluation only.
+        target: Key of the targets in a source that has several.
+        shares: Name of another task whose head this one uses, for instance in a second domain.
+        trains: Whether the task trains; if not, it is only evaluated.
 
     Raises:
-        ValueError: If there is no output, or no such loss.
+        ValueError: If `outputs` is below 1 or the loss is unknown.
     """
 
     name: str
@@ -77,15 +77,9 @@ class Regression(Task):
                 f"The `loss` of task {name!r} must be one of {', '.join(_LOSSES)}, got {loss!r}."
             )
 
-    def record(self) -> dict[str, Any]:
-        """Return the task in plain types, by the arguments of the constructor."""
-        found = super().record()
-        loss = found.pop("loss_name")
-        return {**found, "loss": loss}
-
     @property
     def answers(self) -> str:
-        """How many numbers."""
+        """The number of outputs."""
         return f"{self.outputs} number{'s' if self.outputs > 1 else ''}"
 
     def head(self, num_features: int | Sequence[int]) -> nn.Module:
@@ -93,21 +87,12 @@ class Regression(Task):
         return linear_head(vector_length(num_features), self.outputs)
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
-        """Return floats ``(N, outputs)``, NaN where there is none."""
+        """Return floats ``(N, outputs)``, NaN if missing."""
         wanted = f"numbers of shape (N, {self.outputs}){', or (N,)' if self.outputs == 1 else ''}"
-        wanted += ", NaN where there is none"
-        if not isinstance(target, Tensor):
-            raise ValueError(  # noqa: TRY004 - what the data hold, as those below
-                f"The targets of task {self.name!r} are a {type(target).__name__}; expected "
-                f"{wanted}, as a tensor."
-            )
-        alone = target.ndim == 1 and self.outputs == 1
-        if target.is_complex() or not (alone or target.shape[1:] == (self.outputs,)):
-            raise ValueError(
-                f"The targets of task {self.name!r} are of shape {tuple(target.shape)}; expected "
-                f"{wanted}."
-            )
-        found = target.float().view(-1, self.outputs)
+        wanted += ", NaN if missing"
+        shapes = [(self.outputs,), ()] if self.outputs == 1 else [(self.outputs,)]
+        given = self.tensor_of(target, wanted, lambda shape: bool(shape) and shape[1:] in shapes)
+        found = given.float().reshape(-1, self.outputs)
         if not checked and found.isinf().any():
             first = int(found.isinf().any(1).nonzero()[0])
             raise ValueError(
@@ -123,6 +108,11 @@ class Regression(Task):
             output: ``(N, outputs)``.
             target: ``(N, outputs)``.
         """
+        if output.shape != target.shape:  # it would be broadcast
+            raise ValueError(
+                f"The head of task {self.name!r} returns shape {tuple(output.shape)}; expected "
+                f"{tuple(target.shape)}, as the targets."
+            )
         missing = target.isnan()
         known = torch.where(missing, output.detach(), target)
         terms = _LOSSES[self.loss_name](output, known, reduction="none")
@@ -146,7 +136,7 @@ class Regression(Task):
         return {**errors, "r2": R2(self.outputs)}
 
     def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
-        """Let a metric see the known numbers of a batch."""
+        """Update a metric with the known numbers of a batch."""
         if isinstance(metric, R2):
             metric.update(output, target)
             return
@@ -159,7 +149,6 @@ class Regression(Task):
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
         """Return the numbers, separated by semicolons."""
-        del names
         return [{"value": "; ".join(f"{v:.6g}" for v in row)} for row in answer.cpu().tolist()]
 
     def pictures(self, most: int) -> Pictures | None:
@@ -168,13 +157,13 @@ class Regression(Task):
 
 
 class R2(Metric):
-    """One minus the squared errors over those of the mean: the mean over the outputs.
+    """Coefficient of determination, averaged over the outputs.
 
-    As torchmetrics' ``R2Score`` with targets that may be missing (NaN), each output by itself. Not
-    a number while there are fewer than two targets, or no two that differ.
+    Like torchmetrics' ``R2Score``, but targets may be missing (NaN), separately for each output.
+    NaN while there are fewer than two targets, or none that differ.
 
     Args:
-        outputs: How many numbers a sample has.
+        outputs: Numbers per sample.
     """
 
     full_state_update = False
@@ -188,7 +177,7 @@ class R2(Metric):
         self.add_state("sums", zeros, dist_reduce_fx="sum")
 
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Count a batch of outputs and targets ``(N, outputs)``."""
+        """Add a batch of outputs and targets ``(N, outputs)``."""
         known = ~target.isnan()
         true = target.double().masked_fill(~known, 0.0)
         error = (output.double() - true).masked_fill(~known, 0.0)

@@ -1,9 +1,10 @@
-"""A class for each pixel."""
+"""Semantic segmentation: a class for each pixel."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,26 +12,32 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
+from tl.tasks.base import Direction
 from tl.tasks.class_targets import MISSING
-from tl.tasks.pixels import DECODER, PixelSums, PixelTask
+from tl.tasks.map_pictures import Drawn, SegmentationPictures
+from tl.tasks.palette import class_colours, palette
+from tl.tasks.pictures import Pictures
+from tl.tasks.pixels import DECODER, MapFile, PixelSums, PixelTask
+
+_PALETTE = 256  # classes that a palette has colours for
 
 
 @dataclass(frozen=True)
 class Segmentation(PixelTask):
     """A class for each pixel, with cross-entropy, mean intersection over union and accuracy.
 
-    Targets are class numbers ``(N, H, W)`` of any integer type, -1 where there is none. The mean
-    IoU is over the classes that occur among the targets or the answers of the whole split.
+    Targets are class indices ``(N, H, W)`` of any integer type, -1 if missing. The mean IoU is over
+    the classes that occur among the targets or the predictions of the whole split.
 
     Args:
         name: Name in metrics (``val/<name>/miou``) and heads; letters, digits, ``_`` and ``-``.
-        num_classes: How many classes.
-        class_weights: Weight of each class in the loss, which stays a sum over the pixels divided
-            by their number; ``None`` weighs each by 1.
+        num_classes: Number of classes, at least 2.
+        class_weights: Weight of each class in the loss, 0 or more; the sum over the pixels is still
+            divided by their number. By default all are 1.
         decoder: Class path of the head, such as ``tl.tasks.decoders.DeepLab``.
-        width: Channels within the head; ``None`` takes the default of its class.
+        width: Channels within the head; ``None`` is the default of its class.
         source: Name of the data source that the task reads in a batch of several.
-        target: Key of the targets in a source that carries several.
+        target: Key of the targets in a source that has several.
 
     Raises:
         ValueError: If there are fewer than 2 classes, or weights do not fit them.
@@ -46,12 +53,14 @@ class Segmentation(PixelTask):
     kind: ClassVar[str] = "segmentation"
     score: ClassVar[str] = "miou"
     higher_is_better: ClassVar[bool] = True
+    directions: ClassVar[Mapping[str, Direction]] = {"miou": "max", "acc": "max"}
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    accuracy: ClassVar[str | None] = "acc"
     columns: ClassVar[tuple[str, ...]] = ("classes",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_classes < 2:  # noqa: PLR2004 - one class is nothing to tell apart
+        if self.num_classes < 2:  # noqa: PLR2004 - one class cannot be told apart
             raise ValueError(f"Task {self.name!r} needs at least 2 classes: {self.num_classes}.")
         if self.class_weights is None:
             return
@@ -65,22 +74,22 @@ class Segmentation(PixelTask):
 
     @property
     def answers(self) -> str:
-        """How many classes, of pixels."""
+        """The number of classes, for pixels."""
         return f"{self.num_classes} classes of pixels"
 
     @property
     def channels(self) -> int:
-        """A channel for each class."""
+        """One channel per class."""
         return self.num_classes
 
     @property
     def expected(self) -> str:
-        """Class numbers."""
+        """Class indices."""
         last = self.num_classes - 1
-        return f"class numbers from 0 to {last}, -1 where there is none, of shape (N, H, W)"
+        return f"class indices 0 to {last}, -1 if missing, of shape (N, H, W)"
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
-        """Return class numbers ``(N, H, W)`` as int64, -1 where there is none."""
+        """Return class indices ``(N, H, W)`` as int64, -1 if missing."""
         found = self._maps(target, None)
         if found.is_floating_point():
             found = found.nan_to_num(nan=MISSING, posinf=self.num_classes, neginf=MISSING - 1)
@@ -93,7 +102,7 @@ class Segmentation(PixelTask):
         return found
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over all pixels that have a class.
+        """Return the mean over all labelled pixels.
 
         Args:
             output: ``(N, num_classes, H, W)``.
@@ -106,11 +115,11 @@ class Segmentation(PixelTask):
         return total / self.present(target).clamp(min=1)
 
     def present(self, target: Tensor) -> Tensor:
-        """Return how many pixels have a class."""
+        """Return how many pixels are labelled."""
         return (target != MISSING).sum()
 
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
-        """Return the number of right pixels."""
+        """Return the number of correctly classified pixels."""
         return [(output.argmax(1) == target).sum()]
 
     def scores(self) -> dict[str, Metric]:
@@ -118,15 +127,15 @@ class Segmentation(PixelTask):
         return {"miou": MeanIoU(self.num_classes), "acc": PixelAccuracy(self.num_classes)}
 
     def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
-        """Let a metric count a batch."""
+        """Update a metric with the confusion matrix of a batch."""
         metric.update(self.confusion(output, target))
 
     def answer(self, output: Tensor) -> Tensor:
-        """Return class numbers ``(N, H, W)``."""
+        """Return class indices ``(N, H, W)``."""
         return output.argmax(1)
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
-        """Return the share of each class that is there, the largest first."""
+        """Return the fraction of pixels of each class that occurs, the largest first."""
         found = []
         for each in answer.cpu():
             shares = torch.bincount(each.flatten(), minlength=self.num_classes) / each.numel()
@@ -135,21 +144,34 @@ class Segmentation(PixelTask):
             found.append({"classes": "; ".join(said)})
         return found
 
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side, the IoU of each class and the confusion of pixels."""
+        colours = partial(class_colours, count=self.num_classes)
+        drawn = Drawn(colours, _wrong, "wrong", most=1.0, classes=self.num_classes)
+        return SegmentationPictures(drawn, self.answer, self.confusion, self.num_classes, most)
+
+    def map_file(self, answer: Tensor) -> MapFile:
+        """Return class numbers as an image with a palette, as numbers beyond 256 classes."""
+        return MapFile(answer, palette(self.num_classes) if self.num_classes <= _PALETTE else None)
+
     def confusion(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return counts ``(C, C)`` of pixels by true and predicted class."""
+        """Return the confusion matrix ``(C, C)``, true by predicted class."""
         known = target != MISSING
         pairs = target[known] * self.num_classes + output.argmax(1)[known]
         return torch.bincount(pairs, minlength=self.num_classes**2).view(self.num_classes, -1)
 
 
+def _wrong(answer: Tensor, target: Tensor) -> Tensor:
+    """Return 1 where class numbers ``(N, H, W)`` differ, NaN without a target."""
+    return torch.where(target == MISSING, torch.nan, (answer != target).float())
+
+
 class Confusion(PixelSums):
-    """Counts of pixels by true and predicted class.
+    """Confusion matrix of pixels, true by predicted class.
 
     Args:
-        num_classes: How many classes.
+        num_classes: Number of classes.
     """
-
-    higher_is_better = True
 
     def __init__(self, num_classes: int) -> None:
         super().__init__((num_classes, num_classes), torch.int64)
@@ -160,10 +182,10 @@ class Confusion(PixelSums):
 
 
 class MeanIoU(Confusion):
-    """Mean intersection over union over the classes that occur; not a number without any.
+    """Mean intersection over union over the classes that occur; NaN without any.
 
-    A class that neither targets nor answers have is left out: counted as 0, as in torchmetrics, it
-    would punish a split for its size; divided through, it would be not a number.
+    A class that occurs neither among the targets nor the predictions is left out: counted as 0, as
+    in torchmetrics, it would penalise small splits.
     """
 
     def compute(self) -> Tensor:
@@ -172,16 +194,16 @@ class MeanIoU(Confusion):
         return ious[~ious.isnan()].mean()
 
     def ious(self) -> Tensor:
-        """Return the IoU of each class ``(C,)``, not a number where it does not occur."""
+        """Return the IoU of each class ``(C,)``, NaN if it does not occur."""
         counts = self.sums.double()
         right = counts.diagonal()
         return (right / (counts.sum(0) + counts.sum(1) - right)).float()
 
 
 class PixelAccuracy(Confusion):
-    """Share of the pixels that are right."""
+    """Fraction of correctly classified pixels."""
 
     def compute(self) -> Tensor:
-        """Return the share, a scalar; not a number without any pixel."""
+        """Return the fraction, a scalar; NaN without any pixel."""
         counts = self.sums.double()
         return (counts.diagonal().sum() / counts.sum()).float()

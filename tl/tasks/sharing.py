@@ -1,18 +1,20 @@
-"""Tasks that use another task's head, and tasks that are evaluated only."""
+"""Tasks that share a head, and tasks that are only evaluated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from tl.tasks.base import Task, as_task
 
+T = TypeVar("T", bound=Task)
+
 
 def by_name(tasks: Iterable[Task | Mapping[str, Any]]) -> dict[str, Task]:
-    """Return tasks by name, in their order, also from the plain dicts that checkpoints keep.
+    """Return tasks by name, in their order, also from the plain dicts that checkpoints store.
 
     Raises:
-        ValueError: If there is none, or two have one name.
+        ValueError: If there is none, or names are not unique.
     """
     found = [as_task(task) for task in tasks]
     if not found:
@@ -23,8 +25,38 @@ def by_name(tasks: Iterable[Task | Mapping[str, Any]]) -> dict[str, Task]:
     return dict(zip(names, found, strict=True))
 
 
+def with_relations(
+    tasks: Iterable[T], shares: Mapping[str, str], trains: Mapping[str, bool]
+) -> tuple[T, ...]:
+    """Return tasks with `shares` and `trains` set for those that are named.
+
+    Args:
+        tasks: The tasks, as data publish them.
+        shares: By task, the task whose head it uses.
+        trains: By task, whether its targets train.
+
+    Raises:
+        ValueError: If a name is not one of the tasks', or none would train.
+    """
+    if not (shares or trains):
+        return tuple(tasks)
+    found = by_name(tasks)
+    for option, given in (("shares", shares), ("trains", trains)):
+        for name, value in given.items():
+            if name not in found or (option == "shares" and value not in found):
+                wrong = value if name in found else name
+                raise ValueError(
+                    f"`{option}` names {wrong!r}, which is not a task of the data; they define "
+                    f"{', '.join(found)}."
+                )
+            found[name] = as_task({**found[name].record(), option: value})
+    if not trained_tasks(found):
+        raise ValueError("`trains` is false for every task of the data; at least one must train.")
+    return cast("tuple[T, ...]", tuple(found.values()))
+
+
 def trained_tasks(tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """Return the tasks whose targets training may see.
+    """Return the tasks that train.
 
     Args:
         tasks: All tasks by name.
@@ -33,14 +65,14 @@ def trained_tasks(tasks: Mapping[str, Task]) -> dict[str, Task]:
 
 
 def owner_of(name: str, tasks: Mapping[str, Task]) -> str:
-    """Return the task whose head a task uses: its own, or that of the one that it shares.
+    """Return the task whose head a task uses: itself, or the one that it shares with.
 
     Args:
         name: Name of the task.
         tasks: All tasks by name.
 
     Raises:
-        ValueError: If there is no such task, or tasks share heads in a circle.
+        ValueError: If that task does not exist, or tasks share heads in a circle.
     """
     way = [name]
     while (other := tasks[way[-1]].shares) is not None:
@@ -56,14 +88,14 @@ def owner_of(name: str, tasks: Mapping[str, Task]) -> str:
 
 
 def owners(tasks: Mapping[str, Task]) -> dict[str, str]:
-    """Return by task whose head it uses.
+    """Return, for each task, the task whose head it uses.
 
     Args:
         tasks: All tasks by name.
 
     Raises:
         ValueError: If no task trains, a head belongs to a task that does not train, or a task
-            shares one that is not there or gives other answers.
+            shares a head that does not exist or predicts something else.
     """
     if not trained_tasks(tasks):
         raise ValueError(

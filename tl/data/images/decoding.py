@@ -99,10 +99,33 @@ def decode(path: Path, size: Size, pixel_range: PixelRange | None = None) -> Pix
             rgb = _rgb(upright)
             if sixteen_bit_colour:
                 _check_colour(rgb, pixel_range)
-        height, width = sides(size)
-        if rgb.size != (width, height):
-            rgb = ImageOps.fit(rgb, (width, height), Image.Resampling.BICUBIC)
-        return np.asarray(rgb)
+        return _sized(rgb, size)
+
+
+def pixels_of(image: Image.Image, size: Size) -> Pixels:
+    """Return an image in memory as :func:`decode` reads one from a file.
+
+    Args:
+        image: The image, of 8 bits per channel.
+        size: Height and width in pixels.
+
+    Raises:
+        ValueError: If it has more than 8 bits per channel.
+    """
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"an image of mode {image.mode} has more than 8 bits per channel; save it as a file, "
+            "of which the meaning of its values is known"
+        )
+    return _sized(_rgb(upright), size)
+
+
+def _sized(rgb: Image.Image, size: Size) -> Pixels:
+    height, width = sides(size)
+    if rgb.size != (width, height):
+        rgb = ImageOps.fit(rgb, (width, height), Image.Resampling.BICUBIC)
+    return np.asarray(rgb)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,289 @@
+"""What a Trainer calls of a module: steps, hooks and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from tl.backbones.streams import beside_heads
+from tl.checkpoints.files import local_file, read_checkpoint
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import AnyBatch, Outputs, source_of, to_predict
+from tl.modules.checkpointed import class_names
+from tl.modules.evaluation import Split
+from tl.modules.features import parameters_without_gradient
+from tl.modules.penalties import start_of
+from tl.modules.run_checks import check_answers, check_monitors, refuse_batch_size_search
+from tl.modules.source_start import weights_follow
+from tl.optim.param_groups import named_groups
+from tl.private.torch import drop_functions, keep_out_of_ddp
+from tl.transfer.penalties.base import Step
+
+
+class TrainerHooks(SharedBackboneModule):
+    """Pass each call of the Trainer on to the collaborators that it concerns, in a fixed order."""
+
+    # Steps
+
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
+        """Return the sum of the tasks' losses and of the penalties."""
+        seen: list[Step] | None = [] if self.penalties else None
+        losses, outputs = self.task_losses(batch, smooth=True, seen=seen)
+        self.guard.see(losses)
+        penalty = self.penalties.term(seen[0]) if seen else None
+        self.training_log.add(losses, outputs)
+        loss = self.training_loss(batch, losses, outputs, penalty)
+        if self.trainer.world_size > 1 and (unused := self._parameters_beside(losses)):
+            # DDP waits for a gradient of every parameter, and other processes may have the task
+            loss = loss + 0.0 * torch.stack([p.sum() for p in unused]).sum()
+        return loss
+
+    def _parameters_beside(self, losses: Iterable[str]) -> list[nn.Parameter]:
+        """Return the parameters that DDP looks after and some tasks' losses do not depend on."""
+        tasks = [self.tasks[name] for name in losses]
+        used = {self._owners[task.name] for task in tasks}
+        absent = [name for name in self.heads if name not in used]
+        idle = [m for n in absent for m in (self.heads[n], *beside_heads(self.backbone, n))]
+        found = [parameter for part in idle for parameter in part.parameters()]
+        if not any(task.reads == "vector" for task in tasks):
+            there = parameters_without_gradient(self.backbone, tasks)
+            found += [p for name, p in there.items() if name not in self._left_out]
+        return found
+
+    def training_loss(
+        self,
+        batch: AnyBatch,
+        losses: dict[str, Tensor],
+        outputs: Outputs,
+        penalty: Tensor | None,
+    ) -> Tensor:
+        """Return what training minimises: the sum of the tasks' losses and of the penalties."""
+        loss = self.total_loss(losses)
+        return loss if penalty is None else loss + penalty
+
+    def validation_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
+        """Evaluate a batch; return outputs and targets by task for callbacks."""
+        return self._evaluation_step(batch, "val", dataloader_idx)
+
+    def test_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> Outputs:
+        """Evaluate a batch; return outputs and targets by task for callbacks."""
+        return self._evaluation_step(batch, "test", dataloader_idx)
+
+    def _evaluation_step(self, batch: AnyBatch, split: Split, loader: int) -> Outputs:
+        losses, outputs = self.task_losses(batch)
+        self.evaluations.add(split, loader, losses, outputs, self.device)
+        return outputs
+
+    def predict_step(
+        self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return predictions, such as class probabilities, and sample indices ``(N,)`` by task.
+
+        For a batch of inputs alone, the indices are positions in the batch.
+        """
+        parts = to_predict(batch, self.tasks.values())
+        features = self.features({source: images for source, (images, _) in parts.items()})
+        found = {}
+        for name, task in self.tasks.items():
+            source = source_of(task, parts)
+            if source in parts:
+                index = parts[source][1]
+                output = self.output(name, features[source])
+                index = next(iter(index.values())) if isinstance(index, dict) else index
+                found[name] = (task.answer(output), index)
+        return found
+
+    # Before training
+
+    def setup(self, stage: str) -> None:
+        """Bring source, data, penalties and strategy together, before the optimizer and DDP."""
+        if stage == "fit":
+            self.source.restore(self)
+            # they never change: DDP need not broadcast them at each step
+            buffers = self.penalties.named_buffers(prefix="penalties")
+            keep_out_of_ddp(self, [name for name, _ in buffers])
+            if self.penalties and not self.source.begun:
+                self.penalties.prepare(start_of(self, self.source.file, self.rename))
+            self.fine_tuning.setup(self)
+            if not self.penalties:  # which may read any of them
+                tasks = self.trained_tasks.values()
+                self._left_out = set(parameters_without_gradient(self.backbone, tasks))
+                keep_out_of_ddp(self, [f"backbone.{name}" for name in sorted(self._left_out)])
+        self.source.order_heads(self, class_names(self.datamodule))
+        self.run_record.adopt(self, stage)
+        self.target_check.setup(self, self.datamodule, stage)
+        if stage == "fit":  # an evaluation's checkpoint may tell more about its data
+            check_answers(self.tasks, self.datamodule)
+            check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
+            refuse_batch_size_search(self.trainer.callbacks, self.datamodule)  # type: ignore[attr-defined]
+        if self.compile_mode and not self._compiled:
+            # in place: names of weights stay, for checkpoints and transfer
+            mode = None if self.compile_mode is True else self.compile_mode
+            self.reader.compile(self.backbone, mode)
+            self._compiled = True
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer over named groups, and its schedule over the Trainer's steps."""
+        make = (self.optimizer_factory, self.scheduler_factory, self.scheduler_interval)
+        groups = self.parameter_groups()
+        return self.optimisation.build(self, self.fine_tuning, groups, self.lr, make)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Sort the parameters into the optimizer's named groups."""
+        groups = named_groups(self.backbone, self.heads)
+        self.penalties.add_groups(groups, begun=self.source.begun)
+        return groups
+
+    def on_fit_start(self) -> None:
+        """Log what was loaded from the source, at the start of the first training."""
+        self.source.need()
+        self.source.log(list(self.heads), heads=self.init_heads)
+
+    # While it trains
+
+    def on_train_start(self) -> None:
+        """Let penalties store the start, freeze what does not train yet, log what trains when."""
+        if self.optimisation.is_outdated(self.lr):
+            self.trainer.strategy.setup_optimizers(self.trainer)
+        if self.penalties and not self.source.begun:
+            self.penalties.start(start_of(self, self.source.file, self.rename))
+        first = self.source.begin()
+        self.guard.start(self.backbone)
+        self.step_seeds.begin()
+        self.penalties.show(self.trainer)
+        self.fine_tuning.begin(self, new_heads=first and not self.init_heads)
+        self.run_record.begin(self)
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze and unfreeze stages for this epoch."""
+        self.fine_tuning.begin_epoch(self)
+
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
+        """Seed the step, store what a skipped step must restore, and set training modes."""
+        self.step_seeds.set(self.current_epoch, batch_idx, self.global_rank, self.device)
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.guard.begin()
+        self.fine_tuning.begin_step()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Check that losses and gradients are finite, before gradients are clipped."""
+        self.fine_tuning.drop_gradients()
+        self.guard.check(self, optimizer)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Log the means since the last time, every ``log_every_n_steps`` optimizer steps."""
+        self.training_log.end_step(self)
+
+    def on_train_epoch_end(self) -> None:
+        """Log what the strategy did, and what the last steps of the epoch add."""
+        if self.strategy is not None:
+            self.log_dict(self.fine_tuning.values(self), sync_dist=True)
+        self.training_log.end_epoch(self)
+
+    def on_train_end(self) -> None:
+        """Record the data that the weights now come from."""
+        self.run_record.end(self)
+
+    # While it evaluates
+
+    def on_validation_start(self) -> None:
+        """Check weights and data, and restore statistics if a fused optimizer skipped a step."""
+        self.source.need()
+        self.guard.read(self)
+        if self.trainer.state.fn == "validate":
+            check_answers(self.tasks, self.datamodule)
+
+    def on_test_start(self) -> None:
+        """Check that there are weights to evaluate, and that the data fit the heads."""
+        self.source.need()
+        check_answers(self.tasks, self.datamodule)
+
+    def on_predict_start(self) -> None:
+        """Check that there are weights to predict with, and that the data fit the heads."""
+        self.on_test_start()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log each task's loss and scores over the validation set of each loader."""
+        self.evaluations.log(self, "val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log each task's loss and scores over the test set of each loader."""
+        self.evaluations.log(self, "test")
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record under ``tl``, in plain types, what the weights are; refuse non-finite ones."""
+        self.guard.check_weights(self, checkpoint.get("state_dict", {}))
+        drop_functions(checkpoint)
+        checkpoint["tl"] = self.run_record.write(
+            self,
+            window=self.training_log.state(self),
+            begun=self.source.begun,
+            provenance=self.source.provenance,
+            skipped_steps=self.guard.skipped,
+            **self.fine_tuning.record(self),
+        )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the provenance and, if the run resumes, its progress.
+
+        Raises:
+            ValueError: If the checkpoint has other tasks.
+        """
+        record = self.run_record.read(self, checkpoint)
+        if self._trainer is not None and self.trainer.state.fn != "fit":
+            self.source.keep(self, record.get("provenance"))
+            return
+        self.run_record.resume(self, checkpoint)
+        self.source.resume(record)
+        self.guard.skipped = int(record.get("skipped_steps", 0))
+        self.training_log.load(self, record["window"])
+        self.fine_tuning.resume(self, record)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torch's own
+        """Load weights, which replace the source's."""
+        found = super().load_state_dict(state_dict, *args, **kwargs)
+        self.source.replaced()
+        return found
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's is a descriptor of its own
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,  # noqa: ANN401 - Lightning's signature
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,  # noqa: ANN401 - arguments of the constructor, as there
+    ) -> Self:
+        """Build a module from a checkpoint that is verified first; no code from it is executed.
+
+        Lightning's own executes code from a URL, and from any file if
+        ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` is set.
+
+        Args:
+            checkpoint_path: The checkpoint, or its URL.
+            map_location: As in Lightning.
+            hparams_file: As in Lightning.
+            strict: As in Lightning.
+            weights_only: Ignored: always true.
+            **kwargs: As in Lightning.
+
+        Raises:
+            CheckpointError: If it is missing, damaged or unsafe.
+        """
+        del weights_only
+        path = local_file(checkpoint_path)
+        read_checkpoint(path)
+        with weights_follow():
+            loaded: Self = super().load_from_checkpoint(
+                path, map_location, hparams_file, strict, weights_only=True, **kwargs
+            )
+        return loaded

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.data.dense.written import write_published
+from tests.data.dense.written import write_files, write_published
 from tests.test_configs import ROOT, command
 from tl.cli import main
 
@@ -39,6 +39,36 @@ def test_a_published_set_trains_by_the_command_in_its_header(
     assert results["data"][name]["image_size"] == [32, 48]
     best = folder / "checkpoints" / "best.ckpt"
     assert torch.serialization.get_unsafe_globals_in_checkpoint(best) == []
+
+
+def test_files_of_ones_own_by_class_paths(tmp_path: Path) -> None:
+    root = write_files(tmp_path / "rooms", size=(32, 48))
+    config = f"""
+name: own
+data:
+  class_path: tl.data.DenseFolderDataModule
+  init_args:
+    root: {root}
+    size: [32, 40]
+    scale: {{depth: 0.001}}
+    void: {{kinds: 255}}
+    classes: {{kinds: [wall, floor, ceiling, sphere, box, cylinder]}}
+    tasks:
+      - {{class_path: tl.tasks.Segmentation, init_args: {{name: kinds, num_classes: 6}}}}
+      - {{class_path: tl.tasks.Depth, init_args: {{name: depth, loss: berhu}}}}
+      - {{class_path: tl.tasks.BinaryMap, init_args: {{name: ground, target: floor}}}}
+model:
+  class_path: tl.modules.MultiTaskModule
+"""
+    for split in ("train", "test"):
+        (root / split / "segmentation").rename(root / split / "kinds")
+    (tmp_path / "own.yaml").write_text(config)
+    main(["fit", f"--config={tmp_path / 'own.yaml'}", *TINY, f"--log_dir={tmp_path}"])
+    best = tmp_path / "own" / "version_0" / "checkpoints" / "best.ckpt"
+    main(["test", f"--config={tmp_path / 'own.yaml'}", *TINY, f"--ckpt_path={best}"])
+    results = json.loads((best.parents[1] / "results.json").read_text())
+    assert {"val/kinds/miou", "val/depth/delta1", "val/ground/iou"} <= set(results["metrics"])
+    assert results["data"]["rooms"]["class_names"]["kinds"][1] == "floor"
 
 
 def test_without_the_arrays_one_line_says_what_is_expected(

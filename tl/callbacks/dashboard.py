@@ -324,6 +324,8 @@ def add_graph(
             # TensorBoard's graph is made of TorchScript, which torch calls deprecated
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            # one size of images is enough for a picture of the network
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
             writer.add_graph(traced, images.float())
     except Exception as error:  # noqa: BLE001 - a foreign network may do what tracing cannot follow
         rank_zero_warn(f"TensorBoard shows no graph: tracing the network failed ({error}).")

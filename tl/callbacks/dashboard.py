@@ -325,7 +325,7 @@ def add_graph(
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             # one size of images is enough for a picture of the network
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             writer.add_graph(traced, images.float())
     except Exception as error:  # noqa: BLE001 - a foreign network may do what tracing cannot follow
         rank_zero_warn(f"TensorBoard shows no graph: tracing the network failed ({error}).")

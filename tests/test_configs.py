@@ -49,6 +49,12 @@ MORE = {
     ),
     "configs/transfer/lp_ft.yaml": ("--trainer.max_epochs=2",),  # a part each
 }
+for _path in sorted(ROOT.glob("configs/backbones/*.yaml")):  # once more: the quick run has its own
+    _name = _path.relative_to(ROOT).as_posix()
+    MORE[_name] = (
+        *("--config", _name),
+        "--model.init_args.backbone.init_args.backbone=tl.backbones.ResNet20",
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.small import Tiny
-from tl.backbones import LoraBackbone, ResNet20
+from tl.backbones import MTAN, LoraBackbone, ResNet20
 from tl.backbones.base import offered
-from tl.modules.features import FeatureReader, Features, head_of
+from tl.modules.features import FeatureReader, Features, head_of, name_tasks
 from tl.tasks import Classification
 from tl.tasks.base import Reads
 from tl.tasks.heads import map_channels, vector_length
@@ -63,6 +63,36 @@ def test_parts_of_a_joint_pass() -> None:
     [tokens] = Features(vector, vector[None].expand(5, -1, -1)).split([5])
     assert isinstance(tokens.maps, Tensor)
     assert [each.maps for each in Features(vector).split([5])] == [None]
+
+
+def test_streams_of_a_joint_pass_and_what_heads_read_of_them() -> None:
+    streams = {"a": Features(torch.arange(5.0)[:, None]), "b": Features(torch.ones(5, 1))}
+    _, second = Features(torch.zeros(5, 1), streams=streams).split([2, 3])
+    assert second.vector.flatten().tolist() == [0, 0, 0]
+    read = [second.read_by(VECTOR, nn.Identity()), second.read_by(VECTOR, nn.Identity(), "b")]
+    assert [each.flatten().tolist() for each in read] == [[2, 3, 4], [1, 1, 1]]
+
+
+def test_streams_are_those_of_the_tasks_that_read_a_source() -> None:
+    tasks = {
+        "a": Classification("a", 3, source="x"),
+        "b": Classification("b", 3, source="y"),
+        "c": Classification("c", 3, source="y", shares="a"),
+        "d": Classification("d", 3),
+    }
+    backbone = MTAN(ResNet20())
+    name_tasks(backbone, tasks)
+    assert backbone.tasks == ("a", "b", "d")
+    reader = FeatureReader(tasks.values())
+    images = torch.randn(2, 3, 8, 8)
+    for source, wanted in ((None, "abd"), ("x", "ad"), ("y", "abd")):
+        found = reader(backbone.eval(), images, source)
+        assert found.streams is not None
+        assert list(found.streams) == list(wanted)
+        assert all(stream.size == () for stream in found.streams.values())
+    whole = FeatureReader([*tasks.values(), OnMaps("e", 3)])(backbone, images)
+    assert whole.streams is not None
+    assert whole.streams["a"].size == (8, 8)
 
 
 def test_tokens_of_a_dict_of_inputs() -> None:

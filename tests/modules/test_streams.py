@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 from torchjd.aggregation import MGDA, Mean, PCGrad, Sum, UPGrad
 
@@ -19,8 +21,9 @@ from tl.backbones.resnet_cifar import ResNetCifar
 from tl.backbones.streams import StreamsBackbone, beside_heads
 from tl.balancing import GradNorm, Uncertainty
 from tl.callbacks.compute import flops_per_image
+from tl.cli import main
 from tl.tasks import Classification, Depth, Task
-from tl.transfer import GradualUnfreezing, LinearProbe, Strategy
+from tl.transfer import GradualUnfreezing, LinearProbe, Strategy, read_checkpoint
 from tl.transfer.penalties import L2SP
 
 KINDS: list[type[StreamsBackbone]] = [MTAN, CrossStitch]
@@ -99,6 +102,36 @@ def test_only_shared_parameters_are_aggregated(kind: type[StreamsBackbone], tmp_
     backbone: Any = ours.backbone
     shared = backbone.backbone if kind is MTAN else backbone
     assert watch.seen == (4, sum(p.numel() for p in shared.parameters()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_configuration_names_no_task(kind: type[StreamsBackbone], tmp_path: Path) -> None:
+    """Tasks come from the data; the checkpoint is enough to test."""
+    network = {"class_path": "tl.backbones.ResNet20"}
+    backbone = {"class_path": f"tl.backbones.{kind.__name__}", "init_args": {"backbone": network}}
+    config = {
+        "data": {
+            "class_path": "tl.data.SyntheticScenesDataModule",
+            "init_args": {"train_size": 12, "test_size": 4, "size": 16, "batch_size": 4},
+        },
+        "model": {
+            "class_path": "tl.modules.MultiTaskModule",
+            "init_args": {"backbone": backbone},
+        },
+        "trainer": {"max_epochs": 1, "limit_train_batches": 2, "accelerator": "cpu"},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    common = [f"--config={tmp_path / 'run.yaml'}", f"--log_dir={tmp_path}", "--name=streams"]
+    main(["fit", *common, "--trainer.log_every_n_steps=1", "--dashboard.graph=false"])
+    folder = tmp_path / "streams" / "version_0"
+    losses = json.loads((folder / "results.json").read_text())["metrics"]
+    assert {"val/segmentation/miou", "val/normals/loss", "val/objects/loss"} <= losses.keys()
+    state = read_checkpoint(folder / "checkpoints" / "best.ckpt")["state_dict"]
+    part = "attention" if kind is MTAN else "network"
+    tasks = {name.split(".")[2] for name in state if name.startswith(f"backbone.{part}.")}
+    assert tasks == {"segmentation", "depth", "normals", "objects"}
+    main(["test", *common])
+    assert "test/depth/loss" in json.loads((folder / "results.json").read_text())["metrics"]
 
 
 def test_one_pass_serves_all_tasks() -> None:

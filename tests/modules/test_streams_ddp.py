@@ -20,9 +20,10 @@ from tl.balancing import GradNorm
 
 TASKS = (Classification("a", 3, source="a"), Classification("b", 4, source="b"))
 CASES: dict[str, tuple[Any, Any]] = {
-    f"{kind.__name__} {balancer.__name__ if balancer else 'sum'}": (kind, balancer)
-    for kind in (MTAN, CrossStitch)
-    for balancer in (None, PCGrad, UPGrad, GradNorm)
+    "mtan gradnorm": (MTAN, GradNorm),
+    "mtan pcgrad": (MTAN, PCGrad),
+    "cross-stitch sum": (CrossStitch, None),
+    "cross-stitch upgrad": (CrossStitch, UPGrad),
 }
 Batch = dict[str, tuple[Tensor, Tensor]]
 

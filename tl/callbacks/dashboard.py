@@ -233,7 +233,7 @@ def add_graph(
             # TensorBoard's graph is made of TorchScript, which torch calls deprecated
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            # sizes are those of these images, which a picture of the network may show
+            # one size of images is enough for a picture of the network
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             writer.add_graph(traced, images.float())
     except Exception as error:  # noqa: BLE001 - of tracing: the step that follows raises the rest

@@ -19,7 +19,7 @@ sgd = partial(torch.optim.SGD, lr=0.1)
 
 @pytest.mark.parametrize("name", ["init_from", "init_heads", "reinit", "tasks", "batch_norm"])
 def test_what_the_constructor_builds_from_is_refused_later(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"`{name}` is settled .* a new TransferModule\.$"):
+    with pytest.raises(ValueError, match=rf"`{name}` cannot change after .* a new TransferModule\.$"):
         setattr(module(tiny_data()), name, "other")
 
 
@@ -33,7 +33,7 @@ def test_what_the_constructor_builds_from_is_refused_later(name: str) -> None:
         ("strategy", SurgicalFineTuning(["layer9"]), "'layer9', which the backbone lacks"),
         ("on_nonfinite", "pass", "must be 'stop' or 'skip'"),
         ("max_skips", -1, "`max_skips` must be 0 or more"),
-        ("penalties", L2SP(), "is settled"),
+        ("penalties", L2SP(), "cannot change after construction"),
     ],
 )
 def test_a_later_value_is_checked(name: str, value: Any, said: str) -> None:

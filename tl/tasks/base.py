@@ -277,7 +277,7 @@ def score_directions() -> dict[str, Direction]:
     for kind in (each for same in _kinds().values() for each in same):
         decides: Direction = "max" if kind.higher_is_better else "min"
         for name, direction in {kind.score: decides, **kind.directions, "loss": "min"}.items():
-            found.setdefault(name, set()).add(cast("Direction", direction))
+            found.setdefault(name, set()).add(direction)
     return {name: next(iter(both)) for name, both in found.items() if len(both) == 1}
 
 

@@ -83,13 +83,13 @@ def test_the_pass_for_each_source_is_announced(caplog: pytest.LogCaptureFixture)
     with caplog.at_level("INFO"):
         module(UPGrad())
         said = [
-            r.getMessage() for r in caplog.records if "a pass for each source" in r.getMessage()
+            r.getMessage() for r in caplog.records if "forward pass per source" in r.getMessage()
         ]
         assert len(said) == 1
         caplog.clear()
         module(UPGrad(), batch_norm="per_source")
         module(UW)
-    assert "a pass for each source" not in caplog.text
+    assert "forward pass per source" not in caplog.text
 
 
 def test_another_strategy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,9 @@ def test_a_plateau_schedule_looks_where_there_is_a_validation(tmp_path: Path) ->
 def test_a_plateau_schedule_without_a_validation_per_epoch_is_refused(tmp_path: Path) -> None:
     data = tiny_data()
     options = {"check_val_every_n_epoch": None, "val_check_interval": 7}
-    with pytest.raises(ValueError, match=r"`val/loss` is not computed in every epoch with `check_val_every"):
+    with pytest.raises(
+        ValueError, match=r"`val/loss` is not computed in every epoch with `check_val_every"
+    ):
         trainer(tmp_path, **options).fit(plateau(data), data)
 
 

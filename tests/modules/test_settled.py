@@ -19,7 +19,9 @@ sgd = partial(torch.optim.SGD, lr=0.1)
 
 @pytest.mark.parametrize("name", ["init_from", "init_heads", "reinit", "tasks", "batch_norm"])
 def test_what_the_constructor_builds_from_is_refused_later(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"`{name}` cannot change after .* a new TransferModule\.$"):
+    with pytest.raises(
+        ValueError, match=rf"`{name}` cannot change after .* a new TransferModule\.$"
+    ):
         setattr(module(tiny_data()), name, "other")
 
 

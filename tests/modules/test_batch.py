@@ -72,7 +72,7 @@ def test_batches_to_predict_are_sorted_by_source() -> None:
     assert set(to_predict({"x": IMAGES, "y": None})) == {"x"}
     assert to_predict((IMAGES, LABELS))[None][1] is LABELS
     with pytest.raises(
-        ValueError, match=r"a tuple of 3 .*; expected images or \(images, positions"
+        ValueError, match=r"a tuple of 3 .*; expected inputs .* or \(inputs, indices"
     ):
         to_predict((IMAGES, LABELS, LABELS))
 

@@ -51,7 +51,7 @@ def refuse_batch_size_search(callbacks: Iterable[object], data: object) -> None:
     if getattr(data, "batch_size", ...) is None:
         raise ValueError(
             "BatchSizeFinder starts from the data's `batch_size`, which is not set; set it first, "
-            "for example `data.batch_size = 32`."
+            "such as `data.batch_size = 32`."
         )
 
 

@@ -126,15 +126,28 @@ def starts(out: Path) -> dict[str, int]:
 
 
 def leave_results(
-    path: Path, out: Path, score: Callable[[Point], Mapping[str, float]], steps: int = 10
+    path: Path,
+    out: Path,
+    score: Callable[[Point], Mapping[str, float]],
+    steps: int = 10,
+    ways: Mapping[str, Mapping[str, str]] | None = None,
 ) -> tuple[Study, dict[str, Point]]:
-    """Write what finished runs would leave, without running them."""
+    """Write what finished runs would leave, without running them.
+
+    Args:
+        path: The study file.
+        out: Folder of the runs.
+        score: Metrics of a run.
+        steps: Steps of each run.
+        ways: Which way scores are better, by task; nothing is said without.
+    """
     study = read_study(path)
     points = points_of(study)
     for point in points.values():
         version = RunFolders(out).of(point) / "version_0"
         version.mkdir(parents=True)
-        results = {"metrics": dict(score(point)), "steps": steps, "seconds": 2.0}
+        results: dict[str, Any] = {"metrics": dict(score(point)), "steps": steps, "seconds": 2.0}
+        results |= {} if ways is None else {"scores": ways}
         (version / "results.json").write_text(json.dumps(results))
     return study, points
 

@@ -16,15 +16,20 @@ from tl.cli import main
 from tl.transfer import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
-# those for text have their own tests, in test_text_configs
-RUNS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/[!t]*.yaml"))
-RUNS += [path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/t[!e]*.yaml")]
+# text, rooms and maps in folders have their own tests: test_{text,scene,dense}_configs
+RUNS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in ROOT.glob("configs/*.yaml")
+    if not path.name.startswith(("text_", "scenes"))
+    and "DenseFolderDataModule" not in path.read_text()
+)
 OVERLAYS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in ROOT.glob("configs/*/*.yaml")
     if path.parent.name != "studies"  # many runs each, read in tests/study
 )
 OVERLAYS.remove("configs/overlays/quick_text.yaml")
+OVERLAYS.remove("configs/overlays/quick_scenes.yaml")
 STRATEGIES = [
     path for path in OVERLAYS if re.search(r"^ +strategy:", (ROOT / path).read_text(), re.MULTILINE)
 ]

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import json, sys
@@ -68,7 +70,7 @@ def run(folder: Path, devices: int, strategy: str, *more: str) -> dict[str, Any]
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -103,7 +105,7 @@ def command(folder: Path, verb: str, *more: str) -> dict[str, Any] | None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tl import cli
 from tl.cli.verbs import VERBS, parser_of
@@ -72,6 +74,59 @@ def test_the_examples_for_other_projects_run(name: str, shown: str, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert shown in done.stdout
+
+
+def fit(overlay: str, folder: Path, *more: str) -> dict[str, float]:
+    """Metrics of a short run of the shipped configuration with a block of the README over it."""
+    (folder / "overlay.yaml").write_text(block(overlay, "yaml"))
+    cli.main(
+        [
+            *("fit", "--config=configs/multitask.yaml", "--config=configs/overlays/quick.yaml"),
+            *(f"--config={folder / 'overlay.yaml'}", f"--log_dir={folder}", "--name=shown"),
+            *("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--dashboard.graph=no"),
+            *("--trainer.enable_progress_bar=false", "--throughput.mfu=false", *more),
+        ]
+    )
+    results = json.loads((folder / "shown" / "version_0" / "results.json").read_text())
+    metrics: dict[str, float] = results["metrics"]
+    return metrics
+
+
+def test_balanced_sampling_is_set_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with caplog.at_level("INFO"):
+        metrics = fit("balanced", tmp_path, "--data.init_args.generated_size=300")
+    assert {"val/cifar10/acc", "val/cifar100_fine/acc", "val/cifar100_coarse/acc"} <= {*metrics}
+    assert "balanced sampling by cifar100_coarse: each of its 20 classes" in caplog.text
+
+
+def test_a_second_domain_is_set_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for source in ("photos", "drawings"):
+        for number, kind in enumerate(("cat", "dog") * 8):
+            path = tmp_path / "data" / source / kind / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (number, 9, 100 * (kind == "cat"))).save(path)
+    own = (
+        f"--data.init_args.root={tmp_path / 'data'}",
+        *("--data.init_args.images=null", "--data.init_args.generated_size=null"),
+        *("--data.init_args.download=null", "--data.init_args.offline=null"),
+    )
+    metrics = fit("second-domain", tmp_path, *own)
+    assert {"train/photos/loss", "val/photos/acc", "val/drawings/acc"} <= {*metrics}
+    assert "train/drawings/loss" not in metrics
+    assert metrics["val/loss"] == metrics["val/photos/loss"]
+    with pytest.raises(SystemExit):
+        fit("second-domain", tmp_path, *own, "--data.init_args.shares={drawing: photos}")
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (
+        "tl: `shares` names 'drawing', which is not a task of the data; they define photos, "
+        "drawings."
+    )
 
 
 def test_what_is_in_the_box_can_be_imported() -> None:

@@ -22,6 +22,7 @@ FLOORS = (
     ("modules",),
     ("callbacks",),
     ("runs",),
+    ("serving",),
     ("study",),  # reads files and starts processes only
     ("cli",),
 )

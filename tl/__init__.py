@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tl.data import (
         CifarDataModule,
+        DenseFolderDataModule,
         FolderDataModule,
         GeneratedDataModule,
         MultiTaskDataModule,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     )
     from tl.modules import MultiTaskModule, TransferModule
     from tl.report.compare import compare
+    from tl.serving.load import load
     from tl.tasks import (
         BinaryMap,
         Classification,
@@ -35,6 +37,7 @@ __all__ = [
     "BinaryMap",
     "CifarDataModule",
     "Classification",
+    "DenseFolderDataModule",
     "Depth",
     "FolderDataModule",
     "GeneratedDataModule",
@@ -52,12 +55,14 @@ __all__ = [
     "TransferModule",
     "__version__",
     "compare",
+    "load",
 ]
 
 _HOME = {
     "BinaryMap": "tl.tasks",
     "CifarDataModule": "tl.data",
     "Classification": "tl.tasks",
+    "DenseFolderDataModule": "tl.data",
     "Depth": "tl.tasks",
     "FolderDataModule": "tl.data",
     "GeneratedDataModule": "tl.data",
@@ -74,6 +79,7 @@ _HOME = {
     "TextDataModule": "tl.data",
     "TransferModule": "tl.modules",
     "compare": "tl.report.compare",
+    "load": "tl.serving.load",
 }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 Inputs = Tensor | Mapping[str, Tensor]
+_MASK = "attention_mask"
 
 
 def size_of(inputs: Inputs) -> int:
@@ -45,6 +46,13 @@ def join(parts: Sequence[Inputs]) -> Inputs:
     if isinstance(first, Mapping):
         return {name: torch.cat([dict(part)[name] for part in parts]) for name in first}
     return torch.cat(list(parts))  # type: ignore[arg-type]  # all are tensors, like the first
+
+
+def differ_in_length(parts: Iterable[Inputs]) -> bool:
+    """Return whether these are texts, dicts with ``attention_mask`` ``(N, L)``, of several L."""
+    found = list(parts)
+    masks = [part[_MASK] for part in found if isinstance(part, Mapping) and _MASK in part]
+    return len(masks) == len(found) and len({mask.shape[1] for mask in masks}) > 1
 
 
 def shapes_of(inputs: Inputs) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 
 from tl.backbones import LoraBackbone, TextBackbone
 from tl.backbones.text import masked_mean
@@ -23,6 +24,7 @@ SMALL: dict[str, Any] = {
     "intermediate_size": 32,
     "max_position_embeddings": 20,
 }
+ATTENTION_OUT = "attention.output.dense"
 KINDS: dict[str, dict[str, Any]] = {
     "bert": SMALL,
     "roberta": SMALL,
@@ -109,16 +111,47 @@ def test_another_networks_folder_is_refused(tmp_path: Path) -> None:
         TextBackbone(str(tmp_path))
 
 
-def test_lora_adapts_attention_and_hands_on_tokens() -> None:
+def adapted_layers(net: LoraBackbone) -> set[str]:
+    """Names of the layers with adapters, without that of their block."""
+    found = (name for name, layer in net.named_modules() if hasattr(layer, "lora_A"))
+    return {re.sub(r"^.*?\.\d+\.", "", name) for name in found}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("bert", {f"attention.self.{p}" for p in ("query", "key", "value")} | {ATTENTION_OUT}),
+        ("roberta", {f"attention.self.{p}" for p in ("query", "key", "value")} | {ATTENTION_OUT}),
+        ("distilbert", {f"attention.{p}_lin" for p in "qkv"} | {"attention.out_lin"}),
+        ("modernbert", {"attn.Wqkv", "attn.Wo"}),
+    ],
+)
+def test_lora_adapts_attention(kind: str, wanted: set[str]) -> None:
+    net = build(kind)
+    layers = len(next(part for part in net.modules() if isinstance(part, nn.ModuleList)))
+    adapted = LoraBackbone(net, rank=2, norms=False)
+    assert adapted_layers(adapted) == wanted
+    trained = [name for name, p in adapted.named_parameters() if p.requires_grad]
+    assert len(trained) == 2 * layers * len(wanted)  # A and B each
+    assert all("lora_" in name for name in trained)
+
+
+def test_lora_adapts_all_linear_layers_on_demand() -> None:
+    found = adapted_layers(LoraBackbone(build(), rank=2, layers="all"))
+    assert {"intermediate.dense", "output.dense", ATTENTION_OUT} < found
+    with pytest.raises(ValueError, match="`layers` must be attention or all, got 'some'"):
+        LoraBackbone(build(), layers="some")  # type: ignore[arg-type]
+
+
+def test_lora_starts_as_the_network_and_hands_on_tokens() -> None:
     net = build()
     with torch.no_grad():
         wanted = net(batch())
     adapted = LoraBackbone(net, rank=2)
     torch.testing.assert_close(adapted(batch()), wanted)
     assert adapted.maps(batch()).shape == (3, 6, 16)  # type: ignore[arg-type, union-attr]
-    names = [name for name, p in adapted.named_parameters() if p.requires_grad]
-    assert any("attention.self.query.lora_A" in name for name in names)
     assert list(adapted.stages()) == list(net.stages())
+    assert (adapted.vocab_size, adapted.max_length) == (net.vocab_size, net.max_length)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests.small import Tiny, module, multitask_module, tiny_data, trainer, two_sources
-from tl import Classification, GeneratedDataModule, MultiTaskModule, Regression, TransferModule
+from tl import GeneratedDataModule, MultiTaskModule, TransferModule
+from tl.backbones.resnet_cifar import ResNetCifar
 from tl.callbacks import Dashboard
-from tl.callbacks.dashboard import layout
+from tl.data import SyntheticScenesDataModule
 from tl.transfer import LinearProbe
 
 
@@ -55,6 +56,21 @@ def test_a_multi_task_run_fills_every_tab(tmp_path: Path) -> None:
         *("^train/ten/acc$", r"^val/ten/acc(/dataloader_idx_\d+)?$")
     ]
     assert all(curves(found, tag) for tags in titles.values() for tag in tags)
+
+
+def test_maps_of_pixels_are_shown_side_by_side(tmp_path: Path) -> None:
+    data = SyntheticScenesDataModule(train_size=20, test_size=4, size=16, batch_size=6)
+    torch.manual_seed(0)
+    ours = MultiTaskModule(ResNetCifar(8), data.tasks)
+    found = run(tmp_path, ours, data, Dashboard(every_n_epochs=2, graph=False), max_epochs=4)
+    tags = found.Tags()["images"]
+    for task in ("segmentation", "depth", "normals"):
+        for what in ("maps", "mistakes"):
+            tag = f"val/{what}/{task}"
+            assert [event.step for event in found.Images(tag)] == [6, 12]
+    assert {"val/iou/segmentation", "val/confusion/segmentation", "val/labels/objects"} <= {*tags}
+    image = found.Images("val/maps/depth")[0]
+    assert image.width > 4 * 64  # four columns
 
 
 def charts(found: EventAccumulator) -> dict[str, list[str]]:
@@ -161,6 +177,20 @@ def test_a_network_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
         run(tmp_path, ours, data, Dashboard())
 
 
+def test_a_mistake_in_a_backbone_is_raised_by_its_step(tmp_path: Path) -> None:
+    class Typo(Tiny):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images).maen()  # type: ignore[attr-defined, no-any-return]
+
+    data = tiny_data()
+    ours = TransferModule(Typo(), data.tasks[0])
+    with (
+        pytest.warns(UserWarning, match=r"shows no graph.*maen"),
+        pytest.raises(AttributeError, match="maen"),
+    ):
+        run(tmp_path, ours, data, Dashboard(), num_sanity_val_steps=0)
+
+
 def test_other_loggers_and_none_are_fine(tmp_path: Path) -> None:
     data = tiny_data()
     trainer(tmp_path, callbacks=[Dashboard(every_n_epochs=1)]).fit(module(data), data)
@@ -176,21 +206,3 @@ def test_texts_are_json(tmp_path: Path) -> None:
     found = run(tmp_path, module(data), data, Dashboard())
     text = found.Tensors("run/versions/text_summary")[0].tensor_proto.string_val[0].decode()
     assert json.loads(text)["torch"] == torch.__version__.split("+")[0]
-
-
-def test_charts_are_of_what_is_logged() -> None:
-    tasks = [Classification("kind", 2, target="kind"), Regression("level", target="level")]
-    found = layout(MultiTaskModule(Tiny(), tasks))
-    assert {what: list(charts) for what, charts in found.items()} == {
-        "acc": ["val acc: all tasks", "train acc: all tasks", "kind acc: train and val"],
-        "mae": ["val mae: all tasks", "train mae: all tasks", "level mae: train and val"],
-        "rmse": ["val rmse: all tasks"],
-        "r2": ["val r2: all tasks"],
-        "loss": [
-            "loss: train and val",
-            "val loss: all tasks",
-            "train loss: all tasks",
-            "kind loss: train and val",
-            "level loss: train and val",
-        ],
-    }

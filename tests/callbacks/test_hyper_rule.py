@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tests.small import module, multitask_module, tiny_data, trainer, two_sources
+from tests.small import Tiny, module, multitask_module, tiny_data, trainer, two_sources
+from tl import TransferModule
 from tl.callbacks import HyperRuleLength
 from tl.callbacks import hyper_rule as place
+from tl.data import SyntheticScenesDataModule
 from tl.transfer import BiTHyperRule
 
 
@@ -32,6 +34,15 @@ def test_sources_are_added_up(tmp_path: Path) -> None:
     run = trainer(tmp_path, max_epochs=-1, callbacks=[HyperRuleLength()])
     run.fit(multitask_module(data), data)
     assert run.global_step == 9
+
+
+def test_samples_in_memory_are_counted_too(tmp_path: Path) -> None:
+    data = SyntheticScenesDataModule(("objects",), 40, 8, size=8, batch_size=8)
+    torch.manual_seed(0)
+    ours = TransferModule(Tiny(), data.tasks[0])
+    run = trainer(tmp_path, max_epochs=-1, callbacks=[HyperRuleLength()])
+    run.fit(ours, data)
+    assert run.global_step == 7
 
 
 @pytest.mark.parametrize("limit", [{"max_epochs": 1}, {"max_epochs": -1, "max_steps": 5}])

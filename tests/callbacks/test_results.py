@@ -11,8 +11,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from tests.small import module, multitask_module, tiny_data, trainer, two_sources
+from tl import MultiTaskModule
+from tl.backbones.resnet_cifar import ResNetCifar
 from tl.callbacks import RunCheckpoint, RunResults, Throughput
-from tl.callbacks.results import number, write_json
+from tl.callbacks.results import number, scores_of, write_json
+from tl.tasks import Depth, Segmentation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +42,8 @@ def test_results_hold_what_the_run_reached_and_on_what(tmp_path: Path) -> None:
     assert set(found["data"]) == {"ten", "hundred"}
     assert found["data"]["ten"]["fingerprint"] == data.sources["ten"].fingerprint
     assert found["samples"]["val"]["ten"] == {"from": 10, "of": 10}
+    ways = {"acc": "max"}
+    assert found["scores"] == {"ten": ways, "hundred_fine": ways, "hundred_coarse": ways}
     assert found["provenance"] is None
     assert found["versions"]["torch"] == torch.__version__.split("+")[0]
     assert found["seconds"] > 0
@@ -49,6 +54,7 @@ def test_results_hold_what_the_run_reached_and_on_what(tmp_path: Path) -> None:
     # a test by the same trainer adds to the same file
     run.test(ours, data, verbose=False)
     again = results(tmp_path)
+    assert again["scores"] == found["scores"]
     assert "test/ten/acc" in again["metrics"]
     assert again["metrics"]["val/acc"] == found["metrics"]["val/acc"]
     assert found["mfu"] > 0
@@ -113,3 +119,11 @@ def test_the_best_is_the_runs_own_whatever_else_is_saved(tmp_path: Path) -> None
     found = results(tmp_path)["best"]
     assert Path(found["checkpoint"]).name == "best.ckpt"
     assert found["monitor"] == "val/acc"
+
+
+def test_the_score_that_decides_comes_first() -> None:
+    tasks = [Segmentation("a", 3), Depth("b")]
+    found = scores_of(MultiTaskModule(ResNetCifar(8), tasks))
+    assert list(found["a"].items()) == [("miou", "max"), ("acc", "max")]
+    assert found["b"] == {"abs": "min", "rel": "min", "rmse": "min", "delta1": "max"}
+    assert next(iter(found["b"])) == "abs"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.small import trainer
 from tests.text import build, read
 from tl.callbacks import TextBoard
-from tl.callbacks.text_board import TextMistakes
+from tl.callbacks.text_board import TextMistakes, tokenizer_of
 
 
 def test_the_most_confident_mistakes_are_kept() -> None:
@@ -31,6 +33,7 @@ def test_the_most_confident_mistakes_are_kept() -> None:
     ]
     table = mistakes.table(["yes", "no"], lambda tokens: f"<{tokens}|>")
     assert table.splitlines()[2] == "| 95% | no | yes | <[2, 8] > |"
+    assert "| 1 | 0 |" in mistakes.table(None, str)
     mistakes.add(inputs, torch.tensor([[0.0, 9.0]] * 4).softmax(1), torch.tensor([0, 0, 0, 0]))
     assert len(mistakes.kept) == 2
 
@@ -50,6 +53,43 @@ def test_a_run_shows_them(tmp_path: Path) -> None:
     assert texts == ["val/mistakes/sentences_sentiment/text_summary"] or len(texts) == 2
     said = shown.Tensors(texts[0])[-1].tensor_proto.string_val[0].decode()
     assert " and everyone said that it was" in said
+
+
+def test_tokens_are_counted_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2.0, 100.0, 101.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    logged: list[dict[str, float]] = []
+    made: Any = SimpleNamespace(
+        world_size=2,
+        log_every_n_steps=1,
+        global_step=1,
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(_should_accumulate=lambda: False)),
+    )
+    module: Any = SimpleNamespace(log_dict=logged.append)
+    board = TextBoard()
+    board.on_train_start(made, module)
+
+    def step(*lengths: int) -> None:
+        mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+        inputs = {"input_ids": mask, "attention_mask": mask}
+        board.on_train_batch_end(made, module, None, (inputs, torch.zeros(len(lengths))), 0)
+
+    step(3, 3)  # the first step of an epoch starts the clock
+    step(4, 2)
+    board.on_validation_epoch_start(made, module)
+    step(5, 5)  # the first after validation too
+    step(8, 2)
+    assert logged == [
+        {"perf/tokens_per_second": 6 * 2 / 2.0, "perf/padding_share": 2 / 8},
+        {"perf/tokens_per_second": 10 * 2 / 1.0, "perf/padding_share": 6 / 16},
+    ]
+
+
+def test_the_tokenizer_of_several_sources_is_found() -> None:
+    source = read()
+    several = SimpleNamespace(sources={"a": source}, tokenizer=None)
+    assert tokenizer_of(several) is tokenizer_of(source) is source.tokenizer
+    assert tokenizer_of(SimpleNamespace(tokenizer="a name")) is None
 
 
 def test_numbers_are_checked() -> None:

@@ -22,9 +22,8 @@ def test_images_of_a_batch_are_counted_once() -> None:
         images_in("batch")
 
 
-def test_the_first_step_and_validation_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 0.5, 2.0, 4.0, 5.0, 100.0, 103.0, 104.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+def test_the_first_step_and_validation_take_no_time() -> None:
+    times = iter([0.0, 0.5, 2.0, 4.0, 5.0, 100.0, 103.0, 104.0])
     logged: list[dict[str, float]] = []
     trainer = cast(
         "Trainer",
@@ -43,6 +42,7 @@ def test_the_first_step_and_validation_take_no_time(monkeypatch: pytest.MonkeyPa
     )
     batch: Any = (torch.zeros(10, 3, 2, 2), torch.zeros(10))
     counted = Throughput()
+    counted.clock.now = lambda: next(times)
     counted.on_train_start(trainer, module)
     counted.on_train_epoch_start(trainer, module)
     for _ in range(3):  # the first step ends at 0 s and only starts the clock
@@ -108,6 +108,16 @@ def test_a_backbone_that_needs_values_trains_without_the_measure(
     assert "perf/mfu is not measured: Reads does not run on the meta device" in caplog.text
     assert counted.mfu is None
     assert counted.images_per_second is not None
+
+
+def test_a_mistake_in_a_backbone_is_raised_by_its_step(tmp_path: Path) -> None:
+    class Typo(Reads):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).maen()  # type: ignore[attr-defined, no-any-return]
+
+    data = tiny_data()
+    with pytest.raises(AttributeError, match="maen"):
+        trainer(tmp_path, callbacks=[Throughput()]).fit(TransferModule(Typo(), data.tasks[0]), data)
 
 
 def test_nothing_counted_is_no_number() -> None:

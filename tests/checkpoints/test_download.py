@@ -109,7 +109,7 @@ def test_a_cache_that_cannot_be_written_is_said(
 
 def test_a_server_that_trickles_is_given_up(server: Answers, tmp_path: Path) -> None:
     server.pause = 0.02
-    said = refusal(f"{server.address}/runs/best.ckpt", timeout=0.3)
+    said = refusal(f"{server.address}/runs/best.ckpt", timeout=1.0)
     assert "bytes in" in said
     assert files(tmp_path / "cache") == [".lock"]
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 import yaml
 
 from tests.cli.test_entry import SOURCE, arguments, failure, results_of
+from tests.processes import PATIENCE, wait_until
 from tests.server import serving
 from tl.cli import main
 
@@ -87,10 +87,7 @@ def test_a_killed_run_goes_on_by_the_same_command_as_if_nothing_had_been(
     )
     last = tmp_path / "killed" / RUN / "version_0" / "checkpoints" / "last.ckpt"
     try:
-        for _ in range(1200):
-            if (last.exists() and saved(last)["global_step"] == 8) or process.poll() is not None:
-                break
-            time.sleep(0.1)
+        wait_until(lambda: last.exists() and saved(last)["global_step"] == 8, process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -305,7 +302,7 @@ def test_two_processes_go_on_together(run: Path) -> None:
         start_new_session=True,
     )
     try:
-        _, said = process.communicate(timeout=240)
+        _, said = process.communicate(timeout=PATIENCE)
     finally:
         with suppress(ProcessLookupError):  # the second one too
             os.killpg(process.pid, signal.SIGKILL)

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from tests.processes import PATIENCE, wait_until
 from tl import MultiTaskModule, TransferModule, __version__
 from tl.backbones import ResNet20
 from tl.cli import main
@@ -476,13 +476,10 @@ def test_a_signal_leaves_a_checkpoint_and_says_its_path(tmp_path: Path, number: 
     )
     try:
         last = tmp_path / "source_cifar10/version_0/checkpoints/last.ckpt"
-        for _ in range(1200):
-            if last.exists() or process.poll() is not None:
-                break
-            time.sleep(0.1)
+        wait_until(last.exists, process)
         assert last.exists(), process.stderr.read() if process.stderr else ""
         process.send_signal(number)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 128 + number
@@ -522,14 +519,10 @@ def test_a_signal_before_training_leaves_nothing(tmp_path: Path, number: int, ve
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     try:
-        for _ in range(1200):
-            # the Trainer is built, and nothing is drawn yet
-            if "GPU available" in errors.read_text() or process.poll() is not None:
-                break
-            time.sleep(0.1)
-        time.sleep(1)
+        # the Trainer is built, and the images are not
+        wait_until(lambda: "GPU available" in errors.read_text(), process)
         process.send_signal(number)
-        process.wait(timeout=120)
+        process.wait(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 128 + number

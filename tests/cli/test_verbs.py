@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-import torch
 from lightning.pytorch.cli import LightningCLI
 
-from tests.small import module, tiny_data, trainer
-from tl.backbones import ResNet20
 from tl.cli import main
 from tl.cli.verbs import LIGHTNINGS, check_verb, verb_of
 
@@ -23,21 +19,6 @@ def failure(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     [line] = [x for x in capsys.readouterr().err.splitlines() if not x.startswith("usage")]
     assert line.startswith("tl: ")
     return line
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    torch.save(ResNet20().state_dict(), tmp_path / "a.pt")
-    return tmp_path / "a.pt"
-
-
-def test_lineage_prints_text_and_json(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["lineage", str(weights)])
-    assert capsys.readouterr().out.startswith("a.pt\n")
-    main(["lineage", str(weights), "--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert found["path"] == "a.pt"
-    assert len(found["sha256"]) == 64
 
 
 def test_help_lists_our_verbs_beside_lightnings(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,29 +38,6 @@ def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "no such file" in failure(capsys, "lineage", str(tmp_path / "no.ckpt"))
     assert "are required: checkpoint" in failure(capsys, "lineage")
     assert "unrecognized arguments: --jsn" in failure(capsys, "lineage", "a.ckpt", "--jsn")
-
-
-def test_checkpoints_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = []
-    for number in range(2):
-        data = tiny_data()
-        run = trainer(tmp_path, max_epochs=1, limit_train_batches=1)
-        run.fit(module(data), data)
-        paths.append(str(tmp_path / f"{number}.ckpt"))
-        run.save_checkpoint(paths[-1])
-    out = tmp_path / "c.ckpt"
-    main(["average", *paths, "--alpha=0.5", "--average-statistics", f"--out={out}"])
-    assert "WiSE-FT, alpha 0.5" in capsys.readouterr().out
-    assert out.exists()
-    main(["lineage", str(out)])
-    assert "ingredient, weight 0.5" in capsys.readouterr().out
-    again = ("average", *paths, f"--out={out}")
-    assert "already exists" in failure(capsys, *again)
-    assert "are required: --out" in failure(capsys, "average", *paths)
-    assert "not allowed with" in failure(capsys, *again, "--greedy", "--alpha=1")
-    assert "invalid float value: 'half'" in failure(capsys, *again, "--alpha=half")
-    more = ("fit", "--config=configs/source_cifar10.yaml", f"--ckpt_path={out}")
-    assert "no training state" in failure(capsys, *more, f"--log_dir={tmp_path}")
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,9 @@ def test_common_settings_reach_sources_that_do_not_set_them() -> None:
 
 
 def test_tasks_name_their_source_and_target() -> None:
-    tasks = two().tasks
-    assert [(t.name, t.source, t.target, t.num_classes) for t in tasks] == [
+    data = two()
+    tasks = data.tasks
+    assert [(t.name, t.source, t.target, data.num_classes[t.name]) for t in tasks] == [
         ("small", "small", None, 10),
         ("large_fine", "large", "fine", 100),
         ("large_coarse", "large", "coarse", 20),
@@ -118,3 +119,33 @@ def test_a_source_is_not_renamed_by_a_second_data_module() -> None:
     again = MultiTaskDataModule(sources={"one": source})
     again.sources = {"one": source}
     first.sources = {"one": source}
+
+
+def domains(**options: Any) -> MultiTaskDataModule:
+    sources = {
+        "seen": GeneratedDataModule(classes=10, train_size=40, test_size=10),
+        "unseen": GeneratedDataModule(classes=10, train_size=400, test_size=10, seed=1),
+    }
+    given = {"sources": sources, "shares": {"unseen": "seen"}, "trains": {"unseen": False}}
+    return MultiTaskDataModule(**{**given, "batch_size": 20, "val_size": 0.5, **options})
+
+
+def test_a_source_that_only_evaluates_is_not_read_in_training() -> None:
+    made = domains()
+    made.setup("fit")
+    assert [(task.shares, task.trains) for task in made.tasks] == [(None, True), ("seen", False)]
+    assert made.train_steps() == 1  # the longest of those that train
+    assert [list(batch) for batch, _, _ in made.train_dataloader()] == [["seen"]]
+    assert {name for batch, _, _ in made.val_dataloader() for name in batch} == {"seen", "unseen"}
+    made.trains = None
+    assert made.train_steps() == 10
+
+
+def test_relations_that_do_not_fit_are_one_line() -> None:
+    with pytest.raises(ValueError, match="`shares` names 'unsen', which is not a task of the data"):
+        _ = domains(shares={"unsen": "seen"}).tasks
+    with pytest.raises(ValueError, match="`trains` names 'other', which is not a task of the data"):
+        _ = domains(trains={"other": False}).tasks
+    large = GeneratedDataModule(classes=100, train_size=400, targets="coarse")
+    with pytest.raises(ValueError, match=r"'unseen' has the classes .*; 'seen', whose head"):
+        _ = domains(sources={"seen": GeneratedDataModule(), "unseen": large}).tasks

@@ -14,7 +14,7 @@ from tests.small import Tiny, trainer
 from tl import FolderDataModule, TransferModule
 from tl.data import DataError
 from tl.data.images.image_set import find_classes, find_images
-from tl.data.naming import composed
+from tl.data.naming import composed, plain_name
 from tl.data.trained_on import same_names
 from tl.transfer.source import rows_by_name
 
@@ -99,3 +99,7 @@ def test_two_folders_of_one_class_are_refused(tmp_path: Path) -> None:
         pytest.skip("this file system knows one form only")
     with pytest.raises(DataError, match="has two folders of the class zébu"):
         find_classes(tmp_path)
+
+
+def test_a_plain_name_has_what_tasks_allow() -> None:
+    assert [plain_name(name) for name in ("âne 2", "_a-b", "日本")] == ["ane_2", "a-b", ""]

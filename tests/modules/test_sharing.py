@@ -95,3 +95,8 @@ def test_two_domains_may_train_one_head(tmp_path: Path) -> None:
 def test_what_cannot_be_shared_stops_the_constructor() -> None:
     with pytest.raises(ValueError, match="shares the head of 'z', which is not a task"):
         build([SOURCE, Classification("t", 3, shares="z")])
+
+
+def test_statistics_of_a_source_that_does_not_train_are_never_estimated() -> None:
+    with pytest.raises(ValueError, match="cannot evaluate the source 'two': no task trains on it"):
+        build(TASKS, batch_norm="per_source_statistics")

@@ -166,3 +166,38 @@ def test_early_stopping_may_end_runs_at_any_epoch(folders: dict[str, Any]) -> No
             "seed_everything: 0\ntrainer: {max_epochs: 9, callbacks: [{class_path: EarlyStopping}]}"
         )
     against_single(folders["together"][:1], alone)
+
+
+def test_scores_of_other_kinds_have_their_directions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ways = {"seg": {"miou": "max", "acc": "max"}, "depth": {"abs": "min", "delta1": "max"}}
+
+    def left(name: str, metrics: dict[str, float], *tasks: str) -> str:
+        folder = leave(tmp_path / name, metrics, 0, rooms="x")
+        results = json.loads((folder / "results.json").read_text())
+        results |= {"scores": {task: ways[task] for task in tasks}, "samples": {}}
+        (folder / "results.json").write_text(json.dumps(results))
+        return str(folder)
+
+    reached = {"seg/miou": 0.55, "seg/acc": 0.9, "depth/abs": 0.3, "depth/delta1": 0.84}
+    reached |= {"seg/loss": 1.0, "depth/loss": 1.0}
+    together = left("both", {f"test/{k}": v for k, v in reached.items()}, "seg", "depth")
+    alone = {
+        "seg": [left("seg", {"test/miou": 0.5, "test/acc": 0.9}, "seg")],
+        "depth": [left("depth", {"test/abs": 0.4, "test/delta1": 0.8}, "depth")],
+    }
+    found = against_single([together], alone)
+    assert found.lower_is_better == ["depth/abs"]
+    assert found.delta_m.mean == pytest.approx((0.1 + 0.25) / 2)
+    several = against_single([together], alone, {"depth": ["abs", "delta1"]})
+    assert several.delta_m.mean == pytest.approx((0.1 + (0.25 + 0.05) / 2) / 2)
+    given = [f"--baseline={t}={f}" for t, folders in alone.items() for f in folders]
+    main(["delta_m", together, *given, "--score=depth=abs", "--score=depth=delta1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "| seg miou | 50.0 (one run) % | 55.0 (one run) % |"
+    assert lines[3] == "| depth abs (lower is better) | 0.4 (one run) | 0.3 (one run) |"
+    with pytest.raises(ValueError, match="both has no score test/depth/rel; it has abs, delta1"):
+        against_single([together], alone, {"depth": ["rel"]})
+    with pytest.raises(ValueError, match="`scores` name the task 'a'; the runs have seg, depth"):
+        against_single([together], alone, {"a": ["acc"]})

@@ -11,6 +11,27 @@ def test_a_value_by_hand() -> None:
     assert delta_m(values, {"a": 0.9, "b": 0.5, "c": 2.0}, {"c"}) == pytest.approx(-0.5 / 3)
 
 
+def test_several_scores_of_a_task_count_as_one() -> None:
+    # seg: (0.45 - 0.5) / 0.5 = -0.1 and (0.88 - 0.8) / 0.8 = 0.1, on average 0
+    # depth, errors: -(0.3 - 0.4) / 0.4 = 0.25 and -(0.22 - 0.2) / 0.2 = -0.1, and a share:
+    # (0.66 - 0.6) / 0.6 = 0.1, on average 1 / 12
+    # normals, an error alone: -(22 - 20) / 20 = -0.1
+    values = {
+        "seg": {"miou": 0.45, "acc": 0.88},
+        "depth": {"abs": 0.3, "rel": 0.22, "delta1": 0.66},
+        "normals": {"mean": 22.0},
+    }
+    alone = {
+        "seg": {"miou": 0.5, "acc": 0.8},
+        "depth": {"abs": 0.4, "rel": 0.2, "delta1": 0.6},
+        "normals": {"mean": 20.0},
+    }
+    lower = {"depth/abs", "depth/rel", "normals"}
+    assert delta_m(values, alone, lower) == pytest.approx((0 + 1 / 12 - 0.1) / 3)
+    with pytest.raises(ValueError, match="the scores mean of 'normals', the baseline median"):
+        delta_m(values, {**alone, "normals": {"median": 20.0}}, lower)
+
+
 def test_the_baselines_themselves_are_zero() -> None:
     assert delta_m({"a": 0.3, "b": 0.7}, {"b": 0.7, "a": 0.3}) == 0
 

@@ -1,22 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.studies import content, leave_results, noise, write_study
-from tl.study.analysis import gains_of, overall_of
+from tl.study.analysis import Ranking, gains_of, overall_of, ranking_of
 from tl.study.cells import Budget, Cell, Run, cells_of, read_runs
 from tl.study.folders import RunFolders
 from tl.study.points import Point, points_of
 from tl.study.schema import Study
+from tl.study.statistics import Ranks
 from tl.study.study_file import read_study
 
 
-def cells(
-    study: Study, scores: dict[tuple[float, str], list[float]], steps: int = 10
-) -> list[Cell]:
+def cells(study: Study, scores: dict[tuple[Any, str], list[float]], steps: int = 10) -> list[Cell]:
     """Cells of given scores."""
     point = next(iter(points_of(study).values()))
     return [
@@ -101,3 +101,32 @@ def test_the_folders_end_in_gains(tmp_path: Path) -> None:
     gains = gains_of(study, found, "test/acc")
     assert [gain.verdict for gain in gains] == ["better", "better"]
     assert all(gain.p <= 2 * gain.difference.p for gain in gains)
+
+
+def ranked(folder: Path) -> Path:
+    """A study over five data sets."""
+    given = content()
+    given["stages"]["target"]["vary"]["data.part"] = ["a", "b", "c", "d", "e"]
+    given["report"]["data_sets"] = "data.part"
+    return write_study(folder, given)
+
+
+def test_methods_are_ranked_over_data_sets(tmp_path: Path) -> None:
+    study = read_study(ranked(tmp_path))
+    scores = {(name, "scratch"): [0.1, 0.3] for name in "abcde"}
+    scores |= {(name, "full"): [0.2, 0.4] for name in "abcd"} | {("e", "full"): [0.0, 0.2]}
+    found = ranking_of(study, cells(study, scores), "test/acc")
+    assert found is not None
+    assert found.methods == ({"method": "scratch"}, {"method": "full"})
+    assert found.ranks.mean_ranks == pytest.approx((9 / 5, 6 / 5))
+    assert found.order == [1, 0]
+    del scores["e", "full"]  # methods with other data sets are not ranked
+    assert ranking_of(study, cells(study, scores), "test/acc") is None
+
+
+def test_cliques_are_the_largest_groups_within_the_critical_difference() -> None:
+    methods = tuple({"method": name} for name in "abcd")
+    found = Ranking(methods, Ranks((3.0, 1.0, 1.8, 4.0), 1.25, 0.01, 5))
+    assert found.cliques == [[1, 2], [2, 0], [0, 3]]
+    assert Ranking(methods, Ranks((3.0, 1.0, 1.8, 4.0), 0.5, 0.01, 5)).cliques == []
+    assert Ranking(methods, Ranks((3.0, 1.0, 1.8, 4.0), 5, 0.01, 5)).cliques == [[1, 2, 0, 3]]

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.studies import leave_results, noise, write_study
-from tests.study.test_analysis import cells
+from tests.studies import content, leave_results, noise, write_study
+from tests.study.test_analysis import cells, ranked
 from tl.study.cells import DELTA, Budget, Cell, Run
 from tl.study.figures import delta_m_figure, figures_of, trade_off_figure, write_figures
-from tl.study.findings import report_of
+from tl.study.findings import as_dict, report_of
 from tl.study.points import points_of
+from tl.study.report import markdown
 from tl.study.study_file import read_study
 
 
@@ -54,3 +57,27 @@ def test_two_tasks_are_a_plane_and_delta_m_is_bars(tmp_path: Path) -> None:
     [plane] = trade_off_figure(given, "test/a/acc", "test/b/acc").axes
     assert plane.get_legend_handles_labels()[1] == ["sum", "other"]
     assert cells(study, {}) == []
+
+
+def test_ranks_over_data_sets_are_a_figure_and_a_table(tmp_path: Path) -> None:
+    study, _ = leave_results(ranked(tmp_path), tmp_path / "out", noise)
+    report = report_of(study, tmp_path / "out")
+    figure = figures_of(report)["ranks"]
+    [plot] = figure.axes
+    assert {text.get_text().split()[0] for text in plot.texts} == {"scratch", "full"}
+    text = markdown(report)
+    assert "Mean ranks over 5 data sets, test/acc:" in text
+    [ranks] = as_dict(report)["rankings"].values()
+    assert f"less than {ranks['critical_difference']:.2f} cannot be told apart" in text
+    assert sum(ranks["mean_ranks"]) == pytest.approx(3)
+
+
+def test_the_profile_is_drawn_where_there_are_ten_cells(tmp_path: Path) -> None:
+    given = content()
+    given["stages"]["target"]["vary"]["data.part"] = [i / 10 for i in range(10)]
+    study, _ = leave_results(write_study(tmp_path, given), tmp_path / "out", noise)
+    [plot] = figures_of(report_of(study, tmp_path / "out"))["profile"].axes
+    assert plot.get_legend_handles_labels()[1] == ["scratch", "full"]
+    for line in plot.lines:
+        shares = [float(y) for y in np.asarray(line.get_ydata())]
+        assert shares == sorted(shares, reverse=True)

@@ -15,7 +15,6 @@ import pytest
 
 from tests.studies import content, environment, run, starts, task, write_study
 from tl.study.findings import as_dict, report_of
-from tl.study.running import visible_gpus
 from tl.study.study_file import read_study
 from tl.study.worker import as_text
 
@@ -95,12 +94,13 @@ def test_a_metric_that_no_run_logs_is_named(tmp_path: Path) -> None:
     assert set(ended.failures.values()) == {"it logs no test/f1; it logs test/acc."}
 
 
-def test_two_processes_share_a_study_through_a_journal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_two_processes_share_a_study(tmp_path: Path, kind: str) -> None:
     path = write_study(tmp_path)
-    storage = f"journal:{tmp_path / 'journal.log'}"
+    storage = f"journal:{tmp_path / 'journal.log'}" if kind == "journal" else None
     both = [start(path, 1, 0.1, storage) for _ in range(2)]
     for process in both:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=600)
         assert process.returncode == 0, said[-2000:]
     assert len(starts(tmp_path / "out")) == 10
     assert set(starts(tmp_path / "out").values()) == {1}
@@ -120,7 +120,7 @@ def test_a_study_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_p
     for number in range(6):
         before = sum(starts(tmp_path / "b" / "out").values())
         process = start(path, 2, 0.8)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 600
         while sum(starts(tmp_path / "b" / "out").values()) == before and process.poll() is None:
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -140,20 +140,12 @@ def test_a_study_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_p
 def test_a_study_that_is_interrupted_goes_on(tmp_path: Path) -> None:
     path = write_study(tmp_path)
     process = start(path, 1, 0.5)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while not starts(tmp_path / "out") and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode != 0
     assert not list((tmp_path / "out").glob("*/*/failed.json"))
     assert run(path).progress.is_over
     assert len(json.loads((tmp_path / "out" / "study.json").read_text())["runs"]) == 10
-
-
-def test_gpus_are_those_that_the_environment_leaves(tmp_path: Path) -> None:
-    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "2,3"}) == ["2", "3"]
-    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == []
-    (tmp_path / "0000:01").mkdir()
-    assert visible_gpus({}, tmp_path) == ["0"]
-    assert visible_gpus({}, tmp_path / "none") == []

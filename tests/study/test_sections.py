@@ -34,6 +34,8 @@ def refused(folder: Path, given: dict[str, Any]) -> str:
         ({"stage": "third"}, "`report.stage` is 'third', not one of source, target"),
         ({"delta_m": {"stage": "source", "axis": "task"}}, "`report.delta_m` must be {stage: S"),
         ({"rows": ["method", "data.part", "seed_everything"]}, "cannot be a row too"),
+        ({"data_sets": "data.part"}, "with 5 values or more, got 'data.part'; seeds and label"),
+        ({"data_sets": "x"}, "must be one of several rows, with 5 values or more, got 'x'"),
     ],
 )
 def test_a_wrong_report_is_one_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
@@ -53,6 +55,21 @@ def test_a_search_is_read(tmp_path: Path) -> None:
     assert search is not None
     assert search.over == {"model.lr": Range(0.001, 1.0, log=True)}
     assert (search.stage, search.per, search.sampler) == ("target", ("method",), "tpe")
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower"),
+    [("val/acc", False), ("val/a/loss", True), ("val/depth/abs", True), ("val/seg/miou", False)],
+)
+def test_a_search_goes_the_way_of_its_score(tmp_path: Path, metric: str, *, lower: bool) -> None:
+    given = content(search={**SEARCH, "metric": metric})
+    search = read_study(write_study(tmp_path, given)).search
+    assert search is not None
+    assert search.lower_is_better is lower
+    given = content(search={**SEARCH, "metric": metric, "lower_is_better": not lower})
+    search = read_study(write_study(tmp_path, given)).search
+    assert search is not None
+    assert search.lower_is_better is not lower
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_two_processes_share_a_study_through_postgresql(tmp_path: Path, postgres
     path = write_study(tmp_path / "study")
     both = [start(path, 1, 0.1, postgres) for _ in range(2)]
     for process in both:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=600)
         assert process.returncode == 0, said[-2000:]
     assert len(starts(tmp_path / "study" / "out")) == 10
     assert set(starts(tmp_path / "study" / "out").values()) == {1}

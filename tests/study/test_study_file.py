@@ -74,6 +74,6 @@ def test_every_study_of_ours_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert paths
     for path in paths:
         study = read_study(path)
-        assert len(study.stages[study.report.stage].vary[study.report.pairs]) >= 5
+        assert len(study.stages[study.report.stage].vary[study.report.pairs]) >= 3
         assert f"python -m tl.cli study run configs/studies/{path.name}" in path.read_text()
         assert yaml.safe_load(path.read_text())["question"].endswith("?")

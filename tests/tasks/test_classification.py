@@ -110,3 +110,32 @@ def test_rows_name_what_is_predicted() -> None:
     several = LABELS.cells(LABELS.answer(output), names)
     assert [row["class_name"] for row in several] == ["ant; bee", ""]
     assert several[1]["top5"].startswith("bee 0.2689; ant 0.1192")
+
+
+def test_a_loss_of_ones_own_is_the_one_that_trains() -> None:
+    class Doubled(Classification):
+        kind = "doubled_classification"
+
+        def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return 2 * super().loss(output, target)
+
+    logits, labels = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0])
+    plain, own = Classification("a", 2), Doubled("a", 2)
+    assert own.training_loss(logits, labels, 0.0) == 2 * plain.loss(logits, labels)
+    assert plain.training_loss(logits, labels, 0.0) == plain.loss(logits, labels)
+    with pytest.raises(ValueError, match="Task 'a' has a loss of its own, without label smooth"):
+        own.training_loss(logits, labels, 0.1)
+    several = Classification("a", 2, multi_label=True)
+    marks = torch.tensor([[1.0, 0.0], [1.0, torch.nan]])
+    assert several.training_loss(logits, marks, 0.0) == several.loss(logits, marks)
+
+
+def test_right_labels_are_counted_where_they_are_known() -> None:
+    task = Classification("a", 3, multi_label=True)
+    output = torch.tensor([[2.0, -1.0, 3.0], [-1.0, 1.0, 0.5]])
+    target = torch.tensor([[1, 0, 0], [1, -1, 1]])
+    assert task.right_or_wrong
+    assert task.right(output, target) == 3
+    assert task.present(target) == 5
+    plain = Classification("a", 3)
+    assert plain.right(output, torch.tensor([2, -1])) == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -56,7 +58,24 @@ def test_tasks_take_decoders_by_class_path() -> None:
         Depth("a").head(64)
 
 
-@pytest.mark.parametrize("path", ["", "FeaturePyramid", "tl.tasks.decoders.None", "math.pi"])
+@pytest.mark.parametrize(
+    "path",
+    ["", ".x", "FeaturePyramid", "tl.tasks.decoders.None", "tl.task.decoders.DeepLab", "math.pi"],
+)
 def test_other_paths_are_refused(path: str) -> None:
     with pytest.raises(ValueError, match="path of a class"):
         decoder_class(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [("import nowhere", ImportError), ("import math; math.pie", AttributeError)],
+)
+def test_a_mistake_in_the_module_of_a_decoder_keeps_its_traceback(
+    content: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "decoder_with_a_typo.py").write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(error) as found:
+        decoder_class("decoder_with_a_typo.Net")
+    assert "decoder_with_a_typo.py" in str(found.traceback[-1].path)

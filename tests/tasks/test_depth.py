@@ -84,9 +84,37 @@ def test_wrong_depths_are_named(value: float, said: str) -> None:
     assert Depth("a").settle(target.abs() + 1, checked=True).shape == (2, 1, 3, 3)
 
 
+@pytest.mark.parametrize("loss", ["l1", "berhu", "silog"])
+def test_outputs_count_from_the_start(loss: Any) -> None:
+    output, target = batch()
+    plain, from_start = Depth("a", loss), Depth("a", loss, start=2.5)
+    shift = 2.5 if loss != "silog" else torch.tensor(2.5).log()
+    torch.testing.assert_close(from_start.loss(output - shift, target), plain.loss(output, target))
+    torch.testing.assert_close(from_start.answer(output - shift), plain.answer(output))
+    torch.testing.assert_close(
+        from_start.tally(output - shift, target)[0], plain.tally(output, target)[0]
+    )
+    assert from_start.answer(torch.zeros(1, 1, 1, 1)).item() == pytest.approx(2.5)
+    assert as_task(from_start.record()) == from_start
+    assert "start" not in plain.record()
+    assert from_start.answers != plain.answers  # they cannot share a head
+    with pytest.raises(ValueError, match="`start` of task 'a' must be a distance of 0 or more"):
+        Depth("a", loss, start=-1.0)
+
+
 def test_a_checkpoint_keeps_it_and_the_csv_has_means() -> None:
     task = Depth("a", "berhu", width=8)
     assert as_task(task.record()) == task
     assert task.cells(torch.full((1, 1, 2, 2), 2.5), None) == [{"mean_depth": "2.5"}]
     with pytest.raises(ValueError, match="one of l1, berhu, silog"):
         Depth("a", "l3")  # type: ignore[arg-type]
+
+
+def test_inverse_depth_grows_where_depth_shrinks_and_is_kept_in_checkpoints() -> None:
+    target, twice = torch.tensor([[[[2.0, NAN]]]]), torch.full((1, 1, 1, 1), 2.0)
+    plain, inverse = Depth("a"), Depth("a", inverse=True)
+    assert plain.enlarged(target, twice)[0, 0, 0, 0] == 1
+    assert inverse.enlarged(target, twice)[0, 0, 0, 0] == 4
+    assert "inverse" not in plain.record()
+    assert as_task(inverse.record()) == inverse != plain
+    assert plain.answers != inverse.answers  # so they share no head

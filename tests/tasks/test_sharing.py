@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from tl.tasks import Classification, Regression, Task, as_task, by_name, deciding_score, owners
+from tl.tasks import (
+    Classification,
+    Regression,
+    Task,
+    as_task,
+    by_name,
+    deciding_score,
+    owners,
+    with_relations,
+)
 
 SOURCE = Classification("a", 3)
 
@@ -74,3 +83,28 @@ def test_records_keep_both_and_leave_out_what_is_usual(task: Any) -> None:
 def test_what_does_not_train_decides_nothing() -> None:
     other = Regression("b", trains=False)
     assert deciding_score([SOURCE, other]) == ("acc", True)
+
+
+def test_tasks_of_data_are_related_by_name() -> None:
+    other = Classification("b", 3, source="s", target="t")
+    found = with_relations([SOURCE, other], {"b": "a"}, {"b": False})
+    assert found[0] is SOURCE
+    assert found[1].record() == {**other.record(), "shares": "a", "trains": False}
+    assert with_relations([SOURCE, other], {}, {}) == (SOURCE, other)
+
+
+@pytest.mark.parametrize(
+    ("shares", "trains", "said"),
+    [
+        ({"c": "a"}, {}, "`shares` names 'c', which is not a task of the data; they define a, b."),
+        ({"b": "c"}, {}, "`shares` names 'c', which is not a task of the data; they define a, b."),
+        ({}, {"c": False}, "`trains` names 'c', which is not"),
+        ({}, {"a": False, "b": False}, "`trains` is false for every task of the data"),
+    ],
+)
+def test_a_relation_of_an_unknown_task_is_one_line(
+    shares: dict[str, str], trains: dict[str, bool], said: str
+) -> None:
+    with pytest.raises(ValueError, match=r"shares|trains") as found:
+        with_relations([SOURCE, Classification("b", 3)], shares, trains)
+    assert said in str(found.value)

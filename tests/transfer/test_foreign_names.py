@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision import models
 
-from tl.transfer.foreign_names import torchvision_name
+from tl.transfer.foreign_names import language_model_name, torchvision_name
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,14 @@ from tl.transfer.foreign_names import torchvision_name
 )
 def test_names_are_translated(name: str, expected: str | None) -> None:
     assert torchvision_name(name) == expected
+
+
+def test_a_language_models_names_lose_its_family() -> None:
+    own = "encoder.layer.0.output.dense.weight"
+    assert language_model_name(f"bert.{own}") == own
+    assert language_model_name(f"distilbert.{own}") == own
+    assert language_model_name(own) is None
+    assert language_model_name("bert") is None
 
 
 @pytest.mark.parametrize(

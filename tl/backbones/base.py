@@ -16,7 +16,9 @@ class Backbone(nn.Module, ABC):
     A backbone may also have ``maps(images)`` and ``pool(maps)``, with ``forward(images)`` equal to
     ``pool(maps(images))``. Maps are a list of tensors ``(N, C_s, H_s, W_s)``, one for each stage,
     the lowest resolution last, with ``map_channels`` their ``C_s``; of a network of tokens they
-    are one tensor ``(N, L, num_features)``, and there are no ``map_channels``.
+    are one tensor ``(N, L, num_features)``, and there are no ``map_channels``. Where `pool` has
+    parameters of its own, ``pool_parameters()`` returns them: they have no gradient in a run whose
+    heads all read maps.
 
     Attributes:
         num_features: Length of a feature vector.
@@ -60,6 +62,20 @@ def offered(backbone: nn.Module) -> Literal["maps", "tokens"] | None:
     return "maps" if len(channels) else None
 
 
+def parameters_of(
+    backbone: nn.Module, method: Literal["pool_parameters", "unread_parameters"]
+) -> list[nn.Parameter]:
+    """Return parameters that a backbone names by a method; none if it does not have the method.
+
+    Args:
+        backbone: Any network.
+        method: ``pool_parameters``: those that no map depends on. ``unread_parameters``: those
+            that not even features depend on.
+    """
+    named = getattr(backbone, method, None)
+    return list(named()) if callable(named) and not isinstance(named, nn.Module) else []
+
+
 def _requires_grad(parameter: nn.Parameter) -> bool:
     return parameter.requires_grad
 
@@ -70,12 +86,16 @@ def last_block(
     """Parameters that train of the last block with weights, and of norms behind it.
 
     A block is a member of the topmost ``nn.Sequential`` of a stage: a residual block of a ResNet.
-    Where there is no such structure, it is the last stage that trains.
+    Where there is no such structure, it is the last stage that trains. Of several networks side by
+    side it is the last block of each.
 
     Args:
         backbone: A network.
         trains: Tells if a parameter trains; by default, if it requires gradients.
     """
+    networks = getattr(backbone, "networks", None)
+    if callable(networks) and not isinstance(networks, nn.Module):
+        return [p for network in networks() for p in last_block(network, trains)]
     found: list[nn.Parameter] = []
     for modules in reversed(stages_of(backbone).values()):
         blocks: list[nn.Module] = []

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from tl.backbones.base import Backbone, offered, stages_of
+from tl.backbones.base import Backbone, offered, parameters_of, stages_of
+from tl.backbones.streams import StreamsBackbone
 from tl.private.torch import BatchNorm
 
+Layers = Literal["attention", "all"]
 _NORMS = (BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -32,6 +34,8 @@ class LoraBackbone(Backbone):
         alpha: Strength of the change, above 0.
         norms: Train scales and shifts of normalisation layers too: a few numbers, and after a move
             to other images the network's own fit badly. The paper trains none.
+        layers: ``attention``: linear layers of attention only, as in the paper, the default for
+            language models; ``all``: every linear layer and convolution, the default for others.
 
     Raises:
         ModuleNotFoundError: If peft is not installed.
@@ -39,18 +43,26 @@ class LoraBackbone(Backbone):
     """
 
     def __init__(
-        self, backbone: nn.Module, rank: int = 8, alpha: float = 8.0, norms: bool = True
+        self,
+        backbone: nn.Module,
+        rank: int = 8,
+        alpha: float = 8.0,
+        norms: bool = True,
+        layers: Layers | None = None,
     ) -> None:
         super().__init__()
         if rank < 1:
             raise ValueError(f"`rank` must be 1 or more, got {rank}.")
         if not alpha > 0:
             raise ValueError(f"`alpha` must be above 0, got {alpha}.")
-        names = [name for name, layer in backbone.named_modules() if _is_adapted(layer)]
-        if not names:
-            raise ValueError(
-                f"{type(backbone).__name__} has no linear layer or convolution to adapt."
+        if layers not in (None, *get_args(Layers)):
+            raise ValueError(f"`layers` must be attention or all, got {layers!r}.")
+        if isinstance(backbone, StreamsBackbone):
+            raise ValueError(  # noqa: TRY004 - an argument, as all others
+                f"LoRA does not adapt {type(backbone).__name__}, whose parts for the tasks are new "
+                "and must train whole; take one or the other."
             )
+        names = _adapted(backbone, layers)
         try:
             import peft  # noqa: PLC0415 - an extra
         except ModuleNotFoundError:
@@ -63,8 +75,13 @@ class LoraBackbone(Backbone):
             if norms and isinstance(layer, _NORMS):
                 layer.requires_grad_(True)
         self.num_features: int = backbone.num_features  # type: ignore[assignment]
+        self.in_channels: int | None = getattr(backbone, "in_channels", None)
         if offered(backbone) != "tokens":
             self.map_channels: tuple[int, ...] = getattr(backbone, "map_channels", ())
+        else:  # what the data are checked against
+            self.vocab_size: int | None = getattr(backbone, "vocab_size", None)
+            self.max_length: int | None = getattr(backbone, "max_length", None)
+            self.tokenizer_hash: str | None = getattr(backbone, "tokenizer_hash", None)
         self.pretrained = bool(getattr(backbone, "pretrained", False))
         self.provenance: dict[str, Any] | None = getattr(backbone, "provenance", None)
 
@@ -82,6 +99,14 @@ class LoraBackbone(Backbone):
         """Return the features ``(N, num_features)`` of its maps or tokens."""
         found: Tensor = self.backbone.pool(maps)  # type: ignore[operator]
         return found
+
+    def pool_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the backbone that no map depends on, adapters included."""
+        return parameters_of(self.backbone, "pool_parameters")
+
+    def unread_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the backbone that its features do not depend on."""
+        return parameters_of(self.backbone, "unread_parameters")
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts as the backbone does; adapters are in their layers' parts."""
@@ -102,7 +127,27 @@ class LoraBackbone(Backbone):
         return merged.requires_grad_(True)
 
 
+def _adapted(backbone: nn.Module, layers: Layers | None) -> list[str]:
+    """Return the names of the layers to adapt."""
+    if layers is None:
+        layers = "attention" if offered(backbone) == "tokens" else "all"
+    names = [
+        name
+        for name, layer in backbone.named_modules()
+        if _is_adapted(layer) and (layers == "all" or _is_of_attention(name))
+    ]
+    if not names:
+        of = "of attention" if layers == "attention" else "or convolution"
+        raise ValueError(f"{type(backbone).__name__} has no linear layer {of} to adapt.")
+    return names
+
+
 def _is_adapted(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Conv2d):
         return layer.groups == 1 and layer.dilation == (1, 1)
     return isinstance(layer, nn.Linear)
+
+
+def _is_of_attention(name: str) -> bool:
+    """Tell by its name, in which every encoder of Transformers says ``attention`` or ``attn``."""
+    return "attention" in name or "attn" in name

@@ -4,84 +4,27 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
-from torch.nn import functional
 from torchvision import models
 
-from tl.backbones.base import Backbone
-from tl.backbones.offline import hub_file, hub_folder, url_file
-from tl.backbones.structure import adapt_stem, stages_by_structure
+from tl.backbones.base import check_in_channels
+from tl.backbones.library import OutputStride, PretrainedBackbone, StemChoice
+from tl.backbones.library_maps import (
+    HiddenStates,
+    Route,
+    TimmIntermediates,
+    TorchvisionTokens,
+    Trunk,
+)
+from tl.backbones.library_weights import load, load_folder, torchvision_file
+from tl.backbones.offline import hub_file, hub_folder
+from tl.backbones.structure import change_channels
 
-StemChoice = Literal["32x32", "keep"]
-_LARGE = 224
+__all__ = ["HuggingFaceBackbone", "PretrainedBackbone", "TimmBackbone", "TorchvisionBackbone"]
 
-
-class PretrainedBackbone(Backbone):
-    """A library's network that gives features, with its stem or the images adapted.
-
-    Attributes:
-        model: The network, without its classifier. In checkpoints its names follow ``model.``.
-        num_features: Length of its features.
-        pretrained: Whether weights were loaded.
-        provenance: Where they came from, for checkpoints; ``None`` for random ones.
-    """
-
-    def __init__(self, model: nn.Module, stem: StemChoice, image_size: int | None) -> None:
-        super().__init__()
-        if stem not in get_args(StemChoice):
-            raise ValueError(
-                f"`stem` must be one of {', '.join(get_args(StemChoice))}, got {stem!r}."
-            )
-        if image_size is not None and image_size < 1:
-            raise ValueError(f"`image_size` must be 1 or more, got {image_size}.")
-        self.model = model
-        self.image_size = image_size
-        self.pretrained = False
-        self.provenance: dict[str, Any] | None = None
-        self.adapted = adapt_stem(model) if stem == "32x32" else "stem as it is"
-        self.num_features = self._count_features()
-
-    def _count_features(self) -> int:
-        """Ask the network: the libraries' own figures are of what stands before a last layer."""
-        modes = {module: module.training for module in self.modules()}
-        size = self.image_size or (_LARGE if self.adapted == "stem as it is" else 32)
-        with torch.no_grad():
-            features = self.eval()(torch.zeros(1, 3, size, size))
-        for module, mode in modes.items():
-            module.training = mode
-        if not isinstance(features, Tensor) or features.ndim != 2:  # noqa: PLR2004 - (N, D)
-            raise ValueError(
-                f"{type(self.model).__name__} gives no feature vectors (N, D), got "
-                f"{getattr(features, 'shape', type(features).__name__)}; choose another network."
-            )
-        return features.shape[1]
-
-    def features(self, images: Tensor) -> Tensor:
-        """Return the network's features of images of its size."""
-        found: Tensor = self.model(images)
-        return found
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the features ``(N, num_features)`` of images ``(N, 3, H, W)``."""
-        size = self.image_size
-        if size is not None and images.shape[2:] != (size, size):
-            images = functional.interpolate(
-                images, (size, size), mode="bilinear", antialias=True, align_corners=False
-            )
-        return self.features(images)
-
-    def stages(self) -> dict[str, list[nn.Module]]:
-        """Name the parts, ``stem`` first; the others have the library's names."""
-        return stages_by_structure(self.model)
-
-    def say(self, what: str) -> None:
-        """Say in one line what the network is and what was adapted."""
-        images = f"images resized to {self.image_size}x{self.image_size}" if self.image_size else ""
-        rank_zero_info(f"tl: {what}; {self.adapted}, {images or 'images as they are'}.")
+_RGB = 3
 
 
 class TorchvisionBackbone(PretrainedBackbone):
@@ -99,6 +42,13 @@ class TorchvisionBackbone(PretrainedBackbone):
             no max-pooling, for small images. ``keep``: as it is.
         image_size: Resize images to this height and width, bilinearly; ``null`` leaves them as
             they are.
+        in_channels: Channels of the images. With weights and another number than 3, each channel
+            gets the mean kernel of red, green and blue, scaled so that an image with equal
+            channels gives what it gives in grey.
+        output_stride: How often the last map is smaller than the images: 8 or 16 dilate the
+            convolutions of the last stages instead of striding (Yu & Koltun, 2016,
+            arXiv:1511.07122), in networks that torchvision builds so: ResNets from ``resnet50``
+            up, MobileNetV3 (16). It needs ``stem: keep``; ``null`` leaves it as it is.
 
     Raises:
         ValueError: If there is no such network or weights, or the stem cannot be adapted.
@@ -111,25 +61,33 @@ class TorchvisionBackbone(PretrainedBackbone):
         weights: str | None = "DEFAULT",
         stem: StemChoice = "32x32",
         image_size: int | None = None,
+        in_channels: int = 3,
+        output_stride: OutputStride | None = None,
     ) -> None:
+        _check(in_channels, output_stride, stem)
         known = models.list_models(module=models)
         if name not in known:
             raise ValueError(_no_such("torchvision", name, known))
-        # without the auxiliary outputs that some have in training
-        extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-        model = models.get_model(name, weights=None, **extra)
+        model = _torchvision_network(name, output_stride)
         linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
         if not linear:
             raise ValueError(f"torchvision's {name} has no last linear layer to take off.")
         last = linear[-1]
         record, said = None, "random weights"
         if (weights := _given(weights)) is not None:
-            path, said = _torchvision_file(name, weights)
-            record = _load(model, path, last, f"torchvision's {name}, {said}")
+            path, said = torchvision_file(name, weights)
+            record = load(model, path, last, f"torchvision's {name}, {said}")
         model.set_submodule(last, nn.Identity())
-        super().__init__(model, stem, image_size)
+        said += change_channels(model, in_channels, average=record is not None)
+        super().__init__(model, stem, image_size, in_channels, output_stride)
         self.pretrained, self.provenance = record is not None, record
         self.say(f"torchvision's {name}, {said}")
+
+    def route(self, images: Tensor, features: Tensor) -> Route:
+        """Return the way through a row of parts, or through the layers of a transformer."""
+        del images, features
+        transformer = isinstance(self.model, models.VisionTransformer)
+        return TorchvisionTokens() if transformer else Trunk(self.model)
 
 
 class TimmBackbone(PretrainedBackbone):
@@ -145,6 +103,8 @@ class TimmBackbone(PretrainedBackbone):
             ``model.safetensors``; or ``null`` for random ones.
         stem: As for :class:`TorchvisionBackbone`.
         image_size: As for :class:`TorchvisionBackbone`.
+        in_channels: As for :class:`TorchvisionBackbone`.
+        output_stride: As for :class:`TorchvisionBackbone`, in networks that timm builds so.
 
     Raises:
         ModuleNotFoundError: If timm is not installed.
@@ -158,27 +118,35 @@ class TimmBackbone(PretrainedBackbone):
         weights: str | None = "DEFAULT",
         stem: StemChoice = "32x32",
         image_size: int | None = None,
+        in_channels: int = 3,
+        output_stride: OutputStride | None = None,
     ) -> None:
+        _check(in_channels, output_stride, stem)
         timm = _extra("timm", "timm")
-        try:
-            model = timm.create_model(name, pretrained=False, num_classes=0)
-        except RuntimeError:
-            known = timm.list_models() + timm.list_pretrained()
-            raise ValueError(_no_such("timm", name, known)) from None
+        weights = _given(weights)
+        # weights are those of three channels
+        channels = in_channels if weights is None else _RGB
+        model = _timm_network(timm, name, channels, output_stride)
         record, said = None, "random weights"
-        if (weights := _given(weights)) is not None:
+        if weights is not None:
             path = Path(weights).expanduser() / "model.safetensors"
             if weights == "DEFAULT":
-                repository = model.pretrained_cfg.get("hf_hub_id")
+                repository = model.pretrained_cfg.get("hf_hub_id")  # type: ignore[union-attr, operator]
                 if not repository:
                     raise ValueError(f"timm has no weights for {name}; name a file by `weights`.")
                 path = hub_file(str(repository), "model.safetensors")
             path = path if path.is_file() else Path(weights).expanduser()
             said = f"weights {path.name if weights != 'DEFAULT' else name}"
-            record = _load(model, path, None, f"timm's {name}, {said}")
-        super().__init__(model, stem, image_size)
+            record = load(model, path, None, f"timm's {name}, {said}")
+            said += change_channels(model, in_channels, average=True)
+        super().__init__(model, stem, image_size, in_channels, output_stride)
         self.pretrained, self.provenance = record is not None, record
         self.say(f"timm's {name}, {said}")
+
+    def route(self, images: Tensor, features: Tensor) -> Route:
+        """Return the way through timm's intermediate maps."""
+        del images, features
+        return TimmIntermediates()
 
 
 class HuggingFaceBackbone(PretrainedBackbone):
@@ -195,6 +163,8 @@ class HuggingFaceBackbone(PretrainedBackbone):
             ``config.json``.
         stem: As for :class:`TorchvisionBackbone`.
         image_size: As for :class:`TorchvisionBackbone`.
+        in_channels: As for :class:`TorchvisionBackbone`.
+        output_stride: As for :class:`TorchvisionBackbone`, in networks that Transformers builds so.
 
     Raises:
         ModuleNotFoundError: If transformers is not installed.
@@ -208,7 +178,10 @@ class HuggingFaceBackbone(PretrainedBackbone):
         weights: str | None = "DEFAULT",
         stem: StemChoice = "32x32",
         image_size: int | None = None,
+        in_channels: int = 3,
+        output_stride: OutputStride | None = None,
     ) -> None:
+        _check(in_channels, output_stride, stem)
         transformers = _extra("transformers", "huggingface")
         if (weights := _given(weights)) not in ("DEFAULT", None):
             raise ValueError(
@@ -217,13 +190,18 @@ class HuggingFaceBackbone(PretrainedBackbone):
             )
         folder = hub_folder(name, weights is not None)
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        if output_stride is not None:
+            _set(config, "output_stride", output_stride, name)
         record, said = None, "random weights"
         if weights is None:
+            if in_channels != getattr(config, "num_channels", _RGB):
+                _set(config, "num_channels", in_channels, name)
             model = transformers.AutoModel.from_config(config)
         else:
-            model, record = _from_folder(transformers, folder, f"transformers' {name}")
+            model, record = load_folder(transformers, folder, f"transformers' {name}")
             said = f"weights {record['path']}"
-        super().__init__(model, stem, image_size)
+            said += change_channels(model, in_channels, average=True)
+        super().__init__(model, stem, image_size, in_channels, output_stride)
         self.pretrained, self.provenance = record is not None, record
         self.say(f"transformers' {name} ({type(model).__name__}), {said}")
 
@@ -233,6 +211,10 @@ class HuggingFaceBackbone(PretrainedBackbone):
         pooled = getattr(output, "pooler_output", None)
         found: Tensor = output.last_hidden_state[:, 0] if pooled is None else pooled.flatten(1)
         return found
+
+    def route(self, images: Tensor, features: Tensor) -> Route:
+        """Return the way through the hidden states."""
+        return HiddenStates(self.model, images, features)
 
 
 def _extra(package: str, extra: str) -> Any:  # noqa: ANN401 - a module
@@ -257,71 +239,67 @@ def _no_such(library: str, name: str, known: list[str]) -> str:
     return f"{library} has no network {name!r}.{hint}"
 
 
-def _torchvision_file(name: str, weights: str) -> tuple[Path, str]:
-    """Find the file of weights given by name or path, and say what it is."""
-    choices = models.get_model_weights(name)
-    known = list(choices.__members__)
-    if weights in known:
-        chosen = choices[weights]
-        return url_file(chosen.url, f"torchvision's {name}"), f"weights {chosen.name}"
-    path = Path(weights).expanduser()
-    if not path.suffix and not path.exists():
+def _check(in_channels: int, output_stride: int | None, stem: str) -> None:
+    check_in_channels(in_channels)
+    if output_stride not in (None, *get_args(OutputStride)):
+        raise ValueError(f"`output_stride` must be 8, 16, 32 or null, got {output_stride!r}.")
+    if output_stride is not None and stem != "keep":
         raise ValueError(
-            f"torchvision has no weights {weights!r} for {name}, only {', '.join(known)}; a file "
-            "is named by its path."
+            f"`output_stride={output_stride}` needs `stem: keep`; with `stem: {stem}` the maps are "
+            "four times as large as the library's already."
         )
-    return path, f"weights {path.name}"
 
 
-def _load(model: nn.Module, path: Path, last: str | None, note: str) -> dict[str, Any]:
-    """Fill a network but for its last layer, and return the provenance."""
-    from tl.transfer.weights import load_weights  # noqa: PLC0415 - it imports the backbones
+def _torchvision_network(name: str, output_stride: int | None) -> nn.Module:
+    # without the auxiliary outputs that some have in training
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        options["aux_logits"] = False
+    if output_stride in (8, 16):
+        mobile = name.startswith("mobilenet_v3")
+        dilated = {"replace_stride_with_dilation": [False, output_stride == 8, True]}  # noqa: PLR2004
+        options |= {"dilated": True} if mobile else dilated
+    try:
+        network: nn.Module = models.get_model(name, weights=None, **options)
+    except (TypeError, NotImplementedError, ValueError):
+        if output_stride is None:
+            raise
+        raise ValueError(_not_dilated("torchvision", name, output_stride)) from None
+    return network
 
-    top = (last or "").partition(".")[0]
-    kept = last is not None and any(
-        n.startswith(f"{top}.") and not n.startswith(f"{last}.") for n in model.state_dict()
+
+def _timm_network(
+    timm: Any,  # noqa: ANN401 - a module
+    name: str,
+    in_channels: int,
+    output_stride: int | None,
+) -> nn.Module:
+    options = {} if output_stride is None else {"output_stride": output_stride}
+    try:
+        return timm.create_model(  # type: ignore[no-any-return]
+            name, pretrained=False, num_classes=0, in_chans=in_channels, **options
+        )
+    except RuntimeError:
+        known = timm.list_models() + timm.list_pretrained()
+        raise ValueError(_no_such("timm", name, known)) from None
+    except (TypeError, AssertionError, NotImplementedError):
+        if output_stride is None:
+            raise
+        raise ValueError(_not_dilated("timm", name, output_stride)) from None
+
+
+def _not_dilated(library: str, name: str, output_stride: int) -> str:
+    return (
+        f"{library} does not build {name} with `output_stride={output_stride}`; leave it out, or "
+        "choose a network that it dilates, such as resnet50."
     )
-    report = load_weights(
-        model,
-        path,
-        # layers of a classifier that stay would not be looked for
-        rename={top: top} if kept else {},
-        reinit=[last] if last is not None else [],
-    )
-    record = report.record()
-    record["reinitialised"] = [
-        name for name in record["reinitialised"] if last is None or not name.startswith(f"{last}.")
-    ]
-    return {**record, "note": note}
 
 
-def _from_folder(
-    transformers: Any,  # noqa: ANN401 - a module
-    folder: Path,
-    note: str,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Load a network from a folder, and return its provenance."""
-    from tl.checkpoints.files import file_sha256, listed  # noqa: PLC0415 - as above
-
-    model, found = transformers.AutoModel.from_pretrained(
-        folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
-    )
-    missing = sorted(found["missing_keys"])
-    if missing and all(name.startswith("pooler.") for name in missing):
-        model.pooler = None  # a classifier's checkpoint has none: its class token is the feature
-    elif missing:
+def _set(config: Any, key: str, value: int, name: str) -> None:  # noqa: ANN401 - untyped
+    """Set a field of a configuration of Transformers, which keeps fields that nothing reads."""
+    if not hasattr(config, key):
         raise ValueError(
-            f"{folder}: the weights lack {listed(missing, 3)}; is it the folder of another network?"
+            f"`{'in_channels' if key == 'num_channels' else key}` of {value} is not possible: the "
+            f"configuration of {name} ({config.model_type}) has no {key}."
         )
-    files = [p for p in sorted(folder.iterdir()) if p.suffix in (".safetensors", ".bin")]
-    loaded = {name: t for name, t in model.state_dict().items() if name not in missing}
-    record: dict[str, Any] = {
-        "path": files[0].name,
-        "sha256": file_sha256(files[0]),
-        "loaded": {"tensors": len(loaded), "values": sum(t.numel() for t in loaded.values())},
-        "reinitialised": [],
-        "unused": sorted(found["unexpected_keys"]),
-        "parent": None,
-        "note": note,
-    }
-    return model, record
+    setattr(config, key, value)

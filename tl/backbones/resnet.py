@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from tl.backbones.base import Backbone, check_in_channels
+from tl.backbones.base import check_in_channels
+from tl.backbones.residual import ResidualBackbone
 
 Stem = Literal["cifar", "imagenet"]
 
 
-class _ResNet(ResNet, Backbone):  # type: ignore[misc]  # torchvision is untyped
+class _ResNet(ResNet, ResidualBackbone):  # type: ignore[misc]  # torchvision is untyped
     """torchvision's ResNet without its classifier, with a choice of stem."""
 
     conv1: nn.Conv2d
@@ -48,18 +49,18 @@ class _ResNet(ResNet, Backbone):  # type: ignore[misc]  # torchvision is untyped
         if stem == "cifar" or in_channels != 3:  # noqa: PLR2004 - as above
             nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Return the output of ``layer1`` to ``layer4``, each half as high and wide as the last.
+    def stem(self, images: Tensor) -> Tensor:
+        """Return what ``layer1`` reads, of images ``(N, in_channels, H, W)``.
 
-        With the stem ``cifar`` the first is as large as the images ``(N, in_channels, H, W)``,
-        with ``imagenet`` a quarter as high and wide.
+        With the stem ``cifar`` it is as high and wide as the images, with ``imagenet`` a quarter;
+        so is the first of the four maps, and each further one is half as high and wide.
         """
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        found = []
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = layer(x)
-            found.append(x)
-        return found
+        out: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        return out
+
+    def rows(self) -> list[nn.Sequential]:
+        """Return ``layer1`` to ``layer4``."""
+        return [self.layer1, self.layer2, self.layer3, self.layer4]
 
     def pool(self, maps: list[Tensor]) -> Tensor:
         """Return the mean ``(N, num_features)`` of the last map."""

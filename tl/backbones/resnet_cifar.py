@@ -4,7 +4,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
 
-from tl.backbones.base import Backbone, check_in_channels
+from tl.backbones.base import check_in_channels
+from tl.backbones.residual import ResidualBackbone
 
 
 class ZeroPadShortcut(nn.Module):
@@ -26,7 +27,7 @@ class ZeroPadShortcut(nn.Module):
         return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.padding, self.padding))
 
 
-class ResNetCifar(Backbone):
+class ResNetCifar(ResidualBackbone):
     """ResNet for 32x32 images (He et al., 2016, arXiv:1512.03385, section 4.2), 64 features.
 
     One 3x3 convolution, then three stages of ``n = (depth - 2) / 6`` blocks with 16, 32 and 64
@@ -57,19 +58,13 @@ class ResNetCifar(Backbone):
                 # fan_out: as the authors' own code and torchvision do
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the features ``(N, 64)`` of images ``(N, in_channels, H, W)``."""
-        return self.pool(self.maps(images))
+    def stem(self, images: Tensor) -> Tensor:
+        """Return 16 channels as high and wide as the images ``(N, in_channels, H, W)``."""
+        return functional.relu(self.bn1(self.conv1(images)))
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Return the output of each stage: 16, 32 and 64 channels at 1, 1/2 and 1/4 of the size."""
-        first = self.layer1(functional.relu(self.bn1(self.conv1(images))))
-        second = self.layer2(first)
-        return [first, second, self.layer3(second)]
-
-    def pool(self, maps: list[Tensor]) -> Tensor:
-        """Return the mean ``(N, 64)`` of the last map."""
-        return functional.adaptive_avg_pool2d(maps[-1], 1).flatten(1)
+    def rows(self) -> list[nn.Sequential]:
+        """Return the stages: 16, 32 and 64 channels at 1, 1/2 and 1/4 of the size."""
+        return [self.layer1, self.layer2, self.layer3]
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts: ``stem``, ``layer1`` to ``layer3``."""

@@ -12,6 +12,7 @@ _ROWS = ("features", "encoder", "stages", "blocks", "layers", "layer", "trunk_ou
 # Children behind the last stage; what they keep belongs to it.
 _TOPS = ("fc", "head", "heads", "classifier", "pooler")
 _STEM_KERNEL = 3
+_RGB = 3
 
 
 def stages_by_structure(network: nn.Module) -> dict[str, list[nn.Module]]:
@@ -139,3 +140,42 @@ def _first_pooling(network: nn.Module, after: nn.Conv2d) -> str | None:
 def _is_stem(name: str) -> bool:
     """Tell if a further convolution still belongs to a stem of several."""
     return name.startswith(("conv1.", "stem", "conv2d_"))
+
+
+def change_channels(network: nn.Module, in_channels: int, *, average: bool) -> str:
+    """Have a network of colour images take images of other channels.
+
+    Args:
+        network: A network whose first convolution reads red, green and blue; changed in place.
+        in_channels: Channels of the images.
+        average: Give each channel the mean kernel of the three, times ``3 / in_channels``: an
+            image with equal channels gives what it gives in grey. Otherwise the kernels are random,
+            normal with the standard deviation that they had.
+
+    Returns:
+        What was done, in words; empty where nothing was.
+
+    Raises:
+        ValueError: If no convolution reads three channels.
+    """
+    if in_channels == _RGB:
+        return ""
+    convolutions = ((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    colour = ((n, m) for n, m in convolutions if m.in_channels == _RGB and m.groups == 1)
+    name, layer = next(colour, ("", None))
+    if layer is None:
+        raise ValueError(
+            f"`in_channels={in_channels}` needs a convolution of 3 channels to replace, which "
+            f"{type(network).__name__} does not have."
+        )
+    old = layer.weight.detach()
+    new = old.mean(1, keepdim=True).expand(-1, in_channels, -1, -1) * (_RGB / in_channels)
+    if not average:
+        new = torch.randn_like(new) * old.std()
+    layer.weight = nn.Parameter(new.clone(memory_format=torch.contiguous_format))
+    layer.in_channels = in_channels
+    for module in network.modules():  # transformers compares it with the images
+        if getattr(module, "num_channels", None) == _RGB:
+            module.num_channels = in_channels  # type: ignore[assignment]
+    how = "the mean kernel of red, green and blue" if average else "random kernels"
+    return f", {name} for {in_channels} channels ({how})"

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tl.backbones.base import Backbone, check_in_channels
+from tl.backbones.base import check_in_channels
+from tl.backbones.residual import ResidualBackbone
 
 
 class WideBlock(nn.Module):
@@ -39,7 +40,7 @@ class WideBlock(nn.Module):
         return out + shortcut
 
 
-class WideResNet(Backbone):
+class WideResNet(ResidualBackbone):
     """WRN-depth-widen_factor (Zagoruyko & Komodakis, 2016, arXiv:1605.07146).
 
     One 3x3 convolution, three stages of ``n = (depth - 4) / 6`` pre-activation blocks with
@@ -83,22 +84,18 @@ class WideResNet(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the features ``(N, 64 * widen_factor)`` of images ``(N, in_channels, H, W)``."""
-        return self.pool(self.maps(images))
+    def stem(self, images: Tensor) -> Tensor:
+        """Return 16 channels as high and wide as the images ``(N, in_channels, H, W)``."""
+        out: Tensor = self.conv1(images)
+        return out
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Return the output of each stage, the last after the final norm and ReLU.
+    def rows(self) -> list[nn.Sequential]:
+        """Return the stages: ``16k``, ``32k``, ``64k`` channels at 1, 1/2, 1/4 of the size."""
+        return [self.layer1, self.layer2, self.layer3]
 
-        They have ``16k``, ``32k`` and ``64k`` channels at 1, 1/2 and 1/4 of the size.
-        """
-        first = self.layer1(self.conv1(images))
-        second = self.layer2(first)
-        return [first, second, functional.relu(self.bn1(self.layer3(second)))]
-
-    def pool(self, maps: list[Tensor]) -> Tensor:
-        """Return the mean ``(N, 64 * widen_factor)`` of the last map."""
-        return functional.adaptive_avg_pool2d(maps[-1], 1).flatten(1)
+    def finish(self, top: Tensor) -> Tensor:
+        """Return the last map: after the final norm and ReLU."""
+        return functional.relu(self.bn1(top))
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts: ``stem``, ``layer1`` to ``layer3``; the last has the final norm."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tl.backbones.streams import StreamsBackbone
 from tl.batch import Inputs, on_each, shapes_of, size_of
 from tl.hardware import matmul_peak
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source, source_of
 from tl.modules.batch_norm import without_sources
+from tl.modules.features import FeatureReader
+from tl.tasks import Task, owners
 
 _TYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
 
@@ -34,37 +38,54 @@ def flops_per_image(module: SharedBackboneModule, batch: AnyBatch) -> float:
     """
     parts = by_source(batch)
     sizes = {source: size_of(inputs) for source, (inputs, _) in parts.items()}
+    readers: dict[object, list[Task]] = {source: [] for source in parts}
     total = 0.0
-    counted: dict[object, float] = {}
-    for source, (inputs, _) in parts.items():
-        shape = shapes_of(inputs)
-        if shape not in counted:
-            counted[shape] = _of_backbone(module.backbone, inputs)
-        total += counted[shape] * sizes[source]
     # forward, gradient of weights, and of features if needed: products of equal size
     products = 3 if any(p.requires_grad for p in module.backbone.parameters()) else 2
     for name, task in module.trained_tasks.items():
+        source = source_of(task, parts)
+        if task.reads != "vector":
+            readers.setdefault(source, []).append(task)
+            continue
         weights = [p.numel() for p in module.head_of(name).parameters() if p.ndim > 1]
-        total += 2.0 * products * sum(weights) * sizes.get(source_of(task, parts), 0)
+        total += 2.0 * products * sum(weights) * sizes.get(source, 0)
+    counted: dict[object, float] = {}
+    for source, (inputs, _) in parts.items():
+        tasks = readers[source]
+        key = shapes_of(inputs), tuple(task.name for task in tasks)
+        if key not in counted:
+            counted[key] = _of_pass(module, inputs, tasks)
+        total += counted[key] * sizes[source]
     return total / max(sum(sizes.values()), 1)
 
 
-def _of_backbone(backbone: nn.Module, inputs: Inputs) -> float:
-    shapes = without_sources(_without_weights(backbone)).train()
-    kind = next(shapes.parameters()).dtype
+def _of_pass(module: SharedBackboneModule, inputs: Inputs, tasks: Sequence[Task]) -> float:
+    """Count the backbone's operations for a sample, and those of heads on its maps or tokens."""
+    backbone = without_sources(without_weights(module.backbone)).train()
+    kind = next(backbone.parameters()).dtype
 
     def two(part: Tensor) -> Tensor:
         numbers = kind if part.is_floating_point() else part.dtype
         return torch.empty(2, *part.shape[1:], device="meta", dtype=numbers)
 
+    heads = [(task, without_weights(module.head_of(task.name)).train()) for task in tasks]
+    owner = owners(module.tasks)
+    reads_vector = any(task.reads == "vector" for task in module.trained_tasks.values())
     with FlopCounterMode(display=False) as counter:
-        features = shapes(on_each(two, inputs))
-        if features.requires_grad:
-            features.sum().backward()
+        every = tasks if not isinstance(backbone, StreamsBackbone) else module.tasks.values()
+        found = FeatureReader(every)(backbone, on_each(two, inputs))
+        outputs = [found.read_by(task, head, owner[task.name]) for task, head in heads]
+        if found.streams is not None:
+            outputs += [stream.vector for stream in found.streams.values()]
+        elif reads_vector or not heads:
+            outputs.append(found.vector)
+        results = [output.sum() for output in outputs if output.requires_grad]
+        if results:
+            torch.autograd.backward(results)
     return float(counter.get_total_flops()) / 2
 
 
-def _without_weights(network: nn.Module) -> nn.Module:
+def without_weights(network: nn.Module) -> nn.Module:
     """Copy a network onto the meta device, without copying its weights."""
     known: dict[int, Tensor] = {
         id(buffer): torch.empty_like(buffer, device="meta") for buffer in network.buffers()

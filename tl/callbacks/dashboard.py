@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import copy
-import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
+from tl.callbacks.attention import show_attention
+from tl.callbacks.board import (
+    add_summaries,
+    as_block,
+    as_markdown,
+    class_names_of,
+    statistics_of,
+    writer_of,
+)
+from tl.callbacks.charts import hyperparameters, layout, metric_names
 from tl.callbacks.figures import image_grid
 from tl.callbacks.results import versions
 from tl.data.trained_on import readable
@@ -23,8 +31,7 @@ from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
 from tl.modules.batch_norm import source_statistics
 from tl.modules.evaluation import loader_suffix
-from tl.modules.score_log import shared_scores
-from tl.private.torch import file_writer
+from tl.modules.features import FeatureReader
 from tl.tasks import Task
 from tl.tasks.figures import display_images, drawable_part
 from tl.tasks.pictures import Pictures, View
@@ -37,10 +44,10 @@ class Dashboard(Callback):
 
     *Custom scalars* holds a chart per metric with all tasks in it. *Images* holds what each task
     shows of its answers, such as the confusion matrix and the most confident mistakes of a
-    classification, and augmented training images. *Graphs* holds the network, *HParams* the
-    hyper-parameters with the final metrics, *Text* what the data are, what was transferred, and the
-    versions. Without a TensorBoard logger nothing happens. Single samples are those that the first
-    process saw; a confusion matrix counts all.
+    classification, augmented training images, and what the tasks of an MTAN attend to. *Graphs*
+    holds the network, *HParams* the hyper-parameters with the final metrics, *Text* what the data
+    are, what was transferred, and the versions. Without a TensorBoard logger nothing happens.
+    Single samples are those that the first process saw; a confusion matrix counts all.
 
     Args:
         every_n_epochs: Epochs between the pictures of validation; 0 turns them off.
@@ -83,20 +90,15 @@ class Dashboard(Callback):
         if callable(describe):
             writer.add_text("run/data", as_markdown(readable(describe())))
         if pl_module.transfer_report is not None:
-            writer.add_text("run/transfer", _block(pl_module.transfer_report.table()))
+            writer.add_text("run/transfer", as_block(pl_module.transfer_report.table()))
         elif pl_module.provenance is not None:
             writer.add_text("run/transfer", as_markdown(pl_module.provenance))
         if table := pl_module.strategy_table():
-            writer.add_text("run/strategy", _block(table))
+            writer.add_text("run/strategy", as_block(table))
         writer.add_text("run/versions", as_markdown(versions()))
-        shared = shared_scores(pl_module.trained_tasks.values())
-        metrics = [f"val/{what}" for what in (*shared, "loss")]
-        metrics += [
-            pl_module.metric("val", name, what)
-            for name, task in pl_module.tasks.items()
-            for what in (*task.scores(), "loss")
-        ]
-        known = dict.fromkeys(metrics, 0.0)  # names only: their values are the run's own curves
+        known = dict.fromkeys(
+            metric_names(pl_module), 0.0
+        )  # names only: their values are the run's own curves
         experiment, start, _ = hparams_summary(hyperparameters(trainer, pl_module), known)  # type: ignore[no-untyped-call]
         add_summaries(writer, experiment, start)
 
@@ -162,6 +164,8 @@ class Dashboard(Callback):
             if pictures is not None:
                 inputs = parts[source_of(task, parts)][0] if trainer.is_global_zero else None
                 pictures.add(inputs, output, target)
+        if batch_idx == dataloader_idx == 0:
+            show_attention(trainer, pl_module, batch)
 
     on_test_batch_end = on_validation_batch_end
 
@@ -213,83 +217,12 @@ class Dashboard(Callback):
             writer.flush()
 
 
-def writer_of(trainer: Trainer) -> SummaryWriter | None:
-    """TensorBoard's writer, in the first process of a run that has one."""
-    if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return None
-    found = next((lo for lo in trainer.loggers if isinstance(lo, TensorBoardLogger)), None)
-    return found.experiment if found is not None else None
-
-
-def add_summaries(writer: SummaryWriter, *summaries: Any) -> None:  # noqa: ANN401 - protobuf
-    """Write summaries that the writer has no method for, as Lightning's logger does."""
-    for summary in summaries:
-        file_writer(writer).add_summary(summary)
-
-
-def layout(module: SharedBackboneModule) -> dict[str, Any]:
-    """Custom scalars: all tasks in one chart, and training beside validation."""
-    charts: dict[str, Any] = {}
-    names = dict.fromkeys(name for task in module.tasks.values() for name in task.scores())
-    for what in (*names, "loss"):
-        tasks = [t for t, kind in module.tasks.items() if what in (*kind.scores(), "loss")]
-        # what is no sum over samples is not logged in training
-        own = [t for t in tasks if t in module.trained_tasks]
-        trains = all(what in (*module.tasks[task].tallied, "loss") for task in own)
-        splits = ("train", "val") if trains else ("val",)
-        both = [_tag(split, f"{split}/{what}") for split in splits]
-        mean = len(own) == len(module.trained_tasks)  # else there is none over all tasks
-        charts[what] = {f"{what}: {' and '.join(splits)}": ["Multiline", both]} if mean else {}
-        if len(module.tasks) == 1:
-            continue
-        shown = {"train": own, "val": tasks}
-        tags = {s: [_tag(s, module.metric(s, t, what)) for t in shown[s]] for s in splits}
-        for split in reversed(splits):
-            charts[what][f"{split} {what}: all tasks"] = ["Multiline", tags[split]]
-        for task in own if trains else ():
-            pair = [_tag(split, module.metric(split, task, what)) for split in splits]
-            charts[what][f"{task} {what}: train and val"] = ["Multiline", pair]
-    return charts
-
-
-def _tag(split: str, metric: str) -> str:
-    """Pattern of a metric's curves: one, or in validation one of each loader."""
-    return f"^{metric}$" if split == "train" else rf"^{metric}(/dataloader_idx_\d+)?$"
-
-
-def hyperparameters(
-    trainer: Trainer, module: SharedBackboneModule
-) -> dict[str, bool | int | float | str]:
-    """What tells one run from another: network, optimiser, data, length; plain types."""
-    optimizer = trainer.optimizers[0]
-    group = optimizer.param_groups[0]
-    sources = getattr(trainer.datamodule, "sources", None)  # type: ignore[attr-defined]
-    data = next(iter(sources.values())) if isinstance(sources, Mapping) else trainer.datamodule  # type: ignore[attr-defined]
-    found: dict[str, Any] = {
-        "backbone": type(module.backbone).__name__,
-        "tasks": ", ".join(module.tasks),
-        "init_from": module.init_from or "scratch",
-        "strategy": type(module.strategy).__name__ if module.strategy is not None else None,
-        "batch_norm": getattr(module, "batch_norm", None),
-        "optimizer": type(optimizer).__name__,
-        "lr": group.get("initial_lr", group["lr"]),
-        "weight_decay": group.get("weight_decay"),
-        "label_smoothing": module.label_smoothing,
-        "epochs": trainer.max_epochs,
-        "precision": str(trainer.precision),
-    }
-    for key in ("batch_size", "label_fraction", "seed"):
-        found[f"data/{key}"] = getattr(getattr(data, "settings", None), key, None)
-    found["data/kind"] = data.kind() if hasattr(data, "kind") else None
-    return {key: value for key, value in found.items() if value is not None}
-
-
 def add_graph(
     writer: SummaryWriter, module: SharedBackboneModule, images: Tensor, source: str | None
 ) -> None:
     """Trace a copy of the network in evaluation mode, so that the run itself is not touched."""
     network = copy.deepcopy(nn.ModuleDict({"backbone": module.backbone, "heads": module.heads}))
-    traced = Network(network).eval().float()
+    traced = Network(network, module.tasks).eval().float()
     try:
         with (
             torch.no_grad(),
@@ -301,44 +234,26 @@ def add_graph(
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             writer.add_graph(traced, images.float())
-    except Exception as error:  # noqa: BLE001 - a foreign network may do what tracing cannot follow
+    except Exception as error:  # noqa: BLE001 - of tracing: the step that follows raises the rest
         rank_zero_warn(f"TensorBoard shows no graph: tracing the network failed ({error}).")
 
 
 class Network(nn.Module):
-    """Backbone and heads as one module that returns a tuple, as tracing wants it."""
+    """Backbone and heads as one module that returns a tuple, as tracing wants it.
 
-    def __init__(self, parts: nn.ModuleDict) -> None:
+    Args:
+        parts: ``backbone``, and ``heads`` by task.
+        tasks: The tasks by name; those that use another's head may be among them.
+    """
+
+    def __init__(self, parts: nn.ModuleDict, tasks: Mapping[str, Task]) -> None:
         super().__init__()
         self.backbone = parts["backbone"]
         self.heads = parts["heads"]
+        self.reader = FeatureReader(tasks[name] for name, _ in self.heads.named_children())
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the logits of all heads."""
-        features = self.backbone(images)
-        return tuple(head(features) for head in self.heads.children())
-
-
-def statistics_of(trainer: Trainer, source: str | None) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation that a source's images were normalised by, if it tells."""
-    data = getattr(trainer, "datamodule", None)
-    sources = getattr(data, "sources", None)
-    owner = sources.get(source) if isinstance(sources, Mapping) else data
-    found: tuple[Tensor, Tensor] | None = getattr(owner, "statistics", None)
-    return found
-
-
-def class_names_of(trainer: Trainer, task: str) -> list[str] | None:
-    """Class names of a task from the data, if these tell."""
-    names = getattr(getattr(trainer, "datamodule", None), "class_names", {})
-    found = names.get(task) or (next(iter(names.values())) if len(names) == 1 else None)
-    return list(found) if found else None
-
-
-def as_markdown(content: Mapping[str, Any]) -> str:
-    """Show plain types as an indented block."""
-    return _block(json.dumps(content, indent=2, default=str))
-
-
-def _block(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
+        """Return what all heads give."""
+        found = self.reader(self.backbone, images)
+        pairs = zip(self.reader.tasks, self.heads.children(), strict=True)
+        return tuple(found.read_by(task, head) for task, head in pairs)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tl.backbones.base import stages_of
 from tl.balancing.gradients import Rows, add_task_gradients
-from tl.callbacks.dashboard import writer_of
+from tl.callbacks.board import writer_of
 from tl.modules.multitask import MultiTaskModule
 
 ALL = "backbone"

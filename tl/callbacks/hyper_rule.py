@@ -5,7 +5,6 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from tl.data.base import ImageDataModule
 from tl.data.multitask import MultiTaskDataModule
 from tl.transfer.hyper_rule import hyper_rule_steps
 
@@ -28,7 +27,8 @@ class HyperRuleLength(Callback):
             return
         data = getattr(trainer, "datamodule", None)
         sources = list(data.sources.values()) if isinstance(data, MultiTaskDataModule) else [data]
-        found = [len(s.splits["train"]) for s in sources if isinstance(s, ImageDataModule)]
+        splits = [getattr(source, "splits", {}) for source in sources]
+        found = [len(split["train"]) for split in splits if "train" in split]
         if len(found) < len(sources):
             raise ValueError(
                 "HyperRuleLength counts the training images of a data module of tl.data, got "

@@ -14,16 +14,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from tl.callbacks.map_files import MapFiles, file_names
 from tl.data import ImageDataModule
 from tl.data.images.resident import ImageDataset
 from tl.data.text.source import TextSource
 from tl.data.text.text_set import TextSet
 from tl.modules.evaluation import loader_suffix
 from tl.reading import shown
+from tl.tasks.pixels import PixelTask
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBERS = re.compile(r"-?[\d.]+(e[+-]\d+)?(; -?[\d.]+(e[+-]\d+)?)*|-inf")  # of a regression
 _COLUMNS = ("image", "task")
+_MAP = "map"  # column of files
 
 
 class PredictionWriter(Callback):
@@ -33,7 +36,9 @@ class PredictionWriter(Callback):
     ``/dataloader_idx_<i>`` if a foreign data module has several loaders), ``task``, and those of
     the tasks: for a classification ``class``, ``class_name``, ``probability``, and ``top5``, the
     most probable classes with their probabilities, separated by semicolons; for a regression
-    ``value``. Rows are in the order of sources and images, also with several processes.
+    ``value``; for answers for pixels a summary and ``map``, the file that holds them, below a
+    folder of the CSV's name (see `MapFiles`). Rows are in the order of sources and images, also
+    with several processes.
 
     Rows are written as they are computed, to a file with the suffix ``.part``, which is renamed
     when complete: a killed run leaves the rows so far. Each of several processes writes its own
@@ -49,6 +54,8 @@ class PredictionWriter(Callback):
         self._columns: tuple[str, ...] = _COLUMNS
         self._order: list[tuple[int, int, int]] = []  # of several processes' rows
         self._seen: dict[tuple[int, str], int] = {}
+        self._maps: MapFiles | None = None
+        self._named: dict[str | None, Mapping[str, str]] = {}  # files by source and image
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
@@ -56,7 +63,11 @@ class PredictionWriter(Callback):
         end = f"-{trainer.global_rank}" if trainer.global_rank else ""
         kinds = getattr(pl_module, "tasks", {}).values()
         more = dict.fromkeys(name for kind in kinds for name in kind.columns)
-        self._columns = (*_COLUMNS, *more)
+        on_pixels = any(isinstance(kind, PixelTask) for kind in kinds)
+        beside = path.with_suffix("") if path.suffix else path.with_name(f"{path.name}_maps")
+        self._maps = MapFiles(beside) if on_pixels else None
+        self._named = {}
+        self._columns = (*_COLUMNS, *more, *([_MAP] if on_pixels else []))
         self._part = RowFile(path.with_name(f"{path.name}.part{end}"), self._columns)
         self._order, self._seen = [], {}
 
@@ -94,14 +105,33 @@ class PredictionWriter(Callback):
                     trainer.global_rank + trainer.world_size * (begin + i)
                     for i in range(len(positions))
                 ]
-            for position, cells in zip(positions, task.cells(answers, names), strict=True):
-                shown = split.name(position) if split is not None else f"{position}{suffix}"
-                row = (shown, name, *(cells.get(column, "") for column in self._columns[2:]))
+            images = [
+                split.name(position) if split is not None else f"{position}{suffix}"
+                for position in positions
+            ]
+            told = task.cells(answers, names)
+            if self._maps is not None and isinstance(task, PixelTask):
+                files = self._maps.add(
+                    name, self._files(images, split, task.source), task.map_file(answers)
+                )
+                told = [{**cells, _MAP: file} for cells, file in zip(told, files, strict=True)]
+            for position, image, cells in zip(positions, images, told, strict=True):
+                row = (image, name, *(cells.get(column, "") for column in self._columns[2:]))
                 rows.append(((dataloader_idx, position, order), row))
         rows.sort(key=lambda row: row[0])
         if trainer.world_size > 1:
             self._order += [place for place, _ in rows]
         cast("RowFile", self._part).add([row for _, row in rows])
+
+    def _files(
+        self, images: Sequence[str], split: ImageDataset | TextSet | None, source: str | None
+    ) -> list[str]:
+        """Return what the maps of images are called; of one source's images in its own folder."""
+        if split is None:
+            return list(images)  # numbers
+        if source not in self._named:
+            self._named[source] = file_names([split.name(i) for i in range(len(split))])
+        return [self._named[source][image] for image in images]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Rename the complete file."""

@@ -29,8 +29,9 @@ class RunResults(Callback):
 
     Its keys: ``metrics`` (flat, by metric name, of the last epoch; ``best`` holds the best
     checkpoint's score), ``samples`` (by split and task: number of labelled samples evaluated,
-    ``from``, and in the split, ``of``), ``data`` (description and fingerprint per source),
-    ``provenance`` (where the initial weights came from), ``versions``, ``seconds``,
+    ``from``, and in the split, ``of``), ``scores`` (by task: which way each score is better,
+    ``max`` or ``min``, the one that decides first), ``data`` (description and fingerprint per
+    source), ``provenance`` (where the initial weights came from), ``versions``, ``seconds``,
     ``images_per_second``, ``mfu`` and ``data_share`` (both of training, see `Throughput`),
     ``peak_memory_bytes`` (of the GPU if there is one, otherwise of the process).
 
@@ -112,6 +113,7 @@ class RunResults(Callback):
                 earlier["metrics"] = dict(sorted({**earlier["metrics"], **added}.items()))
                 if split == "test":
                     earlier["samples"] = {**earlier.get("samples", {}), "test": samples.get("test")}
+                earlier["scores"] = {**earlier.get("scores", {}), **scores_of(pl_module)}
                 earlier["evaluated"] = {**earlier.get("evaluated", {}), **self._evaluated}
                 write_json(path, earlier)
                 return
@@ -123,6 +125,7 @@ class RunResults(Callback):
             "epochs": trainer.current_epoch if trainer.state.fn == "fit" else None,
             "steps": trainer.global_step if trainer.state.fn == "fit" else None,
             "samples": samples,
+            "scores": scores_of(pl_module),
             "data": data,
             "provenance": getattr(pl_module, "provenance", None),
             "versions": versions(),
@@ -165,6 +168,23 @@ def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str,
                 "from": count,
                 "of": None if whole is None else _size(whole, task),
             }
+    return found
+
+
+def scores_of(module: LightningModule) -> dict[str, dict[str, str]]:
+    """Return by task which way its scores are better, the one that decides first.
+
+    Args:
+        module: The module; the result is empty unless it is one of ours.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name, task in getattr(module, "tasks", {}).items():
+        metrics = task.scores()
+        for score in sorted(metrics, key=lambda each: each != task.score):
+            higher = metrics[score].higher_is_better
+            way = None if higher is None else ("max" if higher else "min")
+            if known := task.directions.get(score, way):
+                found.setdefault(name, {})[score] = known
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +10,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tl.callbacks.dashboard import class_names_of, writer_of
+from tl.callbacks.board import class_names_of, writer_of
+from tl.callbacks.step_clock import StepClock, log_rates
+from tl.data.text.tokenizer import TextTokenizer
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
 from tl.modules.step_log import is_due
-from tl.tasks import Classification
 
 _MASK = "attention_mask"
 
@@ -48,15 +48,16 @@ class TextMistakes:
                 self.kept.append((value, int(target[row]), int(predicted[row]), tokens))
         self.kept = sorted(self.kept, key=lambda kept: -kept[0])[: self.most]
 
-    def table(self, names: Sequence[str], decode: Any) -> str:  # noqa: ANN401 - of the library
+    def table(self, names: Sequence[str] | None, decode: Any) -> str:  # noqa: ANN401 - of the library
         """Return them as a table in Markdown.
 
         Args:
-            names: Class names.
+            names: Class names; ``None`` shows the numbers.
             decode: Tokens to text.
         """
         rows = [
-            f"| {confidence:.0%} | {names[true]} | {names[predicted]} | "
+            f"| {confidence:.0%} | {names[true] if names else true} | "
+            f"{names[predicted] if names else predicted} | "
             f"{decode(tokens).replace('|', ' ')} |"
             for confidence, true, predicted, tokens in self.kept
         ]
@@ -82,21 +83,22 @@ class TextBoard(Callback):
         if mistakes < 0:
             raise ValueError(f"`mistakes` must be 0 or more, got {mistakes}.")
         self.mistakes = mistakes
+        self.clock = StepClock()
         self._found: dict[str, TextMistakes] = {}
         self._begin()
 
     def _begin(self) -> None:
         self._tokens: Tensor | int = 0  # stays on the device until it is logged
         self._places, self._seconds = 0, 0.0
-        self._since: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
         self._begin()
+        self.clock.pause()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave out what lies between epochs."""
-        self._since = None
+        self.clock.pause()
 
     def on_train_batch_end(
         self,
@@ -107,15 +109,14 @@ class TextBoard(Callback):
         batch_idx: int,
     ) -> None:
         """Count a batch; every ``log_every_n_steps`` log how fast the last ones went."""
-        now = time.perf_counter()
-        if self._since is not None:
-            self._seconds += now - self._since
+        seconds = self.clock.tick()
+        if seconds is not None:
+            self._seconds += seconds
             read: list[Any] = [inputs for inputs, _ in by_source(batch).values()]
             for inputs in read:
                 if isinstance(inputs, Mapping) and _MASK in inputs:
                     self._tokens = self._tokens + inputs[_MASK].sum()
                     self._places += inputs[_MASK].numel()
-        self._since = now
         if not self._places or not is_due(trainer):
             return
         tokens = int(self._tokens)
@@ -123,17 +124,13 @@ class TextBoard(Callback):
             "perf/tokens_per_second": tokens * trainer.world_size / self._seconds,
             "perf/padding_share": 1 - tokens / self._places,
         }
-        since = self._since
         self._begin()
-        self._since = since
-        if isinstance(pl_module, SharedBackboneModule):
-            pl_module.step_log.add(trainer, values)
-        else:
-            pl_module.log_dict(values)
+        log_rates(trainer, pl_module, values)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew, and leave validation out of the time."""
-        self._found, self._since = {}, None
+        self._found = {}
+        self.clock.pause()
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -153,10 +150,11 @@ class TextBoard(Callback):
         parts = by_source(batch)
         for name, (output, target) in outputs.items():
             task = pl_module.tasks[name]
-            inputs = parts[source_of(task, parts)][0]
-            if isinstance(task, Classification) and not task.multi_label and _MASK in inputs:
+            inputs: Any = parts[source_of(task, parts)][0]
+            labels = task.strata(target)  # of a task with one class per sample
+            if labels is not None and isinstance(inputs, Mapping) and _MASK in inputs:
                 kept = self._found.setdefault(name, TextMistakes(self.mistakes))
-                kept.add(inputs, task.answer(output), target)  # type: ignore[arg-type]  # a dict, as it has a mask
+                kept.add(inputs, task.answer(output), labels)
 
     on_test_batch_end = on_validation_batch_end
 
@@ -164,15 +162,21 @@ class TextBoard(Callback):
         """Show the mistakes of each task."""
         found, self._found = self._found, {}
         writer = writer_of(trainer)
-        tokenizer = getattr(getattr(trainer, "datamodule", None), "tokenizer", None)
+        tokenizer = tokenizer_of(getattr(trainer, "datamodule", None))
         if writer is None or tokenizer is None:
             return
         split = "test" if trainer.testing else "val"
         for name, mistakes in found.items():
             if mistakes.kept:
-                count = pl_module.tasks[name].num_classes  # type: ignore[index, union-attr]
-                names = class_names_of(trainer, name) or [str(number) for number in range(count)]
-                table = mistakes.table(names, tokenizer.decode)
+                table = mistakes.table(class_names_of(trainer, name), tokenizer.decode)
                 writer.add_text(f"{split}/mistakes/{name}", table, trainer.global_step)
 
     on_test_epoch_end = on_validation_epoch_end
+
+
+def tokenizer_of(data: object) -> TextTokenizer | None:
+    """Return the tokenizer of a data module, or that of the sources in it, if there is one."""
+    sources = getattr(data, "sources", None)
+    several = sources.values() if isinstance(sources, Mapping) else [data]
+    found = (getattr(source, "tokenizer", None) for source in several)
+    return next((one for one in found if isinstance(one, TextTokenizer)), None)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from tl.batch import size_of
 from tl.callbacks.compute import flops_per_image, peak_of
+from tl.callbacks.step_clock import StepClock, log_rates
+from tl.callbacks.text_compute import TextOperations, text_operations
 from tl.hardware import peak_memory_bytes
 from tl.modules.base import SharedBackboneModule
 from tl.modules.step_log import is_due
@@ -31,7 +33,8 @@ class Throughput(Callback):
       once even if several tasks read it;
     - ``perf/mfu``: model FLOPs utilisation (Chowdhery et al., 2022, arXiv:2204.02311, appendix B),
       the arithmetic of the network's step as a fraction of the fastest matrix product in the run's
-      precision, measured at the start of the run;
+      precision, measured at the start of the run; of a language model the arithmetic on the first
+      process's tokens, without that on padding;
     - ``perf/data_share``: fraction of the time between steps, spent on data and everything else
       outside the step (on a GPU, which works asynchronously, this is host time);
     - ``perf/peak_memory_mb``: peak memory so far, of the GPU or otherwise of the process.
@@ -49,6 +52,7 @@ class Throughput(Callback):
         images: Images timed since the stage began, over all processes.
         seconds: Their time.
         data_seconds: The part of that time between steps.
+        clock: Times the steps.
     """
 
     def __init__(self, mfu: bool = True) -> None:
@@ -57,9 +61,12 @@ class Throughput(Callback):
         self.data_seconds = 0.0
         self.wants_mfu = mfu
         self._per_image: float | None = None
+        self._text: TextOperations | None = None  # of a language model, instead
+        self._operations: Tensor | float = 0.0  # stays on the device until it is logged
+        self._last_operations: Tensor | float = 0.0
         self._peak: float | None = None
         self._training: tuple[int, ...] = ()
-        self._since: float | None = None
+        self.clock = StepClock()
         self._last = (0, 0.0, 0.0)
         self._processes = 1
 
@@ -71,6 +78,8 @@ class Throughput(Callback):
     @property
     def mfu(self) -> float | None:
         """Model FLOPs utilisation over the whole stage; ``None`` if not measured."""
+        if self._text is not None and self.seconds:
+            return self._mfu_of_text(float(self._operations), self.seconds)
         return self._mfu(self.images_per_second)
 
     @property
@@ -83,16 +92,22 @@ class Throughput(Callback):
             return None
         return images_per_second / self._processes * self._per_image / self._peak
 
+    def _mfu_of_text(self, operations: float, seconds: float) -> float | None:
+        return None if self._peak is None else operations / seconds / self._peak
+
     def _begin(self) -> None:
         self.images, self.seconds, self.data_seconds = 0, 0.0, 0.0
-        self._per_image, self._since, self._last = None, None, (0, 0.0, 0.0)
+        self._text, self._operations, self._last_operations = None, 0.0, 0.0
+        self._per_image, self._last = None, (0, 0.0, 0.0)
+        self.clock.pause()
 
     def _count(self, trainer: Trainer, batch: object) -> None:
-        now = time.perf_counter()
-        if self._since is not None:
-            self.seconds += now - self._since
+        seconds = self.clock.tick()
+        if seconds is not None:
+            self.seconds += seconds
             self.images += images_in(batch) * trainer.world_size
-        self._since = now
+            if self._text is not None:
+                self._operations = self._operations + self._text.of(batch)  # type: ignore[arg-type,operator]
 
     # Training
 
@@ -106,17 +121,17 @@ class Throughput(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Exclude the time between epochs."""
-        self._since = None
+        self.clock.pause()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Pause the training clock, or start counting for a stand-alone validation."""
-        self._since = None
+        self.clock.pause()
         if not trainer.training and trainer.state.fn == "validate":
             self._begin()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Resume the training clock with the next step."""
-        self._since = None
+        self.clock.pause()
 
     def on_train_batch_start(
         self,
@@ -126,8 +141,9 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Count the time since the last step; at an epoch's first, the network's operations."""
-        if self._since is not None:
-            self.data_seconds += time.perf_counter() - self._since
+        waited = self.clock.waited()
+        if waited is not None:
+            self.data_seconds += waited
         elif self._peak is not None:
             self._count_operations(pl_module, batch)
 
@@ -137,8 +153,10 @@ class Throughput(Callback):
             return
         self._training = trains
         try:
-            self._per_image = flops_per_image(pl_module, batch)
-        except Exception as error:  # noqa: BLE001 - a user's backbone may do anything
+            self._text = text_operations(pl_module, batch)
+            if self._text is None:
+                self._per_image = flops_per_image(pl_module, batch)
+        except Exception as error:  # noqa: BLE001 - the step that follows runs it, and raises
             self._peak = None
             rank_zero_info(
                 f"tl: perf/mfu is not measured: {type(pl_module.backbone).__name__} does not run "
@@ -171,12 +189,14 @@ class Throughput(Callback):
             "perf/data_share": data / seconds,
             "perf/peak_memory_mb": peak_memory_bytes() / 1e6,
         }
-        if (mfu := self._mfu(images / seconds)) is not None:
-            values["perf/mfu"] = mfu
-        if isinstance(pl_module, SharedBackboneModule):
-            pl_module.step_log.add(trainer, values)
+        if self._text is not None:
+            since, self._last_operations = self._last_operations, self._operations
+            mfu = self._mfu_of_text(float(self._operations - since), seconds)
         else:
-            pl_module.log_dict(values)
+            mfu = self._mfu(images / seconds)
+        if mfu is not None:
+            values["perf/mfu"] = mfu
+        log_rates(trainer, pl_module, values)
         trainer.progress_bar_metrics.update({IN_BAR[name]: value for name, value in values.items()})
 
     # Stand-alone evaluation

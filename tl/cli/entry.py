@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from tl import __version__
 from tl.cli.configuration import check_files
 from tl.cli.messages import USAGE_ERROR, exception_line
+from tl.cli.own_code import show_own
 from tl.cli.verbs import VERBS, check_verb, run_verb
 from tl.signals import StoppedBySignal, stop_on_signals
 
@@ -22,8 +23,8 @@ def main(args: list[str] | None = None) -> None:
 
     Exit codes: 0 done, or nothing left to do for ``--resume auto``; 1 failed; 2 a mistake in the
     command, the configuration or the data, found before training; 128 + the signal's number when
-    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a run, which can be resumed. ``TL_DEBUG=1`` shows
-    tracebacks.
+    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a run, which can be resumed. An error in code of
+    the user's own shows its traceback, and with ``TL_DEBUG=1`` every error does.
 
     Args:
         args: Arguments in place of ``sys.argv``.
@@ -56,7 +57,7 @@ def _find_own_classes() -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    from tl.cli.command import run  # noqa: PLC0415 - Lightning, torch and all
+    from tl.cli.running import run  # noqa: PLC0415 - Lightning, torch and all
 
     run(arguments)
 
@@ -68,8 +69,9 @@ def _or_one_line(act: Callable[[], None]) -> None:
     except StoppedBySignal as stopped:
         print(f"tl: {stopped}.", file=sys.stderr)  # noqa: T201
         sys.exit(128 + stopped.number)
-    except Exception as error:
+    except Exception as error:  # a command ends in one line, whatever went wrong
         if os.environ.get("TL_DEBUG") == "1":
             raise
+        show_own(error)
         print(f"tl: {exception_line(error)}", file=sys.stderr)  # noqa: T201
         sys.exit(USAGE_ERROR)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from tl.cli.average import average, average_arguments
 from tl.cli.compare import compare_arguments, compare_runs
+from tl.cli.delta_m import delta_m, delta_m_arguments
+from tl.cli.lineage import lineage_arguments, print_lineage
 from tl.cli.messages import did_you_mean
 from tl.cli.study import study, study_arguments
-from tl.report import against_single
 
 #: Lightning's verbs, which need its parser.
 LIGHTNINGS = ("fit", "validate", "test", "predict")
@@ -87,101 +88,11 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _lineage_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="Checkpoint file.")
-    parser.add_argument("--json", action="store_true", help="Print JSON.")
-
-
-def _lineage(given: argparse.Namespace) -> None:
-    from tl.transfer.lineage import lineage  # noqa: PLC0415 - imports torch
-
-    found = lineage(given.checkpoint)
-    text = json.dumps(found.as_dict(), indent=2) if given.json else found.table()
-    print(text)  # noqa: T201
-
-
-def _average_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "checkpoints",
-        nargs="+",
-        help="Two or more checkpoints; the last one's task and head are kept.",
-    )
-    parser.add_argument("--out", required=True, help="File for the new checkpoint.")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "--alpha",
-        type=float,
-        help="WiSE-FT of two: weight of the second, 0 to 1. By default all have equal weights.",
-    )
-    how.add_argument(
-        "--greedy",
-        action="store_true",
-        help="Add checkpoints best first, leaving out those that worsen the validation score.",
-    )
-    parser.add_argument(
-        "--backbone-only",
-        action="store_true",
-        help="Average only the backbones and keep the last one's heads; tasks may differ.",
-    )
-    parser.add_argument(
-        "--average-statistics",
-        action="store_true",
-        help="Average batch norm's running statistics instead of re-estimating them on the "
-        "training images; needs no data.",
-    )
-    parser.add_argument(
-        "--config",
-        action="append",
-        default=[],
-        help="Configuration of the run, for its data; default: config.yaml beside the last "
-        "checkpoint's folder. May be repeated; later ones override earlier ones.",
-    )
-    parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, ...")
-
-
-def _average(given: argparse.Namespace) -> None:
-    from tl.cli.averaging import average_checkpoints  # noqa: PLC0415 - imports Lightning
-
-    print(  # noqa: T201
-        average_checkpoints(
-            given.checkpoints,
-            given.out,
-            alpha=given.alpha,
-            greedy=given.greedy,
-            backbone_only=given.backbone_only,
-            average_statistics=given.average_statistics,
-            configurations=given.config,
-            accelerator=given.accelerator,
-        )
-    )
-
-
-def _delta_m_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", help="Folders of tested multi-task runs, one per seed.")
-    parser.add_argument(
-        "--baseline",
-        action="append",
-        default=[],
-        metavar="TASK=FOLDER",
-        help="Folder of a tested run of that task alone; repeat for each task and seed.",
-    )
-
-
-def _delta_m(given: argparse.Namespace) -> None:
-    baselines: dict[str, list[str]] = {}
-    for text in given.baseline:
-        task, equals, folder = text.partition("=")
-        if not (task and equals and folder):
-            raise ValueError(f"`--baseline` must be TASK=FOLDER, got {text!r}.")
-        baselines.setdefault(task, []).append(folder)
-    print(against_single(given.runs, baselines).table())  # noqa: T201
-
-
 VERBS = {
     "average": Verb(
         "Average checkpoints' weights: WiSE-FT, uniform and greedy model soups.",
-        _average_arguments,
-        _average,
+        average_arguments,
+        average,
     ),
     "compare": Verb(
         "Set runs side by side: settings that differ, scores, cost and curves.",
@@ -190,13 +101,13 @@ VERBS = {
     ),
     "delta_m": Verb(
         "Compare multi-task runs with a network per task: Delta_m over seeds.",
-        _delta_m_arguments,
-        _delta_m,
+        delta_m_arguments,
+        delta_m,
     ),
     "lineage": Verb(
         "Print where a checkpoint's weights came from, back to the first source.",
-        _lineage_arguments,
-        _lineage,
+        lineage_arguments,
+        print_lineage,
     ),
     "study": Verb(
         "Run a study file's runs, or tell how far it is and what it has found.",

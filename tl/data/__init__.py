@@ -2,6 +2,7 @@
 
 from tl.data.base import ImageDataModule
 from tl.data.cifar.cifar import CifarDataModule
+from tl.data.dense.folder import DenseFolderDataModule
 from tl.data.errors import DataError
 from tl.data.folder import FolderDataModule
 from tl.data.images.augment import Augment
@@ -16,6 +17,7 @@ __all__ = [
     "Augment",
     "CifarDataModule",
     "DataError",
+    "DenseFolderDataModule",
     "FolderDataModule",
     "GeneratedDataModule",
     "ImageDataModule",

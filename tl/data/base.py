@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from tl.data.errors import DataError, listed
 from tl.data.images.augment import Augment
+from tl.data.images.decoding import Size, sides
 from tl.data.images.image_set import StreamedDataset, check_images
 from tl.data.images.listing import list_files, log_left_out
 from tl.data.images.pipeline import Pipeline
@@ -40,7 +41,7 @@ from tl.data.sampling import Sampling, balancing_task, labels_to_balance
 from tl.data.settings import Settings
 from tl.data.split import stratified_split
 from tl.data.trained_on import TrainedOn, read_record, record_of, same_data, same_names
-from tl.tasks import Classification
+from tl.tasks import Classification, Task
 
 Split = Literal["train", "val", "test"]
 _SETTINGS = frozenset(f.name for f in fields(Settings))
@@ -96,7 +97,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def __post_init__(self) -> None:
         super().__init__()
         check_options(self)
-        self.image_size = 32
+        self.image_size: Size = 32
         self.data_name = self._default_name()
         self.splits: dict[str, ImageDataset] = {}
         self.statistics: tuple[Tensor, Tensor] | None = None
@@ -200,7 +201,7 @@ class ImageDataModule(LightningDataModule, ABC):
             self._reload()
 
     @property
-    def tasks(self) -> tuple[Classification, ...]:
+    def tasks(self) -> tuple[Task, ...]:
         """One task per target: named after the data set, or ``<data>_<target>`` for several."""
         classes = self.target_classes()
         if len(classes) == 1:
@@ -211,7 +212,7 @@ class ImageDataModule(LightningDataModule, ABC):
         )
 
     @property
-    def task(self) -> Classification | None:
+    def task(self) -> Task | None:
         """The only task, or ``None`` where a source has several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 
@@ -232,7 +233,7 @@ class ImageDataModule(LightningDataModule, ABC):
     @property
     def num_classes(self) -> dict[str, int]:
         """Number of classes by task."""
-        return {task.name: task.num_classes for task in self.tasks}
+        return {name: len(classes) for name, classes in self.class_names.items()}
 
     # Loading
 
@@ -375,7 +376,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Targets that the settings ask for; ``None`` where only the data tell."""
         return None
 
-    def _take_size(self, size: int) -> None:
+    def _take_size(self, size: Size) -> None:
         """Take over the size of a checkpoint's images, or refuse it.
 
         Raises:
@@ -383,8 +384,8 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         if size != self.image_size:
             raise DataError(
-                f"The checkpoint was trained on images of {size}x{size} pixels, "
-                f"{self.data_name} has {self.image_size}x{self.image_size}."
+                f"The checkpoint was trained on images of {_by(size)} pixels, "
+                f"{self.data_name} has {_by(self.image_size)}."
             )
 
     def _say_other_split(self, known: TrainedOn) -> None:
@@ -717,6 +718,10 @@ class ImageDataModule(LightningDataModule, ABC):
             same_names(names, self.target_classes().get(target, ()), "classes", self.data_name)
         same_data(self.data_name, then, now, "data, label fraction, validation size and seed")
         self._ready().name = str(state_dict.get("seeded_by", self.data_name))
+
+
+def _by(size: Size) -> str:
+    return "{}x{}".format(*sides(size))
 
 
 def _mixed(data: ImageDataset) -> Tensor | None:

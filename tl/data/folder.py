@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from torch import Tensor
 from tl.data.base import ImageDataModule, Split
 from tl.data.cache import default_cache
 from tl.data.errors import DataError, listed
-from tl.data.images.decoding import PixelRange
+from tl.data.images.decoding import PixelRange, Size
 from tl.data.images.image_set import (
     ImageFiles,
     StreamedDataset,
@@ -32,7 +30,7 @@ from tl.data.images.image_set import (
 from tl.data.images.layout import Layout, find_layout
 from tl.data.images.listing import log_left_out
 from tl.data.images.resident import ImageDataset, ResidentDataset
-from tl.data.naming import composed
+from tl.data.naming import composed, plain_name
 from tl.data.split import stratified_split
 from tl.data.synthetic.generated import TargetChoice
 from tl.data.trained_on import TrainedOn, regrouped, same_names
@@ -117,9 +115,7 @@ class FolderDataModule(ImageDataModule):
 
     def _default_name(self) -> str:
         name = self.folder or Path(self.root or "data").expanduser().resolve().name
-        # task names contain letters, digits, `_` and `-`, and start with one of the first two
-        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-        return re.sub(r"[^A-Za-z0-9_-]", "_", plain).lstrip("_-") or "images"
+        return plain_name(name) or "images"
 
     def _folder(self) -> Path:
         root = Path(self.settings.root).expanduser()
@@ -175,7 +171,10 @@ class FolderDataModule(ImageDataModule):
                 "folder: `test/` beside `train/`."
             )
 
-    def _take_size(self, size: int) -> None:
+    def _take_size(self, size: Size) -> None:
+        if not isinstance(size, int):
+            super()._take_size(size)
+            return
         if size != self.size:
             rank_zero_info(
                 f"tl: {self.data_name}: reading images at {size}x{size} pixels as in training, "

@@ -13,30 +13,33 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 
 from tl.data.base import ImageDataModule
-from tl.data.errors import DataError
+from tl.data.errors import DataError, listed
 from tl.data.images.augment import Augment
 from tl.data.images.resident import Batch
 from tl.data.options import check_options, refuse_misspelt
 from tl.data.sampling import Sampling
-from tl.tasks import Classification
+from tl.data.text.several import check_sources, check_tokenizers, share_tokenizer
+from tl.data.text.source import TextSource
+from tl.tasks import Task, with_relations
 
 MultiBatch = dict[str, Batch | None]
+Source = ImageDataModule | TextSource
 # by source: the data module around it, and its name there
-_OWNERS: WeakKeyDictionary[ImageDataModule, tuple[Callable[[], object], str]] = WeakKeyDictionary()
-_OWN = ("sources", "epoch_length")  # all other options belong to the sources
+_OWNERS: WeakKeyDictionary[Source, tuple[Callable[[], object], str]] = WeakKeyDictionary()
+_OWN = ("sources", "epoch_length", "shares", "trains")  # all other options belong to the sources
 
 
-class Sources(Mapping[str, ImageDataModule]):
+class Sources(Mapping[str, Source]):
     """Read-only sources by name: they are assigned as a whole, to set names and settings.
 
     Args:
         sources: The sources; a copy of the mapping is kept.
     """
 
-    def __init__(self, sources: Mapping[str, ImageDataModule]) -> None:
+    def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = dict(sources)
 
-    def __getitem__(self, name: str) -> ImageDataModule:
+    def __getitem__(self, name: str) -> Source:
         """Return a source."""
         return self._sources[name]
 
@@ -78,6 +81,10 @@ class MultiTaskDataModule(LightningDataModule):
             assign a whole dict.
         epoch_length: Steps of a training epoch: one pass over the ``longest`` source, recycling the
             others in a new order each time; one pass over the ``shortest``; or a number of steps.
+        shares: By task, another task whose head it uses, as ``{photos: drawings}`` to evaluate in a
+            second domain. Both must have the same classes.
+        trains: By task, whether its labels train; ``{photos: false}`` only evaluates it. A source
+            of which no task trains is not read in training.
         root: Folder of the data sets. This and all settings below apply to sources that do not set
             their own.
         batch_size: Training images per step, process **and source**.
@@ -94,6 +101,8 @@ class MultiTaskDataModule(LightningDataModule):
         download: Download missing archives.
         offline: What to do if a set is unavailable: ``error`` or ``generated``.
         images: ``real``, or ``generated`` for synthetic images.
+        tokenizer: Tokenizer of sources of text, as for `TextDataModule`; by default one is trained
+            on the training texts of all of them.
         generated_size: Number of synthetic training images per source.
 
     Raises:
@@ -101,8 +110,10 @@ class MultiTaskDataModule(LightningDataModule):
         ValueError: If there is no source, one has two names, or `epoch_length` is not positive.
     """
 
-    sources: Mapping[str, ImageDataModule]
+    sources: Mapping[str, Source]
     epoch_length: Literal["longest", "shortest"] | int = "longest"
+    shares: dict[str, str] | None = None
+    trains: dict[str, bool] | None = None
     root: str | None = None
     batch_size: int | None = None
     eval_batch_size: int | None = None
@@ -118,6 +129,7 @@ class MultiTaskDataModule(LightningDataModule):
     offline: Literal["error", "generated"] | None = None
     images: Literal["real", "generated"] | None = None
     generated_size: int | None = None
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -147,6 +159,7 @@ class MultiTaskDataModule(LightningDataModule):
         for name, source in self.sources.items():
             source.data_name = name
             source.inherit(**{key: value for key, value in given.items() if value is not None})
+        share_tokenizer(self.sources)
         self._handed_down = True
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - whatever it is
@@ -184,14 +197,29 @@ class MultiTaskDataModule(LightningDataModule):
         return any(source.takes(name) for source in self.sources.values())
 
     @property
-    def tasks(self) -> tuple[Classification, ...]:
-        """All sources' tasks, in the order of the sources."""
-        return tuple(
+    def tasks(self) -> tuple[Task, ...]:
+        """All sources' tasks, in the order of the sources.
+
+        Raises:
+            ValueError: If `shares` or `trains` names another task, or tasks of other classes share
+                a head.
+        """
+        published = tuple(
             task.read_from(name) for name, source in self.sources.items() for task in source.tasks
         )
+        found = with_relations(published, self.shares or {}, self.trains or {})
+        names = self.class_names if self.shares else {}
+        for task, other in (self.shares or {}).items():
+            if names[task] != names[other]:
+                raise ValueError(
+                    f"Task {task!r} has the classes {listed(names[task])}; {other!r}, whose head "
+                    f"it shares, has {listed(names[other])}. One head needs the same classes in "
+                    "the same order."
+                )
+        return found
 
     @property
-    def task(self) -> Classification | None:
+    def task(self) -> Task | None:
         """The only task; ``None`` if there are several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 
@@ -208,7 +236,7 @@ class MultiTaskDataModule(LightningDataModule):
     @property
     def num_classes(self) -> dict[str, int]:
         """Number of classes by task."""
-        return {task.name: task.num_classes for task in self.tasks}
+        return {t: count for s in self.sources.values() for t, count in s.num_classes.items()}
 
     # Loading
 
@@ -227,6 +255,7 @@ class MultiTaskDataModule(LightningDataModule):
         for source in self.sources.values():
             source.trainer = self.trainer
             source.setup(stage)
+        check_tokenizers(self.sources)
 
     @property
     def waits(self) -> bool:
@@ -240,17 +269,22 @@ class MultiTaskDataModule(LightningDataModule):
 
     # Loaders
 
+    def _trained(self) -> dict[str, Source]:
+        """Return the sources that a task trains on."""
+        read = {task.source for task in self.tasks if task.trains}
+        return {name: source for name, source in self.sources.items() if name in read}
+
     def train_steps(self) -> int:
         """Steps of a training epoch."""
         if isinstance(self.epoch_length, int):
             return self.epoch_length
-        lengths = [source.train_steps() for source in self.sources.values()]
+        lengths = [source.train_steps() for source in self._trained().values()]
         return max(lengths) if self.epoch_length == "longest" else min(lengths)
 
     def train_dataloader(self) -> CombinedLoader:
-        """Return batches of all sources, step by step, for an epoch of `train_steps`."""
+        """Return batches of all trained sources, step by step, for an epoch of `train_steps`."""
         steps = self.train_steps()
-        loaders = {name: s.train_dataloader(steps) for name, s in self.sources.items()}
+        loaders = {name: s.train_dataloader(steps) for name, s in self._trained().items()}
         return CombinedLoader(loaders, "min_size")
 
     def val_dataloader(self) -> CombinedLoader | list[Any]:
@@ -348,15 +382,16 @@ def _as_sources(given: object) -> Sources:
             f"`sources` must be a mapping of data modules by name, got a {type(given).__name__}."
         )
     for name, source in given.items():
-        if not isinstance(source, ImageDataModule):
+        if not isinstance(source, Source):
             raise TypeError(
                 f"`sources[{name!r}]` must be a data module of a single source, such as "
                 f"FolderDataModule, got a {type(source).__name__}."
             )
+    check_sources(given)
     return Sources(given)
 
 
-def _own_sources(owner: MultiTaskDataModule, sources: Mapping[str, ImageDataModule]) -> None:
+def _own_sources(owner: MultiTaskDataModule, sources: Mapping[str, Source]) -> None:
     """Note whose the sources are.
 
     Raises:

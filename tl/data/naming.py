@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -9,6 +10,15 @@ from collections.abc import Iterable
 def composed(name: str) -> str:
     """Return a name in normal form C, with accented letters as one character."""
     return unicodedata.normalize("NFC", name)
+
+
+def plain_name(name: str) -> str:
+    """Return a name as tasks have them: letters, digits, ``_`` and ``-``, not one of these first.
+
+    It may be empty.
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_-]", "_", plain).lstrip("_-")
 
 
 def composed_names(names: Iterable[object]) -> tuple[str, ...]:

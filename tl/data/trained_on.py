@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tl.data.errors import DataError, listed
+from tl.data.images.decoding import Size
 from tl.data.naming import composed, composed_names
 
 
@@ -23,7 +24,7 @@ class TrainedOn:
         fingerprint: Hash of what was loaded to train and validate.
         classes: Class names by target, in the order of the labels.
         groups: The group of each class by name, or ``None``.
-        image_size: Height and width in pixels.
+        image_size: Pixels of both sides, or height and width.
         mean: Per channel, in pixel values ``(3,)``.
         std: Per channel, in pixel values ``(3,)``.
         val_size: Fraction of each class for validation.
@@ -38,7 +39,7 @@ class TrainedOn:
     fingerprint: str
     classes: dict[str, tuple[str, ...]]
     groups: dict[str, str] | None
-    image_size: int
+    image_size: Size
     mean: Tensor
     std: Tensor
     val_size: float
@@ -73,7 +74,7 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
         fingerprint=str(record["fingerprint"]),
         classes={str(t): composed_names(names) for t, names in record["class_names"].items()},
         groups=None if groups is None else _groups(groups),
-        image_size=int(record["image_size"]),
+        image_size=_size(record["image_size"]),
         mean=torch.tensor(record["mean"], dtype=torch.float32),
         std=torch.tensor(record["std"], dtype=torch.float32),
         val_size=float(record["val_size"]),
@@ -82,6 +83,13 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
         val_folder=record.get("val_folder"),
         test_size=record.get("test_size"),
     )
+
+
+def _size(given: int | Sequence[int]) -> Size:
+    if not isinstance(given, Sequence):
+        return int(given)
+    height, width = given
+    return int(height), int(width)
 
 
 def sources_of(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -75,15 +75,12 @@ class BalancedStep:
                 f"{type(strategy).__name__}: it needs whole gradients in each process."
             )
         if hasattr(balancer.method, "update_accuracy"):
-            other = [
-                name
-                for name, task in module.trained_tasks.items()
-                if task.accuracy not in task.tallied
-            ]
+            other = [name for name, task in module.trained_tasks.items() if not task.right_or_wrong]
             if other:
+                verb = "does" if len(other) == 1 else "do"
                 raise ValueError(
                     f"{balancer.name} weights tasks by their accuracy, which "
-                    f"{', '.join(other)} do not have; choose another balancer."
+                    f"{', '.join(other)} {verb} not have; choose another balancer."
                 )
         warmup = getattr(balancer.method, "warmup_epochs", 0)
         epochs = module.trainer.max_epochs or 0
@@ -154,11 +151,14 @@ class BalancedStep:
         if pending is None:
             return False
         last = not should_accumulate(module.trainer.fit_loop)
-        stages = {
-            stage: [p for part in parts for p in part.parameters() if module.trains(p)]
+        shared = {
+            stage: [p for part in parts for p in part.parameters()]
             for stage, parts in stages_of(module.backbone).items()
         }
-        other = {id(p) for p in (*module.backbone.parameters(), *self._balancer.parameters())}
+        stages = {stage: [p for p in found if module.trains(p)] for stage, found in shared.items()}
+        # attention of a task in the backbone is as little shared as its head
+        other = {id(p) for found in shared.values() for p in found}
+        other |= {id(p) for p in self._balancer.parameters()}
         run = Backward(
             batch=pending.batch,
             loss=loss,
@@ -218,8 +218,8 @@ def _observed(
     for name, (output, target) in outputs.items():
         task = module.tasks[name]
         labelled[name] = task.present(target)
-        tally = dict(zip(task.tallied, task.tally(output, target), strict=True))
-        right[name] = tally.get(task.accuracy or "", torch.zeros_like(labelled[name]))
+        none = torch.zeros_like(labelled[name])
+        right[name] = task.right(output, target) if task.right_or_wrong else none
     trainer = module.trainer
 
     def total(tensor: Tensor) -> Tensor:

@@ -13,11 +13,12 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from tl.backbones.streams import shared_part
 from tl.batch import Inputs
 from tl.modules.batch import AnyBatch, Outputs, by_source, described, source_of, target_of
 from tl.modules.checkpointed import RunRecord
 from tl.modules.evaluation import Evaluations
-from tl.modules.features import FeatureReader, Features, check_num_features
+from tl.modules.features import FeatureReader, Features, check_num_features, name_tasks
 from tl.modules.fine_tuning import FineTuning
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.foreign import TargetCheck
@@ -122,6 +123,7 @@ class SharedBackboneModule(LightningModule):
         check_num_features(backbone)
         self.tasks = check_tasks(tasks, label_smoothing)
         self._owners = owners(self.tasks)
+        name_tasks(backbone, self.tasks)
         self.backbone = backbone
         own = [task for name, task in self.tasks.items() if self._owners[name] == name]
         self.heads = nn.ModuleDict({task.name: checked_head(task, backbone) for task in own})
@@ -133,6 +135,7 @@ class SharedBackboneModule(LightningModule):
             )
         self.compile_mode = compile
         self._compiled = False
+        self._left_out: set[str] = set()  # parameters of the backbone, by name
         if channels_last:
             self.to(memory_format=torch.channels_last)
         if init_heads and init_from is None:
@@ -144,7 +147,7 @@ class SharedBackboneModule(LightningModule):
         self.scheduler_interval = scheduler_interval
         self.lr: float | None = None
         self.label_smoothing = label_smoothing
-        self.penalties = PenaltyTerms(attached(penalties, backbone, self.heads))
+        self.penalties = PenaltyTerms(attached(penalties, shared_part(backbone), self.heads))
         self.strategy = strategy
         if strategy is not None:
             strategy.check(list(self.stages()))
@@ -212,6 +215,11 @@ class SharedBackboneModule(LightningModule):
         """Return the head of a task, which may be another task's."""
         return self.heads[self._owners[task]]
 
+    def output(self, task: str, features: Features) -> Tensor:
+        """Return what a task's head gives for the features of its source."""
+        owner = self._owners[task]
+        return features.read_by(self.tasks[task], self.heads[owner], owner)
+
     def trains(self, parameter: nn.Parameter) -> bool:
         """Return whether the optimizer updates a parameter in this epoch."""
         return self.fine_tuning.trains(parameter)
@@ -277,7 +285,7 @@ class SharedBackboneModule(LightningModule):
             source = source_of(task, parts)
             if source not in parts:
                 continue
-            output = features[source].read_by(task, self.heads[self._owners[name]])
+            output = self.output(name, features[source])
             given = target_of(task, parts[source][1])
             target = task.settle(given, checked=self.target_check.done)
             truth = task.truth(target)
@@ -298,7 +306,7 @@ class SharedBackboneModule(LightningModule):
             )
         if seen is not None:
             step = Step(
-                backbone=self.backbone,
+                backbone=shared_part(self.backbone),
                 heads=self.heads,
                 images={source: images for source, (images, _) in parts.items()},
                 features={source: found.vector for source, found in features.items()},

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tl.backbones.base import offered
+from tl.backbones.base import offered, parameters_of
+from tl.backbones.streams import StreamsBackbone
 from tl.batch import Inputs
 from tl.tasks import Task
+from tl.tasks.sharing import owner_of, owners
 
 Maps = list[Tensor] | Tensor
 _IMAGES = 4  # dimensions of images
@@ -24,16 +26,24 @@ class Features(NamedTuple):
         maps: ``(N, C_s, H_s, W_s)`` by stage, or tokens ``(N, L, D)``; ``None`` where no task reads
             them.
         size: Height and width of the images, for heads on maps.
+        streams: Features of its own for each task, of a backbone with a stream per task.
     """
 
     vector: Tensor
     maps: Maps | None = None
     size: tuple[int, ...] = ()
+    streams: Mapping[str, Features] | None = None
 
     def split(self, sizes: Sequence[int]) -> list[Features]:
         """Cut them into parts of so many samples each."""
         cut = torch.split_with_sizes
         vectors = cut(self.vector, sizes)
+        if self.streams is not None:
+            each = {task: stream.split(sizes) for task, stream in self.streams.items()}
+            return [
+                Features(vector, streams={task: parts[i] for task, parts in each.items()})
+                for i, vector in enumerate(vectors)
+            ]
         if self.maps is None:
             return [Features(vector) for vector in vectors]
         parts: Iterable[Maps]
@@ -45,8 +55,16 @@ class Features(NamedTuple):
             Features(vector, part, self.size) for vector, part in zip(vectors, parts, strict=True)
         ]
 
-    def read_by(self, task: Task, head: nn.Module) -> Tensor:
-        """Return what a task's head gives for what it reads."""
+    def read_by(self, task: Task, head: nn.Module, owner: str | None = None) -> Tensor:
+        """Return what a task's head gives for what it reads.
+
+        Args:
+            task: The task.
+            head: Its head.
+            owner: The task whose head that is, and whose stream it reads; by default this one.
+        """
+        if self.streams is not None:
+            return self.streams[owner or task.name].read_by(task, head)
         if task.reads == "vector":
             return head(self.vector)  # type: ignore[no-any-return]
         if task.reads == "tokens":
@@ -66,8 +84,23 @@ class FeatureReader:
         self.maps = [task for task in self.tasks if task.reads != "vector"]
         self.compiled: Any = None
 
-    def __call__(self, backbone: nn.Module, inputs: Inputs) -> Features:
-        """Return what a backbone gives for inputs."""
+    def __call__(self, backbone: nn.Module, inputs: Inputs, source: str | None = None) -> Features:
+        """Return what a backbone gives for inputs.
+
+        Args:
+            backbone: The backbone.
+            inputs: The inputs.
+            source: Where they come from: streams of other sources' tasks are left out. By default
+                all tasks may read them.
+
+        Raises:
+            ValueError: If the channels of images are not those of the backbone, or there is no
+                size for heads on maps.
+        """
+        if isinstance(inputs, Tensor) and inputs.ndim == _IMAGES:
+            check_channels(backbone, inputs.shape[1])
+        if isinstance(backbone, StreamsBackbone):
+            return self._streams(backbone, inputs, source)
         if not self.maps:
             return Features(backbone(inputs))
         size = self._size(inputs)
@@ -76,11 +109,24 @@ class FeatureReader:
 
     def compile(self, backbone: nn.Module, mode: str | None) -> None:
         """Compile what computes the features, in place: names of weights stay."""
-        if self.maps:  # `nn.Module.compile` is of `forward` alone
+        if isinstance(backbone, StreamsBackbone):
+            self.compiled = torch.compile(backbone.streams, mode=mode)
+        elif self.maps:  # `nn.Module.compile` is of `forward` alone
             maps: Any = backbone.maps
             self.compiled = torch.compile(maps, mode=mode)
         else:
             backbone.compile(mode=mode)
+
+    def _streams(self, backbone: StreamsBackbone, inputs: Inputs, source: str | None) -> Features:
+        tasks = {task.name: task for task in self.tasks}
+        readers = [t for t in self.tasks if source is None or t.source in (None, source)]
+        read = {owner_of(task.name, tasks) for task in readers}
+        names = [name for name in backbone.tasks if name in read]
+        size = self._size(inputs) if self.maps else ()
+        compute: Any = self.compiled or backbone.streams
+        vector, maps = compute(inputs, names)
+        streams = {name: Features(backbone.pool(each), each, size) for name, each in maps.items()}
+        return Features(vector, streams=streams)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was compiled, as torch does."""
@@ -101,6 +147,12 @@ class FeatureReader:
         )
 
 
+def name_tasks(backbone: nn.Module, tasks: Mapping[str, Task]) -> None:
+    """Tell a backbone with streams which tasks have a head; any other is left as it is."""
+    if isinstance(backbone, StreamsBackbone):
+        backbone.name_tasks([name for name, owner in owners(tasks).items() if name == owner])
+
+
 def check_num_features(backbone: nn.Module) -> None:
     """Refuse a network that does not tell the length of its output.
 
@@ -112,6 +164,43 @@ def check_num_features(backbone: nn.Module) -> None:
             f"The backbone {type(backbone).__name__} has no integer attribute `num_features`; "
             "set it to the length of its output."
         )
+
+
+def check_channels(backbone: nn.Module, found: int) -> None:
+    """Refuse images of other channels than a backbone reads.
+
+    Args:
+        backbone: The network; one without an attribute `in_channels` is not checked.
+        found: Channels of the images.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    expected = getattr(backbone, "in_channels", None)
+    if expected is None or expected == found:
+        return
+    path, within = "model.init_args.backbone.init_args", backbone
+    while isinstance(inner := getattr(within, "backbone", None), nn.Module):  # adapters
+        path, within = f"{path}.backbone.init_args", inner
+    raise ValueError(
+        f"Found images of {found} channels, and the backbone {type(within).__name__} expects "
+        f"{expected}; set {path}.in_channels={found}."
+    )
+
+
+def parameters_without_gradient(
+    backbone: nn.Module, tasks: Iterable[Task]
+) -> dict[str, nn.Parameter]:
+    """Return the parameters of a backbone that no loss depends on, by name.
+
+    Args:
+        backbone: The network.
+        tasks: The tasks that have a loss.
+    """
+    reads = {task.reads for task in tasks}
+    method: Any = "unread_parameters" if "vector" in reads else "pool_parameters"
+    found = {id(parameter) for parameter in parameters_of(backbone, method)}
+    return {name: p for name, p in backbone.named_parameters() if id(p) in found}
 
 
 def head_of(task: Task, backbone: nn.Module) -> nn.Module:

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tl.backbones.streams import StreamsBackbone
 from tl.optim.param_groups import keep_learning_rates, scale_learning_rates
 from tl.transfer.freezing import HEAD, Strategy, set_modes, set_requires_grad
 from tl.transfer.running_statistics import running_statistics, statistics_drift
@@ -83,16 +84,15 @@ class FineTuning:
     @staticmethod
     def scale(module: SharedBackboneModule, optimizer: Optimizer) -> None:
         """Scale the stages' learning rates in an optimizer, before its schedule is created."""
-        if module.strategy is not None:
-            scale_learning_rates(optimizer, module.strategy.lr_scales(list(module.stages())))
+        if scales := _lr_scales(module):
+            scale_learning_rates(optimizer, scales)
 
     @staticmethod
     def check_schedule(
         module: SharedBackboneModule, optimizer: Optimizer, scheduler: object
     ) -> None:
         """Check that a schedule keeps the stages' learning rates separate."""
-        if module.strategy is not None:
-            scales = module.strategy.lr_scales(list(module.stages()))
+        if scales := _lr_scales(module):
             keep_learning_rates(optimizer, scales, type(scheduler).__name__)
 
     # While it trains
@@ -174,6 +174,16 @@ class FineTuning:
         self._statistics = dict(record.get("statistics", {}))
         if module.run is not None:
             self._thawed = record.get("thaws", {}).get(type(module.strategy).__name__, ())
+
+
+def _lr_scales(module: SharedBackboneModule) -> dict[str, float]:
+    """Return the strategy's fractions of the learning rate by stage, times the backbone's own."""
+    stages = list(module.stages())
+    own = module.backbone.lr_scales() if isinstance(module.backbone, StreamsBackbone) else {}
+    if module.strategy is None:
+        return {**dict.fromkeys(stages, 1.0), **own} if own else {}
+    scales = module.strategy.lr_scales(stages)
+    return {stage: scale * own.get(stage, 1.0) for stage, scale in scales.items()}
 
 
 def _warn_of_never(module: SharedBackboneModule, strategy: Strategy, *, new_heads: bool) -> None:

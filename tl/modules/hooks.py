@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tl.backbones.streams import beside_heads
 from tl.checkpoints.files import local_file, read_checkpoint
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, Outputs, source_of, to_predict
 from tl.modules.checkpointed import class_names
 from tl.modules.evaluation import Split
+from tl.modules.features import parameters_without_gradient
 from tl.modules.penalties import start_of
 from tl.modules.run_checks import check_answers, check_monitors, refuse_batch_size_search
 from tl.modules.source_start import weights_follow
@@ -37,13 +39,22 @@ class TrainerHooks(SharedBackboneModule):
         penalty = self.penalties.term(seen[0]) if seen else None
         self.training_log.add(losses, outputs)
         loss = self.training_loss(batch, losses, outputs, penalty)
-        used = {self._owners[name] for name in losses}
-        absent = [name for name in self.heads if name not in used]
-        if absent and self.trainer.world_size > 1:
+        if self.trainer.world_size > 1 and (unused := self._parameters_beside(losses)):
             # DDP waits for a gradient of every parameter, and other processes may have the task
-            unused = [p.sum() for name in absent for p in self.heads[name].parameters()]
-            loss = loss + 0.0 * torch.stack(unused).sum()
+            loss = loss + 0.0 * torch.stack([p.sum() for p in unused]).sum()
         return loss
+
+    def _parameters_beside(self, losses: Iterable[str]) -> list[nn.Parameter]:
+        """Return the parameters that DDP looks after and some tasks' losses do not depend on."""
+        tasks = [self.tasks[name] for name in losses]
+        used = {self._owners[task.name] for task in tasks}
+        absent = [name for name in self.heads if name not in used]
+        idle = [m for n in absent for m in (self.heads[n], *beside_heads(self.backbone, n))]
+        found = [parameter for part in idle for parameter in part.parameters()]
+        if not any(task.reads == "vector" for task in tasks):
+            there = parameters_without_gradient(self.backbone, tasks)
+            found += [p for name, p in there.items() if name not in self._left_out]
+        return found
 
     def training_loss(
         self,
@@ -83,7 +94,7 @@ class TrainerHooks(SharedBackboneModule):
             source = source_of(task, parts)
             if source in parts:
                 index = parts[source][1]
-                output = features[source].read_by(task, self.head_of(name))
+                output = self.output(name, features[source])
                 index = next(iter(index.values())) if isinstance(index, dict) else index
                 found[name] = (task.answer(output), index)
         return found
@@ -100,6 +111,10 @@ class TrainerHooks(SharedBackboneModule):
             if self.penalties and not self.source.begun:
                 self.penalties.prepare(start_of(self, self.source.file, self.rename))
             self.fine_tuning.setup(self)
+            if not self.penalties:  # which may read any of them
+                tasks = self.trained_tasks.values()
+                self._left_out = set(parameters_without_gradient(self.backbone, tasks))
+                keep_out_of_ddp(self, [f"backbone.{name}" for name in sorted(self._left_out)])
         self.source.order_heads(self, class_names(self.datamodule))
         self.run_record.adopt(self, stage)
         self.target_check.setup(self, self.datamodule, stage)

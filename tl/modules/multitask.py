@@ -10,16 +10,16 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from tl.balancing import BalancerSpec, Rescale, make_balancer
-from tl.batch import Inputs, join, said_shapes, shapes_of, size_of
+from tl.batch import Inputs, differ_in_length, join, said_shapes, shapes_of, size_of
 from tl.modules.balanced import BalancedStep
 from tl.modules.batch import AnyBatch, Outputs
 from tl.modules.batch_norm import per_source_statistics, source_statistics
-from tl.modules.features import Features
+from tl.modules.features import Features, name_tasks
 from tl.modules.hooks import TrainerHooks
 from tl.modules.hyperparameters import keep_hyperparameters
 from tl.private.lightning import synchronises_batch_norm
 from tl.private.torch import keep_out_of_ddp
-from tl.tasks import Task, as_task
+from tl.tasks import Task, as_task, by_name
 
 BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
 
@@ -76,6 +76,14 @@ class MultiTaskModule(TrainerHooks):
                 raise ValueError(
                     "`batch_norm='per_source_statistics'` needs tasks that name their `source`."
                 )
+            trained = {t.source for t in map(as_task, tasks) if t.trains}
+            if unread := [source for source in sources if source not in trained]:
+                raise ValueError(
+                    "`batch_norm='per_source_statistics'` cannot evaluate the source "
+                    f"{unread[0]!r}: no task trains on it, so its statistics are never estimated. "
+                    "Choose 'joint' or 'per_source'."
+                )
+            name_tasks(backbone, by_name(tasks))  # all its layers must be there
             backbone = per_source_statistics(backbone, sources)
         super().__init__(backbone, tasks, **shared)
         self.batch_norm = batch_norm
@@ -115,7 +123,7 @@ class MultiTaskModule(TrainerHooks):
         self.source.need()
         features = self.features({source: images})[source]
         return {
-            name: features.read_by(task, self.head_of(name))
+            name: self.output(name, features)
             for name, task in self.tasks.items()
             if source is None or task.source == source
         }
@@ -123,6 +131,7 @@ class MultiTaskModule(TrainerHooks):
     def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
         """Return what heads read by source: from one forward pass, or one per source."""
         rows = self.balancer is not None and self.balancer.needs_rows and self.training
+        rows = rows or differ_in_length(images.values())  # without batch norm a pass each is equal
         if self.batch_norm == "joint" and len(images) > 1 and not rows:
             shapes = {source: shapes_of(inputs) for source, inputs in images.items()}
             if len(set(shapes.values())) > 1:
@@ -135,13 +144,15 @@ class MultiTaskModule(TrainerHooks):
             together = self.reader(self.backbone, join(list(images.values())))
             return dict(zip(images, together.split(sizes), strict=True))
         if self.batch_norm != "per_source_statistics":
-            return {source: self.reader(self.backbone, part) for source, part in images.items()}
+            return {
+                source: self.reader(self.backbone, part, source) for source, part in images.items()
+            }
         found: dict[str | None, Features] = {}
         for source, pixels in images.items():
             if source is None:
                 raise ValueError("Running statistics per source need batches that name it.")
             with source_statistics(self.backbone, source):
-                found[source] = self.reader(self.backbone, pixels)
+                found[source] = self.reader(self.backbone, pixels, source)
         return found
 
     def metric(self, split: str, task: str, what: str) -> str:

@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
+from tl.backbones.streams import shared_part
 from tl.batch import Inputs, on_each
 from tl.modules.batch_norm import without_sources
 from tl.modules.checkpointed import as_here
@@ -140,7 +141,7 @@ def start_of(
             yield on_each(lambda part: part.to(module.device), images), target.to(module.device)
 
     return Start(
-        backbone=without_sources(module.backbone),
+        backbone=shared_part(without_sources(module.backbone)),
         heads=module.heads,
         init_from=init_from,
         rename=rename,

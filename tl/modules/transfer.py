@@ -53,8 +53,7 @@ class TransferModule(TrainerHooks):
             images: Normalised inputs, such as images ``(N, C, H, W)``.
         """
         self.source.need()
-        found = self.reader(self.backbone, images)
-        return found.read_by(self.task, self.heads[self.task.name])
+        return self.output(self.task.name, self.reader(self.backbone, images))
 
     def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
         """Return what the head reads; there is one source."""

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from tl.backbones.base import stages_of
+from tl.backbones.streams import beside_heads, mixing_parts
 
 
 def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
@@ -17,7 +18,8 @@ def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
 
     Biases and the scales and shifts of normalisation layers (every parameter of fewer than two
     dimensions) have their own groups, ``<stage>_no_decay``, with weight decay 0: decaying them
-    hurts (He et al., 2019, "Bag of Tricks", section 3.1). Every parameter is in a group from the
+    hurts (He et al., 2019, "Bag of Tricks", section 3.1). So have weights that combine streams, for
+    which 0 is no neutral value. Every parameter is in a group from the
     start, trainable or not, so that freezing never changes the optimizer.
 
     Args:
@@ -30,7 +32,9 @@ def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
     Raises:
         ValueError: If a parameter is in two stages or in no stage.
     """
-    stages: dict[str, Iterable[nn.Module]] = {**stages_of(backbone), "head": [heads]}
+    beside = beside_heads(backbone)
+    stages: dict[str, Iterable[nn.Module]] = {**stages_of(backbone), "head": [heads, *beside]}
+    mixing = {id(p) for part in mixing_parts(backbone) for p in part.parameters()}
     groups: list[dict[str, Any]] = []
     placed: set[int] = set()
     for stage, modules in stages.items():
@@ -38,8 +42,8 @@ def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
         if any(id(p) in placed for p in parameters):
             raise ValueError(f"Stage {stage!r} holds a parameter that an earlier stage holds too.")
         placed |= {id(p) for p in parameters}
-        decay = [p for p in parameters if p.ndim > 1]
-        rest = [p for p in parameters if p.ndim <= 1]
+        decay = [p for p in parameters if p.ndim > 1 and id(p) not in mixing]
+        rest = [p for p in parameters if p.ndim <= 1 or id(p) in mixing]
         if decay:
             groups.append({"name": stage, "params": decay})
         if rest:

@@ -5,6 +5,7 @@ Functions that a training step calls are torch's own under another name: no call
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -73,3 +74,15 @@ def file_writer(writer: SummaryWriter) -> FileWriter:
     """Return what writes a ``SummaryWriter``'s events; opened anew if it was closed."""
     found: FileWriter = writer._get_file_writer()  # type: ignore[no-untyped-call]
     return found
+
+
+def with_children(module: nn.Module, children: Mapping[str, nn.Module]) -> nn.Module:
+    """Return a module that shares everything with another but these children of its own.
+
+    Args:
+        module: The other; unchanged.
+        children: Modules by the name of the child in whose place they stand.
+    """
+    shared = copy.copy(module)
+    vars(shared)["_modules"] = {**module._modules, **children}
+    return shared

@@ -6,60 +6,75 @@ from collections.abc import Collection, Mapping, Sequence
 
 from tl.report.intervals import Interval, mean_interval
 
+#: The score of a task, or several by name.
+Scores = float | Mapping[str, float]
+
 
 def delta_m(
-    values: Mapping[str, float],
-    baselines: Mapping[str, float],
+    values: Mapping[str, Scores],
+    baselines: Mapping[str, Scores],
     lower_is_better: Collection[str] = (),
 ) -> float:
     """Return the mean relative change over the tasks with respect to single-task baselines.
 
     ``1 / T sum_i (-1)^(l_i) (M_i - B_i) / B_i`` (Maninis et al., 2019, equation 4; Vandenhende et
     al., 2021, equation 10); ``l_i`` is 1 where a lower value is better. Negative values are
-    negative transfer.
+    negative transfer. Of a task with several scores, the changes of these are averaged first, so
+    that each task counts the same.
 
     Args:
-        values: Metric of the multi-task model by task.
-        baselines: The same metric of a network trained on that task alone.
-        lower_is_better: Tasks whose metric is an error.
+        values: Score of the multi-task model by task, or scores by task and name.
+        baselines: The same scores of a network trained on that task alone.
+        lower_is_better: Tasks whose scores are errors, or ``task/score`` of one of several.
 
     Returns:
         A fraction: 0.02 is 2 % better than the baselines on average.
 
     Raises:
-        ValueError: If the tasks differ or a baseline is 0.
+        ValueError: If the tasks or scores differ or a baseline is 0.
     """
     if set(values) != set(baselines):
         raise ValueError(
             f"The model has the tasks {', '.join(values)}, the baselines {', '.join(baselines)}."
         )
-    if unknown := set(lower_is_better) - set(values):
+    reached, alone = _by_score(values), _by_score(baselines)
+    for task in values:
+        if set(reached[task]) != set(alone[task]):
+            raise ValueError(
+                f"The model has the scores {', '.join(reached[task])} of {task!r}, the baseline "
+                f"{', '.join(alone[task])}."
+            )
+    known = {*values, *(f"{task}/{score}" for task in values for score in reached[task])}
+    if unknown := set(lower_is_better) - known:
         raise ValueError(
             f"`lower_is_better` names {', '.join(sorted(unknown))}, which is not a task."
         )
     changes = []
-    for task, value in values.items():
-        base = baselines[task]
-        if base == 0:
-            raise ValueError(
-                f"The baseline of {task!r} is 0; a relative change needs a nonzero one."
-            )
-        sign = -1 if task in lower_is_better else 1
-        changes.append(sign * (value - base) / base)
+    for task, scores in reached.items():
+        each = []
+        for score, value in scores.items():
+            base = alone[task][score]
+            if base == 0:
+                raise ValueError(
+                    f"The baseline of {task!r} is 0; a relative change needs a nonzero one."
+                )
+            sign = -1 if {task, f"{task}/{score}"} & set(lower_is_better) else 1
+            each.append(sign * (value - base) / base)
+        changes.append(sum(each) / len(each))
     return sum(changes) / len(changes)
 
 
 def delta_m_interval(
-    values: Sequence[Mapping[str, float]],
-    baselines: Sequence[Mapping[str, float]],
+    values: Sequence[Mapping[str, Scores]],
+    baselines: Sequence[Mapping[str, Scores]],
     lower_is_better: Collection[str] = (),
 ) -> Interval:
     """Return Delta_m over seeds, comparing each run with the baselines of its own seed.
 
     Args:
-        values: Metrics of the multi-task runs by task, one mapping per seed.
-        baselines: Metrics of the single-task runs by task, for the same seeds in the same order.
-        lower_is_better: Tasks whose metric is an error.
+        values: Scores of the multi-task runs as for :func:`delta_m`, one mapping per seed.
+        baselines: Scores of the single-task runs, for the same seeds in the same order.
+        lower_is_better: As for :func:`delta_m`.
 
     Raises:
         ValueError: If the numbers of seeds differ, or as :func:`delta_m`.
@@ -68,3 +83,8 @@ def delta_m_interval(
         raise ValueError(f"There are {len(values)} runs and {len(baselines)} baselines.")
     pairs = zip(values, baselines, strict=True)
     return mean_interval([delta_m(value, base, lower_is_better) for value, base in pairs])
+
+
+def _by_score(values: Mapping[str, Scores]) -> dict[str, Mapping[str, float]]:
+    """Return scores by task and name; the only one of a task has none."""
+    return {t: v if isinstance(v, Mapping) else {"": v} for t, v in values.items()}

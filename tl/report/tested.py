@@ -26,6 +26,8 @@ class TestedRun:
             it.
         samples: Number of tested samples by task.
         parts: Tasks tested on a part of their split: tested and available samples.
+        scores: By task, which way its scores are better, ``min`` or ``max``, the one that decides
+            first; empty of runs of versions that did not write it, which had accuracies.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class TestedRun:
     steps: int | None = None
     samples: dict[str, int] = field(default_factory=dict)
     parts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    scores: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def find_tested(folder: Path) -> TestedRun | None:
@@ -52,7 +55,7 @@ def find_tested(folder: Path) -> TestedRun | None:
         if not path.exists():
             continue
         content: dict[str, Any] = json.loads(read_text(path))
-        if "test/acc" not in content["metrics"]:
+        if not any(name.startswith("test/") for name in content["metrics"]):
             continue
         # those of the test, which may use other data than training
         tested = (content.get("evaluated") or {}).get("test") or {}
@@ -73,6 +76,7 @@ def find_tested(folder: Path) -> TestedRun | None:
                 for task, count in samples.items()
                 if count["of"] is not None and count["from"] != count["of"]
             },
+            scores=content.get("scores") or {},
         )
     return None
 

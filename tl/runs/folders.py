@@ -182,7 +182,9 @@ def link_data_to_model(
 
     def ask(name: str, data: object) -> object:
         prepare(data)
-        return getattr(data, name) if hasattr(data, name) else given(name)
+        # asked of the class: an AttributeError in a user's property is not a missing property
+        known = hasattr(type(data), name) or name in vars(data)
+        return getattr(data, name) if known else given(name)
 
     for name in ("tasks", "task"):
         parser.link_arguments(

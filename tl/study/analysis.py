@@ -12,7 +12,9 @@ from tl.study.statistics import (
     FEWEST_CELLS,
     LEVEL,
     Paired,
+    Ranks,
     bootstrap_interval,
+    critical_difference,
     holm,
     paired,
     performance_profile,
@@ -65,6 +67,58 @@ class Overall:
     high: float
     improvement: float
     profile: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Methods ranked over data sets.
+
+    Args:
+        methods: Value by axis of each method.
+        ranks: Their ranks, in the same order.
+    """
+
+    methods: tuple[Mapping[str, Any], ...]
+    ranks: Ranks
+
+    @property
+    def order(self) -> list[int]:
+        """The methods' places, the best one first."""
+        return sorted(range(len(self.methods)), key=lambda i: self.ranks.mean_ranks[i])
+
+    @property
+    def cliques(self) -> list[list[int]]:
+        """The largest groups whose mean ranks differ by less than the critical difference."""
+        mean, order = self.ranks.mean_ranks, self.order
+        groups = [
+            [b for b in order[a:] if mean[b] - mean[order[a]] < self.ranks.critical_difference]
+            for a in range(len(order))
+        ]
+        return [
+            g for i, g in enumerate(groups) if len(g) > 1 and not (i and g[-1] in groups[i - 1])
+        ]
+
+
+def ranking_of(study: Study, cells: Sequence[Cell], metric: str) -> Ranking | None:
+    """Rank the methods over the report's data sets; ``None`` before every cell is complete."""
+    axis = study.report.data_sets
+    if axis is None:
+        return None
+    sign = -1 if metric in study.report.lower_is_better else 1
+    scores: dict[str, dict[str, float]] = {}
+    methods: dict[str, Mapping[str, Any]] = {}
+    for cell in cells:
+        values = list(cell.values(metric).values())
+        if len(values) < cell.wanted:
+            return None
+        method = {key: value for key, value in cell.row.items() if key != axis}
+        methods[repr(method)] = method
+        mean = sign * sum(values) / len(values)
+        scores.setdefault(repr(cell.row[axis]), {})[repr(method)] = mean
+    if len(methods) < 2 or any(set(found) != set(methods) for found in scores.values()):  # noqa: PLR2004 - ranks of what
+        return None
+    table = [[found[method] for method in methods] for found in scores.values()]
+    return Ranking(tuple(methods.values()), critical_difference(table))
 
 
 def gains_of(study: Study, cells: Sequence[Cell], metric: str) -> list[Gain]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tl.report.delta_m import delta_m
@@ -12,7 +12,7 @@ from tl.report.intervals import Interval, mean_interval
 from tl.study.folders import RunFolders
 from tl.study.merging import merged, value_at
 from tl.study.points import Point
-from tl.study.schema import Study
+from tl.study.schema import Report, Study
 
 DELTA = "Delta_m"
 
@@ -43,6 +43,7 @@ class Run:
     Args:
         point: The run.
         metrics: Metrics by name, with ``Delta_m`` where there are baselines.
+        scores: By task, which way its scores are better: ``min`` or ``max``.
         budget: What it was given.
         seconds: Seconds of its training, without those before it was resumed.
         images_per_second: Speed of its training.
@@ -53,6 +54,7 @@ class Run:
     budget: Budget
     seconds: float | None = None
     images_per_second: float | None = None
+    scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ def _read(study: Study, point: Point, folders: RunFolders) -> Run:
         Budget(steps, images, tuned),
         results.get("seconds"),
         results.get("images_per_second"),
+        results.get("scores") or {},
     )
 
 
@@ -162,45 +165,99 @@ def _images_of_a_step(configuration: Mapping[str, Any]) -> int | None:
     return size * count * (batches if isinstance(batches, int) else 1)
 
 
-def _with_delta_m(  # noqa: C901 - two passes over the runs
-    study: Study, runs: dict[str, Run]
-) -> dict[str, Run]:
-    """Add Delta_m against networks of one task each, of the same seed."""
-    report = study.report
-    if report.delta_m is None:
-        return runs
-    stage, axis = report.delta_m["stage"], report.delta_m["axis"]
-    alone: dict[Any, dict[str, float]] = {}
-    scores: dict[str, list[str]] = {}
+def directed(study: Study, runs: Mapping[str, Run]) -> Study:
+    """Return a study whose report knows which of its metrics are better when lower.
+
+    The runs tell of their scores; of other metrics the study file does.
+
+    Raises:
+        ValueError: If the study file says another thing than the runs.
+    """
+    report, lower = study.report, []
     for metric in report.metrics:
-        split, *middle, score = metric.split("/")
-        if len(middle) == 1:
-            scores.setdefault(middle[0], []).append(f"{split}/{score}")
+        said = metric in report.lower_is_better
+        known = direction_of(metric, runs, report.stage)
+        if said and known == "max":
+            raise ValueError(
+                f"`report.lower_is_better` names {metric}, which is better when higher; leave it "
+                "out."
+            )
+        lower += [metric] if said or known == "min" else []
+    others = [name for name in report.lower_is_better if name not in report.metrics]
+    return replace(study, report=replace(report, lower_is_better=(*lower, *others)))
+
+
+def direction_of(metric: str, runs: Mapping[str, Run], stage: str) -> str | None:
+    """Return ``min`` or ``max`` as the runs of a stage tell, ``None`` where none does."""
+    _, *middle, score = metric.split("/")
+    if score == "loss":
+        return "min"
     for run in runs.values():
         if run.point.stage == stage:
-            task = str(run.point.values[axis])
-            [metric] = scores.get(task, ["test/acc"])[:1]
-            if metric in run.metrics:
-                seed = run.point.values[report.pairs]
-                alone.setdefault(seed, {})[task] = run.metrics[metric]
+            tasks = [run.scores.get(middle[0], {})] if middle else list(run.scores.values())
+            ways = {ways[score] for ways in tasks if score in ways}
+            if len(ways) == 1:
+                return ways.pop()
+    return None
+
+
+def _with_delta_m(study: Study, runs: dict[str, Run]) -> dict[str, Run]:
+    """Add Delta_m against networks of one task each, of the same seed.
+
+    Of a task with several metrics all count, except its loss.
+    """
+    report = directed(study, runs).report
+    if report.delta_m is None:
+        return runs
+    asked = _by_task(report.metrics)
+    alone = _alone(report, runs, asked)
+    lower = [
+        f"{task}/{score}"
+        for task, scores in asked.items()
+        for score, metric in scores.items()
+        if any(name in (task, metric) for name in report.lower_is_better)
+    ]
     found = dict(runs)
     for name, run in runs.items():
         base = alone.get(run.point.values.get(report.pairs), {})
-        if run.point.stage != report.stage or set(base) != set(scores):
+        if run.point.stage != report.stage or set(base) != set(asked):
             continue
-        values: dict[str, float] = {}
-        for metric in report.metrics:
-            _, *middle, _ = metric.split("/")
-            if len(middle) == 1 and metric in run.metrics:
-                values.setdefault(middle[0], run.metrics[metric])
-        if set(values) == set(base):
-            lower = [t for t in values if any(t in m.split("/") for m in report.lower_is_better)]
-            change = delta_m(values, base, lower)
-            found[name] = Run(
-                run.point,
-                {**run.metrics, DELTA: change},
-                run.budget,
-                run.seconds,
-                run.images_per_second,
-            )
+        reached = {task: _all_of(scores, run.metrics) for task, scores in asked.items()}
+        if all(reached.values()):
+            change = delta_m(reached, base, lower)
+            found[name] = replace(run, metrics={**run.metrics, DELTA: change})
     return found
+
+
+def _by_task(metrics: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return metrics by task and score; a loss only where a task has nothing else."""
+    asked: dict[str, dict[str, str]] = {}
+    for metric in metrics:
+        match metric.split("/"):
+            case [_, task, score]:
+                asked.setdefault(task, {})[score] = metric
+    for scores in asked.values():
+        if len(scores) > 1:
+            scores.pop("loss", None)
+    return asked
+
+
+def _alone(
+    report: Report, runs: Mapping[str, Run], asked: Mapping[str, Mapping[str, str]]
+) -> dict[Any, dict[str, dict[str, float]]]:
+    """Return scores by seed and task of the networks of one task each."""
+    found: dict[Any, dict[str, dict[str, float]]] = {}
+    stage, axis = (report.delta_m or {})["stage"], (report.delta_m or {})["axis"]
+    for run in runs.values():
+        if run.point.stage == stage and (task := str(run.point.values[axis])) in asked:
+            # such a network logs its scores without the task's name
+            plain = {s: m.replace(f"/{task}/", "/", 1) for s, m in asked[task].items()}
+            if values := _all_of(plain, run.metrics):
+                found.setdefault(run.point.values[report.pairs], {})[task] = values
+    return found
+
+
+def _all_of(names: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return metrics by score; empty unless all of them are there."""
+    there = all(metric in metrics for metric in names.values())
+    return {score: metrics[metric] for score, metric in names.items()} if there else {}

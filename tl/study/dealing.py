@@ -6,7 +6,7 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -93,6 +93,7 @@ def deal(  # noqa: C901 - a loop and what it does with an offer
     """
     import optuna  # noqa: PLC0415 - an extra
 
+    taken: list[int] = []
     waiting, running = optuna.trial.TrialState.WAITING, optuna.trial.TrialState.RUNNING
 
     def objective(trial: optuna.Trial) -> float:
@@ -102,6 +103,7 @@ def deal(  # noqa: C901 - a loop and what it does with an offer
         others = study.get_trials(deepcopy=False, states=(waiting, running))
         if any(o.user_attrs.get("point") == point.name and o.number < trial.number for o in others):
             raise optuna.TrialPruned
+        taken[:] = [trial.number]
         trial.set_user_attr("worker", identity())
         if folders.state(point) == "unfinished":
             outcome = run(point)
@@ -128,13 +130,21 @@ def deal(  # noqa: C901 - a loop and what it does with an offer
         if any(trial.state == waiting for trial in live):
             try:
                 study.optimize(objective, n_trials=1, catch=(_Stopped,))
-            except ValueError as error:
+            except ValueError:
                 # SQLite may give one offer to two processes: the folder's lock lets one of them run
-                # it, and the other one finds that it has ended
-                if "Cannot tell" not in str(error):
+                # it, and the other one cannot tell how it ended, for it has ended already
+                if not _has_ended(study, taken):
                     raise
         else:
             time.sleep(_POLL)  # for what others run
+
+
+def _has_ended(study: optuna.Study, numbers: Sequence[int]) -> bool:
+    """Tell whether a process has told how trials ended."""
+    ended = {
+        trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()
+    }
+    return bool(numbers) and ended.issuperset(numbers)
 
 
 def _release(study: optuna.Study, points: Mapping[str, Point], folders: RunFolders) -> None:

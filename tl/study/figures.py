@@ -14,6 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from tl.study.analysis import Overall, Ranking
 from tl.study.cells import DELTA, Cell, metrics_of
 from tl.study.findings import StudyReport
 from tl.study.wording import name_of, scaled, short, unit
@@ -48,6 +49,10 @@ def figures_of(report: StudyReport) -> dict[str, Figure]:
     tasks = [metric for metric in metrics if metric.count("/") == 2]  # noqa: PLR2004 - split/task/score
     if len(tasks) == 2:  # noqa: PLR2004 - a plane
         found["trade_off"] = trade_off_figure(cells, tasks[0], tasks[1])
+    if profiled := report.overall.get(metrics[0]):
+        found["profile"] = profile_figure(profiled, metrics[0])
+    if ranking := report.rankings.get(metrics[0]):
+        found["ranks"] = ranks_figure(ranking)
     return found
 
 
@@ -164,6 +169,44 @@ def seeds_figure(cells: Sequence[Cell], metric: str) -> Figure:
     plot.set_yticks(range(len(names)), names)
     plot.invert_yaxis()
     plot.set_xlabel(f"{metric}{unit(metric)}, each seed and the mean")
+    return figure
+
+
+def profile_figure(overall: Sequence[Overall], metric: str) -> Figure:
+    """Draw the share of runs above each score, a line per method (Dolan & More, 2002)."""
+    figure, plot = _new()
+    for each in overall:
+        scores = [scaled(threshold, metric) for threshold, _ in each.profile]
+        plot.step(scores, [share for _, share in each.profile], where="post", label=each.value)
+    plot.set_xlabel(f"{metric}{unit(metric)}")
+    plot.set_ylabel("share of runs above it")
+    plot.legend()
+    return figure
+
+
+def ranks_figure(ranking: Ranking) -> Figure:
+    """Draw mean ranks with bars over methods that cannot be told apart (Demsar, 2006)."""
+    count, ranks = len(ranking.methods), ranking.ranks
+    figure, plot = _new(0.4 * (count + len(ranking.cliques)) + 1.5)
+    for place, i in enumerate(ranking.order):
+        plot.plot([ranks.mean_ranks[i]], [place], "o", color="black")
+        plot.annotate(
+            f"{name_of(ranking.methods[i])}  {ranks.mean_ranks[i]:.2f}",
+            (ranks.mean_ranks[i], place),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    for row, clique in enumerate(ranking.cliques):
+        ends = [ranks.mean_ranks[clique[0]], ranks.mean_ranks[clique[-1]]]
+        plot.plot(ends, [count + 0.6 * row] * 2, linewidth=4, color="tab:red")
+    plot.set_yticks([])
+    plot.set_xlim(0.8, count + 1)
+    plot.invert_yaxis()
+    plot.set_xlabel(
+        f"mean rank over {ranks.data_sets} data sets, 1 is best; red: no difference above the "
+        f"critical one of {ranks.critical_difference:.2f}"
+    )
     return figure
 
 

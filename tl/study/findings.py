@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tl.study.analysis import Gain, Overall, gains_of, overall_of
-from tl.study.cells import Cell, Run, cells_of, metrics_of, read_runs
+from tl.study.analysis import Gain, Overall, Ranking, gains_of, overall_of, ranking_of
+from tl.study.cells import Cell, Run, cells_of, directed, metrics_of, read_runs
 from tl.study.dealing import Progress, progress_of
 from tl.study.folders import RunFolders
 from tl.study.points import Point, points_of
@@ -31,6 +31,7 @@ class StudyReport:
         cells: Cells of the table.
         gains: Gains by metric.
         overall: Methods over ten or more cells, by metric.
+        rankings: Methods ranked over data sets, by metric; empty where none are named.
     """
 
     study: Study
@@ -41,6 +42,7 @@ class StudyReport:
     cells: Sequence[Cell]
     gains: Mapping[str, Sequence[Gain]]
     overall: Mapping[str, Sequence[Overall]]
+    rankings: Mapping[str, Ranking]
 
 
 def report_of(study: Study, out: Path) -> StudyReport:
@@ -57,6 +59,7 @@ def report_of(study: Study, out: Path) -> StudyReport:
     progress = progress_of(points, folders)
     failures = {n: folders.failure(points[n]) for n, s in progress.states.items() if s == "failed"}
     runs = read_runs(study, points, folders)
+    study = directed(study, runs)
     cells = cells_of(study, points, runs)
     metrics = metrics_of(study)
     return StudyReport(
@@ -68,6 +71,7 @@ def report_of(study: Study, out: Path) -> StudyReport:
         cells,
         {metric: gains_of(study, cells, metric) for metric in metrics},
         {metric: overall_of(study, cells, metric) for metric in metrics},
+        {m: found for m in metrics if (found := ranking_of(study, cells, m)) is not None},
     )
 
 
@@ -114,6 +118,10 @@ def as_dict(report: StudyReport) -> dict[str, Any]:
         ],
         "overall": {
             metric: [vars(each) for each in found] for metric, found in report.overall.items()
+        },
+        "rankings": {
+            metric: {"methods": [dict(m) for m in found.methods], **vars(found.ranks)}
+            for metric, found in report.rankings.items()
         },
         "failed": dict(report.failures),
         "waiting_for_failed": dict(report.progress.blocked),

@@ -39,7 +39,9 @@ def markdown(report: StudyReport) -> str:
     """Write the report as Markdown, the answer last."""
     lines = [f"# {report.study.name}", "", report.study.question, "", status_line(report), ""]
     lines += _table(report)
-    lines += [line for part in (_budgets(report), _overall(report)) for line in part]
+    lines += [
+        line for part in (_budgets(report), _overall(report), _rankings(report)) for line in part
+    ]
     lines += [*_answer(report), *_missing(report)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -114,6 +116,20 @@ def _overall(report: StudyReport) -> Iterator[str]:
             yield (
                 f"| {each.value} | {mean:.2f} | {low:.2f} to {high:.2f} | {each.improvement:.2f} |"
             )
+
+
+def _rankings(report: StudyReport) -> Iterator[str]:
+    for metric, found in report.rankings.items():
+        ranks = found.ranks
+        yield from ("", f"Mean ranks over {ranks.data_sets} data sets, {metric}:", "")
+        yield from ("| method | mean rank |", "| --- | --- |")
+        for i in found.order:
+            yield f"| {name_of(found.methods[i])} | {ranks.mean_ranks[i]:.2f} |"
+        yield ""
+        yield (
+            f"Ranks that differ by less than {ranks.critical_difference:.2f} cannot be told apart "
+            f"(Nemenyi; {'Friedman' if len(found.methods) > 2 else 'Wilcoxon'}: p = {ranks.p:.2g})."  # noqa: PLR2004
+        )
 
 
 def _answer(report: StudyReport) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import TextIO
 from tl.signals import StoppedBySignal
 from tl.study.dealing import Progress, progress_of
 from tl.study.folders import RunFolders, read_object, write_object
+from tl.study.gpus import free_gpus, visible_gpus
 from tl.study.points import Point, points_of
 from tl.study.schema import Study
 from tl.study.storage import open_study
@@ -51,7 +52,7 @@ def run_study(
 
     Args:
         task: The study and where it lies.
-        workers: Runs at a time; one per GPU by default, or one.
+        workers: Runs at a time; one per GPU by default, but for GPUs that others use, or one.
         accept_changes: Go on though the file asks for other runs than before; those that are
             still wanted are kept.
         retry_failed: Try failed runs again.
@@ -74,7 +75,9 @@ def run_study(
         if task.command == COMMAND:
             _check_options(study, points, out)
         open_study(study.name, out, task.storage)
-        gpus = visible_gpus()
+        gpus, left = free_gpus(visible_gpus())
+        if left:
+            print(f"In use by others and left alone: {', '.join(left)}.", file=say, flush=True)
         count = workers or max(1, len(gpus))
         _supervise(task, points, folders, count, gpus, say)
     failures = {
@@ -238,18 +241,3 @@ def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None
         if line is not None:
             raise ValueError(f"stage {point.stage!r}, {point.label}: {line}")
     write_object(out / "checked.json", {"kinds": [*known, *asked]})
-
-
-def visible_gpus(
-    environment: Mapping[str, str] = os.environ,
-    drivers: Path = Path("/proc/driver/nvidia/gpus"),
-) -> list[str]:
-    """Name the GPUs that a study may use, as ``CUDA_VISIBLE_DEVICES`` has them.
-
-    Args:
-        environment: Where ``CUDA_VISIBLE_DEVICES`` limits them.
-        drivers: Where the driver lists them.
-    """
-    if (named := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in named.split(",") if name not in ("", "-1")]
-    return [str(number) for number, _ in enumerate(drivers.glob("*"))]

@@ -9,6 +9,7 @@ from typing import Any
 
 SAME = "same"
 SAMPLERS = ("tpe", "random")
+FEWEST_DATA_SETS = 5  # over which methods are ranked (Demsar, 2006)
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class Report:
         pairs: Axis over whose values runs are paired, the seed.
         lower_is_better: Metrics whose lower values are better.
         delta_m: Stage of the networks trained on one task each, and the axis that names the task.
+        data_sets: Row whose values are data sets, over five or more of which methods are ranked.
     """
 
     stage: str
@@ -110,6 +112,7 @@ class Report:
     pairs: str
     lower_is_better: tuple[str, ...] = ()
     delta_m: Mapping[str, str] | None = None
+    data_sets: str | None = None
 
 
 @dataclass(frozen=True)

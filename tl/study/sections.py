@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from tl.study.checks import check_known, listed, mapping_of, texts_of
-from tl.study.schema import SAMPLERS, Range, Report, Search, Stage
+from tl.study.schema import FEWEST_DATA_SETS, SAMPLERS, Range, Report, Search, Stage
 
 
 def report_of(  # noqa: C901, PLR0912 - one check after the other
@@ -15,7 +15,16 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
 ) -> Report:
     """Read what is compared."""
     part = mapping_of(content, "`report`")
-    known = ("stage", "metric", "rows", "against", "pairs", "lower_is_better", "delta_m")
+    known = (
+        "stage",
+        "metric",
+        "rows",
+        "against",
+        "pairs",
+        "lower_is_better",
+        "delta_m",
+        "data_sets",
+    )
     check_known(part, known, "`report`")
     name = part.get("stage", list(stages)[-1])
     if name not in stages:
@@ -59,9 +68,16 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
                 "`report.delta_m` must be {stage: S, axis: A}: the stage of networks trained on "
                 f"one task each, its axis that names the task, and the same {pairs!r}."
             )
-    return Report(
-        name, metrics, rows, against, pairs, texts_of(lower, "`lower_is_better`", empty=True), delta
-    )
+    data_sets = part.get("data_sets")
+    if data_sets is not None and (
+        data_sets not in rows or len(rows) == 1 or len(vary[data_sets]) < FEWEST_DATA_SETS
+    ):
+        raise ValueError(
+            f"`report.data_sets` must be one of several rows, with {FEWEST_DATA_SETS} values or "
+            f"more, got {data_sets!r}; seeds and label fractions are not data sets."
+        )
+    lower = texts_of(lower, "`lower_is_better`", empty=True)
+    return Report(name, metrics, rows, against, pairs, lower, delta, data_sets)
 
 
 def search_of(  # noqa: C901 - one check after the other
@@ -108,8 +124,18 @@ def search_of(  # noqa: C901 - one check after the other
         raise ValueError(f"`search.sampler` must be one of {listed(SAMPLERS)}, got {sampler!r}.")
     if not isinstance(pruning, bool):
         raise ValueError(f"`search.pruning` must be true or false, got {pruning!r}.")  # noqa: TRY004
-    lower = part.get("lower_is_better", metric.endswith("loss"))
+    lower = part.get("lower_is_better", _is_error(metric))
     return Search(name, over, trials, per, metric, seed, sampler, pruning, bool(lower))
+
+
+def _is_error(metric: str) -> bool:
+    """Tell whether a metric is better when lower, by the name of its score."""
+    score = metric.rpartition("/")[2]
+    if score in ("acc", "loss"):
+        return score == "loss"
+    from tl.tasks import score_directions  # noqa: PLC0415 - needs torch, which most studies do not
+
+    return score_directions().get(score) == "min"
 
 
 def _range(given: object, where: str) -> Range | tuple[Any, ...]:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tl.study.schema import FEWEST_DATA_SETS
+
 Scores = NDArray[np.float64]
 LEVEL = 0.05
-FEWEST_DATA_SETS = 5
 FEWEST_CELLS = 10
 
 

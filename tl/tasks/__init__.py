@@ -8,7 +8,7 @@ from tl.tasks.masked_tokens import MaskedTokens
 from tl.tasks.normals import Normals
 from tl.tasks.regression import Regression
 from tl.tasks.segmentation import Segmentation
-from tl.tasks.sharing import by_name, owners, trained_tasks
+from tl.tasks.sharing import by_name, owners, trained_tasks, with_relations
 
 __all__ = [
     "BinaryMap",
@@ -26,4 +26,5 @@ __all__ = [
     "owners",
     "score_directions",
     "trained_tasks",
+    "with_relations",
 ]

@@ -199,6 +199,20 @@ class Task(ABC):
         """
         return target
 
+    def enlarged(self, target: Tensor, factor: Tensor) -> Tensor:
+        """Return targets on pixels with the values that they have in an enlarged image.
+
+        The data enlarge the maps; this changes values that depend on the size at which things are
+        seen, as a depth does. It must act on each pixel alone.
+
+        Args:
+            target: ``(N, H, W)`` or ``(N, C, H, W)``.
+            factor: How many times larger each image is, of the shape ``(N, 1, ...)`` that
+                multiplies targets.
+        """
+        del factor
+        return target
+
     def truth(self, target: Tensor) -> Tensor:
         """Return what predictions are compared with: hard targets in place of soft ones."""
         return target
@@ -228,6 +242,15 @@ class Task(ABC):
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return the sum over all labelled samples of each score in ``tallied``, scalars."""
         return []
+
+    @property
+    def right_or_wrong(self) -> bool:
+        """Whether answers are, so that balancers may weight tasks by the share of right ones."""
+        return self.accuracy in self.tallied
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many of the present values are answered right, where answers are."""
+        return dict(zip(self.tallied, self.tally(output, target), strict=True))[str(self.accuracy)]
 
     @abstractmethod
     def scores(self) -> dict[str, Metric]:

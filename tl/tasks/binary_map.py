@@ -13,6 +13,8 @@ from torchmetrics import Metric
 
 from tl.tasks.base import Direction
 from tl.tasks.class_targets import MISSING
+from tl.tasks.map_pictures import Drawn, MapPictures
+from tl.tasks.pictures import Pictures
 from tl.tasks.pixels import DECODER, PixelSums, PixelTask
 
 
@@ -47,6 +49,7 @@ class BinaryMap(PixelTask):
     higher_is_better: ClassVar[bool] = True
     directions: ClassVar[Mapping[str, Direction]] = dict.fromkeys(("f1", "iou", "acc"), "max")
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    accuracy: ClassVar[str | None] = "acc"
     columns: ClassVar[tuple[str, ...]] = ("share",)
 
     def __post_init__(self) -> None:
@@ -120,6 +123,20 @@ class BinaryMap(PixelTask):
         """Return the fraction of positives in each image."""
         shares = (answer > 0.5).float().mean((1, 2, 3))  # noqa: PLR2004 - the threshold
         return [{"share": f"{share:.4f}"} for share in shares.cpu().tolist()]
+
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side."""
+        return MapPictures(Drawn(_known, _error, "distance", most=1.0), self.answer, most)
+
+
+def _known(maps: Tensor) -> Tensor:
+    """Return maps ``(N, 1, H, W)`` as ``(N, H, W)``, NaN where there is none."""
+    return maps[:, 0].masked_fill(maps[:, 0] == MISSING, torch.nan)
+
+
+def _error(answer: Tensor, target: Tensor) -> Tensor:
+    """Return the distance of probabilities to the truth ``(N, H, W)``, NaN without one."""
+    return (answer[:, 0] - _known(target)).abs()
 
 
 class BinaryScore(PixelSums):

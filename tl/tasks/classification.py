@@ -103,6 +103,12 @@ class Classification(Task):
         multi = named.get("multi_label", given[4] if len(given) > 4 else False)  # noqa: PLR2004
         return _MultiLabel if cls is Classification and multi else cls
 
+    def __init_subclass__(cls) -> None:
+        """Let a subclass's own `loss` be the one that trains."""
+        super().__init_subclass__()
+        if "loss" in vars(cls) and "training_loss" not in vars(cls):
+            cls.training_loss = _own_loss  # type: ignore[method-assign, assignment]
+
     def record(self) -> dict[str, Any]:
         """Return the task in plain types; unused options are left out."""
         used = {"name", "num_classes", "source", "target", "trains"}
@@ -127,7 +133,7 @@ class Classification(Task):
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean cross-entropy of logits ``(N, num_classes)``."""
-        return self.training_loss(output, target, 0.0)
+        return Classification.training_loss(self, output, target, 0.0)
 
     def training_loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
         """Return the cross-entropy with label smoothing (Szegedy et al., 2016, section 7)."""
@@ -204,6 +210,10 @@ class _MultiLabel(Classification):
         """Return targets as :meth:`settle` does."""
         return self.settle(target)
 
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean binary cross-entropy over all known labels."""
+        return _MultiLabel.training_loss(self, output, target, 0.0)
+
     def training_loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
         """Return the mean binary cross-entropy over all known labels.
 
@@ -235,6 +245,15 @@ class _MultiLabel(Classification):
         """Return an empty list: these scores are not sums over samples."""
         return []
 
+    @property
+    def right_or_wrong(self) -> bool:
+        """Each label is."""
+        return True
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many of the known labels are on the right side of one half."""
+        return ((output > 0) == (target == 1))[target != MISSING].sum()
+
     def scores(self) -> dict[str, Metric]:
         """Return mean average precision and F1."""
         return {"map": MeanAveragePrecision(self.num_classes), "f1": MeanF1(self.num_classes)}
@@ -256,6 +275,18 @@ class _MultiLabel(Classification):
     def pictures(self, most: int) -> Pictures | None:
         """Return a collector of each label's scores and the samples with the worst labels."""
         return LabelPictures(self.num_classes, most)
+
+
+def _own_loss(
+    task: Classification, output: Tensor, target: Tensor, label_smoothing: float
+) -> Tensor:
+    """Return the loss of a subclass; it does not know about label smoothing."""
+    if label_smoothing:
+        raise ValueError(
+            f"Task {task.name!r} has a loss of its own, without label smoothing; set "
+            "`label_smoothing` to 0, or override its `training_loss`."
+        )
+    return task.loss(output, target)
 
 
 def best_five(answer: Tensor) -> tuple[list[list[float]], list[list[int]]]:

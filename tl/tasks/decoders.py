@@ -123,13 +123,21 @@ def decoder_class(path: str) -> type[nn.Module]:
         ValueError: If there is no such ``nn.Module`` class.
     """
     module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    reason = "it names no module"
+    found = None
+    if module and not module.startswith("."):
+        try:
+            found = getattr(importlib.import_module(module), name, None)
+            reason = f"module {module!r} has no attribute {name!r}"
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):
+                raise  # an import in that module
+            reason = str(error)
+    if found is None:
         raise ValueError(
             f"`decoder` must be the path of a class, such as tl.tasks.decoders.FeaturePyramid, got "
-            f"{path!r}: {error}."
-        ) from None
+            f"{path!r}: {reason}."
+        )
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(  # noqa: TRY004 - the path is of the right type
             f"`decoder` must be the path of a class of networks, got {path!r}."

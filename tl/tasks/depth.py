@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from tl.tasks.base import Direction
+from tl.tasks.map_pictures import Drawn, MapPictures
+from tl.tasks.pictures import Pictures
 from tl.tasks.pixels import DECODER, PixelMean, PixelTask
 
 _LOSSES = ("l1", "berhu", "silog")
@@ -36,9 +39,14 @@ class Depth(PixelTask):
         width: Channels within the head; ``None`` is the default of its class.
         source: Name of the data source that the task reads in a batch of several.
         target: Key of the targets in a source that has several.
+        start: Depth that the head's output counts from, such as the mean depth of the training
+            data: a new head then predicts that instead of 0. For ``silog``, 0 counts from a depth
+            of 1.
+        inverse: Whether targets are inverse depths, such as disparities: they are multiplied where
+            an enlarged image divides depths.
 
     Raises:
-        ValueError: If the loss is unknown.
+        ValueError: If the loss is unknown, or `start` is not a distance.
     """
 
     name: str
@@ -47,6 +55,8 @@ class Depth(PixelTask):
     width: int | None
     source: str | None
     target: str | None
+    start: float
+    inverse: bool
     kind: ClassVar[str] = "depth"
     score: ClassVar[str] = "abs"
     directions: ClassVar[Mapping[str, Direction]] = {
@@ -64,8 +74,12 @@ class Depth(PixelTask):
         width: int | None = None,
         source: str | None = None,
         target: str | None = None,
+        start: float = 0.0,
+        inverse: bool = False,
     ) -> None:
         given = {"name": name, "loss_name": loss, "decoder": decoder, "width": width}
+        object.__setattr__(self, "start", float(start))
+        object.__setattr__(self, "inverse", inverse)
         for field, value in {**given, "source": source, "target": target}.items():
             object.__setattr__(self, field, value)
         super().__post_init__()
@@ -73,11 +87,23 @@ class Depth(PixelTask):
             raise ValueError(
                 f"The `loss` of task {name!r} must be one of {', '.join(_LOSSES)}, got {loss!r}."
             )
+        if not 0 <= self.start < math.inf:
+            raise ValueError(
+                f"The `start` of task {name!r} must be a distance of 0 or more, got {start}."
+            )
+
+    def record(self) -> dict[str, Any]:
+        """Return the task in plain types; `start` and `inverse` are left out at their defaults."""
+        found = super().record()
+        usual = {"start": 0.0, "inverse": False}
+        return {k: v for k, v in found.items() if k not in usual or v != usual[k]}
 
     @property
     def answers(self) -> str:
         """A depth, or its logarithm."""
-        return "logarithms of depths" if self.loss_name == "silog" else "depths"
+        kind = "inverse depths" if self.inverse else "depths"
+        kind = f"logarithms of {kind}" if self.loss_name == "silog" else kind
+        return f"{kind} from {self.start:g}" if self.start else kind
 
     @property
     def channels(self) -> int:
@@ -99,6 +125,10 @@ class Depth(PixelTask):
             self.refuse(plain == 0, "0, which is not a distance")
         return found
 
+    def enlarged(self, target: Tensor, factor: Tensor) -> Tensor:
+        """Return depths as things look when they are nearer: divided by the factor."""
+        return target * factor if self.inverse else target / factor
+
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean over all labelled pixels.
 
@@ -108,6 +138,7 @@ class Depth(PixelTask):
         """
         known = ~target.isnan()
         count = known.sum()
+        output = self._counted(output)
         if self.loss_name == "silog":
             error = torch.where(known, output - target.log(), 0.0)
             size = known.sum((1, 2, 3)).clamp(min=1)
@@ -128,6 +159,16 @@ class Depth(PixelTask):
         """Return the sum of the absolute errors."""
         return [(self.answer(output) - target).abs().nansum()]
 
+    @property
+    def right_or_wrong(self) -> bool:
+        """Depths off by a factor below 1.25 are right."""
+        return True
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many known depths are off by a factor below 1.25."""
+        known = ~target.isnan()
+        return _close(self.answer(output)[known], target[known]).sum()
+
     def scores(self) -> dict[str, Metric]:
         """Return absolute and relative error, root mean squared error and threshold accuracy."""
         return {
@@ -144,11 +185,38 @@ class Depth(PixelTask):
 
     def answer(self, output: Tensor) -> Tensor:
         """Return depths ``(N, 1, H, W)``."""
-        return output.float().exp() if self.loss_name == "silog" else output.float()
+        counted = self._counted(output.float())
+        return counted.exp() if self.loss_name == "silog" else counted
+
+    def _counted(self, output: Tensor) -> Tensor:
+        """Return depths or their logarithms, of outputs that count from `start`."""
+        if not self.start:
+            return output
+        return output + (math.log(self.start) if self.loss_name == "silog" else self.start)
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
         """Return the mean depth of each image."""
         return [{"mean_depth": f"{mean:.6g}"} for mean in answer.mean((1, 2, 3)).cpu().tolist()]
+
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side."""
+        return MapPictures(Drawn(_plain, _error, "absolute error"), self.answer, most)
+
+
+def _plain(maps: Tensor) -> Tensor:
+    """Return maps ``(N, 1, H, W)`` as ``(N, H, W)``."""
+    return maps[:, 0]
+
+
+def _error(answer: Tensor, target: Tensor) -> Tensor:
+    """Return ``|p - t|`` ``(N, H, W)``, NaN without a target."""
+    return (answer - target).abs()[:, 0]
+
+
+def _close(output: Tensor, target: Tensor) -> Tensor:
+    """Return which depths ``(M,)`` are off by a factor below 1.25."""
+    ratio = output.clamp(min=_SMALLEST) / target
+    return torch.maximum(ratio, 1 / ratio) < _CLOSE
 
 
 # Of predicted and true depths of labelled pixels (M,)
@@ -171,5 +239,4 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 
 def is_close(output: Tensor, target: Tensor) -> Tensor:
     """Return 1 where the depth is off by a factor below 1.25; a depth of 0 or less never is."""
-    ratio = output.clamp(min=_SMALLEST) / target
-    return (torch.maximum(ratio, 1 / ratio) < _CLOSE).double()
+    return _close(output, target).double()

@@ -47,7 +47,7 @@ def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure
     names = [drawable(name) for name in names]
     shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
     side = 7.0 if len(names) > _LABELLED else 3.5 + 0.3 * len(names)
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares.cpu().numpy(), vmin=0, vmax=1, cmap="viridis")
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
@@ -75,7 +75,7 @@ def label_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
         "F1": 2 * right / (2 * right + wrong + missed).clamp_min(1),
     }
     places = torch.arange(len(names), dtype=torch.float64)
-    figure = _figure(7.0 if len(names) > _LABELLED else 3.5 + 0.4 * len(names), 4.0)
+    figure = new_figure(7.0 if len(names) > _LABELLED else 3.5 + 0.4 * len(names), 4.0)
     axes = figure.add_subplot()
     for number, (name, values) in enumerate(parts.items()):
         axes.bar((places + 0.27 * (number - 1)).numpy(), values.numpy(), 0.25, label=name)
@@ -96,7 +96,7 @@ def scatter_figure(predicted: Tensor, true: Tensor, title: str) -> Figure:
         true: ``(N, K)``, NaN if missing.
         title: Title.
     """
-    figure = _figure(5.0, 5.0)
+    figure = new_figure(5.0, 5.0)
     axes = figure.add_subplot()
     for number, (x, y) in enumerate(zip(true.T, predicted.T, strict=True)):
         axes.scatter(x.numpy(), y.numpy(), s=6, alpha=0.5, label=f"output {number}")
@@ -147,7 +147,7 @@ def examples_figure(
     """
     columns = min(4, len(samples))
     rows = math.ceil(len(samples) / columns)
-    figure = _figure(2.4 * columns, 2.7 * rows + 0.4)
+    figure = new_figure(2.4 * columns, 2.7 * rows + 0.4)
     figure.suptitle(drawable(title), parse_math=False)
     images = samples.ndim == _IMAGES
     shown = display_images(samples, statistics) if images else samples.detach().float().cpu()
@@ -162,7 +162,8 @@ def examples_figure(
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - needed only for drawing
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - a task needs it only to be drawn
 
     return Figure(figsize=(width, height), layout="constrained")

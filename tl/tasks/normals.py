@@ -14,12 +14,16 @@ from torch.nn import functional
 from torchmetrics import Metric
 
 from tl.tasks.base import Direction
+from tl.tasks.map_pictures import Drawn, MapPictures
+from tl.tasks.palette import direction_colours
+from tl.tasks.pictures import Pictures
 from tl.tasks.pixels import DECODER, PixelMean, PixelSums, PixelTask
 
 _TOLERANCE = 0.02  # of the length: normals from 8-bit images deviate by this much
 _LEFT_RIGHT = -1
 _BIN = 0.001  # degrees
-_UNDER = {"under_11": 11.25, "under_22": 22.5, "under_30": 30.0}  # degrees
+_RIGHT = 11.25  # degrees
+_UNDER = {"under_11": _RIGHT, "under_22": 22.5, "under_30": 30.0}  # degrees
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,15 @@ class Normals(PixelTask):
         """Return the sum of the angles."""
         return [angles(output, target).sum()]
 
+    @property
+    def right_or_wrong(self) -> bool:
+        """Normals within 11.25 degrees are right."""
+        return True
+
+    def right(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return how many normals are within 11.25 degrees."""
+        return (angles(output, target) < _RIGHT).sum()
+
     def scores(self) -> dict[str, Metric]:
         """Return mean and median angle, and the fractions under three angles."""
         return {
@@ -122,6 +135,19 @@ class Normals(PixelTask):
         """Return the mean vector of each image."""
         rows = answer.mean((2, 3)).cpu().tolist()
         return [{"mean_normal": "; ".join(f"{v:.4f}" for v in row)} for row in rows]
+
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side, with x, y and z as red, green and blue."""
+        drawn = Drawn(direction_colours, _angle_maps, "angle, degrees")
+        return MapPictures(drawn, self.answer, most)
+
+
+def _angle_maps(answer: Tensor, target: Tensor) -> Tensor:
+    """Return angles ``(N, H, W)``, NaN without a target."""
+    known = ~target.isnan().any(1)
+    found = answer.new_full(known.shape, math.nan, dtype=torch.float64)
+    found[known] = angles(answer, target)
+    return found
 
 
 def angles(output: Tensor, target: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,39 @@ from tl.tasks.heads import map_channels
 #: The default decoder.
 DECODER = "tl.tasks.decoders.FeaturePyramid"
 _MAPS = 3  # dimensions of maps without channels
+
+
+@dataclass(frozen=True)
+class MapFile:
+    """What of answers for pixels is written as files, one for each sample.
+
+    Attributes:
+        maps: ``(N, H, W)`` or ``(N, C, H, W)``.
+        palette: A colour for each class number ``(C, 3)`` uint8: written as ``png``; ``None``
+            writes the numbers as ``npy``.
+    """
+
+    maps: Tensor
+    palette: Tensor | None = None
+
+
+class WrongPixelError(ValueError):
+    """A target that is not one of its task.
+
+    Its parts are for those who know which file the map comes from.
+
+    Args:
+        message: The whole message.
+        place: Row and column.
+        found: What is wrong there.
+        expected: What targets must be.
+    """
+
+    def __init__(self, message: str, place: tuple[int, int], found: str, expected: str) -> None:
+        super().__init__(message)
+        self.row, self.column = place
+        self.found = found
+        self.expected = expected
 
 
 class PixelTask(Task):
@@ -48,6 +82,14 @@ class PixelTask(Task):
         given = [map_channels(num_features), self.channels]
         return decoder_class(self.decoder)(*given, *([] if self.width is None else [self.width]))
 
+    def map_file(self, answer: Tensor) -> MapFile:
+        """Return what ``predict`` writes of answers as files beside its CSV.
+
+        Args:
+            answer: As :meth:`answer` gives it.
+        """
+        return MapFile(answer)
+
     def _maps(self, target: object, channels: int | None) -> Tensor:
         """Return targets that are maps with so many channels; ``None``: without that dimension."""
         plain = channels in (None, 1)
@@ -73,9 +115,12 @@ class PixelTask(Task):
         """
         if wrong.any():
             sample, row, column = wrong.nonzero()[0].tolist()
-            raise ValueError(
+            raise WrongPixelError(
                 f"The target of task {self.name!r} is {found} for sample {sample} of the batch, "
-                f"at row {row} and column {column}; expected {self.expected}."
+                f"at row {row} and column {column}; expected {self.expected}.",
+                (row, column),
+                found,
+                self.expected,
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -13,7 +14,12 @@ from torchmetrics import Metric
 
 from tl.tasks.base import Direction
 from tl.tasks.class_targets import MISSING
-from tl.tasks.pixels import DECODER, PixelSums, PixelTask
+from tl.tasks.map_pictures import Drawn, SegmentationPictures
+from tl.tasks.palette import class_colours, palette
+from tl.tasks.pictures import Pictures
+from tl.tasks.pixels import DECODER, MapFile, PixelSums, PixelTask
+
+_PALETTE = 256  # classes that a palette has colours for
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Segmentation(PixelTask):
     higher_is_better: ClassVar[bool] = True
     directions: ClassVar[Mapping[str, Direction]] = {"miou": "max", "acc": "max"}
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
+    accuracy: ClassVar[str | None] = "acc"
     columns: ClassVar[tuple[str, ...]] = ("classes",)
 
     def __post_init__(self) -> None:
@@ -137,11 +144,26 @@ class Segmentation(PixelTask):
             found.append({"classes": "; ".join(said)})
         return found
 
+    def pictures(self, most: int) -> Pictures | None:
+        """Return maps side by side, the IoU of each class and the confusion of pixels."""
+        colours = partial(class_colours, count=self.num_classes)
+        drawn = Drawn(colours, _wrong, "wrong", most=1.0, classes=self.num_classes)
+        return SegmentationPictures(drawn, self.answer, self.confusion, self.num_classes, most)
+
+    def map_file(self, answer: Tensor) -> MapFile:
+        """Return class numbers as an image with a palette, as numbers beyond 256 classes."""
+        return MapFile(answer, palette(self.num_classes) if self.num_classes <= _PALETTE else None)
+
     def confusion(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the confusion matrix ``(C, C)``, true by predicted class."""
         known = target != MISSING
         pairs = target[known] * self.num_classes + output.argmax(1)[known]
         return torch.bincount(pairs, minlength=self.num_classes**2).view(self.num_classes, -1)
+
+
+def _wrong(answer: Tensor, target: Tensor) -> Tensor:
+    """Return 1 where class numbers ``(N, H, W)`` differ, NaN without a target."""
+    return torch.where(target == MISSING, torch.nan, (answer != target).float())
 
 
 class Confusion(PixelSums):

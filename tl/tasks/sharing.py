@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from tl.tasks.base import Task, as_task
+
+T = TypeVar("T", bound=Task)
 
 
 def by_name(tasks: Iterable[Task | Mapping[str, Any]]) -> dict[str, Task]:
@@ -21,6 +23,36 @@ def by_name(tasks: Iterable[Task | Mapping[str, Any]]) -> dict[str, Task]:
     if len(set(names)) < len(names):
         raise ValueError(f"Task names must differ, got {', '.join(names)}.")
     return dict(zip(names, found, strict=True))
+
+
+def with_relations(
+    tasks: Iterable[T], shares: Mapping[str, str], trains: Mapping[str, bool]
+) -> tuple[T, ...]:
+    """Return tasks with `shares` and `trains` set for those that are named.
+
+    Args:
+        tasks: The tasks, as data publish them.
+        shares: By task, the task whose head it uses.
+        trains: By task, whether its targets train.
+
+    Raises:
+        ValueError: If a name is not one of the tasks', or none would train.
+    """
+    if not (shares or trains):
+        return tuple(tasks)
+    found = by_name(tasks)
+    for option, given in (("shares", shares), ("trains", trains)):
+        for name, value in given.items():
+            if name not in found or (option == "shares" and value not in found):
+                wrong = value if name in found else name
+                raise ValueError(
+                    f"`{option}` names {wrong!r}, which is not a task of the data; they define "
+                    f"{', '.join(found)}."
+                )
+            found[name] = as_task({**found[name].record(), option: value})
+    if not trained_tasks(found):
+        raise ValueError("`trains` is false for every task of the data; at least one must train.")
+    return cast("tuple[T, ...]", tuple(found.values()))
 
 
 def trained_tasks(tasks: Mapping[str, Task]) -> dict[str, Task]:

@@ -1,4 +1,4 @@
-"""Other libraries' names for the layers of torchvision's ResNets."""
+"""Other libraries' names for the layers of our networks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,27 @@ _BLOCK = re.compile(
     r"(?:resnet\.)?encoder\.stages\.(\d+)\.layers\.(\d+)\."
     r"(?:layer\.(\d+)|shortcut)\.(convolution|normalization)\.(\w+)"
 )
+# beginnings of names in Transformers' models with a head, by family; others say `model`
+_LANGUAGE_MODELS = (
+    *("bert", "roberta", "distilbert", "electra", "albert", "deberta", "mpnet", "xlm", "ernie"),
+    *("camembert", "longformer", "big_bird", "squeezebert", "nomic_bert", "megatron_bert"),
+)
+
+
+def language_model_name(name: str) -> str | None:
+    """Remove what Transformers puts before the names of an encoder that has a head.
+
+    ``bert.encoder.layer.0.output.dense.weight`` is ``encoder.layer.0.output.dense.weight`` of the
+    encoder alone.
+
+    Args:
+        name: A name in a checkpoint.
+
+    Returns:
+        The encoder's own name; ``None`` without such a beginning.
+    """
+    first, _, rest = name.partition(".")
+    return rest if rest and first in _LANGUAGE_MODELS else None
 
 
 def torchvision_name(name: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from torch import nn
 
 from tl.backbones.base import stages_of
+from tl.backbones.streams import beside_heads
 from tl.private.torch import BatchNorm
 
 BatchNormMode = Literal["frozen", "adapt_stats", "train"]
@@ -223,8 +224,11 @@ class SurgicalFineTuning(Strategy):
 
 
 def stage_modules(backbone: nn.Module, heads: nn.Module) -> dict[str, list[nn.Module]]:
-    """Return the modules of each stage from the stem to the top, ``head`` last."""
-    return {**stages_of(backbone), HEAD: [heads]}
+    """Return the modules of each stage from the stem to the top, ``head`` last.
+
+    With the heads are the parts of the backbone that are not shared by the tasks.
+    """
+    return {**stages_of(backbone), HEAD: [heads, *beside_heads(backbone)]}
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -284,8 +288,10 @@ def set_modes(
         for module in modules:
             module.train(stage in chosen)
     if bn != "train":
+        # what trains with the heads is new, and has no statistics of a source to keep
+        new = {id(layer) for part in beside_heads(backbone) for layer in part.modules()}
         for module in backbone.modules():
-            if is_batch_norm(module):
+            if is_batch_norm(module) and id(module) not in new:
                 module.train(bn == "adapt_stats")
 
 

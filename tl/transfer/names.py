@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from tl.checkpoints.files import listed
 from tl.private.torch import COMPILED
-from tl.transfer.foreign_names import torchvision_name
+from tl.transfer.foreign_names import language_model_name, torchvision_name
 
 # Where training scripts keep a state dict, in search order.
 CONTAINERS = (
@@ -99,8 +99,9 @@ def spellings(name: str, rename: Mapping[str, str]) -> Iterator[tuple[str, str |
             or whole.removesuffix(spelling).endswith("backbone.")
         ):
             yield spelling, None
-    if not renamed and (known := torchvision_name(whole)) is not None:
-        yield known, None
+    for translate in () if renamed else (torchvision_name, language_model_name):
+        if (known := translate(whole)) is not None:
+            yield known, None
 
 
 def find_target(

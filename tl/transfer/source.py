@@ -45,7 +45,7 @@ class Head:
 
 
 def read_heads(path: Source) -> dict[str, Head]:
-    """Read all heads of a checkpoint of this framework, by task.
+    """Read all linear heads of a checkpoint of this framework, by task.
 
     Args:
         path: The checkpoint.
@@ -56,11 +56,12 @@ def read_heads(path: Source) -> dict[str, Head]:
     """
     _, content, _ = opened(path).read()
     state = find_state(content) or {}
-    tasks = [
+    named = [
         name.removeprefix("heads.").removesuffix(".weight")
         for name in state
         if name.startswith("heads.") and name.endswith(".weight")
     ]
+    tasks = [name for name in named if "." not in name]  # a decoder has layers of its own
     if not tasks:
         raise ValueError(
             f"{path}: has no head (`heads.<task>.weight`), only {listed(state, 3)}; use a "

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tl.backbones.streams import StreamsBackbone
 from tl.checkpoints.files import CheckpointError, listed
 from tl.transfer.names import (
     CONTAINERS,
@@ -20,8 +21,11 @@ from tl.transfer.names import (
 )
 from tl.transfer.opened import Source, opened
 from tl.transfer.provenance import TransferReport, source_record
+from tl.transfer.stream_weights import holds_streams, spread
 
 __all__ = ["TransferReport", "WeightsMismatchError", "load_weights"]
+
+_CONVOLUTION = 3  # dimensions of its weight, or more
 
 
 class WeightsMismatchError(CheckpointError):
@@ -41,9 +45,13 @@ def load_weights(
     The checkpoint may come from this framework, or be a plain state dict of PyTorch or safetensors,
     also under a key such as ``state_dict`` or ``model``. Prefixes of wrappers (``module.``,
     ``_orig_mod.``, ``model.``, ``net.``, ``encoder.``, ``backbone.``) are removed until a name
-    fits. Names of Hugging Face's ResNets are translated. Heads (``fc``, ``head``, ``heads``,
+    fits. Names of Hugging Face's ResNets
+    and language models are translated. Heads (``fc``, ``head``, ``heads``,
     ``classifier``) are never loaded into the backbone, unless they are below ``backbone.`` or
     renamed by ``rename``.
+
+    A network with a stream for each task takes the weights of one like it, or of a single network:
+    these start its shared network, or each of its networks; what else it has stays as it is.
 
     Args:
         backbone: The module to fill, compiled or not.
@@ -68,8 +76,14 @@ def load_weights(
     """
     if not 0 < min_fraction <= 1:
         raise ValueError(f"`min_fraction` must be above 0 and at most 1, got {min_fraction}.")
+    source = opened(path)
+    file, content, sha256 = source.read()
+    if isinstance(backbone, StreamsBackbone):
+        state = find_state(content) or {}
+        if not holds_streams(state.keys(), backbone):
+            first = backbone.networks()[0]
+            return spread(backbone, load_weights(first, source, rename=rename, reinit=reinit))
     targets = targets_of(backbone, reinit)
-    file, content, sha256 = opened(path).read()
     try:
         state = _state(content)
         matches, unused = _match(state, targets, rename or {})
@@ -288,6 +302,8 @@ def _converted(
         values[target] = new.detach().to(old.dtype)
         if not values[target].isfinite().all():
             infinite.append(name)
+    if len(shapes) == 1 and (said := _other_channels(state, matches, targets)):
+        raise WeightsMismatchError(said)
     if shapes:
         parts = dict.fromkeys(t.rpartition(".")[0] for t in matches if t not in values)
         raise WeightsMismatchError(
@@ -307,3 +323,20 @@ def _converted(
             f"{listed(infinite)}; did its training diverge? Use an earlier checkpoint."
         )
     return values
+
+
+def _other_channels(
+    state: Mapping[str, Tensor], matches: Mapping[str, str], targets: Targets
+) -> str | None:
+    """Say what to do where a first convolution alone reads other channels than the backbone's."""
+    for target, name in matches.items():
+        old, new = targets.tensors[target].shape, state[name].shape
+        if len(old) == len(new) >= _CONVOLUTION and old[0] == new[0] and old[2:] == new[2:]:
+            if old[1] == new[1]:
+                return None  # it reads the same
+            return (
+                f"found {new[1]} input channels in {name} {tuple(new)}, expected {old[1]} as in "
+                f"the backbone's {tuple(old)}; set the backbone's `in_channels` to {new[1]}, or "
+                f"start this layer anew with `reinit: [{target.rpartition('.')[0]}]`."
+            )
+    return None

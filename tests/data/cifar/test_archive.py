@@ -150,7 +150,7 @@ def test_several_runs_may_begin_at_the_same_time(made: Path, tmp_path: Path, bef
             runs = [context.Process(target=_obtain, args=(there, start, found)) for _ in range(3)]
             for run in runs:
                 run.start()
-            assert [found.get(timeout=30) for _ in runs] == ["whole"] * 3
+            assert [found.get(timeout=300) for _ in runs] == ["whole"] * 3
             for run in runs:
                 run.join()
             assert {path.name for path in root.iterdir()} == {made.name, there.folder.name}

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from tl.data.images.decoding import decode, open_image, raster_formats
+from tl.data.images.decoding import decode, open_image, raster_formats, sides
 
 SIZE = 16
 
@@ -178,3 +178,13 @@ def test_the_preview_in_a_raw_file_is_not_the_photograph(tmp_path: Path) -> None
     path = saved(tmp_path / "a.tif", 9, 90, np.uint8)
     with pytest.raises(ValueError, match="raw file"):
         decode(path.rename(tmp_path / "a.NEF"), SIZE)
+
+
+def test_height_and_width_may_differ(tmp_path: Path) -> None:
+    assert (sides(3), sides((2, 5))) == ((3, 3), (2, 5))
+    values = np.zeros((8, 24, 3), np.uint8)
+    values[:, 12:] = 200  # both halves keep their half where sides are cut off
+    Image.fromarray(values).save(tmp_path / "a.png")
+    pixels = decode(tmp_path / "a.png", (4, 8))
+    assert pixels.shape == (4, 8, 3)
+    assert pixels[:, [0, -1], 0].tolist() == [[0, 200]] * 4

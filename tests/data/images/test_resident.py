@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from tl.data.images.resident import ResidentDataset, mixed_seed
@@ -63,3 +64,15 @@ def test_mixed_seeds_of_neighbours_are_unrelated() -> None:
     assert len(set(seeds)) == 400
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert abs(sum(seed >> 62 for seed in seeds) - 200) < 60  # the top bit is a fair coin
+
+
+def test_large_images_give_the_same_numbers_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(256, (7, 20, 30, 3), dtype=torch.uint8)
+    data = ResidentDataset(images, {"a": torch.arange(7)})
+    mean, std = data.statistics()
+    digest = data.digest()
+    monkeypatch.setattr("tl.data.images.resident._PIXELS", 1300)  # two images at once
+    again = data.statistics()
+    assert (again[0].equal(mean), again[1].equal(std)) == (True, True)
+    assert data.digest() == digest
+    torch.testing.assert_close(mean, images.flatten(0, 2).float().mean(0))

@@ -74,16 +74,63 @@ def test_every_evaluation_text_comes_once_shortest_first() -> None:
     assert torch.equal(found, data.splits["test"].lengths.sort().values.long())
 
 
-def test_batches_feed_a_plain_model_of_transformers() -> None:
+def theirs(classes: int = 6) -> Any:
+    """Transformers' own classifier, of the size of ours."""
     import transformers  # noqa: PLC0415 - an extra
 
+    plain = {key: value for key, value in CONFIG.items() if key != "model_type"}
+    config = transformers.BertConfig(**plain, num_labels=classes)
+    torch.manual_seed(0)
+    return transformers.AutoModelForSequenceClassification.from_config(config)
+
+
+@pytest.mark.parametrize("length_window", [1, 50])
+def test_batches_feed_a_plain_model_of_transformers(length_window: int) -> None:
+    data = read(length_window=length_window)
+    data.setup("fit")
+    net = theirs()
+    optimizer = adam(net.parameters())
+    losses = []
+    inputs, labels = next(iter(data.train_dataloader()))
+    for _ in range(30):
+        loss = net(**inputs, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_checkpoint_of_transformers_trainer_is_a_source(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
     data = read()
     data.setup("fit")
-    kind = transformers.BertConfig(**{k: v for k, v in CONFIG.items() if k != "model_type"})
-    kind.num_labels = 6
-    inputs, labels = next(iter(data.train_dataloader()))
-    loss = transformers.BertForSequenceClassification(kind)(**inputs, labels=labels).loss
-    assert loss.isfinite()
+
+    class OurBatches(transformers.Trainer):  # type: ignore[misc]  # a class without types
+        def get_train_dataloader(self) -> list[dict[str, Tensor]]:
+            return [{**inputs, "labels": labels} for inputs, labels in data.train_dataloader()]
+
+    arguments = transformers.TrainingArguments(
+        str(tmp_path), max_steps=2, save_steps=2, use_cpu=True, report_to=[], disable_tqdm=True
+    )
+    net = theirs()
+    OurBatches(net, arguments, train_dataset=data.splits["train"]).train()
+    folder = tmp_path / "checkpoint-2"
+    inputs, _ = next(iter(data.train_dataloader()))
+    with torch.no_grad():
+        wanted = net.eval().bert(**inputs).last_hidden_state
+    started = build(data, init_from=str(folder))
+    named = TextBackbone(str(folder))
+    for backbone in (started.backbone, named):
+        with torch.no_grad():
+            found = backbone.eval().model(**inputs).last_hidden_state  # type: ignore[operator, union-attr]
+        torch.testing.assert_close(found, wanted)
+    trainer(tmp_path, max_epochs=1, limit_train_batches=1).fit(started, data)
+    # the tokenizer in the folder is the one to read its words by
+    (folder / "tokenizer.json").write_text(read(train_size=60, vocab_size=300).tokenizer.content)
+    with pytest.raises(DataError, match="The weights were trained with the tokenizer"):
+        trainer(tmp_path).fit(build(data, init_from=str(folder)), data)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,10 @@ from torch import Tensor
 from tl.data.images.windows import Windows
 from tl.data.options import check_options
 
+#: Places of an enlarged image's window, from one border to the other.
+PLACES = 2**16
+MILLION = 10**6
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -29,21 +33,29 @@ class Augment:
         cutout: Side in pixels of a square, at a random place and cut off at the border, that is
             set to the mean colour (DeVries & Taylor, 2017, arXiv:1708.04552; they use 16 on
             CIFAR-10 and 8 on CIFAR-100). 0 turns it off.
+        scales: Enlarge each image by one of these factors, at random, and cut a window of its own
+            size from a random place (Xu et al., 2018, arXiv:1805.04409, use 1, 1.2 and 1.5 for
+            dense tasks). Empty turns it off.
 
     Raises:
         TypeError: If an option has another type.
-        ValueError: If `padding` or `cutout` is negative.
+        ValueError: If `padding` or `cutout` is negative, or a scale below 1.
     """
 
     padding: int = 4
     flip: bool = True
     cutout: int = 0
+    scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_options(self)
         for name in ("padding", "cutout"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`augment.{name}` must be 0 or more, got {getattr(self, name)}.")
+        scales = tuple(float(scale) for scale in self.scales)
+        if not all(1 <= scale < float("inf") for scale in scales):
+            raise ValueError(f"`augment.scales` must be 1 or more, got {list(scales)}.")
+        object.__setattr__(self, "scales", scales)
 
     @property
     def moves(self) -> bool:
@@ -100,13 +112,19 @@ def draw(
 
     Returns:
         ``(5, N)`` int64: first line and column of the crop in the padded image, 1 for a mirror
-        image, line and column of the cutout's centre.
+        image, line and column of the cutout's centre. With `scales` ``(8, N)``: also the scale in
+        millionths, and the place of the window, see `tl.data.images.zoom.zoom_of`.
     """
-    drawn = torch.empty(5, count, dtype=torch.int64)
-    for row, end in enumerate((2 * settings.padding + 1,) * 2 + (2, height, width)):
+    ends = [*(2 * settings.padding + 1,) * 2, 2, height, width]
+    if settings.scales:
+        ends += [len(settings.scales), PLACES, PLACES]
+    drawn = torch.empty(len(ends), count, dtype=torch.int64)
+    for row, end in enumerate(ends):
         torch.randint(0, end, (count,), generator=generator, out=drawn[row])
     if not settings.flip:
         drawn[2] = 0
+    if settings.scales:  # whole numbers, so that a step on a GPU moves nothing
+        drawn[5] = (torch.tensor(settings.scales) * MILLION).round().long()[drawn[5]]
     return drawn
 
 
@@ -117,7 +135,7 @@ def augment(pixels: Tensor, settings: Augment, fill: Tensor, draws: Tensor) -> T
         pixels: ``(N, H, W, 3)`` uint8 or float, values 0-255.
         settings: What to do.
         fill: ``(3,)`` colour of the cutout squares in pixel values.
-        draws: Random numbers ``(5, N)`` of :func:`draw`, on the images' device.
+        draws: Random numbers ``(5 or 8, N)`` of :func:`draw`, on the images' device.
 
     Returns:
         A batch of the same shape and type.

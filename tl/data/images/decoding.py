@@ -28,6 +28,7 @@ _PHOTOMETRIC, _BITS, _MOST = 262, 258, 281  # tags of TIFF
 _TWELVE_BITS = 4095
 
 PixelRange = tuple[float, float]
+Size = int | tuple[int, int]  # of both sides, or height and width
 
 
 @cache
@@ -55,13 +56,19 @@ def open_image(path: Path) -> Image.Image:
     return Image.open(path, formats=raster_formats())
 
 
-def decoder_key(size: int, pixel_range: PixelRange | None) -> str:
+def sides(size: Size) -> tuple[int, int]:
+    """Return height and width."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def decoder_key(size: Size, pixel_range: PixelRange | None) -> str:
     """Name everything besides a file's content that its pixels depend on."""
     return f"{DECODER_VERSION} {PIL.__version__} {size} {pixel_range}"
 
 
-def decode(path: Path, size: int, pixel_range: PixelRange | None = None) -> Pixels:
-    """Read one image as ``(size, size, 3)`` uint8: upright, RGB, resized and centre-cropped.
+def decode(path: Path, size: Size, pixel_range: PixelRange | None = None) -> Pixels:
+    """Read one image as ``(H, W, 3)`` uint8: upright, RGB, resized and centre-cropped.
 
     - 8 bits per channel are read as they are. Transparent pixels are composed on white. Of an
       animation or a file of several pages the first is read.
@@ -74,7 +81,7 @@ def decode(path: Path, size: int, pixel_range: PixelRange | None = None) -> Pixe
 
     Args:
         path: The file.
-        size: Height and width in pixels.
+        size: Pixels of both sides, or height and width.
         pixel_range: Values that become 0 and 255 in images of more than 8 bits per channel,
             linearly in between and clipped outside.
 
@@ -92,9 +99,33 @@ def decode(path: Path, size: int, pixel_range: PixelRange | None = None) -> Pixe
             rgb = _rgb(upright)
             if sixteen_bit_colour:
                 _check_colour(rgb, pixel_range)
-        if rgb.size != (size, size):
-            rgb = ImageOps.fit(rgb, (size, size), Image.Resampling.BICUBIC)
-        return np.asarray(rgb)
+        return _sized(rgb, size)
+
+
+def pixels_of(image: Image.Image, size: Size) -> Pixels:
+    """Return an image in memory as :func:`decode` reads one from a file.
+
+    Args:
+        image: The image, of 8 bits per channel.
+        size: Height and width in pixels.
+
+    Raises:
+        ValueError: If it has more than 8 bits per channel.
+    """
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith(("I", "F")):
+        raise ValueError(
+            f"an image of mode {image.mode} has more than 8 bits per channel; save it as a file, "
+            "of which the meaning of its values is known"
+        )
+    return _sized(_rgb(upright), size)
+
+
+def _sized(rgb: Image.Image, size: Size) -> Pixels:
+    height, width = sides(size)
+    if rgb.size != (width, height):
+        rgb = ImageOps.fit(rgb, (width, height), Image.Resampling.BICUBIC)
+    return np.asarray(rgb)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

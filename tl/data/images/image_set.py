@@ -22,7 +22,7 @@ from torch import Tensor
 
 from tl.data.cache import Pixels, read_cache, write_cache
 from tl.data.errors import DataError, listed, one_line
-from tl.data.images.decoding import PixelRange, decode, decoder_key
+from tl.data.images.decoding import PixelRange, Size, decode, decoder_key, sides
 from tl.data.images.listing import list_files, usual_extensions
 from tl.data.images.resident import ImageDataset
 from tl.data.naming import composed
@@ -144,21 +144,21 @@ def find_images(
 
 def load_images(
     paths: Sequence[Path],
-    size: int,
+    size: Size,
     cache: Path | None,
     what: str,
     *,
     pixel_range: PixelRange | None = None,
     skipped: dict[int, str] | None = None,
 ) -> Tensor:
-    """Decode files into one ``(N, size, size, 3)`` uint8 tensor, or read them from the cache.
+    """Decode files into one ``(N, H, W, 3)`` uint8 tensor, or read them from the cache.
 
     The cache's name is a hash of every file's content and of the decoder's version, so that a
     changed, added or removed file is decoded anew.
 
     Args:
         paths: The files.
-        size: Height and width in pixels.
+        size: Pixels of both sides, or height and width.
         cache: Folder of the cache; ``None`` turns it off.
         what: Description for the progress bar.
         pixel_range: See `tl.data.images.decoding.decode`.
@@ -175,10 +175,11 @@ def load_images(
     for key in keys:
         digest.update(key or b"unreadable")
     name = digest.hexdigest()[:32]
-    stored = cache / f"{name}-{len(paths)}x{size}.npy" if cache else None
+    height, width = sides(size)
+    stored = cache / f"{name}-{len(paths)}x{height}.npy" if cache else None
     # with gaps: no name under which those who want all images would find them
     gaps = [cache / f"{name}-{part}.npy" for part in ("part", "gaps")] if cache else None
-    shape = (len(paths), size, size, 3)
+    shape = (len(paths), height, width, 3)
     if stored and not bad and (images := read_cache(stored, shape)) is not None:
         return images
     more = (pixel_range,) if pixel_range else ()
@@ -213,7 +214,7 @@ def load_images(
 
 def check_images(
     paths: Sequence[Path],
-    size: int,
+    size: Size,
     what: str,
     *,
     pixel_range: PixelRange | None = None,
@@ -223,7 +224,7 @@ def check_images(
 
     Args:
         paths: The files.
-        size: Height and width in pixels.
+        size: Pixels of both sides, or height and width.
         what: Description for the progress bar.
         pixel_range: See `tl.data.images.decoding.decode`.
         skipped: Receives the reason of each file that cannot be read, by its row. Without it such
@@ -253,7 +254,7 @@ class StreamedDataset(ImageDataset):
     Args:
         paths: The files.
         targets: Labels by name, each ``(N,)`` int64.
-        size: Height and width in pixels.
+        size: Pixels of both sides, or height and width.
         names: Name of each file for reports.
         pixel_range: See `tl.data.images.decoding.decode`.
         hashes: What :func:`check_images` gave; without it such data cannot be told from others.
@@ -263,7 +264,7 @@ class StreamedDataset(ImageDataset):
         self,
         paths: Sequence[Path],
         targets: Mapping[str, Tensor],
-        size: int,
+        size: Size,
         names: Sequence[str],
         pixel_range: PixelRange | None = None,
         hashes: Sequence[bytes] = (),

@@ -13,6 +13,7 @@ from tl.data.errors import DataError
 from tl.data.images.augment import Augment
 from tl.data.images.resident import Targets
 from tl.data.images.windows import reflected
+from tl.data.images.zoom import gathered, zoom_of
 from tl.tasks import Task
 
 _SMALLEST = 3  # dimensions of (N, H, W)
@@ -44,7 +45,7 @@ class PixelTargets:
         settings: Augment | None = None,
         draws: Tensor | None = None,
     ) -> Targets:
-        """Bring targets to the size of the images, and crop and mirror them as these are.
+        """Bring targets to the size of the images; crop, mirror and enlarge them as these are.
 
         Cutout hides pixels from the network; their targets stay, so that it learns to fill them in.
 
@@ -53,7 +54,7 @@ class PixelTargets:
             height: Of the images.
             width: Of the images.
             settings: The augmentation of the images.
-            draws: Its random numbers ``(5, N)``; ``None`` for evaluation.
+            draws: Its random numbers ``(5 or 8, N)``; ``None`` for evaluation.
 
         Raises:
             DataError: If a target that lies on the pixels has no height and width.
@@ -66,9 +67,12 @@ class PixelTargets:
                     f"{tuple(target.shape)}; expected (N, H, W) or (N, C, H, W)."
                 )
             target = fitted(target, height, width, task.resizes)
-            if draws is None or settings is None or not settings.moves:
+            if draws is None or settings is None:
                 return target
-            return moved(target, settings.padding, draws, task.flipped)
+            if settings.moves:
+                target = moved(target, settings.padding, draws, task.flipped)
+            zoom = zoom_of(settings, draws, height, width)
+            return target if zoom is None else zoom.targets(target, task.enlarged)
 
         if not isinstance(targets, Mapping):
             task = next(iter(self._tasks.values()), None)
@@ -92,7 +96,7 @@ def moved(
     Args:
         target: ``(N, H, W)`` or ``(N, C, H, W)`` of any type.
         padding: Pixels of reflection around the images.
-        draws: Random numbers ``(5, N)`` of :func:`tl.data.images.augment.draw`.
+        draws: Random numbers of :func:`tl.data.images.augment.draw`.
         flipped: Gives the values of targets in a mirror image; see
             :meth:`tl.tasks.Task.flipped`.
     """
@@ -101,11 +105,8 @@ def moved(
     lines = torch.arange(height, device=target.device) - padding + top
     columns = torch.arange(width, device=target.device) - padding + left
     beyond, beside = (lines < 0) | (lines >= height), (columns < 0) | (columns >= width)
-    rows = reflected(lines, height) * width
-    places = rows[:, :, None] + reflected(columns + mirror * (width - 1), width)[:, None]
-    flat = target.reshape(len(target), -1, height * width)
-    index = places.view(len(target), 1, -1).expand(-1, flat.shape[1], -1)
-    found = flat.gather(2, index).view_as(target)
+    rows = reflected(lines, height)
+    found = gathered(target, rows, reflected(columns + mirror * (width - 1), width))
     for mask, dim in ((beside ^ (mirror > 0), -1), (beyond, -2)):
         changed = flipped(found, dim)
         if changed is not found:

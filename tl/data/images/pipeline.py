@@ -12,6 +12,7 @@ from tl.data.images.augment import Normalisation, augment, draw
 from tl.data.images.on_pixels import PixelTargets
 from tl.data.images.resident import Batch, ImageDataset, ResidentDataset, mixed_seed
 from tl.data.images.store import Pick, Store, StoredDataset, bytes_needed, bytes_of
+from tl.data.images.zoom import zoom_of
 from tl.data.settings import Settings
 from tl.tasks import Task
 
@@ -83,7 +84,7 @@ class Pipeline:
             rank: This process.
 
         Returns:
-            ``(5, N)`` int64 on the images' device; see `tl.data.images.augment.draw`.
+            ``(5 or 8, N)`` int64 on the images' device; see `tl.data.images.augment.draw`.
         """
         images = batch[0]
         block, at = divmod(step, DRAWN_AT_ONCE)
@@ -105,7 +106,7 @@ class Pipeline:
 
         Args:
             batch: Images ``(N, 3, H, W)`` uint8, or a `Pick` of them, and their labels.
-            draws: Random numbers ``(5, N)``; ``None`` for evaluation.
+            draws: Random numbers ``(5 or 8, N)``; ``None`` for evaluation.
 
         Returns:
             Images ``(N, 3, H, W)`` float32 in channels-last memory, and the labels; those that lie
@@ -129,4 +130,8 @@ class Pipeline:
                 self.settings.augment,
                 draws,
             )
-        return self.normalise(pixels), targets  # type: ignore[return-value]
+        inputs = self.normalise(pixels)
+        # after normalisation: bytes cannot hold what lies between them
+        if zoom := zoom_of(self.settings.augment, draws, *pixels.shape[1:3]):
+            inputs = zoom.images(inputs)
+        return inputs, targets  # type: ignore[return-value]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+_PIXELS = 2**20  # at once: 1,024 images of 32x32
 Targets = Tensor | dict[str, Tensor]
 Batch = tuple[Tensor, Targets]
 
@@ -90,7 +91,7 @@ class ImageDataset(Dataset[Batch], ABC):
         """
         rows = self.index[:: max(1, len(self) // most)] if most else self.index
         total, square, count = torch.zeros(3).double(), torch.zeros(3).double(), 0
-        for part in torch.split(rows, 1024):
+        for part in self._in_parts(rows):
             pixels = self.pixels(part).reshape(-1, 3).double()
             total += pixels.sum(0)
             square += pixels.square().sum(0)
@@ -98,6 +99,11 @@ class ImageDataset(Dataset[Batch], ABC):
         mean = total / count
         std = (square / count - mean.square()).clamp_min(1.0).sqrt()
         return mean.float(), std.float()
+
+    def _in_parts(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Divide rows so that the pixels of a part take little memory, however large images are."""
+        size = self.pixels(rows[:1])[..., 0].numel()
+        return torch.split(rows, max(1, _PIXELS // max(1, size)))
 
     def __getitem__(self, positions: int | Tensor) -> Batch:
         """Cut one image with its labels by position, or one batch by positions ``(B,)``.
@@ -140,7 +146,7 @@ class ResidentDataset(ImageDataset):
     def digest(self) -> str:
         """SHA-256 over the pixels and labels of this data set, in its order."""
         digest = hashlib.sha256()
-        for part in torch.split(self.index, 4096):
+        for part in self._in_parts(self.index):
             digest.update(self.pixels(part).numpy().data)
         for name, labels in sorted(self.targets.items()):
             digest.update(name.encode())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from tl.data.images.resident import mixed_seed
 from tl.data.synthetic.scenes import OBJECTS, SURFACES, Look, Scenes, draw_scenes
 from tl.data.tensors import TensorDataModule
 from tl.tasks import Classification, Depth, Normals, Segmentation, Task
 
+_MEAN_DEPTH = 3.25  # metres, of both looks
 _TASKS = ("segmentation", "depth", "normals", "objects")
 
 
@@ -79,6 +82,11 @@ class SyntheticScenesDataModule(TensorDataModule):
         known = {"segmentation": SURFACES, "objects": OBJECTS}
         return {task.name: known[task.target] for task in self.tasks if task.target in known}
 
+    @property
+    def statistics(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and deviation per channel that images are normalised by, once scenes are drawn."""
+        return (self._statistics or {}).get("")
+
     def setup(self, stage: str) -> None:
         """Draw what is not drawn yet, and split it."""
         if self._given[0] is None:
@@ -118,7 +126,7 @@ def _task(task: str | Task) -> Task:
         return task
     made: dict[str, Task] = {
         "segmentation": Segmentation("segmentation", len(SURFACES), target="segmentation"),
-        "depth": Depth("depth", target="depth"),
+        "depth": Depth("depth", target="depth", start=_MEAN_DEPTH),
         "normals": Normals("normals", target="normals"),
         "objects": Classification("objects", len(OBJECTS), target="objects", multi_label=True),
     }

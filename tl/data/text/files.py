@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from tl.data.errors import DataError, listed
-from tl.data.text.source import Split, Targets, TextSource
+from tl.data.text.options import Targets
+from tl.data.text.source import Split, TextSource
 from tl.data.text.table import Table, read_table
 
 _NAMES: dict[Split, tuple[str, ...]] = {
@@ -46,13 +47,14 @@ class TextDataModule(TextSource):
         vocab_size: Word pieces of a tokenizer that is trained.
         max_length: Most tokens of a text or pair, special ones included.
         on_long: What to do about longer ones: ``cut`` and count them, or ``error``.
-        batch_size: Texts per step and process.
-        eval_batch_size: Texts per evaluation step and process.
+        batch_size: Texts per step and process, default 64.
+        eval_batch_size: Texts per evaluation step and process, default 256.
         length_window: Batches that are sorted by length together; 1 leaves them in random order.
-        val_size: Share of the training texts that validates where there is no such split.
-        label_fraction: Share of the other training texts that is used, each class in proportion.
-            Fractions are nested, and the validation texts stay the same.
-        seed: Seed of split, order and masks; 0 by default.
+        val_size: Share of the training texts that validates where there is no such split, default
+            0.1.
+        label_fraction: Share of the other training texts that is used, each class in proportion,
+            default 1.0. Fractions are nested, and the validation texts stay the same.
+        seed: Seed of split, order and masks, default 0.
 
     Raises:
         ValueError: If an option is out of range.
@@ -75,11 +77,11 @@ class TextDataModule(TextSource):
         vocab_size: int = 8000,
         max_length: int = 128,
         on_long: Literal["cut", "error"] = "cut",
-        batch_size: int = 64,
-        eval_batch_size: int = 256,
+        batch_size: int | None = None,
+        eval_batch_size: int | None = None,
         length_window: int = 50,
-        val_size: float = 0.1,
-        label_fraction: float = 1.0,
+        val_size: float | None = None,
+        label_fraction: float | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__(

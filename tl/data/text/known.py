@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -12,7 +13,7 @@ from lightning.pytorch import Trainer
 from tl.checkpoints.errors import CheckpointError
 from tl.data.errors import DataError
 from tl.data.naming import composed_names
-from tl.data.text.tokenizer import TextTokenizer, tokenizer_record
+from tl.data.text.tokenizer import TextTokenizer, find_tokenizer, tokenizer_record
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,19 @@ def check_model(
     if trained is not None and trained != tokenizer.hash:
         raise _other_tokenizer(str(trained), tokenizer, "the data")
     start = getattr(module, "init_from", None)
+    there = tokenizer_hash(str(start)) if start and starts else None
+    if there is not None and there != tokenizer.hash:
+        raise _other_tokenizer(there, tokenizer, "the data", str(start))
+
+
+def tokenizer_hash(start: str) -> str | None:
+    """Return the hash of the tokenizer of a checkpoint, or of that in a folder with weights."""
+    if (Path(start) / "tokenizer.json").is_file():
+        return find_tokenizer(start).hash
     record = None
     with suppress(CheckpointError):  # the module says so where its weights are needed
-        record = tokenizer_record(start) if start and starts else None
-    if record is not None and record.get("hash") != tokenizer.hash:
-        raise _other_tokenizer(str(record.get("hash")), tokenizer, "the data", str(start))
+        record = tokenizer_record(start)
+    return None if record is None else str(record.get("hash"))
 
 
 def _other_tokenizer(

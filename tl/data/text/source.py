@@ -16,9 +16,9 @@ from tl.data.errors import DataError, listed
 from tl.data.images.resident import mixed_seed
 from tl.data.loaders import class_by_class
 from tl.data.text.known import TextTrainedOn, check_model, read_text_record
+from tl.data.text.options import TextOptions
 from tl.data.text.table import Table
-from tl.data.text.targets import Kind, find_class_names, make_task, read_target, target_kinds
-from tl.data.text.text_loaders import TextLoaders
+from tl.data.text.targets import find_class_names, make_task, read_target
 from tl.data.text.text_set import TextSet
 from tl.data.text.tokenizer import TextTokenizer, find_tokenizer
 from tl.data.text.tokens import tokenise, trained_tokenizer
@@ -26,91 +26,27 @@ from tl.data.trained_on import record_of, same_data
 from tl.tasks import MaskedTokens, Task
 
 Split = Literal["train", "val", "test"]
-Targets = str | Sequence[str] | Mapping[str, Kind] | None
 
 
-class TextSource(TextLoaders, ABC):
+class TextSource(TextOptions, ABC):
     """Texts as tokens, resident in memory, with targets and masks; subclasses read them.
 
     Args:
-        name: Name of the source, and of its only task; with several targets these are called
-            ``<name>_<target>``.
-        text: Column of the text.
-        pair: Column of a second text, for tasks on pairs.
-        targets: Column to learn, or several, or their kinds by column: ``class``, ``number``, or
-            ``labels`` (any number of classes, separated by semicolons or a list).
-        masked_tokens: Share of the tokens that a language model is to guess, 0.15 in the paper; 0
-            without such a task. With `targets` too, each batch holds its texts twice: as they are,
-            and masked.
-        tokenizer: A ``tokenizer.json``, a folder with one, a checkpoint that was trained on text,
-            or a repository of Hugging Face; by default one is trained on the training split.
-        vocab_size: Word pieces of a tokenizer that is trained.
-        max_length: Most tokens of a text or pair, special ones included.
-        on_long: What to do about longer ones: ``cut`` and count them, or ``error``.
-        batch_size: Texts per step and process.
-        eval_batch_size: Texts per evaluation step and process.
-        length_window: Batches that are sorted by length together; 1 leaves them in random order.
-        val_size: Share of the training texts that validates where there is no such split.
-        label_fraction: Share of the other training texts that is used, each class in proportion.
-            Fractions are nested, and the validation texts stay the same.
-        seed: Seed of split, order and masks; 0 by default.
+        **options: As for :class:`~tl.data.text.options.TextOptions`.
 
     Raises:
         ValueError: If an option is out of range.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        text: str,
-        pair: str | None,
-        targets: Targets,
-        masked_tokens: float,
-        tokenizer: str | None,
-        vocab_size: int,
-        max_length: int,
-        on_long: Literal["cut", "error"],
-        batch_size: int,
-        eval_batch_size: int,
-        length_window: int,
-        val_size: float,
-        label_fraction: float,
-        seed: int | None,
-    ) -> None:
-        super().__init__()
-        limits: dict[str, tuple[float, bool, str]] = {
-            "masked_tokens": (masked_tokens, 0 <= masked_tokens < 1, "0 or more and below 1"),
-            "vocab_size": (vocab_size, vocab_size >= 10, "10 or more"),  # noqa: PLR2004
-            "max_length": (max_length, max_length >= 4, "4 or more"),  # noqa: PLR2004
-            "batch_size": (batch_size, batch_size >= 1, "1 or more"),
-            "eval_batch_size": (eval_batch_size, eval_batch_size >= 1, "1 or more"),
-            "length_window": (length_window, length_window >= 1, "1 or more"),
-            "val_size": (val_size, 0 <= val_size < 1, "0 or more and below 1"),
-            "label_fraction": (label_fraction, 0 < label_fraction <= 1, "above 0 and at most 1"),
-        }
-        for option, (value, right, range_) in limits.items():
-            if not right:
-                raise ValueError(f"`{option}` must be {range_}, got {value}.")
-        if on_long not in ("cut", "error"):
-            raise ValueError(f"`on_long` must be cut or error, got {on_long!r}.")
-        self.kinds = target_kinds(targets)
-        if not self.kinds and not masked_tokens:
-            raise ValueError("There is nothing to learn: give `targets`, `masked_tokens` or both.")
-        self.data_name = re.sub(r"[^A-Za-z0-9_-]", "_", name).lstrip("_-") or "text"
-        self.text, self.pair = text, pair
-        self.masked_tokens = masked_tokens
-        self.tokenizer_name = tokenizer
-        self.vocab_size, self.max_length, self.on_long = vocab_size, max_length, on_long
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.length_window = length_window
-        self.val_size, self.label_fraction, self.seed = val_size, label_fraction, seed or 0
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - each has its type there
         self.splits: dict[str, TextSet] = {}
         self.trained_on: TextTrainedOn | None = None
         self._tables: dict[Split, Table] = {}
         self._tokenizer: TextTokenizer | None = None
+        self._together: Sequence[TextSource] = ()
         self._classes: dict[str, tuple[str, ...]] | None = None
         self._fingerprint: str | None = None
+        super().__init__(**options)
 
     # What a kind of source says of itself
 
@@ -185,10 +121,37 @@ class TextSource(TextLoaders, ABC):
             if self.tokenizer_name is not None:
                 self._tokenizer = find_tokenizer(self.tokenizer_name)
             else:
-                table = self._table("train")
-                texts = [*self._texts(table, self.text), *self._texts(table, self.pair)]
-                self._tokenizer = trained_tokenizer(texts, self.vocab_size)
+                self._tokenizer = self._trained_tokenizer()
         return self._tokenizer
+
+    def _trained_tokenizer(self) -> TextTokenizer:
+        """Train one on the training texts, of all sources where several share it."""
+        first, *others = self._together or (self,)
+        if first is not self:
+            return first.tokenizer
+        texts: list[str] = []
+        for source in (self, *others):
+            table = source._table("train")  # noqa: SLF001 - a source like this one
+            for column in (source.text, source.pair):
+                texts += source._texts(table, column)  # noqa: SLF001 - as above
+        return trained_tokenizer(texts, self.vocab_size)
+
+    def share_with(self, sources: Sequence[TextSource]) -> None:
+        """Share a tokenizer with other sources; that of the first is trained on the texts of all.
+
+        Args:
+            sources: All of them, this one among them.
+
+        Raises:
+            ValueError: If they want vocabularies of different sizes.
+        """
+        sizes = {source.data_name: source.vocab_size for source in sources}
+        if len(set(sizes.values())) > 1:
+            said = listed([f"{name} {size}" for name, size in sizes.items()])
+            raise ValueError(f"Sources that share a tokenizer need one `vocab_size`, got {said}.")
+        if [*map(id, sources)] != [*map(id, self._together)]:
+            self._together = tuple(sources)
+            self.reload()
 
     # Loading
 
@@ -380,6 +343,21 @@ class TextSource(TextLoaders, ABC):
     def _forget(self) -> None:
         self.trained_on, self._fingerprint = None, None
         self.splits.clear()
+
+    def reload(self) -> None:
+        """Let the next `setup` load everything anew."""
+        self._tokenizer, self._fingerprint = None, None
+        self.splits.clear()
+
+    @property
+    def waits(self) -> bool:
+        """Whether an evaluation needs its checkpoint to replace missing data: never."""
+        return False
+
+    @property
+    def task_groups(self) -> dict[str, dict[str, str]]:
+        """The group of each class by name, by task: texts have none."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must find again."""

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_verbs import failure
+from tests.small import module, tiny_data, trainer
+from tl.cli import main
+
+
+def test_checkpoints_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = []
+    for number in range(2):
+        data = tiny_data()
+        run = trainer(tmp_path, max_epochs=1, limit_train_batches=1)
+        run.fit(module(data), data)
+        paths.append(str(tmp_path / f"{number}.ckpt"))
+        run.save_checkpoint(paths[-1])
+    out = tmp_path / "c.ckpt"
+    main(["average", *paths, "--alpha=0.5", "--average-statistics", f"--out={out}"])
+    assert "WiSE-FT, alpha 0.5" in capsys.readouterr().out
+    assert out.exists()
+    main(["lineage", str(out)])
+    assert "ingredient, weight 0.5" in capsys.readouterr().out
+    again = ("average", *paths, f"--out={out}")
+    assert "already exists" in failure(capsys, *again)
+    assert "are required: --out" in failure(capsys, "average", *paths)
+    assert "not allowed with" in failure(capsys, *again, "--greedy", "--alpha=1")
+    assert "invalid float value: 'half'" in failure(capsys, *again, "--alpha=half")
+    more = ("fit", "--config=configs/source_cifar10.yaml", f"--ckpt_path={out}")
+    assert "no training state" in failure(capsys, *more, f"--log_dir={tmp_path}")

@@ -1,0 +1,92 @@
+"""Which folder a verb writes to, and what stays of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from jsonargparse import Namespace
+
+from tl.cli.output import Output
+from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
+
+
+def config(folder: Path, **trainer: Any) -> Namespace:
+    given = Namespace(logger=None, fast_dev_run=False)
+    given.update(Namespace(**trainer))
+    return Namespace(log_dir=str(folder), name="a", trainer=given)
+
+
+def at_step(step: int) -> Any:
+    return cast("Any", SimpleNamespace(global_step=step))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a run that is evaluated."""
+    folder = tmp_path / "a" / "version_0"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").touch()
+    (folder / "checkpoints" / "best.ckpt").touch()
+    return folder
+
+
+def test_every_fit_has_a_new_folder(tmp_path: Path) -> None:
+    for number in range(2):
+        output = Output(config(tmp_path), "fit", None)
+        kinds = [type(logger) for logger in output.loggers(None)]
+        assert kinds == [RunTensorBoard, RunCSV]
+        assert output.new == tmp_path / "a" / f"version_{number}"
+
+
+def test_an_evaluation_writes_to_the_runs_own(run: Path, tmp_path: Path) -> None:
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    output = Output(config(tmp_path), "test", checkpoint)
+    folder, board = output.loggers(None)
+    assert isinstance(folder, RunFolder)
+    assert board.log_dir == str(run / "test")
+    assert output.new is None
+    (run / "test").mkdir()
+    output.drop_if_empty(None, 0)  # it came to no end
+    assert not (run / "test").exists()
+    assert checkpoint.exists()
+    [only] = Output(config(tmp_path), "predict", checkpoint).loggers(None)
+    assert isinstance(only, RunFolder)
+
+
+def test_a_checkpoint_of_no_run_is_evaluated_in_a_new_folder(tmp_path: Path) -> None:
+    output = Output(config(tmp_path), "test", tmp_path / "moved.ckpt")
+    output.loggers(None)
+    assert output.new == tmp_path / "a" / "version_0"
+
+
+@pytest.mark.parametrize(
+    ("step", "start", "saved", "stays"),
+    [(0, 0, False, False), (7, 7, False, False), (8, 7, False, True), (0, 0, True, True)],
+)
+def test_a_folder_stays_once_a_step_is_trained_or_a_checkpoint_saved(
+    step: int, start: int, saved: bool, stays: bool, tmp_path: Path
+) -> None:
+    output = Output(config(tmp_path), "fit", None)
+    output.loggers(None)
+    assert output.new is not None
+    if saved:
+        (output.new / "last.ckpt").touch()
+    output.drop_if_empty(at_step(step), start)
+    assert output.new.exists() == stays
+
+
+def test_a_logger_of_the_users_is_told_where_and_its_settings_can_be_put_back(
+    tmp_path: Path,
+) -> None:
+    given = Namespace(save_dir=None, name="lightning_logs", version=None)
+    logger = Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=given)
+    output = Output(config(tmp_path, logger=[logger]), "fit", None)
+    [(settings, before)] = output.settle_loggers()
+    assert (settings.save_dir, settings.name, settings.version) == (str(tmp_path), "a", 0)
+    assert (before.save_dir, before.name, before.version) == (None, "lightning_logs", None)
+    first, second = output.loggers([cast("Any", "theirs")])
+    assert isinstance(first, RunFolder)
+    assert second == "theirs"

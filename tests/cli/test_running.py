@@ -1,0 +1,39 @@
+"""How a run ends: its exit code says whether the command or the run is at fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_entry import SOURCE, arguments
+from tl.cli import main
+
+STOPS = """
+from lightning.pytorch import Callback
+
+class Stops(Callback):
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, self.stop)
+
+    def stop(self, *given, **named) -> None:
+        raise ValueError("the door is shut")
+"""
+
+
+@pytest.mark.parametrize(("hook", "code"), [("setup", 2), ("on_train_end", 1)])
+def test_an_error_is_a_mistake_until_training_begins(
+    hook: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "stops_a_run.py").write_text(STOPS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = ("--trainer.callbacks+=stops_a_run.Stops", f"--trainer.callbacks.hook={hook}")
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments("fit", SOURCE, tmp_path, "--dashboard.graph=false", *mine))
+    assert stopped.value.code == code
+    assert capsys.readouterr().err.splitlines()[-1] == "tl: the door is shut"
+    assert (tmp_path / "source_cifar10" / "version_0").exists() == (code == 1)

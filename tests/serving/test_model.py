@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.small import module, tiny_data
+from tl.serving.model import Model
+from tl.serving.readers import Reader, reader_of
+
+
+def model(readers: dict[str | None, Reader]) -> Model:
+    network = module(tiny_data())
+    [name] = network.tasks
+    return Model(network, readers, {name: list("abcdefghij")}, Path("a"), {}, torch.device("cpu"))
+
+
+def test_a_source_is_chosen_where_they_read_differently() -> None:
+    def read(mean: float) -> Reader:
+        given = {"mean": [mean] * 3, "std": [1.0] * 3, "image_size": 8, "class_names": {"a": ["x"]}}
+        more = {"name": "a", "kind": "real", "fingerprint": "f", "val_size": 0.1, "seed": 0}
+        return reader_of({**given, **more, "label_fraction": 1.0})
+
+    picture = np.zeros((8, 8, 3), np.uint8)
+    alike = model({"x": read(0.0), "y": read(0.0)})
+    assert alike.transform(picture).shape == (1, 3, 8, 8)  # type: ignore[union-attr]
+    different = model({"x": read(0.0), "y": read(1.0)})
+    with pytest.raises(ValueError, match="reads the sources x, y, each in its own way; choose one"):
+        different.transform(picture)
+    with pytest.raises(ValueError, match="choose one by `source`, not 'z'"):
+        different.transform(picture, "z")
+    assert torch.equal(different.transform(picture, "y"), torch.full((1, 3, 8, 8), -1.0))  # type: ignore[arg-type]

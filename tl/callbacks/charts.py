@@ -1,0 +1,81 @@
+"""Charts and hyper-parameters: what TensorBoard needs to know of a run before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from tl.modules.base import SharedBackboneModule
+from tl.modules.score_log import shared_scores
+
+
+def layout(module: SharedBackboneModule) -> dict[str, Any]:
+    """Custom scalars: all tasks in one chart, and training beside validation."""
+    charts: dict[str, Any] = {}
+    names = dict.fromkeys(name for task in module.tasks.values() for name in task.scores())
+    for what in (*names, "loss"):
+        tasks = [t for t, kind in module.tasks.items() if what in (*kind.scores(), "loss")]
+        # what is no sum over samples is not logged in training
+        own = [t for t in tasks if t in module.trained_tasks]
+        trains = all(what in (*module.tasks[task].tallied, "loss") for task in own)
+        splits = ("train", "val") if trains else ("val",)
+        both = [_tag(split, f"{split}/{what}") for split in splits]
+        mean = len(own) == len(module.trained_tasks)  # else there is none over all tasks
+        charts[what] = {f"{what}: {' and '.join(splits)}": ["Multiline", both]} if mean else {}
+        if len(module.tasks) == 1:
+            continue
+        shown = {"train": own, "val": tasks}
+        tags = {s: [_tag(s, module.metric(s, t, what)) for t in shown[s]] for s in splits}
+        for split in reversed(splits):
+            charts[what][f"{split} {what}: all tasks"] = ["Multiline", tags[split]]
+        for task in own if trains else ():
+            pair = [_tag(split, module.metric(split, task, what)) for split in splits]
+            charts[what][f"{task} {what}: train and val"] = ["Multiline", pair]
+    return charts
+
+
+def _tag(split: str, metric: str) -> str:
+    """Pattern of a metric's curves: one, or in validation one of each loader."""
+    return f"^{metric}$" if split == "train" else rf"^{metric}(/dataloader_idx_\d+)?$"
+
+
+def hyperparameters(
+    trainer: Trainer, module: SharedBackboneModule
+) -> dict[str, bool | int | float | str]:
+    """What tells one run from another: network, optimiser, data, length; plain types."""
+    optimizer = trainer.optimizers[0]
+    group = optimizer.param_groups[0]
+    sources = getattr(trainer.datamodule, "sources", None)  # type: ignore[attr-defined]
+    data = next(iter(sources.values())) if isinstance(sources, Mapping) else trainer.datamodule  # type: ignore[attr-defined]
+    found: dict[str, Any] = {
+        "backbone": type(module.backbone).__name__,
+        "tasks": ", ".join(module.tasks),
+        "init_from": module.init_from or "scratch",
+        "strategy": type(module.strategy).__name__ if module.strategy is not None else None,
+        "batch_norm": getattr(module, "batch_norm", None),
+        "optimizer": type(optimizer).__name__,
+        "lr": group.get("initial_lr", group["lr"]),
+        "weight_decay": group.get("weight_decay"),
+        "label_smoothing": module.label_smoothing,
+        "epochs": trainer.max_epochs,
+        "precision": str(trainer.precision),
+    }
+    for key in ("batch_size", "label_fraction", "seed"):
+        found[f"data/{key}"] = getattr(getattr(data, "settings", None), key, None)
+    found["data/kind"] = data.kind() if hasattr(data, "kind") else None
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def metric_names(module: SharedBackboneModule) -> list[str]:
+    """Return the validation metrics that a module logs."""
+    shared = shared_scores(module.trained_tasks.values())
+    return [
+        *(f"val/{what}" for what in (*shared, "loss")),
+        *(
+            module.metric("val", name, what)
+            for name, task in module.tasks.items()
+            for what in (*task.scores(), "loss")
+        ),
+    ]

@@ -1,0 +1,63 @@
+"""``tl average``: one checkpoint from several."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def average_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tl average``."""
+    parser.add_argument(
+        "checkpoints",
+        nargs="+",
+        help="Two or more checkpoints; the last one's task and head are kept.",
+    )
+    parser.add_argument("--out", required=True, help="File for the new checkpoint.")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--alpha",
+        type=float,
+        help="WiSE-FT of two: weight of the second, 0 to 1. By default all have equal weights.",
+    )
+    how.add_argument(
+        "--greedy",
+        action="store_true",
+        help="Add checkpoints best first, leaving out those that worsen the validation score.",
+    )
+    parser.add_argument(
+        "--backbone-only",
+        action="store_true",
+        help="Average only the backbones and keep the last one's heads; tasks may differ.",
+    )
+    parser.add_argument(
+        "--average-statistics",
+        action="store_true",
+        help="Average batch norm's running statistics instead of re-estimating them on the "
+        "training images; needs no data.",
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        help="Configuration of the run, for its data; default: config.yaml beside the last "
+        "checkpoint's folder. May be repeated; later ones override earlier ones.",
+    )
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, ...")
+
+
+def average(given: argparse.Namespace) -> None:
+    """Write the average, and print what it is made of."""
+    from tl.cli.averaging import average_checkpoints  # noqa: PLC0415 - imports Lightning
+
+    print(  # noqa: T201
+        average_checkpoints(
+            given.checkpoints,
+            given.out,
+            alpha=given.alpha,
+            greedy=given.greedy,
+            backbone_only=given.backbone_only,
+            average_statistics=given.average_statistics,
+            configurations=given.config,
+            accelerator=given.accelerator,
+        )
+    )

@@ -1,0 +1,112 @@
+"""A run's network and data, to estimate the statistics of averaged weights and to validate them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
+
+from tl.cli.devices import check_devices
+from tl.cli.ingredients import State, fingerprints
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import AnyBatch, by_source
+from tl.runs.folders import build
+from tl.tasks import deciding_score
+from tl.transfer.freezing import is_batch_norm
+from tl.transfer.weight_space import estimate_statistics
+
+
+class Bench:
+    """A run's network and data, to estimate an average's statistics and to validate it.
+
+    Args:
+        content: The last checkpoint.
+        configurations: Its run's configuration.
+        accelerator: As of Lightning's Trainer.
+        estimate: Re-estimate running statistics.
+    """
+
+    def __init__(
+        self,
+        content: Mapping[str, Any],
+        configurations: Sequence[Path],
+        accelerator: str,
+        *,
+        estimate: bool,
+    ) -> None:
+        module, self.data = build(configurations)
+        if not isinstance(module, SharedBackboneModule):
+            raise ValueError(  # noqa: TRY004 - a setting of the run
+                f"{configurations[-1]}: `model` must be one of tl.modules, got "
+                f"{type(module).__name__}."
+            )
+        self.module = module
+        name, self.higher_is_better = deciding_score(module.tasks.values())
+        self.metric = f"val/{name}"
+        self.module.load_state_dict(content["state_dict"])
+        self.estimate = estimate
+        check_devices(accelerator)
+        self.trainer = Trainer(
+            accelerator=accelerator,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        self.data.prepare_data()
+        record = content["tl"].get("data")
+        if record and callable(adopt := getattr(self.data, "adopt", None)):
+            adopt(record)  # the last one's training data and held-out images
+        self.data.setup("validate")
+        now, then = fingerprints(self._description()), fingerprints(record or {})
+        if now != then:
+            raise ValueError(
+                f"The last checkpoint was trained on {then}, but {configurations[-1]} gives "
+                f"{now}. Name its run's configuration with --config, and keep the data where it "
+                "expects them."
+            )
+
+    def _description(self) -> dict[str, Any]:
+        describe = getattr(self.data, "describe", None)
+        return describe() if callable(describe) else {}
+
+    def described(self) -> dict[str, Any]:
+        """Describe what the statistics were estimated on."""
+        return {"estimated_on": fingerprints(self._description())}
+
+    def with_statistics(self, state: State) -> State:
+        """Return an average with re-estimated running statistics."""
+        self._load(state)
+        if self.estimate and any(map(is_batch_norm, self.module.backbone.modules())):
+            device = self.trainer.strategy.root_device
+            self.module.to(device).train()
+            estimate_statistics(self.module.backbone, self._batches(device), self._features)
+        everything = self.module.cpu().state_dict()
+        return {name: everything[name].clone() for name in state}
+
+    def score(self, state: State) -> float:
+        """Return the deciding validation score of an average."""
+        self._load(self.with_statistics(state))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about workers
+            [metrics] = self.trainer.validate(self.module, self.data, verbose=False)
+        return float(metrics[self.metric])
+
+    def _load(self, state: State) -> None:
+        self.module.cpu().load_state_dict({**self.module.state_dict(), **state})
+
+    def _batches(self, device: torch.device) -> Iterator[AnyBatch]:
+        loader = self.data.train_dataloader()
+        for item in loader:
+            batch = item[0] if isinstance(loader, CombinedLoader) else item
+            moved = self.data.transfer_batch_to_device(batch, device, 0)
+            yield self.data.on_after_batch_transfer(moved, 0)
+
+    def _features(self, batch: AnyBatch) -> None:
+        self.module.features({source: images for source, (images, _) in by_source(batch).items()})

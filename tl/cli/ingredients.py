@@ -1,0 +1,219 @@
+"""The checkpoints of an average: what is read of them, and whether they fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from tl.checkpoints.files import CheckpointError, listed, local_file, read_hashed
+from tl.data.trained_on import groups_by_task, regrouped, sources_of
+from tl.transfer.names import is_adapter
+from tl.transfer.source import rows_by_name
+from tl.transfer.weight_space import check_alike
+
+State = dict[str, Tensor]
+T = TypeVar("T")
+_BACKBONES = "Average only the backbones with --backbone-only"
+
+
+@dataclass
+class Ingredient:
+    """A checkpoint of this framework, with the weights that an average takes of it.
+
+    Args:
+        path: The file.
+        sha256: Its hash.
+        content: All of it.
+        weights: Those of the backbone and, unless only backbones are averaged, of the heads.
+    """
+
+    path: Path
+    sha256: str
+    content: Mapping[str, Any]
+    weights: State
+
+    @property
+    def class_names(self) -> dict[str, Sequence[str]]:
+        """Class names by task."""
+        return dict(self.content["tl"].get("class_names") or {})
+
+    @property
+    def sources(self) -> dict[str, Mapping[str, Any]]:
+        """What is recorded of the data, by source."""
+        return sources_of(self.content["tl"].get("data") or {})
+
+    @property
+    def heads(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the heads' weights by task."""
+        return {
+            name.removeprefix("heads.").removesuffix(".weight"): tuple(value.shape)
+            for name, value in self.weights.items()
+            if name.startswith("heads.") and name.endswith(".weight")
+        }
+
+
+def read_ingredient(path: str | Path, *, backbone_only: bool) -> Ingredient:
+    """Read a checkpoint to average.
+
+    Args:
+        path: The file.
+        backbone_only: Leave its heads out.
+
+    Raises:
+        CheckpointError: If it cannot be read or is not a checkpoint of this framework.
+        ValueError: If the network has LoRA adapters.
+    """
+    file = local_file(path)
+    content, sha256 = read_hashed(file)
+    state = content.get("state_dict")
+    if not isinstance(state, Mapping) or "tl" not in content:
+        raise CheckpointError(
+            f"{file}: is not a checkpoint of this framework; load plain weights with `init_from`, "
+            "and average the checkpoints of that run."
+        )
+    wanted = ("backbone.",) if backbone_only else ("backbone.", "heads.")
+    weights = {name: value for name, value in state.items() if name.startswith(wanted)}
+    if any(map(is_adapter, weights)):
+        raise ValueError(
+            f"{file} has LoRA adapters: averaging their factors does not average their "
+            "products. Average runs of a network without adapters."
+        )
+    return Ingredient(file, sha256, content, weights)
+
+
+def fingerprints(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fingerprints in a description of data, by source."""
+    return {name: part.get("fingerprint") for name, part in sources_of(data).items()}
+
+
+def fit_together(parts: Sequence[Ingredient], *, backbone_only: bool) -> None:
+    """Match the heads of all checkpoints to the last one's, and refuse what cannot be averaged.
+
+    Args:
+        parts: The checkpoints; rows of their heads are reordered by class name.
+        backbone_only: The backbones alone: tasks and normalisation may differ.
+
+    Raises:
+        ValueError: If networks, classes, groups, image sizes or normalisations differ.
+    """
+    last = parts[-1]
+    if not backbone_only:
+        for part in parts:
+            _check_groups(part, last)
+            part.weights = _by_class_names(part, last)
+    for part in parts[:-1]:
+        _check_shapes(part, last)
+        _check_inputs(part, last, backbone_only=backbone_only)
+
+
+def check_held_out(parts: Sequence[Ingredient]) -> None:
+    """Refuse to select on images that an ingredient was trained on.
+
+    Raises:
+        ValueError: If their data or splits differ.
+    """
+    *_, last = found = [fingerprints(part.content["tl"].get("data") or {}) for part in parts]
+    for part, data in zip(parts, found, strict=True):
+        if data != last:
+            raise ValueError(
+                f"{part.path} was trained on {data}, {parts[-1].path} on {last}: the validation "
+                "images of one may be training images of the other, which would bias the "
+                "selection. Train them on one split: the same --data.init_args.seed, val_size and "
+                "label_fraction, with a different --seed_everything each."
+            )
+
+
+def _paired(here: dict[str, T], wanted: Mapping[str, Any]) -> dict[str, T]:
+    """Give a single task or source the name of the other's, whatever it is called."""
+    return dict(zip(wanted, here.values(), strict=True)) if len(here) == len(wanted) == 1 else here
+
+
+def _check_shapes(part: Ingredient, last: Ingredient) -> None:
+    if part.heads != last.heads:
+        said = [", ".join(f"{n} {s}" for n, s in one.heads.items()) for one in (part, last)]
+        raise ValueError(
+            f"{part.path} has the heads {said[0]}, {last.path} has {said[1]}; only heads with the "
+            f"same tasks and classes can be averaged. {_BACKBONES}, which keeps the last one's "
+            "heads."
+        )
+    try:
+        check_alike(part.weights, last.weights)
+    except ValueError as error:
+        raise ValueError(f"{part.path} and {last.path}: {error}") from None
+
+
+def _check_inputs(part: Ingredient, last: Ingredient, *, backbone_only: bool) -> None:
+    """Refuse weights trained with other image sizes or normalisations.
+
+    With `backbone_only`, a source and a target may each have the statistics of their images.
+    """
+    wanted = last.sources
+    here = _paired(part.sources, wanted)
+    for name in [name for name in wanted if name in here]:
+        sizes = [source[name].get("image_size") for source in (here, wanted)]
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise ValueError(
+                f"{part.path} was trained on images of {sizes[0]}x{sizes[0]} pixels, the last "
+                f"checkpoint on {sizes[1]}x{sizes[1]}; only weights trained at the same size can "
+                "be averaged."
+            )
+        for key in ("mean", "std"):
+            one, other = here[name].get(key), wanted[name].get(key)
+            if backbone_only or not one or not other or _alike(one, other):
+                continue
+            said = [", ".join(f"{value:.2f}" for value in found) for found in (one, other)]
+            raise ValueError(
+                f"{part.path} was trained on images normalised by the {key} {said[0]}, the last "
+                f"checkpoint by {said[1]}; only heads with the same normalisation can be "
+                f"averaged. {_BACKBONES}."
+            )
+
+
+def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Return whether statistics in pixel values, 0 to 255, are equal up to rounding."""
+    return all(abs(a - b) < 0.05 for a, b in zip(one, other, strict=True))  # noqa: PLR2004 - as above
+
+
+def _by_class_names(part: Ingredient, last: Ingredient) -> State:
+    """Return the weights with heads renamed and reordered to match the last checkpoint's."""
+    wanted = last.class_names
+    here = _paired(part.class_names, wanted)
+    new_names = dict(zip(part.class_names, here, strict=True))
+    found = dict(part.weights)
+    for old, task in new_names.items():
+        names = here[task]
+        keys = [f"heads.{task}.{kind}" for kind in ("weight", "bias")]
+        for key in keys if old != task else ():
+            before = key.replace(f".{task}.", f".{old}.")
+            if before in found:
+                found[key] = found.pop(before)
+        if not names or not wanted.get(task):
+            continue
+        try:
+            rows = rows_by_name(names, wanted[task], f"The head of {task!r}")
+        except ValueError:
+            raise ValueError(
+                f"{part.path} was trained on the classes {listed(list(names))} of {task!r}, the "
+                f"last checkpoint on {listed(list(wanted[task]))}; only heads with the same "
+                f"classes can be averaged. {_BACKBONES}."
+            ) from None
+        for key in keys:
+            if rows is not None and key in found:
+                found[key] = found[key][rows]
+    return found
+
+
+def _check_groups(part: Ingredient, last: Ingredient) -> None:
+    """Refuse heads whose groups have the same names but other members."""
+    here, wanted = (groups_by_task(c.content["tl"].get("data") or {}) for c in (part, last))
+    here = _paired(here, wanted)
+    for task in here.keys() & wanted.keys():
+        if moved := regrouped(here[task], wanted[task], "in the last one"):
+            raise ValueError(
+                f"{part.path} groups {len(moved)} classes differently from the last checkpoint: "
+                f"{listed(moved)}; only heads with the same groups can be averaged. {_BACKBONES}."
+            )

@@ -1,0 +1,128 @@
+"""Where a verb writes: a new run folder, or the folder of the run that it evaluates."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+from jsonargparse import Namespace
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from tl.callbacks.checkpoint import best_of
+from tl.cli.nulls import imported
+from tl.reading import shown
+from tl.runs.folders import new_run_folder, run_folder_of
+from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
+
+
+class Output:
+    """Loggers and folder of one command.
+
+    Args:
+        config: The configuration of the verb.
+        verb: One of Lightning's.
+        checkpoint: The checkpoint to load.
+
+    Attributes:
+        new: Folder of the new run; ``None`` before there is one, and in an evaluation.
+        evaluated: Folder of the run that is evaluated, if the checkpoint belongs to one.
+    """
+
+    def __init__(self, config: Any, verb: str, checkpoint: Path | None) -> None:  # noqa: ANN401 - jsonargparse's namespace
+        self.config, self.verb = config, verb
+        self.new: Path | None = None
+        evaluates = verb != "fit" and checkpoint is not None
+        self.evaluated = run_folder_of(checkpoint) if evaluates and checkpoint else None
+        self._board: Path | None = None  # new curves of an evaluation
+
+    def settle_loggers(self) -> list[tuple[Namespace, Namespace]]:
+        """Give a user's loggers the run's folder, name and version unless set.
+
+        Returns:
+            Their settings, and the earlier values.
+        """
+        config = self.config
+        given = config.trainer.logger
+        given = [] if isinstance(given, bool | None) else given
+        loggers = [
+            (one.init_args, cast("Any", imported(one.class_path)))
+            for one in (given if isinstance(given, list) else [given])
+            if one.get("init_args") is not None
+        ]
+        before = [(one, one.clone()) for one, _ in loggers]
+        own, runs = self.evaluated, Path(config.log_dir)
+        if loggers and own is None and not config.trainer.fast_dev_run:
+            self.new = new_run_folder(runs / config.name)
+        for one, kind in loggers:
+            takes = inspect.signature(kind).parameters
+            # for some, the version is the id of a run on a server
+            numbered = one.get("version", 0) is None and "int" in str(takes["version"].annotation)
+            if "save_dir" in takes and one.get("save_dir") in (None, takes["save_dir"].default):
+                inside = own / self.verb if own else self.new
+                one.save_dir = str(runs if numbered and not own else inside or runs)
+            if numbered and self.new is not None:
+                one.version = int(self.new.name.removeprefix("version_"))
+                if one.get("name") == "lightning_logs":  # Lightning's default
+                    one.name = config.name
+        return before
+
+    def loggers(self, given: Any) -> list[Logger]:  # noqa: ANN401 - as the Trainer takes it
+        """Return the loggers for a new run folder, or for that of the evaluated run.
+
+        Args:
+            given: The user's setting: none, or loggers replacing ours.
+        """
+        config, own = self.config, self.evaluated
+        if own is None and self.new is None:
+            self.new = new_run_folder(Path(config.log_dir) / config.name)
+        folder = cast("Path", own or self.new)
+        if given not in (None, True):
+            others = given if isinstance(given, list) else [given] if given else []
+            return [RunFolder(folder), *others]
+        if own is not None:
+            # TensorBoard drops a folder's curves if the steps restart in a later file
+            if not (own / self.verb).exists():
+                self._board = own / self.verb
+            board = RunTensorBoard(
+                own.parent, "", own.name, default_hp_metric=False, sub_dir=self.verb
+            )
+            return [RunFolder(own), *([board] if self.verb != "predict" else [])]
+        version = int(folder.name.removeprefix("version_"))
+        return [
+            RunTensorBoard(config.log_dir, config.name, version, default_hp_metric=False),
+            RunCSV(config.log_dir, config.name, version),
+        ]
+
+    @rank_zero_only
+    def drop_if_empty(self, trainer: Trainer | None, start: int | None) -> None:
+        """Remove the folder of a run that ended before its first step without saving.
+
+        Also remove the curves of an unfinished evaluation.
+
+        Args:
+            trainer: What ran, if it was built.
+            start: Step of the checkpoint that was resumed; 0 without one.
+        """
+        if self._board is not None:
+            shutil.rmtree(self._board, ignore_errors=True)
+        begun = trainer is not None and trainer.global_step not in (0, start)
+        # a signal before the first step leaves a checkpoint too, whose path was reported
+        if self.new is not None and not begun and not any(self.new.rglob("*.ckpt")):
+            shutil.rmtree(self.new, ignore_errors=True)
+
+    @rank_zero_only
+    def report(self, trainer: Trainer) -> None:
+        """Print where the run, its best checkpoint and its curves are."""
+        best = best_of(trainer)
+        lines = [f"tl: run folder {shown(self.new)}"] if self.new else []
+        if best is not None and best.best_model_path:
+            score = best.best_model_score
+            value = f" ({best.monitor} {float(score):.4f})" if score is not None else ""
+            lines.append(f"tl: best checkpoint {shown(best.best_model_path)}{value}")
+        if self.new:
+            lines.append(f"tl: dashboards: tensorboard --logdir {shown(self.config.log_dir)}")
+        print("\n".join(lines))  # noqa: T201

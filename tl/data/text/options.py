@@ -1,0 +1,144 @@
+"""Options of a source of text, of which some come from the module around several sources."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from tl.data.text.targets import Kind, target_kinds
+from tl.data.text.text_loaders import TextLoaders
+
+Targets = str | Sequence[str] | Mapping[str, Kind] | None
+_SHARED: dict[str, Any] = {  # with the defaults
+    "batch_size": 64,
+    "eval_batch_size": 256,
+    "val_size": 0.1,
+    "label_fraction": 1.0,
+    "seed": 0,
+    "tokenizer_name": None,
+}
+_LATE = ("batch_size", "eval_batch_size")  # may change without reading the texts anew
+
+
+class TextOptions(TextLoaders):
+    """The options of a source of text, checked.
+
+    Those that a `MultiTaskDataModule` has too may stay ``None``: then they come from it, or are the
+    defaults.
+
+    Args:
+        name: Name of the source, and of its only task; with several targets these are called
+            ``<name>_<target>``.
+        text: Column of the text.
+        pair: Column of a second text, for tasks on pairs.
+        targets: Column to learn, or several, or their kinds by column: ``class``, ``number``, or
+            ``labels`` (any number of classes, separated by semicolons or a list).
+        masked_tokens: Share of the tokens that a language model is to guess, 0.15 in the paper; 0
+            without such a task. With `targets` too, each batch holds its texts twice: as they are,
+            and masked.
+        tokenizer: A ``tokenizer.json``, a folder with one, a checkpoint that was trained on text,
+            or a repository of Hugging Face; by default one is trained on the training split.
+        vocab_size: Word pieces of a tokenizer that is trained.
+        max_length: Most tokens of a text or pair, special ones included.
+        on_long: What to do about longer ones: ``cut`` and count them, or ``error``.
+        batch_size: Texts per step and process, default 64.
+        eval_batch_size: Texts per evaluation step and process, default 256.
+        length_window: Batches that are sorted by length together; 1 leaves them in random order.
+        val_size: Share of the training texts that validates where there is no such split, default
+            0.1.
+        label_fraction: Share of the other training texts that is used, each class in proportion,
+            default 1.0. Fractions are nested, and the validation texts stay the same.
+        seed: Seed of split, order and masks, default 0.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+
+    val_size: float
+    label_fraction: float
+    tokenizer_name: str | None
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        text: str,
+        pair: str | None,
+        targets: Targets,
+        masked_tokens: float,
+        tokenizer: str | None,
+        vocab_size: int,
+        max_length: int,
+        on_long: Literal["cut", "error"],
+        batch_size: int | None,
+        eval_batch_size: int | None,
+        length_window: int,
+        val_size: float | None,
+        label_fraction: float | None,
+        seed: int | None,
+    ) -> None:
+        super().__init__()
+        if on_long not in ("cut", "error"):
+            raise ValueError(f"`on_long` must be cut or error, got {on_long!r}.")
+        self.kinds = target_kinds(targets)
+        if not self.kinds and not masked_tokens:
+            raise ValueError("There is nothing to learn: give `targets`, `masked_tokens` or both.")
+        self.data_name = re.sub(r"[^A-Za-z0-9_-]", "_", name).lstrip("_-") or "text"
+        self.text, self.pair = text, pair
+        self.masked_tokens = masked_tokens
+        self.vocab_size, self.max_length, self.on_long = vocab_size, max_length, on_long
+        self.length_window = length_window
+        self._inherited: dict[str, Any] = {}
+        own = (batch_size, eval_batch_size, val_size, label_fraction, seed, tokenizer)
+        for option, value in zip(_SHARED, own, strict=True):
+            setattr(self, option, value)
+            if value is None:
+                self._inherited[option] = None
+        self.inherit()
+
+    def takes(self, name: str) -> bool:
+        """Return whether an option is taken from a `MultiTaskDataModule`: it is not set here."""
+        option = _attribute(name)
+        return option in self._inherited and getattr(self, option) == self._inherited[option]
+
+    def inherit(self, **given: Any) -> None:  # noqa: ANN401 - whatever type the option has
+        """Take over options for what this source does not set itself.
+
+        Raises:
+            ValueError: If one is out of range.
+        """
+        outer = {_attribute(name): value for name, value in given.items() if value is not None}
+        before = {option: getattr(self, option) for option in _SHARED}
+        for option, default in _SHARED.items():
+            if self.takes(option):
+                value = outer.get(option, default)
+                setattr(self, option, value)
+                self._inherited[option] = value
+        self._check()
+        if any(before[name] != getattr(self, name) for name in _SHARED if name not in _LATE):
+            self.reload()
+
+    def reload(self) -> None:
+        """Let the next `setup` load everything anew."""
+
+    def _check(self) -> None:
+        share, fraction, held = self.masked_tokens, self.label_fraction, self.val_size
+        limits: dict[str, tuple[float, bool, str]] = {
+            "masked_tokens": (share, 0 <= share < 1, "0 or more and below 1"),
+            "vocab_size": (self.vocab_size, self.vocab_size >= 10, "10 or more"),  # noqa: PLR2004
+            "max_length": (self.max_length, self.max_length >= 4, "4 or more"),  # noqa: PLR2004
+            "batch_size": (self.batch_size, self.batch_size >= 1, "1 or more"),
+            "eval_batch_size": (self.eval_batch_size, self.eval_batch_size >= 1, "1 or more"),
+            "length_window": (self.length_window, self.length_window >= 1, "1 or more"),
+            "val_size": (held, 0 <= held < 1, "0 or more and below 1"),
+            "label_fraction": (fraction, 0 < fraction <= 1, "above 0 and at most 1"),
+        }
+        for option, (value, right, range_) in limits.items():
+            if not right:
+                raise ValueError(f"`{option}` must be {range_}, got {value}.")
+
+
+def _attribute(option: str) -> str:
+    """Name the attribute of an option: `tokenizer` itself is what the name leads to."""
+    return "tokenizer_name" if option == "tokenizer" else option

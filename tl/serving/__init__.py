@@ -1,0 +1,1 @@
+"""A trained network that answers: with its classes, sizes, normalisation and tokenizer."""

@@ -1,0 +1,226 @@
+"""A trained network with all that it needs to answer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tl.batch import Inputs, on_each
+from tl.modules.base import SharedBackboneModule
+from tl.serving.answers import Answer, Prediction
+from tl.serving.readers import Reader
+
+
+class Model:
+    """A trained network that answers about files, images, arrays and texts.
+
+    :func:`tl.load` makes one. It is in evaluation mode, and never trains.
+
+    Args:
+        module: The module with its weights.
+        readers: What reads samples, by source; the key is ``None`` where there is one source.
+        class_names: Class names by task.
+        path: The checkpoint.
+        metrics: What the checkpoint's run measured when it was saved.
+        device: Where it computes.
+
+    Attributes:
+        module: The LightningModule, for everything else.
+    """
+
+    def __init__(
+        self,
+        module: SharedBackboneModule,
+        readers: Mapping[str | None, Reader],
+        class_names: Mapping[str, Sequence[str]],
+        path: Path,
+        metrics: Mapping[str, float],
+        device: torch.device,
+    ) -> None:
+        self.module = module.eval().requires_grad_(requires_grad=False).to(device)
+        self.path, self.metrics, self.device = path, dict(metrics), device
+        self._readers = dict(readers)
+        self._names = {name: list(names) for name, names in class_names.items()}
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks that it answers."""
+        return [*self.module.tasks]
+
+    @property
+    def class_names(self) -> Any:  # noqa: ANN401 - by the number of tasks
+        """Class names: a list for a single task, otherwise a dict of them by task."""
+        if len(self.module.tasks) == 1:
+            return self._names.get(self.tasks[0], [])
+        return {name: self._names.get(name, []) for name in self.module.tasks}
+
+    def transform(self, sample: Any, source: str | None = None) -> Inputs:  # noqa: ANN401
+        """Return a sample, or a list of them, as the inputs that the network takes.
+
+        Args:
+            sample: As for :meth:`predict`.
+            source: The source it is read as, where several read differently.
+        """
+        reader = self._reader(source)
+        return reader.join([reader.read(each) for each in reader.spread(sample)[0]])
+
+    def predict(
+        self,
+        given: Any,  # noqa: ANN401 - whatever a user has
+        *,
+        source: str | None = None,
+        batch_size: int = 256,
+    ) -> Any:  # noqa: ANN401 - one, or a list
+        """Answer about a sample, or about each of several.
+
+        A sample that cannot be read among several is named in a warning and in its own
+        ``error``; the others are answered.
+
+        Args:
+            given: Images: a path, a folder, a PIL image, an array ``(H, W, 3)``, a tensor
+                ``(3, H, W)``, a batch of these, or a list. Texts: a text, a pair as a tuple, or a
+                list. Tensors in the shapes of training.
+            source: The source it is read as, where several read differently; then only its tasks
+                answer if batch norm keeps statistics per source.
+            batch_size: Samples in one pass.
+
+        Returns:
+            A :class:`~tl.serving.answers.Prediction`, or a list of them for several samples.
+
+        Raises:
+            ValueError: If no sample can be read.
+        """
+        reader = self._reader(source)
+        samples, single = reader.spread(given)
+        found: list[Prediction] = []
+        for part in _parts(samples, batch_size):
+            read, errors = _read(reader, part, single=single)
+            answers = iter(self._answers(reader.join(read), source) if read else ())
+            for sample, error in zip(part, errors, strict=True):
+                if error is None:
+                    found.append(Prediction(next(answers), sample))
+                else:
+                    found.append(Prediction({}, sample, error))
+        bad = [each for each in found if each.error is not None]
+        if found and len(bad) == len(found):
+            raise ValueError(f"No sample can be read, the first: {bad[0].error}")
+        if bad:
+            warnings.warn(
+                f"{len(bad)} of {len(found)} samples cannot be read, the first: {bad[0].error}",
+                stacklevel=2,
+            )
+        return found[0] if single else found
+
+    def embed(
+        self,
+        given: Any,  # noqa: ANN401 - as there
+        *,
+        source: str | None = None,
+        batch_size: int = 256,
+    ) -> Tensor:
+        """Return features of the backbone, ``(N, num_features)``, or ``(num_features,)`` of one.
+
+        Args:
+            given: As for :meth:`predict`.
+            source: As there.
+            batch_size: As there.
+
+        Raises:
+            ValueError: If a sample cannot be read.
+        """
+        reader = self._reader(source)
+        samples, single = reader.spread(given)
+        found = []
+        for part in _parts(samples, batch_size):
+            inputs = reader.join([_one(reader, each) for each in part])
+            with torch.inference_mode():
+                features = self.module.backbone(on_each(lambda x: x.to(self.device), inputs))
+            found.append(features.float().cpu())
+        every = torch.cat(found)
+        return every[0] if single else every
+
+    def _answers(self, inputs: Inputs, source: str | None) -> Iterator[dict[str, Answer]]:
+        """Answer a batch, sample by sample."""
+        with torch.inference_mode():
+            inputs = on_each(lambda x: x.to(self.device), inputs)
+            outputs = self.module(inputs) if source is None else self.module(inputs, source)
+            if isinstance(outputs, Tensor):
+                outputs = {self.tasks[0]: outputs}
+            values = {
+                name: self.module.tasks[name].answer(output.float()).cpu()
+                for name, output in outputs.items()
+            }
+        for row in range(len(next(iter(values.values())))):
+            yield {
+                name: Answer(self.module.tasks[name], value[row], self._names.get(name))
+                for name, value in values.items()
+            }
+
+    def _reader(self, source: str | None) -> Reader:
+        if source in self._readers:
+            return self._readers[source]
+        if source is None and len({_how(reader) for reader in self._readers.values()}) == 1:
+            return next(iter(self._readers.values()))
+        raise ValueError(
+            f"The model reads the sources {', '.join(map(str, self._readers))}, each in its own "
+            f"way; choose one by `source`{'' if source is None else f', not {source!r}'}."
+        )
+
+    def __repr__(self) -> str:
+        """Describe it in a few lines."""
+        lines = [f"{type(self.module.backbone).__name__} of {self.path}"]
+        for name, task in self.module.tasks.items():
+            names = self._names.get(name) or []
+            shown = f": {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}" if names else ""  # noqa: PLR2004
+            lines.append(f"  {name}: {task.answers}{shown}")
+        count = sum(p.numel() for p in self.module.parameters())
+        lines.append(f"  {count:,} parameters on {self.device}")
+        scores = [f"{name} {value:.4g}" for name, value in self.metrics.items() if "val/" in name]
+        return "\n".join([*lines, *([f"  {', '.join(scores)}"] if scores else [])])
+
+
+def _parts(samples: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    if size < 1:
+        raise ValueError(f"`batch_size` must be at least 1, got {size}.")
+    for first in range(0, len(samples), size):
+        yield samples[first : first + size]
+
+
+def _one(reader: Reader, sample: Any) -> Any:  # noqa: ANN401
+    """Read a sample, with its name in the error."""
+    try:
+        return reader.read(sample)
+    except (OSError, ValueError) as error:
+        where = f"{sample}: " if isinstance(sample, str | Path) and len(str(sample)) < 200 else ""  # noqa: PLR2004
+        raise ValueError(f"{where}{' '.join(str(error).split())}.".replace("..", ".")) from error
+
+
+def _read(
+    reader: Reader, samples: Sequence[Any], *, single: bool
+) -> tuple[list[Any], list[str | None]]:
+    """Read samples; return those that could be, and why each of the others could not."""
+    read: list[Any] = []
+    errors: list[str | None] = []
+    for sample in samples:
+        try:
+            read.append(_one(reader, sample))
+        except ValueError as error:
+            if single:
+                raise
+            errors.append(str(error))
+        else:
+            errors.append(None)
+    return read, errors
+
+
+def _how(reader: Reader) -> str:
+    """Return what two readers have in common that read alike."""
+    normalise = getattr(reader, "_normalise", None)
+    if normalise is None:
+        return str(id(reader))
+    return f"{getattr(reader, 'size', 0)} {normalise.mean.tolist()} {normalise.std.tolist()}"

@@ -1,0 +1,247 @@
+"""From what a user has - files, images, arrays, texts - to the inputs that a network trained on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tl.batch import Inputs
+from tl.data.errors import DataError
+from tl.data.images.augment import Normalisation
+from tl.data.images.decoding import decode, pixels_of
+from tl.data.images.listing import list_images
+from tl.data.text.known import TextTrainedOn, read_text_record
+from tl.data.trained_on import TrainedOn, read_record
+
+
+class Reader(ABC):
+    """Reads samples as a source was read in training."""
+
+    takes: str
+
+    @abstractmethod
+    def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401 - whatever a user has
+        """Return the samples that something holds, and whether it is a single one."""
+
+    @abstractmethod
+    def read(self, sample: Any) -> Any:  # noqa: ANN401 - what `join` takes
+        """Read one sample.
+
+        Raises:
+            ValueError: If it cannot be read.
+        """
+
+    @abstractmethod
+    def join(self, samples: Sequence[Any]) -> Inputs:
+        """Return the inputs of several samples that were read."""
+
+
+class ImageReader(Reader):
+    """Reads images: files, folders of them, PIL images, arrays and tensors.
+
+    Args:
+        known: How the source was read in training.
+    """
+
+    takes = "a path, a folder, a PIL image, an array (H, W, 3) or a tensor (3, H, W), or a list"
+
+    def __init__(self, known: TrainedOn) -> None:
+        self.size = known.image_size
+        self._normalise = Normalisation(known.mean, known.std)
+
+    def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401, D102
+        if isinstance(given, str | Path) and Path(given).expanduser().is_dir():
+            found = list_images(Path(given).expanduser())
+            if not found:
+                raise ValueError(f"The folder {given} holds no images.")
+            return [*found], False
+        if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:  # noqa: PLR2004 - a batch
+            return [*given], False
+        if isinstance(given, list | tuple):
+            return [*given], False
+        return [given], True
+
+    def read(self, sample: Any) -> Any:  # noqa: ANN401
+        """Read one image as ``(size, size, 3)`` uint8, resized as in training."""
+        if isinstance(sample, str | Path):
+            path = Path(sample).expanduser()
+            if not path.is_file():
+                raise ValueError(f"there is no file {sample}")
+            return decode(path, self.size)
+        if isinstance(sample, Tensor):
+            if sample.ndim != 3 or sample.shape[0] not in (1, 3):  # noqa: PLR2004 - an image
+                raise ValueError(
+                    f"a tensor of shape {tuple(sample.shape)} is not an image; expected (3, H, W)"
+                )
+            sample = sample.detach().cpu().permute(1, 2, 0).numpy()
+        if isinstance(sample, np.ndarray):
+            sample = _as_picture(sample)
+        if not isinstance(sample, Image.Image):
+            raise ValueError(  # noqa: TRY004 - as every other input that is wrong
+                f"{type(sample).__name__} is not an image; expected {self.takes}"
+            )
+        return pixels_of(sample, self.size)
+
+    def join(self, samples: Sequence[Any]) -> Inputs:
+        """Return normalised images ``(N, 3, H, W)``."""
+        return self._normalise(torch.from_numpy(np.stack([np.array(x) for x in samples])))
+
+
+class TextReader(Reader):
+    """Reads texts, and pairs of them as tuples, by the tokenizer of training.
+
+    Args:
+        known: How the source was read in training.
+    """
+
+    takes = "a text, a pair of texts as a tuple, or a list of these"
+
+    def __init__(self, known: TextTrainedOn) -> None:
+        self._tokenizer = known.tokenizer
+        self._backend = known.tokenizer.backend()
+        self._backend.enable_truncation(known.max_length)
+
+    def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401, D102
+        return ([*given], False) if isinstance(given, list) else ([given], True)
+
+    def read(self, sample: Any) -> Any:  # noqa: ANN401
+        """Cut a text into tokens; a text longer than in training loses its end."""
+        pair = isinstance(sample, tuple) and len(sample) == 2  # noqa: PLR2004
+        if not all(isinstance(text, str) for text in (sample if pair else (sample,))):
+            raise ValueError(f"{type(sample).__name__} is not a text; expected {self.takes}")
+        if not "".join(sample).strip():
+            raise ValueError("the text is empty")
+        return self._backend.encode(*(sample if pair else (sample,)))
+
+    def join(self, samples: Sequence[Any]) -> Inputs:
+        """Return token numbers and attention mask ``(N, L)`` int64, padded to the longest."""
+        longest = max(len(each.ids) for each in samples)
+        ids = torch.full((len(samples), longest), self._tokenizer.pad_id)
+        mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
+        for row, each in enumerate(samples):
+            ids[row, : len(each.ids)] = torch.tensor(each.ids)
+            types[row, : len(each.ids)] = torch.tensor(each.type_ids)
+            mask[row, : len(each.ids)] = 1
+        found = {"input_ids": ids, "attention_mask": mask}
+        return {**found, "token_type_ids": types} if types.any() else found
+
+
+class TensorReader(Reader):
+    """Reads arrays and tensors in the shapes of training.
+
+    Args:
+        record: What a :class:`tl.data.TensorDataModule` described; empty where nothing is known.
+    """
+
+    takes = "an array or tensor, of one sample or of several in its first dimension, or a dict"
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        shapes = (record.get("shapes") or {}).get("train") or {}
+        self._shapes = {str(name): tuple(shape) for name, shape in shapes.items()}
+        self._statistics = {
+            str(name): tuple(torch.tensor(value) for value in both)
+            for name, both in (record.get("statistics") or {}).items()
+        }
+
+    def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401
+        """Tell one sample from several by the number of dimensions in training."""
+        if isinstance(given, list | tuple):
+            return [*given], False
+        parts = {str(k): _tensor(v) for k, v in given.items()} if isinstance(given, Mapping) else {}
+        parts = parts or {"": _tensor(given)}
+        if self._shapes and parts.keys() != self._shapes.keys():
+            names = " and ".join(map(repr, self._shapes))
+            raise ValueError(f"The model reads {names}, got {' and '.join(map(repr, parts))}.")
+        single = bool(self._shapes) and all(
+            part.ndim == len(self._shapes[name]) for name, part in parts.items()
+        )
+        counts = {1 if single else len(part) if part.ndim else 0 for part in parts.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise ValueError(f"The parts of the input have {sorted(counts)} samples.")
+        rows = [
+            {name: part if single else part[i] for name, part in parts.items()}
+            for i in range(counts.pop())
+        ]
+        return [row if isinstance(given, Mapping) else row[""] for row in rows], single
+
+    def read(self, sample: Any) -> Any:  # noqa: ANN401
+        """Check a sample's shape, and normalise what was bytes in training."""
+        many = isinstance(sample, Mapping)
+        parts = {str(k): _tensor(v) for k, v in sample.items()} if many else {"": _tensor(sample)}
+        found = {}
+        for name, part in parts.items():
+            wanted = self._shapes.get(name)
+            if wanted is not None and tuple(part.shape) != wanted:
+                raise ValueError(
+                    f"a sample{f' of {name!r}' if name else ''} has the shape {tuple(part.shape)}; "
+                    f"the model was trained on {wanted}"
+                )
+            value = part if not part.is_floating_point() else part.float()
+            if name in self._statistics:
+                mean, std = (v.view(-1, *[1] * (part.ndim - 1)) for v in self._statistics[name])
+                value = (part.float() - mean) / std
+            found[name] = value
+        return found if many else found[""]
+
+    def join(self, samples: Sequence[Any]) -> Inputs:
+        """Stack the samples."""
+        if isinstance(samples[0], Mapping):
+            return {name: torch.stack([each[name] for each in samples]) for name in samples[0]}
+        return torch.stack(list(samples))
+
+
+def reader_of(record: Mapping[str, Any]) -> Reader:
+    """Return what reads a source's samples, from its description in a checkpoint.
+
+    Args:
+        record: The description; empty for data that described nothing.
+
+    Raises:
+        DataError: If the tokenizer in it is damaged.
+    """
+    if (text := read_text_record(record)) is not None:
+        return TextReader(text)
+    if (images := read_record(record)) is not None:
+        return ImageReader(images)
+    return TensorReader(record)
+
+
+def _tensor(value: Any) -> Tensor:  # noqa: ANN401 - checked here
+    if not isinstance(value, Tensor | np.ndarray):
+        raise ValueError(  # noqa: TRY004 - as every other input that is wrong
+            f"{type(value).__name__} is not an input of this model; expected {TensorReader.takes}"
+        )
+    return torch.as_tensor(value).detach().cpu()
+
+
+def _as_picture(array: np.ndarray[Any, Any]) -> Image.Image:
+    """Return an array as an image.
+
+    Raises:
+        ValueError: If its shape or values are not those of an image.
+    """
+    if array.ndim == 3 and array.shape[2] == 1:  # noqa: PLR2004 - one channel
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):  # noqa: PLR2004
+        raise ValueError(f"an array of shape {array.shape} is not an image; expected (H, W, 3)")
+    if array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"its values reach from {low:g} to {high:g}; expected bytes from 0 to 255, or "
+                "floats from 0 to 1 that are not normalised"
+            )
+        array = np.round(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise ValueError(f"an array of {array.dtype} is not an image; expected uint8, or floats")
+    return Image.fromarray(array)
+
+
+__all__ = ["DataError", "ImageReader", "Reader", "TensorReader", "TextReader", "reader_of"]

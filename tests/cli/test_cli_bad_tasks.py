@@ -96,6 +96,7 @@ def test_a_checkpoint_of_a_kind_that_is_not_known_is_one_line(
     content = torch.load(next(project.rglob("best.ckpt")), weights_only=True)
     content["tl"]["tasks"][0]["kind"] = "shadow"
     torch.save(content, project / "shadow.ckpt")
+    config = run(project, "TransferModule", epochs=3, task=height("theirs.Count"))
     for verb in ("fit", "test"):
         code, line = failure(capsys, verb, *config, "--ckpt_path", "shadow.ckpt")
         assert "'height' is of the kind 'shadow', which this version of tl does not know" in line

@@ -46,11 +46,11 @@ def test_a_step_with_an_absent_task_leaves_no_trace(lab: Any, step: Any) -> None
     rows = [*ROWS, [0.5, 0.5, -1.0]]
     balancer = lab.balancer(GradVac(), ("a", "b", "c"))
     step(balancer, [1, 1, 1], rows)
-    before = balancer.memory()["method"]
+    before = balancer.get_extra_state()["method"]
     phi = balancer.method.gramian_weighting._phi_t.clone()
     found = step(balancer, [1, None, 1], rows)
     torch.testing.assert_close(found, torch.tensor(rows[0]) + torch.tensor(rows[2]))
-    assert same({"dict": before}, {"dict": balancer.memory()["method"]})
+    assert same({"dict": before}, {"dict": balancer.get_extra_state()["method"]})
     assert torch.equal(balancer.method.gramian_weighting._phi_t, phi)
 
 
@@ -168,5 +168,5 @@ def test_float16_overflow_skips_the_step(name: str, lab: Any) -> None:
     assert scaler.get_scale() == 2.0**39
     for key, p in module.named_parameters():
         assert torch.equal(p, before[key]), key
-    assert module.balancer.memory()["method"] == {}
+    assert module.balancer.get_extra_state()["method"] == {}
     assert not [b for b in module.balancer.method.buffers() if b is not None and b.isnan().any()]

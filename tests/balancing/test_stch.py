@@ -80,7 +80,7 @@ def test_a_run_that_ends_in_the_warm_up_is_told(lab: Any) -> None:
     module = lab.module(STCH(warmup_epochs=3))
     trainer = lab.trainer(max_epochs=3, limit_train_batches=0)
     batches = torch.utils.data.DataLoader(lab.stream(1), batch_size=None)
-    with pytest.warns(UserWarning, match="STCH warms up for 3 epochs and the run has 3"):
+    with pytest.warns(UserWarning, match="STCH warms up for 3 epochs, but the run has 3"):
         trainer.fit(module, batches)
 
 

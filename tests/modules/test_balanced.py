@@ -84,7 +84,9 @@ def test_the_pass_for_each_source_is_announced(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(multitask, "rank_zero_info", said.append)
     module(UPGrad())
     [line] = said
-    assert "UPGrad needs each task's own gradient: training takes a pass for each source" in line
+    assert (
+        "UPGrad needs each task's own gradient: training uses one forward pass per source" in line
+    )
     module(UPGrad(), batch_norm="per_source")
     module(UW)
     assert len(said) == 1

@@ -36,7 +36,7 @@ IMAGES, LABELS = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
     ("batch", "said"),
     [
         ((IMAGES, LABELS, LABELS), r"a tuple of 3 \(a tensor of shape \(2, 3, 8, 8\), a tensor"),
-        ([IMAGES], r"a list of 1 \(a tensor of shape \(2, 3, 8, 8\)\); expected \(images, targets"),
+        ([IMAGES], r"a list of 1 \(a tensor of shape \(2, 3, 8, 8\)\); expected \(inputs, targets"),
         (IMAGES, r"The batch is a tensor of shape \(2, 3, 8, 8\); expected"),
         ({"image": IMAGES, "label": LABELS}, r"a dict of 'image': a tensor .*, 'label': a tensor"),
         ({"x": (IMAGES, LABELS, LABELS)}, r"a dict of 'x': a tuple of 3 .* by source: x, y\.$"),
@@ -59,7 +59,7 @@ def test_images_alone_are_refused_but_to_predict(tmp_path: Path, verb: str) -> N
     module, images = TransferModule(Tiny(), Classification("a", 2)), torch.rand(5, 3, 8, 8)
     for data in (images, TensorDataset(images)):
         loader: Any = DataLoader(data, batch_size=2)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match=r"The batch is .*; expected \(images, targets\)"):
+        with pytest.raises(ValueError, match=r"The batch is .*; expected \(inputs, targets\)"):
             getattr(trainer(tmp_path), verb)(module, loader)
         found: Any = trainer(tmp_path).predict(module, loader)
         probabilities = torch.cat([batch["a"][0] for batch in found])
@@ -72,7 +72,7 @@ def test_batches_to_predict_are_sorted_by_source() -> None:
     assert set(to_predict({"x": IMAGES, "y": None})) == {"x"}
     assert to_predict((IMAGES, LABELS))[None][1] is LABELS
     with pytest.raises(
-        ValueError, match=r"a tuple of 3 .*; expected images or \(images, positions"
+        ValueError, match=r"a tuple of 3 .*; expected inputs .* or \(inputs, indices"
     ):
         to_predict((IMAGES, LABELS, LABELS))
 

@@ -61,7 +61,7 @@ def test_the_state_also_loads_into_an_ordinary_network_as_the_mixture() -> None:
 
 
 def test_without_a_source_it_does_not_guess() -> None:
-    with pytest.raises(RuntimeError, match="Name the source"):
+    with pytest.raises(RuntimeError, match="to name the source"):
         per_source_statistics(net(), "ab")(batch(0.0))
 
 
@@ -104,7 +104,7 @@ def test_synchronised_statistics_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     run = trainer(Path())
     monkeypatch.setattr(run.strategy, "_layer_sync", object(), raising=False)  # as on several GPUs
     ours = multitask_module(data, batch_norm="per_source_statistics")
-    with pytest.raises(ValueError, match="`sync_batchnorm` would put one set"):
+    with pytest.raises(ValueError, match="`sync_batchnorm` would replace the statistics"):
         run.fit(ours, data)
 
 

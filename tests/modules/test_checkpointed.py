@@ -30,7 +30,7 @@ def test_another_number_of_processes_is_said(
             module(data), data, ckpt_path=path, weights_only=True, verbose=False
         )
     [line] = lines
-    assert "2 processes there, 1 here" in line
+    assert "from 2 processes, this run has 1" in line
 
 
 def test_what_is_loaded_in_python_is_the_network_that_was_saved(tmp_path: Path) -> None:

@@ -70,14 +70,16 @@ def test_a_plateau_schedule_looks_where_there_is_a_validation(tmp_path: Path) ->
     fit = trainer(tmp_path, max_epochs=5, check_val_every_n_epoch=2)
     fit.fit(built, data)
     assert fit.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 0.5**2)
-    with pytest.raises(ValueError, match=r"ReduceLROnPlateau follows `val/loss` with mode='max'"):
+    with pytest.raises(ValueError, match=r"ReduceLROnPlateau monitors `val/loss` with mode='max'"):
         trainer(tmp_path).fit(plateau(data, mode="max"), data)
 
 
 def test_a_plateau_schedule_without_a_validation_per_epoch_is_refused(tmp_path: Path) -> None:
     data = tiny_data()
     options = {"check_val_every_n_epoch": None, "val_check_interval": 7}
-    with pytest.raises(ValueError, match=r"`val/loss` is not of every epoch with `check_val_every"):
+    with pytest.raises(
+        ValueError, match=r"`val/loss` is not computed in every epoch with `check_val_every"
+    ):
         trainer(tmp_path, **options).fit(plateau(data), data)
 
 

@@ -93,7 +93,7 @@ def test_a_plain_name_cannot_be_followed_where_loaders_are_told_apart(tmp_path: 
             runner.fit(network, loaders[0], loaders)
             assert follows.best_score is not None
         else:
-            with pytest.raises(ValueError, match=rf"EarlyStopping follows `val/acc`.*{said}"):
+            with pytest.raises(ValueError, match=rf"EarlyStopping monitors `val/acc`.*{said}"):
                 runner.fit(network, loaders[0], loaders)
 
 

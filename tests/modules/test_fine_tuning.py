@@ -184,12 +184,12 @@ def test_a_table_is_said_at_the_start_and_what_trains_is_logged(
 
 
 def test_what_thaws_after_the_end_is_warned_of(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="thaws stem, layer1 after the end of this run of 2"):
+    with pytest.warns(UserWarning, match="unfreezes stem, layer1 after the end of this run of 2"):
         fit(tmp_path, built(GradualUnfreezing()), max_epochs=2, limit_val_batches=0)
 
 
 def test_new_heads_that_never_train_are_warned_of(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="never trains the heads, and they are new"):
+    with pytest.warns(UserWarning, match="never trains the heads, which are new"):
         fit(tmp_path, built(SurgicalFineTuning(["layer1"])), max_epochs=1, limit_val_batches=0)
 
 

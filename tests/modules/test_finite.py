@@ -215,7 +215,7 @@ class ExplodingGradient(Callback):
 
 def test_a_gradient_alone_names_its_group(tmp_path: Path) -> None:
     data = tiny_data()
-    said = r"losses are finite, the gradient of backbone is not at step 2"
+    said = r"losses are finite, but the gradient of backbone is not at step 2"
     with pytest.raises(NonFiniteError, match=said):
         fit(tmp_path, module(data), data, ExplodingGradient(2))
 

@@ -326,7 +326,7 @@ def loaders(inputs: Any, targets: Any, batch: int = 8) -> Any:
     ("task", "target", "said"),
     [
         (Classification("a", 3), torch.rand(16), "is a classification, and sample 0 of the batch"),
-        (Classification("a", 3), torch.zeros(16, 2), r"are of shape \(8, 2\); expected class num"),
+        (Classification("a", 3), torch.zeros(16, 2), r"are of shape \(8, 2\); expected class ind"),
         (Classification("a", 3), {"b": torch.zeros(16)}, "reads the target None, the data have b"),
         (
             Regression("a", target="c"),

@@ -128,7 +128,7 @@ def test_label_smoothing_without_a_classification_is_refused() -> None:
 
 
 def test_balancers_that_ask_for_an_accuracy_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="by their accuracy, which d has not"):
+    with pytest.raises(ValueError, match="by their accuracy, which d does not have"):
         trainer(tmp_path).fit(build(MIXED, DynamicTaskPrioritization()), read(MIXED))
     trainer(tmp_path).fit(build(MIXED, GradNorm()), read(MIXED))
 

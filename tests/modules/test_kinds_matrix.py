@@ -51,7 +51,7 @@ def test_mixed_kinds_train_under_every_overlay(overlay: Path, tmp_path: Path) ->
     before = {k: p.detach().clone() for k, p in module.named_parameters()}
     run = trainer(tmp_path, max_epochs=1, limit_train_batches=3, limit_val_batches=0)
     if isinstance(balancer, DynamicTaskPrioritization):
-        with pytest.raises(ValueError, match="by their accuracy, which d has not"):
+        with pytest.raises(ValueError, match="by their accuracy, which d does not have"):
             run.fit(module, read(KINDS["mixed"]))
         return
     run.fit(module, read(KINDS["mixed"]))

@@ -21,5 +21,5 @@ def test_an_interval_needs_a_schedule() -> None:
     check_interval("step", WarmupCosine)
     with pytest.raises(ValueError, match="must be step or epoch, got 'batch'"):
         check_interval("batch", WarmupCosine)
-    with pytest.raises(ValueError, match="which is not given"):
+    with pytest.raises(ValueError, match="which is not set"):
         check_interval("epoch", None)

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from torch import Tensor
 
-from tests.small import Staged, module, tiny_data, trainer
+from tests.small import Staged, Tiny, module, tiny_data, trainer
+from tl import Regression, Task, TransferModule
 from tl.modules import WarmupCosine
 from tl.modules.settled import ARGUMENTS
 from tl.transfer import LPFT, LinearProbe, SurgicalFineTuning
@@ -19,7 +21,9 @@ sgd = partial(torch.optim.SGD, lr=0.1)
 
 @pytest.mark.parametrize("name", ["init_from", "init_heads", "reinit", "tasks", "batch_norm"])
 def test_what_the_constructor_builds_from_is_refused_later(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"`{name}` is settled .* a new TransferModule\.$"):
+    with pytest.raises(
+        ValueError, match=rf"`{name}` cannot change after .* a new TransferModule\.$"
+    ):
         setattr(module(tiny_data()), name, "other")
 
 
@@ -33,7 +37,7 @@ def test_what_the_constructor_builds_from_is_refused_later(name: str) -> None:
         ("strategy", SurgicalFineTuning(["layer9"]), "'layer9', which the backbone lacks"),
         ("on_nonfinite", "pass", "must be 'stop' or 'skip'"),
         ("max_skips", -1, "`max_skips` must be 0 or more"),
-        ("penalties", L2SP(), "is settled"),
+        ("penalties", L2SP(), "cannot change after construction"),
     ],
 )
 def test_a_later_value_is_checked(name: str, value: Any, said: str) -> None:
@@ -84,3 +88,44 @@ def test_a_batch_size_is_not_searched_from_none(tmp_path: Path) -> None:
     data = tiny_data(batch_size=None)
     with pytest.raises(ValueError, match=r"such as `data\.batch_size = 32`"):
         trainer(tmp_path, callbacks=[BatchSizeFinder()]).fit(module(data), data)
+
+
+class Headless(Regression):
+    def head(self, num_features: Any) -> Any:
+        return lambda features: features
+
+
+class Undecided(Regression):
+    score: ClassVar[str] = "deviance"
+
+
+class Inverted(Regression):
+    score: ClassVar[str] = "r2"
+
+
+class Nowhere(Regression):
+    reads: ClassVar[Any] = "pixels"
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (Headless("a"), "The `head` of task 'a' is a function; expected a torch.nn.Module"),
+        (Undecided("a"), r"names the score 'deviance', which its `scores\(\)` lacks; .*mae, rmse"),
+        (Inverted("a"), "score 'r2' is better at its maximum; set `higher_is_better` to True"),
+        (Nowhere("a"), "'a' must read one of vector, maps, tokens, got 'pixels'"),
+    ],
+)
+def test_a_task_that_contradicts_itself_is_refused(task: Task, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TransferModule(Tiny(), task)
+
+
+def test_a_loss_that_is_not_a_scalar_is_refused() -> None:
+    class Unsummed(Regression):
+        def loss(self, output: Tensor, target: Tensor) -> Tensor:
+            return (output - target) ** 2
+
+    built = TransferModule(Tiny(), Unsummed("a"))
+    with pytest.raises(ValueError, match=r"loss of task 'a' is a tensor of shape \(2, 1\); exp"):
+        built.task_losses((torch.rand(2, 3, 8, 8), torch.rand(2)))

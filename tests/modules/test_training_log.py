@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -111,3 +111,12 @@ def test_each_task_counts_what_it_has() -> None:
         "b": {"loss": 3.0, "mae": 1.0},
         "c": {"loss": 4.0},
     }
+
+
+def test_a_tally_names_what_it_sums() -> None:
+    class Short(Regression):
+        tallied: ClassVar[tuple[str, ...]] = ("mae", "rmse")
+
+    log = TrainingLog({"a": Short("a")})
+    with pytest.raises(ValueError, match="task 'a' returns 1 sums, but `tallied` names mae, rmse"):
+        add(log, "a", torch.tensor(1.0), torch.zeros(2, 1), torch.zeros(2, 1))

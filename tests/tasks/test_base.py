@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
+import torch
+from torch import Tensor
 
 from tl import Classification, Regression, Task
-from tl.tasks import as_task
+from tl.tasks import as_task, score_directions
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,81 @@ def test_names_that_would_break_metric_names_are_refused(name: str) -> None:
 def test_a_classification_has_two_sides(count: int) -> None:
     with pytest.raises(ValueError, match=f"'a' needs at least 2 classes, got {count}"):
         Classification("a", count)
+
+
+@dataclass(frozen=True, init=False)
+class Rate(Regression):
+    """A regression with another loss, whose author names no kind."""
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output - target).exp().mean()
+
+
+def test_a_class_of_ones_own_comes_back_as_itself() -> None:
+    assert Rate("a").record()["kind"] == "Rate"
+    assert isinstance(as_task(Rate("a", 2).record()), Rate)
+    assert type(Rate("a").read_from("x")) is Rate
+    # the private class of several labels stays what it was
+    assert Classification("a", 2, multi_label=True).record()["kind"] == "classification"
+
+
+def test_a_class_that_is_defined_again_replaces_the_first() -> None:
+    def define() -> type[Task]:
+        @dataclass(frozen=True, init=False)
+        class Again(Regression):
+            kind: ClassVar[str] = "test_again"
+
+        return Again
+
+    kinds = define(), define()
+    assert type(as_task(kinds[0]("a").record())) is kinds[1]
+
+
+def test_two_classes_of_one_kind_are_refused() -> None:
+    @dataclass(frozen=True, init=False)
+    class One(Regression):
+        kind: ClassVar[str] = "test_twice"
+
+    @dataclass(frozen=True, init=False)
+    class Other(Regression):
+        kind: ClassVar[str] = "test_twice"
+
+    with pytest.raises(ValueError, match=r"kind 'test_twice', which .*One and .*Other both are"):
+        as_task(Other("a").record())
+    assert One("a").kind == Other("a").kind
+
+
+def test_scores_have_the_direction_on_which_all_kinds_agree() -> None:
+    found = score_directions()
+    wanted = {"loss": "min", "acc": "max", "miou": "max", "abs": "min", "delta1": "max"}
+    assert wanted.items() <= found.items()
+
+    @dataclass(frozen=True, init=False)
+    class Deviance(Regression):
+        kind: ClassVar[str] = "test_deviance"
+        score: ClassVar[str] = "test_deviance"
+
+    @dataclass(frozen=True, init=False)
+    class Explained(Deviance):
+        kind: ClassVar[str] = "test_explained"
+        higher_is_better: ClassVar[bool] = True
+
+    assert Explained("a").score == Deviance("a").score
+    assert "test_deviance" not in score_directions()
+
+
+def test_several_labels_need_the_class_itself() -> None:
+    @dataclass(frozen=True)
+    class Mine(Classification):
+        kind: ClassVar[str] = "test_mine"
+
+    assert Mine("a", 2).num_classes == 2
+    with pytest.raises(ValueError, match=r"'a' is a Mine, .* needs tl\.tasks\.Classification"):
+        Mine("a", 2, multi_label=True)
+
+
+def test_outputs_of_another_shape_are_not_broadcast() -> None:
+    with pytest.raises(ValueError, match=r"'a' returns shape \(4, 1\); expected \(4, 2\)"):
+        Regression("a", 2).loss(torch.zeros(4, 1), torch.zeros(4, 2))
+    with pytest.raises(ValueError, match=r"shape \(4, 5\); expected logits of shape \(N, 3\)"):
+        Classification("a", 3).loss(torch.zeros(4, 5), torch.zeros(4, dtype=torch.int64))

@@ -59,15 +59,15 @@ def test_truth_values_are_two_classes() -> None:
         (torch.tensor([0.0, 3.0]), "sample 1 of the batch has the label 3"),
         (torch.tensor([0, -2]), "sample 1 of the batch has the label -2"),
         (torch.tensor([0, 255], dtype=torch.uint8), "has the label 255"),
-        (torch.tensor([[0.0], [1.0]]), r"of shape \(2, 1\); expected class numbers 0 to 2"),
+        (torch.tensor([[0.0], [1.0]]), r"of shape \(2, 1\); expected class indices 0 to 2"),
         (torch.zeros(2, 4), r"of shape \(2, 4\)"),
         (torch.zeros(2, 3, 1), r"of shape \(2, 3, 1\)"),
         (torch.tensor(1), r"of shape \(\)"),
         (torch.zeros(2, dtype=torch.complex64), "complex"),
         (torch.tensor([[0, 1, 0], [1, 1, 0]]), r"Row 1 of the targets of task 'a' is \[1, 1, 0\]"),
-        (torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.7, -0.2]]), "Row 1 .* add up to 1"),
+        (torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.7, -0.2]]), "Row 1 .* sum to 1"),
         (torch.tensor([[0.5, 0.5, NAN]]), "Row 0"),
-        ([1, 2], "are a list; expected class numbers"),
+        ([1, 2], "are a list; expected class indices"),
     ],
 )
 def test_other_targets_are_refused_in_one_line(given: Any, said: str) -> None:

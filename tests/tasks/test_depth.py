@@ -70,7 +70,11 @@ def test_no_depth_at_all_gives_a_loss_of_zero_with_a_gradient(loss: Any) -> None
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(-1.0, "below 0 for sample 1"), (float("inf"), "infinite"), (0.0, "0, which is no distance")],
+    [
+        (-1.0, "below 0 for sample 1"),
+        (float("inf"), "infinite"),
+        (0.0, "0, which is not a distance"),
+    ],
 )
 def test_wrong_depths_are_named(value: float, said: str) -> None:
     target = torch.ones(2, 3, 3)

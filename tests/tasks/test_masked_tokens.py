@@ -75,7 +75,7 @@ def test_targets_are_checked() -> None:
     with pytest.raises(ValueError, match="token 2 of sample 1 of the batch is 7; expected 0 to 6"):
         TASK.check(target)
     for wrong in (target[0], target.float(), [1]):
-        with pytest.raises(ValueError, match=r"must be token numbers of shape \(N, L\)"):
+        with pytest.raises(ValueError, match=r"expected token ids of shape \(N, L\)"):
             TASK.check(wrong)
     with pytest.raises(ValueError, match="vocabulary of at least 2"):
         MaskedTokens("words", 1)

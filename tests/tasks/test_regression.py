@@ -83,7 +83,7 @@ def test_r2_needs_two_targets_that_differ(rows: int) -> None:
     ("outputs", "given", "said"),
     [
         (1, torch.zeros(4, 2), r"of shape \(4, 2\); expected numbers of shape \(N, 1\), or \(N,\)"),
-        (2, torch.zeros(4), r"of shape \(4,\); expected numbers of shape \(N, 2\), NaN where"),
+        (2, torch.zeros(4), r"of shape \(4,\); expected numbers of shape \(N, 2\), NaN if missing"),
         (1, torch.tensor([1.0, float("inf")]), "is infinite for sample 1 of the batch"),
         (1, [1.0], "are a list; expected numbers"),
     ],

@@ -95,7 +95,7 @@ def test_the_probe_takes_half_of_a_run_of_steps(tmp_path: Path) -> None:
     built = module(data, strategy=LPFT(), scheduler=ProbeThenCosine)
     run = trainer(tmp_path, max_epochs=-1, max_steps=15)
     run.fit(built, data)
-    assert built.fine_tuning.thaws(built) == {"LPFT": [2]}
+    assert built.fine_tuning.record(built)["thaws"] == {"LPFT": [2]}
     assert run.global_step == 15
 
 
@@ -109,9 +109,9 @@ def test_a_resumed_run_that_is_made_longer_keeps_its_probe(tmp_path: Path) -> No
         return built
 
     short = fit(2)
-    assert short.fine_tuning.thaws(short) == {"LPFT": [1]}
+    assert short.fine_tuning.record(short)["thaws"] == {"LPFT": [1]}
     longer = fit(6, ckpt_path=tmp_path / "run.ckpt")
-    assert longer.fine_tuning.thaws(longer) == {"LPFT": [1]}
+    assert longer.fine_tuning.record(longer)["thaws"] == {"LPFT": [1]}
 
 
 def test_a_schedule_without_steps_of_fine_tuning_is_refused() -> None:

@@ -263,28 +263,20 @@ class Balancer(nn.Module, ABC):
         names = [n for n, p in self.method.named_parameters() if p.requires_grad]
         return [f"method.{name}" for name in names if name not in self.learned]
 
-    def memory(self) -> dict[str, Any]:
-        """Return all state outside parameters and buffers."""
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return all state outside parameters and buffers, in plain types, for ``state_dict``."""
         return {
             "method": state_of(self.method, self._start),
             "last_losses": self._last_losses.detach().clone(),
             "epoch": self._epoch,
         }
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Restore what :meth:`memory` returned."""
-        device = self._last_losses.device
-        load_state(self.method, self._start, memory["method"], device)
-        self._last_losses = memory["last_losses"].to(device)
-        self._epoch = memory["epoch"]
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return the state, which ``state_dict`` saves in plain types."""
-        return self.memory()
-
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Restore the state from a ``state_dict``."""
-        self.recall(state)
+        device = self._last_losses.device
+        load_state(self.method, self._start, state["method"], device)
+        self._last_losses = state["last_losses"].to(device)
+        self._epoch = state["epoch"]
 
     def _load_from_state_dict(
         self,

@@ -15,8 +15,9 @@ from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import labels_of
 from tl.modules.batch_norm import without_sources
 from tl.tasks import Task
+from tl.transfer.network import SourceHead
 from tl.transfer.penalties import LwF
-from tl.transfer.source import SourceHead, read_head
+from tl.transfer.source import read_head
 
 
 class SourceAccuracy(Callback):

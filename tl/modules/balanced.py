@@ -1,4 +1,4 @@
-"""A training step whose task losses go through a balancer, under automatic optimisation."""
+"""Training steps with a balancer, under automatic optimization."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tl.balancing.scalarization import LossWeighting
 from tl.data.images.resident import mixed_seed
 from tl.modules.batch import AnyBatch, Outputs, by_source, source_of
 from tl.modules.finite import FiniteGuard
+from tl.modules.optimisation import scaler_of
 from tl.private.lightning import should_accumulate
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Pending:
-    """What the backward pass must know of the losses that it starts from."""
+    """What the backward pass needs to know about its losses."""
 
     batch: MicroBatch
     graphs: Mapping[str, str | None]
@@ -38,34 +39,34 @@ class _Pending:
 
 
 class BalancedStep:
-    """Brings losses to a balancer, and its gradients to the optimiser.
+    """Passes losses to a balancer, and its gradients to the optimizer.
 
-    Clipping, accumulation, loss scaling and schedulers stay Lightning's: they work on what stands
-    in ``.grad`` when the optimiser is about to step.
+    Clipping, accumulation, loss scaling and schedulers remain Lightning's: they work on ``.grad``
+    right before the optimizer steps.
 
     Args:
         balancer: The balancer.
-        guard: Told what a balancer finds not finite.
+        guard: Receives what the balancer finds to be non-finite.
     """
 
     def __init__(self, balancer: Balancer, guard: FiniteGuard) -> None:
         self._balancer = balancer
         self._guard = guard
         self._pending: _Pending | None = None
-        self._batches: list[AnyBatch] = []  # of this step, where the balancer looks at them again
+        self._batches: list[AnyBatch] = []  # of this step, if the balancer evaluates them again
         self._before: dict[str, Any] = {}  # its state before a step that may be skipped
         self._stepped = False
 
     def ignored_by_ddp(self) -> list[str]:
-        """Return what has no gradient that DDP could wait for, or no value to copy, by name."""
+        """Return the names of parameters and buffers that DDP must not synchronise."""
         lazy = [name for name, _ in self._balancer.named_buffers()]
         return [f"balancer.{name}" for name in [*self._balancer.private_parameters(), *lazy]]
 
     def check(self, module: SharedBackboneModule, stage: str) -> None:
-        """See that strategy, tasks and length of a run can be balanced.
+        """Check that strategy, tasks and length of a run suit the balancer.
 
         Raises:
-            ValueError: If they cannot.
+            ValueError: If they do not.
         """
         strategy, balancer = module.trainer.strategy, self._balancer
         if stage == "fit" and not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
@@ -76,30 +77,30 @@ class BalancedStep:
         if hasattr(balancer.method, "update_accuracy"):
             other = [name for name, task in module.trained_tasks.items() if not task.right_or_wrong]
             if other:
-                verb = "has" if len(other) == 1 else "have"
+                verb = "does" if len(other) == 1 else "do"
                 raise ValueError(
                     f"{balancer.name} weights tasks by their accuracy, which "
-                    f"{', '.join(other)} {verb} not; choose another balancer."
+                    f"{', '.join(other)} {verb} not have; choose another balancer."
                 )
         warmup = getattr(balancer.method, "warmup_epochs", 0)
         epochs = module.trainer.max_epochs or 0
         if stage == "fit" and 0 < epochs <= warmup:
             rank_zero_warn(
-                f"{balancer.name} warms up for {warmup} epochs and the run has {epochs}: it "
-                "trains on the warm-up's loss throughout. Lower `warmup_epochs` or train longer."
+                f"{balancer.name} warms up for {warmup} epochs, but the run has {epochs}: it "
+                "uses the warm-up's loss throughout. Decrease `warmup_epochs` or train longer."
             )
 
     # The step
 
     def begin(self, module: SharedBackboneModule, batch_idx: int) -> None:
-        """Keep the balancer as it is, where the coming step may be skipped."""
+        """Copy the balancer's state if the coming step may be skipped."""
         if batch_idx % module.trainer.accumulate_grad_batches == 0:
             self._batches = []
             if self._guard.action == "skip":
                 self._before = copy.deepcopy(self._balancer.state_dict())
 
     def forget(self) -> None:
-        """Put the balancer back to what it was before a step that is not taken."""
+        """Restore the balancer to its state before a step that is not taken."""
         self._pending = None
         self._batches = []
         self._balancer.drop_step()
@@ -114,15 +115,14 @@ class BalancedStep:
         outputs: Outputs,
         penalty: Tensor | None,
     ) -> Tensor | None:
-        """Combine the tasks' losses; ``None`` in a step that is broken.
+        """Combine the tasks' losses; return ``None`` in a non-finite step.
 
         Args:
             module: The module.
             batch: The batch.
             losses: Scalar loss by task.
             outputs: Outputs and targets by task.
-            penalty: What is added to the loss beside the tasks'; balancers that take gradients
-                keep it apart.
+            penalty: Sum of the penalties; balancers that aggregate gradients treat it separately.
         """
         self._pending = None
         if self._guard.broken:  # by an earlier micro-batch of this step
@@ -142,8 +142,8 @@ class BalancedStep:
         return loss
 
     def backward(self, module: SharedBackboneModule, loss: Tensor) -> bool:
-        """Backpropagate by way of the balancer; returns whether that was done."""
-        scaler = _scaler(module.trainer)
+        """Backpropagate through the balancer; return whether that was done."""
+        scaler = scaler_of(module.trainer)
         if self._guard.broken:
             _break(module, scaler)
             return True
@@ -180,25 +180,25 @@ class BalancedStep:
         return True
 
     def look_again(self, module: SharedBackboneModule) -> None:
-        """Let methods that ask for it see the batches of a step that is taken again.
+        """Let methods that need it evaluate the batches of a step again, after the step.
 
-        Not at the batch's end, where callbacks come first: a checkpoint that one of them saves
-        must hold what the method has learned from the step.
+        Not at the end of the batch, where callbacks run first: a checkpoint that one of them saves
+        must contain what the method has learned from the step.
         """
         batches, self._batches = self._batches, []
         if batches and isinstance(self._balancer, LossWeighting):
-            # the step is taken; if losses stay so, the next one's first look says it
+            # the step is taken already; the next one reports a loss that stays non-finite
             with suppress(NonFiniteError):
                 self._balancer.look_again(_seen_again(module, batch) for batch in batches)
 
     def end(self, trainer: Trainer) -> dict[str, float]:
-        """Return what is to be logged of a step, at its end; empty where it is not due."""
+        """Return what to log at the end of a step; empty if logging is not due."""
         stepped, self._stepped = self._stepped, False
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         return self.values() if stepped and every and trainer.global_step % every == 0 else {}
 
     def values(self) -> dict[str, float]:
-        """Return the weights in force, and the size of the update where it is known, by name."""
+        """Return current weights and, if known, the relative size of the update, by metric name."""
         balancer = self._balancer
         if balancer.weights is None:
             return {}
@@ -234,13 +234,13 @@ def _observed(
         step=module.global_step,
         seed=mixed_seed("balance", seed, module.global_step),
         total=total,
-        scaled=_scaler(trainer) is not None,
+        scaled=scaler_of(trainer) is not None,
     )
 
 
 @torch.no_grad()
 def _seen_again(module: SharedBackboneModule, batch: AnyBatch) -> MicroBatch:
-    """Evaluate the losses of a batch after the step, without a trace in running statistics."""
+    """Evaluate the losses of a batch after the step, and leave running statistics unchanged."""
     kept = [(buffer, buffer.clone()) for buffer in module.backbone.buffers()]
     with module.trainer.precision_plugin.forward_context():
         losses, outputs = module.task_losses(batch, smooth=True)
@@ -249,12 +249,8 @@ def _seen_again(module: SharedBackboneModule, batch: AnyBatch) -> MicroBatch:
     return _observed(module, losses, outputs)
 
 
-def _scaler(trainer: Trainer) -> torch.amp.GradScaler | None:
-    return getattr(trainer.precision_plugin, "scaler", None)
-
-
 def _break(module: SharedBackboneModule, scaler: torch.amp.GradScaler | None) -> None:
-    """Let a loss scaler find that the step is broken: without any gradient it would raise."""
+    """Give a loss scaler a non-finite gradient; it raises if there is none at all."""
     if scaler is not None:
         parameter = next(p for p in module.parameters() if module.trains(p))
         parameter.grad = torch.full_like(parameter, torch.inf)

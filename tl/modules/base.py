@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from tl.backbones.streams import shared_part
 from tl.batch import Inputs
-from tl.modules.batch import AnyBatch, Outputs, by_source, source_of, target_of
+from tl.modules.batch import AnyBatch, Outputs, by_source, described, source_of, target_of
 from tl.modules.checkpointed import RunRecord
 from tl.modules.evaluation import Evaluations
-from tl.modules.features import FeatureReader, Features, check_num_features, head_of, name_tasks
+from tl.modules.features import FeatureReader, Features, check_num_features, name_tasks
 from tl.modules.fine_tuning import FineTuning
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.foreign import TargetCheck
@@ -26,7 +26,7 @@ from tl.modules.hyperparameters import arguments_of
 from tl.modules.optimisation import Interval, Optimisation, check_interval
 from tl.modules.penalties import Penalties, PenaltyTerms, attached
 from tl.modules.seeding import StepSeeds
-from tl.modules.settled import ARGUMENTS, check_tasks, set_later
+from tl.modules.settled import ARGUMENTS, check_tasks, checked_head, set_later
 from tl.modules.source_start import SourceStart
 from tl.modules.step_log import StepLog
 from tl.modules.training_log import TrainingLog
@@ -126,7 +126,7 @@ class SharedBackboneModule(LightningModule):
         name_tasks(backbone, self.tasks)
         self.backbone = backbone
         own = [task for name, task in self.tasks.items() if self._owners[name] == name]
-        self.heads = nn.ModuleDict({task.name: head_of(task, backbone) for task in own})
+        self.heads = nn.ModuleDict({task.name: checked_head(task, backbone) for task in own})
         self.reader = FeatureReader(self.tasks.values())
         if compile not in (False, True, "reduce-overhead", "max-autotune"):
             raise ValueError(
@@ -290,7 +290,12 @@ class SharedBackboneModule(LightningModule):
             target = task.settle(given, checked=self.target_check.done)
             truth = task.truth(target)
             smoothing = self.label_smoothing if smooth else 0.0
-            losses[name] = task.training_loss(output.float(), target, smoothing)
+            loss = task.training_loss(output.float(), target, smoothing)
+            if not isinstance(loss, Tensor) or loss.ndim:
+                raise ValueError(
+                    f"The loss of task {name!r} is {described(loss)}; expected a scalar tensor."
+                )
+            losses[name] = loss
             outputs[name] = (output.detach(), truth)
             answers[name] = output
         if not losses:

@@ -1,4 +1,4 @@
-"""What a batch holds for a task: its part and its targets."""
+"""What a batch holds for a task: its source's part, and its targets."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Outputs = dict[str, tuple[Tensor, Tensor]]
 
 
 def by_source(batch: AnyBatch, tasks: Iterable[Task] = ()) -> dict[str | None, Batch]:
-    """Sort a batch by source; the only source of a plain ``(images, targets)`` is ``None``.
+    """Split a batch by source; the only source of a plain ``(inputs, targets)`` is ``None``.
 
     Args:
-        batch: ``(images, targets)``, or a dict of those by source.
-        tasks: Tasks whose sources are named where the batch is neither.
+        batch: ``(inputs, targets)``, or a dict of them by source.
+        tasks: Tasks whose sources the error names.
 
     Raises:
-        ValueError: If it is neither; says what was found.
+        ValueError: If it is neither; describes what was found.
     """
     if not is_sorted(batch):
-        raise _wrong(batch, "(images, targets)", tasks)
+        raise _wrong(batch, "(inputs, targets), with inputs of shape (N, ...)", tasks)
     if isinstance(batch, Mapping):
         return {source: part for source, part in batch.items() if part is not None}
     images, targets = batch
@@ -36,36 +36,36 @@ def by_source(batch: AnyBatch, tasks: Iterable[Task] = ()) -> dict[str | None, B
 
 
 def is_sorted(batch: object) -> bool:
-    """Return whether a batch is ``(images, targets)``, or a dict of those by source."""
+    """Return whether a batch is ``(inputs, targets)``, or a dict of them by source."""
     if isinstance(batch, Mapping):
         return all(_is_pair(part) for part in batch.values() if part is not None)
     return _is_pair(batch)
 
 
 def to_predict(batch: object, tasks: Iterable[Task] = ()) -> dict[str | None, Batch]:
-    """Sort a batch of images to predict by source, which may come without targets.
+    """Split a batch to predict, with or without targets, by source.
 
     Args:
-        batch: Images, ``(images,)`` or ``(images, positions)``, or a dict of those by source.
-        tasks: Tasks whose sources are named where the batch is none of them.
+        batch: Inputs, ``(inputs,)`` or ``(inputs, indices)``, or a dict of them by source.
+        tasks: Tasks whose sources the error names.
 
     Returns:
-        Images and their positions by source; those in the batch where it has none.
+        Inputs and sample indices by source; without indices, positions in the batch.
 
     Raises:
-        ValueError: If it is none of them; says what was found.
+        ValueError: If it is none of these; describes what was found.
     """
     tasks = tuple(tasks)
     parts: Mapping[Any, Any] = batch if isinstance(batch, Mapping) else {None: batch}
     if _is_inputs(batch) and not parts.keys() & {task.source for task in tasks}:
-        parts = {None: batch}  # a dict that is one input of several tensors
+        parts = {None: batch}  # the dict is one input of several tensors
     found: dict[str | None, Batch] = {}
     for source, part in parts.items():
         images, *rest = part if isinstance(part, tuple | list) and part else (part,)
         if part is None:
             continue
         if not _is_inputs(images) or len(rest) > 1:
-            raise _wrong(batch, "images or (images, positions)", tasks)
+            raise _wrong(batch, "inputs of shape (N, ...) or (inputs, indices)", tasks)
         found[source] = (images, rest[0] if rest else torch.arange(size_of(images)))
     return found
 
@@ -82,21 +82,22 @@ def _is_inputs(found: object) -> bool:
 
 
 def _wrong(batch: object, expected: str, tasks: Iterable[Task]) -> ValueError:
-    """Make the error of a batch of another form."""
-    parts = batch.items() if isinstance(batch, Mapping) else ()
-    said = ", ".join(f"{name!r}: {_form(part)}" for name, part in parts)
-    found = f"a dict of {said}" if parts else _form(batch)
+    """Return the error for a batch of another form."""
     sources = ", ".join(dict.fromkeys(task.source for task in tasks if task.source is not None))
     return ValueError(
-        f"The batch is {found}; expected {expected}, or a dict of those by source"
+        f"The batch is {described(batch)}; expected {expected}, or a dict of those by source"
         f"{f': {sources}' if sources else ''}."
     )
 
 
-def _form(part: object) -> str:
-    """Describe a part of a batch in a few words."""
+def described(part: object) -> str:
+    """Describe a part of a batch in a few words: its type, and its shape or parts."""
+    if isinstance(part, Mapping) and part:
+        return (
+            f"a dict of {', '.join(f'{name!r}: {described(each)}' for name, each in part.items())}"
+        )
     if isinstance(part, tuple | list):
-        kinds = ", ".join(map(_form, part[:5]))
+        kinds = ", ".join(map(described, part[:5]))
         more = ", ..." if len(part) > 5 else ""  # noqa: PLR2004 - as many as are shown
         return f"a {type(part).__name__} of {len(part)} ({kinds}{more})"
     if isinstance(part, Tensor):
@@ -105,9 +106,9 @@ def _form(part: object) -> str:
 
 
 def source_of(task: Task, parts: Mapping[str | None, Batch]) -> str | None:
-    """Name the part of a batch that a task reads; it may be absent.
+    """Return the source that a task reads in a batch, where it may be absent.
 
-    A batch without names is every task's, and a task without a source reads the only one.
+    All tasks read a batch without sources; a task without a source reads the only one.
     """
     if None in parts:
         return None
@@ -115,10 +116,10 @@ def source_of(task: Task, parts: Mapping[str | None, Batch]) -> str | None:
 
 
 def target_of(task: Task, targets: Targets) -> Tensor:
-    """Pick a task's targets out of its source's, as they are.
+    """Return a task's targets out of its source's, unchanged.
 
     Raises:
-        ValueError: If the source has several targets and none is the task's.
+        ValueError: If the source has several targets, but not the task's.
     """
     if not isinstance(targets, Mapping):
         return targets
@@ -130,10 +131,10 @@ def target_of(task: Task, targets: Targets) -> Tensor:
 
 
 def labels_of(task: Task, targets: Targets) -> Tensor:
-    """Return a task's class numbers ``(N,)``, negative where a sample has no label.
+    """Return a task's class indices ``(N,)``, negative for unlabelled samples.
 
     Raises:
-        ValueError: If they are not there, or not those of a classification.
+        ValueError: If they are missing or do not fit the task.
     """
     return task.truth(task.settle(target_of(task, targets)))
 
@@ -142,11 +143,11 @@ def checked(batch: AnyBatch, tasks: Iterable[Task]) -> AnyBatch:
     """Return a batch whose targets have the form of :meth:`tl.tasks.Task.settle`.
 
     Args:
-        batch: A batch as it comes from a loader, in the memory of the CPU.
-        tasks: Tasks whose targets are looked at.
+        batch: A batch from a loader, on the CPU.
+        tasks: Tasks whose targets are checked.
 
     Raises:
-        ValueError: If there is another one; names the task and the sample.
+        ValueError: If one does not fit; names the task and the sample.
     """
     parts = by_source(batch)
     found = dict(parts)

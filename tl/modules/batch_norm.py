@@ -1,4 +1,4 @@
-"""Batch-norm statistics of one's own for each data source."""
+"""Batch norm with separate statistics for each data source."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
     arXiv:1906.03950, equation 3): each source is normalised with its own mean and variance, in
     training and in evaluation.
 
-    In a state dict ``running_mean`` and ``running_var`` are those of an even mixture of the
-    sources, so that the weights load into an ordinary network too.
+    In a state dict, ``running_mean`` and ``running_var`` are those of an equal mixture of the
+    sources, so that the weights also load into an ordinary network.
 
     Args:
         num_features: Channels.
         sources: Names of the sources.
         eps: Added to the variance.
-        momentum: Share of the newest batch in the running statistics.
+        momentum: Weight of the newest batch in the running statistics.
 
     Attributes:
-        plain: The ordinary layer in whose place it stands; inputs may have any dimensions.
+        plain: The ordinary layer that it replaces; inputs may have any dimensions.
     """
 
     plain: type[nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d] = nn.BatchNorm2d
@@ -62,9 +62,9 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
             self.register_buffer(f"running_var_{name}", torch.ones(num_features))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise ``(N, C, ...)`` activations of the source in force."""
+        """Normalise activations ``(N, C, ...)`` of the current source."""
         if self.source is None:
-            raise RuntimeError("Name the source with `source_statistics` around the forward pass.")
+            raise RuntimeError("Wrap the forward pass in `source_statistics` to name the source.")
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         images = functional.batch_norm(
@@ -90,7 +90,7 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def adopt(self, layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
-        """Take over another layer's scale, shift and statistics, the latter for every source."""
+        """Copy another layer's scale, shift and statistics, the latter for every source."""
         self.plain = type(layer) if type(layer) in _PLAIN else BatchNormThen2d
         for name, child in layer.named_children():
             self.add_module(name, child)
@@ -98,24 +98,25 @@ class SourceBatchNorm2d(nn.BatchNorm2d):
         self.spread()
 
     def spread(self, sources: Sequence[str] | None = None) -> None:
-        """Start sources, by default all, from the shared running statistics."""
+        """Reset sources, by default all, to the shared running statistics."""
         for name in self.sources if sources is None else sources:
             getattr(self, f"running_mean_{name}").copy_(self.running_mean)
             getattr(self, f"running_var_{name}").copy_(self.running_var)
 
 
 def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Module:
-    """Replace every batch norm, of 1 to 3 dimensions, by one with running statistics per source.
+    """Replace every batch norm of 1 to 3 dimensions by one with running statistics per source.
 
     Args:
-        backbone: A network; changed in place, its weights are kept.
+        backbone: A network; changed in place, with its weights.
         sources: Names of the sources.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: If the network has no such layer, or others besides.
+        ValueError: If the network has no such layer or others besides, or one without scale, shift,
+            momentum or running statistics.
     """
     layers = [
         (parent, name, child)
@@ -133,7 +134,7 @@ def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Mod
         )
     if not layers:
         raise ValueError(
-            "`batch_norm='per_source_statistics'` needs a backbone with BatchNorm layers, "
+            "`batch_norm='per_source_statistics'` needs a backbone with BatchNorm layers, but "
             f"{type(backbone).__name__} has none."
         )
     for parent, name, layer in layers:
@@ -154,14 +155,14 @@ def _has_children_only(layer: nn.Module) -> bool:
 
 
 def without_sources(backbone: nn.Module) -> nn.Module:
-    """Return a network with ordinary batch norm, of the mixture of the sources.
+    """Return a network with ordinary batch norm for the mixture of the sources.
 
     Args:
         backbone: A network.
 
     Returns:
-        The network itself where it keeps no statistics per source, else a copy; the names of its
-        parameters are the same.
+        The network itself if it has no statistics per source, else a copy with the same parameter
+        names.
     """
     if not any(isinstance(module, SourceBatchNorm2d) for module in backbone.modules()):
         return backbone

@@ -1,9 +1,9 @@
-"""What a checkpoint of a run records, and what a module takes over from one."""
+"""What a checkpoint records of a run, and what a module restores from it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from tl.modules.base import SharedBackboneModule
 
 FORMAT = 1
+T = TypeVar("T")
 
 
 class RunRecord:
-    """The run that a module's weights come from: its data, and where it stands if it resumes."""
+    """The run that a module's weights come from: its data, and its progress if it resumes."""
 
     def __init__(self) -> None:
         self._trained_on: Mapping[str, Any] | None = None
@@ -30,7 +31,7 @@ class RunRecord:
 
         Args:
             module: The module, with a Trainer.
-            **parts: What its parts record.
+            **parts: Records of its collaborators.
         """
         data = module.datamodule
         return {
@@ -44,14 +45,14 @@ class RunRecord:
         }
 
     def read(self, module: SharedBackboneModule, checkpoint: dict[str, Any]) -> Mapping[str, Any]:
-        """Return the record in a checkpoint, with the only task called what it is called here.
+        """Return the record in a checkpoint; a single task gets the name that it has here.
 
         Args:
-            module: The module that its weights are for.
+            module: The module that receives the weights.
             checkpoint: The checkpoint; changed in place.
 
         Raises:
-            ValueError: If that run had other tasks.
+            ValueError: If the checkpoint has other tasks.
         """
         record: dict[str, Any] = checkpoint.get("tl", {})
         self._trained_on = record.get("data")
@@ -59,19 +60,19 @@ class RunRecord:
             self.adopt(module, str(module.run.state.fn.value))
         _rename_task(module, checkpoint)
         there = {task["name"]: as_task(task).answers for task in record.get("tasks", ())}
-        there = _renamed(there, module.tasks)
+        there = as_here(there, module.tasks)
         here = {task.name: task.answers for task in module.tasks.values()}
         if there and there != here:
             said = [", ".join(f"{k} ({n})" for k, n in t.items()) for t in (there, here)]
             raise ValueError(
                 f"The checkpoint has the tasks {said[0]}, this model {said[1]}. To start from its "
-                "weights, or to add a task, give it by `init_from`, with `init_heads` for the "
-                "heads of tasks that stay."
+                "weights, or to add a task, pass it as `init_from`, with `init_heads` for the "
+                "heads of the tasks that remain."
             )
-        return {**record, "window": _renamed(record.get("window", {}), module.tasks)}
+        return {**record, "window": as_here(record.get("window", {}), module.tasks)}
 
     def resume(self, module: SharedBackboneModule, checkpoint: Mapping[str, Any]) -> None:
-        """Note where the run stands that resumes."""
+        """Read the progress of the run that resumes."""
         trainer = module.run
         if trainer is None:
             return
@@ -79,36 +80,36 @@ class RunRecord:
         there, here = checkpoint.get("tl", {}).get("processes"), trainer.world_size
         if trainer.state.fn == "fit" and there not in (None, here):
             rank_zero_info(
-                f"tl: {there} processes there, {here} here: a step has another number of images, "
-                "and an epoch another number of steps."
+                f"tl: the checkpoint is from {there} processes, this run has {here}: the number of "
+                "samples per step and of steps per epoch changes."
             )
 
-    def begin(self, module: Any) -> None:  # noqa: ANN401 - a LightningModule
-        """Bring the Trainer of a run that resumes to where its checkpoint was saved."""
+    def begin(self, module: SharedBackboneModule) -> None:
+        """Bring the Trainer of a run that resumes to the point where its checkpoint was saved."""
         resuming, self._resuming = self._resuming, None
         if resuming is not None:
             resuming.begin(module.trainer, module)
 
     def end(self, module: SharedBackboneModule) -> None:
-        """Know the data that the weights now come from, for an evaluation on others."""
+        """Record the data that the weights now come from, for an evaluation on others."""
         self._trained_on = _description(module.datamodule)
 
     def adopt(self, module: SharedBackboneModule, stage: str) -> None:
-        """Let the data be read as these weights were trained, before they are evaluated.
+        """Have the data read as they were when these weights trained, before an evaluation.
 
-        What a checkpoint says of its data holds until the module trains again.
+        A checkpoint's description of its data applies until the module trains again.
         """
         data = module.datamodule
         if stage == "fit":
             self._trained_on = None
         adopt = getattr(data, "adopt", None)
         if self._trained_on and data is not None and callable(adopt):
-            adopt(self._trained_on)  # does nothing where the data are read so already
+            adopt(self._trained_on)  # does nothing if they are already read so
             data.setup(stage)
 
 
 def class_names(data: object) -> Mapping[str, Sequence[str]]:
-    """Return class names by task, as far as the data tell them yet."""
+    """Return class names by task, as far as the data know them yet."""
     return {} if getattr(data, "waits", False) else getattr(data, "class_names", {})
 
 
@@ -117,20 +118,25 @@ def _description(data: object) -> Any:  # noqa: ANN401 - plain types
     return describe() if callable(describe) else None
 
 
-def _renamed(there: dict[str, Any], tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """Call the only task there what the only one here is called."""
+def as_here(there: Mapping[str, T], tasks: Mapping[str, Task]) -> dict[str, T]:
+    """Return values by task; a single value belongs to the single task, whatever its name.
+
+    Args:
+        there: Values by the names that a checkpoint or the data have for the tasks.
+        tasks: The tasks here, by name.
+    """
     if len(there) == len(tasks) == 1:
         return dict(zip(tasks, there.values(), strict=True))
-    return there
+    return dict(there)
 
 
 def _rename_task(module: SharedBackboneModule, checkpoint: dict[str, Any]) -> None:
     """Give the only head of a checkpoint the name of the only task here.
 
-    It is the same task if the classes are, whatever folder it was named after.
+    Both are the same task if their classes are, whatever folder it was named after.
 
     Raises:
-        ValueError: If the classes differ; names both.
+        ValueError: If the classes differ; lists both.
     """
     record = checkpoint.get("tl", {})
     there = [task["name"] for task in record.get("tasks", ())]

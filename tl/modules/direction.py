@@ -1,4 +1,4 @@
-"""Which way a metric is better, told from its name."""
+"""Whether a metric is better at its minimum or maximum, by its name."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ def direction_of(metric: str) -> Direction | None:
 
     Args:
         metric: Its name, such as ``val/acc`` or ``val/cifar10/loss``; the suffix that Lightning
-            gives to several loaders is left out.
+            adds for several loaders is ignored.
 
     Returns:
-        ``max`` or ``min``; ``None`` for a metric of another name.
+        ``max`` or ``min``; ``None`` for an unknown metric.
     """
     plain = re.sub(r"/dataloader_idx_\d+$", "", metric)
     return score_directions().get(plain.rpartition("/")[2])
 
 
 def check_direction(metric: str, mode: str | None, who: str) -> Direction:
-    """Return the direction in which a metric is followed.
+    """Return the direction in which a metric is monitored.
 
     Args:
         metric: Its name.
-        mode: ``min`` or ``max`` where one was given.
-        who: What follows it, for messages.
+        mode: ``min`` or ``max`` if one was set.
+        who: What monitors it, for messages.
 
     Raises:
         ValueError: If the metric is known to improve the other way, or if it is unknown and no
-            direction was given.
+            direction was set.
     """
     known = direction_of(metric)
     if mode is None and known is None:
@@ -48,23 +48,23 @@ def check_direction(metric: str, mode: str | None, who: str) -> Direction:
         raise ValueError(f"The `mode` of {who} must be min or max, got {mode!r}.")
     if known is not None and mode not in (None, known):
         raise ValueError(
-            f"{who} follows `{metric}` with mode={mode!r}, but it is better when "
+            f"{who} monitors `{metric}` with mode={mode!r}, but it is better when "
             f"{_WORDS[known]}; set `mode: {known}`."
         )
     return known or ("min" if mode == "min" else "max")
 
 
 def follow_metrics(full: Any, given: Any) -> None:  # noqa: ANN401 - any node of a configuration
-    """Let what monitors a metric follow it where its configuration gives no `mode`.
+    """Set each missing `mode` in a configuration to the direction of the monitored metric.
 
-    Lightning's classes, such as `EarlyStopping`, take ``min`` there whatever the metric.
+    Lightning's classes, such as `EarlyStopping`, default to ``min`` whatever the metric.
 
     Args:
-        full: The configuration with all defaults; each `mode` that was left out is set in place.
+        full: The configuration with all defaults; changed in place.
         given: The same without defaults.
 
     Raises:
-        ValueError: If no `mode` was given for a metric whose direction is unknown.
+        ValueError: If `mode` is missing for a metric whose direction is unknown.
     """
     if isinstance(full, list):
         for each, own in zip(full, given if isinstance(given, list) else [], strict=False):

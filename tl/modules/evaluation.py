@@ -21,7 +21,7 @@ Split = Literal["val", "test"]
 
 
 class Evaluation(nn.Module):
-    """Mean loss and scores by task, over all samples of all processes that have a target.
+    """Mean loss and scores by task, over all labelled samples of all processes.
 
     Args:
         tasks: The tasks by name.
@@ -30,12 +30,12 @@ class Evaluation(nn.Module):
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         super().__init__()
         self._tasks = dict(tasks)
-        self._seen: dict[tuple[Split, str], Tensor] = {}  # samples with a target
+        self._seen: dict[tuple[Split, str], Tensor] = {}  # labelled samples
         self._losses = nn.ModuleDict()
         self._scores = nn.ModuleDict()
         for split in ("val", "test"):
             for name, task in tasks.items():
-                # a loss that is not a number stays one: leaving it out would hide a divergence
+                # a NaN loss stays NaN: leaving it out would hide a divergence
                 self._losses[f"{split}/{name}"] = MeanMetric(nan_strategy=math.nan)
                 self._scores[f"{split}/{name}"] = nn.ModuleDict(task.scores())
 
@@ -44,14 +44,14 @@ class Evaluation(nn.Module):
         return cast("MeanMetric", loss), dict(cast("Any", scores).items())
 
     def add(self, split: Split, task: str, loss: Tensor, output: Tensor, target: Tensor) -> None:
-        """Count a batch.
+        """Add a batch.
 
         Args:
-            split: Which set.
+            split: The split.
             task: Name of the task.
             loss: Mean loss over what has a target, a scalar.
-            output: What the head gave, a row for each sample.
-            target: As :meth:`tl.tasks.Task.truth` gives it.
+            output: Output of the head, one row per sample.
+            target: Targets from :meth:`tl.tasks.Task.truth`.
         """
         labelled = self._tasks[task].labelled(target)
         before = self._seen.get((split, task))
@@ -62,32 +62,27 @@ class Evaluation(nn.Module):
             self._tasks[task].observe(score, output, target)
 
     def samples(self, split: Split, reduce: Callable[..., Tensor]) -> dict[str, int]:
-        """Return how many samples with a target were evaluated by task, and begin anew.
-
-        They are those of all processes.
+        """Return the number of labelled samples of all processes by task, and reset it.
 
         Args:
-            split: Which set.
+            split: The split.
             reduce: Sums a tensor over the processes: ``reduce(tensor, reduce_op="sum")``.
         """
-        device = self._device()
+        device = next(iter(cast("MeanMetric", loss).device for loss in self._losses.values()))
         nothing = torch.zeros((), dtype=torch.int64)
         seen = [self._seen.pop((split, task), nothing).to(device) for task in self._tasks]
         counts = reduce(torch.stack(seen), reduce_op="sum").tolist()
         return {task: int(n) for task, n in zip(self._tasks, counts, strict=True) if n}
 
-    def _device(self) -> torch.device:
-        return next(iter(cast("MeanMetric", loss).device for loss in self._losses.values()))
-
     def results(self, split: Split, reduce: Callable[..., Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Return ``loss`` and scores by task over all processes, and begin anew.
+        """Return ``loss`` and scores by task over all processes, and reset them.
 
         Args:
-            split: Which set.
+            split: The split.
             reduce: Sums a tensor over the processes: ``reduce(tensor, reduce_op="sum")``.
 
         Returns:
-            Tasks of which a sample had a target.
+            Only tasks with a labelled sample.
         """
         found: dict[str, dict[str, Tensor]] = {}
         for task in self._tasks:
@@ -95,29 +90,29 @@ class Evaluation(nn.Module):
             if loss.update_called:
                 value = loss.compute()
                 values = {name: score.compute() for name, score in scores.items()}
-                # NaN is also the mean over no labels at all, which is nothing to log
+                # NaN is also the mean over no labels, which is not logged
                 if not value.isnan() or float(reduce(loss.weight.clone(), reduce_op="sum")):
                     found[task] = {"loss": value, **values}
-            with torch.inference_mode(mode=False):  # else a later `fit` could not add to them
+            with torch.inference_mode(mode=False):  # otherwise a later `fit` could not update them
                 for metric in (loss, *scores.values()):
                     metric.reset()
         return found
 
 
 class Evaluations(nn.ModuleList):
-    """An evaluation of each loader that is read one after the other.
+    """One evaluation for each loader that is read in sequence.
 
     Attributes:
-        samples: How many samples the last evaluation of a split was of, by task; of several
-            loaders each, as ``<task>/dataloader_idx_<i>``.
+        samples: Number of samples in the last evaluation of a split, by task; with several
+            loaders, by ``<task>/dataloader_idx_<i>``.
     """
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         super().__init__([Evaluation(tasks)])
         self._tasks = dict(tasks)
-        self._trained = trained_tasks(tasks)  # what the means over tasks are of
+        self._trained = trained_tasks(tasks)  # the means over tasks are of these
         self._shared = shared_scores(self._trained.values())
-        self._loaders = 1  # seen in the evaluation that is under way
+        self._loaders = 1  # seen in the current evaluation
         self.samples: dict[str, dict[str, int]] = {}
 
     def add(
@@ -128,7 +123,7 @@ class Evaluations(nn.ModuleList):
         outputs: Mapping[str, tuple[Tensor, Tensor]],
         device: torch.device,
     ) -> None:
-        """Count a batch of a loader: losses, and outputs with targets, by task."""
+        """Add a batch of a loader: losses, and outputs with targets, by task."""
         evaluation = self._of(loader, device)
         self._loaders = max(self._loaders, loader + 1)
         for name, (output, target) in outputs.items():
@@ -136,14 +131,14 @@ class Evaluations(nn.ModuleList):
 
     def _of(self, loader: int, device: torch.device) -> Evaluation:
         for _ in range(len(self), loader + 1):
-            with torch.inference_mode(mode=False):  # a later `fit` adds to them too
+            with torch.inference_mode(mode=False):  # a later `fit` updates them too
                 self.append(Evaluation(self._tasks).to(device))
         return cast("Evaluation", self[loader])
 
     def count(self, module: SharedBackboneModule) -> int:
-        """Return how many loaders the evaluation that is under way reads one after the other.
+        """Return how many loaders the current evaluation reads in sequence.
 
-        All processes must ask. Those that are read side by side, as several sources, are one.
+        Call it in all processes. Loaders that are read together, one per source, count as one.
         """
         trainer = module.trainer
         if trainer.world_size == 1:
@@ -152,7 +147,7 @@ class Evaluations(nn.ModuleList):
         return int(trainer.strategy.reduce(count, reduce_op="max"))
 
     def log(self, module: SharedBackboneModule, split: Split) -> None:
-        """Log each task's loss and scores over the set of each loader, and begin anew."""
+        """Log each task's loss and scores over each loader, and reset them."""
         trainer, count = module.trainer, self.count(module)
         self._loaders = 1
         self.samples[split] = {}
@@ -187,26 +182,26 @@ class Evaluations(nn.ModuleList):
 
 
 def loader_suffix(loader: int, count: int) -> str:
-    """Return what follows the names of a loader's metrics, as in Lightning; nothing for the only.
+    """Return the suffix of a loader's metrics, as in Lightning; empty for a single loader.
 
     Args:
         loader: Index of the loader.
-        count: How many there are.
+        count: Number of loaders.
     """
     return f"/dataloader_idx_{loader}" if count > 1 else ""
 
 
 def check_followed(trainer: Trainer, names: Iterable[str], suffix: str, count: int) -> None:
-    """Refuse to follow a metric by its plain name where each of several loaders has its own.
+    """Refuse to monitor a metric by its plain name if each of several loaders has its own.
 
     Args:
         trainer: The Trainer, with its callbacks and schedules.
         names: Plain names of the metrics.
-        suffix: What follows them for one loader; empty for the only one.
-        count: How many loaders there are.
+        suffix: Suffix of one loader; empty for a single loader.
+        count: Number of loaders.
 
     Raises:
-        ValueError: If a callback or a schedule follows one.
+        ValueError: If a callback or a schedule monitors one.
     """
     if not suffix or trainer.state.fn != "fit":
         return
@@ -216,6 +211,6 @@ def check_followed(trainer: Trainer, names: Iterable[str], suffix: str, count: i
         if monitor in names:
             there = ", ".join(f"{monitor}/dataloader_idx_{i}" for i in range(count))
             raise ValueError(
-                f"{type(one).__name__} follows `{monitor}`, but there are {count} validation "
-                f"loaders with metrics of their own; set its `monitor` to one of {there}."
+                f"{type(one).__name__} monitors `{monitor}`, but there are {count} validation "
+                f"loaders with separate metrics; set its `monitor` to one of {there}."
             )

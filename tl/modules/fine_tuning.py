@@ -1,4 +1,4 @@
-"""What of a network trains, and in which mode the rest is, by a strategy."""
+"""Apply a strategy: which parts of a network train, and in which mode the others are."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class FineTuning:
-    """Freezes and thaws the stages of a network as its strategy says.
+    """Freezes and unfreezes the stages of a network according to its strategy.
 
-    The strategy is asked anew at the start of each epoch and after a resume; before each step
-    modules are put back into the modes that it wants. Parameters of the backbone that require no
-    gradient when the module is built never train, such as weights beside LoRA adapters. On one
-    process what is frozen requires no gradient. With DDP, which knows only the parameters that
-    required gradients when it was set up, whatever thaws later requires them from the start, and
-    loses them before each step until then. Both ways no optimiser touches it.
+    The strategy is asked at the start of each epoch and after a resume; before each step, modules
+    are put back into its modes. Parameters of the backbone that require no gradient when the module
+    is built never train, such as weights beside LoRA adapters. On one process, frozen parameters
+    require no gradient. DDP only handles parameters that required gradients when it was set up:
+    those that are unfrozen later require gradients from the start, which are dropped before each
+    step until then. Either way, frozen parameters are never updated.
 
     Args:
         backbone: The network as it was built.
@@ -39,24 +39,24 @@ class FineTuning:
         self._frozen: dict[int, nn.Parameter] = {}
         self._fixed: list[nn.Parameter] = []
         self._statistics: dict[str, Tensor] = {}
-        self._thawed: Sequence[int] = ()  # epochs at which the run that resumes thaws
+        self._thawed: Sequence[int] = ()  # epochs at which a run that resumes unfreezes stages
 
     def thaw(self) -> None:
-        """Let everything train that a strategy had frozen."""
+        """Unfreeze everything that a strategy had frozen."""
         untrained = {id(parameter) for parameter in self._untrained}
         for number, parameter in self._frozen.items():
             parameter.requires_grad_(number not in untrained)
         self._frozen, self._modes = {}, []
 
     def trains(self, parameter: nn.Parameter) -> bool:
-        """Tell if the optimiser moves a parameter in this epoch."""
+        """Return whether the optimizer updates a parameter in this epoch."""
         return parameter.requires_grad and id(parameter) not in self._frozen
 
     # Before the run
 
     def setup(self, module: SharedBackboneModule) -> None:
-        """Before DDP is set up, settle which parameters require gradients all through the run."""
-        self._statistics = {}  # of the start of this run, or of the checkpoint that comes in
+        """Fix, before DDP is set up, which parameters require gradients throughout the run."""
+        self._statistics = {}  # of the start of this run, or of the checkpoint to be loaded
         self._fixed = []
         if module.strategy is None or module.trainer.world_size == 1:
             return
@@ -68,11 +68,11 @@ class FineTuning:
     def begin_strategy(
         self, module: SharedBackboneModule, count_epochs: Callable[[], int | None]
     ) -> None:
-        """Tell the strategy how many epochs the run has, by whichever limit comes first.
+        """Pass the number of epochs of the run to the strategy.
 
         Args:
             module: The module.
-            count_epochs: Counts them, which may load data; ``None`` where there is no limit.
+            count_epochs: Counts them, which may load data; returns ``None`` without a limit.
         """
         strategy, trainer = module.strategy, module.run
         if strategy is None or trainer is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -83,7 +83,7 @@ class FineTuning:
 
     @staticmethod
     def scale(module: SharedBackboneModule, optimizer: Optimizer) -> None:
-        """Write the stages' learning rates into an optimiser, before its schedule is made."""
+        """Scale the stages' learning rates in an optimizer, before its schedule is created."""
         if scales := _lr_scales(module):
             scale_learning_rates(optimizer, scales)
 
@@ -91,7 +91,7 @@ class FineTuning:
     def check_schedule(
         module: SharedBackboneModule, optimizer: Optimizer, scheduler: object
     ) -> None:
-        """See that a schedule keeps the stages' learning rates apart."""
+        """Check that a schedule keeps the stages' learning rates separate."""
         if scales := _lr_scales(module):
             keep_learning_rates(optimizer, scales, type(scheduler).__name__)
 
@@ -114,7 +114,7 @@ class FineTuning:
         rank_zero_info(f"tl: {self.table(module)}")
 
     def begin_epoch(self, module: SharedBackboneModule) -> None:
-        """Freeze and thaw by the epoch."""
+        """Freeze and unfreeze stages for this epoch."""
         if module.strategy is None:
             return
         stages = module.stages()
@@ -126,18 +126,18 @@ class FineTuning:
         self._modes = [(part, part.training) for part in both]
 
     def begin_step(self) -> None:
-        """Put modules back into their modes: whatever evaluates may leave them in others."""
+        """Put modules back into their modes, which an evaluation may have changed."""
         for module, training in self._modes:
             if module.training is not training:
                 module.training = training
 
     def drop_gradients(self) -> None:
-        """Take the gradients of what is frozen, before they are clipped."""
+        """Drop the gradients of frozen parameters, before gradients are clipped."""
         for parameter in self._frozen.values():
             parameter.grad = None
 
     def values(self, module: SharedBackboneModule) -> dict[str, float | Tensor]:
-        """Return how many numbers trained, and how far running statistics have moved."""
+        """Return the number of trainable parameters, and the drift of running statistics."""
         if module.strategy is None:
             return {}
         frozen = sum(p.numel() for p in self._frozen.values())
@@ -150,7 +150,7 @@ class FineTuning:
         return values
 
     def table(self, module: SharedBackboneModule) -> str:
-        """Say per optimiser group what trains when and how; empty without a strategy."""
+        """Return what trains when, a row per optimizer group; empty without a strategy."""
         if module.strategy is None:
             return ""
         groups = module.trainer.optimizers[0].param_groups
@@ -159,21 +159,18 @@ class FineTuning:
     # Checkpoints
 
     def record(self, module: SharedBackboneModule) -> dict[str, Any]:
-        """Return what a checkpoint keeps: statistics that drift is measured from, and thaws."""
+        """Return what a checkpoint stores: initial statistics, and epochs of unfreezing."""
+        strategy = module.strategy
+        thaws: dict[str, list[int]] = {}
+        if strategy is not None:
+            thaws[type(strategy).__name__] = strategy.changes(list(module.stages()))
         return {
-            "statistics": self._statistics if module.strategy is not None else {},
-            "thaws": self.thaws(module),
+            "statistics": self._statistics if strategy is not None else {},
+            "thaws": thaws,
         }
 
-    @staticmethod
-    def thaws(module: SharedBackboneModule) -> dict[str, list[int]]:
-        """Return the epochs at which the strategy lets other stages train, by its name."""
-        if module.strategy is None:
-            return {}
-        return {type(module.strategy).__name__: module.strategy.changes(list(module.stages()))}
-
     def resume(self, module: SharedBackboneModule, record: Mapping[str, Any]) -> None:
-        """Take over what :meth:`record` gave; the thaws if the strategy is the same."""
+        """Restore what :meth:`record` returned; the epochs only for the same strategy."""
         self._statistics = dict(record.get("statistics", {}))
         if module.run is not None:
             self._thawed = record.get("thaws", {}).get(type(module.strategy).__name__, ())
@@ -195,11 +192,11 @@ def _warn_of_never(module: SharedBackboneModule, strategy: Strategy, *, new_head
     late = [s for s, e in firsts.items() if e is not None and epochs and 0 < epochs <= e]
     if late:
         rank_zero_warn(
-            f"{type(strategy).__name__} thaws {', '.join(late)} after the end of this run of "
-            f"{epochs} epochs: they never train. Raise `max_epochs`, or thaw earlier."
+            f"{type(strategy).__name__} unfreezes {', '.join(late)} after the end of this run of "
+            f"{epochs} epochs: they never train. Increase `max_epochs`, or unfreeze earlier."
         )
     if new_heads and firsts[HEAD] is None:
         rank_zero_warn(
-            f"{type(strategy).__name__} never trains the heads, and they are new: they stay "
-            "random. Name `head` among its stages, or take the source's by `init_heads`."
+            f"{type(strategy).__name__} never trains the heads, which are new: they stay random. "
+            "Add `head` to its stages, or load the source's with `init_heads`."
         )

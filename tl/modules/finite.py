@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: stopped before they are taken, or left out."""
+"""Steps with a non-finite loss or gradient: stop before them, or skip them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tl.balancing.base import NonFiniteError
+from tl.modules.optimisation import scaler_of
 from tl.private.torch import foreach_copy_, foreach_norm
 
 if TYPE_CHECKING:
@@ -19,29 +20,28 @@ if TYPE_CHECKING:
 
 OnNonFinite = Literal["stop", "skip"]
 _MOST_UNREAD = 100
-# of a loss scaler: whatever is not finite still is no overflow that a smaller one would cure
+# of a loss scaler: at this scale, non-finite gradients are not an overflow any more
 _LEAST_SCALE = 1e-4
 
 
 class FiniteGuard:
-    """Look at the gradients before each optimiser step, and keep bad steps from moving anything.
+    """Check the gradients before each optimizer step, and keep bad steps from changing anything.
 
-    A bad step moves no parameter, no momentum, no running statistics and no balancer. Learning
-    rate schedules go on, so that a run stays as long as it was. With accumulation the whole step
-    counts, with DDP all processes decide alike: they look at averaged gradients. With a loss
-    scaler an overflow of gradients is the scaler's business as long as the losses are finite.
+    A bad step changes no parameter, momentum, running statistics or balancer. Learning-rate
+    schedules advance, so that the run keeps its length. With accumulation, the whole step is
+    skipped; with DDP, all processes decide alike, by the averaged gradients. With a loss scaler,
+    overflowing gradients are left to the scaler as long as the losses are finite.
 
-    On a CPU looking costs nothing but the norms. On a GPU, optimisers with ``fused=True`` leave
-    the step out on the device, and the answer is read every ``log_every_n_steps``; others wait
-    for it each step.
+    On a CPU, the check costs only the norms. On a GPU, optimizers with ``fused=True`` skip the step
+    on the device, and the result is read every ``log_every_n_steps``; others wait for it each step.
 
     Args:
         action: ``stop`` the run, or ``skip`` the step and count it.
-        max_skips: Steps in a row that may be skipped, 0 or more.
+        max_skips: Maximum number of consecutive skipped steps, 0 or more.
 
     Attributes:
         skipped: Steps skipped so far.
-        broken: What a balancer found not finite in this step, if it did.
+        broken: What a balancer found to be non-finite in this step, if anything.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -66,14 +66,14 @@ class FiniteGuard:
     # From step to step
 
     def start(self, backbone: nn.Module) -> None:
-        """Find the running statistics, which a forward pass moves."""
+        """Find the running statistics, which a forward pass updates."""
         self._losses, self._unread, self._defers = [], [], False
         self.broken, self._in_a_row = None, 0
         buffers: dict[torch.dtype, list[Tensor]] = {}
         for buffer in backbone.buffers():
             buffers.setdefault(buffer.dtype, []).append(buffer)
         self._kept = [([b.clone() for b in same], same) for same in buffers.values()]
-        # masks of some networks are infinite on purpose
+        # some networks have infinite masks on purpose
         self._sound = {
             name: b
             for name, b in backbone.named_buffers()
@@ -81,20 +81,19 @@ class FiniteGuard:
         }
 
     def begin(self) -> None:
-        """Keep the running statistics as they are before an optimiser step."""
+        """Copy the running statistics before an optimizer step."""
         if not self._defers:
-            for copies, buffers in self._kept:
-                foreach_copy_(copies, buffers)
+            self._keep()
 
     def see(self, losses: Mapping[str, Tensor]) -> None:
-        """Note the losses of a micro-batch, to name the task if they are to blame."""
+        """Record the losses of a micro-batch, to name the task if one is not finite."""
         self._losses.append(losses)
 
     def check(self, module: SharedBackboneModule, optimizer: Optimizer) -> None:
-        """Decide about the step that the optimiser is about to take.
+        """Check the step that the optimizer is about to take.
 
         Raises:
-            NonFiniteError: If it must not be taken, and steps are not skipped.
+            NonFiniteError: If it must not be taken, and is not to be skipped.
         """
         losses, self._losses = self._losses, []
         broken, self.broken = self.broken, None
@@ -113,7 +112,7 @@ class FiniteGuard:
                 self._in_a_row = 0
                 return
         tasks = _bad_tasks(module, losses)
-        scaler = _scaler(module)
+        scaler = scaler_of(module.trainer)
         overflow = scaler is not None and scaler.get_scale() > _LEAST_SCALE
         if broken is None and not tasks and overflow:
             return
@@ -127,20 +126,20 @@ class FiniteGuard:
     def _on_device(
         self, module: SharedBackboneModule, optimizer: Optimizer, grads: list[Tensor]
     ) -> bool:
-        """Let a fused optimiser leave the step out by itself; returns whether it can."""
+        """Let a fused optimizer skip the step by itself; return whether it can."""
         self._defers = (
             self.waits_for(grads[0].device)
             and all(group.get("fused") for group in optimizer.param_groups)
-            # the first step of a parameter would make its momentum of nothing
+            # a skipped first step would initialise the momentum from nothing
             and len(optimizer.state) >= len(grads)
-            and _scaler(module) is None  # which says the same to the optimiser
+            and scaler_of(module.trainer) is None  # which tells the optimizer the same
             and getattr(module, "balancer", None) is None  # which reads losses anyway
         )
         if not self._defers:
-            if hasattr(optimizer, "found_inf") and _scaler(module) is None:
+            if hasattr(optimizer, "found_inf") and scaler_of(module.trainer) is None:
                 del optimizer.found_inf
             return False
-        # the largest values and not the squares, which overflow long before the numbers do
+        # largest values instead of squares, which overflow long before the values do
         largest = torch.stack(foreach_norm(grads, torch.inf)).max()
         bad = largest.isfinite().logical_not().float()
         if self.action == "stop" and self._unread:
@@ -153,18 +152,18 @@ class FiniteGuard:
 
     @staticmethod
     def waits_for(device: torch.device) -> bool:
-        """Say whether reading a number from a device has to wait for it."""
+        """Return whether reading a value from a device has to wait for it."""
         return device.type != "cpu"
 
     def read(self, module: SharedBackboneModule, behind: int = 0) -> None:
-        """Read what fused optimisers have left out on the device.
+        """Read which steps fused optimizers have skipped on the device.
 
         Args:
             module: The module.
-            behind: Steps that were looked at and are not counted by the Trainer yet.
+            behind: Checked steps that the Trainer has not counted yet.
 
         Raises:
-            NonFiniteError: If there was such a step, and steps are not skipped.
+            NonFiniteError: If there is one, and steps are not to be skipped.
         """
         if not self._unread:
             return
@@ -205,14 +204,14 @@ class FiniteGuard:
     # Checkpoints
 
     def check_weights(self, module: SharedBackboneModule, state: Mapping[str, Tensor]) -> None:
-        """See that a checkpoint would hold finite weights and running statistics.
+        """Refuse to save non-finite weights or running statistics.
 
         Args:
             module: The module.
-            state: What would be saved.
+            state: State dict to be saved.
 
         Raises:
-            ValueError: If it would not.
+            ValueError: If one is not finite; names the first.
         """
         self.read(module)
         parts = [*module.backbone.named_parameters(prefix="backbone")]
@@ -227,23 +226,19 @@ class FiniteGuard:
             return
         [first, *_] = [name for name, value in held.items() if not bool(value.isfinite().all())]
         raise ValueError(
-            f"{first} is not finite at step {module.global_step}: no checkpoint is made of it, and "
-            "earlier ones are as they were. Lower the learning rate, or clip gradients."
+            f"{first} is not finite at step {module.global_step}: it is not saved, and earlier "
+            "checkpoints are unchanged. Lower the learning rate, or clip gradients."
         )
 
 
 def _finite(tensors: list[Tensor]) -> bool:
     norm: float = torch.stack(foreach_norm(tensors)).sum().item()
-    # squares overflow long before the numbers do
+    # squares overflow long before the values do
     return math.isfinite(norm) or all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
-def _scaler(module: SharedBackboneModule) -> torch.amp.GradScaler | None:
-    return getattr(module.trainer.precision_plugin, "scaler", None)
-
-
 def _bad_tasks(module: SharedBackboneModule, losses: list[Mapping[str, Tensor]]) -> list[str]:
-    """Tasks with a loss that is not finite, in any process."""
+    """Return the tasks with a non-finite loss in any process."""
     tasks = list(module.tasks)
     bad = torch.zeros(len(tasks), device=module.device)
     for seen in losses:
@@ -256,15 +251,13 @@ def _bad_tasks(module: SharedBackboneModule, losses: list[Mapping[str, Tensor]])
 
 def _loss_of(tasks: list[str]) -> str:
     names = ", ".join(map(repr, tasks))
-    return (
-        f"The loss of task {names} is not finite"
-        if len(tasks) == 1
-        else (f"The losses of tasks {names} are not finite")
-    )
+    if len(tasks) == 1:
+        return f"The loss of task {names} is not finite"
+    return f"The losses of tasks {names} are not finite"
 
 
 def _blame(module: SharedBackboneModule, optimizer: Optimizer) -> str:
-    """Say what is not finite where the losses are: a penalty, or else the gradients of a group."""
+    """Return what is not finite if the losses are: a penalty, else the gradients of groups."""
     for name, value in module.penalty_values().items():
         if not bool(value.isfinite().all()):
             return f"The penalty {name} is not finite"
@@ -273,4 +266,4 @@ def _blame(module: SharedBackboneModule, optimizer: Optimizer) -> str:
         for number, group in enumerate(optimizer.param_groups)
         if any(p.grad is not None and not bool(p.grad.isfinite().all()) for p in group["params"])
     ]
-    return f"The losses are finite, the gradient of {', '.join(groups)} is not"
+    return f"The losses are finite, but the gradient of {', '.join(groups)} is not"

@@ -1,4 +1,4 @@
-"""Data modules of other people, as Lightning takes them, and their targets."""
+"""Third-party data modules, as Lightning accepts them, and their targets."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _KEPT = (
 
 
 class TargetCheck:
-    """Checks the targets of foreign data; data modules of `tl.data` check theirs.
+    """Checks the targets of third-party data; data modules of `tl.data` check their own.
 
     Args:
-        tasks: Tasks whose targets are looked at.
-        trained: Those of them whose targets train.
+        tasks: Tasks whose targets are checked.
+        trained: Those of them that train.
 
     Attributes:
-        done: Whether those of the present batch were checked on the host, before they came to an
-            accelerator.
+        done: Whether the targets of the current batch were checked on the host, before their
+            transfer to an accelerator.
     """
 
     def __init__(self, tasks: Mapping[str, Task], trained: Mapping[str, Task]) -> None:
@@ -37,12 +37,12 @@ class TargetCheck:
         self.done = False
 
     def setup(self, module: LightningModule, data: object, stage: str) -> None:
-        """Take part in the transfer of batches where the data are foreign.
+        """Hook into the transfer of batches if the data are third-party.
 
         Args:
             module: The module; changed in place.
             data: The data module.
-            stage: What is about to run.
+            stage: The stage that is about to run.
         """
         ours = isinstance(data, ImageDataModule | MultiTaskDataModule)
         self.done = ours
@@ -51,23 +51,23 @@ class TargetCheck:
             name_arguments(data)
         if ours or stage == "predict":
             return
-        # on the object, since a hook of the class would cost each step of our own data a few calls
+        # on the instance: a hook of the class would cost every step of our own data a few calls
         module.on_before_batch_transfer = partial(self._checked, module)  # type: ignore[method-assign]
-        # where a foreign data module has this hook, that is used, and its targets are checked later
+        # a data module's own hook takes precedence; its targets are then checked later
         warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer`")
 
     def _checked(self, module: LightningModule, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
-        """Check the targets of foreign data while that does not wait for an accelerator."""
-        # of another form they may be sorted after the transfer
+        """Check targets while that does not synchronise with an accelerator."""
+        # a batch of another form may be converted after the transfer
         self.done = is_sorted(batch)
         tasks = self._trained if module.training else self._tasks
         return checked(batch, tasks.values()) if self.done else batch
 
 
 def name_arguments(data: LightningDataModule) -> None:
-    """Let ``predict`` take loaders whose batch size was given by position.
+    """Let ``predict`` accept loaders whose batch size was passed by position.
 
-    Lightning 2.6 makes the loader again with a `batch_size` of its own by name, which then is there
+    Lightning 2.6 rebuilds the loader with `batch_size` as a keyword, which would then be passed
     twice.
 
     Args:
@@ -75,14 +75,14 @@ def name_arguments(data: LightningDataModule) -> None:
     """
     original = data.predict_dataloader
 
-    def predict_dataloader() -> Any:  # noqa: ANN401 - whatever the data module gives
+    def predict_dataloader() -> Any:  # noqa: ANN401 - whatever the data module returns
         found = original()
         return [_named(one) for one in found] if isinstance(found, list) else _named(found)
 
     data.predict_dataloader = predict_dataloader  # type: ignore[method-assign]
 
 
-def _named(loader: Any) -> Any:  # noqa: ANN401 - whatever the data module gives
+def _named(loader: Any) -> Any:  # noqa: ANN401 - whatever the data module returns
     if type(loader) is not DataLoader or type(loader.batch_sampler) is not BatchSampler:
         return loader
     given: dict[str, Any] = {name: getattr(loader, name) for name in _KEPT}

@@ -1,4 +1,4 @@
-"""Hyperparameters in checkpoints, as plain types that load without unpickling code."""
+"""Hyperparameters in checkpoints, as plain types that load without executing code."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ OBJECTS = ["backbone", "optimizer", "scheduler", "balancer", "strategy", "penalt
 
 
 def keep_hyperparameters(module: LightningModule, frame: FrameType | None) -> None:
-    """Keep the arguments of a module's constructor.
+    """Store the arguments of a module's constructor.
 
-    Modules that the command line builds keep their whole configuration; to those built in Python,
-    ``load_from_checkpoint`` must be given backbone, optimiser, scheduler, balancer, strategy and
-    penalties again.
+    Modules built by the command line store their whole configuration; for those built in Python,
+    pass backbone, optimizer, scheduler, balancer, strategy and penalties to
+    ``load_from_checkpoint`` again.
 
     Args:
         module: The module; changed in place.
-        frame: Its constructor's frame, where the arguments are found.
+        frame: Frame of its constructor, which holds the arguments.
     """
     module.save_hyperparameters(ignore=OBJECTS, frame=frame)
     if INSTANTIATOR in module.hparams:  # the command line's, where objects are class paths
         module.save_hyperparameters(frame=frame)
     arguments = arguments_of(type(module))
-    for key, parameter in arguments.items():  # also those left at their defaults
+    for key, parameter in arguments.items():  # including those left at their defaults
         if key in module.hparams or key not in OBJECTS:
             module.hparams[key] = module.hparams.pop(key, parameter.default)
     for key, value in list(module.hparams.items()):
         if not key.startswith("_") and key not in arguments:
-            del module.hparams[key]  # a link from the data that this class does not take
+            del module.hparams[key]  # linked from the data, but not an argument of this class
         elif key == "task":
             module.hparams[key] = as_task(value).record()
         elif key == "tasks":
             module.hparams[key] = [as_task(task).record() for task in value]
         elif isinstance(value, tuple):
             module.hparams[key] = list(value)
-    setattr(module, "_built", True)  # noqa: B010 - ours, and the last that a constructor does
+    setattr(module, "_built", True)  # noqa: B010 - the last step of a constructor
     settle_hyperparameters(module)
 
 
 def arguments_of(kind: type[LightningModule]) -> dict[str, inspect.Parameter]:
-    """Return what a module's constructor takes, with what it passes on to its base by keyword.
+    """Return the arguments of a module's constructor, with those that it passes to its base.
 
     Args:
         kind: The class of the module.

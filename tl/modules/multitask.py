@@ -25,32 +25,32 @@ BatchNorm = Literal["joint", "per_source", "per_source_statistics"]
 
 
 class MultiTaskModule(TrainerHooks):
-    """Train any number of tasks over any number of data sources on one shared backbone.
+    """Train any number of tasks from any number of data sources on one shared backbone.
 
     ``theta* = argmin sum_i L_i``: the tasks' losses are added, or combined by a balancer. Tasks
     may read one source each, share a source (CIFAR-100's fine and coarse labels), or both. Labels
     may be missing for some samples (-1, or NaN in floats).
 
     Args:
-        backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``: any module with an
-            integer attribute ``num_features``.
-        tasks: What to predict, tasks or their fields. The command line fills it in from the data.
-        batch_norm: What batch norm averages over. ``joint``: one pass over all sources' images
-            together, statistics of the mixture; the fastest, and right where sources look alike.
-            ``per_source``: a pass for each source, each normalised by its own batch in training,
-            with one set of running statistics for all: for sources that look different,
-            evaluation then does not match training. ``per_source_statistics``: a pass and running
-            statistics for each source (Chang et al., 2019, arXiv:1906.03950, without their
+        backbone: Inputs, such as images ``(N, C, H, W)``, to features ``(N, num_features)``: any
+            module with an integer attribute ``num_features``.
+        tasks: What to predict, tasks or their fields. The command line sets them from the data.
+        batch_norm: What batch norm averages over. ``joint``: one forward pass over all sources
+            together, with the statistics of the mixture; the fastest, and suitable if sources look
+            alike. ``per_source``: one forward pass per source, each normalised by its own batch in
+            training, but with shared running statistics: for sources that look different,
+            evaluation does not match training. ``per_source_statistics``: a forward pass and
+            running statistics per source (Chang et al., 2019, arXiv:1906.03950, without their
             separate scale and shift), so that evaluation matches training. With a balancer that
-            aggregates gradients, ``joint`` takes a pass for each source in training too, as
-            ``per_source`` does: one task's gradient must not depend on another's images.
+            aggregates gradients, ``joint`` trains like ``per_source``: one task's gradient must not
+            depend on another's images.
         balancer: How the tasks' losses or gradients become one update: any torchjd ``Scalarizer``
             or ``Aggregator``, or one of ``tl.balancing``; ``shape`` and ``n_tasks`` are filled in.
-            Without one, the plain sum.
-        rescale: Brings the balanced update of the backbone to the norm of the ``mean`` or the
-            ``sum`` of the tasks' gradients and the heads' weights to the sum 1 or the number of
-            tasks, for comparisons at one learning rate; for loss weightings, the weights of
-            backbone and heads to that sum.
+            By default, the plain sum.
+        rescale: Scales the balanced update of the backbone to the norm of the ``mean`` or the
+            ``sum`` of the tasks' gradients, and the heads' weights to sum to 1 or the number of
+            tasks, for comparisons at the same learning rate; for loss weightings, scales the
+            weights of backbone and heads to that sum.
         **shared: As for :class:`SharedBackboneModule`.
 
     Raises:
@@ -95,30 +95,30 @@ class MultiTaskModule(TrainerHooks):
         read = {task.source for task in self.trained_tasks.values()}
         if batch_norm == "joint" and len(read) > 1 and self.balancer and self.balancer.needs_rows:
             rank_zero_info(
-                f"tl: {self.balancer.name} needs each task's own gradient: training takes a pass "
-                "for each source, with batch norm as in `batch_norm='per_source'`."
+                f"tl: {self.balancer.name} needs each task's own gradient: training uses one "
+                "forward pass per source, with batch norm as in `batch_norm='per_source'`."
             )
         keep_hyperparameters(self, inspect.currentframe())
 
     def setup(self, stage: str) -> None:
-        """Check the data against the heads, and the Trainer against the batch norm."""
+        """Check the data against the heads, and the Trainer against balancer and batch norm."""
         super().setup(stage)
         if self.balanced is not None:
             self.balanced.check(self, stage)
         synced = synchronises_batch_norm(self.trainer.strategy)
         if synced and self.batch_norm == "per_source_statistics":
             raise ValueError(
-                "`sync_batchnorm` would put one set of statistics in the place of those per "
-                "source; leave it out, or choose another `batch_norm`."
+                "`sync_batchnorm` would replace the statistics per source by one set; leave it "
+                "out, or choose another `batch_norm`."
             )
 
     def forward(self, images: Inputs, source: str | None = None) -> dict[str, Tensor]:
-        """Return logits ``(N, num_classes)`` by task of normalised images ``(N, 3, H, W)``.
+        """Return the outputs of the heads by task, such as logits ``(N, num_classes)``.
 
         Args:
-            images: The images.
-            source: Where they come from; needed with running statistics per source, where it
-                chooses among them, and then only that source's tasks answer.
+            images: Normalised inputs, such as images ``(N, C, H, W)``.
+            source: Their source, which selects its tasks; required with running statistics per
+                source, which it selects too.
         """
         self.source.need()
         features = self.features({source: images})[source]
@@ -129,7 +129,7 @@ class MultiTaskModule(TrainerHooks):
         }
 
     def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
-        """Return what heads read by source: one pass over all images, or one for each source."""
+        """Return what heads read by source: from one forward pass, or one per source."""
         rows = self.balancer is not None and self.balancer.needs_rows and self.training
         rows = rows or differ_in_length(images.values())  # without batch norm a pass each is equal
         if self.batch_norm == "joint" and len(images) > 1 and not rows:
@@ -137,8 +137,8 @@ class MultiTaskModule(TrainerHooks):
             if len(set(shapes.values())) > 1:
                 said = [f"{s} {said_shapes(shape)}" for s, shape in shapes.items()]
                 raise ValueError(
-                    f"Sources of different image sizes cannot share a pass: {', '.join(said)}. "
-                    "Give them one size, or set `batch_norm` to 'per_source'."
+                    f"Sources of different image sizes cannot share a forward pass: "
+                    f"{', '.join(said)}. Use one size, or set `batch_norm` to 'per_source'."
                 )
             sizes = [size_of(inputs) for inputs in images.values()]
             together = self.reader(self.backbone, join(list(images.values())))
@@ -156,13 +156,13 @@ class MultiTaskModule(TrainerHooks):
         return found
 
     def metric(self, split: str, task: str, what: str) -> str:
-        """Name under which a task's value is logged: ``val/cifar10/acc``."""
+        """Return the name that a task's value is logged under: ``val/cifar10/acc``."""
         return f"{split}/{task}/{what}"
 
     # The balancer's part
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
-        """Prepare the step, and keep the balancer as it is where the step may be skipped."""
+        """Prepare the step, and copy the balancer's state if the step may be skipped."""
         super().on_train_batch_start(batch, batch_idx)
         if self.balanced is not None:
             self.balanced.begin(self, batch_idx)
@@ -174,7 +174,7 @@ class MultiTaskModule(TrainerHooks):
         outputs: Outputs,
         penalty: Tensor | None,
     ) -> Tensor:
-        """Combine the tasks' losses by the balancer, or add them; add penalties."""
+        """Combine the tasks' losses with the balancer or add them, and add penalties."""
         loss = None
         if self.balanced is not None:
             loss = self.balanced.combine(self, batch, losses, outputs, penalty)
@@ -183,34 +183,34 @@ class MultiTaskModule(TrainerHooks):
         return loss if penalty is None else loss + penalty
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Backpropagate, by way of the balancer where there is one."""
+        """Backpropagate, through the balancer if there is one."""
         if self.balanced is None or not self.balanced.backward(self, loss):
             super().backward(loss, *args, **kwargs)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's hook
-        """Step, then let methods that ask for it see the step's batches again."""
+        """Step, then let methods that need it evaluate the step's batches again."""
         super().optimizer_step(*args, **kwargs)
         if self.balanced is not None:
             self.balanced.look_again(self)
 
     def forget_step(self, tasks: Iterable[str]) -> None:
-        """Put the balancer back, too, to what it was before a step that is not taken."""
+        """Also restore the balancer to its state before a step that is not taken."""
         super().forget_step(tasks)
         if self.balanced is not None:
             self.balanced.forget()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
-        """Log the weights in force, too."""
+        """Also log the current weights."""
         if self.balanced is not None:
             self.step_log.add(self.trainer, self.balanced.end(self.trainer))
         super().on_train_batch_end(outputs, batch, batch_idx)
 
     def balance(self) -> dict[str, float]:
-        """Return the weights in force, and the size of the update where it is known, by name."""
+        """Return current weights and, if known, the relative size of the update, by metric name."""
         return {} if self.balanced is None else self.balanced.values()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Add what a balancer learns, which does not decay, to the groups of the optimiser."""
+        """Add the parameters of a balancer, without weight decay, to the optimizer's groups."""
         groups = super().parameter_groups()
         learned = [] if self.balancer is None else self.balancer.learned_parameters()
         if learned:

@@ -1,4 +1,4 @@
-"""The optimiser and its schedule, over the length of the run."""
+"""The optimizer and its schedule over the length of the run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -25,25 +26,25 @@ Interval = Literal["step", "epoch"]
 
 
 def check_interval(interval: str | None, scheduler: LRSchedulerCallable | None) -> None:
-    """Refuse a unit that is none, or that of no schedule.
+    """Refuse an unknown unit, or one without a schedule.
 
     Raises:
-        ValueError: If it is.
+        ValueError: If it is unknown or there is no schedule.
     """
     if interval not in (None, "step", "epoch"):
         raise ValueError(f"`scheduler_interval` must be step or epoch, got {interval!r}.")
     if interval is not None and scheduler is None:
-        raise ValueError("`scheduler_interval` is the unit of `scheduler`, which is not given.")
+        raise ValueError("`scheduler_interval` is the unit of `scheduler`, which is not set.")
 
 
 class Optimisation:
-    """Builds a module's optimiser and schedule, and knows the learning rate that they are for."""
+    """Builds a module's optimizer and schedule, and remembers their learning rate."""
 
     def __init__(self) -> None:
         self._lr: float | None = None
 
     def is_outdated(self, lr: float | None) -> bool:
-        """Tell if Lightning has found another learning rate since the optimiser was built."""
+        """Return whether the learning rate has changed since the optimizer was built."""
         return lr != self._lr
 
     def build(
@@ -54,14 +55,14 @@ class Optimisation:
         lr: float | None,
         make: tuple[OptimizerCallable, LRSchedulerCallable | None, Interval | None],
     ) -> OptimizerLRScheduler:
-        """Build the optimiser over named groups, and its schedule over the Trainer's steps.
+        """Build the optimizer over named groups, and its schedule over the Trainer's steps.
 
         Args:
             module: The module.
             fine_tuning: Scales the learning rates of its stages.
             groups: Named groups of parameters.
-            lr: Learning rate in place of the optimiser's own.
-            make: Makes the optimiser, and its schedule, which advances by the third.
+            lr: Learning rate in place of the optimizer's own.
+            make: Builds the optimizer, builds its schedule, and the unit of the schedule.
         """
         make_optimizer, make_schedule, interval = make
         optimizer, self._lr = make_optimizer(groups), lr
@@ -69,12 +70,12 @@ class Optimisation:
             for group in optimizer.param_groups:
                 group["lr"] = lr
         trainer = module.run
-        if trainer is None or getattr(trainer.precision_plugin, "scaler", None) is None:
-            # with one it would unscale gradients itself, after they were clipped
+        if trainer is None or scaler_of(trainer) is None:
+            # a fused optimizer would unscale gradients itself, after they were clipped
             optimizer = fused(optimizer)
         keep_kernel(optimizer)
         fine_tuning.scale(module, optimizer)
-        # a schedule that changes nothing has the learning rates logged as those of any other
+        # a schedule that changes nothing, so that learning rates are logged as for any other
         factory = make_schedule or partial(ConstantLR, factor=1.0, total_iters=0)
         fine_tuning.begin_strategy(module, lambda: count_epochs(trainer))
         config, whole_run = build_schedule(
@@ -92,26 +93,26 @@ class Optimisation:
         if isinstance(scheduler, ReduceLROnPlateau):
             monitor = config.setdefault("monitor", getattr(scheduler, "monitor", "val/loss"))
             check_direction(monitor, scheduler.mode, "the schedule ReduceLROnPlateau")
-            if trainer is not None:  # where nothing is validated there is nothing to follow
-                _refuse_to_follow(trainer, monitor, config)
+            if trainer is not None:  # without validation there is no metric
+                _check_plateau(trainer, monitor, config)
                 config.setdefault("frequency", trainer.check_val_every_n_epoch or 1)
         if trainer is not None:
             continue_from(trainer, optimizer, config)
         return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
 
 
-def _refuse_to_follow(trainer: Trainer, monitor: str, config: Mapping[str, Any]) -> None:
-    """Refuse a plateau schedule per epoch that would read what was not validated in it.
+def _check_plateau(trainer: Trainer, monitor: str, config: Mapping[str, Any]) -> None:
+    """Refuse a plateau schedule per epoch whose metric is not computed in every epoch.
 
     Raises:
-        ValueError: If validation does not come at the end of epochs.
+        ValueError: If validation does not run at the end of epochs.
     """
     said = "frequency" in config or config["interval"] == "step"
     if trainer.check_val_every_n_epoch is None and monitor.startswith("val/") and not said:
         raise ValueError(
-            f"ReduceLROnPlateau advances per epoch, and `{monitor}` is not of every epoch with "
-            "`check_val_every_n_epoch: null`; set `trainer.check_val_every_n_epoch` to 1 or "
-            "more, with a `val_check_interval` within an epoch if need be."
+            f"ReduceLROnPlateau advances per epoch, but `{monitor}` is not computed in every epoch "
+            "with `check_val_every_n_epoch: null`; set `trainer.check_val_every_n_epoch` to 1 or "
+            "more, with a `val_check_interval` within an epoch if needed."
         )
 
 
@@ -122,14 +123,14 @@ def _count_steps(trainer: Trainer) -> int:
     steps = trainer.estimated_stepping_batches
     if not 0 < steps < float("inf"):
         raise ValueError(
-            f"The schedule needs the length of the run, and it is {steps} steps; set "
-            "`max_epochs` or `max_steps`, or give the schedule its `total_steps`."
+            f"The schedule needs the length of the run, which is {steps} steps; set "
+            "`max_epochs` or `max_steps`, or set `total_steps` of the schedule."
         )
     return int(steps)
 
 
 def _probe_steps(module: SharedBackboneModule) -> int | None:
-    """Count the steps before the strategy first lets more stages train."""
+    """Count the steps before the strategy first unfreezes a stage."""
     strategy = module.strategy
     changes = strategy.changes(list(module.stages())) if strategy is not None else []
     if not changes:
@@ -147,10 +148,15 @@ def _steps_of_an_epoch(trainer: Trainer) -> int | None:
 
 
 def count_epochs(trainer: Trainer | None) -> int | None:
-    """Count the epochs of the run by whichever limit comes first, if it has one."""
+    """Return the number of epochs of the run by its earliest limit; ``None`` without a limit."""
     if trainer is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     limits = [trainer.max_epochs or -1]
     if trainer.max_steps > 0 and (steps := _steps_of_an_epoch(trainer)):
         limits.append(math.ceil(trainer.max_steps / steps))
     return min((limit for limit in limits if limit > 0), default=None)
+
+
+def scaler_of(trainer: Trainer) -> torch.amp.GradScaler | None:
+    """Return the loss scaler of a Trainer, which 16-bit precision has."""
+    return getattr(trainer.precision_plugin, "scaler", None)

@@ -1,4 +1,4 @@
-"""Penalties in training: they read the source, look at its weights, and add to the loss."""
+"""Penalties in training: they read the source and its weights, and add to the loss."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tl.backbones.streams import shared_part
 from tl.batch import Inputs, on_each
 from tl.modules.batch_norm import without_sources
+from tl.modules.checkpointed import as_here
 from tl.modules.plain_batches import plain_batches
 from tl.optim.param_groups import stage_of
 from tl.tasks import Classification
@@ -27,7 +28,7 @@ Penalties = Penalty | Sequence[Penalty] | None
 
 
 def attached(given: Penalties, backbone: nn.Module, heads: nn.Module) -> list[Penalty]:
-    """Make room in penalties for what they will keep of a network.
+    """Return penalties as a list, after each has allocated what it stores of the network.
 
     Raises:
         ValueError: If one is not a penalty.
@@ -35,7 +36,7 @@ def attached(given: Penalties, backbone: nn.Module, heads: nn.Module) -> list[Pe
     penalties = [given] if isinstance(given, Penalty) else list(given or ())
     for penalty in penalties:
         if not isinstance(penalty, Penalty):
-            raise ValueError(  # noqa: TRY004 - an argument, as all others
+            raise ValueError(  # noqa: TRY004 - like all other arguments
                 f"`penalties` must be penalties of tl.transfer.penalties, got {penalty!r}."
             )
         # a source is one network with one set of running statistics
@@ -44,7 +45,7 @@ def attached(given: Penalties, backbone: nn.Module, heads: nn.Module) -> list[Pe
 
 
 class PenaltyTerms(nn.ModuleList):
-    """The penalties of a module, in the order in which they are added up."""
+    """The penalties of a module, in the order in which they are summed."""
 
     def __init__(self, penalties: Sequence[Penalty] = ()) -> None:
         super().__init__(penalties)
@@ -59,9 +60,8 @@ class PenaltyTerms(nn.ModuleList):
     def prepare(self, start: Start) -> None:
         """Let penalties read the source.
 
-        Whether the run goes on from a checkpoint of its own shows later, when that has been read:
-        it then replaces all that was found here, and the source may be gone. What is missing is
-        therefore an error in :meth:`add_groups` only.
+        A run that resumes reads its checkpoint later, which replaces everything that was read here,
+        so that the source may be missing. Errors are therefore raised only in :meth:`add_groups`.
         """
         self._unprepared = None
         try:
@@ -71,16 +71,19 @@ class PenaltyTerms(nn.ModuleList):
             self._unprepared = error
 
     def start(self, start: Start) -> None:
-        """Let penalties look at the source's weights, before they train for the first time."""
+        """Let penalties read the source's weights, before the first training."""
         for penalty in self._each():
             penalty.start(start)
 
     def add_groups(self, groups: list[dict[str, Any]], *, begun: bool) -> None:
-        """Add what penalties learn to optimiser groups; turn off decay where they act.
+        """Add trainable parameters of penalties to the optimizer, and turn off decay they replace.
 
         Args:
-            groups: Named groups of the optimiser; changed in place.
-            begun: Whether the start lies behind, so that nothing had to be prepared.
+            groups: Named groups of the optimizer; changed in place.
+            begun: Whether the module has trained before, so that penalties need no source.
+
+        Raises:
+            ValueError: If a penalty lacks what it needs of the source.
         """
         if self._unprepared is not None and not begun:
             raise self._unprepared
@@ -97,7 +100,7 @@ class PenaltyTerms(nn.ModuleList):
             groups.append({"name": "source_head_no_decay", "params": rest, "weight_decay": 0.0})
 
     def show(self, trainer: Trainer) -> None:
-        """Give TensorBoard the pictures of what was found at the start."""
+        """Add the figures of what was computed at the start to TensorBoard."""
         loggers = [one for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
         if not loggers or not trainer.is_global_zero:
             return
@@ -108,7 +111,7 @@ class PenaltyTerms(nn.ModuleList):
                     logger.experiment.add_figure(f"transfer/{name}", figure, trainer.global_step)
 
     def term(self, step: Step) -> Tensor:
-        """Add up the penalties of a step."""
+        """Return the sum of the penalties in a step."""
         values: dict[str, Tensor] = {}
         for number, penalty in enumerate(self._each(), 1):
             name = f"transfer/{penalty.name}"
@@ -117,7 +120,7 @@ class PenaltyTerms(nn.ModuleList):
         return torch.stack(list(values.values())).sum()
 
     def values(self) -> dict[str, Tensor]:
-        """Return each penalty's last value by the name that it is logged under."""
+        """Return the latest value of each penalty by the name that it is logged under."""
         return self._values
 
 
@@ -132,10 +135,6 @@ def start_of(
         rename: Beginnings of names in the source and what they are called in the backbone.
     """
     data = module.datamodule
-    names, groups = (getattr(data, what, {}) for what in ("class_names", "task_groups"))
-    if len(names) == len(module.tasks) == 1:  # the same task, whatever each calls it
-        names = dict(zip(module.tasks, names.values(), strict=True))
-        groups = dict.fromkeys(module.tasks, next(iter(groups.values()), {}))
 
     def batches(task: str) -> Iterator[tuple[Inputs, Tensor]]:
         for images, target in plain_batches(data, module.tasks[task]):
@@ -152,8 +151,8 @@ def start_of(
             for name, task in module.tasks.items()
             if isinstance(task, Classification) and not task.multi_label and name in module.heads
         },
-        class_names=names,
+        class_names=as_here(getattr(data, "class_names", {}), module.tasks),
         device=module.device,
         batches=batches,
-        groups=groups,
+        groups=as_here(getattr(data, "task_groups", {}), module.tasks),
     )

@@ -1,4 +1,4 @@
-"""Training images as they are, for what looks at them before a run."""
+"""Training samples without augmentation, for what reads them before a run."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tl.tasks import Task
 
 
 def plain_batches(data: object, task: Task, size: int = 500) -> Iterator[tuple[Inputs, Tensor]]:
-    """Yield all training images of a task, normalised but not augmented, with its labels.
+    """Yield all training samples of a task with its labels, normalised but not augmented.
 
     Args:
-        data: The run's data module, one of ours.
+        data: The run's data module, one of tl.data.
         task: The task.
-        size: Images per batch.
+        size: Samples per batch.
 
     Raises:
-        ValueError: If the data module is of another kind.
+        ValueError: If the data module is not one of tl.data.
     """
     if isinstance(data, MultiTaskDataModule) and task.source is not None:
         data = data.sources[task.source]
@@ -37,7 +37,7 @@ def plain_batches(data: object, task: Task, size: int = 500) -> Iterator[tuple[I
         return
     if not isinstance(data, ImageDataModule):
         raise ValueError(  # noqa: TRY004 - a setting of the run
-            f"Reading the training images as they are needs a data module of tl.data, got "
+            f"Reading training images without augmentation needs a data module of tl.data, got "
             f"{type(data).__name__}."
         )
     images = data.splits["train"]

@@ -1,4 +1,4 @@
-"""What Lightning loses of a run between its last checkpoint and the step that follows it."""
+"""Restore what Lightning loses between a checkpoint and the step that follows it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from tl.private.lightning import (
     validation_is_due,
 )
 
-# They only set what the epoch asks for, or remember the epoch in which they last acted.
+# They only set what depends on the epoch, or remember the epoch in which they last acted.
 _REPEATABLE = (GradientAccumulationScheduler, StochasticWeightAveraging)
 _OURS = ("tl.", "lightning.")
 
 
 def fit_progress(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return Lightning's counters of a training loop by name; empty where there are none."""
+    """Return Lightning's counters of a training loop by name; empty if there are none."""
     found: dict[str, Any] = checkpoint.get("loops", {}).get("fit_loop", {})
     return found
 
 
 def is_over(loop: Mapping[str, Any]) -> bool:
-    """Tell whether the last batch of the epoch that counters speak of was trained."""
+    """Return whether the counters are at the end of an epoch."""
     batches = loop.get("epoch_loop.batch_progress", {})
     current = batches.get("current", {})
     return bool(batches.get("is_last_batch") and current.get("ready") == current.get("processed"))
 
 
 def stopped_within(loop: Mapping[str, Any]) -> bool:
-    """Tell whether a run that reached `max_steps` within an epoch has counted it as a whole one."""
+    """Return whether a run that reached `max_steps` within an epoch has counted it as complete."""
     epoch = loop.get("epoch_progress", {}).get("current", {})
     batch = loop.get("epoch_loop.batch_progress", {}).get("current", {})
     counted = epoch.get("ready") == epoch.get("processed")
@@ -46,16 +46,16 @@ def stopped_within(loop: Mapping[str, Any]) -> bool:
 
 
 class Resuming:
-    """Bring a Trainer to where its checkpoint was saved, where Lightning does not.
+    """Bring a Trainer to the point where its checkpoint was saved, where Lightning does not.
 
-    A run bounded by ``max_steps`` would count its last epoch again, or take the rest of it for the
-    next one; a plateau schedule, which advances after the checkpoint is written, would lose that
-    update; one that was saved at the end of a step would lose the validation and the log that
-    follow it; and what acts at the start of an epoch is not called in one that resumes.
+    A run limited by ``max_steps`` would count its last epoch again, or take the rest of it for the
+    next one. A plateau schedule advances after the checkpoint is written and would lose that
+    update. A run saved at the end of a step would lose the validation and the log that follow. And
+    callbacks are not notified of the start of an epoch in which the run resumes.
 
     Args:
-        checkpoint: What Lightning has read and is about to take its counters from; they change.
-        trainer: The Trainer, before it takes them.
+        checkpoint: The checkpoint; its counters are changed in place.
+        trainer: The Trainer, before it restores them.
     """
 
     def __init__(self, checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
@@ -64,20 +64,20 @@ class Resuming:
         current = epoch.get("current", {})
         batches = loop.get("epoch_loop.batch_progress", {})
         self._metrics: dict[str, Tensor] = checkpoint.get("tl", {}).get("metrics", {})
-        # which ends the epochs of data without length
+        # such a limit ends the epochs of data without length
         limit: Any = trainer.limit_train_batches
         whole = isinstance(limit, int) and batches.get("current", {}).get("processed") == limit
         self._within = stopped_within(loop) and not whole
         self._between = is_over(loop) and current["ready"] == current["processed"]
         if _updates_statistics(trainer, current):
-            for part in epoch.values():  # from its beginning: it moves nothing else
+            for part in epoch.values():  # repeat it: it updates nothing else
                 part.update(dict.fromkeys(part, part["processed"]))
             self._between = True
         # saved before the updates that follow an epoch, or a step
         self._epoch_due = self._between and current["completed"] < current["processed"]
         batch = batches.get("current", {})
         if batch.get("ready", 0) > batch.get("processed", 0):  # saved before a batch
-            # Lightning takes it for one that was trained, and counts its step when it resumes
+            # Lightning takes it for trained, and counts its step when it resumes
             whole = batch["ready"] % trainer.accumulate_grad_batches == 0
             counted = (whole or batches["is_last_batch"]) and not self._between
             steps = int(checkpoint["global_step"]) - counted
@@ -98,7 +98,7 @@ class Resuming:
             batches.update(current=nothing, is_last_batch=False)
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
-        """Do what remains, when Lightning has set up its loops and before they train.
+        """Do what remains, after Lightning has set up its loops and before they train.
 
         Args:
             trainer: The Trainer.
@@ -106,7 +106,7 @@ class Resuming:
         """
         loop = trainer.fit_loop
         steps = loop.epoch_loop
-        # what schedules and early stopping read where no validation follows at once
+        # for schedules and early stopping, if no validation follows at once
         trainer.callback_metrics.update(
             {name: value.to(module.device) for name, value in self._metrics.items()}
         )
@@ -116,9 +116,9 @@ class Resuming:
         else:
             validates = validation_is_due(loop)
         if self._within and validates:
-            # the loop passes over the validation that was made, and counts this step again
+            # the loop skips the validation that was done, and counts this step again
             count_steps_for_loggers(loop, -1)
-        # else Lightning leaves out a plateau schedule's update at the end of this epoch
+        # otherwise Lightning omits a plateau schedule's update at the end of this epoch
         forget_restart(loop)
         if self._epoch_due:
             self._update_plateaus(trainer, "epoch", trainer.current_epoch)
@@ -129,10 +129,10 @@ class Resuming:
                 _start_epoch(callback, trainer, module)
 
     def _end_step(self, trainer: Trainer, module: LightningModule, *, validates: bool) -> None:
-        """Do what follows a step after callbacks have seen its end: log, validate, schedule."""
+        """Do what follows a step once callbacks have seen its end: log, validate, schedule."""
         steps = trainer.fit_loop.epoch_loop
         module.on_train_batch_end(None, None, steps.batch_idx)
-        if validates:  # as if a validation had been interrupted; the loop then goes on by itself
+        if validates:  # as if a validation had been interrupted; the loop then continues by itself
             restart_within_evaluation(steps.val_loop)
             steps.val_loop.restarting = False
             return
@@ -156,7 +156,7 @@ class Resuming:
 
 
 def _updates_statistics(trainer: Trainer, epoch: Mapping[str, int]) -> bool:
-    """Tell if a run stopped in the epoch that renews running statistics for averaged weights."""
+    """Return whether a run stopped in the epoch that updates statistics for averaged weights."""
     callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
     averages = any(isinstance(each, StochasticWeightAveraging) for each in callbacks)
     begun = epoch.get("ready", 0) > epoch.get("processed", 0)
@@ -171,12 +171,12 @@ def _start_epoch(callback: Callback, trainer: Trainer, module: LightningModule) 
         kind.__module__.startswith(_OURS)
     ):
         rank_zero_warn(
-            f"{kind.__name__} acts at the start of an epoch, and this run resumes within one: it "
-            "is not called before the next. If it sets what the epoch trains with, the run "
-            "differs from one that was not stopped; let it do so in `on_train_start` too."
+            f"{kind.__name__} acts at the start of an epoch, but this run resumes within one: it "
+            "is not called before the next. If it changes training, the run differs from an "
+            "uninterrupted one; implement `on_train_start` too."
         )
 
 
 def metrics_at(trainer: Trainer) -> dict[str, Tensor]:
-    """Return the last value of each metric that callbacks and schedules can read, to be saved."""
+    """Return the latest value of each metric, to be saved for callbacks and schedules."""
     return {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()}

@@ -1,4 +1,4 @@
-"""What is refused before a run: data that do not fit, callbacks that mislead."""
+"""Checks before a run: data that do not fit, callbacks that would mislead."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tl.tasks import Task
 
 
 def check_answers(tasks: Mapping[str, Task], data: object) -> None:
-    """Refuse data whose tasks want other answers than the heads give.
+    """Refuse data whose tasks do not fit the heads.
 
     Args:
         tasks: The module's tasks by name.
         data: The data module.
 
     Raises:
-        ValueError: If one does.
+        ValueError: If a task predicts something else.
     """
     offered = {task.name: task for task in getattr(data, "tasks", ())}
     for name, task in tasks.items():
@@ -36,17 +36,17 @@ def check_answers(tasks: Mapping[str, Task], data: object) -> None:
 
 
 def refuse_batch_size_search(callbacks: Iterable[object], data: object) -> None:
-    """Refuse to search for a batch size from none, or for one that no source takes.
+    """Refuse a search for the batch size if it is not set, or each source has its own.
 
     Raises:
-        ValueError: If a callback does.
+        ValueError: If a callback searches for it.
     """
     if not any(isinstance(callback, BatchSizeFinder) for callback in callbacks):
         return
     if isinstance(data, MultiTaskDataModule) and not data.takes("batch_size"):
         raise ValueError(
-            "BatchSizeFinder sets the `batch_size` of the data, and every source has its own; "
-            "leave it out in the sources."
+            "BatchSizeFinder sets the `batch_size` of the data, but every source has its own; "
+            "remove it from the sources."
         )
     if getattr(data, "batch_size", ...) is None:
         raise ValueError(
@@ -56,16 +56,16 @@ def refuse_batch_size_search(callbacks: Iterable[object], data: object) -> None:
 
 
 def check_monitors(callbacks: Iterable[object]) -> None:
-    """Refuse callbacks that follow a metric the wrong way, or freeze beside the strategy.
+    """Refuse callbacks that monitor a metric in the wrong direction, or that freeze layers.
 
     Raises:
-        ValueError: If one does; Lightning's `EarlyStopping` takes ``min`` where no mode is given.
+        ValueError: If there is one; Lightning's `EarlyStopping` defaults to ``min``.
     """
     for callback in callbacks:
         if isinstance(callback, BaseFinetuning):
             raise ValueError(  # noqa: TRY004 - a setting of the run
-                f"{type(callback).__name__} freezes and adds to the optimiser beside the module, "
-                "and sets other learning rates than it prints; use a strategy of `tl.transfer`, "
+                f"{type(callback).__name__} changes the optimizer independently of the module, and "
+                "its learning rates differ from those it prints; use a strategy of `tl.transfer`, "
                 "such as LPFT or GradualUnfreezing."
             )
         monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)

@@ -1,4 +1,4 @@
-"""How losses and scores are called where they are logged, and which of them the bar shows."""
+"""Which losses and scores are averaged over tasks, and which the progress bar shows."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def shared_scores(tasks: Iterable[Task]) -> list[str]:
-    """Return the scores that all tasks have, whose mean over the tasks says something."""
+    """Return the scores that all tasks have, whose mean over the tasks is logged."""
     names = [list(task.scores()) for task in tasks]
     return [name for name in names[0] if all(name in each for each in names)]
 
 
 def bar_names(split: str, tasks: Iterable[Task], shared: Iterable[str]) -> set[str]:
-    """Names of the values that the progress bar shows.
+    """Return the names of the values that the progress bar shows.
 
     Args:
-        split: Which set.
+        split: The split.
         tasks: All tasks.
         shared: Scores that all of them have.
     """
@@ -32,8 +32,8 @@ def bar_names(split: str, tasks: Iterable[Task], shared: Iterable[str]) -> set[s
 
 
 def log_reduced(module: SharedBackboneModule, values: Mapping[str, Tensor], bar: set[str]) -> None:
-    """Log values that are equal in all processes, some of them in the progress bar too."""
-    # reduced already; `sync_dist` keeps Lightning from warning that they might not be
+    """Log values that are equal in all processes, and show some of them in the progress bar."""
+    # they are reduced; `sync_dist` keeps Lightning from warning that they might not be
     for shown in (False, True):
         some = {name: value for name, value in values.items() if (name in bar) == shown}
         module.log_dict(some, sync_dist=True, prog_bar=shown, add_dataloader_idx=False)

@@ -1,4 +1,4 @@
-"""A second `fit` of one Trainer, whose optimiser and schedule are built anew."""
+"""A second `fit` of the same Trainer, which rebuilds optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 
 def continue_from(trainer: Trainer, optimizer: Optimizer, config: dict[str, object]) -> None:
-    """Bring a new optimiser and schedule to where those of the Trainer's last `fit` ended.
+    """Bring a new optimizer and schedule to where those of the Trainer's last `fit` ended.
 
-    Lightning counts epochs and steps on, as after `max_epochs` was raised, but builds the optimiser
-    anew. Momentum is taken over, and the schedule, which may span more steps now, advances to the
-    step or epoch that the last one had reached. Neither happens for other parameters or another
-    kind of optimiser or schedule; a checkpoint that the run resumes from replaces both.
+    Lightning continues counting epochs and steps, as after increasing `max_epochs`, but rebuilds
+    the optimizer. Momentum is copied, and the schedule, which may span more steps now, advances to
+    the step or epoch that the last one had reached. Neither happens if parameters or the type of
+    optimizer or schedule differ; a checkpoint that the run resumes from replaces both.
 
     Args:
-        trainer: The Trainer, before it takes the new optimiser.
-        optimizer: The new optimiser.
+        trainer: The Trainer, before it receives the new optimizer.
+        optimizer: The new optimizer.
         config: Lightning's configuration of the new schedule.
     """
     if not trainer.global_step or not trainer.optimizers or not trainer.lr_scheduler_configs:
@@ -37,7 +37,7 @@ def continue_from(trainer: Trainer, optimizer: Optimizer, config: dict[str, obje
         for group, old in zip(optimizer.param_groups, last.param_groups, strict=True):
             group["lr"] = old["lr"]
     elif isinstance(scheduler, LRScheduler):
-        with warnings.catch_warnings():  # torch expects a step of the optimiser first
+        with warnings.catch_warnings():  # torch expects a step of the optimizer first
             warnings.simplefilter("ignore", UserWarning)
             for _ in range(before.scheduler.last_epoch):
                 scheduler.step()

@@ -1,4 +1,4 @@
-"""Random draws of a training step as a function of (seed, epoch, step, rank)."""
+"""Random numbers of a training step as a function of (seed, epoch, step, rank)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from tl.data.images.resident import mixed_seed
 
 
 def seed_step(seed: int, epoch: int, step: int, rank: int, device: torch.device) -> None:
-    """Seed what a training step may draw from: torch on CPU and device, Python and numpy.
+    """Seed the global generators before a training step: torch on CPU and device, Python, numpy.
 
-    A run that resumes then draws what one that was never stopped draws, in dropout and wherever
-    else nobody passes a generator; what was drawn before, as in validation, does not matter.
+    Dropout, and whatever else uses them, then draws the same numbers in a resumed run as in an
+    uninterrupted one, whatever was drawn before, for instance in validation.
 
     Args:
         seed: The run's seed.
-        epoch: Current epoch.
-        step: Batch in the epoch; with accumulation each has draws of its own.
-        rank: This process.
-        device: Where the network is.
+        epoch: The current epoch.
+        step: Index of the batch in the epoch; with accumulation, each batch has its own numbers.
+        rank: Rank of this process.
+        device: Device of the network.
     """
     seed = mixed_seed("step", seed, epoch, step, rank)
     if device.type == "cpu":
-        # not `torch.manual_seed`, which asks every kind of device there might be
+        # not `torch.manual_seed`, which queries every type of device
         torch.default_generator.manual_seed(seed)
     elif device.type == "cuda":
         torch.default_generator.manual_seed(seed)
@@ -34,7 +34,7 @@ def seed_step(seed: int, epoch: int, step: int, rank: int, device: torch.device)
     else:
         torch.manual_seed(seed)
     random.seed(seed)
-    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - what others draw from, not we
+    np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - for code that uses it
 
 
 class StepSeeds:
@@ -44,7 +44,7 @@ class StepSeeds:
         self._seed = 0
 
     def begin(self) -> None:
-        """Take the seed of the run that is about to train."""
+        """Read the seed of the run that is about to train."""
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
     def set(self, epoch: int, step: int, rank: int, device: torch.device) -> None:

@@ -1,39 +1,41 @@
-"""What becomes of an argument of a module that is set as an attribute later."""
+"""Assignments to a module's arguments after its construction."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
+from tl.modules.features import head_of
 from tl.modules.finite import FiniteGuard
 from tl.tasks import Task, by_name
+from tl.tasks.base import Reads
 from tl.transfer.freezing import Strategy
 
-#: What the constructor builds from; a later value would change nothing.
+#: Used by the constructor only; a later value would have no effect.
 _SETTLED = frozenset(
     {
         *("init_from", "rename", "reinit", "init_heads", "penalties", "task", "tasks"),
         *("batch_norm", "balancer", "rescale", "channels_last", "compile", "compile_mode"),
     }
 )
-#: Arguments that are kept under another name.
+#: Arguments that are stored under another name.
 _KEPT_AS = {
     "optimizer": "optimizer_factory",
     "scheduler": "scheduler_factory",
     "learning_rate": "lr",
 }
 _CHECKED = frozenset({"label_smoothing", "lr", "strategy", "on_nonfinite", "max_skips"})
-#: Attributes that :func:`set_later` is to be asked about.
+#: Attributes that :func:`set_later` handles.
 ARGUMENTS = _SETTLED | _KEPT_AS.keys() | _CHECKED
 
 
 def set_later(module: Any, name: str, value: Any) -> tuple[str, Any]:  # noqa: ANN401 - any argument
-    """Check an argument that is set on a module that stands.
+    """Check an argument that is assigned to a constructed module.
 
     Args:
-        module: The module; changed where the value belongs to one of its parts.
+        module: The module; changed if the value belongs to one of its collaborators.
         name: One of `ARGUMENTS`.
         value: The new value.
 
@@ -41,11 +43,11 @@ def set_later(module: Any, name: str, value: Any) -> tuple[str, Any]:  # noqa: A
         The attribute to set, and its value.
 
     Raises:
-        ValueError: If the argument is settled when a module is built, or the value is out of range.
+        ValueError: If only the constructor uses the argument, or the value is out of range.
     """
     if name in _SETTLED:
         raise ValueError(
-            f"`{name}` is settled when a module is built; give it to a new {type(module).__name__}."
+            f"`{name}` cannot change after construction; pass it to a new {type(module).__name__}."
         )
     name = _KEPT_AS.get(name, name)
     if name == "label_smoothing":
@@ -76,19 +78,62 @@ def check_tasks(given: Sequence[Task | dict[str, Any]], label_smoothing: float) 
         label_smoothing: As for :func:`check_label_smoothing`.
 
     Raises:
-        ValueError: If there is none, two have one name, or one cannot be called so.
+        ValueError: If there is none, names are not unique or reserved, or the deciding score is
+            unknown or has the wrong direction.
     """
     tasks = by_name(given)
     check_label_smoothing(label_smoothing, tasks.values())
     if taken := [name for name in tasks if hasattr(nn.ModuleDict, name)]:
         raise ValueError(
-            f"A task cannot be called {taken[0]!r}, a name of torch's own; rename its source."
+            f"A task cannot be called {taken[0]!r}, a reserved name of torch; rename its source."
         )
+    for task in tasks.values():
+        _check_fields(task)
     return tasks
 
 
+def checked_head(task: Task, backbone: nn.Module) -> nn.Module:
+    """Return a new head of a task.
+
+    Raises:
+        ValueError: If the backbone lacks what the task reads, or the head is not a module.
+    """
+    head: object = head_of(task, backbone)
+    if not isinstance(head, nn.Module):
+        raise ValueError(  # noqa: TRY004 - a fault of the task
+            f"The `head` of task {task.name!r} is a {type(head).__name__}; expected a "
+            "torch.nn.Module."
+        )
+    return head
+
+
+def _check_fields(task: Task) -> None:
+    """Refuse an unknown `reads` or score, and a deciding score that improves the other way."""
+    if task.reads not in get_args(Reads):
+        raise ValueError(
+            f"Task {task.name!r} must read one of {', '.join(get_args(Reads))}, got {task.reads!r}."
+        )
+    scores = task.scores()
+    if missing := [name for name in (task.score, *task.tallied) if name not in {"loss", *scores}]:
+        raise ValueError(
+            f"Task {task.name!r} names the score {missing[0]!r}, which its `scores()` lacks; they "
+            f"are {', '.join(scores) or 'none'}, and the loss."
+        )
+    known: dict[str, str] = {"loss": "min", **task.directions}
+    higher = getattr(scores.get(task.score), "higher_is_better", None)
+    if higher is not None:
+        known.setdefault(task.score, "max" if higher else "min")
+    wanted = "max" if task.higher_is_better else "min"
+    if (direction := known.get(task.score, wanted)) != wanted:
+        raise ValueError(
+            f"Task {task.name!r} has `higher_is_better` {task.higher_is_better}, but its deciding "
+            f"score {task.score!r} is better at its {direction}imum; set `higher_is_better` to "
+            f"{direction == 'max'}."
+        )
+
+
 def check_label_smoothing(value: float, tasks: Iterable[Task]) -> None:
-    """Refuse a share of the target that is out of range, or that no task has a use for.
+    """Refuse label smoothing that is out of range, or that no task supports.
 
     Raises:
         ValueError: If it is.
@@ -97,6 +142,6 @@ def check_label_smoothing(value: float, tasks: Iterable[Task]) -> None:
         raise ValueError(f"`label_smoothing` must be at least 0 and below 1, got {value}.")
     if value and not any(task.smooths for task in tasks):
         raise ValueError(
-            f"`label_smoothing` is for classifications, and no task is one; leave it out, got "
+            f"`label_smoothing` is for classifications, but no task is one; leave it out, got "
             f"{value}."
         )

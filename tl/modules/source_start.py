@@ -1,4 +1,4 @@
-"""Where the weights of a module come from: a source, and what takes its place."""
+"""The initial weights of a module: a source, and what replaces it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tl.checkpoints.errors import CheckpointError
 from tl.modules.batch_norm import SourceBatchNorm2d
+from tl.modules.checkpointed import as_here
 from tl.tasks import Classification
 from tl.transfer.opened import OpenedSource
 from tl.transfer.source import check_groups, load_heads, order_heads
@@ -26,7 +27,7 @@ _RESTORED: ContextVar[bool] = ContextVar("restored", default=False)
 
 @contextmanager
 def weights_follow() -> Iterator[None]:
-    """Build modules without reading their source: a checkpoint of their own replaces it."""
+    """Build modules without reading their source: their own checkpoint replaces it."""
     token = _RESTORED.set(True)
     try:
         yield
@@ -36,7 +37,7 @@ def weights_follow() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Kept:
-    """The start of a module that has not trained, while an evaluation uses other weights."""
+    """The initial weights of an untrained module while an evaluation uses others."""
 
     state: Mapping[str, Tensor]
     provenance: dict[str, Any] | None
@@ -45,22 +46,22 @@ class _Kept:
 
 
 class SourceStart:
-    """The start of a module, which lies behind once it has trained.
+    """The initial weights of a module.
 
-    The source's weights come in when the module is built. Training changes them from there on: a
+    The source's weights are loaded when the module is built. Training changes them from then on: a
     second `fit` continues from the first. An evaluation of another checkpoint does not: a module
     that has not trained yet still starts from its source.
 
     Args:
-        init_from: The source's checkpoint; ``None`` for the weights that the backbone brings.
+        init_from: The source's checkpoint; ``None`` for the backbone's own weights.
         provenance: Where those come from.
 
     Attributes:
         file: The source, which penalties read too; its file is read once.
-        provenance: Where the start weights came from, and where those came from; ``None`` for
-            random ones.
-        report: What was loaded of the source; ``None`` without one.
-        begun: Whether the module has trained, or taken over a run that has.
+        provenance: Where the initial weights came from, and where those came from; ``None`` if
+            random.
+        report: What was loaded from the source; ``None`` without one.
+        begun: Whether the module has trained, or resumed a run that has.
     """
 
     def __init__(self, init_from: str | None, provenance: dict[str, Any] | None) -> None:
@@ -70,7 +71,7 @@ class SourceStart:
         self.begun = False
         self._missing: CheckpointError | None = None
         self._kept: _Kept | None = None
-        self._heads: dict[str, Sequence[str]] = {}  # classes of those from the source
+        self._heads: dict[str, Sequence[str]] = {}  # class names of heads from the source
         self._groups: dict[str, Mapping[str, str]] = {}
 
     def load(
@@ -81,16 +82,16 @@ class SourceStart:
         *,
         heads: bool,
     ) -> None:
-        """Bring in the source's weights.
+        """Load the source's weights.
 
-        A source that cannot be read is an error only where its weights are needed: a run that
+        A source that cannot be read is an error only once its weights are needed: a run that
         resumes replaces them.
 
         Args:
             module: The module; backbone and heads are changed in place.
             rename: Beginnings of names in the source and what they are called in the backbone.
-            reinit: Beginnings of names in the backbone that stay as they are.
-            heads: Whether heads come from the source, too.
+            reinit: Beginnings of names in the backbone that keep their initial values.
+            heads: Whether to load heads too.
 
         Raises:
             ValueError: If the source does not fit the backbone or the heads.
@@ -117,31 +118,31 @@ class SourceStart:
             self._missing = error
 
     def need(self) -> None:
-        """Refuse to compute with random weights in the place of the source's.
+        """Refuse to compute with random weights in place of the source's.
 
         Raises:
-            CheckpointError: If the source could not be read and no other weights have come in.
+            CheckpointError: If the source could not be read and no other weights were loaded.
         """
         if self._missing is not None:
             raise self._missing
 
     def replaced(self) -> None:
-        """Note that other weights have come in."""
+        """Record that other weights were loaded."""
         self._missing = None
 
     def begin(self) -> bool:
-        """Leave the start behind; returns whether this is the first training."""
+        """Record that training begins; return whether it is the first time."""
         first, self.begun = not self.begun, True
         self.close()
         return first
 
     def close(self) -> None:
-        """Give back the memory that the source's file takes; it has been read by all."""
+        """Release the memory of the source's file, after all have read it."""
         if self.file is not None:
             self.file.close()
 
     def resume(self, record: Mapping[str, Any]) -> None:
-        """Take over what a checkpoint says of its start."""
+        """Restore what a checkpoint records of its initial weights."""
         self.begun = bool(record.get("begun", True))
         if self.begun:
             self.report = None
@@ -150,7 +151,7 @@ class SourceStart:
     # An evaluation before any training
 
     def keep(self, module: SharedBackboneModule, provenance: dict[str, Any] | None) -> None:
-        """Keep a source's weights, which those of an evaluated checkpoint are about to replace.
+        """Store the source's weights, which those of an evaluated checkpoint are about to replace.
 
         Args:
             module: The module.
@@ -163,50 +164,48 @@ class SourceStart:
         self.provenance = provenance
 
     def restore(self, module: SharedBackboneModule) -> None:
-        """Return to the source, where an evaluation has used other weights before any training."""
+        """Return to the source if an evaluation used other weights before any training."""
         kept, self._kept = self._kept, None
         if kept is not None:
-            module.load_state_dict(kept.state, strict=False)  # what a penalty has read comes anew
+            module.load_state_dict(kept.state, strict=False)  # penalties read the source again
             self.provenance, self.report = kept.provenance, kept.report
             self._missing = kept.missing
 
     # Heads
 
     def order_heads(self, module: SharedBackboneModule, here: Mapping[str, Sequence[str]]) -> None:
-        """Let the rows of the source's heads answer the data's classes, once these are known.
+        """Reorder the rows of the source's heads by class name, once the data's are known.
 
         Args:
             module: The module, with a Trainer.
-            here: Class names by task, as the data have them.
+            here: Class names of the data by task.
         """
         if not self._heads or not here:
             return
+        here = as_here(here, module.tasks)
         groups = getattr(module.datamodule, "task_groups", {})
-        if len(here) == len(module.tasks) == 1:  # the same task, whatever each calls it
-            here = dict(zip(module.tasks, here.values(), strict=True))
-            groups = dict.fromkeys(module.tasks, next(iter(groups.values()), {}))
-        check_groups(self._groups, groups)
+        check_groups(self._groups, as_here(groups, module.tasks))
         for task in order_heads(module.heads, self._heads, here):
             rank_zero_info(
                 f"tl: the source's head of {task!r} had its classes in another order; its rows "
-                "follow their names."
+                "were reordered by class name."
             )
         for task in [task for task, names in self._heads.items() if not names]:
             if not isinstance(module.tasks[task], Classification):
                 continue
             rank_zero_warn(
-                f"The source's head of {task!r} does not say which classes it answers: they are "
-                "taken to be those of the data, in the same order."
+                f"The source's head of {task!r} does not name its classes: they are assumed to be "
+                "those of the data, in the same order."
             )
         known = {task: here[task] for task in self._heads if here.get(task)}
         self._heads = {**self._heads, **known}
 
     def log(self, tasks: Sequence[str], *, heads: bool) -> None:
-        """Log what was loaded of the source, at the start of its first training.
+        """Log what was loaded from the source, at the start of the first training.
 
         Args:
             tasks: All tasks.
-            heads: Whether heads were to come from the source.
+            heads: Whether heads were requested from the source.
         """
         if self.begun or self.report is None:
             return

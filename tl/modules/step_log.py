@@ -1,4 +1,4 @@
-"""What is logged at a step, at once and together."""
+"""Values that are logged together at a training step."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tl.private.lightning import log_to_loggers, should_accumulate
 
 
 def is_due(trainer: Trainer) -> bool:
-    """Say at a batch's end whether it is time to log: after every n-th optimiser step.
+    """Return at the end of a batch whether to log: after every n-th optimizer step.
 
-    Not at the batches between two steps, of gradients that are added up.
+    Batches between two steps, whose gradients are accumulated, are never logged.
 
     Args:
-        trainer: The Trainer; its `log_every_n_steps` counts, 0 logs nothing.
+        trainer: The Trainer; n is its `log_every_n_steps`, 0 disables logging.
     """
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     if not every or trainer.global_step % every:
@@ -27,11 +27,11 @@ def is_due(trainer: Trainer) -> bool:
 
 
 class StepLog:
-    """Values of a step on their way to loggers, progress bar and callbacks.
+    """Passes values of a step to loggers, progress bar and callbacks.
 
-    For values that are those of the step alone and equal in all processes. Lightning's own `log`
-    keeps a metric object for each, which takes it about 1,700 Python calls every time; the outcome
-    is the same, in one row of ``metrics.csv``.
+    For values of a single step that are equal in all processes. Lightning's own `log` keeps a
+    metric object for each, which takes about 1,700 Python calls each time; the result is the same,
+    in one row of ``metrics.csv``.
     """
 
     def __init__(self) -> None:
@@ -40,11 +40,11 @@ class StepLog:
     def add(
         self, trainer: Trainer, values: Mapping[str, Tensor | float], bar: Iterable[str] = ()
     ) -> None:
-        """Give callbacks values of this step, and some of them to the progress bar.
+        """Pass values of this step to callbacks, and some of them to the progress bar.
 
         Args:
             trainer: The Trainer.
-            values: Numbers or scalars by metric name.
+            values: Numbers or scalar tensors by metric name.
             bar: Names of those for the progress bar.
         """
         shown = {name: float(values[name]) for name in bar if name in values}
@@ -54,7 +54,7 @@ class StepLog:
         self._values.update(tensors)
 
     def write(self, trainer: Trainer) -> None:
-        """Hand what was added to the loggers; Lightning knows the step that they count."""
+        """Pass the added values to the loggers, under Lightning's count of steps."""
         if self._values:
             log_to_loggers(trainer, self._values)
             self._values = {}

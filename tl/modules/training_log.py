@@ -29,7 +29,8 @@ class TrainingLog:
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         self._tasks = tasks
-        self._width = 2 + max(len(task.tallied) for task in tasks.values())
+        self._lengths = {name: 1 + len(task.tallied) for name, task in tasks.items()}
+        self._width = 1 + max(self._lengths.values())
         self._shared = shared_scores(tasks.values())
         self._sums: dict[str, Tensor] = {}
         self._labelled: set[str] = set()  # tasks with at least one target so far
@@ -47,7 +48,12 @@ class TrainingLog:
             count = task.present(target)
             parts = [loss.detach().float() * count]
             parts += [part.float() for part in task.tally(output, target)]
-            parts += [parts[0].new_zeros(())] * (self._width - 1 - len(parts))
+            if (length := len(parts)) != self._lengths[name]:
+                raise ValueError(
+                    f"`tally` of task {name!r} returns {length - 1} sums, but `tallied` names "
+                    f"{', '.join(task.tallied) or 'none'}."
+                )
+            parts += [parts[0].new_zeros(())] * (self._width - 1 - length)
             sums = torch.stack([*parts, count.float()])
             before = self._sums.get(name)
             self._sums[name] = sums if before is None else before.to(sums.device) + sums

@@ -1,4 +1,4 @@
-"""Transfer: start a target task from a source's weights and go on training."""
+"""Transfer: train a target task from a source's weights."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class TransferModule(TrainerHooks):
     """Train one task, from scratch or from the weights of a source.
 
     ``theta_t* = argmin L_t`` from ``theta_s*``: with `init_from` the backbone starts from the
-    source's weights, the head is new, and everything goes on training.
+    source's weights with a new head, and everything trains.
 
     Args:
-        backbone: Images ``(N, 3, H, W)`` to features ``(N, num_features)``: any module with an
-            integer attribute ``num_features``.
-        task: What to predict, a task or its fields. The command line fills it in from the data.
+        backbone: Inputs, such as images ``(N, C, H, W)``, to features ``(N, num_features)``: any
+            module with an integer attribute ``num_features``.
+        task: What to predict, a task or its fields. The command line sets it from the data.
         **shared: As for :class:`SharedBackboneModule`.
 
     Raises:
@@ -47,14 +47,18 @@ class TransferModule(TrainerHooks):
         keep_hyperparameters(self, inspect.currentframe())
 
     def forward(self, images: Inputs) -> Tensor:
-        """Return logits ``(N, num_classes)`` of normalised images ``(N, 3, H, W)``."""
+        """Return the output of the head, such as logits ``(N, num_classes)``.
+
+        Args:
+            images: Normalised inputs, such as images ``(N, C, H, W)``.
+        """
         self.source.need()
         return self.output(self.task.name, self.reader(self.backbone, images))
 
     def features(self, images: Mapping[str | None, Inputs]) -> dict[str | None, Features]:
-        """Return what heads read by source; there is one."""
+        """Return what the head reads; there is one source."""
         return {source: self.reader(self.backbone, part) for source, part in images.items()}
 
     def metric(self, split: str, task: str, what: str) -> str:
-        """Name under which a value is logged: ``val/acc``."""
+        """Return the name that a value is logged under: ``val/acc``."""
         return f"{split}/{what}"

@@ -10,11 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import Metric
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MultilabelAveragePrecision,
-    MultilabelF1Score,
-)
+from torchmetrics.classification import MulticlassAccuracy
 
 from tl.tasks.base import Direction, Task
 from tl.tasks.class_targets import (
@@ -26,6 +22,7 @@ from tl.tasks.class_targets import (
     wrong_label,
 )
 from tl.tasks.heads import linear_head, vector_length
+from tl.tasks.label_scores import MeanAveragePrecision, MeanF1
 from tl.tasks.pictures import ClassPictures, LabelPictures, Pictures
 
 
@@ -43,7 +40,7 @@ class Classification(Task):
         multi_label: Samples have any number of labels: binary cross-entropy of independent logits.
             Targets are ``(N, num_classes)`` of 0 and 1, -1 or NaN if unknown. Scores are the mean
             average precision and the F1 score at a probability of 0.5, both averaged over the
-            classes.
+            labels that are known for some sample.
         class_weights: Weight of each class in the loss, as in ``torch.nn.CrossEntropyLoss``.
         pos_weight: Weight of the positive labels of each class of a `multi_label` task, as in
             ``torch.nn.BCEWithLogitsLoss``.
@@ -259,11 +256,7 @@ class _MultiLabel(Classification):
 
     def scores(self) -> dict[str, Metric]:
         """Return mean average precision and F1."""
-        classes = self.num_classes
-        return {
-            "map": MultilabelAveragePrecision(classes, average="macro", ignore_index=MISSING),
-            "f1": MultilabelF1Score(classes, average="macro", ignore_index=MISSING),
-        }
+        return {"map": MeanAveragePrecision(self.num_classes), "f1": MeanF1(self.num_classes)}
 
     def answer(self, output: Tensor) -> Tensor:
         """Return the probability of each label ``(N, num_classes)``."""

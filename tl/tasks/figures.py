@@ -25,7 +25,7 @@ def drawable(name: str) -> str:
 
 
 def drawable_part(inputs: Inputs) -> Tensor | None:
-    """Return the part of inputs to draw: images ``(N, C, H, W)`` or signals ``(N, C, L)``.
+    """Return what can be drawn of inputs: images ``(N, C, H, W)``, or signals ``(N, C, L)``.
 
     In a dict, that is the first such tensor; ``None`` if there is none.
     """

@@ -1,6 +1,6 @@
 """What was loaded into a backbone, and from where: for the log and for the next checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,8 @@ class TransferReport:
         for part, cells in parts.items():
             sizes_of = [cells.get(column, []) for column in columns]
             rows.append((part, *(f"{len(s)} ({sum(s):,})" if s else "-" for s in sizes_of)))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
         title = f"{self.path}: {self.fraction:.1%} of the wanted values, tensors (values):"
-        return "\n".join([title, *lines])
+        return "\n".join([title, *aligned(rows)])
 
     def record(self) -> dict[str, Any]:
         """Return the provenance of the backbone in plain types, to be kept in checkpoints."""
@@ -71,6 +66,15 @@ class TransferReport:
             "unused": list(self.unused),
             "parent": self.source.get("provenance"),
         }
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows of a table as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def source_record(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from tl.optim.param_groups import stage_of
 from tl.transfer.freezing import Strategy, is_batch_norm
+from tl.transfer.provenance import aligned
 
 _TITLES = ("group", "parameters", "trains from epoch", "lr", "weight decay", "batch norm")
 
@@ -48,12 +49,7 @@ def strategy_table(
                 _batch_norm(strategy, firsts.get(stage, 0), stages.get(stage, ())),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([type(strategy).__name__, *lines])
+    return "\n".join([type(strategy).__name__, *aligned(rows)])
 
 
 def _batch_norm(strategy: Strategy, first: int | None, modules: Sequence[nn.Module]) -> str:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from tl.batch import Inputs
 from tl.checkpoints.files import listed
+from tl.transfer.network import SourceHead, SourceNetwork
 from tl.transfer.penalties.base import (
     Penalty,
     Start,
@@ -21,7 +22,7 @@ from tl.transfer.penalties.base import (
     only_task,
     require_checkpoint,
 )
-from tl.transfer.source import SourceHead, SourceNetwork, at_least_float32
+from tl.transfer.source import at_least_float32
 
 
 def class_relations(

@@ -8,6 +8,7 @@ from torch.nn import functional
 from tl.checkpoints.files import listed
 from tl.data.naming import composed_names
 from tl.data.trained_on import regrouped
+from tl.transfer.network import SourceNetwork
 from tl.transfer.penalties.base import (
     Penalty,
     Start,
@@ -16,7 +17,7 @@ from tl.transfer.penalties.base import (
     only_classification,
     only_task,
 )
-from tl.transfer.source import SourceNetwork, at_least_float32, read_head
+from tl.transfer.source import at_least_float32, read_head
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -23,6 +23,7 @@ from tl.data.errors import DataError, listed
 from tl.data.images.augment import Augment
 from tl.data.images.image_set import StreamedDataset, check_images
 from tl.data.images.listing import list_files, log_left_out
+from tl.data.images.on_pixels import PixelTargets, model_tasks
 from tl.data.images.pipeline import Pipeline
 from tl.data.images.resident import Batch, ImageDataset
 from tl.data.images.store import Pick, StoredDataset
@@ -279,6 +280,9 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"{error} For an evaluation, a checkpoint given as `ckpt_path` tells classes and "
                 "normalisation."
             )
+        if self._pipeline is not None:
+            own = [*self.tasks, *model_tasks(self, self.data_name)]
+            self._pipeline.on_pixels = PixelTargets(own)
 
     @property
     def waits(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,17 @@ class TensorSet(Dataset[Any]):
             std = channels.std(1, correction=0)
             found[name] = (channels.mean(1).float(), std.masked_fill(std == 0, 1.0).float())
         return found
+
+    def means(self, without: Container[str]) -> dict[str, Tensor]:
+        """Return the mean of each channel by part ``(C,)``; 0 for the parts named in `without`."""
+        parts = self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}
+        return {
+            name: torch.zeros(part.shape[1])
+            if name in without
+            else part[self.rows].double().transpose(0, 1).flatten(1).mean(1).float()
+            for name, part in parts.items()
+            if part.ndim >= _CHANNELS
+        }
 
     def digest(self) -> bytes:
         """Return a hash of the samples and their order; taken once, since checkpoints ask often."""

@@ -14,7 +14,10 @@ from torch.utils.data import DataLoader
 
 from tl.batch import Inputs, on_each, size_of
 from tl.data.errors import DataError
+from tl.data.images.augment import Augment
+from tl.data.images.on_pixels import model_tasks
 from tl.data.images.resident import mixed_seed
+from tl.data.images.tensor_augmentation import TensorAugmentation
 from tl.data.loaders import (
     EpochSampler,
     InOrderSampler,
@@ -50,8 +53,11 @@ class TensorDataModule(LightningDataModule):
         sampling: ``shuffled``: each epoch holds every training sample once. With ``balanced``,
             every class comes equally often, against class imbalance; the epoch keeps its length.
         balanced_by: Task or target whose classes are balanced, where there are several.
+        augment: Random crop, flip and cutout of training images ``(N, C, H, W)``. Targets on the
+            pixels move with them. Off by default.
 
     Raises:
+        TypeError: If `augment` is not an `Augment`.
         ValueError: If an option is out of range.
     """
 
@@ -69,6 +75,7 @@ class TensorDataModule(LightningDataModule):
         seed: int = 0,
         sampling: Sampling = "shuffled",
         balanced_by: str | None = None,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -79,6 +86,8 @@ class TensorDataModule(LightningDataModule):
             raise ValueError(
                 f"`sampling` must be one of {', '.join(get_args(Sampling))}, got {sampling!r}."
             )
+        if not isinstance(augment, Augment | None):
+            raise TypeError(f"`augment` must be an Augment or null, got {augment!r}.")
         self.tasks = tuple(as_task(task) for task in tasks)
         if not self.tasks:
             raise ValueError("`tasks` is empty; give at least one task.")
@@ -87,11 +96,13 @@ class TensorDataModule(LightningDataModule):
         self.seed = seed
         self.sampling = sampling
         self.balanced_by = balanced_by
+        self.augment = augment
         self.splits: dict[str, TensorSet] = {}
         self._split_by: tuple[int, float] | None = None
         self._given = (inputs, targets, test_inputs, test_targets)
         self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
         self._layout: Layout | None = None  # of the samples that the statistics are of
+        self._augmentation: TensorAugmentation | None = None
 
     @property
     def task(self) -> Task | None:
@@ -132,6 +143,16 @@ class TensorDataModule(LightningDataModule):
         if "test" not in self.splits and test_inputs is not None:
             self.splits["test"] = TensorSet.read(test_inputs, test_targets, self.tasks, "test_")
             self._check_layout(self.splits["test"], "test_inputs")
+        self._augmentation = self._new_augmentation() if stage == "fit" else None
+
+    def _new_augmentation(self) -> TensorAugmentation | None:
+        if self.augment is None:
+            return None
+        data = self.splits["train"]
+        tasks = [*self.tasks, *model_tasks(self)]
+        targets = cast("Inputs", data.targets)
+        colours = data.means(without=self._statistics or {})
+        return TensorAugmentation(self.augment, self.seed, data.inputs, targets, tasks, colours)
 
     def _check_layout(self, data: TensorSet, what: str) -> None:
         """Refuse samples of another shape or kind than those that the network learns from."""
@@ -143,7 +164,17 @@ class TensorDataModule(LightningDataModule):
             )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401
-        """Standardise bytes, on the device that trains."""
+        """Standardise bytes, and augment training images, on the device that trains."""
+        del dataloader_idx
+        (inputs, targets), trainer = self.standardise(batch), self.trainer
+        if self._augmentation is None or trainer is None or not trainer.training:
+            return inputs, targets
+        step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        where = (trainer.current_epoch, step, trainer.global_rank)
+        return self._augmentation(inputs, targets, *where)
+
+    def standardise(self, batch: tuple[Inputs, Any]) -> tuple[Inputs, Any]:
+        """Return a batch with bytes standardised, not augmented."""
         inputs, targets = batch
         if not isinstance(inputs, Mapping):
             return self._standardised("", inputs), targets

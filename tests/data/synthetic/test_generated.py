@@ -17,7 +17,7 @@ def test_sizes_and_labels() -> None:
     data = loaded(100, targets="both")
     assert {s: len(d) for s, d in data.splits.items()} == {"train": 100, "val": 100, "test": 100}
     assert data.splits["test"].targets["fine"].bincount().tolist() == [1] * 100
-    assert [(t.name, t.num_classes) for t in data.tasks] == [
+    assert [*data.num_classes.items()] == [
         ("generated100_fine", 100),
         ("generated100_coarse", 20),
     ]

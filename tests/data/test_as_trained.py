@@ -49,7 +49,7 @@ def test_predict_needs_no_training_images(insects: Path, tmp_path: Path) -> None
     data.setup("predict")
     assert data.class_names == {"insects": ("ant", "bee", "cat")}
     assert data.task is not None
-    assert data.task.num_classes == 3
+    assert data.num_classes == {data.task.name: 3}
     assert len(data.splits["predict"]) == 2
     assert data.fingerprint == record["fingerprint"]
     data.describe()

@@ -40,8 +40,9 @@ def test_common_settings_reach_sources_that_do_not_set_them() -> None:
 
 
 def test_tasks_name_their_source_and_target() -> None:
-    tasks = two().tasks
-    assert [(t.name, t.source, t.target, counts[t.name]) for t in tasks] == [
+    made = two()
+    counts = made.num_classes
+    assert [(t.name, t.source, t.target, counts[t.name]) for t in made.tasks] == [
         ("small", "small", None, 10),
         ("large_fine", "large", "fine", 100),
         ("large_coarse", "large", "coarse", 20),

@@ -5,48 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tests.small import module, trainer
-from tl.data import Augment, DataError, GeneratedDataModule
+from tests.small import Tiny, trainer
+from tl import MultiTaskModule
+from tl.data import Augment, DataError, GeneratedDataModule, ImageDataModule
+from tl.data.images.resident import ResidentDataset
+from tl.data.split import Split
+from tl.tasks import Classification, Regression, Segmentation, Task
 
 
 def data(**settings: Any) -> GeneratedDataModule:
     return GeneratedDataModule(train_size=200, test_size=100, **{"batch_size": 32, **settings})
-
-
-class Recorder(LightningModule):
-    """Keeps the images it is trained on; trains nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.seen: list[Tensor] = []
-        self.validated: list[Tensor] = []
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        self.seen.append(batch[0].clone())
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.validated.append(batch[0].clone())
-
-    def configure_optimizers(self) -> None:
-        return None
-
-
-def run(epochs: int, module: Recorder, overfit_batches: float = 0.0, **settings: Any) -> Recorder:
-    trainer = Trainer(
-        overfit_batches=overfit_batches,
-        max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(module, data(**settings))
-    return module
 
 
 def test_settings_unset_settings_inherit_and_set_ones_stay() -> None:
@@ -57,29 +27,6 @@ def test_settings_unset_settings_inherit_and_set_ones_stay() -> None:
     assert source.settings.batch_size == 32
     with pytest.raises(ValueError, match=r"`val_size` must be .*, got 1\.0"):
         source.inherit(val_size=1.0)
-
-
-def test_training_images_are_augmented_anew_each_epoch_as_a_function_of_the_seed() -> None:
-    one, two = run(2, Recorder()), run(2, Recorder())
-    assert all(torch.equal(a, b) for a, b in zip(one.seen, two.seen, strict=True))
-    other = run(1, Recorder(), seed=1)
-    assert not torch.equal(one.seen[0], other.seen[0])
-    plain = run(1, Recorder(), augment=Augment(padding=0, flip=False))
-    assert not torch.equal(one.seen[0], plain.seen[0])
-    assert not torch.equal(one.seen[0], one.seen[len(one.seen) // 2])
-
-
-def test_validation_images_are_normalised_and_never_augmented() -> None:
-    module = run(2, Recorder())
-    half = len(module.validated) // 2
-    assert torch.equal(torch.cat(module.validated[:half]), torch.cat(module.validated[half:]))
-
-
-def test_training_images_have_zero_mean_and_unit_variance() -> None:
-    module = run(1, Recorder(), augment=Augment(padding=0, flip=False))
-    pixels = torch.cat(module.seen)
-    torch.testing.assert_close(pixels.mean((0, 2, 3)), torch.zeros(3), atol=0.05, rtol=0)
-    torch.testing.assert_close(pixels.std((0, 2, 3)), torch.ones(3), atol=0.05, rtol=0)
 
 
 def test_the_fingerprint_tells_label_fraction_and_split_apart_but_not_batch_size() -> None:
@@ -116,42 +63,100 @@ def test_labels_out_of_range_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         made.setup("fit")
 
 
-def test_fewer_images_than_a_batch_give_one_smaller_batch() -> None:
-    made = data(label_fraction=0.06, batch_size=128)
-    made.setup("fit")
-    batches = list(made.train_dataloader())
-    assert [len(images) for images, _ in batches] == [10]
+def other_targets(count: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "age": torch.rand(count, generator=generator),
+        "signs": torch.randint(0, 2, (count, 4), generator=generator),
+        "surface": torch.randint(0, 3, (count, 32, 32), generator=generator),
+    }
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_overfitting_sees_the_same_whole_batches_at_every_epoch(workers: int) -> None:
-    plain = Augment(padding=0, flip=False)
-    module = run(2, Recorder(), overfit_batches=3, augment=plain, num_workers=workers)
-    assert [len(images) for images in module.seen] == [32] * 6
-    assert all(torch.equal(a, b) for a, b in zip(module.seen[:3], module.seen[3:], strict=True))
-    assert len(module.validated[0]) > 1
+OTHER: dict[str, tuple[Task, tuple[str, ...]]] = {
+    "age": (Regression("age", target="age"), ()),
+    "signs": (Classification("signs", 4, target="signs", multi_label=True), ("a", "b", "c", "d")),
+    "surface": (Segmentation("surface", 3, target="surface"), ("wall", "floor", "sky")),
+    "fine": (Classification("fine", 10, target="fine"), tuple("0123456789")),
+}
+
+
+class Others(GeneratedDataModule):
+    """Synthetic images with targets of other kinds than classes."""
+
+    reads: tuple[str, ...] = ()
+
+    def load(self, split: Split) -> ResidentDataset:
+        found = super().load(split)
+        found.all_targets |= other_targets(len(found))
+        return found
+
+    def target_classes(self) -> dict[str, tuple[str, ...]]:
+        return {name: OTHER[name][1] for name in self.reads}
+
+    def strata(self) -> tuple[str, tuple[str, ...]]:
+        return ImageDataModule.strata(self)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return tuple(OTHER[name][0] for name in self.reads)
+
+
+def others(*names: str, **settings: Any) -> Others:
+    class Reading(Others):
+        reads = names
+
+    return Reading(**{"train_size": 200, "test_size": 20, "batch_size": 50, **settings})
 
 
 @pytest.mark.parametrize(
-    "options", [{"limit_val_batches": 1}, {"fast_dev_run": True}, {"overfit_batches": 1}]
+    "names", [("age",), ("signs",), ("surface",), ("age", "signs", "surface"), ("age", "fine")]
 )
-def test_a_part_of_a_split_is_of_every_class(tmp_path: Path, options: dict[str, Any]) -> None:
-    trained: list[int] = []
-    validated: list[int] = []
+def test_targets_of_any_kind_are_split_in_proportion_or_at_random(names: tuple[str, ...]) -> None:
+    def rows(**settings: Any) -> dict[str, set[int]]:
+        made = others(*names, **settings)
+        made.setup("fit")
+        return {split: set(part.index.tolist()) for split, part in made.splits.items()}
 
-    class Look(Callback):
-        def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-            validated.extend(args[3][1].tolist())
+    found = rows()
+    assert (len(found["train"]), len(found["val"])) == (180, 20)
+    assert not found["train"] & found["val"]
+    few = rows(label_fraction=0.1)
+    assert len(few["train"]) == (10 if "fine" in names else 18)
+    assert few["train"] < found["train"]
+    assert few["val"] == found["val"] == rows()["val"]
+    assert found["val"] != rows(seed=1)["val"]
+    if "fine" in names:
+        made = others(*names)
+        made.setup("fit")
+        assert made.splits["val"].targets["fine"].bincount().tolist() == [2] * 10
 
-        def on_train_batch_start(self, *args: Any) -> None:
-            trained.extend(args[2][1].tolist())
 
-    source = data(batch_size=10, eval_batch_size=10, val_size=0.3)
-    built = module(source)
-    trainer(tmp_path, max_epochs=1, callbacks=[Look()], num_sanity_val_steps=0, **options).fit(
-        built, source
-    )
-    assert sorted(validated) == list(range(10))
-    assert built.samples["val"] == {source.data_name: 10}
-    if "overfit_batches" in options:
-        assert sorted(trained) == list(range(10))
+def test_targets_of_any_kind_train_and_are_described(tmp_path: Path) -> None:
+    source = others("age", "signs", "fine")
+    built = MultiTaskModule(Tiny(), source.tasks)
+    run = trainer(tmp_path, max_epochs=1, limit_val_batches=1)  # a part, of every class
+    run.fit(built, source)
+    assert {"val/age/r2", "val/signs/map", "val/fine/acc"} <= set(run.callback_metrics)
+    assert source.class_names == {name: OTHER[name][1] for name in ("signs", "fine")}
+    assert source.num_classes == {"signs": 4, "fine": 10}
+    assert source.describe()["classes"] == {"age": 0, "signs": 4, "fine": 10}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "said"),
+    [
+        ("signs", torch.full((200, 4), 2), "generated10: train images: .*'signs'"),
+        ("surface", torch.full((200, 32, 32), 3), "generated10: train images: .*'surface'"),
+        ("age", torch.rand(200, 3), "generated10: train images: .*'age'"),
+    ],
+)
+def test_targets_of_any_kind_are_checked(
+    name: str, wrong: Tensor, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = others(name)
+    loaded = made.load("train")
+    loaded.all_targets[name] = wrong
+    monkeypatch.setattr(made, "load", lambda _: loaded)
+    with pytest.raises(DataError, match=said) as error:
+        made.setup("fit")
+    assert "\n" not in str(error.value)

@@ -92,22 +92,6 @@ def test_groups_give_coarse_labels(folder: Path, tmp_path: Path) -> None:
     assert torch.equal(labels["coarse"], (labels["fine"] == 2).long())
 
 
-def test_groups_saved_by_a_spreadsheet(folder: Path, tmp_path: Path) -> None:
-    table = tmp_path / "groups.csv"
-    table.write_bytes(b"\xef\xbb\xbfclass,group\r\nant,insect\r\nbee,insect\r\ncat,mammal\r\n")
-    data = loaded(folder, groups=str(table), targets="coarse")
-    assert data.class_names == {"photos": ("insect", "mammal")}
-
-
-def test_a_class_in_two_groups_is_refused(folder: Path, tmp_path: Path) -> None:
-    table = tmp_path / "groups.csv"
-    table.write_text("class, group\nant, insect\nbee, insect\ncat, mammal\nant, insect\n")
-    assert loaded(folder, groups=str(table), targets="coarse").num_classes == {"photos": 2}
-    table.write_text("class,group\nant,insect\nbee,insect\ncat,mammal\nant,mammal\n")
-    with pytest.raises(DataError, match="assigns classes to two groups: ant"):
-        loaded(folder, groups=str(table), targets="coarse")
-
-
 @pytest.mark.parametrize(
     ("name", "task"),
     [("my photos", "my_photos"), ("école", "ecole"), ("_old", "old"), ("画像", "images")],
@@ -115,16 +99,6 @@ def test_a_class_in_two_groups_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_any_folder_gives_a_task_its_name(folder: Path, name: str, task: str) -> None:
     renamed = folder.rename(folder.parent / name)
     assert loaded(renamed).num_classes == {task: 3}
-
-
-def test_a_group_must_be_given_for_each_class(folder: Path, tmp_path: Path) -> None:
-    table = tmp_path / "groups.csv"
-    table.write_text("class,group\nant,insect\n")
-    with pytest.raises(DataError, match="no group for 2 classes: bee, cat"):
-        loaded(folder, groups=str(table), targets="coarse")
-    table.write_text("name,kind\nant,insect\n")
-    with pytest.raises(DataError, match="columns class,group, got name,kind"):
-        loaded(folder, groups=str(table), targets="coarse")
 
 
 @pytest.mark.parametrize("memory", [4.0, 0.0])
@@ -306,15 +280,6 @@ def test_the_range_of_pixels_reaches_every_reader(folder: Path, memory: float) -
 def test_options_out_of_range_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=f"`{said}` must be"):
         FolderDataModule(**settings)
-
-
-def test_spaces_around_names_in_the_table_of_groups_do_not_count(
-    folder: Path, tmp_path: Path
-) -> None:
-    table = tmp_path / "groups.csv"
-    table.write_text("class , group \nant, insect \n bee ,insect\ncat,\tmammal\n")
-    data = loaded(folder, groups=str(table), targets="coarse")
-    assert data.class_names == {"photos": ("insect", "mammal")}
 
 
 def test_files_outside_the_class_folders_are_named(

@@ -40,9 +40,9 @@ def test_common_settings_reach_sources_that_do_not_set_them() -> None:
 
 
 def test_tasks_name_their_source_and_target() -> None:
-    data = two()
-    counts = data.num_classes
-    assert [(t.name, t.source, t.target, counts[t.name]) for t in data.tasks] == [
+    made = two()
+    counts = made.num_classes
+    assert [(t.name, t.source, t.target, counts[t.name]) for t in made.tasks] == [
         ("small", "small", None, 10),
         ("large_fine", "large", "fine", 100),
         ("large_coarse", "large", "coarse", 20),
@@ -110,15 +110,16 @@ def test_a_state_of_other_sources_is_refused() -> None:
         made.load_state_dict(state)
 
 
-def test_a_source_is_not_renamed_by_a_second_data_module() -> None:
-    source = GeneratedDataModule(train_size=100, test_size=20)
-    first = MultiTaskDataModule(sources={"one": source})
-    with pytest.raises(ValueError, match=r"`sources\['two'\]` is 'one' of another MultiTask"):
-        MultiTaskDataModule(sources={"two": source})
-    assert [task.name for task in first.tasks] == ["one"]
-    again = MultiTaskDataModule(sources={"one": source})
-    again.sources = {"one": source}
-    first.sources = {"one": source}
+@pytest.mark.parametrize("length", [0, "long", 1.5])
+def test_the_length_of_an_epoch_is_checked_later_too(length: Any) -> None:
+    data = MultiTaskDataModule(sources={"a": GeneratedDataModule()})
+    with pytest.raises(ValueError, match="`epoch_length` must be"):
+        data.epoch_length = length
+    assert data.epoch_length == "longest"
+    with pytest.raises(ValueError, match="`sources` is empty"):
+        data.sources = {}
+    data.sources = {"z": GeneratedDataModule()}
+    assert [task.name for task in data.tasks] == ["z"]
 
 
 def domains(**options: Any) -> MultiTaskDataModule:

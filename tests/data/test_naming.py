@@ -13,7 +13,7 @@ from PIL import Image
 from tests.small import Tiny, trainer
 from tl import FolderDataModule, TransferModule
 from tl.data import DataError
-from tl.data.images.image_set import find_classes, find_images
+from tl.data.images.class_folders import find_classes, find_images
 from tl.data.naming import composed, plain_name
 from tl.data.trained_on import same_names
 from tl.transfer.source import rows_by_name

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tl.data.errors import DataError
-from tl.data.split import stratified_split
+from tl.data.split import random_split, stratified_split
 
 LABELS = torch.arange(3).repeat_interleave(torch.tensor([100, 200, 40]))
 CLASSES = ("a", "b", "c")
@@ -81,3 +81,27 @@ def test_a_class_of_no_image_needs_one() -> None:
             classes=("a", "b"),
         )
     assert "Lower" not in str(error.value)
+
+
+def test_a_random_split_is_seeded_nested_and_of_the_asked_sizes() -> None:
+    train, val = random_split(100, 0.15, 1.0, 3)
+    assert (len(train), len(val)) == (85, 15)
+    assert sorted([*train.tolist(), *val.tolist()]) == list(range(100))
+    few, same = random_split(100, 0.15, 0.1, 3)
+    assert torch.equal(same, val)
+    assert len(few) == 8
+    assert set(few.tolist()) < set(train.tolist())
+    assert not torch.equal(random_split(100, 0.15, 1.0, 4)[1], val)
+    assert len(random_split(5, 0.0, 1.0, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("fraction", "said"),
+    [
+        (1.0, "`val_size=0.9` leaves none of 3 texts to train"),
+        (0.1, "`val_size=0.9` and `label_fraction=0.1` leave none of 3 texts to train"),
+    ],
+)
+def test_a_random_split_without_a_training_sample_is_refused(fraction: float, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        random_split(3, 0.9, fraction, 0, "texts")

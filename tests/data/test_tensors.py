@@ -219,7 +219,7 @@ BOTH = [Classification("a", 3, target="a"), Regression("b", target="b")]
         ({}, labels(), {}, "`inputs` is an empty dict."),
         (object(), labels(), {}, "`inputs` is a object, of which no tensor can be made"),
         (np.array(["a", "b"]), labels(2), {}, "`inputs` is a ndarray, of which no tensor"),
-        (pictures(2), labels(2), {"val_size": 0.9}, "`val_size` of 0.9 leaves none of 2 samples"),
+        (pictures(2), labels(2), {"val_size": 0.9}, "`val_size=0.9` leaves none of 2 samples"),
         (pictures(), labels() + 1, {}, "sample 2 of the batch has the label 3"),
         (pictures(), torch.rand(40), {}, "Task 'kind' is a classification, and sample 0 of"),
         (pictures(), torch.rand(40, 2), {}, "are of shape (40, 2); expected class indices 0 to 2"),

@@ -158,7 +158,7 @@ def test_what_is_missing_is_said_where_no_checkpoint_tells_it(
 ) -> None:
     root, _, module = trained
     shutil.copytree(root / "test", tmp_path / "other" / "test")
-    with pytest.raises(DataError, match=r"other/train.* given as `ckpt_path` tells classes"):
+    with pytest.raises(DataError, match=r"other/train.* given as `ckpt_path` provides classes"):
         accuracy(same_network(module), read(tmp_path / "other"), None)
     with pytest.raises(DataError, match="other/train"):
         read(tmp_path / "other").setup("test")

@@ -107,7 +107,7 @@ def test_several_tasks_answer_by_name(tmp_path: Path) -> None:
     data = two_sources()
     path, _ = saved(tmp_path, multitask_module(data), data)
     model = tl.load(path, backbone=Tiny())
-    pixels = data.sources["ten"].splits["test"].images  # type: ignore[attr-defined]
+    pixels = data.sources["ten"].splits["test"].images  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="each in its own way; choose one by `source`"):
         model.predict(pixels[0].numpy())
     found = model.predict(pixels[0].numpy(), source="ten")

@@ -56,9 +56,8 @@ def _options(kind: object) -> dict[str, tuple[Any, Any]]:
     """Return default (``None`` if there is none) and type of a class's options."""
     if not isinstance(kind, type):
         return {}
-    init: Any = getattr(kind, "__init__")  # noqa: B009 - of the class itself or a base
     try:
-        hints = get_type_hints(kind if dataclasses.is_dataclass(kind) else init)
+        hints = get_type_hints(kind) if dataclasses.is_dataclass(kind) else _hints(kind)
         parameters = inspect.signature(kind).parameters
     except (NameError, TypeError, ValueError, AttributeError):
         return {}  # annotations that cannot be resolved at run time
@@ -67,6 +66,16 @@ def _options(kind: object) -> dict[str, tuple[Any, Any]]:
         for name, parameter in parameters.items()
         if name in hints
     }
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of a constructor's arguments, with those that it passes on by keyword."""
+    hints: dict[str, Any] = {}
+    for init in [vars(each)["__init__"] for each in kind.__mro__ if "__init__" in vars(each)]:
+        hints = {**get_type_hints(init), **hints}
+        if all(p.kind is not p.VAR_KEYWORD for p in inspect.signature(init).parameters.values()):
+            break
+    return hints
 
 
 def _accepts_null(hint: object) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,27 +13,20 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tl.data.base import ImageDataModule, Split
+from tl.data.base import ImageDataModule
 from tl.data.cache import default_cache
 from tl.data.errors import DataError, listed
+from tl.data.images.class_folders import ImageFiles, find_classes, find_images
 from tl.data.images.decoding import PixelRange, Size
-from tl.data.images.image_set import (
-    ImageFiles,
-    StreamedDataset,
-    check_images,
-    find_classes,
-    find_images,
-    load_images,
-    reasons,
-)
+from tl.data.images.groups import read_groups
+from tl.data.images.image_set import StreamedDataset, check_images, load_images, reasons
 from tl.data.images.layout import Layout, find_layout
 from tl.data.images.listing import log_left_out
 from tl.data.images.resident import ImageDataset, ResidentDataset
-from tl.data.naming import composed, plain_name
-from tl.data.split import stratified_split
+from tl.data.naming import plain_name
+from tl.data.split import Split, stratified_split
 from tl.data.synthetic.generated import TargetChoice
 from tl.data.trained_on import TrainedOn, regrouped, same_names
-from tl.reading import check_regular
 
 #: Seed of the test split of a folder without splits, which is independent of `seed`.
 _TEST_SEED = 0x7E57
@@ -209,39 +201,7 @@ class FolderDataModule(ImageDataModule):
                 )
 
     def _read_groups(self, classes: tuple[str, ...]) -> Mapping[str, str]:
-        path = Path(str(self.groups)).expanduser()
-        check_regular(path)
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file, skipinitialspace=True)
-                columns = [name.strip() for name in reader.fieldnames or []]
-                reader.fieldnames = columns
-                pair = next(
-                    (
-                        p
-                        for p in (("class", "group"), ("fine_name", "coarse_name"))
-                        if set(p) <= set(columns)
-                    ),
-                    None,
-                )
-                if pair is None:
-                    raise DataError(
-                        f"{path} must have the columns class,group, got "
-                        f"{','.join(columns) or 'none'}."
-                    )
-                one, other = pair
-                cells = [(composed(r[one] or ""), composed(r[other] or "")) for r in reader]
-        except OSError as error:
-            raise DataError(f"Cannot read `groups` {path}: {error.strerror}.") from None
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"`groups` {path} is not a CSV file in UTF-8: {error}.") from None
-        rows = [(name.strip(), group.strip()) for name, group in cells]
-        group_of = dict(rows)
-        if torn := sorted({str(name) for name, group in rows if group != group_of[name]}):
-            raise DataError(f"{path} assigns classes to two groups: {listed(torn)}.")
-        if missing := [name for name in classes if not group_of.get(name.strip())]:
-            raise DataError(f"{path} has no group for {len(missing)} classes: {listed(missing)}.")
-        return {name: group_of[name.strip()] for name in classes}
+        return read_groups(Path(str(self.groups)).expanduser(), classes)
 
     def class_groups(self) -> dict[str, str] | None:
         """Return the group of each class by name, or ``None`` without `groups`."""

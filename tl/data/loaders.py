@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -236,6 +236,25 @@ def class_by_class(labels: Tensor) -> Tensor:
         members = (labels == label).nonzero().flatten()
         share[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
     return share.argsort(stable=True)
+
+
+def mixed_order(targets: Iterable[Tensor | None], size: int) -> Tensor:
+    """Return an order whose every prefix is a fair sample of the whole.
+
+    The first target of class numbers keeps its classes in proportion; without one, the order is
+    random and always the same.
+
+    Args:
+        targets: Targets of the samples.
+        size: Number of samples ``N``.
+
+    Returns:
+        Positions ``(N,)`` int64.
+    """
+    for target in targets:
+        if target is not None and target.ndim == 1 and not target.is_floating_point():
+            return class_by_class(target)
+    return torch.randperm(size, generator=torch.Generator().manual_seed(0))
 
 
 def even_batch_size(size: int, world: int, batch_size: int) -> int:

@@ -2,78 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, Literal, NoReturn
-from weakref import WeakKeyDictionary, ref
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 
-from tl.data.base import ImageDataModule
 from tl.data.errors import DataError, listed
-from tl.data.images.augment import Augment
 from tl.data.images.resident import Batch
 from tl.data.options import check_options, refuse_misspelt
-from tl.data.sampling import Sampling
-from tl.data.text.several import check_sources, check_tokenizers, share_tokenizer
-from tl.data.text.source import TextSource
+from tl.data.settings import SharedOptions, StandInOptions
+from tl.data.sources import Source, as_sources, claim
+from tl.data.text.several import check_tokenizers, share_tokenizer
 from tl.tasks import Task, with_relations
 
 MultiBatch = dict[str, Batch | None]
-Source = ImageDataModule | TextSource
-# by source: the data module around it, and its name there
-_OWNERS: WeakKeyDictionary[Source, tuple[Callable[[], object], str]] = WeakKeyDictionary()
 _OWN = ("sources", "epoch_length", "shares", "trains")  # all other options belong to the sources
 
 
-class Sources(Mapping[str, Source]):
-    """Read-only sources by name: they are assigned as a whole, to set names and settings.
-
-    Args:
-        sources: The sources; a copy of the mapping is kept.
-    """
-
-    def __init__(self, sources: Mapping[str, Source]) -> None:
-        self._sources = dict(sources)
-
-    def __getitem__(self, name: str) -> Source:
-        """Return a source."""
-        return self._sources[name]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names."""
-        return iter(self._sources)
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self._sources)
-
-    def __repr__(self) -> str:
-        """Show the sources as a dict."""
-        return repr(self._sources)
-
-    def __setitem__(self, name: str, source: ImageDataModule) -> NoReturn:
-        """Refuse to add or replace a source.
-
-        Raises:
-            TypeError: Always; says what to do instead.
-        """
-        raise TypeError(
-            "`sources` must be assigned as a whole, so that each source gets its name and "
-            "settings: "
-            f"`data.sources = {{**data.sources, {name!r}: ...}}`."
-        )
-
-
 @dataclass(kw_only=True, eq=False)
-class MultiTaskDataModule(LightningDataModule):
+class MultiTaskDataModule(StandInOptions, SharedOptions, LightningDataModule):
     """Several sources in one run: every training step holds a batch of each.
 
     Batches are dicts ``{source: (images, targets)}``. In evaluation an exhausted source is
     ``None``, and every image of every source occurs exactly once.
+
+    All options besides `sources`, `epoch_length`, `shares` and `trains` apply to the sources that
+    do not set their own.
 
     Args:
         sources: Data modules by the name of the source. A source with one target defines a task of
@@ -85,50 +43,18 @@ class MultiTaskDataModule(LightningDataModule):
             second domain. Both must have the same classes.
         trains: By task, whether its labels train; ``{photos: false}`` only evaluates it. A source
             of which no task trains is not read in training.
-        root: Folder of the data sets. This and all settings below apply to sources that do not set
-            their own.
-        batch_size: Training images per step, process **and source**.
-        eval_batch_size: Images per evaluation step, process and source.
-        val_size: Fraction of each class of the training split used for validation.
-        label_fraction: Fraction of each class's training images to use.
-        seed: Seed of split, order and augmentation.
-        augment: Random crop, flip and cutout of training images.
-        num_workers: Loader processes per source.
-        predict_folder: Folder of images for ``predict``, on every task.
-        resident_share: Fraction of the device's memory that a split of a source may take.
-        sampling: ``shuffled``, or ``balanced`` to draw every class of a source equally often; a
-            source with several tasks needs its `balanced_by`.
-        download: Download missing archives.
-        offline: What to do if a set is unavailable: ``error`` or ``generated``.
-        images: ``real``, or ``generated`` for synthetic images.
         tokenizer: Tokenizer of sources of text, as for `TextDataModule`; by default one is trained
             on the training texts of all of them.
-        generated_size: Number of synthetic training images per source.
 
     Raises:
         TypeError: If a source is not a data module of a single source.
         ValueError: If there is no source, one has two names, or `epoch_length` is not positive.
     """
 
-    sources: Mapping[str, Source]
-    epoch_length: Literal["longest", "shortest"] | int = "longest"
+    sources: Mapping[str, Source] = field(kw_only=False)
+    epoch_length: Literal["longest", "shortest"] | int = field(default="longest", kw_only=False)
     shares: dict[str, str] | None = None
     trains: dict[str, bool] | None = None
-    root: str | None = None
-    batch_size: int | None = None
-    eval_batch_size: int | None = None
-    val_size: float | None = None
-    label_fraction: float | None = None
-    seed: int | None = None
-    augment: Augment | None = None
-    num_workers: int | None = None
-    predict_folder: str | None = None
-    resident_share: float | None = None
-    sampling: Sampling | None = None
-    download: bool | None = None
-    offline: Literal["error", "generated"] | None = None
-    images: Literal["real", "generated"] | None = None
-    generated_size: int | None = None
     tokenizer: str | None = None
 
     def __post_init__(self) -> None:
@@ -154,7 +80,7 @@ class MultiTaskDataModule(LightningDataModule):
 
     def _hand_down(self) -> None:
         """Pass the settings to sources that do not set their own."""
-        _own_sources(self, self.sources)
+        claim(self, self.sources)
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OWN}
         for name, source in self.sources.items():
             source.data_name = name
@@ -171,7 +97,7 @@ class MultiTaskDataModule(LightningDataModule):
             ValueError: If the value is out of range, or no source accepts it; the old value stays.
         """
         if name == "sources":
-            value = _as_sources(value)
+            value = as_sources(value)
         if "_handed_down" not in self.__dict__ or name not in self.__dataclass_fields__:
             if "_handed_down" in self.__dict__:
                 refuse_misspelt(self, name, self.__dataclass_fields__)
@@ -236,7 +162,7 @@ class MultiTaskDataModule(LightningDataModule):
     @property
     def num_classes(self) -> dict[str, int]:
         """Number of classes by task."""
-        return {t: count for s in self.sources.values() for t, count in s.num_classes.items()}
+        return {name: len(classes) for name, classes in self.class_names.items()}
 
     # Loading
 
@@ -369,44 +295,6 @@ class MultiTaskDataModule(LightningDataModule):
             )
         for name, source in self.sources.items():
             source.load_state_dict(state_dict[name])
-
-
-def _as_sources(given: object) -> Sources:
-    """Return read-only sources.
-
-    Raises:
-        TypeError: If it is not a mapping of data modules of a single source each.
-    """
-    if not isinstance(given, Mapping):
-        raise TypeError(
-            f"`sources` must be a mapping of data modules by name, got a {type(given).__name__}."
-        )
-    for name, source in given.items():
-        if not isinstance(source, Source):
-            raise TypeError(
-                f"`sources[{name!r}]` must be a data module of a single source, such as "
-                f"FolderDataModule, got a {type(source).__name__}."
-            )
-    check_sources(given)
-    return Sources(given)
-
-
-def _own_sources(owner: MultiTaskDataModule, sources: Mapping[str, Source]) -> None:
-    """Note whose the sources are.
-
-    Raises:
-        ValueError: If another data module has one under another name, which would change there.
-    """
-    known = {name: source for name, source in sources.items() if isinstance(source, Hashable)}
-    for name, source in known.items():
-        other, called = _OWNERS.get(source, (lambda: None, name))
-        if other() not in (None, owner) and called != name:
-            raise ValueError(
-                f"`sources[{name!r}]` is {called!r} of another MultiTaskDataModule, whose tasks "
-                "would be renamed; give each a data module of its own."
-            )
-    for name, source in known.items():
-        _OWNERS[source] = (ref(owner), name)
 
 
 def _named(source: str, batch: Batch) -> MultiBatch:

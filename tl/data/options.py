@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
@@ -70,6 +71,27 @@ def refuse_misspelt(owner: object, name: str, options: Iterable[str]) -> None:
             f"{type(owner).__name__} has no option {name!r}. Did you mean {close[0]!r}? (A "
             "subclass may define an attribute of that name by annotating it in its class.)"
         )
+
+
+def arguments_of(kind: type[Any]) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a constructor, with those that it passes on by keyword.
+
+    Args:
+        kind: The class.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for each in kind.__mro__:
+        if "__init__" not in vars(each):
+            continue
+        given = inspect.signature(vars(each)["__init__"]).parameters
+        passes_on = any(p.kind is p.VAR_KEYWORD for p in given.values())
+        own = {n: p for n, p in given.items() if p.kind is not p.VAR_KEYWORD and n != "self"}
+        if found:
+            own = {name: p for name, p in own.items() if p.kind is p.KEYWORD_ONLY}
+        found |= {name: p for name, p in own.items() if name not in found}
+        if not passes_on:
+            break
+    return found
 
 
 def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any value

@@ -1,17 +1,82 @@
-"""The settings that all data sources share."""
+"""The options that data sources share, and their values in force."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tl.data.images.augment import Augment
 from tl.data.options import check_options
 from tl.data.sampling import Sampling
 
 
+@dataclass(kw_only=True, eq=False, init=False)
+class SharedOptions:
+    """Options of every source of images, and of the `MultiTaskDataModule` around several.
+
+    An option that a source leaves unset comes from the `MultiTaskDataModule` around it, or takes
+    the stated default.
+
+    Args:
+        root: Folder of the data sets, default ``data``.
+        batch_size: Training images per step, process and source, default 128.
+        eval_batch_size: Images per evaluation step, process and source, default 250.
+        val_size: Fraction of each class of the training split used for validation, default 0.1. 0
+            turns validation off. The test split is never used for validation.
+        label_fraction: Fraction of each class's training images to use, default 1.0. Fractions are
+            nested: 1 % is a subset of 10 %, and the validation images are the same for all.
+        seed: Seed of split, order and augmentation, default 0.
+        augment: Random crop, flip and cutout of training images.
+        num_workers: Loader processes per source, default 0. Images in memory need none; images
+            streamed from files do. Workers cut the batches, which then move to the device in each
+            step.
+        predict_folder: Folder of images, with or without labels, for ``predict``; the test split by
+            default.
+        resident_share: Fraction of the memory of the training device (on a CPU: of the machine)
+            that a split of a source may take, default 0.25. Its images then stay there, laid out
+            for augmentation, and no step moves any. 0 turns this off.
+        sampling: ``shuffled`` (default): each pass holds every training image once. ``balanced``:
+            every class of a source occurs equally often, against class imbalance; the length of
+            the epoch stays. A source with several tasks needs its `balanced_by`.
+    """
+
+    root: str | None = None
+    batch_size: int | None = None
+    eval_batch_size: int | None = None
+    val_size: float | None = None
+    label_fraction: float | None = None
+    seed: int | None = None
+    augment: Augment | None = None
+    num_workers: int | None = None
+    predict_folder: str | None = None
+    resident_share: float | None = None
+    sampling: Sampling | None = None
+
+
+@dataclass(kw_only=True, eq=False, init=False)
+class StandInOptions:
+    """Options of sources that may be downloaded or replaced by synthetic images.
+
+    Args:
+        download: Download missing archives, default true.
+        offline: What to do if a set is neither present nor downloadable: ``error`` (default), or
+            ``generated``: continue with synthetic images, with a warning at the start and end of
+            the run.
+        images: ``real`` (default), or ``generated`` for synthetic images without searching for the
+            set.
+        generated_size: Number of synthetic training images per source, default 5,000; a fifth as
+            many for testing.
+    """
+
+    download: bool | None = None
+    offline: Literal["error", "generated"] | None = None
+    images: Literal["real", "generated"] | None = None
+    generated_size: int | None = None
+
+
 @dataclass(frozen=True)
 class Settings:
-    """The values of the shared settings, after inheritance and defaults."""
+    """The values of the shared options of a source, after inheritance and defaults."""
 
     root: str = "data"
     batch_size: int = 128

@@ -1,15 +1,18 @@
-"""The split into training and validation images: stratified, seeded, nested."""
+"""The split into training and validation samples: seeded, nested, stratified by class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tl.data.errors import DataError, listed
 from tl.data.images.resident import mixed_seed
+
+Split = Literal["train", "val", "test"]
 
 
 def stratified_split(
@@ -76,6 +79,37 @@ def stratified_split(
             f"{_fraction(rest):g} or more, give more images, or remove the class."
         )
     return torch.cat(train).sort().values, torch.cat(val).sort().values
+
+
+def random_split(
+    count: int, val_size: float, label_fraction: float, seed: int, what: str = "images"
+) -> tuple[Tensor, Tensor]:
+    """Split samples that have no classes: one seeded order, of which the first validate.
+
+    Args:
+        count: Number of samples.
+        val_size: Fraction for validation, 0 or more and below 1; if above 0, at least one sample.
+        label_fraction: Fraction of the others for training; small ones are subsets of larger ones.
+        seed: Seed of the order.
+        what: What the samples are, for messages.
+
+    Returns:
+        Training positions and validation positions, both ascending.
+
+    Raises:
+        DataError: If no training sample would be left.
+    """
+    generator = torch.Generator().manual_seed(mixed_seed("split", seed))
+    order = torch.randperm(count, generator=generator)
+    held = math.ceil(count * val_size)
+    kept = int((count - held) * label_fraction + 1e-9)
+    if not kept:
+        share = f" and `label_fraction={label_fraction:g}`" if label_fraction < 1 else ""
+        raise DataError(
+            f"`val_size={val_size:g}`{share} leave{'' if share else 's'} none of {count} {what} to "
+            "train."
+        )
+    return order[held : held + kept].sort().values, order[:held].sort().values
 
 
 def _advice(smallest: int, label_fraction: float, option: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from tl.batch import Inputs, on_each, shapes_of, size_of
 from tl.data.errors import DataError
-from tl.data.loaders import class_by_class
+from tl.data.loaders import mixed_order
 from tl.reading import check_regular
 from tl.tasks import Task
 
@@ -83,16 +83,9 @@ class TensorSet(Dataset[Any]):
         return int(task.labelled(task.truth(task.settle(target[self.rows]))))
 
     def mixed(self) -> Tensor:
-        """Return an order ``(M,)`` of which every beginning is a fair part of the whole.
-
-        Each class of the first targets that are class numbers is there in proportion; without
-        such, the order is a random one that is always the same.
-        """
+        """Return an order ``(M,)`` whose every prefix is a fair sample of the whole."""
         parts = self.targets.values() if isinstance(self.targets, Mapping) else [self.targets]
-        for part in parts:
-            if part is not None and part.ndim == 1 and not part.is_floating_point():
-                return class_by_class(part[self.rows])
-        return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        return mixed_order((part[self.rows] for part in parts if part is not None), len(self))
 
     def subset(self, rows: Tensor) -> TensorSet:
         """Return some of all samples, by row ``(M,)``."""
@@ -120,6 +113,17 @@ class TensorSet(Dataset[Any]):
             std = channels.std(1, correction=0)
             found[name] = (channels.mean(1).float(), std.masked_fill(std == 0, 1.0).float())
         return found
+
+    def means(self, without: Container[str]) -> dict[str, Tensor]:
+        """Return the mean of each channel by part ``(C,)``; 0 for the parts named in `without`."""
+        parts = self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}
+        return {
+            name: torch.zeros(part.shape[1])
+            if name in without
+            else part[self.rows].double().transpose(0, 1).flatten(1).mean(1).float()
+            for name, part in parts.items()
+            if part.ndim >= _CHANNELS
+        }
 
     def digest(self) -> bytes:
         """Return a hash of the samples and their order; taken once, since checkpoints ask often."""

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tl.batch import Inputs, on_each, size_of
 from tl.data.errors import DataError
-from tl.data.images.resident import mixed_seed
-from tl.data.loaders import (
-    EpochSampler,
-    InOrderSampler,
-    even_batch_size,
-    is_cut,
-    make_loader,
-    position_of,
-)
+from tl.data.images.augment import Augment
+from tl.data.images.on_pixels import model_tasks
+from tl.data.images.tensor_augmentation import TensorAugmentation
+from tl.data.loaders import EpochSampler, is_cut, make_loader
+from tl.data.run_loaders import RunLoaders
 from tl.data.sampling import Sampling, balancing_task, labels_to_balance
+from tl.data.split import random_split
 from tl.data.tensor_set import Layout, TensorSet, said_layout
 from tl.data.trained_on import same_data
 from tl.tasks import Task, as_task
 
 
-class TensorDataModule(LightningDataModule):
+class TensorDataModule(RunLoaders):
     """Inputs and targets that are arrays, tensors, or files of them.
 
     Inputs are one array whose first dimension counts the samples, such as images ``(N, C, H, W)``
@@ -50,8 +45,11 @@ class TensorDataModule(LightningDataModule):
         sampling: ``shuffled``: each epoch holds every training sample once. With ``balanced``,
             every class comes equally often, against class imbalance; the epoch keeps its length.
         balanced_by: Task or target whose classes are balanced, where there are several.
+        augment: Random crop, flip and cutout of training images ``(N, C, H, W)``. Targets on the
+            pixels move with them. Off by default.
 
     Raises:
+        TypeError: If `augment` is not an `Augment`.
         ValueError: If an option is out of range.
     """
 
@@ -69,6 +67,7 @@ class TensorDataModule(LightningDataModule):
         seed: int = 0,
         sampling: Sampling = "shuffled",
         balanced_by: str | None = None,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -79,6 +78,8 @@ class TensorDataModule(LightningDataModule):
             raise ValueError(
                 f"`sampling` must be one of {', '.join(get_args(Sampling))}, got {sampling!r}."
             )
+        if not isinstance(augment, Augment | None):
+            raise TypeError(f"`augment` must be an Augment or null, got {augment!r}.")
         self.tasks = tuple(as_task(task) for task in tasks)
         if not self.tasks:
             raise ValueError("`tasks` is empty; give at least one task.")
@@ -87,11 +88,13 @@ class TensorDataModule(LightningDataModule):
         self.seed = seed
         self.sampling = sampling
         self.balanced_by = balanced_by
+        self.augment = augment
         self.splits: dict[str, TensorSet] = {}
         self._split_by: tuple[int, float] | None = None
         self._given = (inputs, targets, test_inputs, test_targets)
         self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
         self._layout: Layout | None = None  # of the samples that the statistics are of
+        self._augmentation: TensorAugmentation | None = None
 
     @property
     def task(self) -> Task | None:
@@ -116,22 +119,24 @@ class TensorDataModule(LightningDataModule):
         if "train" not in self.splits and (stage != "predict" or test_inputs is None):
             whole = TensorSet.read(inputs, targets, self.tasks, "")
             self._check_layout(whole, "inputs")
-            order = torch.randperm(
-                len(whole), generator=torch.Generator().manual_seed(mixed_seed("split", self.seed))
-            )
-            held = math.ceil(len(whole) * self.val_size)
-            if held >= len(whole):
-                raise DataError(
-                    f"`val_size` of {self.val_size:g} leaves none of {len(whole)} samples to train."
-                )
-            self.splits["val"] = whole.subset(order[:held].sort().values)
-            self.splits["train"] = whole.subset(order[held:].sort().values)
+            train, val = random_split(len(whole), self.val_size, 1.0, self.seed, "samples")
+            self.splits |= {"val": whole.subset(val), "train": whole.subset(train)}
             if self._statistics is None:
                 self._statistics = self.splits["train"].statistics()
                 self._layout = whole.layout()
         if "test" not in self.splits and test_inputs is not None:
             self.splits["test"] = TensorSet.read(test_inputs, test_targets, self.tasks, "test_")
             self._check_layout(self.splits["test"], "test_inputs")
+        self._augmentation = self._new_augmentation() if stage == "fit" else None
+
+    def _new_augmentation(self) -> TensorAugmentation | None:
+        if self.augment is None:
+            return None
+        data = self.splits["train"]
+        tasks = [*self.tasks, *model_tasks(self)]
+        targets = cast("Inputs", data.targets)
+        colours = data.means(without=self._statistics or {})
+        return TensorAugmentation(self.augment, self.seed, data.inputs, targets, tasks, colours)
 
     def _check_layout(self, data: TensorSet, what: str) -> None:
         """Refuse samples of another shape or kind than those that the network learns from."""
@@ -143,7 +148,17 @@ class TensorDataModule(LightningDataModule):
             )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401
-        """Standardise bytes, on the device that trains."""
+        """Standardise bytes, and augment training images, on the device that trains."""
+        del dataloader_idx
+        (inputs, targets), trainer = self.standardise(batch), self.trainer
+        if self._augmentation is None or trainer is None or not trainer.training:
+            return inputs, targets
+        step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        where = (trainer.current_epoch, step, trainer.global_rank)
+        return self._augmentation(inputs, targets, *where)
+
+    def standardise(self, batch: tuple[Inputs, Any]) -> tuple[Inputs, Any]:
+        """Return a batch with bytes standardised, not augmented."""
         inputs, targets = batch
         if not isinstance(inputs, Mapping):
             return self._standardised("", inputs), targets
@@ -159,25 +174,23 @@ class TensorDataModule(LightningDataModule):
     # Loaders
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled training batches; a run that resumes continues within an epoch."""
-        data, world = self.splits["train"], self._world()
-        if (trainer := self.trainer) is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
+        """Return shuffled training batches; a resumed run continues within an epoch."""
+        data = self.splits["train"]
+        if self._overfits:
             loader = self._in_order("train")
-            cast("EpochSampler", loader.sampler).position = lambda: position_of(trainer)
+            self._resumable(cast("EpochSampler", loader.sampler))
             return loader
-        size = min(self.batch_size, math.ceil(len(data) / world))
+        size = self._train_batch(self.batch_size)
         sampler = EpochSampler(
             data,
             batch_size=size,
-            steps_per_epoch=max(1, len(data) // (size * world)),
+            steps_per_epoch=self._steps(size),
             seed=self.seed,
-            num_replicas=world,
+            num_replicas=self._world(),
             rank=self._rank(),
             balanced=self._balanced(data),
         )
-        if trainer is not None:
-            sampler.position = lambda: position_of(trainer)
-        return make_loader(data, sampler, 0)
+        return make_loader(data, self._resumable(sampler), 0)
 
     def _balanced(self, data: TensorSet) -> Tensor | None:
         """Return the classes to balance, if any."""
@@ -187,12 +200,8 @@ class TensorDataModule(LightningDataModule):
         targets = on_each(lambda part: part[data.rows], cast("Inputs", data.targets))
         return labels_to_balance(task, targets, "The data")
 
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Every validation sample once over all processes; an empty list if there is none."""
-        return self._in_order("val") if len(self.splits["val"]) else []
-
     def test_dataloader(self) -> DataLoader[Any]:
-        """Every test sample once over all processes.
+        """Return every test sample once over all processes.
 
         Raises:
             DataError: If there are none.
@@ -204,28 +213,16 @@ class TensorDataModule(LightningDataModule):
         return self._in_order("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The test inputs in order, or all others where there are none."""
+        """Return the test inputs in order, or all others if there are none."""
         data = self.splits["test" if "test" in self.splits else "train"]
         rows = torch.arange(size_of(data.inputs))
         self.splits["predict"] = TensorSet(data.inputs, None, rows)
         return self._in_order("predict")
 
     def _in_order(self, split: str) -> DataLoader[Any]:
-        data, world = self.splits[split], self._world()
-        sampler = InOrderSampler(
-            data,
-            batch_size=even_batch_size(len(data), world, self.batch_size),
-            num_replicas=world,
-            rank=self._rank(),
-            sequence=data.mixed() if is_cut(self.trainer, split) else None,
-        )
-        return make_loader(data, sampler, 0)
-
-    def _world(self) -> int:
-        return self.trainer.world_size if self.trainer is not None else 1
-
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer is not None else 0
+        data = self.splits[split]
+        sequence = data.mixed() if is_cut(self.trainer, split) else None
+        return make_loader(data, self._sampler_in_order(data, self.batch_size, sequence), 0)
 
     # What was loaded
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from types import FrameType
 
 from lightning.pytorch import LightningModule
 
+from tl.data.options import arguments_of
 from tl.private.lightning import INSTANTIATOR, settle_hyperparameters
 from tl.tasks import as_task
 
+__all__ = ["OBJECTS", "arguments_of", "keep_hyperparameters"]
 OBJECTS = ["backbone", "optimizer", "scheduler", "balancer", "strategy", "penalties"]
 
 
@@ -42,24 +43,3 @@ def keep_hyperparameters(module: LightningModule, frame: FrameType | None) -> No
             module.hparams[key] = list(value)
     setattr(module, "_built", True)  # noqa: B010 - the last step of a constructor
     settle_hyperparameters(module)
-
-
-def arguments_of(kind: type[LightningModule]) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a module's constructor, with those that it passes to its base.
-
-    Args:
-        kind: The class of the module.
-    """
-    found: dict[str, inspect.Parameter] = {}
-    for each in kind.__mro__:
-        if "__init__" not in vars(each):
-            continue
-        given = inspect.signature(vars(each)["__init__"]).parameters
-        passes_on = any(p.kind is p.VAR_KEYWORD for p in given.values())
-        own = {n: p for n, p in given.items() if p.kind is not p.VAR_KEYWORD and n != "self"}
-        if found:
-            own = {name: p for name, p in own.items() if p.kind is p.KEYWORD_ONLY}
-        found |= {name: p for name, p in own.items() if name not in found}
-        if not passes_on:
-            break
-    return found

@@ -32,7 +32,10 @@ def plain_batches(data: object, task: Task, size: int = 500) -> Iterator[tuple[I
     if isinstance(data, TensorDataModule | TextSource):
         samples = data.splits["train"]
         for some in torch.split(torch.arange(len(samples)), size):
-            inputs, targets = data.on_after_batch_transfer(samples[some], 0)
+            batch = samples[some]
+            inputs, targets = (
+                data.standardise(batch) if isinstance(data, TensorDataModule) else batch
+            )
             yield inputs, labels_of(task, targets)
         return
     if not isinstance(data, ImageDataModule):

@@ -18,8 +18,6 @@ from tl.data.images.decoding import decode
 from tl.data.images.image_set import (
     StreamedDataset,
     check_images,
-    find_classes,
-    find_images,
     load_images,
     progress,
 )
@@ -228,18 +226,6 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(
     monkeypatch.setattr(os, "scandir", guarded)
     with pytest.raises(DataError, match=r"Cannot read .*closed: Permission denied"):
         list_images(tmp_path)
-
-
-def test_labels_follow_the_classes_given(tmp_path: Path) -> None:
-    for name in ("x", "y"):
-        (tmp_path / name).mkdir()
-        halves().save(tmp_path / name / "1.png")
-    assert find_classes(tmp_path) == ("x", "y")
-    found = find_images(tmp_path, ("y", "x"))
-    assert found.names() == ["y/1.png", "x/1.png"]
-    assert found.labels.tolist() == [0, 1]
-    with pytest.raises(DataError, match=r"1 of 3 classes have no images .*: z"):
-        find_images(tmp_path, ("x", "y", "z"))
 
 
 def test_streamed_pixels_equal_those_in_memory(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_random_numbers_and_the_colour_of_holes_follow_the_images_to_their_devic
     draws = made.draws(there, epoch=0, step=0, rank=0)
     assert draws.is_meta
     assert made.transform(there, draws)[0].is_meta
-    colour = made._mean
+    colour = made._fill
     assert colour.is_meta
     made.transform(there, draws)
-    assert made._mean is colour  # moved once, not in each step
+    assert made._fill is colour  # moved once, not in each step

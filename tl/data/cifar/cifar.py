@@ -11,25 +11,28 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from tl.data.base import ImageDataModule, Split
+from tl.data.base import ImageDataModule
 from tl.data.cache import default_cache, read_cache, write_cache
 from tl.data.cifar import classes as official
 from tl.data.cifar.archive import CifarArchive
 from tl.data.errors import DataError, listed
-from tl.data.images.image_set import find_classes, find_images, load_images
+from tl.data.images.class_folders import find_classes, find_images
+from tl.data.images.image_set import load_images
 from tl.data.images.listing import log_left_out
 from tl.data.images.resident import ImageDataset, ResidentDataset
-from tl.data.synthetic.drawing import DrawnClasses, drawn_classes
+from tl.data.settings import StandInOptions
+from tl.data.split import Split
 from tl.data.synthetic.generated import (
     TargetChoice,
     draw_split,
     named_targets,
     show_banner,
 )
+from tl.data.synthetic.vocabulary import DrawnClasses, drawn_classes
 
 
 @dataclass(kw_only=True, eq=False)
-class CifarDataModule(ImageDataModule):
+class CifarDataModule(StandInOptions, ImageDataModule):
     """CIFAR-10 or CIFAR-100 (Krizhevsky, 2009): 50,000 training and 10,000 test images, 32x32.
 
     Search order: the unpacked official archive below `root`, the archive itself
@@ -41,15 +44,7 @@ class CifarDataModule(ImageDataModule):
         name: ``cifar10`` or ``cifar100``.
         targets: Labels of CIFAR-100: the 100 ``fine`` classes, their 20 ``coarse`` groups, or
             ``both``.
-        download: Download the archive if it is missing, default true.
         url: Mirror to download the archive from; the official address by default.
-        offline: What to do if the set is neither present nor downloadable: ``error`` (default), or
-            ``generated``: continue with synthetic images, with a warning at the start and end of
-            the run.
-        images: ``real`` (default), or ``generated`` for synthetic images without searching for the
-            set.
-        generated_size: Number of synthetic training images, default 5,000; a fifth as many for
-            testing.
 
     Raises:
         ValueError: If coarse labels are requested for CIFAR-10, `url` is not a web address, or
@@ -58,11 +53,7 @@ class CifarDataModule(ImageDataModule):
 
     name: Literal["cifar10", "cifar100"] = field(default="cifar10", kw_only=False)
     targets: TargetChoice = "fine"
-    download: bool | None = None
     url: str | None = None
-    offline: Literal["error", "generated"] | None = None
-    images: Literal["real", "generated"] | None = None
-    generated_size: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tl.data.base import ImageDataModule, Split
+from tl.data.base import ImageDataModule
 from tl.data.cache import default_cache
 from tl.data.dense.dense_set import (
     STRATUM,
@@ -29,6 +29,7 @@ from tl.data.images.augment import Augment
 from tl.data.images.decoding import Size, sides
 from tl.data.images.resident import Batch, ImageDataset
 from tl.data.naming import composed_names, plain_name
+from tl.data.split import Split
 from tl.tasks import Depth, Segmentation, Task, as_task
 
 #: The augmentation of the published codes (Xu et al., 2018, arXiv:1805.04409).

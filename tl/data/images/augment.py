@@ -162,4 +162,5 @@ def cut_out(pixels: Tensor, settings: Augment, fill: Tensor, draws: Tensor) -> T
     rows = (lines >= top[:, None]) & (lines < top[:, None] + side)
     cols = (columns >= left[:, None]) & (columns < left[:, None] + side)
     hole = (rows[:, :, None] & cols[:, None, :])[..., None]
-    return torch.where(hole, fill.round().to(pixels.device, pixels.dtype), pixels)
+    colour = fill if pixels.is_floating_point() else fill.round()
+    return torch.where(hole, colour.to(pixels.device, pixels.dtype), pixels)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import torch
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn import functional
 
@@ -81,6 +82,28 @@ class PixelTargets:
             name: taken(self._tasks[name], target) if name in self._tasks else target
             for name, target in targets.items()
         }
+
+
+def model_tasks(data: LightningDataModule, source: str | None = None) -> list[Task]:
+    """Return the tasks on pixels that the model in training has on these data.
+
+    A model may be given tasks that its data do not name: their targets must move all the same.
+
+    Args:
+        data: The data module.
+        source: Its name, where it is one of several sources.
+    """
+    trainer = data.trainer
+    if trainer is None:
+        return []
+    given = getattr(trainer.lightning_module, "tasks", None) or ()
+    alone = getattr(trainer, "datamodule", None) is data
+    found = [*(given.values() if isinstance(given, Mapping) else given)]
+    return [
+        task
+        for task in found
+        if isinstance(task, Task) and task.on_pixels and (alone or task.source in (None, source))
+    ]
 
 
 def moved(

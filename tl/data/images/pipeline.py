@@ -28,6 +28,7 @@ class Pipeline:
         settings: Its settings.
         statistics: Mean and standard deviation per channel, two ``(3,)`` in pixel values.
         tasks: What is learned from it; targets that lie on the pixels move with these.
+        fill: Colour of cutout squares ``(C,)``; the mean by default.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class Pipeline:
         settings: Settings,
         statistics: tuple[Tensor, Tensor],
         tasks: Iterable[Task] = (),
+        fill: Tensor | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
-        self._mean = statistics[0]
+        self._fill = statistics[0] if fill is None else fill
         self.normalise = Normalisation(*statistics)
         self.on_pixels = PixelTargets(tasks)
         self._stores: dict[str, tuple[torch.device, Store]] = {}
@@ -113,14 +115,14 @@ class Pipeline:
             on the pixels are moved as these are.
         """
         images, targets = batch
-        if self._mean.device != images.device:  # once, as a move in each step waits for a GPU
-            self._mean = self._mean.to(images.device)
+        if self._fill.device != images.device:  # once, as a move in each step waits for a GPU
+            self._fill = self._fill.to(images.device)
         if isinstance(images, Pick):
-            pixels = images.cut(self._mean, draws)
+            pixels = images.cut(self._fill, draws)
         else:
             pixels = images.permute(0, 2, 3, 1).contiguous()
             if draws is not None:
-                pixels = augment(pixels, self.settings.augment, self._mean, draws)
+                pixels = augment(pixels, self.settings.augment, self._fill, draws)
         if self.on_pixels:
             height, width = pixels.shape[1:3]
             targets = self.on_pixels(

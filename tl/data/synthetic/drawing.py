@@ -7,118 +7,18 @@ behind the object are nuisance factors. Two class sets share a vocabulary to the
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from tl.data.synthetic.dice import Dice, keys_of, mix, uniform
 from tl.data.synthetic.shapes import SHAPES, TEXTURES, Word
-
-#: The 100-class set is every pair of ten shapes and ten textures, and is fixed.
-_SHAPES = (
-    *("triangle", "ring", "cross", "square", "crescent"),
-    *("star", "disc", "heart", "flower", "arrow"),
-)
-_LINES = ("striped", "zigzag", "ringed", "gridded", "pinstriped")
-_SPOTS = ("checked", "dotted", "hooped", "crossed", "speckled")
-#: Five words of each kind that the 10-class set may share, and their five unrelated replacements.
-_SHARED_SHAPES, _OTHER_SHAPES = _SHAPES[:5], ("pill", "hourglass", "drop", "house", "chevron")
-_SHARED_TEXTURES = ("striped", "checked", "ringed", "dotted", "gridded")
-_OTHER_TEXTURES = ("bricked", "blotched", "dashed", "scaled", "rayed")
+from tl.data.synthetic.vocabulary import Vocabulary, vocabulary
 
 _BATCH_PIXELS = 1 << 18  # a few megabytes per intermediate: stays in the cache
-_SLOTS = 96  # random numbers per image
 _ANGLES = 1024
 _TURN = torch.tensor([math.sin(2 * math.pi * k / _ANGLES) for k in range(_ANGLES)])
-
-
-@dataclass(frozen=True)
-class DrawnClasses:
-    """Names and groups of a synthetic class set.
-
-    Attributes:
-        names: One name per class, ``"<texture>_<shape>"``; unique.
-        coarse_names: Names of the groups.
-        coarse_of_fine: Group index of each class, in class order.
-    """
-
-    names: tuple[str, ...]
-    coarse_names: tuple[str, ...]
-    coarse_of_fine: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Vocabulary:
-    """Words of a class set: those that name its classes and those used as nuisance."""
-
-    pairs: tuple[tuple[str, str], ...]  # (texture, shape) of each class
-    stray_shapes: tuple[str, ...]
-    stray_textures: tuple[str, ...]
-    groups: tuple[tuple[str, int], ...]  # coarse name and number of classes, in class order
-
-
-def _vocabulary(num_classes: int, relatedness: float) -> _Vocabulary:
-    if num_classes not in (10, 100):
-        raise ValueError(f"`num_classes` must be 10 or 100, got {num_classes!r}; choose one.")
-    if not 0 <= relatedness <= 1:
-        raise ValueError(
-            f"`relatedness` must be in [0, 1], got {relatedness!r}; 1 shares all words of the "
-            "10-class set with the 100-class set, 0 none."
-        )
-    if num_classes == 100:  # noqa: PLR2004 - the size of the set
-        families = [
-            (f"{family}_{shape}", [(texture, shape) for texture in textures])
-            for shape in _SHAPES
-            for family, textures in (("lined", _LINES), ("spotted", _SPOTS))
-        ]
-        pairs = tuple(pair for _, members in families for pair in members)
-        groups = tuple((name, len(members)) for name, members in families)
-        return _Vocabulary(pairs, _OTHER_SHAPES, _OTHER_TEXTURES, groups)
-    shared = round(10 * relatedness)
-    shapes, stray_shapes = _swap(_SHARED_SHAPES, _OTHER_SHAPES, shared // 2)
-    textures, stray_textures = _swap(_SHARED_TEXTURES, _OTHER_TEXTURES, (shared + 1) // 2)
-    # Each shape wears two textures and each texture two shapes: neither word alone identifies the
-    # class.
-    pairs = tuple((textures[(i + j) % 5], shape) for i, shape in enumerate(shapes) for j in (0, 1))
-    return _Vocabulary(pairs, stray_shapes, stray_textures, tuple((name, 2) for name in shapes))
-
-
-def _swap(
-    shared: Sequence[str], other: Sequence[str], kept: int
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Keep the first words of ``shared`` and replace the rest by ``other``; return both sides."""
-    return (*shared[:kept], *other[kept:]), (*other[:kept], *shared[kept:])
-
-
-def drawn_classes(num_classes: Literal[10, 100], relatedness: float = 1.0) -> DrawnClasses:
-    """Describe the classes that ``draw_images`` draws.
-
-    The 100-class set is fixed: 10 shapes x 10 textures. Its 20 groups are a shape with a family
-    of five textures (``"lined_star"``, ``"spotted_star"``), so classes of a group share their
-    outline and differ in the texture. The 10-class set pairs five shapes with five textures, two
-    textures to a shape; its 5 groups of two are the shapes. ``relatedness`` changes the 10-class
-    set: ``round(10 * relatedness)`` of its ten words (textures and shapes in turn) are words of
-    the 100-class set; the others are words that the 100-class set shows only as clutter and
-    background, while the words they replace become clutter and background of the 10-class set.
-
-    Args:
-        num_classes: 10 or 100.
-        relatedness: Fraction of shared words, in [0, 1].
-
-    Returns:
-        The names, the group names and the group of each class.
-
-    Raises:
-        ValueError: If an argument is out of range.
-    """
-    words = _vocabulary(num_classes, relatedness)
-    return DrawnClasses(
-        names=tuple(f"{texture}_{shape}" for texture, shape in words.pairs),
-        coarse_names=tuple(name for name, _ in words.groups),
-        coarse_of_fine=tuple(g for g, (_, size) in enumerate(words.groups) for _ in range(size)),
-    )
 
 
 def draw_images(
@@ -152,7 +52,7 @@ def draw_images(
     Raises:
         ValueError: If an argument has the wrong type, shape or range.
     """
-    words = _vocabulary(num_classes, relatedness)
+    words = vocabulary(num_classes, relatedness)
     _check(labels, num_classes, seed, start, size)
     labels = labels.cpu()
     images = torch.empty(len(labels), size, size, 3, dtype=torch.uint8)
@@ -160,7 +60,7 @@ def draw_images(
     for first in range(0, len(labels), step):
         part = labels[first : first + step]
         index = torch.arange(start + first, start + first + len(part))
-        images[first : first + step] = _draw(part, _keys(index, seed, num_classes), words, size)
+        images[first : first + step] = _draw(part, keys_of(index, seed, num_classes), words, size)
     return images
 
 
@@ -181,45 +81,6 @@ def _check(labels: Tensor, num_classes: int, seed: int, start: int, size: int) -
         )
     if size < 16:  # noqa: PLR2004 - textures blur to grey below
         raise ValueError(f"`size` must be at least 16 pixels, got {size}; 32 is CIFAR's.")
-
-
-# Random numbers from a counter-based generator, independent for each image.
-
-
-def _mix(x: Tensor) -> Tensor:
-    """Finaliser of splitmix64 (Steele et al., 2014) on int64; the shifts are logical."""
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
-    return x ^ ((x >> 31) & 0x1FFFFFFFF)
-
-
-def _keys(index: Tensor, seed: int, num_classes: int) -> Tensor:
-    """Return one int64 key per image; images of equal index share their nuisance across labels."""
-    return _mix(_mix(torch.tensor(seed) + 0x632BE5AB * num_classes) + index)
-
-
-def _uniform(keys: Tensor, counts: int) -> Tensor:
-    """Return ``counts`` float32 numbers in [0, 1) per key, shape (N, counts)."""
-    counters = torch.arange(1, counts + 1) * -0x61C8864680B583EB
-    return ((_mix(keys[:, None] + counters) >> 40) & 0xFFFFFF).float() / (1 << 24)
-
-
-class _Dice:
-    """Per-image random numbers of shape (N, 1, 1), one slot after the other."""
-
-    def __init__(self, keys: Tensor) -> None:
-        self._slots: Iterator[Tensor] = iter(_uniform(keys, _SLOTS).T[..., None, None])
-
-    def between(self, low: float | Tensor, high: float | Tensor) -> Tensor:
-        return low + (high - low) * next(self._slots)
-
-    def chance(self, probability: float) -> Tensor:
-        return (next(self._slots) < probability).float()
-
-    def choice(self, words: Sequence[str], table: Sequence[str]) -> Tensor:
-        """Return the index in ``table`` of one of ``words``, shape (N,)."""
-        picks = (next(self._slots).flatten() * len(words)).long()
-        return torch.tensor([table.index(word) for word in words])[picks]
 
 
 # Drawing: coordinates run from -1 to 1 over the image, colours are (N, 3, 1, 1) in [0, 1].
@@ -250,8 +111,8 @@ def _hue(hue: Tensor, lightness: Tensor, saturation: Tensor) -> Tensor:
     return (lightness[:, None] + 0.5 * saturation[:, None] * wheel).clamp(0, 1)
 
 
-def _draw(labels: Tensor, keys: Tensor, words: _Vocabulary, size: int) -> Tensor:
-    dice = _Dice(keys)
+def _draw(labels: Tensor, keys: Tensor, words: Vocabulary, size: int) -> Tensor:
+    dice = Dice(keys)
     axis = (torch.arange(size) + 0.5) * (2 / size) - 1
     x, y = axis.expand(len(labels), size, size), -axis[:, None].expand(len(labels), size, size)
     focus = dice.between(0.4, 0.8) * size / 2  # edge steepness: half a unit is one pixel
@@ -286,12 +147,12 @@ def _draw(labels: Tensor, keys: Tensor, words: _Vocabulary, size: int) -> Tensor
     canvas = (
         (canvas - 0.5) * dice.between(0.7, 1.1)[:, None] + 0.5 + dice.between(-0.1, 0.1)[:, None]
     )
-    grain = _uniform(_mix(keys + 1), size * size).view(-1, 1, size, size) - 0.5
+    grain = uniform(mix(keys + 1), size * size).view(-1, 1, size, size) - 0.5
     canvas = canvas + dice.between(0, 0.1)[:, None] * grain
     return (canvas.clamp(0, 1) * 255 + 0.5).byte().permute(0, 2, 3, 1)
 
 
-def _texture(words: Tensor, x: Tensor, y: Tensor, focus: Tensor, dice: _Dice) -> Tensor:
+def _texture(words: Tensor, x: Tensor, y: Tensor, focus: Tensor, dice: Dice) -> Tensor:
     """Return the fraction of the second colour, (N, size, size) in [0, 1]."""
     x, y = _rotate(x, y, dice.between(0, 1))
     period = dice.between(0.32, 0.48)  # 5 to 8 of 32 pixels
@@ -311,7 +172,7 @@ def _paint(
     scale: Tensor,
     hue: Tensor,
     focus: Tensor,
-    dice: _Dice,
+    dice: Dice,
 ) -> Tensor:
     """Paint one textured and outlined object, centred at the origin of ``x, y``, on each image."""
     weave = _texture(texture, x, y, focus, dice)[:, None]

@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from tl.data.base import ImageDataModule, Split
+from tl.data.base import ImageDataModule
 from tl.data.images.resident import ResidentDataset, mixed_seed
-from tl.data.synthetic.drawing import DrawnClasses, draw_images, drawn_classes
+from tl.data.split import Split
+from tl.data.synthetic.drawing import draw_images
+from tl.data.synthetic.vocabulary import DrawnClasses, drawn_classes
 
 TargetChoice = Literal["fine", "coarse", "both"]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tl.data.images.augment import Augment
 from tl.data.images.resident import mixed_seed
 from tl.data.synthetic.scenes import OBJECTS, SURFACES, Look, Scenes, draw_scenes
 from tl.data.tensors import TensorDataModule
@@ -38,6 +39,8 @@ class SyntheticScenesDataModule(TensorDataModule):
         seed: Seed of the split and of the order.
         draw_seed: Seed of the scenes, apart from `seed`, so that runs with several seeds see the
             same ones.
+        augment: Random crop, flip and cutout of training scenes; all targets move with them. Off
+            by default.
 
     Raises:
         ValueError: If an option is out of range, or there is no such task.
@@ -58,9 +61,12 @@ class SyntheticScenesDataModule(TensorDataModule):
         val_size: float = 0.1,
         seed: int = 0,
         draw_seed: int = 0,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__(
-            None, None, [_task(each) for each in tasks], batch_size, val_size, seed=seed
+            *(None, None, [_task(each) for each in tasks], batch_size, val_size),
+            seed=seed,
+            augment=augment,
         )
         for name, value in (("train_size", train_size), ("test_size", test_size)):
             if value < 1:

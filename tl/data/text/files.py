@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from tl.data.errors import DataError, listed
-from tl.data.text.options import Targets
 from tl.data.text.source import Split, TextSource
 from tl.data.text.table import Table, read_table
 
@@ -33,28 +32,8 @@ class TextDataModule(TextSource):
         encoding: Encoding of the files.
         predict_file: File that ``predict`` reads: a table with the same columns of text, or
             ``.txt`` with a sentence a line. By default the test texts.
-        name: Name of the source, and of its only task; with several targets these are called
-            ``<name>_<target>``. By default the name of the file.
-        text: Column of the text.
-        pair: Column of a second text, for tasks on pairs.
-        targets: Column to learn, or several, or their kinds by column: ``class``, ``number``, or
-            ``labels`` (any number of classes, separated by semicolons or a list).
-        masked_tokens: Share of the tokens that a language model is to guess, 0.15 in the paper; 0
-            without such a task. With `targets` too, each batch holds its texts twice: as they are,
-            and masked.
-        tokenizer: A ``tokenizer.json``, a folder with one, a checkpoint that was trained on text,
-            or a repository of Hugging Face; by default one is trained on the training split.
-        vocab_size: Word pieces of a tokenizer that is trained.
-        max_length: Most tokens of a text or pair, special ones included.
-        on_long: What to do about longer ones: ``cut`` and count them, or ``error``.
-        batch_size: Texts per step and process, default 64.
-        eval_batch_size: Texts per evaluation step and process, default 256.
-        length_window: Batches that are sorted by length together; 1 leaves them in random order.
-        val_size: Share of the training texts that validates where there is no such split, default
-            0.1.
-        label_fraction: Share of the other training texts that is used, each class in proportion,
-            default 1.0. Fractions are nested, and the validation texts stay the same.
-        seed: Seed of split, order and masks, default 0.
+        name: Name of the source; by default that of the file.
+        **shared: Options of all sources of text, see `TextSource`.
 
     Raises:
         ValueError: If an option is out of range.
@@ -69,38 +48,9 @@ class TextDataModule(TextSource):
         encoding: str = "utf-8",
         predict_file: str | None = None,
         name: str | None = None,
-        text: str = "text",
-        pair: str | None = None,
-        targets: Targets = None,
-        masked_tokens: float = 0.0,
-        tokenizer: str | None = None,
-        vocab_size: int = 8000,
-        max_length: int = 128,
-        on_long: Literal["cut", "error"] = "cut",
-        batch_size: int | None = None,
-        eval_batch_size: int | None = None,
-        length_window: int = 50,
-        val_size: float | None = None,
-        label_fraction: float | None = None,
-        seed: int | None = None,
+        **shared: Any,  # noqa: ANN401 - the types are those of the base
     ) -> None:
-        super().__init__(
-            name=name or Path(train).name.partition(".")[0],
-            text=text,
-            pair=pair,
-            targets=targets,
-            masked_tokens=masked_tokens,
-            tokenizer=tokenizer,
-            vocab_size=vocab_size,
-            max_length=max_length,
-            on_long=on_long,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            length_window=length_window,
-            val_size=val_size,
-            label_fraction=label_fraction,
-            seed=seed,
-        )
+        super().__init__(name=name or Path(train).name.partition(".")[0], **shared)
         self.files: dict[Split, str | None] = {"train": train, "val": val, "test": test}
         self.split, self.encoding = split, encoding
         self.predict_file = predict_file

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tl.data.loaders import class_by_class
+from tl.data.loaders import mixed_order
 from tl.data.text.masking import mask_tokens
 from tl.data.text.tokenizer import TextTokenizer
 from tl.data.text.tokens import Tokens
@@ -158,11 +158,8 @@ class TextSet(Dataset[Any]):
         return self.texts[int(self.index[position])]
 
     def mixed(self) -> Tensor:
-        """Return an order ``(M,)`` of which every beginning is a fair part of the whole."""
-        for target in self.targets.values():
-            if target.ndim == 1 and not target.is_floating_point():
-                return class_by_class(target)
-        return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        """Return an order ``(M,)`` whose every prefix is a fair sample of the whole."""
+        return mixed_order(self.targets.values(), len(self))
 
     def digest(self) -> bytes:
         """Return a hash of tokens and targets in their order."""

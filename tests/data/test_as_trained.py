@@ -97,7 +97,7 @@ def test_other_groups_are_refused(insects: Path, tmp_path: Path) -> None:
     data.adopt(record)
     data.setup("test")
     assert data.splits["test"].targets["coarse"].tolist() == [1, 1, 1, 1, 0, 0]
-    with pytest.raises(DataError, match="targets coarse, insects gives fine"):
+    with pytest.raises(DataError, match="targets coarse, insects has fine"):
         read(insects).adopt(record)
 
 
@@ -105,7 +105,7 @@ def test_the_images_held_out_validate_whatever_the_settings_say(
     insects: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("tl.data.base.rank_zero_info", said.append)
+    monkeypatch.setattr("tl.data.as_trained.rank_zero_info", said.append)
     first = read(insects, val_size=0.5, seed=3)
     first.setup("fit")
     data = read(insects, val_size=0.2, seed=4, label_fraction=0.9)
@@ -163,11 +163,11 @@ def test_an_older_checkpoint_is_evaluated_as_before_and_said(
     insects: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("tl.data.base.rank_zero_info", said.append)
+    monkeypatch.setattr("tl.data.as_trained.rank_zero_info", said.append)
     data = read(insects)
     data.adopt({"name": "insects", "kind": "real", "fingerprint": "real:1", "seed": 0})
     data.setup("test")
-    assert "does not keep the classes and the normalisation" in said[0]
+    assert "does not hold the classes and the normalisation" in said[0]
     assert len(data.splits["test"]) == 6
 
 

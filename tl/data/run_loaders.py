@@ -1,0 +1,95 @@
+"""Loaders as a Trainer's run needs them: divided among processes, resumable within an epoch."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from abc import abstractmethod
+from collections.abc import Sized
+from typing import Any, ClassVar, TypeVar, cast
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tl.data.loaders import EpochSampler, InOrderSampler, even_batch_size, position_of
+from tl.data.options import arguments_of
+
+_Sampler = TypeVar("_Sampler", bound=EpochSampler)
+
+
+class RunLoaders(LightningDataModule):
+    """What the loaders of all sources have in common.
+
+    Attributes:
+        splits: The samples by split.
+    """
+
+    splits: Any  # a dict of data sets, of one kind for each kind of source
+    _fixed: ClassVar[tuple[str, ...]] = ()  # arguments of the base that a subclass sets itself
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - as Python's own
+        """Show the arguments that a subclass passes on along with its own."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            given = [each for name, each in arguments_of(cls).items() if name not in cls._fixed]
+            cls.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]
+
+    @abstractmethod
+    def _in_order(self, split: str) -> DataLoader[Any]:
+        """Return a loader that yields each sample of a split once, in order."""
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return every validation sample once over all processes; an empty list if none."""
+        return self._in_order("val") if len(self.splits["val"]) else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return every test sample once over all processes."""
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return the samples to predict, in order."""
+        return self._in_order("predict")
+
+    def _steps(self, batch_size: int) -> int:
+        """Return the steps of one pass over the training samples, at least 1."""
+        return max(1, len(self.splits["train"]) // (batch_size * self._world()))
+
+    def _train_batch(self, batch_size: int) -> int:
+        """Return the batch size, or a smaller one if there are fewer training samples."""
+        return min(batch_size, math.ceil(len(self.splits["train"]) / self._world()))
+
+    @property
+    def _overfits(self) -> bool:
+        """Whether the run trains on the same few batches again and again."""
+        return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
+
+    def _resumable(self, sampler: _Sampler) -> _Sampler:
+        """Let a training pass start where the run stands."""
+        if (trainer := self.trainer) is not None:
+            sampler.position = lambda: position_of(trainer)
+        return sampler
+
+    def _sampler_in_order(
+        self,
+        data: Dataset[Any],
+        batch_size: int,
+        sequence: Tensor | None,
+        device: torch.device | None = None,
+    ) -> InOrderSampler:
+        world = self._world()
+        return InOrderSampler(
+            data,
+            batch_size=even_batch_size(len(cast("Sized", data)), world, batch_size),
+            num_replicas=world,
+            rank=self._rank(),
+            device=device,
+            sequence=sequence,
+        )
+
+    def _world(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer is not None else 0

@@ -197,8 +197,8 @@ def test_the_augmentation_is_that_of_the_protocol(rooms: Path) -> None:
     data = maps(rooms)
     assert data.settings.augment == Augment(padding=0, flip=True, scales=(1.0, 1.2, 1.5))
     assert data.augment is None
-    outer = MultiTaskDataModule(sources={"a": data}, augment=Augment(padding=2))
-    assert outer.sources["a"].settings.augment == Augment(padding=2)
+    MultiTaskDataModule(sources={"a": data}, augment=Augment(padding=2))
+    assert data.settings.augment == Augment(padding=2)
     own = maps(rooms, augment=Augment(padding=0))
     MultiTaskDataModule(sources={"a": own}, augment=Augment(padding=2))
     assert own.settings.augment == Augment(padding=0)

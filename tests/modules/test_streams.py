@@ -77,10 +77,11 @@ def test_aggregated_by_their_sum_gradients_are_those_of_the_summed_loss(
     for balancer in (None, Sum()):
         data = rooms()
         ours = module(kind, data, balancer=balancer)
-        trainer(tmp_path, max_epochs=1, max_steps=2).fit(ours, data)
+        # one step: a second one magnifies what rounding has left
+        trainer(tmp_path, max_epochs=1, max_steps=1).fit(ours, data)
         runs.append(named(ours))
     for name, value in runs[0].items():
-        torch.testing.assert_close(runs[1][name], value, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(runs[1][name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
 class Watched(Mean):

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from tests.modules.test_kinds import KINDS, Pair, Signal, adam, build, loaders, read, samples
+from tests.modules.test_kinds import KINDS, Count, Pair, Signal, adam, build, loaders, read, samples
 from tests.processes import ROOT, run_two_processes
 from tests.small import trainer
 from tl import MultiTaskModule, Task
@@ -145,6 +145,7 @@ NETS: dict[str, Any] = {
     "dict": Pair, "1": one_channel, "13": thirteen_channels, "signal": Signal
 }  # fmt: skip
 SINGLE: dict[str, Task] = {kind: KINDS[kind][0] for kind in KINDS if kind != "mixed"}
+SINGLE["own"] = Count("count", target="b")  # 0 and 1 are counts too
 CASES = [*product(SINGLE, NETS)]
 
 
@@ -180,6 +181,7 @@ def test_every_kind_reads_every_input(kind: str, net: str, tmp_path: Path) -> No
     shown = EventAccumulator(str(tmp_path / "run" / "version_0"))
     shown.Reload()
     wanted = {"classification": "confusion", "regression": "scatter", "multi-label": "labels"}
+    wanted["own"] = "scatter"
     images = {tag.split("/")[1] for tag in shown.Tags()["images"]}
     assert wanted[kind] in images
     assert ("mistakes" in images) == (net != "dict")  # what is neither image nor signal

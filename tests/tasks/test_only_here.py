@@ -18,6 +18,7 @@ STAYS = {
     "tl/transfer/penalties/co_tuning.py": "the paper's loss is one of the source's classes",
     "tl/transfer/penalties/ewc.py": "the Fisher information is that of the source's class logits",
     "tl/report/against_single.py": "reads the names of metrics in files, and no model code",
+    "tl/study/sections.py": "most studies are of accuracy or loss, and need no torch to be read",
     "tl/study/wording.py": "reads the names of metrics in files, and no model code",
 }
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tl.data.loaders import EpochSampler, InOrderSampler, even_batch_size, position_of
 from tl.data.options import arguments_of
 
-_Sampler = TypeVar("_Sampler", bound=EpochSampler)
+S = TypeVar("S", bound=EpochSampler)
 
 
 class RunLoaders(LightningDataModule):
@@ -65,7 +65,7 @@ class RunLoaders(LightningDataModule):
         """Whether the run trains on the same few batches again and again."""
         return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
 
-    def _resumable(self, sampler: _Sampler) -> _Sampler:
+    def _resumable(self, sampler: S) -> S:
         """Let a training pass start where the run stands."""
         if (trainer := self.trainer) is not None:
             sampler.position = lambda: position_of(trainer)

@@ -1,7 +1,6 @@
 """The options that data sources share, and their values in force."""
 
-from __future__ import annotations
-
+# types as objects, not as text: the command line looks text up where a subclass is defined
 from dataclasses import dataclass, field
 from typing import Literal
 

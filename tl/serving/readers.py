@@ -26,6 +26,11 @@ class Reader(ABC):
 
     takes: str
 
+    @property
+    def way(self) -> str:
+        """What readers have in common that read alike; no two do by default."""
+        return str(id(self))
+
     @abstractmethod
     def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401 - whatever a user has
         """Return the samples that something holds, and whether it is a single one."""
@@ -54,7 +59,13 @@ class ImageReader(Reader):
 
     def __init__(self, known: TrainedOn) -> None:
         self.size = known.image_size
+        self._known = known
         self._normalise = Normalisation(known.mean, known.std)
+
+    @property
+    def way(self) -> str:
+        """Size and normalisation."""
+        return f"{self.size} {self._known.mean.tolist()} {self._known.std.tolist()}"
 
     def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401, D102
         if isinstance(given, str | Path) and Path(given).expanduser().is_dir():

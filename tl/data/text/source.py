@@ -129,12 +129,13 @@ class TextSource(TextOptions, ABC):
         first, *others = self._together or (self,)
         if first is not self:
             return first.tokenizer
-        texts: list[str] = []
-        for source in (self, *others):
-            table = source._table("train")  # noqa: SLF001 - a source like this one
-            for column in (source.text, source.pair):
-                texts += source._texts(table, column)  # noqa: SLF001 - as above
+        texts = [text for source in (self, *others) for text in source.training_texts()]
         return trained_tokenizer(texts, self.vocab_size)
+
+    def training_texts(self) -> list[str]:
+        """Return the texts that a tokenizer is trained on: the first of pairs, then the second."""
+        table = self._table("train")
+        return [*self._texts(table, self.text), *self._texts(table, self.pair)]
 
     def share_with(self, sources: Sequence[TextSource]) -> None:
         """Share a tokenizer with other sources; that of the first is trained on the texts of all.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tl.data.images.augment import Augment
-from tl.data.options import check_options
+from tl.data.options import check_options, resolve_inherited
 from tl.data.sampling import Sampling
 
 
@@ -51,6 +51,11 @@ class SharedOptions:
     predict_folder: str | None = None
     resident_share: float | None = None
     sampling: Sampling | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - as Python's own
+        """Resolve the types of inherited options, whose names the subclass's module may lack."""
+        super().__init_subclass__(**kwargs)
+        resolve_inherited(cls)
 
 
 @dataclass(kw_only=True, eq=False, init=False)

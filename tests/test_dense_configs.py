@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from tests.data.dense.written import write_files, write_published
 from tests.test_configs import ROOT, command
+from tl.backbones import TorchvisionBackbone
 from tl.cli import main
+from tl.data.dense.published import PUBLISHED
 
 CLASSES = {"nyuv2": 13, "cityscapes": 7}
 TINY = (
@@ -22,6 +26,36 @@ TINY = (
 )
 
 
+def recipe(name: str) -> dict[str, Any]:
+    """Read a configuration."""
+    found: dict[str, Any] = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
+    return found
+
+
+def narrow_tasks(name: str) -> list[dict[str, Any]]:
+    """Return the tasks of a configuration with heads that train quickly."""
+    tasks: list[dict[str, Any]] = recipe(name)["data"]["init_args"]["tasks"]
+    return [{**task, "init_args": {**task["init_args"], "width": 8}} for task in tasks]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_network_and_heads_are_those_of_libmtl(name: str) -> None:
+    found = recipe(name)
+    network = found["model"]["init_args"]["backbone"]
+    assert network["class_path"] == "tl.backbones.TorchvisionBackbone"
+    backbone = TorchvisionBackbone(**network["init_args"])
+    assert not backbone.pretrained  # nothing is downloaded
+    assert backbone.eval().maps(torch.zeros(1, 3, 32, 48))[-1].shape == (1, 2048, 4, 6)
+    published = {task.name: task for task in PUBLISHED[name].tasks}
+    for task in found["data"]["init_args"]["tasks"]:
+        given = {**task["init_args"]}
+        assert given.pop("decoder") == "tl.tasks.decoders.DeepLab"
+        assert task["class_path"] == f"tl.tasks.{type(published[given['name']]).__name__}"
+        record = published[given["name"]].record()
+        assert all(record[key] == value for key, value in given.items())
+    assert len(found["data"]["init_args"]["tasks"]) == len(published)
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_published_set_trains_by_the_command_in_its_header(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -31,7 +65,8 @@ def test_a_published_set_trains_by_the_command_in_its_header(
     root = tmp_path / "data" / name
     write_published(root, {"train": 8, "val": 2}, (32, 48), CLASSES[name], inverse=inverse)
     given = command(f"configs/{name}.yaml")
-    main([*given, *TINY, f"--data.init_args.root={root.parent}", f"--log_dir={tmp_path}"])
+    narrow = f"--data.init_args.tasks={json.dumps(narrow_tasks(name))}"
+    main([*given, *TINY, narrow, f"--data.init_args.root={root.parent}", f"--log_dir={tmp_path}"])
     [folder] = tmp_path.glob(f"{name}/version_0")
     results = json.loads((folder / "results.json").read_text())
     wanted = {"val/segmentation/miou", "val/depth/abs", "val/depth/rel"}

@@ -5,8 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonargparse import ArgumentError, ArgumentParser
 
-from tl.data import CifarDataModule, FolderDataModule, GeneratedDataModule, MultiTaskDataModule
+from tl.data import (
+    CifarDataModule,
+    DenseFolderDataModule,
+    FolderDataModule,
+    GeneratedDataModule,
+    MultiTaskDataModule,
+)
 from tl.data.images.augment import Augment
 from tl.data.options import checked_option
 
@@ -111,3 +118,19 @@ def test_a_setting_that_no_source_takes_is_refused() -> None:
     only = MultiTaskDataModule(sources={"a": GeneratedDataModule()})
     with pytest.raises(ValueError, match="`generated_size` would have no effect"):
         only.generated_size = 300
+
+
+@pytest.mark.parametrize(
+    "kind", [CifarDataModule, DenseFolderDataModule, FolderDataModule, GeneratedDataModule]
+)
+def test_the_command_line_knows_the_types_of_inherited_options(kind: type) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "data")
+    given: dict[str, Any] = {"augment": {"padding": 0, "flip": False}, "val_size": 0.5}
+    if kind is DenseFolderDataModule:
+        given["layout"] = "nyuv2"
+    built = parser.instantiate(parser.parse_object({"data": given}))
+    assert built.data.augment == Augment(padding=0, flip=False)
+    for wrong in ({"sampling": "half"}, {"batch_size": "many"}):
+        with pytest.raises(ArgumentError):
+            parser.parse_object({"data": {**given, **wrong}})

@@ -185,8 +185,13 @@ def test_arrays_are_answered_in_the_shapes_of_training(tmp_path: Path) -> None:
     assert "value" in one["height"].cells
     with pytest.raises(ValueError, match=r"the shape \(3, 9, 8\); the model was trained on \(3, 8"):
         model.predict([torch.zeros(3, 9, 8)])
-    with pytest.raises(ValueError, match="str is not an input of this model"):
+    with pytest.raises(ValueError, match="int is not an input of this model"):
+        model.predict(5)
+    with pytest.raises(ValueError, match=r"there is no file a\.png"):
         model.predict("a.png")
+    with pytest.raises(ValueError, match=r"values from 0 to 0.*trained on bytes"):
+        model.predict(inputs[3] / 255)
+    assert model.embed([]).shape == (0, Tiny.num_features)
 
 
 def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:

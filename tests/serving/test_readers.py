@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from tl.serving.readers import TensorReader, reader_of
+from tl.data.trained_on import TrainedOn
+from tl.serving.readers import ImageReader, TensorReader, reader_of
 
 
 def test_nothing_known_reads_tensors() -> None:
@@ -29,3 +34,48 @@ def test_a_dict_of_tensors_is_one_sample_or_several() -> None:
         reader.spread({"left": torch.ones(5, 3), "right": torch.zeros(4, 2, 2)})
     with pytest.raises(ValueError, match="reads 'left' and 'right', got 'left'"):
         reader.spread({"left": torch.ones(5, 3)})
+
+
+SCENES = {"shapes": {"train": {"": [3, 4, 6]}}, "statistics": {"": [[100.0] * 3, [50.0] * 3]}}
+
+
+def test_floats_are_refused_where_bytes_were_trained_on() -> None:
+    reader = reader_of(SCENES)
+    bytes_ = torch.randint(0, 256, (3, 4, 6), dtype=torch.uint8)
+    expected = (bytes_.float() - 100) / 50
+    assert torch.equal(reader.read(bytes_), expected)
+    assert torch.equal(reader.read(bytes_.float()), expected)
+    with pytest.raises(ValueError, match=r"values from 0.* the model was trained on bytes"):
+        reader.read(bytes_ / 255)
+    with pytest.raises(ValueError, match="holds bytes"):
+        reader_of({"shapes": SCENES["shapes"], "statistics": {}}).read(bytes_)
+
+
+def test_pictures_for_a_network_that_was_trained_on_arrays_of_them(tmp_path: Path) -> None:
+    reader = reader_of(SCENES)
+    pixels = torch.randint(0, 256, (4, 6, 3), dtype=torch.uint8)
+    picture = Image.fromarray(pixels.numpy())
+    picture.save(tmp_path / "a.png")
+    expected = reader.read(pixels.permute(2, 0, 1))
+    assert reader.spread(picture) == ([picture], True)
+    assert reader.spread(tmp_path) == ([tmp_path / "a.png"], False)
+    for given in (picture, tmp_path / "a.png", str(tmp_path / "a.png")):
+        assert torch.equal(reader.read(given), expected)
+    assert reader.read(picture.resize((20, 20))).shape == (3, 4, 6)
+    with pytest.raises(ValueError, match="no file"):
+        reader.read(tmp_path / "b.png")
+    with pytest.raises(ValueError, match="str is not an input"):
+        reader_of({"shapes": {"train": {"": [5]}}}).spread("a.png")
+
+
+def test_an_array_in_a_file_is_an_image(tmp_path: Path) -> None:
+    mean, std = torch.zeros(3), torch.ones(3)
+    split = (0.1, 1.0, 0, None)
+    known = TrainedOn("rooms", "real", "", {}, None, 4, mean, std, *split)
+    reader = ImageReader(known)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", pixels / 255)
+    assert np.array_equal(reader.read(tmp_path / "a.npy"), pixels)
+    (tmp_path / "b.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match="empty"):
+        reader.read(tmp_path / "b.npy")

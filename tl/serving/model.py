@@ -141,6 +141,9 @@ class Model:
             with torch.inference_mode():
                 features = self.module.backbone(on_each(lambda x: x.to(self.device), inputs))
             found.append(features.float().cpu())
+        if not found:
+            size: Any = self.module.backbone.num_features
+            return torch.empty(0, size)
         every = torch.cat(found)
         return every[0] if single else every
 

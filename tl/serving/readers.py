@@ -15,10 +15,12 @@ from torch import Tensor
 from tl.batch import Inputs
 from tl.data.errors import DataError
 from tl.data.images.augment import Normalisation
-from tl.data.images.decoding import decode, pixels_of
+from tl.data.images.decoding import Size, decode, pixels_of
 from tl.data.images.listing import list_images
 from tl.data.text.known import TextTrainedOn, read_text_record
 from tl.data.trained_on import TrainedOn, read_record
+
+_MOST = 255  # of a byte
 
 
 class Reader(ABC):
@@ -68,11 +70,8 @@ class ImageReader(Reader):
         return f"{self.size} {self._known.mean.tolist()} {self._known.std.tolist()}"
 
     def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401, D102
-        if isinstance(given, str | Path) and Path(given).expanduser().is_dir():
-            found = list_images(Path(given).expanduser())
-            if not found:
-                raise ValueError(f"The folder {given} holds no images.")
-            return [*found], False
+        if (found := _files_in(given)) is not None:
+            return found, False
         if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:  # noqa: PLR2004 - a batch
             return [*given], False
         if isinstance(given, list | tuple):
@@ -82,10 +81,7 @@ class ImageReader(Reader):
     def read(self, sample: Any) -> Any:  # noqa: ANN401
         """Read one image as ``(size, size, 3)`` uint8, resized as in training."""
         if isinstance(sample, str | Path):
-            path = Path(sample).expanduser()
-            if not path.is_file():
-                raise ValueError(f"there is no file {sample}")
-            return decode(path, self.size)
+            return _decoded(sample, self.size)
         if isinstance(sample, Tensor):
             if sample.ndim != 3 or sample.shape[0] not in (1, 3):  # noqa: PLR2004 - an image
                 raise ValueError(
@@ -147,6 +143,9 @@ class TextReader(Reader):
 class TensorReader(Reader):
     """Reads arrays and tensors in the shapes of training.
 
+    A network that was trained on images of three channels of bytes takes files and PIL images too,
+    resized and cropped to the size of training.
+
     Args:
         record: What a :class:`tl.data.TensorDataModule` described; empty where nothing is known.
     """
@@ -160,13 +159,22 @@ class TensorReader(Reader):
             str(name): tuple(torch.tensor(value) for value in both)
             for name, both in (record.get("statistics") or {}).items()
         }
+        channels, *size = self._shapes.get("", (0,)) or (0,)
+        pictures = channels == 3 and len(size) == 2 and "" in self._statistics  # noqa: PLR2004
+        self._size = (size[0], size[1]) if pictures else None
+        if pictures:
+            self.takes = f"a path, a folder, a PIL image, or {self.takes}"
 
     def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401
         """Tell one sample from several by the number of dimensions in training."""
         if isinstance(given, list | tuple):
             return [*given], False
-        parts = {str(k): _tensor(v) for k, v in given.items()} if isinstance(given, Mapping) else {}
-        parts = parts or {"": _tensor(given)}
+        if self._size is not None and isinstance(given, str | Path | Image.Image):
+            found = _files_in(given)
+            return ([given], True) if found is None else (found, False)
+        many = isinstance(given, Mapping)
+        parts = {str(k): self._tensor(v) for k, v in given.items()} if many else {}
+        parts = parts or {"": self._tensor(given)}
         if self._shapes and parts.keys() != self._shapes.keys():
             names = " and ".join(map(repr, self._shapes))
             raise ValueError(f"The model reads {names}, got {' and '.join(map(repr, parts))}.")
@@ -184,8 +192,13 @@ class TensorReader(Reader):
 
     def read(self, sample: Any) -> Any:  # noqa: ANN401
         """Check a sample's shape, and normalise what was bytes in training."""
+        if self._size is not None and isinstance(sample, str | Path | Image.Image):
+            picture = isinstance(sample, Image.Image)
+            read = pixels_of(sample, self._size) if picture else _decoded(sample, self._size)  # type: ignore[arg-type]  # one or the other
+            sample = torch.from_numpy(np.array(read)).permute(2, 0, 1)
         many = isinstance(sample, Mapping)
-        parts = {str(k): _tensor(v) for k, v in sample.items()} if many else {"": _tensor(sample)}
+        given = sample if many else {"": sample}
+        parts = {str(k): self._tensor(v) for k, v in given.items()}
         found = {}
         for name, part in parts.items():
             wanted = self._shapes.get(name)
@@ -194,12 +207,34 @@ class TensorReader(Reader):
                     f"a sample{f' of {name!r}' if name else ''} has the shape {tuple(part.shape)}; "
                     f"the model was trained on {wanted}"
                 )
+            self._check_kind(name, part)
             value = part if not part.is_floating_point() else part.float()
             if name in self._statistics:
                 mean, std = (v.view(-1, *[1] * (part.ndim - 1)) for v in self._statistics[name])
                 value = (part.float() - mean) / std
             found[name] = value
         return found if many else found[""]
+
+    def _check_kind(self, name: str, part: Tensor) -> None:
+        """Refuse other numbers where the network was trained on bytes, and bytes elsewhere."""
+        what = f"a sample{f' of {name!r}' if name else ''}"
+        if name not in self._statistics:
+            if part.dtype == torch.uint8 and self._shapes.get(name):
+                raise ValueError(f"{what} holds bytes; the model was trained on other numbers")
+        elif part.dtype != torch.uint8 and part.numel():
+            low, high = float(part.min()), float(part.max())
+            if not (low >= 0 and high <= _MOST and bool((part == part.trunc()).all())):
+                raise ValueError(
+                    f"{what} has values from {low:g} to {high:g}; the model was trained on bytes, "
+                    f"whole numbers from 0 to {_MOST}"
+                )
+
+    def _tensor(self, value: Any) -> Tensor:  # noqa: ANN401 - checked here
+        if not isinstance(value, Tensor | np.ndarray):
+            raise ValueError(  # noqa: TRY004 - as every other input that is wrong
+                f"{type(value).__name__} is not an input of this model; expected {self.takes}"
+            )
+        return torch.as_tensor(value).detach().cpu()
 
     def join(self, samples: Sequence[Any]) -> Inputs:
         """Stack the samples."""
@@ -224,12 +259,32 @@ def reader_of(record: Mapping[str, Any]) -> Reader:
     return TensorReader(record)
 
 
-def _tensor(value: Any) -> Tensor:  # noqa: ANN401 - checked here
-    if not isinstance(value, Tensor | np.ndarray):
-        raise ValueError(  # noqa: TRY004 - as every other input that is wrong
-            f"{type(value).__name__} is not an input of this model; expected {TensorReader.takes}"
-        )
-    return torch.as_tensor(value).detach().cpu()
+def _files_in(given: Any) -> list[Any] | None:  # noqa: ANN401 - whatever a user has
+    """Return the images in a folder; ``None`` if it is not one.
+
+    Raises:
+        ValueError: If it holds none.
+    """
+    if not (isinstance(given, str | Path) and Path(given).expanduser().is_dir()):
+        return None
+    found = list_images(Path(given).expanduser())
+    if not found:
+        raise ValueError(f"The folder {given} holds no images.")
+    return [*found]
+
+
+def _decoded(sample: str | Path, size: Size) -> Any:  # noqa: ANN401 - pixels
+    """Read an image file, or an array of one as ``.npy``."""
+    path = Path(sample).expanduser()
+    if not path.is_file():
+        raise ValueError(f"there is no file {sample}")
+    if path.suffix.lower() != ".npy":
+        return decode(path, size)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except EOFError:
+        raise ValueError("the file is empty") from None
+    return pixels_of(_as_picture(array), size)
 
 
 def _as_picture(array: np.ndarray[Any, Any]) -> Image.Image:

@@ -418,3 +418,9 @@ def test_no_balance_without_classes_of_images(rooms: Path) -> None:
     data.setup("fit")
     with pytest.raises(DataError, match="needs one class per image"):
         data.train_dataloader()
+
+
+@pytest.mark.parametrize("unit", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_unit_that_makes_no_depths_is_refused(unit: float) -> None:
+    with pytest.raises(ValueError, match=r"`scale` must be above 0, got .* for 'depth'"):
+        DenseFolderDataModule(tasks=(Depth("depth"),), scale={"depth": unit})

@@ -125,6 +125,9 @@ class DenseFolderDataModule(ImageDataModule):
                 raise ValueError(
                     f"`{option}` names {listed(unknown)}; the tasks read {listed(sorted(names))}."
                 )
+        for name, unit in (self.scale or {}).items():
+            if not 0 < unit < float("inf"):
+                raise ValueError(f"`scale` must be above 0, got {unit} for {name!r}.")
         for task in self.tasks:
             given = (self.classes or {}).get(str(task.target))
             wanted = task.num_classes if isinstance(task, Segmentation) else 0

@@ -295,6 +295,24 @@ def test_an_evaluation_of_other_data_takes_the_statistics_of_the_checkpoint(
     assert found == {name: float(value) for name, value in run.callback_metrics.items()}
 
 
+def test_training_after_an_evaluation_has_its_own_statistics_and_split_again() -> None:
+    bright = pictures(30, seed=1) // 2 + 100
+    plain, data = read(bright, labels(30)), read(bright, labels(30))
+    plain.setup("fit")
+    trained = read(pictures(), labels(), seed=3, val_size=0.2)
+    trained.setup("fit")
+    data.adopt(trained.describe())
+    data.adopt(trained.describe())  # of a second evaluation
+    data.setup("validate")
+    assert data.describe()["statistics"] == trained.describe()["statistics"]
+    data.setup("fit")
+    assert data.describe() == plain.describe()
+    data.adopt(trained.describe())
+    data.seed = 5  # the next fold
+    data.setup("fit")
+    assert (data.seed, data.val_size) == (5, 0.1)
+
+
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [

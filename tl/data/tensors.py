@@ -30,7 +30,8 @@ class TensorDataModule(RunLoaders):
     Inputs are one array whose first dimension counts the samples, such as images ``(N, C, H, W)``
     with any number of channels or signals ``(N, C, L)``, or a dict of such. Targets are one array,
     or a dict by the `target` of the tasks. Inputs of bytes are standardised per channel, by mean
-    and deviation of the training samples; other numbers are taken as they are.
+    and deviation of the training samples; other numbers are taken as they are, fractions in single
+    precision.
 
     Args:
         inputs: Arrays, tensors, or paths of ``.npy`` or ``.safetensors`` files.
@@ -80,6 +81,8 @@ class TensorDataModule(RunLoaders):
             )
         if not isinstance(augment, Augment | None):
             raise TypeError(f"`augment` must be an Augment or null, got {augment!r}.")
+        if test_inputs is None and test_targets is not None:
+            raise ValueError("`test_targets` are of `test_inputs`, which are not set.")
         self.tasks = tuple(as_task(task) for task in tasks)
         if not self.tasks:
             raise ValueError("`tasks` is empty; give at least one task.")
@@ -168,11 +171,13 @@ class TensorDataModule(RunLoaders):
         """Standardise bytes, and augment training images, on the device that trains."""
         del dataloader_idx
         (inputs, targets), trainer = self.standardise(batch), self.trainer
-        if self._augmentation is None or trainer is None or not trainer.training:
+        if trainer is None:
             return inputs, targets
-        step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        where = (trainer.current_epoch, step, trainer.global_rank)
-        return self._augmentation(inputs, targets, *where)
+        if self._augmentation is not None and trainer.training:
+            step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            where = (trainer.current_epoch, step, trainer.global_rank)
+            inputs, targets = self._augmentation(inputs, targets, *where)
+        return trainer.precision_plugin.convert_input((inputs, targets))
 
     def standardise(self, batch: tuple[Inputs, Any]) -> tuple[Inputs, Any]:
         """Return a batch with bytes standardised, not augmented."""

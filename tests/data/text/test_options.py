@@ -76,6 +76,6 @@ def test_a_wrong_option_is_refused_later_too(option: str, value: object, error: 
 def test_what_has_no_effect_is_refused() -> None:
     data = read()
     with pytest.raises(AttributeError, match="no option 'batchsize'"):
-        data.batchsize = 8  # type: ignore[attr-defined]
+        data.batchsize = 8
     with pytest.raises(AttributeError, match="`targets` cannot change; make a new Synthetic"):
-        data.targets = "topic"  # type: ignore[attr-defined]
+        data.targets = "topic"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.text import read
+from tl.data import DataError
 
 
 def test_what_is_not_set_is_taken_or_the_default() -> None:
@@ -56,6 +57,9 @@ def test_an_option_that_is_set_later_takes_effect() -> None:
     data.max_length = 6
     data.setup("fit")
     assert max(map(int, data.splits["train"].lengths)) <= 6
+    data.tokenizer = "nowhere.json"  # type: ignore[assignment]
+    with pytest.raises(DataError, match="no such file or folder: nowhere"):
+        data.setup("fit")
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ class TextOptions(TextLoaders):
             AttributeError: If the name is a misspelt option, or `targets`, which cannot change.
             ValueError: If the value is out of range; the old value stays.
         """
-        options = arguments_of(type(self)).keys() | _SHARED
+        options, name = arguments_of(type(self)).keys() | _SHARED, _attribute(name)
         if "_replaced" not in self.__dict__ or name not in options:
             if "_replaced" in self.__dict__:
                 refuse_misspelt(self, name, options)

@@ -57,7 +57,7 @@ def test_an_option_that_is_set_later_takes_effect() -> None:
     data.max_length = 6
     data.setup("fit")
     assert max(map(int, data.splits["train"].lengths)) <= 6
-    data.tokenizer = "nowhere.json"  # type: ignore[assignment]
+    data.__setattr__("tokenizer", "nowhere.json")
     with pytest.raises(DataError, match="no such file or folder: nowhere"):
         data.setup("fit")
 

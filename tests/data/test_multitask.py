@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tl.data import CifarDataModule, DataError, GeneratedDataModule, MultiTaskDataModule
+from tl.data import (
+    CifarDataModule,
+    DataError,
+    GeneratedDataModule,
+    MultiTaskDataModule,
+    TextDataModule,
+)
 
 
 def two(**settings: Any) -> MultiTaskDataModule:
@@ -150,3 +157,15 @@ def test_relations_that_do_not_fit_are_one_line() -> None:
     large = GeneratedDataModule(classes=100, train_size=400, targets="coarse")
     with pytest.raises(ValueError, match=r"'unseen' has the classes .*; 'seen', whose head"):
         _ = domains(sources={"seen": GeneratedDataModule(), "unseen": large}).tasks
+
+
+def test_tasks_without_classes_share_a_head(tmp_path: Path) -> None:
+    rows = "".join(f"a text of {i},{i}\n" for i in range(10))
+    (tmp_path / "marks.csv").write_text(f"text,mark\n{rows}")
+    file = str(tmp_path / "marks.csv")
+    made = MultiTaskDataModule(
+        sources={n: TextDataModule(file, targets={"mark": "number"}) for n in ("seen", "unseen")},
+        shares={"unseen": "seen"},
+        trains={"unseen": False},
+    )
+    assert [(task.shares, task.trains) for task in made.tasks] == [(None, True), ("seen", False)]

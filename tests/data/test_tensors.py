@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tests.small import trainer
 from tl import Classification, MultiTaskModule, Regression, TransferModule
-from tl.data import TensorDataModule
+from tl.data import Augment, TensorDataModule
 from tl.data.errors import DataError
 
 KIND = Classification("kind", 3)
@@ -293,6 +293,40 @@ def test_an_evaluation_of_other_data_takes_the_statistics_of_the_checkpoint(
     run = trainer(tmp_path)
     run.validate(module, trained, verbose=False)
     assert found == {name: float(value) for name, value in run.callback_metrics.items()}
+
+
+def test_training_after_an_evaluation_has_its_own_statistics_and_split_again() -> None:
+    bright = pictures(30, seed=1) // 2 + 100
+    plain, data = read(bright, labels(30)), read(bright, labels(30))
+    plain.setup("fit")
+    trained = read(pictures(), labels(), seed=3, val_size=0.2)
+    trained.setup("fit")
+    data.adopt(trained.describe())
+    data.adopt(trained.describe())  # of a second evaluation
+    data.setup("validate")
+    assert data.describe()["statistics"] == trained.describe()["statistics"]
+    data.setup("fit")
+    assert data.describe() == plain.describe()
+    data.adopt(trained.describe())
+    data.seed = 5  # the next fold
+    data.setup("fit")
+    assert (data.seed, data.val_size) == (5, 0.1)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float16, torch.float32])
+def test_inputs_have_the_precision_of_the_weights(
+    tmp_path: Path, precision: Any, kind: torch.dtype
+) -> None:
+    data = read(pictures().to(kind), labels(), augment=Augment(padding=1))
+    run = trainer(tmp_path, max_epochs=1, limit_train_batches=1, precision=precision)
+    run.fit(TransferModule(Flat(), KIND), data)
+    assert run.callback_metrics["val/loss"].isfinite()
+
+
+def test_test_targets_alone_are_refused() -> None:
+    with pytest.raises(ValueError, match="`test_targets` are of `test_inputs`, which are not set"):
+        read(pictures(), labels(), test_targets=labels())
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_other_targets_of_several_labels_are_one_line(given: Any, said: str) -> 
     [
         ({"class_weights": [1.0]}, r"`class_weights` of task 'a' must be 3 positive numbers"),
         ({"class_weights": [1, 1, 0]}, r"positive numbers, one for each class, got \[1.0, 1.0, 0"),
+        ({"class_weights": [1, 1, float("inf")]}, r"positive numbers, .* got \[1.0, 1.0, inf"),
         ({"pos_weight": [1, 1, 1]}, "one class per sample; give it `class_weights`"),
         ({"multi_label": True, "class_weights": [1, 1, 1]}, "several labels per sample; give it"),
     ],

@@ -17,6 +17,7 @@ STAYS = {
     "tl/transfer/penalties/distillation.py": "the paper's loss is one of softened class logits",
     "tl/transfer/penalties/co_tuning.py": "the paper's loss is one of the source's classes",
     "tl/transfer/penalties/ewc.py": "the Fisher information is that of the source's class logits",
+    "tl/study/sections.py": "a study's score of old is told by its name, without importing torch",
     "tl/report/against_single.py": "reads the names of metrics in files, and no model code",
     "tl/study/sections.py": "most studies are of accuracy or loss, and need no torch to be read",
     "tl/study/wording.py": "reads the names of metrics in files, and no model code",

@@ -70,9 +70,8 @@ def test_a_split_that_is_all_void_has_no_score(task: Task) -> None:
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_every_score_has_a_direction(task: Task) -> None:
-    ways = {n: "max" if m.higher_is_better else "min" for n, m in task.scores().items()}
-    assert dict(task.directions) == ways
-    assert ways[task.score] == ("max" if task.higher_is_better else "min")
+    assert task.directions.keys() == task.scores().keys()
+    assert task.directions[task.score] == ("max" if task.higher_is_better else "min")
 
 
 @pytest.mark.parametrize(
@@ -114,5 +113,5 @@ def test_a_wrong_map_is_one_line_before_training(task: Task, value: float, said:
 
 def test_a_map_of_another_shape_than_its_task_is_one_line() -> None:
     data = TensorDataModule(torch.zeros(6, 3, 4, 4), torch.zeros(6, 4), [TASKS[0]])
-    with pytest.raises(DataError, match=r"of shape \(6, 4\); expected class numbers"):
+    with pytest.raises(DataError, match=r"of shape \(6, 4\); expected class indices"):
         data.setup("fit")

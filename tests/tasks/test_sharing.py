@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from tl.tasks import (
+    BinaryMap,
     Classification,
+    Depth,
+    MaskedTokens,
+    Normals,
     Regression,
+    Segmentation,
     Task,
     as_task,
     by_name,
@@ -108,3 +113,34 @@ def test_a_relation_of_an_unknown_task_is_one_line(
     with pytest.raises(ValueError, match=r"shares|trains") as found:
         with_relations([SOURCE, Classification("b", 3)], shares, trains)
     assert said in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Classification("a", 3),
+        Classification("a", 3, multi_label=True),
+        Regression("a"),
+        Segmentation("a", 3),
+        Depth("a"),
+        Normals("a"),
+        BinaryMap("a"),
+        MaskedTokens("a", 50),
+    ],
+    ids=lambda task: task.answers,
+)
+def test_every_kind_can_share_a_head_and_be_evaluated_only(task: Task) -> None:
+    record = task.record()
+    assert not record.keys() & {"shares", "trains"}  # as before tasks had them
+    other = as_task({**record, "name": "b"})
+    _, found = with_relations([task, other], {"b": "a"}, {"b": False})
+    assert (found.shares, found.trains) == ("a", False)
+    assert type(found) is type(task)
+    assert as_task(found.record()) == found
+    assert owners(by_name([task, found])) == {"a": "a", "b": "a"}
+
+
+def test_trains_is_true_or_false() -> None:
+    wrong: Any = {"a": "no"}
+    with pytest.raises(ValueError, match="`trains` must be true or false for 'a', got 'no'"):
+        with_relations([SOURCE], {}, wrong)

@@ -16,7 +16,7 @@ from tl.data.images.resident import Batch
 from tl.data.options import check_options, refuse_misspelt
 from tl.data.settings import SharedOptions, StandInOptions
 from tl.data.sources import Source, as_sources, claim
-from tl.data.text.several import check_tokenizers, share_tokenizer
+from tl.data.text.several import check_tokenizers, refuse_idle, share_tokenizer
 from tl.tasks import Task, with_relations
 
 MultiBatch = dict[str, Batch | None]
@@ -48,7 +48,8 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, LightningDataModule):
 
     Raises:
         TypeError: If a source is not a data module of a single source.
-        ValueError: If there is no source, one has two names, or `epoch_length` is not positive.
+        ValueError: If there is no source, one has two names, `epoch_length` is not positive, or
+            sources of text are given an option of images.
     """
 
     sources: Mapping[str, Source] = field(kw_only=False)
@@ -82,9 +83,11 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, LightningDataModule):
         """Pass the settings to sources that do not set their own."""
         claim(self, self.sources)
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OWN}
+        given = {key: value for key, value in given.items() if value is not None}
+        refuse_idle(self.sources, given)
         for name, source in self.sources.items():
             source.data_name = name
-            source.inherit(**{key: value for key, value in given.items() if value is not None})
+            source.inherit(**given)
         share_tokenizer(self.sources)
         self._handed_down = True
 
@@ -136,7 +139,7 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, LightningDataModule):
         found = with_relations(published, self.shares or {}, self.trains or {})
         names = self.class_names if self.shares else {}
         for task, other in (self.shares or {}).items():
-            if names[task] != names[other]:
+            if task in names and other in names and names[task] != names[other]:
                 raise ValueError(
                     f"Task {task!r} has the classes {listed(names[task])}; {other!r}, whose head "
                     f"it shares, has {listed(names[other])}. One head needs the same classes in "

@@ -169,7 +169,7 @@ def _tensor(given: Any, what: str) -> Tensor:  # noqa: ANN401 - see TensorDataMo
         ) from None
     if found.ndim == 0 or not len(found):
         raise DataError(f"`{what}` holds no samples.")
-    return found.float() if found.dtype is torch.float64 else found
+    return found.float() if found.is_floating_point() else found
 
 
 def _read(path: Path, what: str) -> Any:  # noqa: ANN401 - an array or a dict of tensors

@@ -30,7 +30,8 @@ class TensorDataModule(RunLoaders):
     Inputs are one array whose first dimension counts the samples, such as images ``(N, C, H, W)``
     with any number of channels or signals ``(N, C, L)``, or a dict of such. Targets are one array,
     or a dict by the `target` of the tasks. Inputs of bytes are standardised per channel, by mean
-    and deviation of the training samples; other numbers are taken as they are.
+    and deviation of the training samples; other numbers are taken as they are, fractions in single
+    precision.
 
     Args:
         inputs: Arrays, tensors, or paths of ``.npy`` or ``.safetensors`` files.
@@ -80,6 +81,8 @@ class TensorDataModule(RunLoaders):
             )
         if not isinstance(augment, Augment | None):
             raise TypeError(f"`augment` must be an Augment or null, got {augment!r}.")
+        if test_inputs is None and test_targets is not None:
+            raise ValueError("`test_targets` are of `test_inputs`, which are not set.")
         self.tasks = tuple(as_task(task) for task in tasks)
         if not self.tasks:
             raise ValueError("`tasks` is empty; give at least one task.")
@@ -91,6 +94,7 @@ class TensorDataModule(RunLoaders):
         self.augment = augment
         self.splits: dict[str, TensorSet] = {}
         self._split_by: tuple[int, float] | None = None
+        self._own: tuple[int, float] | None = None  # seed and share while a checkpoint decides
         self._given = (inputs, targets, test_inputs, test_targets)
         self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
         self._layout: Layout | None = None  # of the samples that the statistics are of
@@ -109,12 +113,13 @@ class TensorDataModule(RunLoaders):
         Raises:
             DataError: If a file cannot be read, lengths differ, or a target is not one of its task.
         """
+        if stage == "fit":
+            self._forget()
         inputs, targets, test_inputs, test_targets = self._given
         if targets is None and stage in ("fit", "validate"):
             raise DataError("`targets` are needed to train; without them, samples are predicted.")
         if self._split_by not in (None, (self.seed, self.val_size)):
-            self.splits.clear()
-            self._statistics = self._layout = None
+            self._clear()
         self._split_by = (self.seed, self.val_size)
         if "train" not in self.splits and (stage != "predict" or test_inputs is None):
             whole = TensorSet.read(inputs, targets, self.tasks, "")
@@ -128,6 +133,21 @@ class TensorDataModule(RunLoaders):
             self.splits["test"] = TensorSet.read(test_inputs, test_targets, self.tasks, "test_")
             self._check_layout(self.splits["test"], "test_inputs")
         self._augmentation = self._new_augmentation() if stage == "fit" else None
+
+    def _forget(self) -> None:
+        """Return to what was set before a checkpoint was evaluated, unless it was set since."""
+        if self._own is None or self._split_by is None:
+            return
+        (seed, share), adopted = self._own, self._split_by
+        self.seed = seed if self.seed == adopted[0] else self.seed
+        self.val_size = share if self.val_size == adopted[1] else self.val_size
+        self._own = self._split_by = None
+        self._clear()
+
+    def _clear(self) -> None:
+        """Let the samples be read and split anew."""
+        self.splits.clear()
+        self._statistics = self._layout = None
 
     def _new_augmentation(self) -> TensorAugmentation | None:
         if self.augment is None:
@@ -151,11 +171,13 @@ class TensorDataModule(RunLoaders):
         """Standardise bytes, and augment training images, on the device that trains."""
         del dataloader_idx
         (inputs, targets), trainer = self.standardise(batch), self.trainer
-        if self._augmentation is None or trainer is None or not trainer.training:
+        if trainer is None:
             return inputs, targets
-        step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        where = (trainer.current_epoch, step, trainer.global_rank)
-        return self._augmentation(inputs, targets, *where)
+        if self._augmentation is not None and trainer.training:
+            step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            where = (trainer.current_epoch, step, trainer.global_rank)
+            inputs, targets = self._augmentation(inputs, targets, *where)
+        return trainer.precision_plugin.convert_input((inputs, targets))
 
     def standardise(self, batch: tuple[Inputs, Any]) -> tuple[Inputs, Any]:
         """Return a batch with bytes standardised, not augmented."""
@@ -257,12 +279,16 @@ class TensorDataModule(RunLoaders):
     def adopt(self, record: Mapping[str, Any]) -> None:
         """Evaluate as a checkpoint was trained: by its statistics and its split.
 
+        The next `setup` for ``fit`` ends this.
+
         Args:
             record: What `describe` gave when the checkpoint was written.
         """
         statistics = record.get("statistics")
         if statistics is None:
             return
+        if self._own is None:
+            self._own = (self.seed, self.val_size)
         self.val_size, self.seed = float(record["val_size"]), int(record["seed"])
         self._split_by = (self.seed, self.val_size)
         self._statistics = {

@@ -33,6 +33,8 @@ class BinaryMap(PixelTask):
         width: Channels within the head; ``None`` is the default of its class.
         source: Name of the data source that the task reads in a batch of several.
         target: Key of the targets in a source that has several.
+        shares: Name of another task whose head this one uses, for instance in a second domain.
+        trains: Whether the task trains; if not, it is only evaluated.
 
     Raises:
         ValueError: If the weight is not positive.
@@ -44,6 +46,8 @@ class BinaryMap(PixelTask):
     width: int | None = None
     source: str | None = None
     target: str | None = None
+    shares: str | None = None
+    trains: bool = True
     kind: ClassVar[str] = "binary_map"
     score: ClassVar[str] = "f1"
     higher_is_better: ClassVar[bool] = True

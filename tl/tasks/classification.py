@@ -91,7 +91,7 @@ class Classification(Task):
             return
         found = tuple(map(float, weights))
         object.__setattr__(self, right, found)
-        if len(found) != self.num_classes or not all(weight > 0 for weight in found):
+        if len(found) != self.num_classes or not all(0 < weight < float("inf") for weight in found):
             raise ValueError(
                 f"`{right}` of task {self.name!r} must be {self.num_classes} positive numbers, one "
                 f"for each class, got {list(found)}."

@@ -44,6 +44,8 @@ class Depth(PixelTask):
             of 1.
         inverse: Whether targets are inverse depths, such as disparities: they are multiplied where
             an enlarged image divides depths.
+        shares: Name of another task whose head this one uses, for instance in a second domain.
+        trains: Whether the task trains; if not, it is only evaluated.
 
     Raises:
         ValueError: If the loss is unknown, or `start` is not a distance.
@@ -57,6 +59,8 @@ class Depth(PixelTask):
     target: str | None
     start: float
     inverse: bool
+    shares: str | None
+    trains: bool
     kind: ClassVar[str] = "depth"
     score: ClassVar[str] = "abs"
     directions: ClassVar[Mapping[str, Direction]] = {
@@ -76,11 +80,13 @@ class Depth(PixelTask):
         target: str | None = None,
         start: float = 0.0,
         inverse: bool = False,
+        shares: str | None = None,
+        trains: bool = True,
     ) -> None:
-        given = {"name": name, "loss_name": loss, "decoder": decoder, "width": width}
-        object.__setattr__(self, "start", float(start))
-        object.__setattr__(self, "inverse", inverse)
-        for field, value in {**given, "source": source, "target": target}.items():
+        given: dict[str, Any] = {"name": name, "loss_name": loss, "source": source}
+        given |= {"target": target, "decoder": decoder, "width": width}
+        given |= {"start": float(start), "inverse": inverse, "shares": shares, "trains": trains}
+        for field, value in given.items():
             object.__setattr__(self, field, value)
         super().__post_init__()
         if loss not in _LOSSES:

@@ -29,6 +29,8 @@ class MaskedTokens(Task):
         vocab_size: Size of the vocabulary, at least 2.
         source: Name of the data source that the task reads in a batch of several.
         target: Key of the targets in a source that has several.
+        shares: Name of another task whose head this one uses, for instance in a second domain.
+        trains: Whether the task trains; if not, it is only evaluated.
 
     Raises:
         ValueError: If the vocabulary is smaller than 2.
@@ -38,6 +40,8 @@ class MaskedTokens(Task):
     vocab_size: int
     source: str | None = None
     target: str | None = None
+    shares: str | None = None
+    trains: bool = True
     kind: ClassVar[str] = "masked_tokens"
     reads: ClassVar[Reads] = "tokens"
     tallied: ClassVar[tuple[str, ...]] = ("acc",)

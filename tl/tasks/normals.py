@@ -41,6 +41,8 @@ class Normals(PixelTask):
         width: Channels within the head; ``None`` is the default of its class.
         source: Name of the data source that the task reads in a batch of several.
         target: Key of the targets in a source that has several.
+        shares: Name of another task whose head this one uses, for instance in a second domain.
+        trains: Whether the task trains; if not, it is only evaluated.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Normals(PixelTask):
     width: int | None = None
     source: str | None = None
     target: str | None = None
+    shares: str | None = None
+    trains: bool = True
     kind: ClassVar[str] = "normals"
     score: ClassVar[str] = "mean"
     directions: ClassVar[Mapping[str, Direction]] = {

@@ -36,7 +36,8 @@ def with_relations(
         trains: By task, whether its targets train.
 
     Raises:
-        ValueError: If a name is not one of the tasks', or none would train.
+        ValueError: If a name is not one of the tasks', `trains` is not true or false, or none would
+            train.
     """
     if not (shares or trains):
         return tuple(tasks)
@@ -49,6 +50,8 @@ def with_relations(
                     f"`{option}` names {wrong!r}, which is not a task of the data; they define "
                     f"{', '.join(found)}."
                 )
+            if option == "trains" and not isinstance(value, bool):
+                raise ValueError(f"`trains` must be true or false for {name!r}, got {value!r}.")
             found[name] = as_task({**found[name].record(), option: value})
     if not trained_tasks(found):
         raise ValueError("`trains` is false for every task of the data; at least one must train.")

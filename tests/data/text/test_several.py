@@ -195,3 +195,10 @@ def test_another_tokenizer_for_each_is_refused(tmp_path: Path) -> None:
         data.setup("fit")
     with pytest.raises(ValueError, match="need one `vocab_size`, got a 300, b 400"):
         MultiTaskDataModule(sources={"a": read(vocab_size=300), "b": read(vocab_size=400)})
+
+
+def test_options_that_texts_lack_are_refused() -> None:
+    with pytest.raises(ValueError, match="`sampling` would have no effect: sources of text do not"):
+        MultiTaskDataModule(sources={"a": read()}, sampling="balanced")
+    with pytest.raises(ValueError, match="`tokenizer` would have no effect: no source is text"):
+        MultiTaskDataModule(sources={"a": GeneratedDataModule()}, tokenizer="there")

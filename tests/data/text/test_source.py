@@ -248,3 +248,16 @@ def test_masks_train_beside_labels_in_one_pass(tmp_path: Path) -> None:
     assert calls == [32] * 7  # 16 texts, plain and masked
     names = {"sentences_topic", "sentences_sentiment", "sentences_tokens"}
     assert {f"train/{name}/loss" for name in names} <= run.callback_metrics.keys()
+
+
+def test_training_after_an_evaluation_has_its_own_split_again() -> None:
+    other = read(seed=4, val_size=0.3, max_length=32)
+    other.setup("fit")
+    data = read(seed=3)
+    data.adopt(other.describe())
+    assert (data.seed, data.val_size, data.max_length) == (4, 0.3, 32)
+    data.setup("fit")
+    assert (data.seed, data.val_size, data.max_length) == (3, 0.1, 64)
+    plain = read(seed=3)
+    plain.setup("fit")
+    assert data.fingerprint == plain.fingerprint

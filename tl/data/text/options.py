@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from tl.data.options import arguments_of, refuse_misspelt
 from tl.data.text.targets import Kind, target_kinds
 from tl.data.text.text_loaders import TextLoaders
 
@@ -18,6 +20,8 @@ _SHARED: dict[str, Any] = {  # with the defaults
     "seed": 0,
     "tokenizer_name": None,
 }
+#: Options that a `MultiTaskDataModule` passes on to sources of text.
+SHARED = tuple("tokenizer" if name == "tokenizer_name" else name for name in _SHARED)
 _LATE = ("batch_size", "eval_batch_size")  # may change without reading the texts anew
 
 
@@ -58,6 +62,8 @@ class TextOptions(TextLoaders):
     val_size: float
     label_fraction: float
     tokenizer_name: str | None
+    _inherited: dict[str, Any]
+    _replaced: dict[str, Any]  # own values of what an evaluated checkpoint decides
 
     def __init__(
         self,
@@ -79,8 +85,6 @@ class TextOptions(TextLoaders):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        if on_long not in ("cut", "error"):
-            raise ValueError(f"`on_long` must be cut or error, got {on_long!r}.")
         self.kinds = target_kinds(targets)
         if not self.kinds and not masked_tokens:
             raise ValueError("There is nothing to learn: give `targets`, `masked_tokens` or both.")
@@ -89,13 +93,14 @@ class TextOptions(TextLoaders):
         self.masked_tokens = masked_tokens
         self.vocab_size, self.max_length, self.on_long = vocab_size, max_length, on_long
         self.length_window = length_window
-        self._inherited: dict[str, Any] = {}
+        self._inherited = {}
         own = (batch_size, eval_batch_size, val_size, label_fraction, seed, tokenizer)
         for option, value in zip(_SHARED, own, strict=True):
             setattr(self, option, value)
             if value is None:
                 self._inherited[option] = None
         self.inherit()
+        self._replaced = {}
 
     def takes(self, name: str) -> bool:
         """Return whether an option is taken from a `MultiTaskDataModule`: it is not set here."""
@@ -113,16 +118,50 @@ class TextOptions(TextLoaders):
         for option, default in _SHARED.items():
             if self.takes(option):
                 value = outer.get(option, default)
-                setattr(self, option, value)
+                object.__setattr__(self, option, value)
                 self._inherited[option] = value
         self._check()
         if any(before[name] != getattr(self, name) for name in _SHARED if name not in _LATE):
             self.reload()
 
-    def reload(self) -> None:
-        """Let the next `setup` load everything anew."""
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - any value
+        """Set an attribute; an option that selects texts takes effect at the next `setup`.
+
+        Raises:
+            AttributeError: If the name is a misspelt option, or `targets`, which cannot change.
+            ValueError: If the value is out of range; the old value stays.
+        """
+        options, name = arguments_of(type(self)).keys() | _SHARED, _attribute(name)
+        if "_replaced" not in self.__dict__ or name not in options:
+            if "_replaced" in self.__dict__:
+                refuse_misspelt(self, name, options)
+            super().__setattr__(name, value)
+            return
+        if name == "targets":
+            raise AttributeError(f"`targets` cannot change; make a new {type(self).__name__}.")
+        first, before = name not in self.__dict__, self.__dict__.get(name)
+        super().__setattr__(name, value)
+        try:
+            self._check()
+        except (TypeError, ValueError):
+            super().__setattr__(name, before)
+            raise
+        self._inherited.pop(name, None)
+        self._replaced.pop(name, None)
+        if not first and value != before and name not in _LATE:
+            self.reload(tables=name not in _SHARED)
+
+    @abstractmethod
+    def reload(self, *, tables: bool = False) -> None:
+        """Let the next `setup` load everything anew.
+
+        Args:
+            tables: Read the texts again too.
+        """
 
     def _check(self) -> None:
+        if self.on_long not in ("cut", "error"):
+            raise ValueError(f"`on_long` must be cut or error, got {self.on_long!r}.")
         share, fraction, held = self.masked_tokens, self.label_fraction, self.val_size
         limits: dict[str, tuple[float, bool, str]] = {
             "masked_tokens": (share, 0 <= share < 1, "0 or more and below 1"),

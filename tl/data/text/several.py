@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tl.data.errors import DataError, listed
+from tl.data.text.options import SHARED
 from tl.data.text.source import TextSource
 
 
@@ -27,6 +28,26 @@ def check_sources(sources: Mapping[str, object]) -> None:
                 f"`sources[{name!r}]` has `targets` and `masked_tokens`; among several sources "
                 "give the masked tokens a source of their own, with the same file."
             )
+
+
+def refuse_idle(sources: Mapping[str, object], given: Mapping[str, object]) -> None:
+    """Refuse options for several sources that no source has, which would have no effect.
+
+    Args:
+        sources: The sources, all of text or all of images.
+        given: The options that are set.
+
+    Raises:
+        ValueError: If texts lack one; names it.
+    """
+    texts = _texts(sources)
+    if idle := [name for name in given if texts and name not in SHARED]:
+        raise ValueError(
+            f"`{idle[0]}` would have no effect: sources of text do not have it; they have "
+            f"{listed(SHARED)}. Leave it out."
+        )
+    if not texts and "tokenizer" in given:
+        raise ValueError("`tokenizer` would have no effect: no source is text. Leave it out.")
 
 
 def share_tokenizer(sources: Mapping[str, object]) -> None:

@@ -338,17 +338,29 @@ class TextSource(TextOptions, ABC):
             )
         self._forget()
         self.trained_on = known
-        self.max_length, self.seed = known.max_length, known.seed
-        self.val_size, self.label_fraction = known.val_size, known.label_fraction
+        for name in ("max_length", "seed", "val_size", "label_fraction"):
+            self._replaced[name] = getattr(self, name)
+            object.__setattr__(self, name, getattr(known, name))
 
     def _forget(self) -> None:
+        """Return to what this source was before it took over what a checkpoint decides."""
+        for name, value in self._replaced.items():
+            object.__setattr__(self, name, value)
+        self._replaced.clear()
         self.trained_on, self._fingerprint = None, None
         self.splits.clear()
 
-    def reload(self) -> None:
-        """Let the next `setup` load everything anew."""
+    def reload(self, *, tables: bool = False) -> None:
+        """Let the next `setup` load everything anew.
+
+        Args:
+            tables: Read the texts again too.
+        """
         self._tokenizer, self._fingerprint = None, None
         self.splits.clear()
+        if tables:
+            self._tables.clear()
+            self._classes = None
 
     @property
     def waits(self) -> bool:

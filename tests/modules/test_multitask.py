@@ -282,5 +282,5 @@ def test_a_task_is_added_to_a_network_that_had_fewer(tmp_path: Path) -> None:
         ValueError, match=r"tasks ten \(10 classes\), this model ten .*`init_heads`"
     ):
         small.trainer(tmp_path / "resumed", max_epochs=2).fit(larger, more, ckpt_path=str(path))
-    with pytest.raises(ValueError, match="`init_heads` takes heads from `init_from`"):
+    with pytest.raises(ValueError, match="`init_heads` loads heads from `init_from`"):
         small.multitask_module(more, init_heads=True)

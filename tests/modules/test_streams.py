@@ -335,8 +335,10 @@ def test_the_arithmetic_of_all_streams_is_counted(kind: type[StreamsBackbone]) -
     images, targets = data.on_after_batch_transfer(batch, 0)
     alone = flops_per_image(MultiTaskModule(ResNetCifar(14), data.tasks), (images, targets))
     found = flops_per_image(module(kind, data), (images, targets))
-    low, high = (1.2, 3.0) if kind is MTAN else (2.5, 4.0)
-    assert low * alone < found <= high * alone
+    [objects] = [task for task in data.tasks if task.name == "objects"]
+    network = flops_per_image(MultiTaskModule(ResNetCifar(14), [objects]), (images, targets))
+    low, high = (0.2, 2.0) if kind is MTAN else (2.9, 3.2)  # networks more, of four tasks
+    assert low * network < found - alone < high * network
 
 
 def test_penalties_see_the_shared_network() -> None:

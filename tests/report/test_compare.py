@@ -45,7 +45,7 @@ def test_seeds_are_folded_and_settings_that_differ_are_shown(tmp_path: Path) -> 
     assert "| test/a/acc | 0.275 ± 0.32 | 0.45 |" in text
     assert "train/loss" not in text
     assert "| images per second | 100 ± 0 | 100 |" in text
-    assert "3 runs of 2 settings, which differ in model.depth. One run tells nothing" in text
+    assert "3 runs of 2 settings, which differ in model.depth. One run does not show" in text
 
 
 def test_a_comparison_is_written_with_its_curves(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ STAYS = {
     "tl/transfer/penalties/ewc.py": "the Fisher information is that of the source's class logits",
     "tl/study/sections.py": "a study's score of old is told by its name, without importing torch",
     "tl/report/against_single.py": "reads the names of metrics in files, and no model code",
-    "tl/study/sections.py": "most studies are of accuracy or loss, and need no torch to be read",
     "tl/study/wording.py": "reads the names of metrics in files, and no model code",
 }
 

@@ -94,27 +94,6 @@ def arguments_of(kind: type[Any]) -> dict[str, inspect.Parameter]:
     return found
 
 
-def resolve_inherited(kind: type[Any]) -> None:
-    """Replace the annotations in our base classes of a data module, which are text, by the types.
-
-    The command line looks all names up in the module of the data module itself. If a single one is
-    not there, none of its options has a type: choices are not checked, and `augment` stays a dict.
-
-    Args:
-        kind: A class that becomes a dataclass.
-    """
-    for base in kind.__mro__[1:]:
-        own = vars(base).get("__annotations__", {})
-        if not (
-            base.__module__.startswith("tl.") and any(isinstance(t, str) for t in own.values())
-        ):
-            continue
-        hints = get_type_hints(base)
-        own.update({name: hints[name] for name in own})
-        for name, option in vars(base).get("__dataclass_fields__", {}).items():
-            option.type = hints[name]  # which constructors of subclasses are made of
-
-
 def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any value
     """Return a value converted to a type; ``...`` if it has another type."""
     if isinstance(value, bool):

@@ -2,10 +2,10 @@
 
 # types as objects, not as text: the command line looks text up where a subclass is defined
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from tl.data.images.augment import Augment
-from tl.data.options import check_options, resolve_inherited
+from tl.data.options import check_options
 from tl.data.sampling import Sampling
 
 
@@ -50,11 +50,6 @@ class SharedOptions:
     predict_folder: str | None = None
     resident_share: float | None = None
     sampling: Sampling | None = None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - as Python's own
-        """Resolve the types of inherited options, whose names the subclass's module may lack."""
-        super().__init_subclass__(**kwargs)
-        resolve_inherited(cls)
 
 
 @dataclass(kw_only=True, eq=False, init=False)

@@ -39,7 +39,8 @@ class TrainerHooks(SharedBackboneModule):
         penalty = self.penalties.term(seen[0]) if seen else None
         self.training_log.add(losses, outputs)
         loss = self.training_loss(batch, losses, outputs, penalty)
-        if self.trainer.world_size > 1 and (unused := self._parameters_beside(losses)):
+        several = self.run is not None and self.run.world_size > 1
+        if several and (unused := self._parameters_beside(losses)):
             # DDP waits for a gradient of every parameter, and other processes may have the task
             loss = loss + 0.0 * torch.stack([p.sum() for p in unused]).sum()
         return loss

@@ -65,7 +65,7 @@ def everything(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         found |= {f"{number}/{key}": value for key, value in state.items()}
     balancer = getattr(pl_module, "balancer", None)
     if balancer is not None:
-        found |= {f"balancer/{k}": v for k, v in flat(balancer.memory()).items()}
+        found |= {f"balancer/{k}": v for k, v in flat(balancer.get_extra_state()).items()}
     return {k: v.clone() if isinstance(v, Tensor) else v for k, v in found.items()}
 
 
@@ -337,7 +337,7 @@ def test_no_checkpoint_holds_what_is_not_finite(tmp_path: Path) -> None:
     run.save_checkpoint(path)
     whole = path.read_bytes()
     ours.backbone.get_buffer("norm.running_mean")[0] = torch.nan
-    said = r"backbone\.norm\.running_mean is not finite at step 5: no checkpoint"
+    said = r"backbone\.norm\.running_mean is not finite at step 5: it is not saved"
     with pytest.raises(ValueError, match=said):
         run.save_checkpoint(path)
     assert path.read_bytes() == whole

@@ -64,6 +64,7 @@ class TextOptions(TextLoaders):
     tokenizer_name: str | None
     _inherited: dict[str, Any]
     _replaced: dict[str, Any]  # own values of what an evaluated checkpoint decides
+    _settled = False  # the constructor is done: options that are set from here on are checked
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class TextOptions(TextLoaders):
                 self._inherited[option] = None
         self.inherit()
         self._replaced = {}
+        self._settled = True
 
     def takes(self, name: str) -> bool:
         """Return whether an option is taken from a `MultiTaskDataModule`: it is not set here."""
@@ -132,8 +134,8 @@ class TextOptions(TextLoaders):
             ValueError: If the value is out of range; the old value stays.
         """
         options, name = arguments_of(type(self)).keys() | _SHARED, _attribute(name)
-        if "_replaced" not in self.__dict__ or name not in options:
-            if "_replaced" in self.__dict__:
+        if not self._settled or name not in options:
+            if self._settled:
                 refuse_misspelt(self, name, options)
             super().__setattr__(name, value)
             return

@@ -55,7 +55,7 @@ def fill(layer: nn.Module, weights: Tensor, bias: float | None = None) -> None:
 
 
 def test_attention_by_hand() -> None:
-    """u, p, g, h, f, pooling and their order, with numbers of one's own."""
+    """u, p, g, h, f, pooling and their order, with hand-chosen weights."""
     backbone = MTAN(Ladder(), reduction=1)
     backbone.name_tasks(["a"])
     backbone.eval()  # fresh statistics: batch norm divides by sqrt(1 + 1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
@@ -77,6 +78,7 @@ class PretrainedBackbone(Backbone):
         self._pool_writes = False
         self.num_features = self._probe(output_stride)
 
+    @abstractmethod
     def route(self, images: Tensor, features: Tensor) -> Route:
         """Return how to compute the network's maps, and features from the last map.
 
@@ -84,7 +86,6 @@ class PretrainedBackbone(Backbone):
             images: Any images ``(N, in_channels, H, W)`` of the network's size.
             features: The network's features of these images ``(N, num_features)``.
         """
-        raise NotImplementedError
 
     def _probe(self, output_stride: int | None) -> int:
         """Run one image to learn the shapes of the outputs; returns the number of features.

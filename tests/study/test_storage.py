@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.studies import starts, write_study
+from tl.study import storage
 from tl.study.storage import open_study
 
 pytest.importorskip("optuna", reason="needs tl[study]")
@@ -18,9 +19,9 @@ pytest.importorskip("optuna", reason="needs tl[study]")
 
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
 def test_a_study_is_opened_again(tmp_path: Path, kind: str) -> None:
-    storage = f"journal:{tmp_path / 'a' / 'journal.log'}" if kind == "journal" else None
-    open_study("a", tmp_path, storage).enqueue_trial({}, user_attrs={"point": "b"})
-    [trial] = open_study("a", tmp_path, storage).trials
+    where = f"journal:{tmp_path / 'a' / 'journal.log'}" if kind == "journal" else None
+    open_study("a", tmp_path, where).enqueue_trial({}, user_attrs={"point": "b"})
+    [trial] = open_study("a", tmp_path, where).trials
     assert trial.user_attrs == {"point": "b"}
 
 
@@ -32,6 +33,27 @@ def test_a_storage_out_of_reach_is_one_line(tmp_path: Path) -> None:
     nowhere = f"sqlite:///{tmp_path}/none/study.db"
     with pytest.raises(ValueError, match=r"\AThe storage sqlite:///[^\n]* is out of reach: [^\n]*"):
         open_study("a", tmp_path, nowhere)
+
+
+def test_tables_that_another_process_makes_meanwhile_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [
+        "(sqlite3.IntegrityError) UNIQUE constraint failed: alembic_version.version_num",
+        "(sqlite3.OperationalError) table studies already exists",
+        "(psycopg.errors.UniqueViolation) duplicate key value violates unique constraint",
+    ]
+    connect = storage._connect
+
+    def at_once(name: str, url: str) -> object:
+        if said:
+            raise RuntimeError(said.pop())
+        return connect(name, url)
+
+    monkeypatch.setattr(storage, "_connect", at_once)
+    monkeypatch.setattr(storage, "_WAIT", 0.0)
+    assert open_study("a", tmp_path).study_name == "a"
+    assert not said
 
 
 def test_a_password_is_not_shown(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 HEARTBEAT = 15  # seconds; a worker that is silent for four of them is gone
 JOURNAL = "journal:"
 # what a database says where two processes make its tables at once
-_AT_ONCE = ("already exists", "UniqueViolation", "Duplicate entry", "locked")
+_AT_ONCE = ("already exists", "IntegrityError", "UniqueViolation", "Duplicate entry", "locked")
 _TRIES, _WAIT = 20, 0.25
 
 

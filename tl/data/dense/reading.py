@@ -167,7 +167,9 @@ def image_size(path: Path) -> tuple[int, int]:
         if path.suffix.lower() == ".npy":
             check_regular(path)
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-            height, width = shape[1:] if shape[-1:] != (3,) else shape[:2]
+            if len(shape) != 3 or 3 not in (shape[0], shape[-1]):  # noqa: PLR2004 - dimensions
+                raise ValueError(f"is of shape {shape}; expected (H, W, 3)")
+            height, width = shape[:2] if shape[-1] == 3 else shape[1:]  # noqa: PLR2004
             return int(height), int(width)
         with open_image(path) as image:
             turned = image.getexif().get(_ORIENTATION) in _TURNED

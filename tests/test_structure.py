@@ -20,6 +20,7 @@ FLOORS = (
     ("tasks", "batch", "hardware", "signals"),
     ("data", "backbones", "optim", "transfer", "balancing"),
     ("modules",),
+    ("questions",),  # maths on features, which callbacks measure too
     ("callbacks",),
     ("runs",),
     ("serving",),

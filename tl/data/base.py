@@ -21,6 +21,7 @@ from tl.data.images.on_pixels import PixelTargets, model_tasks
 from tl.data.images.pipeline import Pipeline
 from tl.data.images.resident import ImageDataset
 from tl.data.options import check_options
+from tl.data.sampling import check_balanced_by
 from tl.data.split import Split, random_split, stratified_split
 from tl.tasks import Classification, Task
 
@@ -171,6 +172,9 @@ class ImageDataModule(TrainedSource, ABC):
             DataError: If the data are missing, damaged, or labelled out of range.
         """
         self._unread = None
+        if stage == "fit":
+            settings = self.settings
+            check_balanced_by(settings.sampling, settings.balanced_by, self.data_name)
         running = self.trainer.state.fn if self.trainer is not None else None
         try:
             self._load_for(stage)

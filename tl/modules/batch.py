@@ -139,34 +139,46 @@ def labels_of(task: Task, targets: Targets) -> Tensor:
     return task.truth(task.settle(target_of(task, targets)))
 
 
-def checked(batch: AnyBatch, tasks: Iterable[Task]) -> AnyBatch:
+def checked(batch: AnyBatch, tasks: Iterable[Task], known: set[str]) -> AnyBatch:
     """Return a batch whose targets have the form of :meth:`tl.tasks.Task.settle`.
+
+    Targets that several tasks read stay as they are, since each task settles them differently.
 
     Args:
         batch: A batch from a loader, on the CPU.
         tasks: Tasks whose targets are checked.
+        known: Names of the tasks whose targets passed :meth:`tl.tasks.Task.check` before; those of
+            this batch are added.
 
     Raises:
         ValueError: If one does not fit; names the task and the sample.
     """
     parts = by_source(batch)
     found = dict(parts)
+    settled: dict[tuple[str | None, str | None], list[Tensor]] = {}
     for task in tasks:
         source = source_of(task, parts)
         if source not in parts:
             continue
         inputs, given = parts[source]
-        target = task.check(target_of(task, given))
+        check = task.settle if task.name in known else task.check
+        target = check(target_of(task, given))
+        known.add(task.name)
         if (count := size_of(inputs)) != len(target):
             raise ValueError(
                 f"Task {task.name!r} has {len(target)} targets for the {count} samples of the "
                 "batch."
             )
+        key = task.target if isinstance(given, Mapping) else None
+        settled.setdefault((source, key), []).append(target)
+    for (source, key), forms in settled.items():
+        if len(forms) > 1:
+            continue
+        inputs, given = found[source]
         if isinstance(given, Mapping):
-            others = cast("dict[str, Tensor]", found[source][1])
-            found[source] = (parts[source][0], {**others, cast("str", task.target): target})
+            found[source] = (inputs, {**given, cast("str", key): forms[0]})
         else:
-            found[source] = (parts[source][0], target)
+            found[source] = (inputs, forms[0])
     if not isinstance(batch, Mapping):
         return found[None]
     return {**batch, **cast("dict[str, Batch]", found)}

@@ -101,11 +101,15 @@ class FeatureReader:
             check_channels(backbone, inputs.shape[1])
         if isinstance(backbone, StreamsBackbone):
             return self._streams(backbone, inputs, source)
-        if not self.maps:
-            return Features(backbone(inputs))
-        size = self._size(inputs)
-        maps = (self.compiled or backbone.maps)(inputs)  # type: ignore[operator]
-        return Features(backbone.pool(maps), maps, size)  # type: ignore[operator]
+        try:
+            if not self.maps:
+                return Features(backbone(inputs))
+            size = self._size(inputs)
+            maps = (self.compiled or backbone.maps)(inputs)  # type: ignore[operator]
+            return Features(backbone.pool(maps), maps, size)  # type: ignore[operator]
+        except RuntimeError as error:
+            _refuse_integers(backbone, inputs, error)
+            raise
 
     def compile(self, backbone: nn.Module, mode: str | None) -> None:
         """Compile what computes the features, in place: names of weights stay."""
@@ -145,6 +149,26 @@ class FeatureReader:
             f"Task {task.name!r} reads maps, and its head needs the size of the images: expected "
             f"inputs with images (N, C, H, W) of one size, got {found}."
         )
+
+
+def _refuse_integers(backbone: nn.Module, inputs: Inputs, error: RuntimeError) -> None:
+    """Name inputs of integers on which a backbone of floats failed.
+
+    Raises:
+        ValueError: If torch's error is about types, and some inputs are integers.
+    """
+    parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    integers = [
+        f"{name} {part.dtype} of shape {tuple(part.shape)}".strip()
+        for name, part in parts.items()
+        if not part.is_floating_point()
+    ]
+    said = str(error).splitlines()[0]
+    if integers and ("type" in said or "not implemented for" in said):
+        raise ValueError(
+            f"The backbone {type(backbone).__name__} cannot compute with inputs of "
+            f"{', '.join(integers)}: {said}. Convert them, such as by `.float()`."
+        ) from error
 
 
 def name_tasks(backbone: nn.Module, tasks: Mapping[str, Task]) -> None:

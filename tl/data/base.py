@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tl.data.as_trained import TrainedSource
@@ -21,8 +23,12 @@ from tl.data.images.on_pixels import PixelTargets, model_tasks
 from tl.data.images.pipeline import Pipeline
 from tl.data.images.resident import ImageDataset
 from tl.data.options import check_options
+from tl.data.shifts.shift import Shift
+from tl.data.shifts.shifted import shifted, unshifted
 from tl.data.split import Split, random_split, stratified_split
 from tl.tasks import Classification, Task
+
+_NOTHING = torch.empty(0, dtype=torch.int64)  # a source that reads its targets later
 
 
 @dataclass(kw_only=True, eq=False)
@@ -33,9 +39,16 @@ class ImageDataModule(TrainedSource, ABC):
 
     Args:
         balanced_by: Task or target whose classes are balanced, if the source has several.
+        shift: Shows all images as another camera, another weather or another style would: name and
+            severity, such as ``{name: fog, severity: 3}``. In training it applies to training and
+            validation images, in ``test`` to the test images.
+        labels: ``all`` (default), or ``none``: training sees the images alone, split at random, and
+            validation and test keep their labels to say how it went.
     """
 
     balanced_by: str | None = None
+    shift: Shift | None = None
+    labels: Literal["all", "none"] = "all"
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -181,6 +194,11 @@ class ImageDataModule(TrainedSource, ABC):
                 f"{error} For an evaluation, a checkpoint given as `ckpt_path` provides classes "
                 "and normalisation."
             )
+        if self.shift is not None and self.shift.name == "jpeg" and self.splits:
+            rank_zero_info(
+                f"tl: {self.data_name}: images that were stored as JPEG hardly change under the "
+                "shift 'jpeg'; leave it out of means over shifts."
+            )
         if self._pipeline is not None:
             own = [*self.tasks, *model_tasks(self, self.data_name)]
             self._pipeline.on_pixels = PixelTargets(own)
@@ -201,16 +219,16 @@ class ImageDataModule(TrainedSource, ABC):
         elif "train" not in self.splits:
             own_val = "val" in self.official_splits()
             # The statistics and the validation part both come from the training split.
-            whole, settings = self._checked("train"), self.settings
+            whole, settings = self._read("train"), self.settings
             val_size = 0.0 if own_val else settings.val_size
             parts = self._divide(whole, val_size, settings.label_fraction, settings.seed)
             self.statistics = self._statistics(whole)
             self._pipeline = Pipeline(self.data_name, settings, self.statistics, self.tasks)
             if own_val:
-                parts["val"] = self._checked("val").only(self.target_classes())
+                parts["val"] = self._read("val").only(self.target_classes())
             self.splits |= parts
         if wants_test and "test" not in self.splits:
-            self.splits["test"] = self._checked("test").only(self.target_classes())
+            self.splits["test"] = self._read("test").only(self.target_classes())
         if stage == "predict":
             self.splits["predict"] = self._predict_split()
 
@@ -222,8 +240,13 @@ class ImageDataModule(TrainedSource, ABC):
     ) -> dict[str, ImageDataset]:
         """Split the training images into ``train`` and ``val``, in proportion to their classes.
 
-        Images that do not have one class each are split at random.
+        Images that do not have one class each, or whose labels are withheld, are split at random.
         """
+        if self.withholds:
+            train, val = random_split(len(whole), val_size, label_fraction, seed)
+            held = whole.subset(val).only(self.target_classes())
+            self._check_targets(held, "train")
+            return {"train": whole.subset(train).only(()), "val": held}
         finest, classes = self.strata()
         labels = whole.targets.get(finest)
         if labels is not None and _are_classes(labels):
@@ -246,9 +269,26 @@ class ImageDataModule(TrainedSource, ABC):
             DataError: If a target is not one of its task; names the first image.
         """
         data = self.load(split)
+        if split != "train" or not self.withholds:
+            self._check_targets(data, split)
+        return data
+
+    def _read(self, split: Split) -> ImageDataset:
+        data = self._checked(split)
+        if self.shift is None:
+            return data
+        for _, task in self._tasks_by_target():
+            if self.shift.moves_pixels and task.on_pixels:
+                raise DataError(
+                    f"{self.data_name}: the shift {self.shift.name!r} moves pixels, and the "
+                    f"targets of task {task.name!r} lie on them and would stay; choose another."
+                )
+        return shifted(data, self.shift, split)
+
+    def _check_targets(self, data: ImageDataset, split: Split) -> None:
         tasks = self._tasks_by_target()
         for target, names in self.target_classes().items():
-            labels = data.targets[target]
+            labels = data.targets.get(target, _NOTHING)
             if not _are_classes(labels):
                 for task in [task for read, task in tasks if read == target]:
                     try:
@@ -264,7 +304,18 @@ class ImageDataModule(TrainedSource, ABC):
                     f"{int(labels[first])} ({target}), expected 0 to {len(names) - 1} for "
                     f"{len(names)} classes; so have {len(wrong)} of {len(labels)} images."
                 )
-        return data
+
+    def show_shifted(self, shift: Shift | None) -> None:
+        """Shift the test images that are loaded, without reading them again.
+
+        Args:
+            shift: In place of the one in force; ``None`` shows them as they are.
+        """
+        clean = unshifted(self.splits["test"])
+        self.splits["test"] = clean if shift is None else shifted(clean, shift, "test")
+        self._ready().forget("test")
+        object.__setattr__(self, "shift", shift)
+        self.__dict__.pop("fingerprint", None)
 
     def _predict_split(self) -> ImageDataset:
         """Return the images to predict, labelled by position to name them in the output."""
@@ -315,6 +366,8 @@ class ImageDataModule(TrainedSource, ABC):
             "val_size": self.settings.val_size,
             "label_fraction": self.settings.label_fraction,
             "seed": self.settings.seed,
+            **({} if self.shift is None else {"shift": self.shift.record()}),
+            **({"labels": "none"} if self.withholds else {}),
         }
 
 

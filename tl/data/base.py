@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -23,6 +23,7 @@ from tl.data.images.on_pixels import PixelTargets, model_tasks
 from tl.data.images.pipeline import Pipeline
 from tl.data.images.resident import ImageDataset
 from tl.data.options import check_options
+from tl.data.settings import DomainOptions
 from tl.data.shifts.shift import Shift
 from tl.data.shifts.shifted import shifted, unshifted
 from tl.data.split import Split, random_split, stratified_split
@@ -32,23 +33,16 @@ _NOTHING = torch.empty(0, dtype=torch.int64)  # a source that reads its targets 
 
 
 @dataclass(kw_only=True, eq=False)
-class ImageDataModule(TrainedSource, ABC):
+class ImageDataModule(DomainOptions, TrainedSource, ABC):
     """Labelled images of one source: seeded validation split, label fraction, fast loaders.
 
     The values of the options in force are in ``settings``.
 
     Args:
         balanced_by: Task or target whose classes are balanced, if the source has several.
-        shift: Shows all images as another camera, another weather or another style would: name and
-            severity, such as ``{name: fog, severity: 3}``. In training it applies to training and
-            validation images, in ``test`` to the test images.
-        labels: ``all`` (default), or ``none``: training sees the images alone, split at random, and
-            validation and test keep their labels to say how it went.
     """
 
     balanced_by: str | None = None
-    shift: Shift | None = None
-    labels: Literal["all", "none"] = "all"
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -308,14 +302,14 @@ class ImageDataModule(TrainedSource, ABC):
     def show_shifted(self, shift: Shift | None) -> None:
         """Shift the test images that are loaded, without reading them again.
 
+        For a moment: the option `shift`, fingerprint and description stay.
+
         Args:
             shift: In place of the one in force; ``None`` shows them as they are.
         """
         clean = unshifted(self.splits["test"])
         self.splits["test"] = clean if shift is None else shifted(clean, shift, "test")
         self._ready().forget("test")
-        object.__setattr__(self, "shift", shift)
-        self.__dict__.pop("fingerprint", None)
 
     def _predict_split(self) -> ImageDataset:
         """Return the images to predict, labelled by position to name them in the output."""

@@ -89,17 +89,17 @@ def motion_blur(images: Tensor, severity: int, draws: ImageDraws) -> Tensor:
     scale = relative(images)
     steps = torch.arange(round(2 * radius * scale) + 1, dtype=torch.float32)
     weights = torch.exp(-0.5 * (steps / (sigma * scale)).square())
-    weights = (weights / weights.sum()).tolist()
+    shares: list[float] = (weights / weights.sum()).tolist()
     angle = draws.uniform(-math.pi / 4, math.pi / 4, 1, 1).to(images.device)
     _, height, width, _ = images.shape
     lines = torch.arange(height, device=images.device)[:, None]
     columns = torch.arange(width, device=images.device)
     which = torch.arange(len(images), device=images.device)[:, None, None]
     found = torch.zeros_like(images)
-    for step, weight in enumerate(weights):
+    for step, share in enumerate(shares):
         down = (step * angle.sin()).round().long() + lines
         right = (step * angle.cos()).round().long() + columns
-        found += weight * images[which, down.clamp(0, height - 1), right.clamp(0, width - 1)]
+        found += share * images[which, down.clamp(0, height - 1), right.clamp(0, width - 1)]
     return found
 
 

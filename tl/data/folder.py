@@ -24,6 +24,7 @@ from tl.data.images.layout import Layout, find_layout
 from tl.data.images.listing import log_left_out
 from tl.data.images.resident import ImageDataset, ResidentDataset
 from tl.data.naming import plain_name
+from tl.data.shifts.shifted import unshifted
 from tl.data.split import Split, stratified_split
 from tl.data.synthetic.generated import TargetChoice
 from tl.data.trained_on import TrainedOn, regrouped, same_names
@@ -156,7 +157,7 @@ class FolderDataModule(ImageDataModule):
         # adding, removing or renaming images changes the selection
         root, there = self._folder(), Path(str(self._adopted.get("root"))).expanduser()
         same = root.resolve() == (there / self.folder if self.folder else there).resolve()
-        if same and self._hash(self._trained_part(known)) != known.fingerprint:
+        if same and self._hash(self._trained_part(known)) != known.unshifted:
             raise DataError(
                 f"{root} has other images than in training, so the images held out for `test` "
                 "cannot be determined. Restore them, or put the test images into a separate "
@@ -372,4 +373,4 @@ class FolderDataModule(ImageDataModule):
         return labels
 
     def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
-        return whole.statistics(2000 if isinstance(whole, StreamedDataset) else None)
+        return whole.statistics(2000 if isinstance(unshifted(whole), StreamedDataset) else None)

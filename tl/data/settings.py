@@ -7,6 +7,7 @@ from typing import Literal
 from tl.data.images.augment import Augment
 from tl.data.options import check_options
 from tl.data.sampling import Sampling
+from tl.data.shifts.shift import Shift
 
 
 @dataclass(kw_only=True, eq=False, init=False)
@@ -71,6 +72,22 @@ class StandInOptions:
     offline: Literal["error", "generated"] | None = None
     images: Literal["real", "generated"] | None = None
     generated_size: int | None = None
+
+
+@dataclass(kw_only=True, eq=False, init=False)
+class DomainOptions:
+    """Options that make a source of images a domain of its own.
+
+    Args:
+        shift: Shows all images as another camera, another weather or another style would: name and
+            severity, such as ``{name: fog, severity: 3}``. In training it applies to training and
+            validation images, in ``test`` to the test images.
+        labels: ``all`` (default), or ``none``: training sees the images alone, split at random, and
+            validation and test keep their labels to say how it went.
+    """
+
+    shift: Shift | None = None
+    labels: Literal["all", "none"] = "all"
 
 
 @dataclass(frozen=True)

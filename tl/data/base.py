@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tl.data.as_trained import TrainedSource
+from tl.data.cache import default_cache
 from tl.data.errors import DataError
 from tl.data.images.decoding import Size
 from tl.data.images.image_set import StreamedDataset, check_images
@@ -337,7 +338,8 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
         return self._predicted(paths, folder).unlabelled()
 
     def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
-        check_images(paths, self.image_size, folder)
+        verify = self.settings.verify
+        check_images(paths, self.image_size, folder, cache=default_cache(), verify=verify)
         return StreamedDataset(paths, {}, self.image_size, [str(p) for p in paths])
 
     # What was loaded

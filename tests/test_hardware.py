@@ -59,11 +59,32 @@ def test_a_gpu_gets_what_it_does_fast_and_it_is_said(
     assert f"as {'TF32' if tf32 else 'float32'}." in caplog.text
 
 
-def test_the_peak_is_that_of_a_product_of_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_is_that_of_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 21.0])  # the first product takes no part
     monkeypatch.setattr("tl.hardware.time", SimpleNamespace(perf_counter=lambda: next(clock)))
     found = matmul_peak(torch.device("cpu"), torch.float32, seconds=5.0)
-    assert found == 2 * 512**3 / 1.0 or found == 2 * 512**3 / 2.0
+    assert found == 2 * 512**3 / 1.0
+
+
+def test_products_grow_until_they_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small product does not reach the peak, and a large one takes too long to try."""
+    tried: list[int] = []
+
+    def rate(*given: object) -> float:
+        size = given[2]
+        assert isinstance(size, int)
+        tried.append(size)
+        return {512: 1e11, 1024: 3e11, 2048: 2e11}[size]
+
+    monkeypatch.setattr(hardware, "_product_rate", rate)
+    assert matmul_peak(torch.device("cpu"), torch.float32) == 3e11
+    assert tried == [512, 1024, 2048]
+
+
+def test_measuring_the_peak_draws_no_numbers_of_the_run() -> None:
+    before = torch.get_rng_state()
+    matmul_peak(torch.device("cpu"), torch.float32, seconds=0.001)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_peak_of_this_machine_is_plausible() -> None:

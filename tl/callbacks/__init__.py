@@ -3,6 +3,7 @@
 from tl.callbacks.checkpoint import RunCheckpoint
 from tl.callbacks.dashboard import Dashboard
 from tl.callbacks.embedding_projector import EmbeddingProjector
+from tl.callbacks.epoch_table import EpochTable
 from tl.callbacks.gradient_diagnostics import GradientDiagnostics
 from tl.callbacks.hyper_rule import HyperRuleLength
 from tl.callbacks.interrupt import SaveOnSignal
@@ -11,6 +12,7 @@ from tl.callbacks.overhead import NoProfiler, leave_out_empty_hooks
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.progress import RunProgressBar
 from tl.callbacks.results import RunResults
+from tl.callbacks.run_header import RunHeader
 from tl.callbacks.same_checkpoint import SameCheckpoint
 from tl.callbacks.source_accuracy import SourceAccuracy
 from tl.callbacks.text_board import TextBoard
@@ -21,12 +23,14 @@ __all__ = [
     "AtomicCheckpointIO",
     "Dashboard",
     "EmbeddingProjector",
+    "EpochTable",
     "GradientDiagnostics",
     "HyperRuleLength",
     "KNNMonitor",
     "NoProfiler",
     "PredictionWriter",
     "RunCheckpoint",
+    "RunHeader",
     "RunProgressBar",
     "RunResults",
     "SameCheckpoint",

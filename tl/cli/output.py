@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tl.callbacks.checkpoint import best_of
 from tl.cli.nulls import imported
 from tl.reading import shown
+from tl.report.closing import closing_table, next_commands
 from tl.runs.folders import new_run_folder, run_folder_of
 from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
 
@@ -116,13 +117,25 @@ class Output:
 
     @rank_zero_only
     def report(self, trainer: Trainer) -> None:
-        """Print where the run, its best checkpoint and its curves are."""
+        """Print what the run reached, where it is, and what can follow."""
         best = best_of(trainer)
-        lines = [f"tl: run folder {shown(self.new)}"] if self.new else []
-        if best is not None and best.best_model_path:
+        lines = closing_table(self.new) if self.new else []
+        lines += [f"tl: run folder {shown(self.new)}"] if self.new else []
+        path = best.best_model_path if best is not None else ""
+        if best is not None and path:
             score = best.best_model_score
             value = f" ({best.monitor} {float(score):.4f})" if score is not None else ""
-            lines.append(f"tl: best checkpoint {shown(best.best_model_path)}{value}")
+            lines.append(f"tl: best checkpoint {shown(path)}{value}")
         if self.new:
             lines.append(f"tl: dashboards: tensorboard --logdir {shown(self.config.log_dir)}")
-        print("\n".join(lines))  # noqa: T201
+            lines += next_commands(self.new, path)
+        print("\n".join(lines), flush=True)  # noqa: T201
+
+    @rank_zero_only
+    def report_scores(self, trainer: Trainer) -> None:
+        """Print the scores of an evaluation, beside those of training."""
+        folder = self.evaluated or self.new
+        if folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        lines = [*closing_table(folder), f"tl: scores in {shown(folder / 'results.json')}"]
+        print("\n".join(lines), flush=True)  # noqa: T201

@@ -40,6 +40,13 @@ _MISTAKES = (
 )
 
 
+# advertising, hardware that is not there, and what the lines of the run say too
+_KNOWN = (
+    *("litlogger", "TPU available: False", "to estimate number of stepping batches"),
+    "`Trainer.fit` stopped: `max_epochs=",
+)
+
+
 def _quiet() -> None:
     """Silence warnings about what neither the user nor we can change."""
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
@@ -55,7 +62,12 @@ def _quiet() -> None:
     # reference networks and frozen stages are in evaluation mode
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage())
+        logging.getLogger(name).addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether a line of Lightning's log tells the user something."""
+    return not any(part in record.getMessage() for part in _KNOWN)
 
 
 def _leave_process_group(trainer: Trainer, done: Event) -> None:

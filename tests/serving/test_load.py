@@ -209,6 +209,10 @@ def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(CheckpointError, match=rf"\A[^\n]*{said}[^\n]*\Z"):
             tl.load(wrong)
+    with pytest.raises(
+        ValueError, match=r"not know its network.*: tl\.load\(path, backbone=\.\.\.\)"
+    ):
+        tl.load(path)
     wide = Tiny()
     wide.conv = torch.nn.Conv2d(3, 9, 3)
     with pytest.raises(ValueError, match=r"do not fit Tiny: backbone\.conv\.bias has the shape"):

@@ -47,7 +47,7 @@ def load(
         device: Where it computes; ``auto`` takes a GPU if there is one.
 
     Returns:
-        A model with ``predict``, ``embed``, ``class_names`` and ``transform``.
+        A model with ``predict``, ``embed``, ``evaluate``, ``class_names`` and ``transform``.
 
     Raises:
         CheckpointError: If the file is missing, damaged, unsafe or not one of a model.
@@ -79,13 +79,14 @@ def _of_checkpoint(file: Path, backbone: nn.Module | None, device: torch.device)
     module = _module(content, record, file, backbone)
     _take_weights(module, content["state_dict"], file)
     described = record.get("data")
-    parts = sources_of(described) if isinstance(described, Mapping) and described else {}
+    described = described if isinstance(described, Mapping) else {}
+    parts = sources_of(described) if described else {}
     readers: dict[str | None, Reader] = {name: reader_of(part) for name, part in parts.items()}
     if not readers:
         readers = {None: reader_of({})}
     names = record.get("class_names") or {}
     metrics = record.get("metrics") or {}
-    return Model(module, readers, names, file, metrics, device)
+    return Model(module, readers, names, file, metrics, device, described)
 
 
 def _module(

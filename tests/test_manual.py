@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.manual.methods import measured_costs, method_pages
+from scripts.manual.reports import report_figures, report_sections
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path: text for pages in method_pages(ROOT).values() for path, text in pages}
@@ -59,3 +60,18 @@ def test_roles_in_docstrings_become_code() -> None:
 
     said = as_markdown("By :class:`~tl.tasks.Task`, as in `Paper <https://a.org/b.pdf>`_.")
     assert said == "By `Task`, as in [Paper](https://a.org/b.pdf)."
+
+
+def test_reports_of_studies_become_sections(tmp_path: Path) -> None:
+    assert report_sections(tmp_path) == ""
+    study = tmp_path / "reports" / "balancing"
+    study.mkdir(parents=True)
+    (study / "report.md").write_text("# balancing\n\nDo they?\n\n## Ranks\n\n| a |\n")
+    (study / "test_acc.png").touch()
+    said = report_sections(tmp_path)
+    assert said.startswith(
+        "## balancing\n\n`python -m tl.cli study run configs/studies/balancing.yaml`"
+    )
+    assert "### Ranks" in said
+    assert said.endswith("![test acc](figures/balancing-test_acc.png)")
+    assert report_figures(tmp_path) == {"balancing-test_acc.png": study / "test_acc.png"}

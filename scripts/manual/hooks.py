@@ -8,11 +8,13 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from scripts.manual.methods import method_pages  # noqa: E402 - found by the line above
+from scripts.manual.reports import report_figures, report_sections  # noqa: E402 - as above
 
 # page or section in order; what is not there is left out, what is not named comes under "More"
 GUIDES: dict[str, tuple[str, ...]] = {
@@ -56,14 +58,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for pages in method_pages(ROOT).values():
         for path, text in pages:
             files.append(File.generated(config, path, content=text))
-    for figure in ROOT.glob("scripts/*.png"):
-        where = f"figures/{figure.name}"
-        files.append(File.generated(config, where, abs_src_path=str(figure)))
+    figures = {path.name: path for path in ROOT.glob("scripts/*.png")} | report_figures(ROOT)
+    for name, figure in figures.items():
+        files.append(File.generated(config, f"figures/{name}", abs_src_path=str(figure)))
     return files
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Let links to files beside `docs/` lead to their pages."""
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Add the reports of studies; let links to files beside `docs/` lead to their pages."""
+    if page.file.src_uri == "benchmarks.md":
+        markdown += f"\n\n{report_sections(ROOT)}"
     markdown = re.sub(r"\]\(\.\./scripts/([\w.]+\.png)\)", r"](figures/\1)", markdown)
     for copy, source in COPIES.items():
         markdown = markdown.replace(f"](../{source})", f"]({copy})")

@@ -11,6 +11,7 @@ from typing import NoReturn
 from tl.cli.average import average, average_arguments
 from tl.cli.compare import compare_arguments, compare_runs
 from tl.cli.delta_m import delta_m, delta_m_arguments
+from tl.cli.export import export_arguments, export_model
 from tl.cli.lineage import lineage_arguments, print_lineage
 from tl.cli.messages import did_you_mean
 from tl.cli.study import study, study_arguments
@@ -103,6 +104,11 @@ VERBS = {
         "Compare multi-task runs with a network per task: Delta_m over seeds.",
         delta_m_arguments,
         delta_m,
+    ),
+    "export": Verb(
+        "Write a trained model as a folder to ship: torch.export, ONNX, safetensors and a card.",
+        export_arguments,
+        export_model,
     ),
     "lineage": Verb(
         "Print where a checkpoint's weights came from, back to the first source.",

@@ -20,6 +20,7 @@ from tl.modules.base import SharedBackboneModule
 from tl.modules.source_start import weights_follow
 from tl.reading import bound_aliases
 from tl.runs.same_run import configuration_in
+from tl.serving.exported import is_export, read_export
 from tl.serving.model import Model
 from tl.serving.places import checkpoint_in, located
 from tl.serving.readers import Reader, reader_of
@@ -39,8 +40,8 @@ def load(
 
     Args:
         path: A run folder (its best checkpoint is taken), a folder of runs (the newest), a
-            checkpoint, its ``https://`` address, or a repository of the Hugging Face Hub with one
-            checkpoint, as ``hf-hub:user/repository``.
+            checkpoint, its ``https://`` address, an export, or a repository of the Hugging Face
+            Hub with one checkpoint or an export, as ``hf-hub:user/repository``.
         backbone: The network, for a checkpoint that was saved by a script of one's own and so does
             not know how its network is built.
         device: Where it computes; ``auto`` takes a GPU if there is one.
@@ -54,7 +55,9 @@ def load(
     """
     # what a path can be is decided here, and nowhere else
     place = located(path)
-    return _of_checkpoint(checkpoint_in(place), backbone, torch_device(device))
+    if not is_export(place):
+        place = checkpoint_in(place)
+    return _of_checkpoint(place, backbone, torch_device(device))
 
 
 def torch_device(device: str | torch.device) -> torch.device:
@@ -65,8 +68,8 @@ def torch_device(device: str | torch.device) -> torch.device:
 
 
 def _of_checkpoint(file: Path, backbone: nn.Module | None, device: torch.device) -> Model:
-    """Build the model of a checkpoint."""
-    content = read_checkpoint(file)
+    """Build the model of a checkpoint, or of the folder of an export."""
+    content = read_export(file) if file.is_dir() else read_checkpoint(file)
     record = content.get("tl")
     if not isinstance(record, Mapping) or not record.get("tasks") or "state_dict" not in content:
         raise CheckpointError(

@@ -13,6 +13,7 @@ from tl.cli.compare import compare_arguments, compare_runs
 from tl.cli.delta_m import delta_m, delta_m_arguments
 from tl.cli.lineage import lineage_arguments, print_lineage
 from tl.cli.messages import did_you_mean
+from tl.cli.rank import rank_arguments, rank_sources
 from tl.cli.study import study, study_arguments
 
 #: Lightning's verbs, which need its parser.
@@ -108,6 +109,11 @@ VERBS = {
         "Print where a checkpoint's weights came from, back to the first source.",
         lineage_arguments,
         print_lineage,
+    ),
+    "rank": Verb(
+        "Rank sources for a target by their features, and say how sure the ranking is.",
+        rank_arguments,
+        rank_sources,
     ),
     "study": Verb(
         "Run the runs of a study file, or print its status or report.",

@@ -11,6 +11,7 @@ from typing import NoReturn
 from tl.cli.average import average, average_arguments
 from tl.cli.compare import compare_arguments, compare_runs
 from tl.cli.delta_m import delta_m, delta_m_arguments
+from tl.cli.fewshot import fewshot, fewshot_arguments
 from tl.cli.lineage import lineage_arguments, print_lineage
 from tl.cli.messages import did_you_mean
 from tl.cli.rank import rank_arguments, rank_sources
@@ -104,6 +105,11 @@ VERBS = {
         "Compare multi-task runs with a network per task: Delta_m over seeds.",
         delta_m_arguments,
         delta_m,
+    ),
+    "fewshot": Verb(
+        "Tell new classes from a few labelled samples of each, on the features of checkpoints.",
+        fewshot_arguments,
+        fewshot,
     ),
     "lineage": Verb(
         "Print where a checkpoint's weights came from, back to the first source.",

@@ -15,6 +15,7 @@ from tl.callbacks.results import RunResults
 from tl.callbacks.run_header import RunHeader
 from tl.callbacks.same_checkpoint import SameCheckpoint
 from tl.callbacks.source_accuracy import SourceAccuracy
+from tl.callbacks.task_affinity import TaskAffinity
 from tl.callbacks.text_board import TextBoard
 from tl.callbacks.throughput import Throughput
 from tl.checkpoints.atomic_io import AtomicCheckpointIO
@@ -36,6 +37,7 @@ __all__ = [
     "SameCheckpoint",
     "SaveOnSignal",
     "SourceAccuracy",
+    "TaskAffinity",
     "TextBoard",
     "Throughput",
     "leave_out_empty_hooks",

@@ -12,8 +12,10 @@ from tl.cli.average import average, average_arguments
 from tl.cli.compare import compare_arguments, compare_runs
 from tl.cli.delta_m import delta_m, delta_m_arguments
 from tl.cli.export import export_arguments, export_model
+from tl.cli.fewshot import fewshot, fewshot_arguments
 from tl.cli.lineage import lineage_arguments, print_lineage
 from tl.cli.messages import did_you_mean
+from tl.cli.rank import rank_arguments, rank_sources
 from tl.cli.study import study, study_arguments
 
 #: Lightning's verbs, which need its parser.
@@ -110,10 +112,20 @@ VERBS = {
         export_arguments,
         export_model,
     ),
+    "fewshot": Verb(
+        "Tell new classes from a few labelled samples of each, on the features of checkpoints.",
+        fewshot_arguments,
+        fewshot,
+    ),
     "lineage": Verb(
         "Print where a checkpoint's weights came from, back to the first source.",
         lineage_arguments,
         print_lineage,
+    ),
+    "rank": Verb(
+        "Rank sources for a target by their features, and say how sure the ranking is.",
+        rank_arguments,
+        rank_sources,
     ),
     "study": Verb(
         "Run the runs of a study file, or print its status or report.",

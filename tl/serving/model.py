@@ -73,7 +73,7 @@ class Model:
             sample: As for :meth:`predict`.
             source: The source it is read as, where several read differently.
         """
-        reader = self._reader(source)
+        reader = self.reader(source)
         return reader.join([reader.read(each) for each in reader.spread(sample)[0]])
 
     def predict(
@@ -102,7 +102,7 @@ class Model:
         Raises:
             ValueError: If no sample can be read.
         """
-        reader = self._reader(source)
+        reader = self.reader(source)
         samples, single = reader.spread(given)
         found: list[Prediction] = []
         for part in _parts(samples, batch_size):
@@ -140,7 +140,7 @@ class Model:
         Raises:
             ValueError: If a sample cannot be read.
         """
-        reader = self._reader(source)
+        reader = self.reader(source)
         samples, single = reader.spread(given)
         found = []
         for part in _parts(samples, batch_size):
@@ -202,7 +202,20 @@ class Model:
                 for name, value in values.items()
             }
 
-    def _reader(self, source: str | None) -> Reader:
+    @property
+    def sources(self) -> list[str | None]:
+        """Names of the sources that it reads; ``None`` for one without a name."""
+        return [*self._readers]
+
+    def reader(self, source: str | None = None) -> Reader:
+        """Return what reads the samples of a source.
+
+        Args:
+            source: The source, where several read differently.
+
+        Raises:
+            ValueError: If there is no such source, or several to choose from.
+        """
         if source in self._readers:
             return self._readers[source]
         if source is None and len({reader.way for reader in self._readers.values()}) == 1:

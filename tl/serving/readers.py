@@ -24,9 +24,15 @@ _MOST = 255  # of a byte
 
 
 class Reader(ABC):
-    """Reads samples as a source was read in training."""
+    """Reads samples as a source was read in training.
+
+    Attributes:
+        takes: What :meth:`read` takes, in words.
+        modality: ``images``, ``texts`` or ``tensors``.
+    """
 
     takes: str
+    modality: str
 
     @property
     def way(self) -> str:
@@ -58,6 +64,7 @@ class ImageReader(Reader):
     """
 
     takes = "a path, a folder, a PIL image, an array (H, W, 3) or a tensor (3, H, W), or a list"
+    modality = "images"
 
     def __init__(self, known: TrainedOn) -> None:
         self.size = known.image_size
@@ -109,6 +116,7 @@ class TextReader(Reader):
     """
 
     takes = "a text, a pair of texts as a tuple, or a list of these"
+    modality = "texts"
 
     def __init__(self, known: TextTrainedOn) -> None:
         self._tokenizer = known.tokenizer
@@ -151,6 +159,7 @@ class TensorReader(Reader):
     """
 
     takes = "an array or tensor, of one sample or of several in its first dimension, or a dict"
+    modality = "tensors"
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         shapes = (record.get("shapes") or {}).get("train") or {}

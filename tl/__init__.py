@@ -21,19 +21,24 @@ if TYPE_CHECKING:
     from tl.report.compare import compare
     from tl.serving.load import load
     from tl.tasks import (
+        BarlowTwins,
         BinaryMap,
         Classification,
         Depth,
         MaskedTokens,
         Normals,
+        NTXent,
         Regression,
         Segmentation,
         Task,
+        TwoViews,
+        VICReg,
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BarlowTwins",
     "BinaryMap",
     "CifarDataModule",
     "Classification",
@@ -44,6 +49,7 @@ __all__ = [
     "MaskedTokens",
     "MultiTaskDataModule",
     "MultiTaskModule",
+    "NTXent",
     "Normals",
     "Regression",
     "Segmentation",
@@ -53,12 +59,18 @@ __all__ = [
     "TensorDataModule",
     "TextDataModule",
     "TransferModule",
+    "TwoViews",
+    "VICReg",
     "__version__",
     "compare",
     "load",
 ]
 
 _HOME = {
+    "BarlowTwins": "tl.tasks",
+    "NTXent": "tl.tasks",
+    "TwoViews": "tl.tasks",
+    "VICReg": "tl.tasks",
     "BinaryMap": "tl.tasks",
     "CifarDataModule": "tl.data",
     "Classification": "tl.tasks",

@@ -198,15 +198,21 @@ def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
     data = tiny_data()
     path, _ = saved(tmp_path, module(data), data)
     (tmp_path / "text.ckpt").write_text("no checkpoint")
+    (tmp_path / "empty").mkdir()
     torch.save({"a": torch.zeros(2)}, tmp_path / "weights.pt")
     for wrong, said in (
         (tmp_path / "text.ckpt", "is not a checkpoint"),
         (tmp_path / "none.ckpt", "no such file"),
         (tmp_path / "weights.pt", "holds weights but no tasks, so it cannot answer"),
-        (tmp_path, "is a folder without runs; expected a run folder"),
+        (tmp_path, r"holds 2 checkpoints, last\.ckpt, text\.ckpt; choose one"),
+        (tmp_path / "empty", "is a folder without runs; expected a run folder"),
     ):
         with pytest.raises(CheckpointError, match=rf"\A[^\n]*{said}[^\n]*\Z"):
             tl.load(wrong)
+    with pytest.raises(
+        ValueError, match=r"not know its network.*: tl\.load\(path, backbone=\.\.\.\)"
+    ):
+        tl.load(path)
     wide = Tiny()
     wide.conv = torch.nn.Conv2d(3, 9, 3)
     with pytest.raises(ValueError, match=r"do not fit Tiny: backbone\.conv\.bias has the shape"):

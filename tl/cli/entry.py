@@ -18,8 +18,8 @@ from tl.cli.verbs import VERBS, check_verb, run_verb
 from tl.signals import StoppedBySignal, stop_on_signals
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run the command line.
+def main(args: list[str] | None = None) -> int:
+    """Run the command line, and return its exit code.
 
     Exit codes: 0 done, or nothing left to do for ``--resume auto``; 1 failed; 2 a mistake in the
     command, the configuration or the data, found before training; 128 + the signal's number when
@@ -28,7 +28,21 @@ def main(args: list[str] | None = None) -> None:
 
     Args:
         args: Arguments in place of ``sys.argv``.
+
+    Returns:
+        The exit code. From Python, check it: no error is raised.
     """
+    try:
+        _main(args)
+    except SystemExit as ended:  # of the parser, of the run, or of a failure
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)  # noqa: T201
+            return 1
+        return int(ended.code or 0)
+    return 0
+
+
+def _main(args: list[str] | None) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # a terminal may lack the progress bar's characters, and file names may not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")

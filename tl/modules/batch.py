@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from tl.batch import size_of
+from tl.batch import Inputs, size_of, views_of
 from tl.data.images.resident import Batch, Targets
-from tl.tasks import Task
+from tl.tasks import Task, TwoViews
 
 AnyBatch = Batch | Mapping[str, Batch | None]
 #: By task, the output of the head and the targets as :meth:`tl.tasks.Task.truth` returns them.
@@ -113,6 +113,27 @@ def source_of(task: Task, parts: Mapping[str | None, Batch]) -> str | None:
     if None in parts:
         return None
     return next(iter(parts)) if task.source is None and len(parts) == 1 else task.source
+
+
+def check_views(task: Task, inputs: Inputs) -> None:
+    """Refuse a task on two views where the source gives one, and the other way round.
+
+    Raises:
+        ValueError: If they do not fit; says what to change.
+    """
+    two = views_of(inputs) is not None
+    if two is isinstance(task, TwoViews):
+        return
+    where = "its source" if task.source is None else f"the source {task.source!r}"
+    if two:
+        raise ValueError(
+            f"Task {task.name!r} is a {task.kind} on one view of each sample, and {where} gives "
+            "two (`learns`); give it a source of its own."
+        )
+    raise ValueError(
+        f"Task {task.name!r} learns from two views of each image, and {where} gives one; set "
+        "`learns` there, such as tl.tasks.NTXent."
+    )
 
 
 def target_of(task: Task, targets: Targets) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import torch
@@ -166,4 +168,14 @@ def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of so many inches."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - a task needs it only to be drawn
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    # a notebook shows it, also where pyplot is not used
+    figure._repr_png_ = partial(png, figure)  # type: ignore[attr-defined]  # IPython's protocol
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    content = BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()

@@ -1,4 +1,4 @@
-"""What all sources of text share: splits, tokens, loaders, what a checkpoint keeps of them."""
+"""What all sources of text share: splits, tokens, targets, and their record in checkpoints."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class TextSource(TextOptions, ABC):
         self._fingerprint: str | None = None
         super().__init__(**options)
 
-    # What a kind of source says of itself
+    # What a kind of source defines
 
     @abstractmethod
     def read(self, split: Split) -> Table | None:
-        """Return the rows of a split, or ``None`` if it comes without.
+        """Return the rows of a split; ``None`` if the source lacks it.
 
         Raises:
             DataError: If they cannot be read.
@@ -60,17 +60,17 @@ class TextSource(TextOptions, ABC):
 
     @abstractmethod
     def read_to_predict(self) -> Table | None:
-        """Return the rows of a file of sentences to predict, or ``None`` without one."""
+        """Return the rows of the file of sentences to predict; ``None`` without one."""
 
     def kind(self) -> str:
-        """Say where the texts come from: ``real`` or ``generated``."""
+        """Return where the texts come from: ``real`` or ``generated``."""
         return "real"
 
     # Tasks
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """A task per target, and one for the masked tokens."""
+        """One task per target, and one for masked tokens."""
         several = len(self.kinds) + bool(self.masked_tokens) > 1
         classes = self.target_classes()
         source = "text" if self.kinds and self.masked_tokens else None
@@ -88,7 +88,7 @@ class TextSource(TextOptions, ABC):
 
     @property
     def task(self) -> Task | None:
-        """The only task, or ``None`` where there are several."""
+        """The only task; ``None`` if there are several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 
     def target_classes(self) -> dict[str, tuple[str, ...]]:
@@ -114,7 +114,7 @@ class TextSource(TextOptions, ABC):
 
     @property
     def tokenizer(self) -> TextTokenizer:
-        """The tokenizer: the checkpoint's that is evaluated, the one named, or one trained here."""
+        """The tokenizer of the evaluated checkpoint, the named one, or one trained on the texts."""
         if self.trained_on is not None:
             return self.trained_on.tokenizer
         if self._tokenizer is None:
@@ -125,7 +125,7 @@ class TextSource(TextOptions, ABC):
         return self._tokenizer
 
     def _trained_tokenizer(self) -> TextTokenizer:
-        """Train one on the training texts, of all sources where several share it."""
+        """Train a tokenizer on the training texts of all sources that share it."""
         first, *others = self._together or (self,)
         if first is not self:
             return first.tokenizer
@@ -133,18 +133,18 @@ class TextSource(TextOptions, ABC):
         return trained_tokenizer(texts, self.vocab_size)
 
     def training_texts(self) -> list[str]:
-        """Return the texts that a tokenizer is trained on: the first of pairs, then the second."""
+        """Return the training texts for a tokenizer: first texts, then the second ones of pairs."""
         table = self._table("train")
         return [*self._texts(table, self.text), *self._texts(table, self.pair)]
 
     def share_with(self, sources: Sequence[TextSource]) -> None:
-        """Share a tokenizer with other sources; that of the first is trained on the texts of all.
+        """Share one tokenizer with other sources; the first source trains it on the texts of all.
 
         Args:
-            sources: All of them, this one among them.
+            sources: All sources, including this one.
 
         Raises:
-            ValueError: If they want vocabularies of different sizes.
+            ValueError: If their `vocab_size` differs.
         """
         sizes = {source.data_name: source.vocab_size for source in sources}
         if len(set(sizes.values())) > 1:
@@ -157,7 +157,7 @@ class TextSource(TextOptions, ABC):
     # Loading
 
     def prepare_data(self) -> None:
-        """Fill the cache where several processes are about to load: only one tokenises."""
+        """Fill the cache before several processes load, so that only one tokenises."""
         if self.trainer is not None and self.trainer.world_size > 1 and self.trained_on is None:
             self._set(self._table("train"))
 
@@ -187,7 +187,7 @@ class TextSource(TextOptions, ABC):
             self._say_splits()
 
     def _split(self) -> None:
-        """Divide the training texts, or take the split that comes with them."""
+        """Split off validation texts, unless the source has a validation split."""
         whole = self._set(self._table("train"))
         own = self._table("val", needed=False)
         order = torch.randperm(
@@ -229,7 +229,7 @@ class TextSource(TextOptions, ABC):
         return self._tables[split]
 
     def _texts(self, table: Table, column: str | None) -> list[str]:
-        """Return the texts of a column, each with a character at least."""
+        """Return the texts of a column, none of them empty."""
         if column is None:
             return []
         cells = table.column(column, "text" if column == self.text else "pair")
@@ -294,7 +294,7 @@ class TextSource(TextOptions, ABC):
         return self._fingerprint
 
     def describe(self) -> dict[str, Any]:
-        """Return in plain types what was loaded, for reports, dashboards and checkpoints."""
+        """Return a description of the loaded data in plain types."""
         known = "train" in self.splits or self.trained_on is not None
         return {
             "name": self.data_name,
@@ -315,12 +315,11 @@ class TextSource(TextOptions, ABC):
         """Evaluate as a checkpoint was trained: by its tokenizer, classes, length and split.
 
         Args:
-            record: What `describe` gave when the checkpoint was written, by source or of one.
-            sources: How many there are, where this is one of several.
+            record: The result of `describe` when the checkpoint was written, by source or of one.
+            sources: Number of sources, if this is one of several.
 
         Raises:
-            DataError: If it was trained with another tokenizer than the one named, or on other
-                targets.
+            DataError: If the checkpoint has another tokenizer than the named one, or other targets.
         """
         known = read_text_record(record_of(record, self.data_name, sources or 1))
         if known is None or known == self.trained_on:
@@ -343,7 +342,7 @@ class TextSource(TextOptions, ABC):
             object.__setattr__(self, name, getattr(known, name))
 
     def _forget(self) -> None:
-        """Return to what this source was before it took over what a checkpoint decides."""
+        """Restore the options that a checkpoint replaced."""
         for name, value in self._replaced.items():
             object.__setattr__(self, name, value)
         self._replaced.clear()
@@ -351,10 +350,10 @@ class TextSource(TextOptions, ABC):
         self.splits.clear()
 
     def reload(self, *, tables: bool = False) -> None:
-        """Let the next `setup` load everything anew.
+        """Let the next `setup` load everything again.
 
         Args:
-            tables: Read the texts again too.
+            tables: Also read the texts again.
         """
         self._tokenizer, self._fingerprint = None, None
         self.splits.clear()
@@ -369,11 +368,11 @@ class TextSource(TextOptions, ABC):
 
     @property
     def task_groups(self) -> dict[str, dict[str, str]]:
-        """The group of each class by name, by task: texts have none."""
+        """The group of each class by task: empty, because texts have no groups."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must find again."""
+        """Return what a resumed run must match."""
         return {"fingerprint": self.fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from tests.processes import ROOT, run_two_processes
 from tests.small import trainer
 from tl import MultiTaskModule, Task
 from tl.balancing import BalancerSpec, DynamicTaskPrioritization
+from tl.batch import on_each
 from tl.callbacks import Dashboard, PredictionWriter
 from tl.data import TensorDataModule
 from tl.transfer import FullFineTuning
@@ -62,13 +63,15 @@ def test_mixed_kinds_train_under_every_overlay(overlay: Path, tmp_path: Path) ->
 class Theirs(LightningDataModule):
     """Two sources of somebody else's, of 16 and 8 samples, without any attribute of ours."""
 
-    def __init__(self, mode: Any) -> None:
+    def __init__(self, mode: Any, net: str = "signal") -> None:
         super().__init__()
-        self.mode = mode
+        self.mode, self.net = mode, net
 
     def sources(self) -> dict[str, Any]:
-        inputs, targets = samples(16)
-        return {"one": loaders(inputs, targets), "two": loaders(inputs.flip(0), targets, 16)}
+        targets = on_each(lambda part: part[:16], samples(53)[1])
+        inputs = on_each(lambda part: part[:16], given(self.net))
+        reverse = on_each(lambda part: part.flip(0), inputs)
+        return {"one": loaders(inputs, targets), "two": loaders(reverse, targets, 16)}
 
     def train_dataloader(self) -> Any:
         return CombinedLoader(self.sources(), self.mode)
@@ -104,6 +107,19 @@ def test_every_kind_reads_loaders_that_lightning_combines(
     if norm != "per_source_statistics":  # `sequential` gives batches that do not name a source
         [one] = trainer(tmp_path).validate(module, [*Theirs(mode).sources().values()])[:1]
         assert f"val/{first.name}/loss/dataloader_idx_0" in one
+
+
+@pytest.mark.parametrize("norm", ["joint", "per_source", "per_source_statistics"])
+def test_dicts_of_inputs_go_through_every_batch_norm(norm: Any, tmp_path: Path) -> None:
+    tasks = [KINDS["classification"][0].read_from("one"), KINDS["regression"][1].read_from("two")]
+    weights = []
+    for net in ("dict", "signal"):
+        torch.manual_seed(0)
+        module = MultiTaskModule(NETS[net](), tasks, batch_norm=norm, optimizer=adam)
+        trainer(tmp_path, max_epochs=1).fit(module, Theirs("max_size_cycle", net))
+        weights.append(module.state_dict())
+    tensors = {name: value for name, value in weights[0].items() if torch.is_tensor(value)}
+    assert all(torch.equal(weights[1][name], value) for name, value in tensors.items())
 
 
 class Flat(nn.Module):
@@ -204,7 +220,7 @@ def ran(net: str, devices: int, folder: Path) -> tuple[dict[str, float], dict[st
     some = [*SINGLE.values(), KINDS["mixed"][1]]
     run = trainer(folder, **options)
     data = data_of(some, net, batch_size=8 // devices)
-    found = {}
+    found: dict[str, float] = {}
     for verb in ("validate", "test"):
         getattr(run, verb)(build(some, net=NETS[net]), data, verbose=False)
         found |= {name: float(value) for name, value in run.callback_metrics.items()}

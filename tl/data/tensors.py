@@ -8,23 +8,21 @@ from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from tl.batch import Inputs, on_each, size_of
+from tl.batch import Inputs
 from tl.data.errors import DataError
 from tl.data.images.augment import Augment
 from tl.data.images.on_pixels import model_tasks
 from tl.data.images.tensor_augmentation import TensorAugmentation
-from tl.data.loaders import EpochSampler, is_cut, make_loader
-from tl.data.run_loaders import RunLoaders
-from tl.data.sampling import Sampling, balancing_task, check_balanced_by, labels_to_balance
+from tl.data.sampling import Sampling, check_balanced_by
 from tl.data.split import random_split
+from tl.data.tensor_loaders import TensorLoaders
 from tl.data.tensor_set import Layout, TensorSet, said_layout
 from tl.data.trained_on import same_data
 from tl.tasks import Task, as_task
 
 
-class TensorDataModule(RunLoaders):
+class TensorDataModule(TensorLoaders):
     """Inputs and targets that are arrays, tensors, or files of them.
 
     Inputs are one array whose first dimension counts the samples, such as images ``(N, C, H, W)``
@@ -204,59 +202,6 @@ class TensorDataModule(RunLoaders):
         mean, std = (self._statistics or {})[name]
         shape = (1, -1, *[1] * (part.ndim - 2))
         return (part.float() - mean.to(part.device).view(shape)) / std.to(part.device).view(shape)
-
-    # Loaders
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return shuffled training batches; a resumed run continues within an epoch."""
-        data = self.splits["train"]
-        if self._overfits:
-            loader = self._in_order("train")
-            self._resumable(cast("EpochSampler", loader.sampler))
-            return loader
-        size = self._train_batch(self.batch_size)
-        sampler = EpochSampler(
-            data,
-            batch_size=size,
-            steps_per_epoch=self._steps(size),
-            seed=self.seed,
-            num_replicas=self._world(),
-            rank=self._rank(),
-            balanced=self._balanced(data),
-        )
-        return make_loader(data, self._resumable(sampler), 0)
-
-    def _balanced(self, data: TensorSet) -> Tensor | None:
-        """Return the classes to balance, if any."""
-        if self.sampling != "balanced":
-            return None
-        task = balancing_task(self.tasks, self.balanced_by, "The data")
-        targets = on_each(lambda part: part[data.rows], cast("Inputs", data.targets))
-        return labels_to_balance(task, targets, "The data")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return every test sample once over all processes.
-
-        Raises:
-            DataError: If there are none.
-        """
-        if "test" not in self.splits:
-            raise DataError("There is nothing to test: give `test_inputs` and `test_targets`.")
-        if self.splits["test"].targets is None:
-            raise DataError("`test_inputs` without targets are predicted; give `test_targets`.")
-        return self._in_order("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the test inputs in order; without any, all other inputs."""
-        data = self.splits["test" if "test" in self.splits else "train"]
-        rows = torch.arange(size_of(data.inputs))
-        self.splits["predict"] = TensorSet(data.inputs, None, rows)
-        return self._in_order("predict")
-
-    def _in_order(self, split: str) -> DataLoader[Any]:
-        data = self.splits[split]
-        sequence = data.mixed() if is_cut(self.trainer, split) else None
-        return make_loader(data, self._sampler_in_order(data, self.batch_size, sequence), 0)
 
     # What was loaded
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -15,20 +14,19 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tl.data.errors import DataError, listed
 from tl.data.images.resident import mixed_seed
 from tl.data.loaders import class_by_class
-from tl.data.text.known import TextTrainedOn, check_model, read_text_record
-from tl.data.text.options import TextOptions
+from tl.data.text.as_trained import TextAsTrained
+from tl.data.text.known import check_model
 from tl.data.text.table import Table
 from tl.data.text.targets import find_class_names, make_task, read_target
 from tl.data.text.text_set import TextSet
 from tl.data.text.tokenizer import TextTokenizer, find_tokenizer
 from tl.data.text.tokens import tokenise, trained_tokenizer
-from tl.data.trained_on import record_of, same_data
 from tl.tasks import MaskedTokens, Task
 
 Split = Literal["train", "val", "test"]
 
 
-class TextSource(TextOptions, ABC):
+class TextSource(TextAsTrained):
     """Texts as tokens, resident in memory, with targets and masks; subclasses read them.
 
     Args:
@@ -40,12 +38,12 @@ class TextSource(TextOptions, ABC):
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - each has its type there
         self.splits: dict[str, TextSet] = {}
-        self.trained_on: TextTrainedOn | None = None
+        self.trained_on = None
         self._tables: dict[Split, Table] = {}
         self._tokenizer: TextTokenizer | None = None
         self._together: Sequence[TextSource] = ()
         self._classes: dict[str, tuple[str, ...]] | None = None
-        self._fingerprint: str | None = None
+        self._fingerprint = None
         super().__init__(**options)
 
     # What a kind of source defines
@@ -61,10 +59,6 @@ class TextSource(TextOptions, ABC):
     @abstractmethod
     def read_to_predict(self) -> Table | None:
         """Return the rows of the file of sentences to predict; ``None`` without one."""
-
-    def kind(self) -> str:
-        """Return where the texts come from: ``real`` or ``generated``."""
-        return "real"
 
     # Tasks
 
@@ -233,11 +227,10 @@ class TextSource(TextOptions, ABC):
         if column is None:
             return []
         cells = table.column(column, "text" if column == self.text else "pair")
-        empty = [row for row, cell in enumerate(cells) if not isinstance(cell, str) or not cell]
-        empty += [row for row, cell in enumerate(cells) if isinstance(cell, str) and cell.isspace()]
+        empty = [i for i, cell in enumerate(cells) if not isinstance(cell, str) or not cell.strip()]
         if empty:
             raise DataError(
-                f"{table.where(min(empty))} has no text ({column}); so have {len(empty)} of "
+                f"{table.where(empty[0])} has no text ({column}); so have {len(empty)} of "
                 f"{len(cells)} rows. Remove them, or fill them in."
             )
         return cells
@@ -281,18 +274,6 @@ class TextSource(TextOptions, ABC):
 
     # What was loaded
 
-    @property
-    def fingerprint(self) -> str:
-        """Kind of the data and a hash of the tokens and targets that train and validate."""
-        if "train" not in self.splits and self.trained_on is not None:
-            return self.trained_on.fingerprint
-        if self._fingerprint is None:
-            digest = hashlib.sha256(self.tokenizer.hash.encode())
-            for split in ("train", "val"):
-                digest.update(self.splits[split].digest())
-            self._fingerprint = f"{self.kind()}:{digest.hexdigest()[:16]}"
-        return self._fingerprint
-
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data in plain types."""
         known = "train" in self.splits or self.trained_on is not None
@@ -310,44 +291,6 @@ class TextSource(TextOptions, ABC):
             "seed": self.seed,
             "tokenizer": self.tokenizer.record(),
         }
-
-    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
-        """Evaluate as a checkpoint was trained: by its tokenizer, classes, length and split.
-
-        Args:
-            record: The result of `describe` when the checkpoint was written, by source or of one.
-            sources: Number of sources, if this is one of several.
-
-        Raises:
-            DataError: If the checkpoint has another tokenizer than the named one, or other targets.
-        """
-        known = read_text_record(record_of(record, self.data_name, sources or 1))
-        if known is None or known == self.trained_on:
-            return
-        same = self.trained_on is None and "train" in self.splits
-        if same and self.fingerprint == known.fingerprint:
-            return  # the very data that were trained on
-        if self.tokenizer_name is not None:
-            known.same_tokenizer(find_tokenizer(self.tokenizer_name), f"`{self.tokenizer_name}`")
-        if set(self.kinds) != set(known.classes):
-            raise DataError(
-                f"The checkpoint was trained on the targets {listed(sorted(known.classes)) or '-'},"
-                f" {self.data_name} gives {listed(sorted(self.kinds)) or '-'}; choose the same "
-                "`targets`."
-            )
-        self._forget()
-        self.trained_on = known
-        for name in ("max_length", "seed", "val_size", "label_fraction"):
-            self._replaced[name] = getattr(self, name)
-            object.__setattr__(self, name, getattr(known, name))
-
-    def _forget(self) -> None:
-        """Restore the options that a checkpoint replaced."""
-        for name, value in self._replaced.items():
-            object.__setattr__(self, name, value)
-        self._replaced.clear()
-        self.trained_on, self._fingerprint = None, None
-        self.splits.clear()
 
     def reload(self, *, tables: bool = False) -> None:
         """Let the next `setup` load everything again.
@@ -370,19 +313,3 @@ class TextSource(TextOptions, ABC):
     def task_groups(self) -> dict[str, dict[str, str]]:
         """The group of each class by task: empty, because texts have no groups."""
         return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must match."""
-        return {"fingerprint": self.fingerprint}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to resume training on other data.
-
-        Raises:
-            DataError: If the fingerprint differs from the checkpoint's.
-        """
-        if self.trainer is None or self.trainer.state.fn != "fit":
-            return
-        settings = "texts, tokenizer, label fraction, validation size and seed"
-        then = str(state_dict.get("fingerprint"))
-        same_data(self.data_name, then, self.fingerprint, settings)

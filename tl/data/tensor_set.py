@@ -1,4 +1,4 @@
-"""Samples in memory: arrays and files as tensors, checked, cut in batches."""
+"""Samples in memory: arrays and files as checked tensors, divided into batches."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _LEVELS = {torch.uint8: "bytes"} | {
 
 
 class TensorSet(Dataset[Any]):
-    """Samples that are cut in batches.
+    """Samples in memory, read in batches.
 
     Args:
-        inputs: A tensor or a dict of them.
-        targets: A tensor, a dict of them, or ``None`` without any.
-        rows: Which of them ``(M,)``.
+        inputs: A tensor or a dict of tensors.
+        targets: A tensor, a dict of tensors, or ``None``.
+        rows: Rows of the samples in this set ``(M,)``.
     """
 
     def __init__(self, inputs: Inputs, targets: Inputs | None, rows: Tensor) -> None:
@@ -45,10 +45,10 @@ class TensorSet(Dataset[Any]):
 
     @classmethod
     def read(cls, inputs: Any, targets: Any, tasks: Sequence[Task], prefix: str) -> TensorSet:  # noqa: ANN401
-        """Make one of arrays or files, and check it.
+        """Read arrays or files, and check them.
 
         Raises:
-            DataError: If lengths differ, or a target is missing or not one of its task.
+            DataError: If lengths differ, or a target is missing or does not fit its task.
         """
         found, count = _tensors(inputs, f"{prefix}inputs"), 0
         try:
@@ -68,11 +68,11 @@ class TensorSet(Dataset[Any]):
         return cls(found, given, torch.arange(count))
 
     def __len__(self) -> int:
-        """How many samples."""
+        """The number of samples."""
         return len(self.rows)
 
     def __getitem__(self, index: Tensor) -> tuple[Inputs, Any]:
-        """Return a batch by positions ``(B,)``; without targets, the positions in their place."""
+        """Return a batch by positions ``(B,)``; without targets, it holds the positions instead."""
         rows = self.rows[index]
         inputs = on_each(lambda part: part[rows], self.inputs)
         if self.targets is None:
@@ -93,11 +93,11 @@ class TensorSet(Dataset[Any]):
         return mixed_order((part[self.rows] for part in parts if part is not None), len(self))
 
     def subset(self, rows: Tensor) -> TensorSet:
-        """Return some of all samples, by row ``(M,)``."""
+        """Return the samples of some rows ``(M,)``."""
         return TensorSet(self.inputs, self.targets, rows)
 
     def shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Return the shape of a sample by name of its part."""
+        """Return the shape of each part of a sample, by name."""
         return shapes_of(self.inputs)
 
     def layout(self) -> Layout:
@@ -131,7 +131,7 @@ class TensorSet(Dataset[Any]):
         }
 
     def digest(self) -> bytes:
-        """Return a hash of the samples and their order; taken once, since checkpoints ask often."""
+        """Return a hash of the samples and their order, computed once."""
         if self._digest is not None:
             return self._digest
         digest = hashlib.sha256()
@@ -146,7 +146,7 @@ class TensorSet(Dataset[Any]):
 
 
 def said_layout(layout: Layout) -> str:
-    """Write a layout for a message."""
+    """Format a layout for a message."""
     return ", ".join(
         f"{name} {levels or 'numbers'} of shape {shape}".strip()
         for name, (shape, levels) in layout.items()

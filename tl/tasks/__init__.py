@@ -1,9 +1,10 @@
 """What is learned from the inputs: head, loss, scores and answers of each kind of task."""
 
-from tl.tasks.base import Direction, Task, as_task, deciding_score, score_directions
+from tl.tasks.base import Direction, Task
 from tl.tasks.binary_map import BinaryMap
 from tl.tasks.classification import Classification
 from tl.tasks.depth import Depth
+from tl.tasks.kinds import as_task, deciding_score, score_directions
 from tl.tasks.masked_tokens import MaskedTokens
 from tl.tasks.normals import Normals
 from tl.tasks.regression import Regression

@@ -64,7 +64,7 @@ def sides(size: Size) -> tuple[int, int]:
 
 
 def decoder_key(size: Size, pixel_range: PixelRange | None) -> str:
-    """Name everything besides a file's content that its pixels depend on."""
+    """Return everything besides a file's content that determines its pixels."""
     return f"{DECODER_VERSION} {PIL.__version__} {size} {pixel_range}"
 
 
@@ -165,7 +165,7 @@ def _deep_grey(
 
 
 def _range_of(values: NDArray[np.float64], file: Image.Image, *, sixteen: bool) -> PixelRange:
-    """Find the values that become 0 and 255.
+    """Return the values that become 0 and 255.
 
     Raises:
         ValueError: If the file does not tell them.

@@ -1,4 +1,4 @@
-"""Image files: checked and decoded in parallel, into memory or when they are needed."""
+"""Image files, checked and decoded in parallel, into memory or on demand."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def check_images(
     cache: Path | None = None,
     verify: Verify = "changed",
 ) -> list[bytes]:
-    """Decode every file once and drop the pixels, so that bad files show before training.
+    """Decode every file once and discard the pixels, to find bad files before training.
 
     A file that an earlier run has decoded in the same way, and that is unchanged, is not decoded
     again.
@@ -141,7 +141,7 @@ def check_images(
 
 
 class StreamedDataset(ImageDataset):
-    """Image files that are decoded when they are needed, by the loader's workers.
+    """Image files that the loader's workers decode on demand.
 
     Args:
         paths: The files.
@@ -198,7 +198,7 @@ class StreamedDataset(ImageDataset):
 def _collect(
     function: Callable[[int], _R], paths: Sequence[Path], what: str, bad: dict[int, str]
 ) -> list[_R | None]:
-    """Apply `function` to the number of every path in threads; `bad` receives why some fail."""
+    """Apply `function` to the index of every path in threads; `bad` receives the errors."""
 
     def guarded(row: int) -> _R | None:
         try:

@@ -32,7 +32,7 @@ def usual_extensions() -> frozenset[str]:
 
 
 def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Tell image files anywhere below ``folder`` from others, both sorted by path.
+    """Separate image files anywhere below ``folder`` from other files, both sorted by path.
 
     A file whose name ends like an image is one, and must be readable. Any other counts if Pillow
     identifies its content as a raster image. Hidden files and folders are ignored (notebooks keep
@@ -96,7 +96,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def log_left_out(paths: Sequence[Path], folder: object, why: str = "are not images") -> None:
-    """Log which files below a folder do not count, the first 20 by name."""
+    """Log which files below a folder are ignored, the first 20 by name."""
     if paths:
         names = listed([str(path) for path in paths])
         rank_zero_info(f"tl: {folder}: left out {len(paths)} files that {why}: {names}.")

@@ -1,4 +1,4 @@
-"""From images in memory to normalised batches on the device that trains."""
+"""From images in memory to normalised batches on the training device."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Pipeline:
     def stored(
         self, split: str, data: ImageDataset, device: torch.device | None
     ) -> StoredDataset | None:
-        """Lay a split's images out on the device that trains, once.
+        """Lay a split's images out on the training device, once.
 
         Returns:
             ``None`` where they are not in memory, do not fit, or workers are to cut them.
@@ -117,7 +117,7 @@ class Pipeline:
         return self._drawn[2].narrow(1, at * count, count)
 
     def evaluation_draws(self, batch: Batch | tuple[Pick, object]) -> Tensor | None:
-        """Random numbers of the views in an evaluation: for each place in a batch always the same.
+        """Random numbers of views in evaluation: always the same for each position in a batch.
 
         Args:
             batch: The batch.
@@ -155,7 +155,7 @@ class Pipeline:
         return dict(zip(VIEWS, inputs.chunk(2), strict=True)), targets
 
     def transform(self, batch: Batch | tuple[Pick, object], draws: Tensor | None) -> Batch:
-        """Normalise a batch, and augment it first where random numbers are given.
+        """Normalise a batch; augment it first if random numbers are given.
 
         Args:
             batch: Images ``(N, 3, H, W)`` uint8, or a `Pick` of them, and their labels.

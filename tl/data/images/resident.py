@@ -45,11 +45,11 @@ class ImageDataset(Dataset[Batch], ABC):
 
     @abstractmethod
     def pixels(self, rows: Tensor) -> Tensor:
-        """Return images by their row among all images: ``(B, H, W, 3)`` uint8."""
+        """Return images by row: ``(B, H, W, 3)`` uint8."""
 
     @abstractmethod
     def digest(self) -> str:
-        """Hash of what this data set holds, in its order."""
+        """Return a hash of the content of this data set, in order."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -61,13 +61,13 @@ class ImageDataset(Dataset[Batch], ABC):
         return part
 
     def only(self, targets: Iterable[str]) -> Self:
-        """Return the same images with these labels alone."""
+        """Return the same images with these labels only."""
         same = copy.copy(self)
         same.all_targets = {name: self.all_targets[name] for name in targets}
         return same
 
     def unlabelled(self) -> Self:
-        """Return the same images with their positions in the place of labels."""
+        """Return the same images with positions instead of labels."""
         same = copy.copy(self)
         position = torch.zeros(int(self.index.max()) + 1, dtype=torch.int64)
         position[self.index] = torch.arange(len(self))
@@ -80,7 +80,7 @@ class ImageDataset(Dataset[Batch], ABC):
         return {name: labels[self.index] for name, labels in self.all_targets.items()}
 
     def name(self, position: int) -> str:
-        """Path of an image, or its index where it has none."""
+        """Path of an image, or its index if it has none."""
         row = int(self.index[position])
         return self.all_names[row] if self.all_names else str(row)
 
@@ -104,7 +104,7 @@ class ImageDataset(Dataset[Batch], ABC):
         return mean.float(), std.float()
 
     def _in_parts(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Divide rows so that the pixels of a part take little memory, however large images are."""
+        """Split rows into parts whose pixels take little memory, whatever the image size."""
         size = self.pixels(rows[:1])[..., 0].numel()
         return torch.split(rows, max(1, _PIXELS // max(1, size)))
 
@@ -158,5 +158,5 @@ class ResidentDataset(ImageDataset):
 
 
 def single(targets: dict[str, Tensor]) -> Targets:
-    """One set of labels as a tensor, several as the dict they are."""
+    """Return one set of labels as a tensor, several as a dict."""
     return next(iter(targets.values())) if len(targets) == 1 else targets

@@ -13,7 +13,7 @@ def check_sources(sources: Mapping[str, object]) -> None:
     """Refuse sources that one backbone cannot read.
 
     Raises:
-        ValueError: If some are text and others are not, or a source holds its texts twice.
+        ValueError: If some are text and others images, or a source has targets and masked tokens.
     """
     texts = _texts(sources)
     if texts and len(texts) < len(sources):
@@ -53,14 +53,14 @@ def refuse_idle(sources: Mapping[str, object], given: Mapping[str, object]) -> N
 
 
 def share_tokenizer(sources: Mapping[str, object]) -> None:
-    """Let sources without a tokenizer of their own train one on the texts of all of them."""
+    """Let sources without their own tokenizer train one on the texts of all of them."""
     texts = [source for source in _texts(sources).values() if source.tokenizer_name is None]
     for source in texts:
         source.share_with(texts)
 
 
 def check_tokenizers(sources: Mapping[str, object]) -> None:
-    """Refuse sources whose token numbers mean different words.
+    """Refuse sources whose token ids stand for different words.
 
     Raises:
         DataError: If two tokenizers differ; names both sources.

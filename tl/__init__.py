@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tl.data import (
         CifarDataModule,
+        CsvDataModule,
         DenseFolderDataModule,
         FolderDataModule,
         GeneratedDataModule,
@@ -37,6 +38,7 @@ __all__ = [
     "BinaryMap",
     "CifarDataModule",
     "Classification",
+    "CsvDataModule",
     "DenseFolderDataModule",
     "Depth",
     "FolderDataModule",
@@ -62,6 +64,7 @@ _HOME = {
     "BinaryMap": "tl.tasks",
     "CifarDataModule": "tl.data",
     "Classification": "tl.tasks",
+    "CsvDataModule": "tl.data",
     "DenseFolderDataModule": "tl.data",
     "Depth": "tl.tasks",
     "FolderDataModule": "tl.data",

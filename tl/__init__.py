@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tl.cli.fitting import fit
     from tl.data import (
         CifarDataModule,
         CsvDataModule,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         TensorDataModule,
         TextDataModule,
     )
+    from tl.data.csv_images import from_csv
     from tl.modules import MultiTaskModule, TransferModule
     from tl.report.compare import compare
     from tl.serving.load import load
@@ -57,6 +59,8 @@ __all__ = [
     "TransferModule",
     "__version__",
     "compare",
+    "fit",
+    "from_csv",
     "load",
 ]
 
@@ -82,6 +86,8 @@ _HOME = {
     "TextDataModule": "tl.data",
     "TransferModule": "tl.modules",
     "compare": "tl.report.compare",
+    "fit": "tl.cli.fitting",
+    "from_csv": "tl.data.csv_images",
     "load": "tl.serving.load",
 }
 

@@ -28,6 +28,19 @@ class StoppedBySignal(BaseException):
         self.checkpoint = checkpoint
 
 
+class CommandEnded(SystemExit):
+    """A command ended with an error, which it has printed.
+
+    Args:
+        line: What it printed.
+        code: Exit code.
+    """
+
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(code)
+        self.line = line
+
+
 class StopAtOnce:
     """Signal handler that raises in the process that installed it, not in loaders' workers."""
 

@@ -34,6 +34,28 @@ _SPLITS: dict[str, Split] = {
 }
 
 
+def from_csv(
+    table: str | Path,
+    *,
+    image: str = "image",
+    tasks: str | Sequence[str] | Mapping[str, Kind] = "label",
+    **options: Any,  # noqa: ANN401 - each has its type there
+) -> CsvDataModule:
+    """Return the images that a table names, with its columns as tasks.
+
+    Args:
+        table: A ``.csv``, ``.tsv`` or ``.jsonl`` with a row per image.
+        image: Column of the paths, which start from the table's folder.
+        tasks: Column to learn, or several, or their kinds by column: ``class``, ``number`` or
+            ``labels``.
+        **options: As for :class:`CsvDataModule`.
+    """
+    path = Path(table).expanduser()
+    return CsvDataModule(
+        **{"root": str(path.parent), "table": path.name, "image": image, "targets": tasks} | options
+    )
+
+
 @dataclass(frozen=True)
 class TableFiles(ImageFiles):
     """The image files of one split, with targets by column; ``labels`` are for splitting."""

@@ -24,19 +24,24 @@ if TYPE_CHECKING:
     from tl.report.compare import compare
     from tl.serving.load import load
     from tl.tasks import (
+        BarlowTwins,
         BinaryMap,
         Classification,
         Depth,
         MaskedTokens,
         Normals,
+        NTXent,
         Regression,
         Segmentation,
         Task,
+        TwoViews,
+        VICReg,
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BarlowTwins",
     "BinaryMap",
     "CifarDataModule",
     "Classification",
@@ -48,6 +53,7 @@ __all__ = [
     "MaskedTokens",
     "MultiTaskDataModule",
     "MultiTaskModule",
+    "NTXent",
     "Normals",
     "Regression",
     "Segmentation",
@@ -57,6 +63,8 @@ __all__ = [
     "TensorDataModule",
     "TextDataModule",
     "TransferModule",
+    "TwoViews",
+    "VICReg",
     "__version__",
     "compare",
     "fit",
@@ -65,6 +73,10 @@ __all__ = [
 ]
 
 _HOME = {
+    "BarlowTwins": "tl.tasks",
+    "NTXent": "tl.tasks",
+    "TwoViews": "tl.tasks",
+    "VICReg": "tl.tasks",
     "BinaryMap": "tl.tasks",
     "CifarDataModule": "tl.data",
     "Classification": "tl.tasks",

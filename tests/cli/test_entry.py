@@ -382,11 +382,11 @@ def test_whatever_the_loggers_a_run_has_its_folder(
     assert {path.name for path in run.with_name("version_1").iterdir()} == held
 
 
-def test_ones_own_images_train_by_the_readmes_command(tmp_path: Path, real_images: Path) -> None:
+def test_ones_own_images_train_by_the_manuals_command(tmp_path: Path, real_images: Path) -> None:
     """The configuration is of another data module, whose options must not stay."""
     [line] = [
         line
-        for line in (ROOT / "README.md").read_text().splitlines()
+        for line in (ROOT / "docs" / "own_data.md").read_text().splitlines()
         if "FolderDataModule" in line and "tl.cli" in line
     ]
     words = line.split("tl.cli ")[1].split()

@@ -2,9 +2,11 @@
 
 from tl.callbacks.checkpoint import RunCheckpoint
 from tl.callbacks.dashboard import Dashboard
+from tl.callbacks.embedding_projector import EmbeddingProjector
 from tl.callbacks.gradient_diagnostics import GradientDiagnostics
 from tl.callbacks.hyper_rule import HyperRuleLength
 from tl.callbacks.interrupt import SaveOnSignal
+from tl.callbacks.knn_monitor import KNNMonitor
 from tl.callbacks.overhead import NoProfiler, leave_out_empty_hooks
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.progress import RunProgressBar
@@ -18,8 +20,10 @@ from tl.checkpoints.atomic_io import AtomicCheckpointIO
 __all__ = [
     "AtomicCheckpointIO",
     "Dashboard",
+    "EmbeddingProjector",
     "GradientDiagnostics",
     "HyperRuleLength",
+    "KNNMonitor",
     "NoProfiler",
     "PredictionWriter",
     "RunCheckpoint",

@@ -7,6 +7,7 @@ from tl.data.dense.folder import DenseFolderDataModule
 from tl.data.errors import DataError
 from tl.data.folder import FolderDataModule
 from tl.data.images.augment import Augment
+from tl.data.images.views import Views
 from tl.data.multitask import MultiTaskDataModule
 from tl.data.synthetic.generated import GeneratedDataModule
 from tl.data.synthetic.rooms import SyntheticScenesDataModule
@@ -28,4 +29,5 @@ __all__ = [
     "SyntheticTextDataModule",
     "TensorDataModule",
     "TextDataModule",
+    "Views",
 ]

@@ -19,8 +19,13 @@ from tl.data.loaders import mixed_order
 from tl.reading import check_regular
 from tl.tasks import Task
 
-Layout = dict[str, tuple[tuple[int, ...], bool]]  # shape, and whether it is standardised
-_CHANNELS = 2  # dimensions from which on the second one is that of channels
+Layout = dict[str, tuple[tuple[int, ...], str]]  # shape, and type of levels or ""
+_CHANNELS = 2  # dimensions of inputs with channels, at least
+# integers of other types, int32 and int64, may be indices of an embedding
+_LEVELS = {torch.uint8: "bytes"} | {
+    kind: str(kind).removeprefix("torch.")
+    for kind in (torch.int8, torch.uint16, torch.int16, torch.uint32)
+}
 
 
 class TensorSet(Dataset[Any]):
@@ -96,18 +101,18 @@ class TensorSet(Dataset[Any]):
         return shapes_of(self.inputs)
 
     def layout(self) -> Layout:
-        """Return by name the shape of a sample, and whether it is standardised: bytes are."""
+        """Return by name the shape of a sample, and the type of levels, which are standardised."""
         parts = self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}
         return {
-            name: (shape, parts[name].dtype is torch.uint8 and len(shape) + 1 >= _CHANNELS)
+            name: (shape, _LEVELS.get(parts[name].dtype, "") if shape else "")
             for name, shape in self.shapes()
         }
 
     def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return mean and standard deviation per channel of the parts that are bytes."""
+        """Return mean and standard deviation per channel of the parts that are levels."""
         parts = self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}
         found = {}
-        for name in [name for name, (_, bytes_) in self.layout().items() if bytes_]:
+        for name in [name for name, (_, levels) in self.layout().items() if levels]:
             part = parts[name]
             channels = part[self.rows].double().transpose(0, 1).flatten(1)
             std = channels.std(1, correction=0)
@@ -143,8 +148,8 @@ class TensorSet(Dataset[Any]):
 def said_layout(layout: Layout) -> str:
     """Write a layout for a message."""
     return ", ".join(
-        f"{name} {'bytes' if bytes_ else 'numbers'} of shape {shape}".strip()
-        for name, (shape, bytes_) in layout.items()
+        f"{name} {levels or 'numbers'} of shape {shape}".strip()
+        for name, (shape, levels) in layout.items()
     )
 
 
@@ -169,6 +174,11 @@ def _tensor(given: Any, what: str) -> Tensor:  # noqa: ANN401 - see TensorDataMo
         ) from None
     if found.ndim == 0 or not len(found):
         raise DataError(f"`{what}` holds no samples.")
+    if found.is_complex():
+        raise DataError(
+            f"`{what}` holds complex numbers; give real and imaginary parts, as channels of inputs "
+            "such as `torch.view_as_real` makes them."
+        )
     return found.float() if found.is_floating_point() else found
 
 

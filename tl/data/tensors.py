@@ -17,7 +17,7 @@ from tl.data.images.on_pixels import model_tasks
 from tl.data.images.tensor_augmentation import TensorAugmentation
 from tl.data.loaders import EpochSampler, is_cut, make_loader
 from tl.data.run_loaders import RunLoaders
-from tl.data.sampling import Sampling, balancing_task, labels_to_balance
+from tl.data.sampling import Sampling, balancing_task, check_balanced_by, labels_to_balance
 from tl.data.split import random_split
 from tl.data.tensor_set import Layout, TensorSet, said_layout
 from tl.data.trained_on import same_data
@@ -29,9 +29,9 @@ class TensorDataModule(RunLoaders):
 
     Inputs are one array whose first dimension counts the samples, such as images ``(N, C, H, W)``
     with any number of channels or signals ``(N, C, L)``, or a dict of such. Targets are one array,
-    or a dict by the `target` of the tasks. Inputs of bytes are standardised per channel, by mean
-    and deviation of the training samples; other numbers are taken as they are, fractions in single
-    precision.
+    or a dict by the `target` of the tasks. Inputs of bytes and other levels (``uint8``, ``int8``,
+    ``uint16``, ``int16``, ``uint32``) are standardised per channel, by mean and standard deviation
+    of the training samples. Other inputs stay as they are, floats in single precision.
 
     Args:
         inputs: Arrays, tensors, or paths of ``.npy`` or ``.safetensors`` files.
@@ -114,6 +114,7 @@ class TensorDataModule(RunLoaders):
             DataError: If a file cannot be read, lengths differ, or a target is not one of its task.
         """
         if stage == "fit":
+            check_balanced_by(self.sampling, self.balanced_by, "The data")
             self._forget()
         inputs, targets, test_inputs, test_targets = self._given
         if targets is None and stage in ("fit", "validate"):
@@ -132,6 +133,8 @@ class TensorDataModule(RunLoaders):
         if "test" not in self.splits and test_inputs is not None:
             self.splits["test"] = TensorSet.read(test_inputs, test_targets, self.tasks, "test_")
             self._check_layout(self.splits["test"], "test_inputs")
+        if stage == "fit":
+            self._check_labelled()
         self._augmentation = self._new_augmentation() if stage == "fit" else None
 
     def _forget(self) -> None:
@@ -148,6 +151,15 @@ class TensorDataModule(RunLoaders):
         """Let the samples be read and split anew."""
         self.splits.clear()
         self._statistics = self._layout = None
+
+    def _check_labelled(self) -> None:
+        """Refuse training samples without any target."""
+        trained = [task for task in self.tasks if task.trains]
+        if trained and not any(self.splits["train"].labelled(task) for task in trained):
+            raise DataError(
+                f"All targets of the {len(self.splits['train'])} training samples are missing (-1 "
+                "or NaN): there is nothing to learn."
+            )
 
     def _new_augmentation(self) -> TensorAugmentation | None:
         if self.augment is None:
@@ -168,7 +180,7 @@ class TensorDataModule(RunLoaders):
             )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401
-        """Standardise bytes, and augment training images, on the device that trains."""
+        """Standardise levels, and augment training images, on the training device."""
         del dataloader_idx
         (inputs, targets), trainer = self.standardise(batch), self.trainer
         if trainer is None:
@@ -180,7 +192,7 @@ class TensorDataModule(RunLoaders):
         return trainer.precision_plugin.convert_input((inputs, targets))
 
     def standardise(self, batch: tuple[Inputs, Any]) -> tuple[Inputs, Any]:
-        """Return a batch with bytes standardised, not augmented."""
+        """Return a batch with levels standardised, not augmented."""
         inputs, targets = batch
         if not isinstance(inputs, Mapping):
             return self._standardised("", inputs), targets
@@ -271,6 +283,7 @@ class TensorDataModule(RunLoaders):
                 split: {name: list(shape) for name, shape in data.shapes()}
                 for split, data in self.splits.items()
             },
+            "levels": {name: levels for name, (_, levels) in (self._layout or {}).items()},
             "statistics": statistics,
             "val_size": self.val_size,
             "seed": self.seed,
@@ -295,8 +308,10 @@ class TensorDataModule(RunLoaders):
             str(name): (torch.tensor(mean), torch.tensor(std))
             for name, (mean, std) in statistics.items()
         }
+        bytes_ = dict.fromkeys(self._statistics, "bytes")  # older checkpoints know no other levels
+        levels = record.get("levels", bytes_)
         self._layout = {
-            str(name): (tuple(shape), name in self._statistics)
+            str(name): (tuple(shape), str(levels.get(name, "")))
             for name, shape in record["shapes"]["train"].items()
         }
         self.splits.clear()

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from tl.backbones.streams import shared_part
 from tl.batch import Inputs
-from tl.modules.batch import AnyBatch, Outputs, by_source, described, source_of, target_of
+from tl.modules.batch import (
+    AnyBatch,
+    Outputs,
+    by_source,
+    check_views,
+    described,
+    source_of,
+    target_of,
+)
 from tl.modules.checkpointed import RunRecord
 from tl.modules.evaluation import Evaluations
 from tl.modules.features import FeatureReader, Features, check_num_features, name_tasks
@@ -285,6 +293,7 @@ class SharedBackboneModule(LightningModule):
             source = source_of(task, parts)
             if source not in parts:
                 continue
+            check_views(task, parts[source][0])
             output = self.output(name, features[source])
             given = target_of(task, parts[source][1])
             target = task.settle(given, checked=self.target_check.done)
@@ -308,7 +317,7 @@ class SharedBackboneModule(LightningModule):
             step = Step(
                 backbone=shared_part(self.backbone),
                 heads=self.heads,
-                images={source: images for source, (images, _) in parts.items()},
+                images={s: self.reader.in_one_pass(part, s) for s, (part, _) in parts.items()},
                 features={source: found.vector for source, found in features.items()},
                 logits=answers,
                 targets={name: target for name, (_, target) in outputs.items()},

@@ -159,8 +159,10 @@ class TensorReader(Reader):
             str(name): tuple(torch.tensor(value) for value in both)
             for name, both in (record.get("statistics") or {}).items()
         }
+        self._levels = {name: (record.get("levels") or {}).get(name) for name in self._statistics}
         channels, *size = self._shapes.get("", (0,)) or (0,)
         pictures = channels == 3 and len(size) == 2 and "" in self._statistics  # noqa: PLR2004
+        pictures = pictures and self._levels[""] in (None, "bytes")
         self._size = (size[0], size[1]) if pictures else None
         if pictures:
             self.takes = f"a path, a folder, a PIL image, or {self.takes}"
@@ -221,6 +223,9 @@ class TensorReader(Reader):
         if name not in self._statistics:
             if part.dtype == torch.uint8 and self._shapes.get(name):
                 raise ValueError(f"{what} holds bytes; the model was trained on other numbers")
+        elif (levels := self._levels[name]) not in (None, "bytes"):
+            if str(part.dtype) != f"torch.{levels}":
+                raise ValueError(f"{what} holds {part.dtype}; the model was trained on {levels}")
         elif part.dtype != torch.uint8 and part.numel():
             low, high = float(part.min()), float(part.max())
             if not (low >= 0 and high <= _MOST and bool((part == part.trunc()).all())):

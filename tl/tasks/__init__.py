@@ -9,17 +9,22 @@ from tl.tasks.normals import Normals
 from tl.tasks.regression import Regression
 from tl.tasks.segmentation import Segmentation
 from tl.tasks.sharing import by_name, owners, trained_tasks, with_relations
+from tl.tasks.two_views import BarlowTwins, NTXent, TwoViews, VICReg
 
 __all__ = [
+    "BarlowTwins",
     "BinaryMap",
     "Classification",
     "Depth",
     "Direction",
     "MaskedTokens",
+    "NTXent",
     "Normals",
     "Regression",
     "Segmentation",
     "Task",
+    "TwoViews",
+    "VICReg",
     "as_task",
     "by_name",
     "deciding_score",

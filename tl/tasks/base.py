@@ -143,7 +143,10 @@ class Task(ABC):
         """
 
     def check(self, target: object) -> Tensor:
-        """Return targets as :meth:`settle` does, and check every one of them."""
+        """Return targets as :meth:`settle` does, and refuse those of a doubtful type too.
+
+        Data call it once for all targets, or a run for those of its first batch.
+        """
         return self.settle(target)
 
     def tensor_of(

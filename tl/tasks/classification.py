@@ -128,7 +128,7 @@ class Classification(Task):
         return settled(self, target, checked=checked)
 
     def check(self, target: object) -> Tensor:
-        """Return targets as :meth:`settle` does, and check class indices too."""
+        """Return targets as :meth:`settle` does, and refuse floats for class indices."""
         return check(self, target)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

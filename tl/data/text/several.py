@@ -38,16 +38,18 @@ def refuse_idle(sources: Mapping[str, object], given: Mapping[str, object]) -> N
         given: The options that are set.
 
     Raises:
-        ValueError: If texts lack one; names it.
+        ValueError: If no source has one; names it.
     """
-    texts = _texts(sources)
-    if idle := [name for name in given if texts and name not in SHARED]:
-        raise ValueError(
-            f"`{idle[0]}` would have no effect: sources of text do not have it; they have "
-            f"{listed(SHARED)}. Leave it out."
-        )
-    if not texts and "tokenizer" in given:
-        raise ValueError("`tokenizer` would have no effect: no source is text. Leave it out.")
+    if _texts(sources):
+        idle = [name for name in given if name not in SHARED]
+        lack = f"sources of text do not have it; they have {listed(SHARED)}"
+    else:
+        parts = sources.values()
+        idle = [name for name in given if not any(hasattr(part, name) for part in parts)]
+        kinds = listed(sorted({type(part).__name__ for part in parts}))
+        lack = "no source is text" if "tokenizer" in idle else f"{kinds} lacks it"
+    if idle:
+        raise ValueError(f"`{idle[0]}` would have no effect: {lack}. Leave it out.")
 
 
 def share_tokenizer(sources: Mapping[str, object]) -> None:

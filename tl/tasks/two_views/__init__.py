@@ -1,0 +1,8 @@
+"""Self-supervised tasks on two views of each image."""
+
+from tl.tasks.two_views.barlow_twins import BarlowTwins, barlow_twins
+from tl.tasks.two_views.base import TwoViews
+from tl.tasks.two_views.nt_xent import NTXent, nt_xent
+from tl.tasks.two_views.vicreg import VICReg, vicreg
+
+__all__ = ["BarlowTwins", "NTXent", "TwoViews", "VICReg", "barlow_twins", "nt_xent", "vicreg"]

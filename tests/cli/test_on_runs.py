@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,21 @@ def test_a_source_without_a_recipe_is_one_line(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "tl": {"tasks": []}}, tmp_path / "own.ckpt")
     with pytest.raises(ValueError, match="does not know its backbone and recipe"):
         recipe(str(class_folders(tmp_path / "photos")), str(tmp_path / "own.ckpt"))
+
+
+def test_the_commands_of_the_manual_run_in_their_order(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    class_folders(Path("photos"), ("leaf", "rose", "sky"), count=4)
+    page = (repository / "docs" / "python.md").read_text()
+    [shown] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    commands = shown.splitlines()
+    assert len(commands) == 5
+    for line in commands:
+        program, *words = line.split()
+        length = ("--trainer.max_epochs=2",) if words[0] == "fit" else ()
+        assert program == "tl"
+        named = expanded(words)[0] == PREDICT_FILES
+        assert main([*words, *(() if named else (*QUIET, *length))]) == 0, line
+    assert Path("lightning_logs/second/version_0/results.json").exists()

@@ -7,6 +7,7 @@ become the commands that Lightning's verbs understand.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,16 +74,22 @@ def _on_run(verb: str, named: Sequence[str], options: list[str]) -> list[str]:
     missing = [path for path in paths if not Path(path).expanduser().exists()]
     if missing:
         raise ValueError(f"{missing[0]}: no such file or folder to predict.")
-    if len(paths) == 1 and Path(paths[0]).expanduser().is_dir():
-        return [*command, f"--data.init_args.predict_folder={paths[0]}", *options]
+    if len(paths) == 1:
+        option = "predict_folder" if Path(paths[0]).expanduser().is_dir() else "predict_file"
+        if _data_takes(checkpoint, option):
+            return [*command, f"--data.init_args.{option}={paths[0]}", *options]
+    return [PREDICT_FILES, str(checkpoint), *paths, *options]
+
+
+def _data_takes(checkpoint: Path, option: str) -> bool:
+    """Return whether the data module of a checkpoint's run has an option."""
     from tl.checkpoints.files import glance_at  # noqa: PLC0415 - as above
     from tl.runs.same_run import configuration_in  # noqa: PLC0415 - as above
+    from tl.serving.load import parameters_of  # noqa: PLC0415 - as above
 
     configuration = configuration_in(glance_at(checkpoint), checkpoint) or {}
-    kind = str((configuration.get("data") or {}).get("class_path"))
-    if len(paths) == 1 and kind.endswith("TextDataModule"):
-        return [*command, f"--data.init_args.predict_file={paths[0]}", *options]
-    return [PREDICT_FILES, str(checkpoint), *paths, *options]
+    kind = (configuration.get("data") or {}).get("class_path")
+    return kind is not None and option in parameters_of(str(kind))
 
 
 def _fit(named: Sequence[str], options: list[str]) -> list[str]:
@@ -97,7 +104,8 @@ def _fit(named: Sequence[str], options: list[str]) -> list[str]:
         if named[0].endswith((".yaml", ".yml")):
             raise ValueError(f"{named[0]} is a configuration; write --config {named[0]}.")
         configuration, line = recipe(named[0], source)
-        print(f"tl: {line}")  # noqa: T201
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes, the first
+            print(f"tl: {line}")  # noqa: T201
         command.append(f"--config={json.dumps(configuration)}")
     elif source is not None:
         from tl.cli.recipe import source_checkpoint  # noqa: PLC0415 - as above

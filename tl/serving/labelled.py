@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 
-from tl.data import CsvDataModule, FolderDataModule, MultiTaskDataModule
+from tl.data import CsvDataModule, FolderDataModule, MultiTaskDataModule, TextDataModule
 from tl.data.errors import DataError
 from tl.data.images.class_folders import ImageFiles
 from tl.data.images.image_set import reasons
@@ -19,6 +19,8 @@ from tl.data.images.layout import Layout, find_layout
 from tl.data.images.resident import ImageDataset
 from tl.data.sources import Source
 from tl.data.split import Split
+from tl.data.text.known import read_text_record
+from tl.data.text.source import TextSource
 from tl.data.trained_on import TrainedOn, read_record, sources_of
 
 
@@ -108,7 +110,9 @@ def labelled_data(
     else:
         name = _one_of(source, sources) if sources else next(iter(sources_of(record or {})), None)
         data, names = _of_path(given, record, name, batch_size), sources
-    if names and isinstance(data, Source):
+    # texts that are also masked come as two sources
+    twice = isinstance(data, TextSource) and data.masked_tokens and data.kinds
+    if names and isinstance(data, Source) and not twice:
         return MultiTaskDataModule({_one_of(source, names): data})
     return data
 
@@ -139,6 +143,8 @@ def _of_path(
     if not place.exists():
         raise DataError(f"{given}: no such folder or table; expected class folders, or a .csv.")
     part = sources_of(record).get(str(source), {}) if record else {}
+    if place.is_file() and read_text_record(part) is not None:
+        return _texts(place, part, batch_size)
     known = read_record(part)
     if known is None:
         raise DataError(
@@ -148,6 +154,21 @@ def _of_path(
     if place.is_dir():
         return _folder(place, known, part, batch_size)
     return _table(place, known, part, batch_size)
+
+
+def _texts(path: Path, part: Mapping[str, Any], batch_size: int) -> TextDataModule:
+    """Return a table of texts, all of whose rows are evaluated."""
+    columns = part.get("columns") or {"text": "text", "pair": None}
+    return TextDataModule(
+        str(path),
+        test=str(path),
+        text=columns["text"],
+        pair=columns["pair"],
+        targets=part.get("targets") or None,
+        masked_tokens=part.get("masked_tokens") or 0.0,
+        name=str(part["name"]),
+        eval_batch_size=batch_size,
+    )
 
 
 def _table(path: Path, known: TrainedOn, part: Mapping[str, Any], batch_size: int) -> LabelledTable:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 # Windows lacks the last two
@@ -71,3 +72,16 @@ def stop_on_signals(numbers: Sequence[int] = SIGNALS) -> None:
         for number in numbers:
             if heeded(number):
                 signal.signal(number, StopAtOnce())
+
+
+@contextmanager
+def signals_as_before() -> Iterator[None]:
+    """Restore the handlers of signals at the end, for a notebook or a program around it."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: not set from Python
+                signal.signal(number, handler)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from io import TextIOWrapper
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from tl.cli.on_runs import PREDICT_FILES, expanded
 from tl.cli.own_code import show_own
 from tl.cli.predict_files import run_predict_files
 from tl.cli.verbs import VERBS, check_verb, run_verb
-from tl.signals import CommandEnded, StoppedBySignal, stop_on_signals
+from tl.signals import CommandEnded, StoppedBySignal, signals_as_before, stop_on_signals
 
 T = TypeVar("T")
 
@@ -38,7 +39,8 @@ def main(args: list[str] | None = None) -> int:
         The exit code. From Python, check it: no error is raised.
     """
     try:
-        run_command(args)
+        with nullcontext() if args is None else signals_as_before():
+            run_command(args)
     except SystemExit as ended:  # of the parser, of the run, or of a failure
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)  # noqa: T201

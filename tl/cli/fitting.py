@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from tl.cli.messages import USAGE_ERROR
 from tl.data import MultiTaskDataModule
 from tl.runs.folders import numbered_versions, versions_folder
 from tl.serving.run import Run
-from tl.signals import SIGNALS, CommandEnded
+from tl.signals import CommandEnded, signals_as_before
 
 #: Options by short name.
 SHORT = {
@@ -66,7 +64,7 @@ def fit(
     arguments = ["fit", *_first(what, options)]
     arguments += [f"--config={_text(overlay)}" for overlay in overlays]
     arguments += [word for key, value in options.items() for word in _option(key, value)]
-    with _signals_as_before():
+    with signals_as_before():
         try:
             ran = run_command(arguments)
         except CommandEnded as ended:
@@ -163,16 +161,3 @@ def _folder(ran: Any) -> Path:  # noqa: ANN401 - a TlCLI, which imports this pac
     if not numbers:
         raise RuntimeError(f"The run left no folder in {parent}.")
     return parent / f"version_{max(numbers)}"
-
-
-@contextmanager
-def _signals_as_before() -> Iterator[None]:
-    """Restore the handlers of signals, which the command line replaces, for a notebook."""
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # None: not set from Python
-                signal.signal(number, handler)

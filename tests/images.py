@@ -22,7 +22,7 @@ def class_folders(
     random = np.random.default_rng(seed)
     for name in classes:
         (folder / name).mkdir(parents=True)
-        colour = np.roll([200, 60, 60], sorted(CLASSES, reverse=True).index(name))
+        colour = np.roll([200, 60, 60], [*CLASSES, *classes].index(name) % 3)
         for number in range(count):
             pixels = colour + random.integers(-50, 50, (size, size, 3))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(

@@ -6,8 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tl.cli.fitting import fit
     from tl.data import (
         CifarDataModule,
+        CsvDataModule,
         DenseFolderDataModule,
         FolderDataModule,
         GeneratedDataModule,
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
         TensorDataModule,
         TextDataModule,
     )
+    from tl.data.csv_images import from_csv
     from tl.modules import MultiTaskModule, TransferModule
     from tl.report.compare import compare
     from tl.serving.load import load
@@ -42,6 +45,7 @@ __all__ = [
     "BinaryMap",
     "CifarDataModule",
     "Classification",
+    "CsvDataModule",
     "DenseFolderDataModule",
     "Depth",
     "FolderDataModule",
@@ -63,6 +67,8 @@ __all__ = [
     "VICReg",
     "__version__",
     "compare",
+    "fit",
+    "from_csv",
     "load",
 ]
 
@@ -74,6 +80,7 @@ _HOME = {
     "BinaryMap": "tl.tasks",
     "CifarDataModule": "tl.data",
     "Classification": "tl.tasks",
+    "CsvDataModule": "tl.data",
     "DenseFolderDataModule": "tl.data",
     "Depth": "tl.tasks",
     "FolderDataModule": "tl.data",
@@ -91,6 +98,8 @@ _HOME = {
     "TextDataModule": "tl.data",
     "TransferModule": "tl.modules",
     "compare": "tl.report.compare",
+    "fit": "tl.cli.fitting",
+    "from_csv": "tl.data.csv_images",
     "load": "tl.serving.load",
 }
 

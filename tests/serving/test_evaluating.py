@@ -116,8 +116,8 @@ def test_data_of_somebody_else(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     ("given", "said"),
     [
         (3, "A int cannot be evaluated; expected a folder or a data module"),
-        ("nowhere", "nowhere: no such folder"),
-        (".", "was not trained on images with class names, so a folder cannot be evaluated"),
+        ("nowhere", "nowhere: no such folder or table"),
+        (".", "was not trained on images with class names, so a path cannot be evaluated"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(tmp_path: Path, given: Any, said: str) -> None:

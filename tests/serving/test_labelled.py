@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import tl
 from tests.images import class_folders, trained
 from tests.small import Tiny, module
+from tests.text import build, read
 from tl.data import FolderDataModule
 
 
@@ -59,3 +61,35 @@ def test_training_images_are_not_evaluated_silently(tmp_path: Path) -> None:
     model = tl.load(trained(tmp_path, module(data), data, 1), backbone=Tiny())  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="that the model was trained on: expect lower scores"):
         model.evaluate(tmp_path / "photos" / "train")
+
+
+def test_a_table_of_texts_is_evaluated(tmp_path: Path) -> None:
+    data = read()
+    network = build(data)
+    model = tl.load(trained(tmp_path, network, data, 1), backbone=network.backbone)
+    expected = model.evaluate(read())
+    with (tmp_path / "texts.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "topic"])
+        topics = data.class_names[data.tasks[0].name]
+        data.setup("test")
+        split = data.splits["test"]
+        labels = split.targets["topic"].tolist()
+        writer.writerows([split.name(i), topics[labels[i]]] for i in range(len(split)))
+    found = model.evaluate(tmp_path / "texts.csv")
+    assert found.samples == expected.samples == 40
+    assert found.confusion.counts.equal(expected.confusion.counts)
+
+
+def test_a_table_needs_known_columns(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos", count=4)
+    data = FolderDataModule(root=str(root), size=8, batch_size=6)
+    model = tl.load(trained(tmp_path, module(data), data, 1), backbone=Tiny())  # type: ignore[arg-type]
+    rows = [f"photos/{path.relative_to(root)},{path.parent.name}" for path in root.rglob("*.png")]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    with pytest.raises(
+        ValueError, match=r"\A.*so its columns are not known; name them by tl\.from"
+    ):
+        model.evaluate(tmp_path / "labels.csv")
+    table = tl.from_csv(tmp_path / "labels.csv", test_size=0.5)
+    assert model.evaluate(table).samples in (3, 6)

@@ -227,3 +227,23 @@ def test_a_model_is_quiet_about_what_it_can_read(tmp_path: Path) -> None:
         model = tl.load(path, backbone=Tiny())
         model.predict(np.zeros((40, 20), np.uint8))
     assert isinstance(model, Model)
+
+
+def test_a_repository_of_the_hub_is_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    data = tiny_data()
+    path, _ = saved(tmp_path, module(data), data)
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def snapshot_download(name: str, **options: Any) -> str:
+        asked.append((name, options))
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    model = tl.load("hf-hub:me/net@v1", backbone=Tiny())
+    assert model.path == path
+    [(name, options)] = asked
+    assert (name, options["revision"], options["local_files_only"]) == ("me/net", "v1", True)
+    assert "*.ckpt" in options["allow_patterns"]

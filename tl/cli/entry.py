@@ -8,14 +8,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from io import TextIOWrapper
+from typing import TypeVar
 
 from tl import __version__
 from tl.cli.configuration import check_files
 from tl.cli.messages import USAGE_ERROR, exception_line
+from tl.cli.on_runs import PREDICT_FILES, expanded
 from tl.cli.own_code import show_own
+from tl.cli.predict_files import run_predict_files
 from tl.cli.verbs import VERBS, check_verb, run_verb
-from tl.signals import StoppedBySignal, stop_on_signals
+from tl.signals import CommandEnded, StoppedBySignal, signals_as_before, stop_on_signals
+
+T = TypeVar("T")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -33,7 +39,8 @@ def main(args: list[str] | None = None) -> int:
         The exit code. From Python, check it: no error is raised.
     """
     try:
-        _main(args)
+        with nullcontext() if args is None else signals_as_before():
+            run_command(args)
     except SystemExit as ended:  # of the parser, of the run, or of a failure
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)  # noqa: T201
@@ -42,22 +49,34 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def _main(args: list[str] | None) -> None:
+def run_command(args: list[str] | None) -> object:
+    """Run the command line; its end may be a :class:`tl.signals.CommandEnded`.
+
+    Args:
+        args: Arguments in place of ``sys.argv``.
+
+    Returns:
+        The `TlCLI` that ran one of Lightning's verbs, if one did.
+    """
     if isinstance(sys.stdout, TextIOWrapper):
         # a terminal may lack the progress bar's characters, and file names may not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if args is None else args
     if arguments in (["--version"], ["-V"]):
         print(f"tl {__version__}")  # noqa: T201
-        return
+        return None
     stop_on_signals()
     _or_one_line(_find_own_classes)
     if arguments[:1] and arguments[0] in VERBS:
         _or_one_line(lambda: run_verb(arguments[0], arguments[1:]))
-        return
+        return None
     _or_one_line(lambda: check_verb(arguments))
+    arguments = _or_one_line(lambda: expanded(arguments))
+    if arguments[:1] == [PREDICT_FILES]:
+        _or_one_line(lambda: run_predict_files(arguments[1:]))
+        return None
     _or_one_line(lambda: check_files(arguments))
-    _or_one_line(lambda: _run(arguments))
+    return _or_one_line(lambda: _run(arguments))
 
 
 def _find_own_classes() -> None:
@@ -70,19 +89,19 @@ def _find_own_classes() -> None:
         sys.path.insert(0, here)
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str]) -> object:
     from tl.private.torchmetrics import import_lightly  # noqa: PLC0415 - torch
 
     import_lightly()
     from tl.cli.running import run  # noqa: PLC0415 - Lightning and all
 
-    run(arguments)
+    return run(arguments)
 
 
-def _or_one_line(act: Callable[[], None]) -> None:
+def _or_one_line(act: Callable[[], T]) -> T:
     """Call a function; on an error, exit with a one-line message."""
     try:
-        act()
+        return act()
     except StoppedBySignal as stopped:
         print(f"tl: {stopped}.", file=sys.stderr)  # noqa: T201
         sys.exit(128 + stopped.number)
@@ -90,5 +109,6 @@ def _or_one_line(act: Callable[[], None]) -> None:
         if os.environ.get("TL_DEBUG") == "1":
             raise
         show_own(error)
-        print(f"tl: {exception_line(error)}", file=sys.stderr)  # noqa: T201
-        sys.exit(USAGE_ERROR)
+        line = exception_line(error)
+        print(f"tl: {line}", file=sys.stderr)  # noqa: T201
+        raise CommandEnded(line, USAGE_ERROR) from error

@@ -83,11 +83,14 @@ def _leave_process_group(trainer: Trainer, done: Event) -> None:
         torch.distributed.destroy_process_group()
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> TlCLI:
     """Run one of Lightning's subcommands and exit with its code; see `tl.cli.main`.
 
     Args:
         arguments: The subcommand and its options.
+
+    Returns:
+        What ran it.
     """
     done = end_with_parent()
     _quiet()
@@ -114,6 +117,7 @@ def run(arguments: list[str]) -> None:
         _end(error, getattr(cli, "trainer", None))
     finally:
         forget_choice()
+    return cli
 
 
 def _end(error: Exception, trainer: Trainer | None) -> None:

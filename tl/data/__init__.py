@@ -2,6 +2,7 @@
 
 from tl.data.base import ImageDataModule
 from tl.data.cifar.cifar import CifarDataModule
+from tl.data.csv_images import CsvDataModule
 from tl.data.dense.folder import DenseFolderDataModule
 from tl.data.errors import DataError
 from tl.data.folder import FolderDataModule
@@ -17,6 +18,7 @@ from tl.data.text.synthetic import SyntheticTextDataModule
 __all__ = [
     "Augment",
     "CifarDataModule",
+    "CsvDataModule",
     "DataError",
     "DenseFolderDataModule",
     "FolderDataModule",

@@ -31,7 +31,7 @@ from tl.data.synthetic.generated import TargetChoice
 from tl.data.trained_on import TrainedOn, regrouped, same_names
 
 #: Seed of the test split of a folder without splits, which is independent of `seed`.
-_TEST_SEED = 0x7E57
+TEST_SEED = 0x7E57
 
 
 class _Reading(TypedDict):
@@ -88,11 +88,7 @@ class FolderDataModule(ImageDataModule):
         super().__post_init__()
         if self.size < 1:
             raise ValueError(f"`size` must be positive, got {self.size}.")
-        if self.targets != "fine" and self.groups is None:
-            raise ValueError(
-                f"`targets={self.targets!r}` needs `groups`, a CSV file with the columns "
-                "class,group."
-            )
+        self._check_groups()
         if self.pixel_range is not None:
             low, high = float(self.pixel_range[0]), float(self.pixel_range[1])
             object.__setattr__(self, "pixel_range", (low, high))  # the option, converted to floats
@@ -108,6 +104,13 @@ class FolderDataModule(ImageDataModule):
         super().__setattr__(name, value)
         if name == "size":
             self.image_size = value
+
+    def _check_groups(self) -> None:
+        if self.targets != "fine" and self.groups is None:
+            raise ValueError(
+                f"`targets={self.targets!r}` needs `groups`, a CSV file with the columns "
+                "class,group."
+            )
 
     def _default_name(self) -> str:
         name = self.folder or Path(self.root or "data").expanduser().resolve().name
@@ -363,7 +366,7 @@ class FolderDataModule(ImageDataModule):
             files.labels,
             val_size=self._test_share(),
             label_fraction=1.0,
-            seed=_TEST_SEED,
+            seed=TEST_SEED,
             classes=classes,
             held_out="test_size",
             partial=partial,

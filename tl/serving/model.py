@@ -165,9 +165,9 @@ class Model:
 
         Args:
             data: A folder of class folders, all of whose images count; a folder with ``test/``, or
-                the folder that training split, of which the test images count; or a data module,
-                of which the test split counts. Images in folders that cannot be read are named in
-                a warning and left out.
+                the folder that training split, of which the test images count; a table like that of
+                training, likewise; or a data module, of which the test split counts. Images by
+                path that cannot be read are named in a warning and left out.
             source: The source that the data stand for, where the model reads several.
             batch_size: Images in one pass, for a folder.
 

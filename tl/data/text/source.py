@@ -283,6 +283,7 @@ class TextSource(TextAsTrained):
             "fingerprint": self.fingerprint if known else None,
             "samples": {split: len(data) for split, data in self.splits.items()},
             "targets": dict(self.kinds),
+            "columns": {"text": self.text, "pair": self.pair},
             "class_names": {t: list(names) for t, names in self.target_classes().items()},
             "max_length": self.max_length,
             "masked_tokens": self.masked_tokens,

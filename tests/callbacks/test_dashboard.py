@@ -238,3 +238,20 @@ def test_the_graph_of_a_run_has_heads_on_maps(tmp_path: Path) -> None:
     graph = str(found.Graph())
     for part in ("backbone/Sequential[layer3]", "heads/MapHead[marks]", "heads/Linear[label]"):
         assert all(word in graph for word in part.split("/")), part
+
+
+def test_the_confusion_is_a_plain_image_between_epochs_and_a_figure_at_the_end(
+    tmp_path: Path,
+) -> None:
+    data = tiny_data()
+    found = run(tmp_path, module(data), data, Dashboard(every_n_epochs=1), max_epochs=2)
+    first, last = found.Images("val/confusion/generated10")
+    assert (first.width, first.height) == (400, 400)
+    assert last.width != 400
+    # a run that ends before its last epoch
+    found = run(
+        tmp_path, module(data), data, Dashboard(every_n_epochs=1), max_epochs=9, max_steps=5
+    )
+    shown = found.Images("val/confusion/generated10")
+    assert [each.step for each in shown] == [5, 5]
+    assert shown[0].width == 400 != shown[1].width

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _LABELLED = 25  # more class names than this cannot be read along an axis
 _IMAGES, _SIGNALS = 4, 3  # dimensions of a batch of them
 _COLOURS = 3
+_SIDE = 400  # pixels of a confusion matrix, about
+# matplotlib's viridis at equal distances
+_VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
 
 def drawable(name: str) -> str:
@@ -60,6 +63,27 @@ def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure
         axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
         axes.set_yticks(range(len(names)), names, parse_math=False)
     return figure
+
+
+def confusion_image(counts: Tensor) -> Tensor:
+    """Return a confusion matrix as a picture without text: what `confusion_figure` has inside.
+
+    It takes about a tenth of the figure's time.
+
+    Args:
+        counts: ``(C, C)``, rows true, columns predicted.
+
+    Returns:
+        ``(3, H, H)`` float32 in [0, 1], a square of equal colour for each pair of classes.
+    """
+    shares = (counts.double() / counts.sum(1, keepdim=True).clamp_min(1)).cpu()
+    colours = torch.tensor(_VIRIDIS, dtype=torch.float64) / 255
+    place = shares * (len(colours) - 1)
+    below = place.long().clamp_max(len(colours) - 2)
+    picture = torch.lerp(colours[below], colours[below + 1], (place - below)[..., None])
+    scale = max(1, _SIDE // len(counts))
+    large = picture.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+    return large.permute(2, 0, 1).float()
 
 
 def label_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:

@@ -12,8 +12,10 @@ from io import TextIOWrapper
 
 from tl import __version__
 from tl.cli.configuration import check_files
+from tl.cli.help_page import help_of
 from tl.cli.messages import USAGE_ERROR, exception_line
 from tl.cli.own_code import show_own
+from tl.cli.short_forms import written_out
 from tl.cli.verbs import VERBS, check_verb, run_verb
 from tl.signals import StoppedBySignal, stop_on_signals
 
@@ -50,14 +52,16 @@ def _main(args: list[str] | None) -> None:
     if arguments in (["--version"], ["-V"]):
         print(f"tl {__version__}")  # noqa: T201
         return
+    if page := help_of(arguments):
+        print(page)  # noqa: T201
+        return
     stop_on_signals()
     _or_one_line(_find_own_classes)
     if arguments[:1] and arguments[0] in VERBS:
         _or_one_line(lambda: run_verb(arguments[0], arguments[1:]))
         return
     _or_one_line(lambda: check_verb(arguments))
-    _or_one_line(lambda: check_files(arguments))
-    _or_one_line(lambda: _run(arguments))
+    _or_one_line(lambda: _check_and_run(arguments))
 
 
 def _find_own_classes() -> None:
@@ -68,6 +72,12 @@ def _find_own_classes() -> None:
         raise ValueError("The working directory was deleted; change to an existing one.") from None
     if not {"", here} & set(sys.path):
         sys.path.insert(0, here)
+
+
+def _check_and_run(arguments: list[str]) -> None:
+    full = written_out("--help" if word == "--help-all" else word for word in arguments)
+    check_files(full)
+    _run(full)
 
 
 def _run(arguments: list[str]) -> None:

@@ -12,6 +12,7 @@ from tl.cli.average import average, average_arguments
 from tl.cli.compare import compare_arguments, compare_runs
 from tl.cli.delta_m import delta_m, delta_m_arguments
 from tl.cli.lineage import lineage_arguments, print_lineage
+from tl.cli.listing import list_arguments, list_kind
 from tl.cli.messages import did_you_mean
 from tl.cli.study import study, study_arguments
 
@@ -108,6 +109,11 @@ VERBS = {
         "Print where a checkpoint's weights came from, back to the first source.",
         lineage_arguments,
         print_lineage,
+    ),
+    "list": Verb(
+        "List what is in the box: balancing, transfer, sources, backbones, tasks, studies.",
+        list_arguments,
+        list_kind,
     ),
     "study": Verb(
         "Run the runs of a study file, or print its status or report.",

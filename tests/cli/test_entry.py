@@ -544,7 +544,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"tl {__version__}"
     for verb in ("fit", "validate", "test", "predict"):
-        code = main([verb, "--help"])
+        code = main([verb, "--help-all"])
         assert code == 0
         assert "Name of the run; its versions" in capsys.readouterr().out
     assert main(["fit", "--model.help=tl.modules.MultiTaskModule"]) == 0
@@ -556,6 +556,9 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "code", "said"),
     [
         (["--version"], 0, __version__),
+        (["--help"], 0, "tl list balancing"),
+        (["fit", "--help"], 0, "--model.init_from"),
+        (["list", "balancing"], 0, "(Yu et al., 2020)"),
         (["fit", "--config", "none.yaml"], 2, "tl: --config none.yaml: no such file"),
         (["delta_m", "none"], 2, "tl: There is no run folder none."),
     ],
@@ -564,8 +567,8 @@ def test_what_needs_no_lightning_is_said_before_it_is_imported(
     arguments: list[str], code: int, said: str
 ) -> None:
     script = (
-        "import sys\nfrom tl.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n"
-        "    print('torch' in sys.modules)"
+        "import sys\nfrom tl.cli import main\ncode = main(sys.argv[1:])\n"
+        "print('torch' in sys.modules)\nsys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False

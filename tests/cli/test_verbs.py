@@ -24,9 +24,9 @@ def test_help_lists_our_verbs_beside_lightnings(capsys: pytest.CaptureFixture[st
     code = main(["--help"])
     assert code == 0
     said = capsys.readouterr().out
-    assert "    fit " in said
-    assert "    lineage " in said
-    assert "    average " in said
+    assert "  fit " in said
+    assert "  lineage " in said
+    assert "  average " in said
     assert main(["lineage", "--help"]) == 0
     assert "usage: tl lineage" in capsys.readouterr().out
 

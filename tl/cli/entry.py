@@ -14,10 +14,12 @@ from typing import TypeVar
 
 from tl import __version__
 from tl.cli.configuration import check_files
+from tl.cli.help_page import help_of
 from tl.cli.messages import USAGE_ERROR, exception_line
 from tl.cli.on_runs import PREDICT_FILES, expanded
 from tl.cli.own_code import show_own
 from tl.cli.predict_files import run_predict_files
+from tl.cli.short_forms import written_out
 from tl.cli.verbs import VERBS, check_verb, run_verb
 from tl.signals import CommandEnded, StoppedBySignal, signals_as_before, stop_on_signals
 
@@ -65,6 +67,9 @@ def run_command(args: list[str] | None) -> object:
     if arguments in (["--version"], ["-V"]):
         print(f"tl {__version__}")  # noqa: T201
         return None
+    if page := help_of(arguments):
+        print(page)  # noqa: T201
+        return None
     stop_on_signals()
     _or_one_line(_find_own_classes)
     if arguments[:1] and arguments[0] in VERBS:
@@ -75,8 +80,7 @@ def run_command(args: list[str] | None) -> object:
     if arguments[:1] == [PREDICT_FILES]:
         _or_one_line(lambda: run_predict_files(arguments[1:]))
         return None
-    _or_one_line(lambda: check_files(arguments))
-    return _or_one_line(lambda: _run(arguments))
+    return _or_one_line(lambda: _check_and_run(arguments))
 
 
 def _find_own_classes() -> None:
@@ -87,6 +91,12 @@ def _find_own_classes() -> None:
         raise ValueError("The working directory was deleted; change to an existing one.") from None
     if not {"", here} & set(sys.path):
         sys.path.insert(0, here)
+
+
+def _check_and_run(arguments: list[str]) -> object:
+    full = written_out("--help" if word == "--help-all" else word for word in arguments)
+    check_files(full)
+    return _run(full)
 
 
 def _run(arguments: list[str]) -> object:

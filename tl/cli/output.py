@@ -10,7 +10,7 @@ from typing import Any, cast
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from tl.callbacks.checkpoint import best_of
 from tl.cli.nulls import imported
@@ -120,7 +120,9 @@ class Output:
         """Print what the run reached, where it is, and what can follow."""
         best = best_of(trainer)
         lines = closing_table(self.new) if self.new else []
-        lines += [f"tl: run folder {shown(self.new)}"] if self.new else []
+        if self.new:
+            plots = ", ".join(path.name for path in self._plots(self.new))
+            lines.append(f"tl: run folder {shown(self.new)}{f' with {plots}' if plots else ''}")
         path = best.best_model_path if best is not None else ""
         if best is not None and path:
             score = best.best_model_score
@@ -130,6 +132,17 @@ class Output:
             lines.append(f"tl: dashboards: tensorboard --logdir {shown(self.config.log_dir)}")
             lines += next_commands(self.new, path)
         print("\n".join(lines), flush=True)  # noqa: T201
+
+    @staticmethod
+    def _plots(run: Path) -> list[Path]:
+        """Draw the run; a plot that cannot be written does not fail a finished run."""
+        from tl.report.run_plots import write_plots  # noqa: PLC0415 - matplotlib, at the end only
+
+        try:
+            return write_plots(run)
+        except OSError as error:
+            rank_zero_warn(f"tl: no plots in {shown(run)}: {error.strerror or error}.")
+            return []
 
     @rank_zero_only
     def report_scores(self, trainer: Trainer) -> None:

@@ -14,6 +14,7 @@ from tl.cli.delta_m import delta_m, delta_m_arguments
 from tl.cli.export import export_arguments, export_model
 from tl.cli.fewshot import fewshot, fewshot_arguments
 from tl.cli.lineage import lineage_arguments, print_lineage
+from tl.cli.listing import list_arguments, list_kind
 from tl.cli.messages import did_you_mean
 from tl.cli.rank import rank_arguments, rank_sources
 from tl.cli.study import study, study_arguments
@@ -126,6 +127,11 @@ VERBS = {
         "Rank sources for a target by their features, and say how sure the ranking is.",
         rank_arguments,
         rank_sources,
+    ),
+    "list": Verb(
+        "List what is in the box: balancing, transfer, sources, backbones, tasks, studies.",
+        list_arguments,
+        list_kind,
     ),
     "study": Verb(
         "Run the runs of a study file, or print its status or report.",

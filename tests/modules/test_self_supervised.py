@@ -99,7 +99,7 @@ def test_the_projector_never_travels(tmp_path: Path) -> None:
     run.save_checkpoint(tmp_path / "source.ckpt")
     path = str(tmp_path / "source.ckpt")
     target = TransferModule(Tiny(), Classification("target", 5), init_from=path)
-    assert torch.equal(target.backbone.conv.weight, source.backbone.conv.weight)  # type: ignore[union-attr]
+    assert torch.equal(target.backbone.conv.weight, source.backbone.conv.weight)  # type: ignore[union-attr,arg-type]
     report = target.transfer_report
     assert report is not None
     assert all(name.startswith(("conv", "norm")) for name in report.loaded)

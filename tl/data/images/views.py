@@ -153,7 +153,7 @@ def _windows(
     ratio = (bounds[0] + u[1] * (bounds[1] - bounds[0])).exp()
     wide, tall = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
     fits = (wide >= 1) & (wide <= width) & (tall >= 1) & (tall <= height)
-    first = fits.to(torch.uint8).argmax(0, keepdim=True)
+    first = (fits.cumsum(0) == 0).sum(0, keepdim=True).clamp_max(_ATTEMPTS - 1)
     wide, tall = wide.gather(0, first)[0], tall.gather(0, first)[0]
     at = torch.rand(2, count, generator=generator)
     top = (at[0] * (height - tall + 1)).floor().minimum(height - tall)

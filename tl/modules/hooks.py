@@ -199,6 +199,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def on_train_end(self) -> None:
         """Record the data that the weights now come from."""
+        self.fine_tuning.end()
         self.run_record.end(self)
 
     # While it evaluates

@@ -40,7 +40,7 @@ def saved(module: Any, data: Any, folder: Path, name: str) -> Path:
 def several() -> MultiTaskDataModule:
     sources = {"generated10": GeneratedDataModule(**TEN)}
     sources["generated100"] = GeneratedDataModule(**HUNDRED)
-    return MultiTaskDataModule(sources=sources, **SIZES)  # type: ignore[arg-type]
+    return MultiTaskDataModule(sources=sources, **SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         },
     }
     config.write_text(yaml.safe_dump(content))
-    return Made(source, *found, joint, config)
+    ten, hundred = found
+    return Made(source, ten, hundred, joint, config)
 
 
 def merge(made: Made, out: Path, **options: Any) -> str:

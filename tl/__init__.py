@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tl.report.compare import compare
     from tl.serving.load import load
     from tl.tasks import (
+        BYOL,
         BarlowTwins,
         BinaryMap,
         Classification,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BYOL",
     "BarlowTwins",
     "BinaryMap",
     "CifarDataModule",
@@ -73,6 +75,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "BYOL": "tl.tasks",
     "BarlowTwins": "tl.tasks",
     "NTXent": "tl.tasks",
     "TwoViews": "tl.tasks",

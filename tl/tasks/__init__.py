@@ -10,9 +10,10 @@ from tl.tasks.normals import Normals
 from tl.tasks.regression import Regression
 from tl.tasks.segmentation import Segmentation
 from tl.tasks.sharing import by_name, owners, trained_tasks, with_relations
-from tl.tasks.two_views import BarlowTwins, NTXent, TwoViews, VICReg
+from tl.tasks.two_views import BYOL, BarlowTwins, NTXent, TwoViews, VICReg
 
 __all__ = [
+    "BYOL",
     "BarlowTwins",
     "BinaryMap",
     "Classification",

@@ -2,7 +2,18 @@
 
 from tl.tasks.two_views.barlow_twins import BarlowTwins, barlow_twins
 from tl.tasks.two_views.base import TwoViews
+from tl.tasks.two_views.byol import BYOL, byol
 from tl.tasks.two_views.nt_xent import NTXent, nt_xent
 from tl.tasks.two_views.vicreg import VICReg, vicreg
 
-__all__ = ["BarlowTwins", "NTXent", "TwoViews", "VICReg", "barlow_twins", "nt_xent", "vicreg"]
+__all__ = [
+    "BYOL",
+    "BarlowTwins",
+    "NTXent",
+    "TwoViews",
+    "VICReg",
+    "barlow_twins",
+    "byol",
+    "nt_xent",
+    "vicreg",
+]

@@ -69,14 +69,25 @@ class TwoViews(Task):
         first, second = self._views(output, target)
         first, second = gathered(first), gathered(second)
         if len(first) < 2:  # noqa: PLR2004 - what others are there to differ from?
-            if output.requires_grad:
-                raise ValueError(
-                    f"Task {self.name!r} compares the images of a batch, and this batch has one; "
-                    "set `batch_size` to 2 or more."
-                )
-            return output.sum() * 0.0  # the last image of an evaluation, which `present` leaves out
+            return self.single(output)
         with torch.autocast(output.device.type, enabled=False):  # products of whole batches
             return self.agreement(first, second)
+
+    def single(self, output: Tensor) -> Tensor:
+        """Return the loss of a single image in an evaluation: 0, which `present` leaves out.
+
+        Args:
+            output: The outputs of its views.
+
+        Raises:
+            ValueError: In training.
+        """
+        if output.requires_grad:
+            raise ValueError(
+                f"Task {self.name!r} compares the images of a batch, and this batch has one; set "
+                "`batch_size` to 2 or more."
+            )
+        return output.sum() * 0.0
 
     def training_loss(self, output: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
         """Return the loss."""

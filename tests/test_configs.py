@@ -27,6 +27,8 @@ OVERLAYS = sorted(
     path.relative_to(ROOT).as_posix()
     for path in ROOT.glob("configs/*/*.yaml")
     if path.parent.name != "studies"  # many runs each, read in tests/study
+    # one of 18 that differ in a word, read in tests/data/shifts
+    and (path.parent.name != "shifts" or path.stem == "fog")
 )
 OVERLAYS.remove("configs/overlays/quick_text.yaml")
 OVERLAYS.remove("configs/overlays/quick_scenes.yaml")

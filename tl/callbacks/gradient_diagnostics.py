@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from tl.backbones.base import stages_of
 from tl.balancing.gradients import Rows, add_task_gradients
 from tl.callbacks.board import writer_of
 from tl.modules.multitask import MultiTaskModule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ALL = "backbone"
 _HISTORY = 512  # maximum columns of the heat map; beyond it, every second one is dropped
@@ -212,6 +214,8 @@ def heat_map(steps: list[int], cosines: list[dict[str, float]]) -> Figure:
     """
     names = list(dict.fromkeys(name for one in cosines for name in one))
     table = [[one.get(name, math.nan) for one in cosines] for name in names]
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only where it is drawn
+
     figure = Figure(figsize=(8, 1.5 + 0.3 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(table, aspect="auto", vmin=-1, vmax=1, cmap="RdBu", interpolation="none")

@@ -35,6 +35,7 @@ from tl.cli.devices import check_devices
 from tl.cli.nulls import check_nulls, imported
 from tl.cli.output import Output
 from tl.cli.parser import OneLineParser
+from tl.cli.shifts import AskedShifts, add_shift_arguments, take_shifts
 from tl.cli.verbs import VERBS
 from tl.hardware import choose_precision, reuse_memory
 from tl.modules.direction import follow_metrics
@@ -62,6 +63,7 @@ class TlCLI(LightningCLI):
     output: Output  # from before anything is built
     resumed: Resumed | None = None  # for the Trainer to load
     found_by_itself = False
+    shifts: AskedShifts | None = None  # to test under
     _tasks: dict[str, object]  # set by the user, by argument of the model
     _takes: dict[str, bool]  # whether the model has that argument
     trained_on: Mapping[str, Any] | None = None  # the data of the checkpoint to evaluate
@@ -121,6 +123,7 @@ class TlCLI(LightningCLI):
             default=None,
             help="auto: fit resumes from the newest valid checkpoint of this --name.",
         )
+        add_shift_arguments(parser)
         parser.add_class_arguments(AtomicCheckpointIO, "checkpoint_files")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(RunCheckpoint, "last_checkpoint")
@@ -157,6 +160,7 @@ class TlCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Resolve what depends on the machine or other settings, so that config.yaml records it."""
         config = self.chosen
+        self.shifts = take_shifts(config, str(self.subcommand))
         check_trainer(config.trainer, str(self.subcommand))
         check_devices(config.trainer.accelerator, config.trainer.strategy)
         check_nulls(config.get("data"), "data")
@@ -283,6 +287,17 @@ class TlCLI(LightningCLI):
         if hasattr(self, "output"):
             start = self.resumed.content.get("global_step") if self.resumed is not None else 0
             self.output.drop_if_empty(getattr(self, "trainer", None), start)
+
+    def before_test(self) -> None:
+        """Refuse tests under shifts that cannot be, before anything is tested."""
+        if self.shifts is not None:
+            self.shifts.check(self.trainer, self.datamodule)
+
+    def after_test(self) -> None:
+        """Test under the shifts that were asked for; print a table and write it beside a figure."""
+        if self.shifts is not None:
+            folder = self.output.evaluated or self.output.new or Path(self.chosen.log_dir)
+            self.shifts.run(self.trainer, self.model, self.datamodule, folder)
 
     def after_fit(self) -> None:
         """Report where everything is, and what could not be written.

@@ -90,7 +90,10 @@ def _find_own_classes() -> None:
 
 
 def _run(arguments: list[str]) -> object:
-    from tl.cli.running import run  # noqa: PLC0415 - Lightning, torch and all
+    from tl.private.torchmetrics import import_lightly  # noqa: PLC0415 - torch
+
+    import_lightly()
+    from tl.cli.running import run  # noqa: PLC0415 - Lightning and all
 
     return run(arguments)
 

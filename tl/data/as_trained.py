@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
@@ -17,6 +17,7 @@ from tl.data.image_loaders import ImageLoaders
 from tl.data.images.decoding import Size, sides
 from tl.data.images.pipeline import Pipeline
 from tl.data.images.resident import ImageDataset
+from tl.data.shifts.shift import Shift
 from tl.data.split import Split
 from tl.data.trained_on import TrainedOn, read_record, record_of, same_data, same_names
 from tl.data.view_options import ViewOptions
@@ -35,6 +36,8 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
     statistics: tuple[Tensor, Tensor] | None
     trained_on: TrainedOn | None
     _adopted: Mapping[str, Any]
+    shift: Shift | None
+    labels: Literal["all", "none"]
 
     @abstractmethod
     def target_classes(self) -> dict[str, tuple[str, ...]]:
@@ -56,8 +59,13 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
         """Return a description of the loaded data in plain types."""
 
     @abstractmethod
-    def _checked(self, split: Split) -> ImageDataset:
-        """Load a split, and check its targets."""
+    def _read(self, split: Split) -> ImageDataset:
+        """Load a split, check its targets, and shift its images."""
+
+    @property
+    def withholds(self) -> bool:
+        """Whether training sees no labels; in an evaluation, whether it saw none."""
+        return (self.trained_on.labels if self.trained_on else self.labels) == "none"
 
     @abstractmethod
     def _divide(
@@ -146,6 +154,12 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
             for name in ("seed", "val_size", "label_fraction")
             if getattr(known, name) != getattr(self.settings, name)
         ]
+        here = self.shift.label if self.shift else "none"
+        if (there := known.shift or "none") != here:
+            rank_zero_info(
+                f"tl: {self.data_name}: evaluating under another shift than in training: {there} "
+                f"there, {here} here."
+            )
         if changed:
             rank_zero_info(
                 f"tl: {self.data_name}: using the checkpoint's split, not that of the settings: "
@@ -169,12 +183,12 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
             DataError: If the images have changed, so that they are unknown.
         """
         if known.val_folder is not None and "val" in self.official_splits():
-            return {"val": self._checked("val").only(self.target_classes())}
+            return {"val": self._read("val").only(self.target_classes())}
         found = self._trained_part(known)
         now = self._hash(found)
-        if now != known.fingerprint:
+        if now != known.unshifted:
             raise DataError(
-                f"{self.data_name}: the checkpoint was trained on {known.fingerprint}, the "
+                f"{self.data_name}: the checkpoint was trained on {known.unshifted}, the "
                 f"training images here are {now}: which of them it held out cannot be told. "
                 "Validate on the images that it was trained on, or use `test`."
             )
@@ -183,7 +197,7 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
     def _trained_part(self, known: TrainedOn) -> dict[str, ImageDataset]:
         """Split the training images as in the training of a checkpoint."""
         val_size = 0.0 if known.val_folder is not None else known.val_size
-        return self._divide(self._checked("train"), val_size, known.label_fraction, known.seed)
+        return self._divide(self._read("train"), val_size, known.label_fraction, known.seed)
 
     def _restore_train_split(self) -> None:
         if self.trained_on is not None:
@@ -200,11 +214,14 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
         """Kind of the data and a hash of the training and validation images.
 
         Pixels, labels, split, label fraction and how two views are made change it; batch size,
-        augmentation and the name of a folder do not.
+        augmentation and the name of a folder do not. The images are hashed without their shift,
+        whose name, severity and seed follow: ``real:0123456789abcdef~fog-3``.
         """
         if self.trained_on is not None and "train" not in self.splits:
-            return self.trained_on.fingerprint
-        return self._hash(self.splits)
+            found = self.trained_on.unshifted
+        else:
+            found = self._hash(self.splits)
+        return found if self.shift is None else f"{found}~{self.shift.label}"
 
     def _hash(self, splits: Mapping[str, ImageDataset]) -> str:
         digest = hashlib.sha256()

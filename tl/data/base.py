@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tl.data.as_trained import TrainedSource
+from tl.data.cache import default_cache
 from tl.data.errors import DataError
 from tl.data.images.decoding import Size
 from tl.data.images.image_set import StreamedDataset, check_images
@@ -21,12 +24,17 @@ from tl.data.images.on_pixels import PixelTargets, model_tasks
 from tl.data.images.resident import ImageDataset
 from tl.data.options import check_options
 from tl.data.sampling import check_balanced_by
+from tl.data.settings import DomainOptions
+from tl.data.shifts.shift import Shift
+from tl.data.shifts.shifted import shifted, unshifted
 from tl.data.split import Split, random_split, stratified_split
 from tl.tasks import Classification, Task
 
+_NOTHING = torch.empty(0, dtype=torch.int64)  # a source that reads its targets later
+
 
 @dataclass(kw_only=True, eq=False)
-class ImageDataModule(TrainedSource, ABC):
+class ImageDataModule(DomainOptions, TrainedSource, ABC):
     """Labelled images of one source: seeded validation split, label fraction, fast loaders.
 
     The values of the options in force are in ``settings``.
@@ -195,6 +203,11 @@ class ImageDataModule(TrainedSource, ABC):
                 f"{error} For an evaluation, a checkpoint given as `ckpt_path` provides classes "
                 "and normalisation."
             )
+        if self.shift is not None and self.shift.name == "jpeg" and self.splits:
+            rank_zero_info(
+                f"tl: {self.data_name}: images that were stored as JPEG hardly change under the "
+                "shift 'jpeg'; leave it out of means over shifts."
+            )
         if self._pipeline is not None:
             own = [*self.tasks, *model_tasks(self, self.data_name)]
             self._pipeline.on_pixels = PixelTargets(own)
@@ -215,16 +228,16 @@ class ImageDataModule(TrainedSource, ABC):
         elif "train" not in self.splits:
             own_val = "val" in self.official_splits()
             # The statistics and the validation part both come from the training split.
-            whole, settings = self._checked("train"), self.settings
+            whole, settings = self._read("train"), self.settings
             val_size = 0.0 if own_val else settings.val_size
             parts = self._divide(whole, val_size, settings.label_fraction, settings.seed)
             self.statistics = self._statistics(whole)
             self._pipeline = self._new_pipeline(self.statistics)
             if own_val:
-                parts["val"] = self._checked("val").only(self.target_classes())
+                parts["val"] = self._read("val").only(self.target_classes())
             self.splits |= parts
         if wants_test and "test" not in self.splits:
-            self.splits["test"] = self._checked("test").only(self.target_classes())
+            self.splits["test"] = self._read("test").only(self.target_classes())
         if stage == "predict":
             self.splits["predict"] = self._predict_split()
 
@@ -236,8 +249,13 @@ class ImageDataModule(TrainedSource, ABC):
     ) -> dict[str, ImageDataset]:
         """Split the training images into ``train`` and ``val``, in proportion to their classes.
 
-        Images that do not have one class each are split at random.
+        Images that do not have one class each, or whose labels are withheld, are split at random.
         """
+        if self.withholds:
+            train, val = random_split(len(whole), val_size, label_fraction, seed)
+            held = whole.subset(val).only(self.target_classes())
+            self._check_targets(held, "train")
+            return {"train": whole.subset(train).only(()), "val": held}
         finest, classes = self.strata()
         labels = whole.targets.get(finest)
         if labels is not None and _are_classes(labels):
@@ -260,9 +278,26 @@ class ImageDataModule(TrainedSource, ABC):
             DataError: If a target is not one of its task; names the first image.
         """
         data = self.load(split)
+        if split != "train" or not self.withholds:
+            self._check_targets(data, split)
+        return data
+
+    def _read(self, split: Split) -> ImageDataset:
+        data = self._checked(split)
+        if self.shift is None:
+            return data
+        for _, task in self._tasks_by_target():
+            if self.shift.moves_pixels and task.on_pixels:
+                raise DataError(
+                    f"{self.data_name}: the shift {self.shift.name!r} moves pixels, and the "
+                    f"targets of task {task.name!r} lie on them and would stay; choose another."
+                )
+        return shifted(data, self.shift, split)
+
+    def _check_targets(self, data: ImageDataset, split: Split) -> None:
         tasks = self._tasks_by_target()
         for target, names in self.target_classes().items():
-            labels = data.targets[target]
+            labels = data.targets.get(target, _NOTHING)
             if not _are_classes(labels):
                 for task in [task for read, task in tasks if read == target]:
                     try:
@@ -278,7 +313,18 @@ class ImageDataModule(TrainedSource, ABC):
                     f"{int(labels[first])} ({target}), expected 0 to {len(names) - 1} for "
                     f"{len(names)} classes; so have {len(wrong)} of {len(labels)} images."
                 )
-        return data
+
+    def show_shifted(self, shift: Shift | None) -> None:
+        """Shift the test images that are loaded, without reading them again.
+
+        For a moment: the option `shift`, fingerprint and description stay.
+
+        Args:
+            shift: In place of the one in force; ``None`` shows them as they are.
+        """
+        clean = unshifted(self.splits["test"])
+        self.splits["test"] = clean if shift is None else shifted(clean, shift, "test")
+        self._ready().forget("test")
 
     def _predict_split(self) -> ImageDataset:
         """Return the images to predict, labelled by position to name them in the output."""
@@ -292,7 +338,8 @@ class ImageDataModule(TrainedSource, ABC):
         return self._predicted(paths, folder).unlabelled()
 
     def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
-        check_images(paths, self.image_size, folder)
+        verify = self.settings.verify
+        check_images(paths, self.image_size, folder, cache=default_cache(), verify=verify)
         return StreamedDataset(paths, {}, self.image_size, [str(p) for p in paths])
 
     # What was loaded
@@ -330,6 +377,8 @@ class ImageDataModule(TrainedSource, ABC):
             "label_fraction": self.settings.label_fraction,
             "seed": self.settings.seed,
             **({} if self.views_made is None else {"views": asdict(self.views_made)}),
+            **({} if self.shift is None else {"shift": self.shift.record()}),
+            **({"labels": "none"} if self.withholds else {}),
         }
 
 

@@ -19,11 +19,13 @@ from tl.data.errors import DataError, listed
 from tl.data.images.class_folders import ImageFiles, find_classes, find_images
 from tl.data.images.decoding import PixelRange, Size
 from tl.data.images.groups import read_groups
+from tl.data.images.hashing import Verify
 from tl.data.images.image_set import StreamedDataset, check_images, load_images, reasons
 from tl.data.images.layout import Layout, find_layout
 from tl.data.images.listing import log_left_out
 from tl.data.images.resident import ImageDataset, ResidentDataset
 from tl.data.naming import plain_name
+from tl.data.shifts.shifted import unshifted
 from tl.data.split import Split, stratified_split
 from tl.data.synthetic.generated import TargetChoice
 from tl.data.trained_on import TrainedOn, regrouped, same_names
@@ -33,8 +35,10 @@ TEST_SEED = 0x7E57
 
 
 class _Reading(TypedDict):
+    cache: Path
     pixel_range: PixelRange | None
     skipped: dict[int, str] | None
+    verify: Verify
 
 
 @dataclass(kw_only=True, eq=False)
@@ -159,7 +163,7 @@ class FolderDataModule(ImageDataModule):
         # adding, removing or renaming images changes the selection
         root, there = self._folder(), Path(str(self._adopted.get("root"))).expanduser()
         same = root.resolve() == (there / self.folder if self.folder else there).resolve()
-        if same and self._hash(self._trained_part(known)) != known.fingerprint:
+        if same and self._hash(self._trained_part(known)) != known.unshifted:
             raise DataError(
                 f"{root} has other images than in training, so the images held out for `test` "
                 "cannot be determined. Restore them, or put the test images into a separate "
@@ -290,16 +294,24 @@ class FolderDataModule(ImageDataModule):
         log_left_out(files.loose, files.folder, "lie outside the class folders")
         what = f"{self.data_name} {split} images"
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
-        reading: _Reading = {"pixel_range": self.pixel_range, "skipped": skipped}
+        reading = self._reading(skipped)
         data: ImageDataset
         if self._too_large(files):
             hashes = check_images(files.paths, self.size, what, **reading)
             labels, names = self._labels(files), files.names()
             data = StreamedDataset(files.paths, labels, self.size, names, self.pixel_range, hashes)
         else:
-            images = load_images(files.paths, self.size, default_cache(), what, **reading)
+            images = load_images(files.paths, self.size, what=what, **reading)
             data = ResidentDataset(images, self._labels(files), files.names())
         return self._without(skipped, data, files, split) if skipped else data
+
+    def _reading(self, skipped: dict[int, str] | None) -> _Reading:
+        return {
+            "cache": default_cache(),
+            "pixel_range": self.pixel_range,
+            "skipped": skipped,
+            "verify": self.settings.verify,
+        }
 
     def _without(
         self, skipped: Mapping[int, str], data: ImageDataset, files: ImageFiles, split: Split
@@ -325,7 +337,7 @@ class FolderDataModule(ImageDataModule):
 
     def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
-        check_images(paths, self.size, folder, pixel_range=self.pixel_range, skipped=skipped)
+        check_images(paths, self.size, folder, **self._reading(skipped))
         self._log_skipped(skipped or {}, paths, "predict")
         good = [path for row, path in enumerate(paths) if row not in (skipped or {})]
         names = [str(path) for path in good]
@@ -375,4 +387,4 @@ class FolderDataModule(ImageDataModule):
         return labels
 
     def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
-        return whole.statistics(2000 if isinstance(whole, StreamedDataset) else None)
+        return whole.statistics(2000 if isinstance(unshifted(whole), StreamedDataset) else None)

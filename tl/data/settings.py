@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tl.data.images.augment import Augment
+from tl.data.images.hashing import Verify
 from tl.data.options import check_options
 from tl.data.sampling import Sampling
+from tl.data.shifts.shift import Shift
 
 
 @dataclass(kw_only=True, eq=False, init=False)
@@ -37,6 +39,8 @@ class SharedOptions:
         sampling: ``shuffled`` (default): each pass holds every training image once. ``balanced``:
             every class of a source occurs equally often, against class imbalance; the length of
             the epoch stays. A source with several tasks needs its `balanced_by`.
+        verify: Which image files to read for the fingerprint: ``changed`` (default), those whose
+            size or times differ from an earlier run's; ``full``, all of them.
     """
 
     root: str | None = None
@@ -50,6 +54,7 @@ class SharedOptions:
     predict_folder: str | None = None
     resident_share: float | None = None
     sampling: Sampling | None = None
+    verify: Verify | None = None
 
 
 @dataclass(kw_only=True, eq=False, init=False)
@@ -73,6 +78,22 @@ class StandInOptions:
     generated_size: int | None = None
 
 
+@dataclass(kw_only=True, eq=False, init=False)
+class DomainOptions:
+    """Options that make a source of images a domain of its own.
+
+    Args:
+        shift: Shows all images as another camera, another weather or another style would: name and
+            severity, such as ``{name: fog, severity: 3}``. In training it applies to training and
+            validation images, in ``test`` to the test images.
+        labels: ``all`` (default), or ``none``: training sees the images alone, split at random, and
+            validation and test keep their labels to say how it went.
+    """
+
+    shift: Shift | None = None
+    labels: Literal["all", "none"] = "all"
+
+
 @dataclass(frozen=True)
 class Settings:
     """The values of the shared options of a source, after inheritance and defaults."""
@@ -89,6 +110,7 @@ class Settings:
     resident_share: float = 0.25
     sampling: Sampling = "shuffled"
     balanced_by: str | None = None
+    verify: Verify = "changed"
 
     def __post_init__(self) -> None:
         check_options(self)

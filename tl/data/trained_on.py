@@ -32,6 +32,7 @@ class TrainedOn:
         seed: Seed of the split.
         val_folder: Name of the validation folder, or ``None``.
         test_size: Test fraction of each class in a folder without splits, otherwise ``None``.
+        labels: ``none`` if training saw no labels, otherwise ``all``.
     """
 
     name: str
@@ -47,6 +48,17 @@ class TrainedOn:
     seed: int
     val_folder: str | None
     test_size: float | None = None
+    labels: str = "all"
+
+    @property
+    def unshifted(self) -> str:
+        """The fingerprint without the shift in training."""
+        return self.fingerprint.partition("~")[0]
+
+    @property
+    def shift(self) -> str:
+        """Name and severity of the shift in training; empty without one."""
+        return self.fingerprint.partition("~")[2]
 
     @property
     def fine(self) -> tuple[str, ...] | None:
@@ -82,6 +94,7 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
         seed=int(record["seed"]),
         val_folder=record.get("val_folder"),
         test_size=record.get("test_size"),
+        labels=str(record.get("labels", "all")),
     )
 
 

@@ -247,7 +247,11 @@ class CifarDataModule(StandInOptions, ImageDataModule):
             files = find_images(folder, self._official().names)
             log_left_out(files.others, folder)
             images = load_images(
-                files.paths, self.image_size, default_cache(), f"{self.name} {split} images"
+                files.paths,
+                self.image_size,
+                default_cache(),
+                f"{self.name} {split} images",
+                verify=self.settings.verify,
             )
             fine, names = files.labels, files.names()
         return ResidentDataset(images, {"fine": fine, "coarse": groups[fine]}, names)

@@ -29,6 +29,7 @@ from tl.data.images.augment import Augment
 from tl.data.images.decoding import Size, sides
 from tl.data.images.resident import Batch, ImageDataset
 from tl.data.naming import composed_names, plain_name
+from tl.data.shifts.shifted import unshifted
 from tl.data.split import Split
 from tl.tasks import Depth, Segmentation, Task, as_task
 
@@ -274,9 +275,10 @@ class DenseFolderDataModule(ImageDataModule):
                 f"{self._folder() / split}."
             )
         reader, what = self._reader(split), f"{self.data_name} {split} images and maps"
+        cache, verify = default_cache(), self.settings.verify
         if self._too_large(reader):
-            return stream_samples(reader, what)
-        return load_samples(reader, default_cache(), what)
+            return stream_samples(reader, what, cache, verify)
+        return load_samples(reader, cache, what, verify)
 
     def transform(self, batch: Batch, draws: Tensor | None) -> Batch:
         """Normalise and augment a batch with its maps; positions of predicted images stay."""
@@ -286,7 +288,7 @@ class DenseFolderDataModule(ImageDataModule):
         return super().transform((images, {"index": targets}), draws)[0], targets
 
     def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
-        return whole.statistics(2000 if isinstance(whole, StreamedMaps) else None)
+        return whole.statistics(2000 if isinstance(unshifted(whole), StreamedMaps) else None)
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data, with how their files were read."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from tl.data.cache import Pixels
+from tl.data.images.jpeg import plain_jpeg
 from tl.reading import check_regular
 
 #: Part of the key of cached pixels: raise it whenever `decode` gives other pixels than before.
@@ -88,6 +89,9 @@ def decode(path: Path, size: Size, pixel_range: PixelRange | None = None) -> Pix
     Raises:
         ValueError: If the values of the pixels have no stated meaning.
     """
+    if (plain := plain_jpeg(path)) is not None:
+        same = plain.shape[:2] == sides(size)
+        return plain if same else _sized(Image.fromarray(plain), size)
     with open_image(path) as image:
         if image.format == "TIFF" and path.suffix.lower() in _CAMERA_RAW:
             raise ValueError("a camera's raw file, of which Pillow reads the preview only")

@@ -80,6 +80,10 @@ class Pipeline:
             self._stores[split] = (device, Store(data, device, settings))
         return StoredDataset(data, self._stores[split][1], device)
 
+    def forget(self, split: str) -> None:
+        """Drop a split's images from the device: others take their place."""
+        self._stores.pop(split, None)
+
     def draws(self, batch: Batch | tuple[Pick, object], epoch: int, step: int, rank: int) -> Tensor:
         """Random numbers of a training batch: a function of (seed, epoch, step, rank, source).
 

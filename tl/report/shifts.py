@@ -1,0 +1,145 @@
+"""Scores under shifts: a table, a figure, and what the mean leaves out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+#: Images of the shelf are JPEG already: the mean would be too kind.
+LEFT_OUT = ("jpeg",)
+_DPI = 120
+
+
+@dataclass(frozen=True)
+class ShiftScores:
+    """Test scores of one task by shift and severity.
+
+    Args:
+        task: Name of the task.
+        score: Name of the score.
+        higher_is_better: Whether a higher score is better.
+        count: Number of test images.
+        share: Whether the score is the share of right answers, shown in percent.
+        clean: The score on test images as they are.
+        severities: The severities.
+        values: By shift, a score per severity.
+    """
+
+    task: str
+    score: str
+    higher_is_better: bool
+    count: int
+    share: bool
+    clean: float
+    severities: Sequence[int]
+    values: Mapping[str, Sequence[float]]
+
+    def mean(self, severity: int | None = None) -> float:
+        """Return the mean over shifts, of one severity or of all, without those left out."""
+        at = slice(None) if severity is None else slice(*_one(self.severities.index(severity)))
+        kept = [s for name, s in self.values.items() if name not in LEFT_OUT]
+        some = [value for scores in kept or self.values.values() for value in scores[at]]
+        return sum(some) / len(some)
+
+    def table(self) -> str:
+        """Return a row per shift, and what they say together, as Markdown."""
+        heads = [*map(str, self.severities), "mean"]
+        lines = [
+            f"| {self.task} {self.score}{', %' if self.share else ''} | {' | '.join(heads)} |",
+            f"| --- |{' ---: |' * len(heads)}",
+        ]
+        for name, scores in self.values.items():
+            row = [*scores, sum(scores) / len(scores)]
+            mark = " (not in the mean)" if name in LEFT_OUT and len(self.values) > 1 else ""
+            lines.append(f"| {name}{mark} | {' | '.join(map(self._said, row))} |")
+        if len(self.values) > 1:
+            means = [*map(self.mean, self.severities), self.mean()]
+            lines.append(f"| mean | {' | '.join(map(self._said, means))} |")
+        return "\n".join([*lines, "", self.sentence()])
+
+    def sentence(self) -> str:
+        """Return in a sentence what the shifts cost, and how sure that is."""
+        kept = {n: v for n, v in self.values.items() if n not in LEFT_OUT} or self.values
+        by_shift = {name: sum(scores) / len(scores) for name, scores in kept.items()}
+        worst = (min if self.higher_is_better else max)(by_shift, key=lambda name: by_shift[name])
+        unit = " %" if self.share else ""
+        text = (
+            f"{self.task}: {self.score} {self._said(self.clean)}{unit} on clean images and "
+            f"{self._said(self.mean())}{unit} under {len(kept)} shifts; the worst is {worst} with "
+            f"{self._said(by_shift[worst])}{unit}"
+        )
+        if self.share:
+            error = 100 * 0.5 / math.sqrt(self.count)
+            return f"{text} (one model, {self.count:,} images: standard error up to {error:.1f})."
+        return f"{text} (one model, {self.count:,} images)."
+
+    def _said(self, value: float) -> str:
+        return f"{100 * value:.1f}" if self.share else f"{value:.4g}"
+
+    def record(self) -> dict[str, Any]:
+        """Return everything in plain types."""
+        return {
+            "score": self.score,
+            "higher_is_better": self.higher_is_better,
+            "count": self.count,
+            "clean": self.clean,
+            "mean": self.mean(),
+            "not_in_mean": [n for n in self.values if n in LEFT_OUT and len(self.values) > 1],
+            "severities": list(self.severities),
+            "shifts": {name: list(scores) for name, scores in self.values.items()},
+        }
+
+
+def _one(index: int) -> tuple[int, int]:
+    return index, index + 1
+
+
+def figure(found: Sequence[ShiftScores]) -> Figure:
+    """Draw each task's score over the severity, a line per shift.
+
+    Args:
+        found: Scores by task.
+    """
+    drawn = Figure(figsize=(7.5, 4.2 * len(found)), layout="constrained")
+    axes = drawn.subplots(len(found), 1, squeeze=False)[:, 0]
+    for axis, each in zip(axes, found, strict=True):
+        scale = 100 if each.share else 1
+        for number, (name, scores) in enumerate(each.values.items()):
+            style = ("-", "--", ":")[number // 10 % 3]
+            values = [scale * value for value in scores]
+            axis.plot(
+                each.severities, values, style, color=f"C{number % 10}", marker=".", label=name
+            )
+        axis.axhline(scale * each.clean, color="black", linewidth=1, label="clean")
+        axis.set_xticks(list(each.severities))
+        axis.set_xlabel("severity")
+        axis.set_ylabel(f"{each.task} {each.score}{', %' if each.share else ''}")
+        axis.legend(fontsize=7, ncols=1, loc="center left", bbox_to_anchor=(1, 0.5))
+    return drawn
+
+
+def write(
+    found: Sequence[ShiftScores], folder: Path, name: str, about: Mapping[str, Any]
+) -> list[Path]:
+    """Write scores as JSON and as a figure.
+
+    Args:
+        found: Scores by task.
+        folder: Where to.
+        name: Name of the files without their ending.
+        about: What else to record: checkpoint, adaptation.
+
+    Returns:
+        The files.
+    """
+    record = {**about, "tasks": {each.task: each.record() for each in found}}
+    paths = [folder / f"{name}.json", folder / f"{name}.png"]
+    paths[0].write_text(json.dumps(record, indent=2) + "\n")
+    figure(found).savefig(paths[1], dpi=_DPI)
+    return paths

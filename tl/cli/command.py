@@ -285,8 +285,9 @@ class TlCLI(LightningCLI):
         if ours and wants_table:
             options["enable_model_summary"] = False  # ours replaces it
         if self.subcommand == "fit":
-            callbacks = [*callbacks, RunHeader(table=ours and wants_table), EpochTable()]
-        return {**options, "callbacks": callbacks}
+            callbacks = [*callbacks, RunHeader(table=ours and wants_table)]
+        # in an evaluation too: Lightning warns of a callback whose state a checkpoint has
+        return {**options, "callbacks": [*callbacks, EpochTable()]}
 
     def instantiate_classes(self) -> None:
         """Build everything; a user's loggers use the run's name and version.

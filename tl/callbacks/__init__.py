@@ -5,22 +5,26 @@ from tl.callbacks.dashboard import Dashboard
 from tl.callbacks.gradient_diagnostics import GradientDiagnostics
 from tl.callbacks.hyper_rule import HyperRuleLength
 from tl.callbacks.interrupt import SaveOnSignal
+from tl.callbacks.oracle_selection import OracleSelection
 from tl.callbacks.overhead import NoProfiler, leave_out_empty_hooks
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.progress import RunProgressBar
 from tl.callbacks.results import RunResults
 from tl.callbacks.same_checkpoint import SameCheckpoint
 from tl.callbacks.source_accuracy import SourceAccuracy
+from tl.callbacks.test_time import AdaBN, Tent
 from tl.callbacks.text_board import TextBoard
 from tl.callbacks.throughput import Throughput
 from tl.checkpoints.atomic_io import AtomicCheckpointIO
 
 __all__ = [
+    "AdaBN",
     "AtomicCheckpointIO",
     "Dashboard",
     "GradientDiagnostics",
     "HyperRuleLength",
     "NoProfiler",
+    "OracleSelection",
     "PredictionWriter",
     "RunCheckpoint",
     "RunProgressBar",
@@ -28,6 +32,7 @@ __all__ = [
     "SameCheckpoint",
     "SaveOnSignal",
     "SourceAccuracy",
+    "Tent",
     "TextBoard",
     "Throughput",
     "leave_out_empty_hooks",

@@ -11,10 +11,10 @@ def test_statistics_are_those_of_the_target() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
     target = 5 + 2 * torch.randn(64, 3)
-    assert adapt_statistics(net, target.split(16), net) == 4
+    assert adapt_statistics(net, torch.split(target, 16), net) == 4
     inside = net[0](target).detach()
     assert torch.allclose(net[1].get_buffer("running_mean"), inside.mean(0), atol=1e-5)
-    variances = torch.stack([part.var(0) for part in inside.split(16)]).mean(0)
+    variances = torch.stack([part.var(0) for part in torch.split(inside, 16)]).mean(0)
     assert torch.allclose(net[1].get_buffer("running_var"), variances, atol=1e-4)
 
 

@@ -56,7 +56,7 @@ def test_it_moves_what_no_label_moves(kind: type[Adaptation], batch_norm: Any) -
     seen: list[Any] = []
     drawn = torch.Generator().manual_seed(0)
     images = torch.randn(2, 6, 3, 32, 32, generator=drawn)
-    batch = {"clean": (images[0], torch.arange(6)), "odd": (images[1], {})}
+    batch: Any = {"clean": (images[0], torch.arange(6)), "odd": (images[1], {})}
     losses, _ = net.task_losses(batch, smooth=True, seen=seen)
     assert list(losses) == ["clean"]
     assert list(seen[0].features) == ["clean", "odd"]
@@ -109,7 +109,8 @@ def test_labels_are_not_there_to_be_read(tmp_path: Path) -> None:
         def load(self, split: Any) -> Any:
             data = super().load("test" if split == "val" else split)
             if split == "train":
-                data.all_targets = {name: Crash() for name in data.all_targets}
+                crash: Any = Crash()
+                data.all_targets = dict.fromkeys(data.all_targets, crash)
             return data
 
     class Crash:
@@ -157,9 +158,9 @@ def test_a_task_that_trains_on_withheld_labels_is_refused(tmp_path: Path) -> Non
         trainer(tmp_path, max_epochs=1).fit(net, alone)
     with pytest.raises(DataError, match="reads the labels that `labels: none` withholds"):
         trainer(tmp_path, max_epochs=1).fit(build(CORAL, domains()), domains(sampling="balanced"))
-    net = multitask_module(domains())
+    several = multitask_module(domains())
     with pytest.raises(ValueError, match="Task 'clean' trains on labels, and its source withholds"):
-        net.task_losses({"clean": (torch.zeros(2, 3, 32, 32), {})}, smooth=True)
+        several.task_losses({"clean": (torch.zeros(2, 3, 32, 32), {})}, smooth=True)
 
 
 def test_the_split_of_an_unlabelled_source_is_found_again() -> None:

@@ -34,6 +34,9 @@ def test_one_sample_has_no_covariance() -> None:
 
 
 def test_half_precision_is_summed_in_single() -> None:
-    given = {"clean": features(1).bfloat16(), "odd": features(2).bfloat16()}
+    given: dict[str | None, torch.Tensor] = {
+        "clean": features(1).bfloat16(),
+        "odd": features(2).bfloat16(),
+    }
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert CORAL()(step(given)).dtype == torch.float32

@@ -103,7 +103,7 @@ def test_a_run_of_unknown_length_is_refused() -> None:
 @pytest.mark.parametrize("option", ["hidden", "steepness"])
 def test_numbers_out_of_range_are_refused(option: str) -> None:
     with pytest.raises(ValueError, match=f"`{option}` must be"):
-        DANN(**{option: 0})  # type: ignore[arg-type]
+        DANN(**{option: 0})
 
 
 def test_the_discriminator_trains_and_the_ramp_follows_the_run(
@@ -111,10 +111,12 @@ def test_the_discriminator_trains_and_the_ramp_follows_the_run(
 ) -> None:
     """Also after a resume: it is a function of the step."""
     seen: list[float] = []
-    real = ramp
-    monkeypatch.setattr(
-        "tl.transfer.adaptation.dann.ramp", lambda p, s: seen.append(p) or real(p, s)
-    )
+
+    def told(progress: float, steepness: float) -> float:
+        seen.append(progress)
+        return ramp(progress, steepness)
+
+    monkeypatch.setattr("tl.transfer.adaptation.dann.ramp", told)
     data = domains()
     net = multitask_module(data, penalties=DANN(hidden=8))
     run = trainer(tmp_path, max_epochs=2, enable_checkpointing=False)

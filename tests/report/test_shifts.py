@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tl.report.shifts import ShiftScores, figure, write
@@ -58,4 +59,4 @@ def test_files(tmp_path: Path) -> None:
     assert paths[1].stat().st_size > 1000
     lines = figure([scores()]).axes[0].get_lines()
     assert [line.get_label() for line in lines] == ["fog", "grey", "jpeg", "clean"]
-    assert list(lines[0].get_ydata()) == pytest.approx([80.0, 60.0])
+    assert np.asarray(lines[0].get_ydata()) == pytest.approx([80.0, 60.0])

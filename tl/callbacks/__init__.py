@@ -8,6 +8,7 @@ from tl.callbacks.gradient_diagnostics import GradientDiagnostics
 from tl.callbacks.hyper_rule import HyperRuleLength
 from tl.callbacks.interrupt import SaveOnSignal
 from tl.callbacks.knn_monitor import KNNMonitor
+from tl.callbacks.oracle_selection import OracleSelection
 from tl.callbacks.overhead import NoProfiler, leave_out_empty_hooks
 from tl.callbacks.predictions import PredictionWriter
 from tl.callbacks.progress import RunProgressBar
@@ -16,11 +17,13 @@ from tl.callbacks.run_header import RunHeader
 from tl.callbacks.same_checkpoint import SameCheckpoint
 from tl.callbacks.source_accuracy import SourceAccuracy
 from tl.callbacks.task_affinity import TaskAffinity
+from tl.callbacks.test_time import AdaBN, Tent
 from tl.callbacks.text_board import TextBoard
 from tl.callbacks.throughput import Throughput
 from tl.checkpoints.atomic_io import AtomicCheckpointIO
 
 __all__ = [
+    "AdaBN",
     "AtomicCheckpointIO",
     "Dashboard",
     "EmbeddingProjector",
@@ -29,6 +32,7 @@ __all__ = [
     "HyperRuleLength",
     "KNNMonitor",
     "NoProfiler",
+    "OracleSelection",
     "PredictionWriter",
     "RunCheckpoint",
     "RunHeader",
@@ -38,6 +42,7 @@ __all__ = [
     "SaveOnSignal",
     "SourceAccuracy",
     "TaskAffinity",
+    "Tent",
     "TextBoard",
     "Throughput",
     "leave_out_empty_hooks",

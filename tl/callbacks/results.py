@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tl import __version__
 from tl.callbacks.checkpoint import best_of
 from tl.callbacks.epoch_table import EpochTable
+from tl.callbacks.test_time import TestTimeAdaptation
 from tl.callbacks.throughput import Throughput
 from tl.checkpoints.atomic_io import write_whole
 from tl.data.trained_on import readable
@@ -110,6 +111,9 @@ class RunResults(Callback):
                 "samples": samples.get(split, {}),
                 "data": data,
             }
+            adapted = [c.adaptation for c in trainer.callbacks if isinstance(c, TestTimeAdaptation)]  # type: ignore[attr-defined]
+            if adapted and split == "test":
+                self._evaluated[split]["adaptation"] = adapted
             if "metrics" in earlier:  # from training, or from an earlier evaluation
                 added = self._evaluated["test"]["metrics"] if split == "test" else {}
                 earlier["metrics"] = dict(sorted({**earlier["metrics"], **added}.items()))

@@ -22,6 +22,7 @@ from tl.callbacks import (
     Dashboard,
     EpochTable,
     NoProfiler,
+    OracleSelection,
     PredictionWriter,
     RunCheckpoint,
     RunHeader,
@@ -259,6 +260,8 @@ class TlCLI(LightningCLI):
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         if self.found_by_itself:
             trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
+        if self.subcommand == "fit" and getattr(self.datamodule, "withheld_sources", ()):
+            trainer.callbacks.insert(0, OracleSelection())  # type: ignore[attr-defined]
         leave_out_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
         check_rank(trainer)
         use_our_launcher(trainer)

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from tl.callbacks.test_time import TestTimeAdaptation
 from tl.modules.base import SharedBackboneModule
 from tl.reading import shown
 from tl.report.shifts import write
@@ -101,7 +102,9 @@ class AskedShifts:
             raise ValueError(  # noqa: TRY004 - a setting of the run
                 f"`shifts` need a module of tl.modules, got a {type(module).__name__}."
             )
+        adapting = [c for c in trainer.callbacks if isinstance(c, TestTimeAdaptation)]  # type: ignore[attr-defined]
         again = Trainer(
+            callbacks=list(adapting),
             accelerator=trainer.accelerator,
             devices=1,
             precision=trainer.precision,
@@ -112,7 +115,11 @@ class AskedShifts:
             enable_model_summary=False,
         )
         found = scores_under_shifts(module, data, again, self.shifts, self.severities)
-        about = {"checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path)}
-        paths = write(found, folder, "shifts", about)
+        about = {
+            "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
+            "adaptation": [each.adaptation for each in adapting],
+        }
+        name = "_".join(["shifts", *(type(each).__name__.lower() for each in adapting)])
+        paths = write(found, folder, name, about)
         print("\n\n".join(each.table() for each in found))  # noqa: T201
         print(f"tl: wrote {', '.join(shown(path) for path in paths)}")  # noqa: T201

@@ -254,7 +254,8 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
         if self.withholds:
             train, val = random_split(len(whole), val_size, label_fraction, seed)
             held = whole.subset(val).only(self.target_classes())
-            self._check_targets(held, "train")
+            if len(held):  # else the labels of all are not even looked at
+                self._check_targets(held, "train")
             return {"train": whole.subset(train).only(()), "val": held}
         finest, classes = self.strata()
         labels = whole.targets.get(finest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -13,7 +14,7 @@ from tl.data.errors import DataError
 from tl.data.images.pipeline import Pipeline
 from tl.data.images.resident import Batch, ImageDataset, single
 from tl.data.images.store import Pick, StoredDataset
-from tl.data.loaders import EpochSampler, is_cut, make_loader, mixed_order
+from tl.data.loaders import EpochSampler, is_cut, make_loader, mixed_order, random_order
 from tl.data.run_loaders import RunLoaders
 from tl.data.sampling import balancing_task, labels_to_balance
 from tl.data.source_options import SourceOptions
@@ -38,6 +39,11 @@ class ImageLoaders(SourceOptions, RunLoaders):
     def tasks(self) -> tuple[Task, ...]:
         """What is learned from the source."""
 
+    @property
+    @abstractmethod
+    def withholds(self) -> bool:
+        """Whether training sees no labels."""
+
     @abstractmethod
     def _restore_train_split(self) -> None:
         """Load the training images of a checkpoint that is evaluated."""
@@ -58,6 +64,8 @@ class ImageLoaders(SourceOptions, RunLoaders):
         if "train" not in self.splits:
             self._restore_train_split()
         data = self.splits["train"]
+        if self.withholds:
+            self._refuse_supervised()
         if self._overfits:
             loader = self._in_order("train", self.settings.batch_size)
             self._resumable(cast("EpochSampler", loader.sampler))
@@ -75,10 +83,33 @@ class ImageLoaders(SourceOptions, RunLoaders):
         )
         return make_loader(stored or data, self._resumable(sampler), self.settings.num_workers)
 
+    def _refuse_supervised(self) -> None:
+        """Refuse withheld labels that the model in training would read.
+
+        Raises:
+            DataError: If a task of this source trains on labels.
+        """
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        given = getattr(module, "tasks", None) or {}
+        alone = getattr(self.trainer, "datamodule", None) is self
+        for task in given.values() if isinstance(given, Mapping) else ():
+            here = task.source == self.data_name or (alone and task.source is None)
+            if here and task.trains and getattr(task, "supervised", True):
+                raise DataError(
+                    f"Task {task.name!r} trains on labels, and its source {self.data_name} has "
+                    "`labels: none`; set `labels: all`, or put it beside a labelled source in a "
+                    "MultiTaskDataModule whose `shares` names the head that evaluates it."
+                )
+
     def _balanced(self, data: ImageDataset) -> Tensor | None:
         """Return the classes to balance, if any."""
         if self.settings.sampling != "balanced":
             return None
+        if self.withholds:
+            raise DataError(
+                f"{self.data_name}: `sampling: balanced` reads the labels that `labels: none` "
+                "withholds; set `sampling: shuffled` for this source."
+            )
         task = balancing_task(self.tasks, self.settings.balanced_by, self.data_name)
         return labels_to_balance(task, single(data.targets), self.data_name)
 
@@ -101,10 +132,13 @@ class ImageLoaders(SourceOptions, RunLoaders):
         if self._unread is not None:
             raise self._unread
         data, stored = self.splits[split], self._stored(split)
+        order = random_order(self.trainer, split, len(data))
+        if order is None and is_cut(self.trainer, split):
+            order = mixed_order(data.targets.values(), len(data))
         sampler = self._sampler_in_order(
             data,
             batch_size or self.settings.eval_batch_size,
-            mixed_order(data.targets.values(), len(data)) if is_cut(self.trainer, split) else None,
+            order,
             self._root_device() if stored else None,
         )
         return make_loader(stored or data, sampler, self.settings.num_workers)

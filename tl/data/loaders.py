@@ -198,6 +198,23 @@ def is_cut(trainer: Trainer | None, split: str) -> bool:
     return cut or bool(trainer.overfit_batches)  # type: ignore[attr-defined]
 
 
+def random_order(trainer: Trainer | None, split: str, size: int) -> Tensor | None:
+    """Return a random order, always the same, where something adapts to batches of a test.
+
+    Args:
+        trainer: The Trainer; callbacks that adapt have ``reads_in_random_order``.
+        split: The split.
+        size: Number of samples ``N``.
+
+    Returns:
+        Positions ``(N,)`` int64; ``None`` for the order of the data.
+    """
+    callbacks = getattr(trainer, "callbacks", ()) if split == "test" else ()
+    if not any(getattr(each, "reads_in_random_order", False) for each in callbacks):
+        return None
+    return torch.randperm(size, generator=torch.Generator().manual_seed(0))
+
+
 def position_of(trainer: Trainer) -> tuple[int, int]:
     """Return the epoch and step at which a pass over the training samples starts.
 

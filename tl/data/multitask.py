@@ -42,7 +42,8 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, LightningDataModule):
         shares: By task, another task whose head it uses, as ``{photos: drawings}`` to evaluate in a
             second domain. Both must have the same classes.
         trains: By task, whether its labels train; ``{photos: false}`` only evaluates it. A source
-            of which no task trains is not read in training.
+            of which no task trains is not read in training, unless it has ``labels: none``: its
+            inputs are then part of every step, and its tasks do not train.
         tokenizer: Tokenizer of sources of text, as for `TextDataModule`; by default one is trained
             on the training texts of all of them.
 
@@ -136,7 +137,12 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, LightningDataModule):
         published = tuple(
             task.read_from(name) for name, source in self.sources.items() for task in source.tasks
         )
-        found = with_relations(published, self.shares or {}, self.trains or {})
+        trains = dict(self.trains or {})
+        for each in published:
+            if each.source in self.withheld_sources:
+                self._check_withheld(each)
+                trains[each.name] = False
+        found = with_relations(published, self.shares or {}, trains)
         names = self.class_names if self.shares else {}
         for task, other in (self.shares or {}).items():
             if task in names and other in names and names[task] != names[other]:
@@ -146,6 +152,25 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, LightningDataModule):
                     "the same order."
                 )
         return found
+
+    @property
+    def withheld_sources(self) -> tuple[str, ...]:
+        """Sources whose labels training does not see: ``labels: none``."""
+        found = (n for n, s in self.sources.items() if getattr(s, "labels", "all") == "none")
+        return tuple(found)
+
+    def _check_withheld(self, task: Task) -> None:
+        if (self.trains or {}).get(task.name):
+            raise ValueError(
+                f"`trains` is true for the task {task.name!r}, whose source {task.source!r} has "
+                "`labels: none`: training would see its labels. Remove one of them."
+            )
+        if task.name not in (self.shares or {}):
+            raise ValueError(
+                f"The source {task.source!r} has `labels: none`, so nothing trains a head of task "
+                f"{task.name!r}; name the task whose head it uses, as in `shares: {{{task.name}: "
+                "<task of a labelled source>}`."
+            )
 
     @property
     def task(self) -> Task | None:
@@ -199,8 +224,8 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, LightningDataModule):
     # Loaders
 
     def _trained(self) -> dict[str, Source]:
-        """Return the sources that a task trains on."""
-        read = {task.source for task in self.tasks if task.trains}
+        """Return the sources that training reads: a task trains on them, or labels are withheld."""
+        read = {task.source for task in self.tasks if task.trains} | {*self.withheld_sources}
         return {name: source for name, source in self.sources.items() if name in read}
 
     def train_steps(self) -> int:

@@ -158,7 +158,9 @@ class SharedBackboneModule(LightningModule):
         self.scheduler_interval = scheduler_interval
         self.lr: float | None = None
         self.label_smoothing = label_smoothing
-        self.penalties = PenaltyTerms(attached(penalties, shared_part(backbone), self.heads))
+        self.penalties = PenaltyTerms(
+            attached(penalties, shared_part(backbone), self.heads, self.tasks)
+        )
         self.strategy = strategy
         if strategy is not None:
             strategy.check(list(self.stages()))
@@ -288,7 +290,8 @@ class SharedBackboneModule(LightningModule):
         tasks = self.trained_tasks if smooth else self.tasks
         if len(tasks) < len(self.tasks):  # skip sources that no task trains on
             read = {source_of(task, parts) for task in tasks.values()}
-            parts = {source: part for source, part in parts.items() if source in read}
+            adapts = seen is not None and self.penalties.read_unlabelled
+            parts = {s: part for s, part in parts.items() if s in read or adapts}
         features = self.features({source: images for source, (images, _) in parts.items()})
         losses: dict[str, Tensor] = {}
         outputs: Outputs = {}
@@ -330,9 +333,15 @@ class SharedBackboneModule(LightningModule):
                 logits=answers,
                 targets={name: target for name, (_, target) in outputs.items()},
                 sources={name: source_of(self.tasks[name], parts) for name in outputs},
+                progress=self.progress() if self.penalties.read_unlabelled else None,
             )
             seen.append(step)
         return losses, outputs
+
+    def progress(self) -> float | None:
+        """Return the share of the training that is done; ``None`` if its length is not known."""
+        steps = self.trainer.estimated_stepping_batches if self.run is not None else 0
+        return self.global_step / steps if 0 < steps < float("inf") else None
 
     def total_loss(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Combine the tasks' losses: their plain sum."""

@@ -146,6 +146,11 @@ def target_of(task: Task, targets: Targets) -> Tensor:
         return targets
     if task.target in targets:
         return targets[task.target]
+    if not targets:
+        raise ValueError(
+            f"Task {task.name!r} trains on labels, and its source withholds them in training "
+            "(`labels: none`); set `trains: false` and `shares` for the task, or `labels: all`."
+        )
     raise ValueError(
         f"Task {task.name!r} reads the target {task.target!r}, the data have {', '.join(targets)}."
     )

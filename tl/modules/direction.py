@@ -41,6 +41,12 @@ def check_direction(metric: str, mode: str | None, who: str) -> Direction:
         ValueError: If the metric is known to improve the other way, or if it is unknown and no
             direction was set.
     """
+    last = metric.rpartition("/")[2]
+    if last == "oracle" or last.startswith("oracle_") or metric.startswith("selection/"):
+        raise ValueError(
+            f"{who} cannot monitor `{metric}`: it is computed from labels that training withholds "
+            "(`labels: none`); choose by a labelled source, as `val/loss` does."
+        )
     known = direction_of(metric)
     if mode is None and known is None:
         raise ValueError(

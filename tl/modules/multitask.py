@@ -77,11 +77,15 @@ class MultiTaskModule(TrainerHooks):
                     "`batch_norm='per_source_statistics'` needs tasks that name their `source`."
                 )
             trained = {t.source for t in map(as_task, tasks) if t.trains}
-            if unread := [source for source in sources if source not in trained]:
+            given = shared.get("penalties") or ()
+            penalties = given if isinstance(given, Sequence) else (given,)
+            adapts = any(getattr(each, "reads_unlabelled", False) for each in penalties)
+            unread = [source for source in sources if source not in trained and not adapts]
+            if unread:
                 raise ValueError(
                     "`batch_norm='per_source_statistics'` cannot evaluate the source "
                     f"{unread[0]!r}: no task trains on it, so its statistics are never estimated. "
-                    "Choose 'joint' or 'per_source'."
+                    "Choose 'joint' or 'per_source', or a penalty of tl.transfer.adaptation."
                 )
             name_tasks(backbone, by_name(tasks))  # all its layers must be there
             backbone = per_source_statistics(backbone, sources)
@@ -159,7 +163,13 @@ class MultiTaskModule(TrainerHooks):
         return found
 
     def metric(self, split: str, task: str, what: str) -> str:
-        """Return the name that a task's value is logged under: ``val/cifar10/acc``."""
+        """Return the name that a task's value is logged under: ``val/cifar10/acc``.
+
+        A validation score by labels that training withholds is an oracle's: ``val/sketch/oracle``.
+        """
+        withheld = getattr(self.datamodule, "withheld_sources", ())
+        if split == "val" and withheld and self.tasks[task].source in withheld:
+            what = "oracle" if what == self.tasks[task].score else f"oracle_{what}"
         return f"{split}/{task}/{what}"
 
     # The balancer's part

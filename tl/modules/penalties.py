@@ -16,7 +16,7 @@ from tl.modules.batch_norm import without_sources
 from tl.modules.checkpointed import as_here
 from tl.modules.plain_batches import plain_batches
 from tl.optim.param_groups import stage_of
-from tl.tasks import Classification
+from tl.tasks import Classification, Task
 from tl.transfer.freezing import HEAD
 from tl.transfer.opened import Source
 from tl.transfer.penalties.base import Penalty, Start, Step
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 Penalties = Penalty | Sequence[Penalty] | None
 
 
-def attached(given: Penalties, backbone: nn.Module, heads: nn.Module) -> list[Penalty]:
+def attached(
+    given: Penalties, backbone: nn.Module, heads: nn.Module, tasks: Mapping[str, Task]
+) -> list[Penalty]:
     """Return penalties as a list, after each has allocated what it stores of the network.
 
     Raises:
-        ValueError: If one is not a penalty.
+        ValueError: If one is not a penalty, or does not suit the tasks.
     """
     penalties = [given] if isinstance(given, Penalty) else list(given or ())
     for penalty in penalties:
@@ -39,6 +41,7 @@ def attached(given: Penalties, backbone: nn.Module, heads: nn.Module) -> list[Pe
             raise ValueError(  # noqa: TRY004 - like all other arguments
                 f"`penalties` must be penalties of tl.transfer.penalties, got {penalty!r}."
             )
+        penalty.check(tasks)
         # a source is one network with one set of running statistics
         penalty.attach(without_sources(backbone), heads)
     return penalties
@@ -56,6 +59,11 @@ class PenaltyTerms(nn.ModuleList):
         for penalty in self:
             if isinstance(penalty, Penalty):
                 yield penalty
+
+    @property
+    def read_unlabelled(self) -> bool:
+        """Whether one looks at the features of sources that no task trains on."""
+        return any(penalty.reads_unlabelled for penalty in self._each())
 
     def prepare(self, start: Start) -> None:
         """Let penalties read the source.
@@ -92,12 +100,14 @@ class PenaltyTerms(nn.ModuleList):
             part = HEAD if stage_of(group) == HEAD else "backbone"
             if part in off:
                 group["weight_decay"] = 0.0
-        learned = [p for p in self.parameters() if p.requires_grad]
-        decay, rest = ([p for p in learned if (p.ndim > 1) is many] for many in (True, False))
-        if decay:
-            groups.append({"name": "source_head", "params": decay})
-        if rest:
-            groups.append({"name": "source_head_no_decay", "params": rest, "weight_decay": 0.0})
+        for name in dict.fromkeys(penalty.group for penalty in self._each()):
+            parts = [penalty for penalty in self._each() if penalty.group == name]
+            learned = [p for part in parts for p in part.parameters() if p.requires_grad]
+            decay, rest = ([p for p in learned if (p.ndim > 1) is many] for many in (True, False))
+            if decay:
+                groups.append({"name": name, "params": decay})
+            if rest:
+                groups.append({"name": f"{name}_no_decay", "params": rest, "weight_decay": 0.0})
 
     def show(self, trainer: Trainer) -> None:
         """Add the figures of what was computed at the start to TensorBoard."""
@@ -117,6 +127,8 @@ class PenaltyTerms(nn.ModuleList):
             name = f"transfer/{penalty.name}"
             values[f"{name}_{number}" if name in values else name] = penalty(step)
         self._values = {name: value.detach() for name, value in values.items()}
+        for name, penalty in zip(values, self._each(), strict=True):
+            self._values |= {f"{name}_{what}": value for what, value in penalty.watched().items()}
         return torch.stack(list(values.values())).sum()
 
     def values(self) -> dict[str, Tensor]:

@@ -13,7 +13,11 @@ from tl import GeneratedDataModule
 from tl.transfer.penalties import EWC, Penalty, Start, Step
 
 PENALTIES = sorted(
-    (kind for kind in Penalty.__subclasses__() if kind.__module__.startswith("tl.")),
+    (
+        kind
+        for kind in Penalty.__subclasses__()
+        if kind.__module__.startswith("tl.transfer.penalties.")
+    ),
     key=lambda kind: kind.__name__,
 )
 

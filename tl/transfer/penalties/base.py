@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tl.batch import Inputs
+from tl.tasks import Task
 from tl.transfer.opened import Source
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Step:
         logits: Logits ``(N, C)`` by task, with their graph.
         targets: Labels ``(N,)`` by task, negative if missing.
         sources: The source that each task of this batch reads.
+        progress: Share of the training that is done, 0 to 1; ``None`` if its length is not known,
+            or no penalty adapts to an unlabelled source.
     """
 
     backbone: nn.Module
@@ -38,6 +41,7 @@ class Step:
     logits: Mapping[str, Tensor]
     targets: Mapping[str, Tensor]
     sources: Mapping[str, str | None]
+    progress: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,19 @@ class Penalty(nn.Module, ABC):
 
     Anything it keeps from the start (weights, tables, a source network) must be a parameter or
     buffer: these are saved with the model and survive a resume, which does not call ``start``.
+
+    Attributes:
+        reads_unlabelled: Whether it looks at the features of sources that no task trains on.
     """
+
+    reads_unlabelled: bool = False
+
+    def check(self, tasks: Mapping[str, Task]) -> None:
+        """Refuse tasks that it cannot work on; called once, when the model is built.
+
+        Raises:
+            ValueError: If it cannot.
+        """
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
         """Allocate what ``start`` fills; called once, when the model is built."""
@@ -103,6 +119,15 @@ class Penalty(nn.Module, ABC):
     def figures(self) -> dict[str, Figure]:
         """Return figures of what was computed at the start, by name, for the dashboard."""
         return {}
+
+    def watched(self) -> dict[str, Tensor]:
+        """Return what else to log of the latest step, logged as ``transfer/<penalty>_<name>``."""
+        return {}
+
+    @property
+    def group(self) -> str:
+        """Name of its own parameters' group in the optimizer."""
+        return "source_head"
 
     @property
     def name(self) -> str:

@@ -1,0 +1,87 @@
+"""What penalties on labelled and unlabelled sources have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tl.tasks import Task
+from tl.transfer.penalties.base import Penalty, Step, nothing
+from tl.transfer.source import at_least_float32
+
+
+class Adaptation(Penalty):
+    """A term that brings a source without labels closer to the labelled ones.
+
+    The unlabelled sources are those that no task trains on: data with ``labels: none``. The
+    features of several labelled sources are taken together, and so are those of several unlabelled
+    ones. Each process of several compares the features of its own batches.
+
+    Args:
+        weight: Weight relative to the ordinary loss, 0 or more.
+
+    Raises:
+        ValueError: If `weight` is negative; when the model is built, if all its tasks read labelled
+            sources.
+    """
+
+    reads_unlabelled = True
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"`weight` must be 0 or more, got {weight}.")
+        self.weight = weight
+
+    def check(self, tasks: Mapping[str, Task]) -> None:
+        """Refuse a run in which every source trains."""
+        trained = {task.source for task in tasks.values() if task.trains}
+        if {task.source for task in tasks.values()} - trained:
+            return
+        sources = sorted(str(source) for source in trained if source is not None)
+        found = f"the labelled sources {', '.join(sources)}" if len(sources) > 1 else "one source"
+        raise ValueError(
+            f"{type(self).__name__} adapts to a source without labels, and the run has {found}; "
+            "put both into a MultiTaskDataModule, give the new one `labels: none`, and name in "
+            "`shares` the task whose head evaluates it."
+        )
+
+    def forward(self, step: Step) -> Tensor:
+        """Return the term; 0 for a batch that lacks one side."""
+        labelled = {*step.sources.values()}
+        sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for source, features in step.features.items():
+            sides[source not in labelled].append(features)
+        if not (sides[0] and sides[1]):
+            return nothing(step, self)
+        with torch.autocast(sides[0][0].device.type, enabled=False):
+            known, new = (at_least_float32(torch.cat(side)) for side in sides)
+            found = self.between(known, new, step)
+        return self.weight * found
+
+    @abstractmethod
+    def between(self, source: Tensor, target: Tensor, step: Step) -> Tensor:
+        """Return the term before its weight, a scalar.
+
+        Args:
+            source: Features of labelled samples ``(N, D)``, at least float32.
+            target: Features of unlabelled samples ``(M, D)``.
+            step: The step.
+        """
+
+
+def length_of_features(backbone: nn.Module) -> int:
+    """Return the length of a backbone's features.
+
+    Raises:
+        ValueError: If it does not say it.
+    """
+    found = getattr(backbone, "num_features", None)
+    if not isinstance(found, int):
+        raise ValueError(  # noqa: TRY004 - an argument that lacks something
+            f"The backbone {type(backbone).__name__} has no integer attribute `num_features`."
+        )
+    return found

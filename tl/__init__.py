@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tl.data import (
         CifarDataModule,
+        CifarSubsetDataModule,
+        CifarSuperclassesDataModule,
         DenseFolderDataModule,
         FolderDataModule,
         GeneratedDataModule,
@@ -36,6 +38,8 @@ __version__ = "0.1.0"
 __all__ = [
     "BinaryMap",
     "CifarDataModule",
+    "CifarSubsetDataModule",
+    "CifarSuperclassesDataModule",
     "Classification",
     "DenseFolderDataModule",
     "Depth",
@@ -61,6 +65,8 @@ __all__ = [
 _HOME = {
     "BinaryMap": "tl.tasks",
     "CifarDataModule": "tl.data",
+    "CifarSubsetDataModule": "tl.data",
+    "CifarSuperclassesDataModule": "tl.data",
     "Classification": "tl.tasks",
     "DenseFolderDataModule": "tl.data",
     "Depth": "tl.tasks",

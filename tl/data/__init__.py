@@ -2,6 +2,8 @@
 
 from tl.data.base import ImageDataModule
 from tl.data.cifar.cifar import CifarDataModule
+from tl.data.cifar.subset import CifarSubsetDataModule
+from tl.data.cifar.superclasses import CifarSuperclassesDataModule
 from tl.data.dense.folder import DenseFolderDataModule
 from tl.data.errors import DataError
 from tl.data.folder import FolderDataModule
@@ -16,6 +18,8 @@ from tl.data.text.synthetic import SyntheticTextDataModule
 __all__ = [
     "Augment",
     "CifarDataModule",
+    "CifarSubsetDataModule",
+    "CifarSuperclassesDataModule",
     "DataError",
     "DenseFolderDataModule",
     "FolderDataModule",

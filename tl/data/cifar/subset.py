@@ -26,23 +26,24 @@ class CifarSubsetDataModule(CifarDataModule):
         ValueError: If a class does not exist or is named twice, or `targets` is not ``fine``.
     """
 
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         names = self._official().names
-        if unknown := [name for name in self.classes if name not in names]:
+        given = self.classes or ()
+        if unknown := [name for name in given if name not in names]:
             raise ValueError(f"`classes`: {self.name} has no class {listed(unknown)}.")
-        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:  # noqa: PLR2004
+        if len(set(given)) < len(given) or len(given) < 2:  # noqa: PLR2004
             raise ValueError(
-                f"`classes` must name two different classes or more, got {listed(self.classes)}."
+                f"`classes` must name two different classes or more, got {listed(given) or 'none'}."
             )
         if self.targets != "fine":
             raise ValueError(f"`targets` of some classes must be 'fine', got {self.targets!r}.")
 
     def _chosen(self) -> list[int]:
         """Return the official numbers of the classes."""
-        return [self._official().names.index(name) for name in self.classes]
+        return [self._official().names.index(name) for name in self.classes or ()]
 
     def target_classes(self) -> dict[str, tuple[str, ...]]:
         """Class names: the chosen ones, or those of the synthetic images in their place."""
@@ -58,7 +59,7 @@ class CifarSubsetDataModule(CifarDataModule):
         data = super().load(split)
         fine = data.targets["fine"]
         number = torch.full((len(self._official().names),), -1)
-        number[self._chosen()] = torch.arange(len(self.classes))
+        number[self._chosen()] = torch.arange(len(self._chosen()))
         kept = data.subset((number[fine] >= 0).nonzero().flatten())
         # targets are those of all images, of which the subset picks
         kept.all_targets = {"fine": number[data.all_targets["fine"]]}

@@ -37,7 +37,7 @@ class CifarSuperclassesDataModule(CifarDataModule):
 
     name: Literal["cifar10", "cifar100"] = field(default="cifar100", kw_only=False)
     targets: TargetChoice = "fine"
-    superclasses: tuple[str, ...] = ()
+    superclasses: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,10 +47,10 @@ class CifarSuperclassesDataModule(CifarDataModule):
                 f"{self.name!r} and {self.targets!r}."
             )
         known = self._official().coarse_names
-        if unknown := [name for name in self.superclasses if name not in known]:
+        if unknown := [name for name in self.superclasses or () if name not in known]:
             raise ValueError(f"`superclasses`: CIFAR-100 has no superclass {listed(unknown)}.")
-        if len(set(self.superclasses)) != len(self.superclasses):
-            raise ValueError(f"`superclasses` names one twice: {listed(self.superclasses)}.")
+        if len(set(self.superclasses or ())) != len(self.superclasses or ()):
+            raise ValueError(f"`superclasses` names one twice: {listed(self.superclasses or ())}.")
 
     def _known(self) -> DrawnClasses:
         return drawn_classes(self._size()) if self._generated() else self._official()

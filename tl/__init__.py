@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from tl.cli.fitting import fit
     from tl.data import (
         CifarDataModule,
+        CifarSubsetDataModule,
+        CifarSuperclassesDataModule,
         CsvDataModule,
         DenseFolderDataModule,
         FolderDataModule,
@@ -46,6 +48,8 @@ __all__ = [
     "BarlowTwins",
     "BinaryMap",
     "CifarDataModule",
+    "CifarSubsetDataModule",
+    "CifarSuperclassesDataModule",
     "Classification",
     "CsvDataModule",
     "DenseFolderDataModule",
@@ -82,6 +86,8 @@ _HOME = {
     "VICReg": "tl.tasks",
     "BinaryMap": "tl.tasks",
     "CifarDataModule": "tl.data",
+    "CifarSubsetDataModule": "tl.data",
+    "CifarSuperclassesDataModule": "tl.data",
     "Classification": "tl.tasks",
     "CsvDataModule": "tl.data",
     "DenseFolderDataModule": "tl.data",

@@ -7,6 +7,7 @@ from tl.backbones.mtan import MTAN
 from tl.backbones.pretrained import HuggingFaceBackbone, TimmBackbone, TorchvisionBackbone
 from tl.backbones.resnet import ResNet18, ResNet34, ResNet50
 from tl.backbones.resnet_cifar import ResNet20, ResNet32, ResNet44, ResNet56
+from tl.backbones.task_groups import TaskGroups
 from tl.backbones.text import TextBackbone
 from tl.backbones.wide_resnet import WideResNet
 
@@ -23,6 +24,7 @@ __all__ = [
     "ResNet44",
     "ResNet50",
     "ResNet56",
+    "TaskGroups",
     "TextBackbone",
     "TimmBackbone",
     "TorchvisionBackbone",

@@ -13,6 +13,7 @@ from tl.cli.compare import compare_arguments, compare_runs
 from tl.cli.delta_m import delta_m, delta_m_arguments
 from tl.cli.export import export_arguments, export_model
 from tl.cli.fewshot import fewshot, fewshot_arguments
+from tl.cli.group import group, group_arguments
 from tl.cli.lineage import lineage_arguments, print_lineage
 from tl.cli.listing import list_arguments, list_kind
 from tl.cli.messages import did_you_mean
@@ -117,6 +118,11 @@ VERBS = {
         "Tell new classes from a few labelled samples of each, on the features of checkpoints.",
         fewshot_arguments,
         fewshot,
+    ),
+    "group": Verb(
+        "Divide the tasks of a run into groups to train together, by their affinity.",
+        group_arguments,
+        group,
     ),
     "lineage": Verb(
         "Print where a checkpoint's weights came from, back to the first source.",

@@ -2,6 +2,8 @@
 
 from tl.data.base import ImageDataModule
 from tl.data.cifar.cifar import CifarDataModule
+from tl.data.cifar.subset import CifarSubsetDataModule
+from tl.data.cifar.superclasses import CifarSuperclassesDataModule
 from tl.data.csv_images import CsvDataModule
 from tl.data.dense.folder import DenseFolderDataModule
 from tl.data.errors import DataError
@@ -18,6 +20,8 @@ from tl.data.text.synthetic import SyntheticTextDataModule
 __all__ = [
     "Augment",
     "CifarDataModule",
+    "CifarSubsetDataModule",
+    "CifarSuperclassesDataModule",
     "CsvDataModule",
     "DataError",
     "DenseFolderDataModule",

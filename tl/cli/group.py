@@ -1,0 +1,115 @@
+"""``tl group``: which tasks to train together."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_OVERLAY = "configs/overlays/gradient_diagnostics.yaml"
+
+
+def group_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tl group``."""
+    parser.add_argument(
+        "run", help="Run folder, NAME or NAME/version_N, trained with GradientDiagnostics."
+    )
+    parser.add_argument("--groups", type=int, required=True, help="Number of groups.")
+    parser.add_argument(
+        "--stage", default="backbone", help="Stage whose affinities count: all of the backbone."
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Of random partitions: 0.")
+    parser.add_argument("--out", default="lightning_logs/group", help="Folder for the results.")
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
+
+
+def group(given: argparse.Namespace) -> None:
+    """Print the groups, and write them with a study that checks them."""
+    from tl.questions.affinity import rank_correlation  # noqa: PLC0415 - imports torch
+    from tl.questions.group_report import (  # noqa: PLC0415 - with matplotlib
+        Groups,
+        as_dict,
+        table,
+        write,
+        write_study,
+    )
+    from tl.questions.grouping import best_grouping  # noqa: PLC0415 - as above
+
+    run = _run_folder(Path(given.run))
+    content = _newest(run)
+    means, exact = _affinities(content, run, given.stage)
+    best = best_grouping(means.mean(), given.groups, given.seed)
+    agreement = float("nan")
+    if exact is not None and exact.tasks == means.tasks:
+        agreement = rank_correlation(means.mean(), exact.mean())
+    found = Groups(given.run, means, best, agreement)
+    out = Path(given.out)
+    paths = write(found, out)
+    configuration = run / "config.yaml"
+    backbone = _backbone(content)
+    if configuration.is_file() and backbone is not None:
+        paths.append(write_study(found, configuration, backbone, _metric(content), out))
+    print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201
+    print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
+
+
+def _run_folder(given: Path) -> Path:
+    """Return a run's folder: the one given, or the newest version in it."""
+    from tl.runs.folders import numbered_versions  # noqa: PLC0415 - imports Lightning
+
+    if not given.is_dir():
+        raise ValueError(f"There is no run folder {given}.")
+    versions = numbered_versions(given)
+    return given / f"version_{max(versions)}" if versions else given
+
+
+def _newest(run: Path) -> Mapping[str, Any]:
+    """Return the content of the checkpoint of the most steps in a run's folder."""
+    from tl.checkpoints.files import glance_at  # noqa: PLC0415 - imports torch
+
+    found = [glance_at(path) for path in (run / "checkpoints").glob("[!.]*.ckpt")]
+    if not found:
+        raise ValueError(f"{run} holds no checkpoint; affinities are kept in them.")
+    return max(found, key=lambda content: int(content.get("global_step") or 0))
+
+
+def _affinities(content: Mapping[str, Any], run: Path, stage: str) -> tuple[Any, Any]:
+    """Return the affinities to first order, and those of the exact look-ahead or ``None``."""
+    from tl.questions.affinity import PairMeans  # noqa: PLC0415 - imports torch
+
+    states = content.get("callbacks") or {}
+    diagnostics: Mapping[str, Any] = {}
+    exact = None
+    for key, state in states.items():
+        if str(key).startswith("GradientDiagnostics") and isinstance(state, Mapping):
+            diagnostics = state.get("affinities") or {}
+        if str(key).startswith("TaskAffinity") and isinstance(state, Mapping):
+            exact = state.get("exact")
+    if not diagnostics:
+        raise ValueError(
+            f"{run} kept no affinities of its tasks; train it with GradientDiagnostics, such as by "
+            f"--config {_OVERLAY}."
+        )
+    if stage not in diagnostics:
+        raise ValueError(f"{run} has no stage {stage!r}; choose {', '.join(diagnostics)}.")
+    means = PairMeans.from_state(diagnostics[stage])
+    return means, None if exact is None else PairMeans.from_state(exact)
+
+
+def _backbone(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the run's backbone, as in its configuration; without it no study is written."""
+    record = content.get("tl") or {}
+    model: Any = (record.get("configuration") or {}).get("model") or {}
+    found = (model.get("init_args") or {}).get("backbone")
+    return found if isinstance(found, Mapping) and found.get("class_path") else None
+
+
+def _metric(content: Mapping[str, Any]) -> str:
+    """Return the metric that decides, over all tasks."""
+    from tl.tasks import as_task, deciding_score  # noqa: PLC0415 - imports torch
+
+    tasks = [as_task(task) for task in (content.get("tl") or {}).get("tasks") or ()]
+    return f"test/{deciding_score(tasks)[0]}"

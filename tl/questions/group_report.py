@@ -1,0 +1,247 @@
+"""Groups of tasks as a table that ends in a sentence, as JSON, as a figure, and as a study."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from tl.checkpoints.atomic_io import write_whole
+from tl.questions.affinity import PairMeans
+from tl.questions.grouping import Grouping, Partition, random_partition
+from tl.transfer.provenance import aligned
+
+#: Reliability below which affinities do not repeat well enough to group by.
+LEAST_RELIABLE = 0.7
+_RANDOM = 5  # partitions in the study
+_TRIES = 200
+_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of a run's tasks.
+
+    Args:
+        run: The run.
+        affinity: Means of the affinities.
+        grouping: The groups found.
+        agreement: Rank correlation with the exact look-ahead; NaN where that was not measured.
+    """
+
+    run: str
+    affinity: PairMeans
+    grouping: Grouping
+    agreement: float = math.nan
+
+    @property
+    def names(self) -> list[list[str]]:
+        """The tasks of each group by name."""
+        return [[self.affinity.tasks[task] for task in group] for group in self.grouping.groups]
+
+    @property
+    def reliability(self) -> float:
+        """How well the affinities would repeat, see :meth:`PairMeans.reliability`."""
+        return self.affinity.reliability()
+
+    @property
+    def reliable(self) -> bool:
+        """Whether they repeat well enough to group by."""
+        return self.reliability >= LEAST_RELIABLE
+
+
+def table(found: Groups) -> str:
+    """Return the groups as text."""
+    best = found.grouping
+    rows = [["group", "tasks"]]
+    rows += [[str(n), ", ".join(names)] for n, names in enumerate(found.names, 1)]
+    how = (
+        "the best of all partitions, by branch and bound"
+        if best.exact
+        else "the best of 60 searches from random starts: there may be a better one"
+    )
+    values = [
+        ["partition", "mean affinity"],
+        ["chosen", f"{best.value:.3g}"],
+        ["all together", f"{best.together:.3g}"],
+        ["alone", f"{best.alone:.3g}"],
+        ["random, 95 %", f"{best.band[0]:.3g} to {best.band[1]:.3g}"],
+    ]
+    head = (
+        f"{found.run}: {len(found.affinity.tasks)} tasks, {found.affinity.seen} measurements, "
+        f"split-half reliability {found.reliability:.2f}"
+    )
+    lines = [
+        head,
+        *aligned(rows),
+        "",
+        *aligned(values),
+        f"The chosen partition is {how}.",
+    ]
+    if not math.isnan(found.agreement):
+        lines.append(
+            f"Rank correlation with the exact look-ahead of TaskAffinity: {found.agreement:.2f}."
+        )
+    return "\n".join([*lines, "", sentence(found)])
+
+
+def sentence(found: Groups) -> str:
+    """Return what the groups are worth, in a sentence."""
+    best = found.grouping
+    if not found.reliable:
+        return (
+            f"Warning: with a reliability of {found.reliability:.2f} these affinities would not "
+            f"repeat (from {LEAST_RELIABLE} they do): do not group by them; measure more often, by "
+            "a smaller `every_n_steps`, or train for longer."
+        )
+    groups = " | ".join(", ".join(names) for names in found.names)
+    if best.value <= best.band[1]:
+        return f"No better than random partitions: {groups}."
+    if best.value <= max(best.together, best.alone):
+        name = "all together" if best.together >= best.alone else "alone"
+        return f"Groups promise nothing over {name}; the best are {groups}."
+    return f"Train together: {groups}; the study says whether it holds."
+
+
+def as_dict(found: Groups) -> dict[str, Any]:
+    """Return the groups in plain types."""
+    best = found.grouping
+    return {
+        "run": found.run,
+        "tasks": found.affinity.tasks,
+        "measurements": found.affinity.seen,
+        "reliability": _plain(found.reliability),
+        "reliable": found.reliable,
+        "exact_agreement": _plain(found.agreement),
+        "groups": found.names,
+        "value": best.value,
+        "optimal": best.exact,
+        "together": best.together,
+        "alone": best.alone,
+        "random": list(best.band),
+        "affinity": found.affinity.mean().tolist(),
+        "standard_error": [[_plain(v) for v in row] for row in found.affinity.error().tolist()],
+        "sentence": sentence(found),
+    }
+
+
+def figure_of(found: Groups) -> Figure:
+    """Draw the affinities as a heat map, sorted by groups, with a frame around each."""
+    order = [task for group in found.grouping.groups for task in group]
+    values = found.affinity.mean()[order][:, order].clone()
+    values.fill_diagonal_(torch.nan)  # a task's own is larger than all others
+    size = len(order)
+    most = float(values[values.isfinite()].abs().max())
+    figure = Figure(figsize=(2.5 + 0.4 * size, 2 + 0.4 * size), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(values.tolist(), cmap="RdBu", vmin=-most, vmax=most)
+    figure.colorbar(image, ax=axes, label="affinity")
+    names = [found.affinity.tasks[task] for task in order]
+    axes.set_xticks(range(size), names, rotation=90)
+    axes.set_yticks(range(size), names)
+    start = 0
+    for group in found.grouping.groups:
+        corner = (start - 0.5, start - 0.5)
+        axes.add_patch(Rectangle(corner, len(group), len(group), fill=False, linewidth=2))
+        start += len(group)
+    axes.set(xlabel="changes the loss of", ylabel="a step for", title="Affinity of tasks")
+    return figure
+
+
+def partitions(found: Groups, seed: int = 0) -> dict[str, list[list[str]]]:
+    """Return the partitions that the study compares: together, chosen, alone, five random ones.
+
+    All are different; with few tasks there are fewer.
+    """
+    tasks = found.affinity.tasks
+    generator = torch.Generator().manual_seed(seed)
+    every: dict[str, Partition] = {
+        "together": (tuple(range(len(tasks))),),
+        "chosen": found.grouping.groups,
+        "alone": tuple((task,) for task in range(len(tasks))),
+    }
+    count = len(found.grouping.groups)
+    every = {n: g for i, (n, g) in enumerate(every.items()) if g not in [*every.values()][:i]}
+    seen, drawn = set(every.values()), 0
+    for _ in range(_TRIES):
+        groups = random_partition(len(tasks), count, generator)
+        if groups not in seen and drawn < _RANDOM:
+            every[f"random_{drawn}"] = groups
+            seen.add(groups)
+            drawn += 1
+    return {
+        name: [[tasks[task] for task in group] for group in groups]
+        for name, groups in every.items()
+    }
+
+
+def write(found: Groups, out: Path) -> list[Path]:
+    """Write ``group.txt``, ``group.json`` and ``group.png``; return the files."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / f"group.{ending}" for ending in ("txt", "json", "png")]
+    write_whole(paths[0], [f"{table(found)}\n".encode()])
+    write_whole(paths[1], [(json.dumps(as_dict(found), indent=2) + "\n").encode()])
+    figure_of(found).savefig(paths[2], dpi=150)
+    return paths
+
+
+def write_study(
+    found: Groups, configuration: Path, backbone: Mapping[str, Any], metric: str, out: Path
+) -> Path:
+    """Write a study that trains the chosen partition, all, alone and five random ones.
+
+    Each run has a network per group (:class:`tl.backbones.TaskGroups`), so that runs differ in who
+    shares, and in nothing else.
+
+    Args:
+        found: The groups.
+        configuration: ``config.yaml`` of the run.
+        backbone: Its backbone, as ``class_path`` and ``init_args``.
+        metric: The metric that is compared, such as ``test/acc``.
+        out: Folder.
+
+    Returns:
+        The study file.
+    """
+    overlays = {}
+    for name, groups in partitions(found).items():
+        path = out / "partitions" / f"{name}.yaml"
+        options = {"backbone": dict(backbone), "groups": groups}
+        grouped = {"class_path": "tl.backbones.TaskGroups", "init_args": options}
+        _yaml(path, {"model": {"init_args": {"backbone": grouped}}})
+        overlays[name] = str(path)
+    study = {
+        "question": "Are tasks better trained in the groups that their affinity chooses?",
+        "stages": {
+            "groups": {
+                "configs": [str(configuration)],
+                "vary": {"partition": overlays, "seed_everything": list(range(_SEEDS))},
+            }
+        },
+        "report": {
+            "metric": metric,
+            "rows": ["partition"],
+            "against": {"partition": "together"},
+            "pairs": "seed_everything",
+        },
+    }
+    path = out / "group_study.yaml"
+    _yaml(path, study)
+    return path
+
+
+def _yaml(path: Path, content: Mapping[str, Any]) -> None:
+    text = yaml.safe_dump(dict(content), sort_keys=False, width=100)
+    write_whole(path, [text.encode()])
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None

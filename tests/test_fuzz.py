@@ -98,13 +98,10 @@ def run(arguments: list[str]) -> int:
     before = signal.signal(signal.SIGALRM, hung)
     signal.alarm(SECONDS)
     try:
-        main(arguments)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0
+        return main(arguments)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-    return 0
 
 
 def verdict(code: int, said: str, folder: Path) -> str:

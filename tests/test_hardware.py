@@ -59,11 +59,26 @@ def test_a_gpu_gets_what_it_does_fast_and_it_is_said(
     assert f"as {'TF32' if tf32 else 'float32'}." in caplog.text
 
 
-def test_the_peak_is_that_of_a_product_of_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 21.0])  # the first product takes no part
+def test_the_peak_is_that_of_the_size_that_is_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the first product of a size takes no part; then 2 s, 1 s, and with the next size 9 s
+    clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 21.0, *(30.0, 31.0, 40.0, 49.0)])
     monkeypatch.setattr("tl.hardware.time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    found = matmul_peak(torch.device("cpu"), torch.float32, seconds=5.0)
-    assert found == 2 * 512**3 / 1.0 or found == 2 * 512**3 / 2.0
+    monkeypatch.setattr(hardware, "_CPU_SIZES", (32, 64))
+    found = matmul_peak(torch.device("cpu"), torch.float32, seconds=16.0)
+    assert found == max(2 * 32**3 / 1.0, 2 * 64**3 / 9.0)
+
+
+def test_a_size_that_takes_too_long_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 2.0, 3.0])
+    monkeypatch.setattr("tl.hardware.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(hardware, "_CPU_SIZES", (32, 64))
+    assert matmul_peak(torch.device("cpu"), torch.float32, seconds=1.0) == 2 * 32**3 / 1.0
+
+
+def test_measuring_the_peak_draws_no_number_of_the_run() -> None:
+    before = torch.get_rng_state()
+    matmul_peak(torch.device("cpu"), torch.float32, seconds=0.001)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_peak_of_this_machine_is_plausible() -> None:

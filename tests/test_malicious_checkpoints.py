@@ -118,9 +118,8 @@ def test_no_code_runs(
             for word in DOORS[door]
         ]
         ours = verb in ("lineage", "average")
-        with pytest.raises(SystemExit) as stopped:
-            main([verb, *more] if ours else arguments(verb, SOURCE, tmp_path, *SMALL, *more))
-        assert stopped.value.code in (1, 2)
+        code = main([verb, *more] if ours else arguments(verb, SOURCE, tmp_path, *SMALL, *more))
+        assert code in (1, 2)
         said = capsys.readouterr().err.splitlines()
         [line] = [line for line in said if line.startswith("tl: ")]
         assert ("cannot resume from any of its" if door == "resume" else "os.makedirs") in line

@@ -53,7 +53,9 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fit(folder: Path, *given: str) -> dict[str, Any]:
     """Run the configuration on tiny rooms; return what it reached."""
-    main(["fit", "--config", CONFIG, "--config", QUICK, *given, f"--log_dir={folder}"])
+    given = ("--config", CONFIG, "--config", QUICK, *given, f"--log_dir={folder}")
+    if code := main(["fit", *given]):
+        raise SystemExit(code)
     results: dict[str, Any] = json.loads((folder / "scenes/version_0/results.json").read_text())
     return results
 

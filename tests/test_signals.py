@@ -5,7 +5,14 @@ import signal
 
 import pytest
 
-from tl.signals import SIGNALS, StoppedBySignal, stop_on_signals
+from tl.cli import main
+from tl.signals import (
+    SIGNALS,
+    CommandEnded,
+    StoppedBySignal,
+    signals_as_before,
+    stop_on_signals,
+)
 
 
 def test_signals_stop_the_program_wherever_it_is() -> None:
@@ -21,3 +28,14 @@ def test_signals_stop_the_program_wherever_it_is() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_handlers_are_restored_after_a_command() -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    with signals_as_before():
+        stop_on_signals()
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    ended = CommandEnded("it is gone", 2)
+    assert (ended.code, ended.line) == (2, "it is gone")
+    assert main(["fit", "nowhere"]) == 2
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before

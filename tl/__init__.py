@@ -6,8 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tl.cli.fitting import fit
     from tl.data import (
         CifarDataModule,
+        CsvDataModule,
         DenseFolderDataModule,
         FolderDataModule,
         GeneratedDataModule,
@@ -17,26 +19,35 @@ if TYPE_CHECKING:
         TensorDataModule,
         TextDataModule,
     )
+    from tl.data.csv_images import from_csv
     from tl.modules import MultiTaskModule, TransferModule
     from tl.report.compare import compare
     from tl.serving.load import load
     from tl.tasks import (
+        BYOL,
+        BarlowTwins,
         BinaryMap,
         Classification,
         Depth,
         MaskedTokens,
         Normals,
+        NTXent,
         Regression,
         Segmentation,
         Task,
+        TwoViews,
+        VICReg,
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BYOL",
+    "BarlowTwins",
     "BinaryMap",
     "CifarDataModule",
     "Classification",
+    "CsvDataModule",
     "DenseFolderDataModule",
     "Depth",
     "FolderDataModule",
@@ -44,6 +55,7 @@ __all__ = [
     "MaskedTokens",
     "MultiTaskDataModule",
     "MultiTaskModule",
+    "NTXent",
     "Normals",
     "Regression",
     "Segmentation",
@@ -53,15 +65,25 @@ __all__ = [
     "TensorDataModule",
     "TextDataModule",
     "TransferModule",
+    "TwoViews",
+    "VICReg",
     "__version__",
     "compare",
+    "fit",
+    "from_csv",
     "load",
 ]
 
 _HOME = {
+    "BYOL": "tl.tasks",
+    "BarlowTwins": "tl.tasks",
+    "NTXent": "tl.tasks",
+    "TwoViews": "tl.tasks",
+    "VICReg": "tl.tasks",
     "BinaryMap": "tl.tasks",
     "CifarDataModule": "tl.data",
     "Classification": "tl.tasks",
+    "CsvDataModule": "tl.data",
     "DenseFolderDataModule": "tl.data",
     "Depth": "tl.tasks",
     "FolderDataModule": "tl.data",
@@ -79,6 +101,8 @@ _HOME = {
     "TextDataModule": "tl.data",
     "TransferModule": "tl.modules",
     "compare": "tl.report.compare",
+    "fit": "tl.cli.fitting",
+    "from_csv": "tl.data.csv_images",
     "load": "tl.serving.load",
 }
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 Inputs = Tensor | Mapping[str, Tensor]
 _MASK = "attention_mask"
+#: Names of the inputs of a source that gives two views of each sample, each ``(N, ...)``.
+VIEWS = ("view_1", "view_2")
 
 
 def size_of(inputs: Inputs) -> int:
@@ -46,6 +48,13 @@ def join(parts: Sequence[Inputs]) -> Inputs:
     if isinstance(first, Mapping):
         return {name: torch.cat([dict(part)[name] for part in parts]) for name in first}
     return torch.cat(list(parts))  # type: ignore[arg-type]  # all are tensors, like the first
+
+
+def views_of(inputs: Inputs) -> tuple[Tensor, Tensor] | None:
+    """Return the two views of each sample, each ``(N, ...)``; ``None`` if there is one."""
+    if not isinstance(inputs, Mapping) or inputs.keys() != set(VIEWS):
+        return None
+    return inputs[VIEWS[0]], inputs[VIEWS[1]]
 
 
 def differ_in_length(parts: Iterable[Inputs]) -> bool:

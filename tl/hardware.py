@@ -15,6 +15,8 @@ from tl.private.torch import cpu_multiplies_bf16
 
 _AMPERE = (8, 0)
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # as in <malloc.h>
+# of square matrices: one core is fastest on those that fit its cache, many on larger ones
+_CPU_SIZES, _GPU_SIZES = (256, 512, 1024, 2048), (4096, 8192)
 
 
 def on_gpu(accelerator: str) -> bool:
@@ -76,34 +78,48 @@ def reuse_memory() -> bool:
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.05) -> float:
-    """Measure the peak floating-point operations per second of a device.
+    """Measure the peak floating-point operations per second of a device, with this run's threads.
+
+    The factors are random: products of ones take less power on a GPU and run faster than any real
+    one. Which size is the fastest depends on caches and threads, so several are tried. The numbers
+    come from a generator of their own, and training draws the same ones as without it.
 
     Args:
         device: The device.
         dtype: Type of the factors in a square matrix product.
-        seconds: Time to spend; the fastest product counts.
+        seconds: Time to spend, about; the fastest product counts.
 
     Returns:
         Operations (additions and multiplications) per second.
     """
-    gpu = device.type == "cuda"
-    size = 8192 if gpu else 512
-    a = torch.ones(size, size, device=device, dtype=dtype)
-    fastest, until = float("inf"), 0.0
+    sizes = _GPU_SIZES if device.type == "cuda" else _CPU_SIZES
+    peak = 0.0
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        while True:
-            start = time.perf_counter()
-            torch.mm(a, a)
-            if gpu:
-                torch.cuda.synchronize(device)
-            now = time.perf_counter()
-            if until:  # the first product initialises threads and libraries
-                fastest = min(fastest, now - start)
-                if now > until:
-                    break
-            else:
-                until = now + seconds
-    return 2 * size**3 / fastest
+        for size in sizes:
+            operations = 2 * size**3
+            if peak and 2 * operations / peak > seconds:
+                break  # two products would take longer than all may
+            random = torch.Generator(device).manual_seed(0)
+            factor = torch.randn(size, size, generator=random, device=device).to(dtype)
+            peak = max(peak, operations / _fastest_product(factor, seconds / len(sizes)))
+    return peak
+
+
+def _fastest_product(factor: torch.Tensor, seconds: float) -> float:
+    """Return the seconds of the fastest product of a matrix with itself."""
+    fastest, until = float("inf"), 0.0
+    while True:
+        start = time.perf_counter()
+        torch.mm(factor, factor)
+        if factor.is_cuda:
+            torch.cuda.synchronize(factor.device)
+        now = time.perf_counter()
+        if not until:  # the first product initialises threads and libraries
+            until = now + seconds
+            continue
+        fastest = min(fastest, now - start)
+        if now > until:
+            return fastest
 
 
 def peak_memory_bytes() -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 
 # Windows lacks the last two
@@ -26,6 +27,19 @@ class StoppedBySignal(BaseException):
         super().__init__(f"stopped by {signal.Signals(number).name}, {saved}")
         self.number = number
         self.checkpoint = checkpoint
+
+
+class CommandEnded(SystemExit):
+    """A command ended with an error, which it has printed.
+
+    Args:
+        line: What it printed.
+        code: Exit code.
+    """
+
+    def __init__(self, line: str, code: int) -> None:
+        super().__init__(code)
+        self.line = line
 
 
 class StopAtOnce:
@@ -58,3 +72,16 @@ def stop_on_signals(numbers: Sequence[int] = SIGNALS) -> None:
         for number in numbers:
             if heeded(number):
                 signal.signal(number, StopAtOnce())
+
+
+@contextmanager
+def signals_as_before() -> Iterator[None]:
+    """Restore the handlers of signals at the end, for a notebook or a program around it."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: not set from Python
+                signal.signal(number, handler)

@@ -86,9 +86,7 @@ def _become(arguments: list[str], prepare: Prepare | None, tell: int) -> NoRetur
         report_events(tell)
         if prepare is not None:
             prepare()
-        tl_main(arguments)
-    except SystemExit as stop:
-        code = int(stop.code or 0)
+        code = tl_main(arguments)
     except BaseException:  # noqa: BLE001 - the table counts it
         traceback.print_exc()
         code = 70

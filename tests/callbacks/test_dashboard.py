@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from torch import nn
+from torchjd.aggregation import PCGrad
 
 from tests.modules.test_maps import Marking
 from tests.small import Tiny, module, multitask_module, tiny_data, trainer, two_sources
@@ -21,6 +22,7 @@ from tl.callbacks import Dashboard
 from tl.callbacks.dashboard import Network
 from tl.data import SyntheticScenesDataModule, TensorDataModule
 from tl.transfer import LinearProbe
+from tl.transfer.penalties import BSS
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -121,6 +123,28 @@ def test_hyperparameters_stand_beside_the_final_metrics(tmp_path: Path) -> None:
     assert "hp_metric" not in found.Tags()["scalars"]
     assert set(metrics) <= set(found.Tags()["scalars"])  # the values are the curves' own
     assert [event.step for event in found.Scalars("val/acc")] == [4, 9]
+
+
+def test_the_method_is_among_the_hyperparameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    data = two_sources()
+    ours = multitask_module(
+        data,
+        balancer=PCGrad(),
+        batch_norm="per_source",
+        penalties=BSS(),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1),
+    )
+    found = run(tmp_path, ours, data, Dashboard(0, 0, 0, graph=False), max_epochs=1)
+    start = plugin_data_pb2.HParamsPluginData.FromString(
+        found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    ).session_start_info.hparams
+    assert start["balancer"].string_value == "PCGrad"
+    assert start["penalties"].string_value == "BSS"
+    assert start["scheduler"].string_value == "StepLR"
+    assert start["seed"].number_value == 7
 
 
 def test_pictures_come_every_n_epochs_and_at_the_end(tmp_path: Path) -> None:
@@ -238,3 +262,20 @@ def test_the_graph_of_a_run_has_heads_on_maps(tmp_path: Path) -> None:
     graph = str(found.Graph())
     for part in ("backbone/Sequential[layer3]", "heads/MapHead[marks]", "heads/Linear[label]"):
         assert all(word in graph for word in part.split("/")), part
+
+
+def test_the_confusion_is_a_plain_image_between_epochs_and_a_figure_at_the_end(
+    tmp_path: Path,
+) -> None:
+    data = tiny_data()
+    found = run(tmp_path, module(data), data, Dashboard(every_n_epochs=1), max_epochs=2)
+    first, last = found.Images("val/confusion/generated10")
+    assert (first.width, first.height) == (400, 400)
+    assert last.width != 400
+    # a run that ends before its last epoch
+    found = run(
+        tmp_path, module(data), data, Dashboard(every_n_epochs=1), max_epochs=9, max_steps=5
+    )
+    shown = found.Images("val/confusion/generated10")
+    assert [each.step for each in shown] == [5, 5]
+    assert shown[0].width == 400 != shown[1].width

@@ -15,14 +15,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from tests.server import serving
 from tl.callbacks import AtomicCheckpointIO
 from tl.checkpoints.files import (
     CheckpointError,
     file_sha256,
     glance_at,
     listed,
-    local_file,
     read_checkpoint,
     read_hashed,
 )
@@ -227,22 +225,6 @@ def test_content_without_names_is_refused(tmp_path: Path, content: object) -> No
     assert "expected a dict with string keys" in _message(tmp_path / "a.pt")
 
 
-def test_missing_files_suggest_what_is_there(tmp_path: Path) -> None:
-    assert "that folder has no checkpoint" in _message(tmp_path / "last.ckpt")
-    torch.save(STATE, tmp_path / "last.ckpt")
-    assert "did you mean last.ckpt?" in _message(tmp_path / "lst.ckpt")
-    assert "that folder has last.ckpt" in _message(tmp_path / "resnet18.pth")
-    assert f"the folder {tmp_path / 'runs'}" in _message(tmp_path / "runs" / "a.ckpt")
-    assert "download the file first" in _message(Path("s3://bucket/a.pt"))
-
-
-def test_folders_suggest_their_checkpoints(tmp_path: Path) -> None:
-    assert _message(tmp_path).endswith("is a folder; name a checkpoint in it.")
-    (tmp_path / "checkpoints").mkdir()
-    torch.save(STATE, tmp_path / "checkpoints" / "last.ckpt")
-    assert "checkpoints/last.ckpt" in _message(tmp_path)
-
-
 def test_missing_permission_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(STATE, tmp_path / "a.pt")
 
@@ -252,18 +234,6 @@ def test_missing_permission_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     # not by chmod: a superuser may read everything
     monkeypatch.setattr(Path, "open", denied)
     assert "no permission to read it" in _message(tmp_path / "a.pt")
-
-
-def test_an_address_is_read_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    torch.save(STATE, tmp_path / "a.pt")
-    with serving() as answers:
-        answers.bodies["/a.pt"] = (tmp_path / "a.pt").read_bytes()
-        assert _same(read_checkpoint(f"{answers.address}/a.pt"))
-        # what a Path has made of it
-        assert _same(read_checkpoint(Path(f"{answers.address}/a.pt")))
-    assert answers.asked == ["/a.pt"]
-    assert local_file(f"{answers.address}/a.pt").name.startswith("a-")
 
 
 def test_content_and_hash_are_of_the_same_bytes(tmp_path: Path) -> None:

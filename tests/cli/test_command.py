@@ -49,8 +49,9 @@ def test_a_profiler_that_is_asked_for_works(tmp_path: Path, made: list[Trainer])
 
 
 def test_a_bar_of_the_user_s_takes_the_place_of_ours(tmp_path: Path, made: list[Trainer]) -> None:
-    fit(tmp_path)
+    fit(tmp_path, "--trainer.enable_progress_bar=true")
     fit(tmp_path, "--trainer.callbacks+=lightning.pytorch.callbacks.TQDMProgressBar")
     fit(tmp_path, "--trainer.enable_progress_bar=false")
+    fit(tmp_path)  # output goes to a file
     bars = [type(trainer.progress_bar_callback) for trainer in made]
-    assert bars == [RunProgressBar, TQDMProgressBar, type(None)]
+    assert bars == [RunProgressBar, TQDMProgressBar, type(None), type(None)]

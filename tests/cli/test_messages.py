@@ -9,7 +9,7 @@ import pytest
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, Dataset
 
-from tl.cli.messages import did_you_mean, exception_line, one_line, parse_error_line
+from tl.cli.messages import did_you_mean, elsewhere, exception_line, one_line, parse_error_line
 from tl.data.errors import DataError
 
 
@@ -247,3 +247,14 @@ def test_what_data_refuse_while_they_are_asked_is_said_alone() -> None:
     error = ValueError(f"Call to compute_fn of link {link} with args {loaders} failed: No groups.")
     error.__cause__ = ValueError("No groups.")
     assert exception_line(error) == "No groups."
+
+
+def test_an_option_of_another_section_is_named() -> None:
+    assert elsewhere("batch_size") == " Did you mean 'data.init_args.batch_size'?"
+    assert elsewhere("max_epochs", "tl.modules.TransferModule") == (
+        " Did you mean 'trainer.max_epochs'?"
+    )
+    assert elsewhere("init_from", "tl.data.CifarDataModule") == (
+        " Did you mean 'model.init_args.init_from'?"
+    )
+    assert not elsewhere("no_such_option")

@@ -39,6 +39,7 @@ class Recorder(LightningModule):
 
 def run(epochs: int, module: Recorder, overfit_batches: float = 0.0, **settings: Any) -> Recorder:
     trainer = Trainer(
+        accelerator="cpu",
         overfit_batches=overfit_batches,
         max_epochs=epochs,
         logger=False,

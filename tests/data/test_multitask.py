@@ -169,3 +169,11 @@ def test_tasks_without_classes_share_a_head(tmp_path: Path) -> None:
         trains={"unseen": False},
     )
     assert [(task.shares, task.trains) for task in made.tasks] == [(None, True), ("seen", False)]
+
+
+@pytest.mark.parametrize("option", [{"download": True}, {"offline": "error"}, {"images": "real"}])
+def test_options_that_no_source_has_are_refused(option: Any) -> None:
+    [name] = option
+    with pytest.raises(ValueError, match=f"`{name}` would have no effect: GeneratedDataModule lac"):
+        MultiTaskDataModule(sources={"a": GeneratedDataModule()}, **option)
+    MultiTaskDataModule(sources={"a": GeneratedDataModule(), "b": CifarDataModule()}, **option)

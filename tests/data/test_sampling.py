@@ -187,3 +187,11 @@ def test_other_ways_of_sampling_are_refused() -> None:
     data.setup("fit")
     with pytest.raises(DataError, match=r"a has several tasks: set .*a_fine, a_coarse"):
         data.train_dataloader()
+
+
+def test_images_that_are_not_balanced_refuse_what_to_balance_by() -> None:
+    data = GeneratedDataModule(train_size=40, balanced_by="generated")
+    with pytest.raises(DataError, match="`balanced_by` is 'generated', and `sampling` is 'shuffl"):
+        data.setup("fit")
+    data.sampling = "balanced"
+    data.setup("fit")

@@ -96,6 +96,32 @@ def test_numbers_that_are_no_bytes_are_taken_as_they_are() -> None:
     trainer(Path()).fit(TransferModule(Flat(2), KIND), data)
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint16, torch.int16, torch.uint32])
+def test_other_levels_are_standardised_as_bytes_are(kind: torch.dtype, tmp_path: Path) -> None:
+    images = pictures() // 2
+    data, plain = read(images.to(kind), labels()), read(images, labels())
+    for each in (data, plain):
+        each.setup("fit")
+    batch = (images[:4], None)
+    found = data.standardise((images[:4].to(kind), None))
+    assert torch.equal(torch.as_tensor(found[0]), torch.as_tensor(plain.standardise(batch)[0]))
+    path, _ = saved(tmp_path, data)
+    with pytest.raises(DataError, match=r"are bytes of shape .* trained on are u?int\d+ of shape"):
+        trainer(tmp_path).test(
+            TransferModule(Flat(), KIND),
+            read(images, labels(), test_inputs=images, test_targets=labels()),
+            str(path),
+            verbose=False,
+        )
+
+
+def test_integers_that_may_be_indices_stay() -> None:
+    data = read(torch.arange(80).view(40, 2).int(), labels())
+    data.setup("fit")
+    assert data.describe()["statistics"] == {}
+    assert next(iter(data.train_dataloader()))[0].dtype is torch.int32
+
+
 def test_dicts_of_inputs_and_targets() -> None:
     inputs = {"image": pictures(channels=1), "ids": torch.arange(80).view(40, 2)}
     targets = {"kind": labels(), "level": torch.linspace(0, 1, 40)}
@@ -145,42 +171,6 @@ def test_the_split_follows_the_seed_and_shares_no_sample() -> None:
     assert sorted(train + val) == list(range(40))
     assert split(0) == [train, val]
     assert split(1) != [train, val]
-
-
-def test_every_epoch_has_an_order_of_its_own() -> None:
-    data = read(torch.arange(40)[:, None], labels(), val_size=0.0)
-    data.setup("fit")
-    assert data.val_dataloader() == []
-    loader = data.train_dataloader()
-    epochs = []
-    for epoch in (0, 1):
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        epochs.append(torch.cat([batch for batch, _ in loader]).flatten().tolist())
-    assert sorted(epochs[0]) == list(range(40))
-    assert epochs[0] != epochs[1]
-
-
-def test_tests_and_predictions(tmp_path: Path) -> None:
-    images, numbers = pictures(), labels()
-    data = read(images, numbers, test_inputs=pictures(9, seed=1), test_targets=labels(9))
-    module, run = TransferModule(Flat(), KIND), trainer(tmp_path)
-    run.fit(module, data)
-    [tested] = run.test(module, data, verbose=False)
-    assert set(tested) == {"test/acc", "test/loss"}
-    assert module.samples["test"] == {"kind": 9}
-    found: Any = run.predict(module, data)
-    assert torch.cat([part["kind"][1] for part in found]).tolist() == list(range(9))
-    unlabelled = read(images, numbers, test_inputs=pictures(9, seed=1))
-    again: Any = trainer(tmp_path).predict(module, unlabelled)
-    for one, two in zip(found, again, strict=True):
-        assert torch.equal(one["kind"][0], two["kind"][0])
-    without = read(images, numbers)
-    whole: Any = trainer(tmp_path).predict(module, without)
-    assert torch.cat([part["kind"][1] for part in whole]).tolist() == list(range(40))
-    with pytest.raises(DataError, match="give `test_inputs` and `test_targets`"):
-        trainer(tmp_path).test(module, without, verbose=False)
-    with pytest.raises(DataError, match="give `test_targets`"):
-        trainer(tmp_path).test(module, unlabelled, verbose=False)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +232,16 @@ BOTH = [Classification("a", 3, target="a"), Regression("b", target="b")]
             "Samples of `test_inputs` are numbers of shape (3, 6, 6); those that the model is",
         ),
         (pictures(), None, {}, "`targets` are needed to train"),
+        (pictures(), labels().float(), {}, "its targets are torch.float32 numbers; expected class"),
+        (pictures(), -torch.ones(40).long(), {}, "All targets of the 36 training samples are miss"),
+        (
+            pictures(),
+            {"a": -torch.ones(40).long(), "b": torch.full((40,), torch.nan)},
+            {"tasks": BOTH},
+            "All targets of the 36 training samples are missing",
+        ),
+        (torch.zeros(4, 3, dtype=torch.complex64), labels(4), {}, "`inputs` holds complex numbers"),
+        (pictures(), labels(), {"balanced_by": "kind"}, "`balanced_by` is 'kind', and `sampling`"),
     ],
 )
 def test_what_does_not_fit_is_one_line(inputs: Any, targets: Any, options: Any, said: str) -> None:

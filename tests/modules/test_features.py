@@ -162,3 +162,11 @@ def test_lengths_and_channels_are_told_apart() -> None:
         map_channels(4)
     with pytest.raises(TypeError, match=r"takes their length, got \(4, 8\)"):
         vector_length((4, 8))
+
+
+@pytest.mark.parametrize("task", [VECTOR, OnMaps("b", 3)])
+def test_integers_are_named_where_a_backbone_computes_with_floats(task: Classification) -> None:
+    images = torch.ones(2, 3, 8, 8, dtype=torch.int32)
+    said = r"ResNet20 cannot compute with inputs of torch.int32 of shape \(2, 3, 8, 8\): "
+    with pytest.raises(ValueError, match=said):
+        FeatureReader([task])(ResNet20(), images)

@@ -9,7 +9,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.small import Tiny, trainer
-from tl import Classification, TransferModule
+from tl import Classification, MultiTaskModule, Regression, TransferModule
+from tl.data import TensorDataModule
 
 
 class Foreign(LightningDataModule):
@@ -36,3 +37,41 @@ def test_a_batch_size_by_position_does_not_keep_from_predicting(
     parts: Any = found
     assert [len(part["a"][0]) for part in parts] == [4, 4, 2]
     assert torch.cat([part["a"][1] for part in parts]).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("gap", [0, 6])
+def test_floats_are_classes_where_the_first_batch_has_a_gap(gap: int, tmp_path: Path) -> None:
+    labels = torch.arange(8).float() % 3
+    labels[gap] = torch.nan
+    loader = DataLoader(TensorDataset(torch.randn(8, 3, 8, 8), labels), batch_size=4)
+    run, module = trainer(tmp_path, max_epochs=1), TransferModule(Tiny(), Classification("a", 3))
+    if gap == 0:
+        run.fit(module, loader)
+        assert run.global_step == 2
+        return
+    with pytest.raises(ValueError, match=r"its targets are torch\.float32 numbers"):
+        run.fit(module, loader)
+    assert run.global_step == 0
+
+
+def test_arrays_are_checked_as_a_whole_and_not_by_batch(tmp_path: Path) -> None:
+    task, labels = Classification("a", 3), torch.arange(16).float() % 3
+    labels[9] = torch.nan
+    data = TensorDataModule(torch.randn(16, 3, 8, 8), labels, [task], batch_size=2)
+    trainer(tmp_path, max_epochs=1).fit(TransferModule(Tiny(), task), data)
+    other = TensorDataModule(torch.randn(16, 3, 8, 8), labels.nan_to_num(), [Regression("a")])
+    with pytest.raises(ValueError, match="has a head of 3 classes, the data have 1 number"):
+        trainer(tmp_path, max_epochs=1).fit(TransferModule(Tiny(), task), other)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_class_and_a_number_are_learned_from_the_same_labels(ours: bool, tmp_path: Path) -> None:
+    images, labels = torch.randn(16, 3, 8, 8), torch.arange(16) % 3
+    tasks = [Classification("a", 3, target="t"), Regression("b", target="t")]
+    data: Any = TensorDataModule(images, {"t": labels}, tasks, batch_size=4)
+    if not ours:
+        rows = [(image, {"t": label}) for image, label in zip(images, labels, strict=True)]
+        data = DataLoader(rows, batch_size=4)  # type: ignore[arg-type]
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(MultiTaskModule(Tiny(), tasks), data)
+    assert {"train/a/acc", "train/b/mae"} <= set(run.callback_metrics)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import math
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchjd.aggregation import PCGrad, UPGrad
 
-from tests.processes import run_two_processes
 from tests.small import trainer
 from tl import Classification, MultiTaskModule, Regression, Task, TransferModule
 from tl.balancing import Uncertainty
@@ -170,58 +166,6 @@ def test_predictions_of_mixed_kinds_share_a_file(tmp_path: Path) -> None:
     )
     with (tmp_path / "own.csv").open() as file:
         assert file.readline().strip() == "image,task,value"
-
-
-SCRIPT = """
-import json, sys
-import torch
-from tests.modules.test_kinds import KINDS, Pair, build, samples
-from tests.small import trainer
-from tl.data import TensorDataModule
-
-if __name__ == "__main__":
-    devices, out = int(sys.argv[1]), sys.argv[2]
-    torch.set_num_threads(1)
-    inputs, targets = samples(53)
-    left, right = inputs.unbind(1)
-    signals = {"left": left, "right": right}
-    tasks = KINDS["mixed"]
-    data = TensorDataModule(
-        signals, targets, tasks=tasks, batch_size=8 // devices, test_inputs=signals,
-        test_targets=targets, val_size=0.3,
-    )
-    module = build(tasks, net=Pair)
-    run = trainer(".", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=1)
-    found = {}
-    for verb in ("validate", "test"):
-        getattr(run, verb)(module, data, verbose=False)
-        found |= {k: float(v) for k, v in run.callback_metrics.items()}
-    run.fit(module, data)
-    weights = torch.cat([p.detach().flatten() for p in module.parameters()])
-    every = run.strategy.all_gather(weights) if devices > 1 else weights[None]
-    assert (every == every[0]).all()
-    if run.is_global_zero:
-        with open(out, "w") as file:
-            json.dump(found, file)
-    if devices > 1:
-        torch.distributed.destroy_process_group()
-"""
-
-
-def test_two_processes_score_dicts_of_inputs_as_one_does(tmp_path: Path) -> None:
-    (tmp_path / "run.py").write_text(SCRIPT)
-    root = Path(__file__).resolve().parents[2]
-    subprocess.run(
-        [sys.executable, "run.py", "1", "one.json"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PATH": ""},
-        check=True,
-        capture_output=True,
-    )
-    run_two_processes(["run.py", "2", "two.json"], tmp_path)
-    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
-    assert {"val/d/r2", "val/e/map", "test/a/acc", "test/loss"} <= set(one)
-    assert two == pytest.approx(one, rel=1e-5)
 
 
 @dataclass(frozen=True, init=False)  # its constructor is that of a regression

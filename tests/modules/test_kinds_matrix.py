@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,8 +22,10 @@ from tests.processes import ROOT, run_two_processes
 from tests.small import trainer
 from tl import MultiTaskModule, Task
 from tl.balancing import BalancerSpec, DynamicTaskPrioritization
+from tl.batch import on_each
 from tl.callbacks import Dashboard, PredictionWriter
 from tl.data import TensorDataModule
+from tl.transfer import FullFineTuning
 
 OVERLAYS = sorted((ROOT / "configs" / "balancing").glob("*.yaml"))
 
@@ -64,13 +63,15 @@ def test_mixed_kinds_train_under_every_overlay(overlay: Path, tmp_path: Path) ->
 class Theirs(LightningDataModule):
     """Two sources of somebody else's, of 16 and 8 samples, without any attribute of ours."""
 
-    def __init__(self, mode: Any) -> None:
+    def __init__(self, mode: Any, net: str = "signal") -> None:
         super().__init__()
-        self.mode = mode
+        self.mode, self.net = mode, net
 
     def sources(self) -> dict[str, Any]:
-        inputs, targets = samples(16)
-        return {"one": loaders(inputs, targets), "two": loaders(inputs.flip(0), targets, 16)}
+        targets = on_each(lambda part: part[:16], samples(53)[1])
+        inputs = on_each(lambda part: part[:16], given(self.net))
+        reverse = on_each(lambda part: part.flip(0), inputs)
+        return {"one": loaders(inputs, targets), "two": loaders(reverse, targets, 16)}
 
     def train_dataloader(self) -> Any:
         return CombinedLoader(self.sources(), self.mode)
@@ -106,6 +107,19 @@ def test_every_kind_reads_loaders_that_lightning_combines(
     if norm != "per_source_statistics":  # `sequential` gives batches that do not name a source
         [one] = trainer(tmp_path).validate(module, [*Theirs(mode).sources().values()])[:1]
         assert f"val/{first.name}/loss/dataloader_idx_0" in one
+
+
+@pytest.mark.parametrize("norm", ["joint", "per_source", "per_source_statistics"])
+def test_dicts_of_inputs_go_through_every_batch_norm(norm: Any, tmp_path: Path) -> None:
+    tasks = [KINDS["classification"][0].read_from("one"), KINDS["regression"][1].read_from("two")]
+    weights = []
+    for net in ("dict", "signal"):
+        torch.manual_seed(0)
+        module = MultiTaskModule(NETS[net](), tasks, batch_norm=norm, optimizer=adam)
+        trainer(tmp_path, max_epochs=1).fit(module, Theirs("max_size_cycle", net))
+        weights.append(module.state_dict())
+    tensors = {name: value for name, value in weights[0].items() if torch.is_tensor(value)}
+    assert all(torch.equal(weights[1][name], value) for name, value in tensors.items())
 
 
 class Flat(nn.Module):
@@ -190,45 +204,71 @@ def test_every_kind_reads_every_input(kind: str, net: str, tmp_path: Path) -> No
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 54
 
 
-SCRIPT = """
-import json, sys
-import torch
-from tests.modules.test_kinds import build
-from tests.modules.test_kinds_matrix import NETS, SINGLE, data_of
-from tests.small import trainer
+# Two processes
 
-if __name__ == "__main__":
-    devices, out = int(sys.argv[1]), sys.argv[2]
-    torch.set_num_threads(1)
-    found = {}
-    for net in NETS:
-        module = build([*SINGLE.values()], net=NETS[net])
-        data = data_of([*SINGLE.values()], net, batch_size=8 // devices)
-        run = trainer(".", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=1)
-        run.test(module, data, verbose=False)
-        found |= {f"{net} {k}": float(v) for k, v in run.callback_metrics.items()}
-        run.fit(module, data)
-        weights = torch.cat([p.detach().flatten() for p in module.parameters()])
-        every = run.strategy.all_gather(weights) if devices > 1 else weights[None]
-        assert (every == every[0]).all()
-    if run.is_global_zero:
-        with open(out, "w") as file:
-            json.dump(found, file)
-    if devices > 1:
-        torch.distributed.destroy_process_group()
+
+def ran(net: str, devices: int, folder: Path) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Score all kinds, also one with missing numbers, and train those without.
+
+    Each process then takes the mean over its own share; frozen batch norm sees no batch.
+    """
+    options: dict[str, Any] = {
+        "devices": devices,
+        "strategy": "ddp" if devices > 1 else "auto",
+        "max_epochs": 1,
+    }
+    some = [*SINGLE.values(), KINDS["mixed"][1]]
+    run = trainer(folder, **options)
+    data = data_of(some, net, batch_size=8 // devices)
+    found: dict[str, float] = {}
+    for verb in ("validate", "test"):
+        getattr(run, verb)(build(some, net=NETS[net]), data, verbose=False)
+        found |= {name: float(value) for name, value in run.callback_metrics.items()}
+    torch.manual_seed(0)
+    module = MultiTaskModule(
+        NETS[net](),
+        [*SINGLE.values()],
+        strategy=FullFineTuning(bn="frozen"),
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1),
+    )
+    data = data_of([*SINGLE.values()], net, batch_size=8 // devices)
+    trainer(folder, **options, limit_val_batches=0).fit(module, data)
+    return found, {name: p.detach() for name, p in module.named_parameters()}
+
+
+SCRIPT = """
+import os, sys, warnings
+from pathlib import Path
+import torch
+from tests.modules.test_kinds_matrix import NETS, ran
+warnings.filterwarnings("ignore")
+torch.set_num_threads(1)
+found = {net: ran(net, 2, Path(sys.argv[1])) for net in NETS}
+torch.save(found, f"{sys.argv[1]}/rank{os.environ['LOCAL_RANK']}.pt")
+torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_score_every_kind_and_input_as_one_does(tmp_path: Path) -> None:
-    (tmp_path / "run.py").write_text(SCRIPT)
-    subprocess.run(
-        [sys.executable, "run.py", "1", "one.json"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
-        check=True,
-        capture_output=True,
-    )
-    run_two_processes(["run.py", "2", "two.json"], tmp_path)
-    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
-    assert len(one) >= 2 * len(CASES)
-    assert two == pytest.approx(one, rel=1e-5)
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Scores and weights by network in each of two processes."""
+    folder = tmp_path_factory.mktemp("ddp")
+    (folder / "run.py").write_text(SCRIPT)
+    run_two_processes(["run.py", str(folder)], folder)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_two_processes_score_and_train_every_kind_as_one_does(
+    net: str, ranks: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    scores, weights = ran(net, 1, tmp_path)
+    (first, ours), (_, theirs) = (rank[net] for rank in ranks)
+    assert {"val/d/r2", "test/e/map", "test/count/mae"} <= set(scores)
+    assert first == pytest.approx(scores, rel=1e-5)
+    torch.manual_seed(0)
+    before = dict(MultiTaskModule(NETS[net](), [*SINGLE.values()]).named_parameters())
+    for name, value in weights.items():
+        assert torch.equal(ours[name], theirs[name]), name
+        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5)
+        assert "norm" in name or not torch.equal(value, before[name]), name

@@ -15,8 +15,10 @@ from tl.private import lightning, torch
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [p for p in sorted(ROOT.glob("tl/**/*.py")) if p.parent.name != "private"]
 INHERITED = {**lightning.INHERITED, **torch.INHERITED}
+BY_TORCH = {"_backward_cls"}  # the metaclass of autograd functions sets it
 BY_PYTHON = {"_abc_impl", "_is_protocol", "_is_runtime_protocol", "_fields", "_field_defaults"}
 OWN = ("self", "cls", "super()")
+NOTEBOOKS = {"_repr_html_", "_repr_png_"}  # IPython's documented protocol
 DOCUMENTED = {"os._exit"}  # in the standard library's manual
 # texts that look like a name of an attribute; each is ours
 TEXTS = {
@@ -57,7 +59,7 @@ def foreign_names(source: str) -> list[str]:
     strings = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]
     endings = {id(part) for string in strings for part in string.values}  # of a name made here
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and is_private(node.attr):
+        if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in NOTEBOOKS:
             text = ast.unparse(node)
             inherited = ast.unparse(node.value) in OWN
             known = node.attr in OURS | TABLED if inherited else text in DOCUMENTED
@@ -105,7 +107,7 @@ def overridden(kind: type) -> list[str]:
     return [
         name
         for name in filter(is_private, vars(kind))
-        if name not in BY_PYTHON and any(name in vars(base) for base in bases)
+        if name not in BY_PYTHON | BY_TORCH and any(name in vars(base) for base in bases)
     ]
 
 

@@ -68,9 +68,8 @@ def test_the_command_prints_it(folders: dict[str, Any], capsys: pytest.CaptureFi
     given = [f"--baseline={t}={f}" for t, found in folders["alone"].items() for f in found]
     main(["delta_m", *map(str, folders["together"]), *given])
     assert "Delta_m -2.5 ±" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stopped:
-        main(["delta_m", str(folders["together"][0]), "--baseline=a"])
-    assert stopped.value.code == 2
+    code = main(["delta_m", str(folders["together"][0]), "--baseline=a"])
+    assert code == 2
     assert "`--baseline` must be TASK=FOLDER, got 'a'" in capsys.readouterr().err
 
 

@@ -11,7 +11,6 @@ def test_the_interval_of_three_values_by_hand() -> None:
     found = mean_interval([1.0, 2.0, 3.0])  # s = 1, t(2) = 4.303
     assert found.mean == pytest.approx(2.0)
     assert found.half_width == pytest.approx(4.303 / math.sqrt(3))
-    assert not found.above_zero
     assert not found.below_zero
 
 
@@ -23,7 +22,6 @@ def test_a_single_value_says_nothing_of_its_spread() -> None:
 
 def test_signs_are_called_only_where_the_whole_interval_has_them() -> None:
     assert mean_interval([-0.1, -0.11, -0.12]).below_zero
-    assert mean_interval([0.1, 0.11, 0.12]).above_zero
     assert mean_interval([0.1, 0.11, 0.12]).percent(signed=True) == "+11.0 ± 2.5"
 
 

@@ -11,6 +11,7 @@ from tl.runs.folders import (
     best_checkpoint,
     between_batches,
     build,
+    build_data,
     completed_epochs,
     configuration_of,
     latest_checkpoint,
@@ -162,3 +163,16 @@ def test_a_checkpoint_between_the_batches_of_a_step_is_told(
         "loops": {"fit_loop": {"epoch_loop.batch_progress": progress}},
     }
     assert between_batches(content) == between
+
+
+def test_data_alone_are_built_from_any_configuration(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        "model: {not: read}\ndata: {class_path: tl.data.GeneratedDataModule}\n"
+    )
+    (tmp_path / "more.yaml").write_text("data: {init_args: {train_size: 70}}\n")
+    data = build_data([tmp_path / "run.yaml", tmp_path / "more.yaml"])
+    assert isinstance(data, GeneratedDataModule)
+    assert data.train_size == 70
+    (tmp_path / "none.yaml").write_text("model: {}\n")
+    with pytest.raises(ValueError, match="has no section `data`"):
+        build_data([tmp_path / "none.yaml"])

@@ -198,15 +198,21 @@ def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
     data = tiny_data()
     path, _ = saved(tmp_path, module(data), data)
     (tmp_path / "text.ckpt").write_text("no checkpoint")
+    (tmp_path / "empty").mkdir()
     torch.save({"a": torch.zeros(2)}, tmp_path / "weights.pt")
     for wrong, said in (
         (tmp_path / "text.ckpt", "is not a checkpoint"),
         (tmp_path / "none.ckpt", "no such file"),
         (tmp_path / "weights.pt", "holds weights but no tasks, so it cannot answer"),
-        (tmp_path, "is a folder without runs; expected a run folder"),
+        (tmp_path, r"holds 2 checkpoints, last\.ckpt, text\.ckpt; choose one"),
+        (tmp_path / "empty", "is a folder without runs; expected a run folder"),
     ):
         with pytest.raises(CheckpointError, match=rf"\A[^\n]*{said}[^\n]*\Z"):
             tl.load(wrong)
+    with pytest.raises(
+        ValueError, match=r"not know its network.*: tl\.load\(path, backbone=\.\.\.\)"
+    ):
+        tl.load(path)
     wide = Tiny()
     wide.conv = torch.nn.Conv2d(3, 9, 3)
     with pytest.raises(ValueError, match=r"do not fit Tiny: backbone\.conv\.bias has the shape"):
@@ -221,3 +227,23 @@ def test_a_model_is_quiet_about_what_it_can_read(tmp_path: Path) -> None:
         model = tl.load(path, backbone=Tiny())
         model.predict(np.zeros((40, 20), np.uint8))
     assert isinstance(model, Model)
+
+
+def test_a_repository_of_the_hub_is_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    data = tiny_data()
+    path, _ = saved(tmp_path, module(data), data)
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def snapshot_download(name: str, **options: Any) -> str:
+        asked.append((name, options))
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    model = tl.load("hf-hub:me/net@v1", backbone=Tiny())
+    assert model.path == path
+    [(name, options)] = asked
+    assert (name, options["revision"], options["local_files_only"]) == ("me/net", "v1", True)
+    assert "*.ckpt" in options["allow_patterns"]

@@ -79,3 +79,16 @@ def test_an_array_in_a_file_is_an_image(tmp_path: Path) -> None:
     (tmp_path / "b.npy").write_bytes(b"")
     with pytest.raises(ValueError, match="empty"):
         reader.read(tmp_path / "b.npy")
+
+
+def test_levels_of_another_type_than_in_training_are_refused() -> None:
+    record = {
+        "shapes": {"train": {"": [3, 2, 2]}},
+        "statistics": {"": [[1.0] * 3, [2.0] * 3]},
+        "levels": {"": "uint16"},
+    }
+    reader = TensorReader(record)
+    ones = torch.ones(3, 2, 2)
+    assert not reader.read(ones.to(torch.uint16)).any()
+    with pytest.raises(ValueError, match=r"holds torch\.uint8; the model was trained on uint16"):
+        reader.read(ones.to(torch.uint8))

@@ -4,15 +4,16 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.studies import run, starts, task, write_study
 from tl.study.folders import RunFolders
-from tl.study.points import points_of
+from tl.study.points import SEED, points_of
 from tl.study.study_file import read_study
-from tl.study.worker import Task, Worker, as_text, numbers_of_trials
+from tl.study.worker import Task, Worker, as_text
 
 MOUNT = ("/bin/mount",)
 
@@ -104,11 +105,15 @@ def test_what_a_worker_is_told_is_text() -> None:
     assert given["command"] == [sys.executable, "-m", "tl.cli"]
 
 
-def test_trials_are_counted_by_method(tmp_path: Path) -> None:
+def test_every_method_has_as_many_trials(tmp_path: Path) -> None:
     from tests.studies import content  # noqa: PLC0415
     from tests.study.test_sections import SEARCH  # noqa: PLC0415
 
     study = read_study(write_study(tmp_path, content(search=SEARCH)))
     assert study.search is not None
-    counts = numbers_of_trials(study.search, points_of(study))
+    counts = Counter(
+        point.group
+        for point in points_of(study).values()
+        if point.trial is not None and point.values.get(SEED) == study.search.seed
+    )
     assert counts == {("scratch",): 3, ("full",): 3}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tl import Classification, Regression, Task
-from tl.tasks import as_task, score_directions
+from tl.tasks import as_task
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,6 @@ def test_a_task_of_version_0_1_0_is_a_classification() -> None:
     assert replace(task, source=None) != task
 
 
-def test_a_kind_that_this_version_does_not_know_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'a' is of the kind 'shadow', .* it knows .*regr"):
-        as_task({"name": "a", "kind": "shadow"})
-
-
 @pytest.mark.parametrize("name", ["", "a/b", "a.b", "_a", "a b", "ä"])
 def test_names_that_would_break_metric_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="letters, digits"):
@@ -68,51 +63,6 @@ def test_a_class_of_ones_own_comes_back_as_itself() -> None:
     assert type(Rate("a").read_from("x")) is Rate
     # the private class of several labels stays what it was
     assert Classification("a", 2, multi_label=True).record()["kind"] == "classification"
-
-
-def test_a_class_that_is_defined_again_replaces_the_first() -> None:
-    def define() -> type[Task]:
-        @dataclass(frozen=True, init=False)
-        class Again(Regression):
-            kind: ClassVar[str] = "test_again"
-
-        return Again
-
-    kinds = define(), define()
-    assert type(as_task(kinds[0]("a").record())) is kinds[1]
-
-
-def test_two_classes_of_one_kind_are_refused() -> None:
-    @dataclass(frozen=True, init=False)
-    class One(Regression):
-        kind: ClassVar[str] = "test_twice"
-
-    @dataclass(frozen=True, init=False)
-    class Other(Regression):
-        kind: ClassVar[str] = "test_twice"
-
-    with pytest.raises(ValueError, match=r"kind 'test_twice', which .*One and .*Other both are"):
-        as_task(Other("a").record())
-    assert One("a").kind == Other("a").kind
-
-
-def test_scores_have_the_direction_on_which_all_kinds_agree() -> None:
-    found = score_directions()
-    wanted = {"loss": "min", "acc": "max", "miou": "max", "abs": "min", "delta1": "max"}
-    assert wanted.items() <= found.items()
-
-    @dataclass(frozen=True, init=False)
-    class Deviance(Regression):
-        kind: ClassVar[str] = "test_deviance"
-        score: ClassVar[str] = "test_deviance"
-
-    @dataclass(frozen=True, init=False)
-    class Explained(Deviance):
-        kind: ClassVar[str] = "test_explained"
-        higher_is_better: ClassVar[bool] = True
-
-    assert Explained("a").score == Deviance("a").score
-    assert "test_deviance" not in score_directions()
 
 
 def test_several_labels_need_the_class_itself() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from tl.tasks.figures import (
     confusion_figure,
+    confusion_image,
     display_images,
     drawable_part,
     examples_figure,
@@ -88,3 +89,18 @@ def test_class_names_that_cannot_be_drawn_are_escaped() -> None:
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == shown
     drawn = examples_figure(torch.rand(1, 3, 4, 4), [shown[1]], None, names[2])
     drawn.savefig(io.BytesIO(), format="png")
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_the_image_of_a_confusion_matrix_has_the_colours_of_the_figure(classes: int) -> None:
+    colormaps = pytest.importorskip("matplotlib").colormaps
+    counts = torch.randint(0, 50, (classes, classes), generator=torch.Generator().manual_seed(0))
+    counts[0] = 0  # a class without a sample
+    image = confusion_image(counts)
+    scale = image.shape[1] // classes
+    assert image.shape == (3, scale * classes, scale * classes)
+    shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
+    expected = torch.from_numpy(colormaps["viridis"](shares.numpy()))[..., :3]
+    found = image[:, ::scale, ::scale].permute(1, 2, 0)
+    assert (found - expected).abs().max() < 0.06
+    assert torch.equal(image[:, :scale, :scale], image[:, :1, :1].expand(3, scale, scale))

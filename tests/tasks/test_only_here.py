@@ -21,6 +21,8 @@ STAYS = {
     "tl/report/against_single.py": "reads the names of metrics in files, and no model code",
     "tl/study/wording.py": "reads the names of metrics in files, and no model code",
 }
+# rooms that may stay whole
+ROOMS = {"tl/questions/": "the papers' scores of features are formulas on classes, without a head"}
 
 
 def lines_of_code(path: Path) -> list[str]:
@@ -44,9 +46,9 @@ def test_code_is_searched_and_prose_is_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in sorted(ROOT.glob("tl/**/*.py")) if path.parent != ROOT / "tl" / "tasks"],
+    [path for path in sorted(ROOT.glob("tl/**/*.py")) if ROOT / "tl" / "tasks" not in path.parents],
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_no_other_room_knows_classes_or_accuracy(path: Path) -> None:
-    found = found_in(path)
-    assert bool(found) == (path.relative_to(ROOT).as_posix() in STAYS), found
+    found, name = found_in(path), path.relative_to(ROOT).as_posix()
+    assert name.startswith(tuple(ROOMS)) or bool(found) == (name in STAYS), found

@@ -13,6 +13,8 @@ from urllib.parse import urlparse
 import torch
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+#: What a trained model may consist of, without the pictures and curves beside it.
+_MODEL = ["*.ckpt", "*.safetensors", "*.pt2", "*.json", "*.yaml", "*.md"]
 
 
 def url_file(url: str, what: str) -> Path:
@@ -99,7 +101,38 @@ def hub_folder(name: str, weights: bool) -> Path:
     return folder
 
 
-def _cached_first(fetch: Callable[..., str], *args: str, **options: list[str]) -> str:
+def hub_model(repository: str, revision: str | None = None) -> Path:
+    """Return a copy of a Hugging Face repository of a trained model, cached or downloaded.
+
+    Args:
+        repository: As ``user/name``.
+        revision: Branch, tag or commit; by default the newest.
+
+    Raises:
+        ValueError: If huggingface_hub is missing, or the repository is not cached and cannot be
+            downloaded.
+    """
+    try:
+        hub = _hub()
+    except ImportError:
+        raise ValueError(
+            f"{repository}: models of the Hugging Face Hub need huggingface_hub; run `pip install "
+            "huggingface_hub`."
+        ) from None
+    options = {} if revision is None else {"revision": revision}
+    try:
+        found = _cached_first(hub.snapshot_download, repository, allow_patterns=_MODEL, **options)
+    except Exception as error:  # noqa: BLE001 - the hub's own, those of http, of the file system
+        at = f"@{revision}" if revision else ""
+        raise ValueError(
+            f"{repository}{at} is not in the Hugging Face cache and cannot be downloaded "
+            f"({_reason(error)}). Check the name and the connection; or copy its files from "
+            f"huggingface.co/{repository} into a folder, and give that folder."
+        ) from None
+    return Path(found)
+
+
+def _cached_first(fetch: Callable[..., str], *args: str, **options: str | list[str]) -> str:
     """Return what is cached, without checking the network for a newer version."""
     try:
         return fetch(*args, **options, local_files_only=True)

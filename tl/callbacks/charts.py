@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ def _tag(split: str, metric: str) -> str:
 def hyperparameters(
     trainer: Trainer, module: SharedBackboneModule
 ) -> dict[str, bool | int | float | str]:
-    """Return the settings that differ between runs, in plain types: network, optimizer, data."""
+    """Return the settings that differ between runs, in plain types: network, method, data."""
     optimizer = trainer.optimizers[0]
     group = optimizer.param_groups[0]
     sources = getattr(trainer.datamodule, "sources", None)  # type: ignore[attr-defined]
@@ -54,6 +55,10 @@ def hyperparameters(
         "tasks": ", ".join(module.tasks),
         "init_from": module.init_from or "scratch",
         "strategy": type(module.strategy).__name__ if module.strategy is not None else None,
+        "balancer": getattr(getattr(module, "balancer", None), "name", None),
+        "penalties": ", ".join(type(term).__name__ for term in module.penalties) or None,
+        "scheduler": _scheduler(trainer),
+        "seed": _seed(),
         "batch_norm": getattr(module, "batch_norm", None),
         "optimizer": type(optimizer).__name__,
         "lr": group.get("initial_lr", group["lr"]),
@@ -66,6 +71,18 @@ def hyperparameters(
         found[f"data/{key}"] = getattr(getattr(data, "settings", None), key, None)
     found["data/kind"] = data.kind() if hasattr(data, "kind") else None
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _scheduler(trainer: Trainer) -> str | None:
+    """Return the class of the learning-rate schedule; ``None`` without one."""
+    found = [config.scheduler for config in trainer.lr_scheduler_configs]
+    return type(found[0]).__name__ if found else None
+
+
+def _seed() -> int | None:
+    """Return the seed that Lightning was given, if it was."""
+    seed = os.environ.get("PL_GLOBAL_SEED", "")
+    return int(seed) if seed.isdecimal() else None
 
 
 def metric_names(module: SharedBackboneModule) -> list[str]:

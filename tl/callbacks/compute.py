@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tl.backbones.streams import StreamsBackbone
+from tl.backbones.text import TextBackbone
 from tl.batch import Inputs, on_each, shapes_of, size_of
 from tl.hardware import matmul_peak
 from tl.modules.base import SharedBackboneModule
@@ -101,6 +103,37 @@ def _of_pass(
         if results:
             torch.autograd.backward(results)
     return float(counter.get_total_flops()) / 2
+
+
+def forward_flops(module: SharedBackboneModule, inputs: Inputs, source: str | None) -> float:
+    """Count the operations of one forward pass of the backbone, for one sample.
+
+    They are counted from shapes; nothing is computed.
+
+    Args:
+        module: The module.
+        inputs: Inputs of a source.
+        source: The source, where its tasks have streams of their own.
+
+    Returns:
+        Operations (additions and multiplications).
+    """
+    backbone = without_sources(without_weights(module.backbone)).eval()
+    kind = next(backbone.parameters()).dtype
+    text = next((part for part in backbone.modules() if isinstance(part, TextBackbone)), None)
+
+    def one(part: Tensor) -> Tensor:
+        numbers = kind if part.is_floating_point() else part.dtype
+        return torch.empty(1, *part.shape[1:], device="meta", dtype=numbers)
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        if text is not None and isinstance(inputs, Mapping):
+            # without a mask: to see whether one hides anything, Transformers reads its numbers
+            net: Any = text.model
+            net(input_ids=one(inputs["input_ids"]))
+        else:
+            FeatureReader(module.tasks.values())(backbone, on_each(one, inputs), source)
+    return float(counter.get_total_flops())
 
 
 def without_weights(network: nn.Module) -> nn.Module:

@@ -47,7 +47,8 @@ class Dashboard(Callback):
     classification, augmented training images, and what the tasks of an MTAN attend to. *Graphs*
     holds the network, *HParams* the hyper-parameters with the final metrics, *Text* what the data
     are, what was transferred, and the versions. Without a TensorBoard logger nothing happens.
-    Single samples are those that the first process saw; a confusion matrix counts all.
+    Single samples are those that the first process saw; a confusion matrix counts all. Between
+    epochs the matrix is an image without class names; the last one of a run is a labelled figure.
 
     Args:
         every_n_epochs: Epochs between the pictures of validation; 0 turns them off.
@@ -75,12 +76,15 @@ class Dashboard(Callback):
         self.graph = graph
         self._pictures: dict[tuple[int, str], Pictures | None] = {}  # by loader and task
         self._shown = False
+        # what was shown without labels so far, by tag and word
+        self._unlabelled: dict[tuple[str, str], tuple[Pictures, View, int]] = {}
 
     # The start of a run
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write texts, layout and hyper-parameters, which need no training."""
         self._shown = False
+        self._unlabelled = {}
         writer = writer_of(trainer)
         if writer is None or not isinstance(pl_module, SharedBackboneModule):
             return
@@ -203,10 +207,24 @@ class Dashboard(Callback):
             title = f"{name}{suffix}, {split}, epoch {trainer.current_epoch}"
             statistics = statistics_of(trainer, task.source)
             view = View(title, class_names_of(trainer, name), statistics)
-            for what, figure in pictures.figures(view).items():
-                writer.add_figure(f"{split}/{what}/{name}{suffix}", figure, trainer.global_step)
+            between = trainer.state.fn == "fit" and trainer.current_epoch + 1 != trainer.max_epochs
+            for what, shown in (pictures.quick if between else pictures.figures)(view).items():
+                tag = f"{split}/{what}/{name}{suffix}"
+                if isinstance(shown, Tensor):
+                    writer.add_image(tag, shown, trainer.global_step)
+                    self._unlabelled[tag, what] = pictures, view, trainer.global_step
+                else:
+                    writer.add_figure(tag, shown, trainer.global_step)
+                    self._unlabelled.pop((tag, what), None)
 
     # The end
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the labelled figures of a run that ended before its last epoch."""
+        writer, left, self._unlabelled = writer_of(trainer), self._unlabelled, {}
+        if writer is not None:
+            for (tag, what), (pictures, view, step) in left.items():
+                writer.add_figure(tag, pictures.figures(view)[what], step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Mark the run as finished in the HParams tab."""

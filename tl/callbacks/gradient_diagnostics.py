@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from tl.backbones.base import stages_of
 from tl.balancing.gradients import Rows, add_task_gradients
 from tl.callbacks.board import writer_of
 from tl.modules.multitask import MultiTaskModule
+from tl.questions.affinity import PairMeans, cosines, first_order
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ALL = "backbone"
 _HISTORY = 512  # maximum columns of the heat map; beyond it, every second one is dropped
@@ -32,6 +35,11 @@ class GradientDiagnostics(Callback):
     if there is a balancer, and here, as 1, if there is none. TensorBoard also shows the cosines
     over time as a heat map, once per epoch. Gradients are those of the unweighted losses, on the
     first micro-batch of a step, averaged over the processes.
+
+    The callback also keeps, in checkpoints, for each pair of tasks and each stage the mean and the
+    standard error of the cosine and of the affinity ``eta <g_i, g_j> / L_j``: to first order, the
+    share by which a step for task i lowers the loss of task j (Fifty et al., 2021,
+    arXiv:2109.04617). ``tl group`` divides the tasks by it.
 
     Cost of a measurement: one more forward pass and a backward pass per task, and one float per
     task and shared parameter. With two tasks on shared images that is about the time of two steps:
@@ -56,6 +64,9 @@ class GradientDiagnostics(Callback):
         self._cosines: list[dict[str, float]] = []
         self._conflicts: list[list[int]] = []
         self._measured: int | None = None
+        #: By stage, ``backbone`` being all of them: means over the measurements of each pair.
+        self.affinities: dict[str, PairMeans] = {}
+        self.cosines: dict[str, PairMeans] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check that there are several tasks to compare.
@@ -101,21 +112,49 @@ class GradientDiagnostics(Callback):
         if not stages:
             return {}
         rows = Rows([p for found in stages.values() for p in found], len(module.trained_tasks))
-        self._fill(trainer, module, batch, rows)
+        losses = self._fill(trainer, module, batch, rows)
         sizes = [sum(p.numel() for p in found) for found in stages.values()]
         grams = {
             stage: part @ part.T
             for stage, part in zip(stages, torch.split(rows.matrix, sizes, dim=1), strict=True)
         }
-        values = compared(list(module.trained_tasks), torch.stack(list(grams.values())).sum(0))
+        tasks = list(module.trained_tasks)
+        self._keep(tasks, grams, losses, rates_of(trainer, stages))
+        values = compared(tasks, torch.stack(list(grams.values())).sum(0))
         if len(grams) > 1:
             for stage, gram in grams.items():
-                found = compared(list(module.trained_tasks), gram)
+                found = compared(tasks, gram)
                 values |= {f"{name}/{stage}": value for name, value in found.items()}
         return values
 
-    def _fill(self, trainer: Trainer, module: MultiTaskModule, batch: Any, rows: Rows) -> None:  # noqa: ANN401
-        """Compute the rows, averaged over the processes, and restore everything else."""
+    def _keep(
+        self,
+        tasks: list[str],
+        grams: Mapping[str, Tensor],
+        losses: Tensor,
+        rates: Mapping[str, float],
+    ) -> None:
+        """Add a measurement to the means of the whole backbone and of each stage."""
+        found = {stage: rates[stage] * gram.double() for stage, gram in grams.items()}
+        scaled = {ALL: torch.stack(list(found.values())).sum(0)}
+        plain = {ALL: torch.stack(list(grams.values())).sum(0)}
+        if len(grams) > 1:
+            scaled, plain = {**scaled, **found}, {**plain, **grams}
+        for stage, gram in plain.items():
+            for kept, values in (
+                (self.affinities, first_order(scaled[stage], losses, 1.0)),
+                (self.cosines, cosines(gram)),
+            ):
+                if kept.get(stage) is None or kept[stage].tasks != tasks:
+                    kept[stage] = PairMeans(tasks)
+                kept[stage].add(values)
+
+    def _fill(self, trainer: Trainer, module: MultiTaskModule, batch: Any, rows: Rows) -> Tensor:  # noqa: ANN401
+        """Compute the rows, averaged over the processes, and restore everything else.
+
+        Returns:
+            The losses ``(T,)``, NaN of a task that the batch has not.
+        """
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         scale = float(scaler.get_scale()) if scaler is not None else 1.0
         kept = [(buffer, buffer.clone()) for buffer in module.backbone.buffers()]
@@ -136,8 +175,15 @@ class GradientDiagnostics(Callback):
         for buffer, before in kept:
             buffer.copy_(before)
         rows.matrix.div_(scale)
+        missing = rows.matrix.new_tensor(torch.nan)
+        values = torch.stack(
+            [losses.get(task, missing).detach().float() for task in module.trained_tasks]
+        )
         if trainer.world_size > 1:
-            rows.matrix = trainer.strategy.reduce(rows.matrix, reduce_op="sum") / trainer.world_size
+            world = trainer.world_size
+            rows.matrix = trainer.strategy.reduce(rows.matrix, reduce_op="sum") / world
+            values = trainer.strategy.reduce(values, reduce_op="sum") / world
+        return values
 
     # State
 
@@ -164,6 +210,8 @@ class GradientDiagnostics(Callback):
             "cosines": [dict(one) for one in self._cosines],
             "conflicts": [list(one) for one in self._conflicts],
             "measured": self._measured,
+            "affinities": {stage: means.state() for stage, means in self.affinities.items()},
+            "pair_cosines": {stage: means.state() for stage, means in self.cosines.items()},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -172,6 +220,11 @@ class GradientDiagnostics(Callback):
         self._cosines = [dict(one) for one in state_dict["cosines"]]
         self._conflicts = [list(one) for one in state_dict["conflicts"]]
         self._measured = state_dict["measured"]
+        # runs of earlier versions kept none
+        kept = (state_dict.get(key) or {} for key in ("affinities", "pair_cosines"))
+        self.affinities, self.cosines = (
+            {stage: PairMeans.from_state(state) for stage, state in each.items()} for each in kept
+        )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the cosines over time."""
@@ -179,6 +232,22 @@ class GradientDiagnostics(Callback):
         if writer is not None and any(self._cosines):
             figure = heat_map(self._steps, self._cosines)
             writer.add_figure("balance/cosine_over_time", figure, trainer.global_step)
+
+
+def rates_of(trainer: Trainer, stages: Mapping[str, list[torch.nn.Parameter]]) -> dict[str, float]:
+    """Return the learning rate of each stage in the coming step; that of its first parameter.
+
+    Args:
+        trainer: The Trainer, with its optimizers.
+        stages: Parameters by stage.
+    """
+    rates = {
+        id(parameter): float(group["lr"])
+        for optimizer in trainer.optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    return {stage: rates.get(id(found[0]), 0.0) for stage, found in stages.items()}
 
 
 def compared(tasks: list[str], gram: Tensor) -> dict[str, float]:
@@ -212,6 +281,8 @@ def heat_map(steps: list[int], cosines: list[dict[str, float]]) -> Figure:
     """
     names = list(dict.fromkeys(name for one in cosines for name in one))
     table = [[one.get(name, math.nan) for one in cosines] for name in names]
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only where it is drawn
+
     figure = Figure(figsize=(8, 1.5 + 0.3 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(table, aspect="auto", vmin=-1, vmax=1, cmap="RdBu", interpolation="none")

@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tl import __version__
 from tl.callbacks.checkpoint import best_of
+from tl.callbacks.epoch_table import EpochTable
 from tl.callbacks.test_time import TestTimeAdaptation
 from tl.callbacks.throughput import Throughput
 from tl.checkpoints.atomic_io import write_whole
@@ -29,8 +30,9 @@ class RunResults(Callback):
     """Write the run folder's ``results.json`` at the end of fit, validate and test.
 
     Its keys: ``metrics`` (flat, by metric name, of the last epoch; ``best`` holds the best
-    checkpoint's score), ``samples`` (by split and task: number of labelled samples evaluated,
-    ``from``, and in the split, ``of``), ``scores`` (by task: which way each score is better,
+    checkpoint's score, and on the command line its epoch and all metrics of its validation),
+    ``samples`` (by split and task: number of labelled samples evaluated, ``from``, and in the
+    split, ``of``), ``scores`` (by task: which way each score is better,
     ``max`` or ``min``, the one that decides first), ``data`` (description and fingerprint per
     source), ``provenance`` (where the initial weights came from), ``versions``, ``seconds``,
     ``images_per_second``, ``mfu`` and ``data_share`` (both of training, see `Throughput`),
@@ -144,8 +146,19 @@ class RunResults(Callback):
                 "checkpoint": os.path.relpath(best.best_model_path, folder),
                 "monitor": best.monitor,
                 "score": number(best.best_model_score),
+                **_best_epoch(trainer),
             }
         write_json(path, results)
+
+
+def _best_epoch(trainer: Trainer) -> dict[str, Any]:
+    """Return the best epoch, counted from 1, and all metrics of its validation, if known."""
+    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
+    table = next((one for one in callbacks if isinstance(one, EpochTable)), None)
+    if table is None or table.best_epoch is None:
+        return {}
+    metrics = {name: number(value) for name, value in sorted(table.best.items())}
+    return {"epoch": table.best_epoch + 1, "metrics": metrics}
 
 
 def _relative(path: object, folder: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -34,7 +34,8 @@ class Throughput(Callback):
     - ``perf/mfu``: model FLOPs utilisation (Chowdhery et al., 2022, arXiv:2204.02311, appendix B),
       the arithmetic of the network's step as a fraction of the fastest matrix product in the run's
       precision, measured at the start of the run; of a language model the arithmetic on the first
-      process's tokens, without that on padding;
+      process's tokens, without that on padding; it never exceeds 1: steps that are faster than the
+      measured product raise the peak;
     - ``perf/data_share``: fraction of the time between steps, spent on data and everything else
       outside the step (on a GPU, which works asynchronously, this is host time);
     - ``perf/peak_memory_mb``: peak memory so far, of the GPU or otherwise of the process.
@@ -90,10 +91,16 @@ class Throughput(Callback):
     def _mfu(self, images_per_second: float | None) -> float | None:
         if images_per_second is None or self._per_image is None or self._peak is None:
             return None
-        return images_per_second / self._processes * self._per_image / self._peak
+        return self._share_of_peak(images_per_second / self._processes * self._per_image)
 
     def _mfu_of_text(self, operations: float, seconds: float) -> float | None:
-        return None if self._peak is None else operations / seconds / self._peak
+        return None if self._peak is None else self._share_of_peak(operations / seconds)
+
+    def _share_of_peak(self, rate: float) -> float:
+        """Return a rate of operations as a fraction of the device's peak."""
+        # a busy machine slows the measurement down, and some convolutions save multiplications
+        self._peak = max(cast("float", self._peak), rate)
+        return rate / self._peak
 
     def _begin(self) -> None:
         self.images, self.seconds, self.data_seconds = 0, 0.0, 0.0

@@ -1,8 +1,6 @@
 """Read checkpoint files of any origin without running their code."""
 
-import difflib
 import pickle
-import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 from tl.checkpoints.errors import CheckpointError, first_line, listed
 from tl.checkpoints.hashes import file_sha256, is_cut_short, is_sealed, sums
 from tl.checkpoints.nesting import check_nesting
+from tl.checkpoints.paths import check_file, local_file, weights_file
 from tl.checkpoints.pickles import refused_globals
 from tl.checkpoints.safe_weights import from_safetensors
 
@@ -27,7 +26,6 @@ __all__ = [
     "weights_file",
 ]
 
-_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 _MIB = 2**20
 _MOST_UNPACKED = 10  # times the length of an archive; torch.save does not compress
 
@@ -80,7 +78,7 @@ def glance_at(path: str | Path) -> dict[str, Any]:
         CheckpointError: As :func:`read_checkpoint`, if it cannot be opened.
     """
     path = local_file(path)
-    _check_file(path)  # opening a pipe would block
+    check_file(path)  # opening a pipe would block
     try:
         with path.open("rb") as file:
             _check_size(file, path)  # before torch unpacks anything
@@ -97,7 +95,7 @@ def glance_at(path: str | Path) -> dict[str, Any]:
 
 def _opened(path: str | Path, *, hashed: bool) -> tuple[dict[str, Any], str]:
     path = local_file(path)
-    _check_file(path)
+    check_file(path)
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols: the result is enough
@@ -127,78 +125,6 @@ def _check_content(content: object, path: Path) -> None:
         check_nesting(content)
     except ValueError as error:
         raise CheckpointError(f"{path}: refused, {error}.") from None
-
-
-def local_file(path: str | Path) -> Path:
-    """Return a path unchanged; download an address and return the file.
-
-    Args:
-        path: A path, or an ``http://`` or ``https://`` address.
-
-    Raises:
-        CheckpointError: If it cannot be downloaded.
-    """
-    # a Path collapses two slashes into one
-    if address := re.match(r"(https?):/+(.+)", str(path)):
-        from tl.checkpoints.download import fetch  # noqa: PLC0415 - rarely needed
-
-        return fetch("://".join(address.groups()))
-    return Path(path).expanduser()
-
-
-def weights_file(path: str | Path) -> Path:
-    """Return the weights file of a path: itself, or the weights in a Hugging Face folder.
-
-    Args:
-        path: A file, an address, or a folder with ``config.json`` and ``model.safetensors`` or
-            ``pytorch_model.bin``.
-    """
-    path = local_file(path)
-    if (path / "config.json").is_file():
-        for name in ("model.safetensors", "pytorch_model.bin"):
-            if (path / name).is_file():
-                return path / name
-    return path
-
-
-def _check_file(path: Path) -> None:
-    """Refuse anything but a file with content, saying what is there instead."""
-    try:
-        if path.is_dir():
-            below = [f"checkpoints/{name}" for name in _checkpoints_in(path / "checkpoints")]
-            found = listed(_checkpoints_in(path) + below)
-            raise CheckpointError(
-                f"{path}: is a folder; name a checkpoint in it" + (f": {found}." if found else ".")
-            )
-        if not path.exists():
-            raise CheckpointError(f"{path}: no such file; {_nearby(path)}")
-        if not path.is_file():
-            raise CheckpointError(f"{path}: is not a regular file; name a checkpoint.")
-        if path.stat().st_size == 0:
-            raise CheckpointError(
-                f"{path}: is empty: its writing was interrupted; use another one."
-            )
-    except PermissionError:
-        raise CheckpointError(f"{path}: no permission to access it.") from None
-
-
-def _nearby(path: Path) -> str:
-    """Describe what is where the file should be."""
-    if ":/" in str(path):
-        return "only http:// and https:// addresses are supported; download the file first."
-    if not path.parent.is_dir():
-        return f"the folder {path.parent} does not exist either."
-    names = _checkpoints_in(path.parent)
-    if close := difflib.get_close_matches(path.name, names, n=3):
-        return f"did you mean {' or '.join(close)}?"
-    return f"that folder has {listed(names) or 'no checkpoint'}."
-
-
-def _checkpoints_in(folder: Path) -> list[str]:
-    """List the names of the checkpoints in a folder, not below it."""
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.suffix in _SUFFIXES)
 
 
 def _read(file: BinaryIO, path: Path, *, verified: bool) -> object:

@@ -1,5 +1,7 @@
 """``python -m tl.cli``."""
 
+import sys
+
 from tl.cli.entry import main
 
-main()
+sys.exit(main())

@@ -10,7 +10,8 @@ def average_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoints",
         nargs="+",
-        help="Two or more checkpoints; the last one's task and head are kept.",
+        help="Two or more checkpoints; the last one's task and head are kept. With --method the "
+        "source first: the others were fine-tuned from it, and all heads are kept.",
     )
     parser.add_argument("--out", required=True, help="File for the new checkpoint.")
     how = parser.add_mutually_exclusive_group()
@@ -23,6 +24,28 @@ def average_arguments(parser: argparse.ArgumentParser) -> None:
         "--greedy",
         action="store_true",
         help="Add checkpoints best first, leaving out those that worsen the validation score.",
+    )
+    how.add_argument(
+        "--method",
+        choices=("task-arithmetic", "ties"),
+        help="Merge networks fine-tuned from one source into one with all heads. --config names "
+        "a multi-task run on the data of all.",
+    )
+    parser.add_argument(
+        "--coefficients",
+        type=float,
+        nargs="+",
+        help="With --method: coefficients to try on the validation images, by default 0.1 to 1.",
+    )
+    parser.add_argument(
+        "--keep",
+        type=float,
+        default=0.2,
+        help="With --method=ties: fraction of each task vector that is kept, default 0.2.",
+    )
+    parser.add_argument(
+        "--joint",
+        help="With --method: checkpoint of that run trained jointly, for the comparison.",
     )
     parser.add_argument(
         "--backbone-only",
@@ -48,9 +71,28 @@ def average_arguments(parser: argparse.ArgumentParser) -> None:
 def average(given: argparse.Namespace) -> None:
     """Write the average, and print what it is made of."""
     from tl.cli.devices import check_devices  # noqa: PLC0415 - imports Lightning
-    from tl.runs.averaging import average_checkpoints  # noqa: PLC0415 - as above
+    from tl.runs.averaging import average_checkpoints, merge_checkpoints  # noqa: PLC0415 - as above
 
     check_devices(given.accelerator)
+    if given.method is not None:
+        source, *others = given.checkpoints
+        searched = {} if given.coefficients is None else {"coefficients": given.coefficients}
+        print(  # noqa: T201
+            merge_checkpoints(
+                source,
+                others,
+                given.out,
+                method=given.method,
+                keep=given.keep,
+                joint=given.joint,
+                configurations=given.config,
+                accelerator=given.accelerator,
+                **searched,
+            )
+        )
+        return
+    if given.joint is not None or given.coefficients is not None:
+        raise ValueError("--joint and --coefficients belong to --method; name one.")
     print(  # noqa: T201
         average_checkpoints(
             given.checkpoints,

@@ -21,12 +21,10 @@ def refusal(arguments: list[str]) -> str | None:
         arguments: What follows ``fit`` on the command line.
     """
     said = io.StringIO()
-    try:
-        with redirect_stderr(said), redirect_stdout(io.StringIO()):
-            main(["fit", *arguments, "--print_config"])
-    except SystemExit as ended:
-        if ended.code in (0, None):
-            return None
+    with redirect_stderr(said), redirect_stdout(io.StringIO()):
+        code = main(["fit", *arguments, "--print_config"])
+    if code == 0:
+        return None
     lines = [line for line in said.getvalue().splitlines() if line.startswith("tl: ")]
     return lines[-1].removeprefix("tl: ") if lines else None
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, cast
 import yaml
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelSummary, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -20,10 +20,12 @@ from tl import __version__
 from tl.callbacks import (
     AtomicCheckpointIO,
     Dashboard,
+    EpochTable,
     NoProfiler,
     OracleSelection,
     PredictionWriter,
     RunCheckpoint,
+    RunHeader,
     RunProgressBar,
     RunResults,
     SameCheckpoint,
@@ -31,6 +33,7 @@ from tl.callbacks import (
     Throughput,
     leave_out_empty_hooks,
 )
+from tl.callbacks.progress import bar_is_readable
 from tl.cli.configuration import check_trainer
 from tl.cli.devices import check_devices
 from tl.cli.nulls import check_nulls, imported
@@ -39,6 +42,7 @@ from tl.cli.parser import OneLineParser
 from tl.cli.shifts import AskedShifts, add_shift_arguments, take_shifts
 from tl.cli.verbs import VERBS
 from tl.hardware import choose_precision, reuse_memory
+from tl.modules.base import SharedBackboneModule
 from tl.modules.direction import follow_metrics
 from tl.modules.source_start import weights_follow
 from tl.private.jsonargparse import list_verb
@@ -104,6 +108,8 @@ class TlCLI(LightningCLI):
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:  # noqa: ANN401
         """List our verbs in ``--help``; `main` runs them without this parser."""
         super()._add_subcommands(parser, **kwargs)
+        for name in ("validate", "test"):
+            self._parser(name).set_defaults(verbose=False)  # `tl` prints a table of its own
         for name, verb in VERBS.items():
             list_verb(parser, name, verb.help)
 
@@ -250,10 +256,7 @@ class TlCLI(LightningCLI):
             kwargs["logger"] = self.output.loggers(given.logger)
         if given.profiler is None:
             kwargs["profiler"] = NoProfiler()
-        callbacks = [*(given.callbacks or [])]
-        wants_bar = config.trainer.enable_progress_bar is not False
-        if wants_bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
-            kwargs["callbacks"] = [*callbacks, RunProgressBar()]
+        kwargs |= self._telling([*(given.callbacks or [])])
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         if self.found_by_itself:
             trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
@@ -265,6 +268,28 @@ class TlCLI(LightningCLI):
         if trainer.strategy.root_device.type == "cpu":
             reuse_memory()
         return trainer
+
+    def _telling(self, callbacks: list[Callback]) -> dict[str, Any]:
+        """Return the Trainer's options for what a run prints.
+
+        Args:
+            callbacks: The user's, whose bar and summary replace ours.
+        """
+        asked, ours = self.chosen.trainer, isinstance(self.model, SharedBackboneModule)
+        options: dict[str, Any] = {}
+        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        wants_bar = asked.enable_progress_bar or asked.enable_progress_bar is None
+        if not own_bar and asked.enable_progress_bar is None and not bar_is_readable():
+            options["enable_progress_bar"] = wants_bar = False  # a file gets lines only
+        if wants_bar and not own_bar:
+            callbacks = [*callbacks, RunProgressBar()]
+        own_table = any(isinstance(callback, ModelSummary) for callback in callbacks)
+        wants_table = asked.enable_model_summary is not False and not own_table
+        if ours and wants_table:
+            options["enable_model_summary"] = False  # ours replaces it
+        if self.subcommand == "fit":
+            callbacks = [*callbacks, RunHeader(table=ours and wants_table), EpochTable()]
+        return {**options, "callbacks": callbacks}
 
     def instantiate_classes(self) -> None:
         """Build everything; a user's loggers use the run's name and version.
@@ -297,10 +322,15 @@ class TlCLI(LightningCLI):
             self.shifts.check(self.trainer, self.datamodule)
 
     def after_test(self) -> None:
-        """Test under the shifts that were asked for; print a table and write it beside a figure."""
+        """Print the scores; test under the shifts that were asked for, and write their table."""
+        self.output.report_scores(self.trainer)
         if self.shifts is not None:
             folder = self.output.evaluated or self.output.new or Path(self.chosen.log_dir)
             self.shifts.run(self.trainer, self.model, self.datamodule, folder)
+
+    def after_validate(self) -> None:
+        """Print the scores."""
+        self.output.report_scores(self.trainer)
 
     def after_fit(self) -> None:
         """Report where everything is, and what could not be written.

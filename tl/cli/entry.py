@@ -8,18 +8,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from io import TextIOWrapper
+from typing import TypeVar
 
 from tl import __version__
 from tl.cli.configuration import check_files
+from tl.cli.help_page import help_of
 from tl.cli.messages import USAGE_ERROR, exception_line
+from tl.cli.on_runs import PREDICT_FILES, expanded
 from tl.cli.own_code import show_own
+from tl.cli.predict_files import run_predict_files
+from tl.cli.short_forms import written_out
 from tl.cli.verbs import VERBS, check_verb, run_verb
-from tl.signals import StoppedBySignal, stop_on_signals
+from tl.signals import CommandEnded, StoppedBySignal, signals_as_before, stop_on_signals
+
+T = TypeVar("T")
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run the command line.
+def main(args: list[str] | None = None) -> int:
+    """Run the command line, and return its exit code.
 
     Exit codes: 0 done, or nothing left to do for ``--resume auto``; 1 failed; 2 a mistake in the
     command, the configuration or the data, found before training; 128 + the signal's number when
@@ -28,6 +36,29 @@ def main(args: list[str] | None = None) -> None:
 
     Args:
         args: Arguments in place of ``sys.argv``.
+
+    Returns:
+        The exit code. From Python, check it: no error is raised.
+    """
+    try:
+        with nullcontext() if args is None else signals_as_before():
+            run_command(args)
+    except SystemExit as ended:  # of the parser, of the run, or of a failure
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)  # noqa: T201
+            return 1
+        return int(ended.code or 0)
+    return 0
+
+
+def run_command(args: list[str] | None) -> object:
+    """Run the command line; its end may be a :class:`tl.signals.CommandEnded`.
+
+    Args:
+        args: Arguments in place of ``sys.argv``.
+
+    Returns:
+        The `TlCLI` that ran one of Lightning's verbs, if one did.
     """
     if isinstance(sys.stdout, TextIOWrapper):
         # a terminal may lack the progress bar's characters, and file names may not be UTF-8
@@ -35,15 +66,21 @@ def main(args: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if args is None else args
     if arguments in (["--version"], ["-V"]):
         print(f"tl {__version__}")  # noqa: T201
-        return
+        return None
+    if page := help_of(arguments):
+        print(page)  # noqa: T201
+        return None
     stop_on_signals()
     _or_one_line(_find_own_classes)
     if arguments[:1] and arguments[0] in VERBS:
         _or_one_line(lambda: run_verb(arguments[0], arguments[1:]))
-        return
+        return None
     _or_one_line(lambda: check_verb(arguments))
-    _or_one_line(lambda: check_files(arguments))
-    _or_one_line(lambda: _run(arguments))
+    arguments = _or_one_line(lambda: expanded(arguments))
+    if arguments[:1] == [PREDICT_FILES]:
+        _or_one_line(lambda: run_predict_files(arguments[1:]))
+        return None
+    return _or_one_line(lambda: _check_and_run(arguments))
 
 
 def _find_own_classes() -> None:
@@ -56,16 +93,25 @@ def _find_own_classes() -> None:
         sys.path.insert(0, here)
 
 
-def _run(arguments: list[str]) -> None:
-    from tl.cli.running import run  # noqa: PLC0415 - Lightning, torch and all
+def _check_and_run(arguments: list[str]) -> object:
+    full = written_out("--help" if word == "--help-all" else word for word in arguments)
+    check_files(full)
+    return _run(full)
 
-    run(arguments)
+
+def _run(arguments: list[str]) -> object:
+    from tl.private.torchmetrics import import_lightly  # noqa: PLC0415 - torch
+
+    import_lightly()
+    from tl.cli.running import run  # noqa: PLC0415 - Lightning and all
+
+    return run(arguments)
 
 
-def _or_one_line(act: Callable[[], None]) -> None:
+def _or_one_line(act: Callable[[], T]) -> T:
     """Call a function; on an error, exit with a one-line message."""
     try:
-        act()
+        return act()
     except StoppedBySignal as stopped:
         print(f"tl: {stopped}.", file=sys.stderr)  # noqa: T201
         sys.exit(128 + stopped.number)
@@ -73,5 +119,6 @@ def _or_one_line(act: Callable[[], None]) -> None:
         if os.environ.get("TL_DEBUG") == "1":
             raise
         show_own(error)
-        print(f"tl: {exception_line(error)}", file=sys.stderr)  # noqa: T201
-        sys.exit(USAGE_ERROR)
+        line = exception_line(error)
+        print(f"tl: {line}", file=sys.stderr)  # noqa: T201
+        raise CommandEnded(line, USAGE_ERROR) from error

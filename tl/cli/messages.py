@@ -16,6 +16,12 @@ from tl.cli import wording
 #: Exit code of a mistake in the command, the configuration or the data.
 USAGE_ERROR = 2
 _MODULES = ("tl.modules.TransferModule", "tl.modules.MultiTaskModule")
+# By section of a configuration: classes whose options it takes.
+_SECTIONS = {
+    "trainer": ("lightning.pytorch.Trainer",),
+    "data": ("tl.data.CifarDataModule", "tl.data.FolderDataModule", "tl.data.MultiTaskDataModule"),
+    "model": _MODULES,
+}
 # Modules with the classes that configurations name, the likelier ones first.
 _PLACES = (
     *("tl", "tl.data", "tl.modules", "tl.backbones", "tl.balancing", "tl.callbacks"),
@@ -36,6 +42,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     for wanted in dict.fromkeys((name, name.partition(".")[0])):
         if close := difflib.get_close_matches(wanted, names, n=1, cutoff=0.6):
             return f" Did you mean {close[0]!r}?"
+    return ""
+
+
+def elsewhere(option: str, owner: str = "") -> str:
+    """Return `` Did you mean 'x'?`` if another part of a configuration has this option.
+
+    Args:
+        option: A name without dots.
+        owner: The class that lacks it; empty on the command line.
+    """
+    for section, classes in _SECTIONS.items():
+        if owner not in classes and any(option in _arguments_of(each) for each in classes):
+            init_args = "" if section == "trainer" else "init_args."
+            return f" Did you mean {f'{section}.{init_args}{option}'!r}?"
     return ""
 
 
@@ -66,10 +86,11 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
         owner = missing.group(2) or (owners[-1] if owners else "")
         return f"{prefix}{_not_accepted(missing.group(1), owner, options)}"
     if unknown := wording.UNKNOWN_TO_VERB.search(message):
-        return f"unknown option {unknown.group(1)!r}.{did_you_mean(unknown.group(1), options)}"
+        name = unknown.group(1)
+        return f"unknown option {name!r}.{elsewhere(name) or did_you_mean(name, options)}"
     if unknown := wording.UNRECOGNIZED.search(message):
         name = unknown.group(1).lstrip("-").split("=")[0]
-        return f"unknown option --{name}.{did_you_mean(name, options)}"
+        return f"unknown option --{name}.{elsewhere(name) or did_you_mean(name, options)}"
     if line := _wrong_class(message) or _class_line(message, owners):
         return prefix + line
     reasons = wording.REASON.findall(message)
@@ -145,7 +166,7 @@ def _not_accepted(option: str, owner: str, options: Iterable[str]) -> str:
     option = option.partition(".")[0] if owner else option
     known = _arguments_of(owner) if owner else options
     said = f"{owner} has no option" if owner else "unknown option"
-    more = did_you_mean(option, known)
+    more = elsewhere(option, owner) or did_you_mean(option, known)
     others = [other for other in _MODULES if other != owner and option in _arguments_of(other)]
     if owner in _MODULES and others:
         more = f" It is one of {others[0]}."

@@ -10,11 +10,12 @@ from typing import Any, cast
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from tl.callbacks.checkpoint import best_of
 from tl.cli.nulls import imported
 from tl.reading import shown
+from tl.report.closing import closing_table, next_commands
 from tl.runs.folders import new_run_folder, run_folder_of
 from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
 
@@ -116,13 +117,38 @@ class Output:
 
     @rank_zero_only
     def report(self, trainer: Trainer) -> None:
-        """Print where the run, its best checkpoint and its curves are."""
+        """Print what the run reached, where it is, and what can follow."""
         best = best_of(trainer)
-        lines = [f"tl: run folder {shown(self.new)}"] if self.new else []
-        if best is not None and best.best_model_path:
+        lines = closing_table(self.new) if self.new else []
+        if self.new:
+            plots = ", ".join(path.name for path in self._plots(self.new))
+            lines.append(f"tl: run folder {shown(self.new)}{f' with {plots}' if plots else ''}")
+        path = best.best_model_path if best is not None else ""
+        if best is not None and path:
             score = best.best_model_score
             value = f" ({best.monitor} {float(score):.4f})" if score is not None else ""
-            lines.append(f"tl: best checkpoint {shown(best.best_model_path)}{value}")
+            lines.append(f"tl: best checkpoint {shown(path)}{value}")
         if self.new:
             lines.append(f"tl: dashboards: tensorboard --logdir {shown(self.config.log_dir)}")
-        print("\n".join(lines))  # noqa: T201
+            lines += next_commands(self.new, path)
+        print("\n".join(lines), flush=True)  # noqa: T201
+
+    @staticmethod
+    def _plots(run: Path) -> list[Path]:
+        """Draw the run; a plot that cannot be written does not fail a finished run."""
+        from tl.report.run_plots import write_plots  # noqa: PLC0415 - matplotlib, at the end only
+
+        try:
+            return write_plots(run)
+        except OSError as error:
+            rank_zero_warn(f"tl: no plots in {shown(run)}: {error.strerror or error}.")
+            return []
+
+    @rank_zero_only
+    def report_scores(self, trainer: Trainer) -> None:
+        """Print the scores of an evaluation, beside those of training."""
+        folder = self.evaluated or self.new
+        if folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        lines = [*closing_table(folder), f"tl: scores in {shown(folder / 'results.json')}"]
+        print("\n".join(lines), flush=True)  # noqa: T201

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 from tl.cli.messages import USAGE_ERROR, parse_error_line
 from tl.cli.verbs import verb_of
 from tl.private.jsonargparse import options_of
+from tl.signals import CommandEnded
 
 
 class OneLineParser(LightningArgumentParser):
@@ -71,7 +72,7 @@ class OneLineParser(LightningArgumentParser):
 
     def _end(self, line: str) -> NoReturn:
         print(f"tl: {line}", file=sys.stderr)  # noqa: T201
-        self.exit(USAGE_ERROR)
+        raise CommandEnded(line, USAGE_ERROR)
 
     def _family(self) -> list[ArgumentParser]:
         """Return this parser and those of its subcommands."""

@@ -40,6 +40,13 @@ _MISTAKES = (
 )
 
 
+# advertising, hardware that is not there, and what the lines of the run say too
+_KNOWN = (
+    *("litlogger", "TPU available: False", "to estimate number of stepping batches"),
+    "`Trainer.fit` stopped: `max_epochs=",
+)
+
+
 def _quiet() -> None:
     """Silence warnings about what neither the user nor we can change."""
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
@@ -55,7 +62,12 @@ def _quiet() -> None:
     # reference networks and frozen stages are in evaluation mode
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: "litlogger" not in record.getMessage())
+        logging.getLogger(name).addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether a line of Lightning's log tells the user something."""
+    return not any(part in record.getMessage() for part in _KNOWN)
 
 
 def _leave_process_group(trainer: Trainer, done: Event) -> None:
@@ -71,11 +83,14 @@ def _leave_process_group(trainer: Trainer, done: Event) -> None:
         torch.distributed.destroy_process_group()
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> TlCLI:
     """Run one of Lightning's subcommands and exit with its code; see `tl.cli.main`.
 
     Args:
         arguments: The subcommand and its options.
+
+    Returns:
+        What ran it.
     """
     done = end_with_parent()
     _quiet()
@@ -102,6 +117,7 @@ def run(arguments: list[str]) -> None:
         _end(error, getattr(cli, "trainer", None))
     finally:
         forget_choice()
+    return cli
 
 
 def _end(error: Exception, trainer: Trainer | None) -> None:

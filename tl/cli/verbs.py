@@ -11,8 +11,12 @@ from typing import NoReturn
 from tl.cli.average import average, average_arguments
 from tl.cli.compare import compare_arguments, compare_runs
 from tl.cli.delta_m import delta_m, delta_m_arguments
+from tl.cli.export import export_arguments, export_model
+from tl.cli.fewshot import fewshot, fewshot_arguments
 from tl.cli.lineage import lineage_arguments, print_lineage
+from tl.cli.listing import list_arguments, list_kind
 from tl.cli.messages import did_you_mean
+from tl.cli.rank import rank_arguments, rank_sources
 from tl.cli.study import study, study_arguments
 
 #: Lightning's verbs, which need its parser.
@@ -104,10 +108,30 @@ VERBS = {
         delta_m_arguments,
         delta_m,
     ),
+    "export": Verb(
+        "Write a trained model as a folder to ship: torch.export, ONNX, safetensors and a card.",
+        export_arguments,
+        export_model,
+    ),
+    "fewshot": Verb(
+        "Tell new classes from a few labelled samples of each, on the features of checkpoints.",
+        fewshot_arguments,
+        fewshot,
+    ),
     "lineage": Verb(
         "Print where a checkpoint's weights came from, back to the first source.",
         lineage_arguments,
         print_lineage,
+    ),
+    "rank": Verb(
+        "Rank sources for a target by their features, and say how sure the ranking is.",
+        rank_arguments,
+        rank_sources,
+    ),
+    "list": Verb(
+        "List what is in the box: balancing, transfer, sources, backbones, tasks, studies.",
+        list_arguments,
+        list_kind,
     ),
     "study": Verb(
         "Run the runs of a study file, or print its status or report.",

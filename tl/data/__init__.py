@@ -2,10 +2,12 @@
 
 from tl.data.base import ImageDataModule
 from tl.data.cifar.cifar import CifarDataModule
+from tl.data.csv_images import CsvDataModule
 from tl.data.dense.folder import DenseFolderDataModule
 from tl.data.errors import DataError
 from tl.data.folder import FolderDataModule
 from tl.data.images.augment import Augment
+from tl.data.images.views import Views
 from tl.data.multitask import MultiTaskDataModule
 from tl.data.synthetic.generated import GeneratedDataModule
 from tl.data.synthetic.rooms import SyntheticScenesDataModule
@@ -16,6 +18,7 @@ from tl.data.text.synthetic import SyntheticTextDataModule
 __all__ = [
     "Augment",
     "CifarDataModule",
+    "CsvDataModule",
     "DataError",
     "DenseFolderDataModule",
     "FolderDataModule",
@@ -26,4 +29,5 @@ __all__ = [
     "SyntheticTextDataModule",
     "TensorDataModule",
     "TextDataModule",
+    "Views",
 ]

@@ -20,9 +20,10 @@ from tl.data.images.resident import ImageDataset
 from tl.data.shifts.shift import Shift
 from tl.data.split import Split
 from tl.data.trained_on import TrainedOn, read_record, record_of, same_data, same_names
+from tl.data.view_options import ViewOptions
 
 
-class TrainedSource(ImageLoaders, ABC):
+class TrainedSource(ViewOptions, ImageLoaders, ABC):
     """The part of a source of images that keeps to a checkpoint.
 
     Attributes:
@@ -124,7 +125,12 @@ class TrainedSource(ImageLoaders, ABC):
         self.statistics, self._pipeline = None, None
         if (known := self.trained_on) is not None:
             self.statistics = (known.mean, known.std)
-            self._pipeline = Pipeline(self.data_name, self.settings, self.statistics, self.tasks)
+            self._pipeline = self._new_pipeline(self.statistics)
+
+    def _new_pipeline(self, statistics: tuple[Tensor, Tensor]) -> Pipeline:
+        return Pipeline(
+            self.data_name, self.settings, statistics, self.tasks, views=self.views_made
+        )
 
     def _targets_asked_for(self) -> Iterable[str] | None:
         """Return the targets that the options select; ``None`` if only the data tell."""
@@ -207,9 +213,9 @@ class TrainedSource(ImageLoaders, ABC):
     def fingerprint(self) -> str:
         """Kind of the data and a hash of the training and validation images.
 
-        Pixels, labels, split and label fraction change it; batch size, augmentation and the name
-        of a folder do not. The images are hashed without their shift, whose name, severity and
-        seed follow: ``real:0123456789abcdef~fog-3``.
+        Pixels, labels, split, label fraction and how two views are made change it; batch size,
+        augmentation and the name of a folder do not. The images are hashed without their shift,
+        whose name, severity and seed follow: ``real:0123456789abcdef~fog-3``.
         """
         if self.trained_on is not None and "train" not in self.splits:
             found = self.trained_on.unshifted
@@ -221,6 +227,8 @@ class TrainedSource(ImageLoaders, ABC):
         digest = hashlib.sha256()
         for split in ("train", "val"):
             digest.update(splits[split].digest().encode())
+        if self.views_made is not None:
+            digest.update(repr(self.views_made).encode())
         return f"{self.kind()}:{digest.hexdigest()[:16]}"
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tl.data.as_trained import TrainedSource
+from tl.data.cache import default_cache
 from tl.data.errors import DataError
 from tl.data.images.decoding import Size
 from tl.data.images.image_set import StreamedDataset, check_images
 from tl.data.images.listing import list_files, log_left_out
 from tl.data.images.on_pixels import PixelTargets, model_tasks
-from tl.data.images.pipeline import Pipeline
 from tl.data.images.resident import ImageDataset
 from tl.data.options import check_options
+from tl.data.sampling import check_balanced_by
 from tl.data.settings import DomainOptions
 from tl.data.shifts.shift import Shift
 from tl.data.shifts.shifted import shifted, unshifted
@@ -47,6 +48,7 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
     def __post_init__(self) -> None:
         super().__init__()
         check_options(self)
+        self.check_learns(on_pixels=type(self).tasks is not ImageDataModule.tasks)
         self.image_size: Size = 32
         self.data_name = self._default_name()
         self.splits = {}
@@ -100,7 +102,15 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """One task per target: named after the data set, or ``<data>_<target>`` for several."""
+        """One task per target: named after the data set, or ``<data>_<target>`` for several.
+
+        With `learns`, it alone, named after the data set.
+        """
+        learned = self.learned_task(self.data_name, [*self.target_classes()])
+        return self._label_tasks() if learned is None else (learned,)
+
+    def _label_tasks(self) -> tuple[Task, ...]:
+        """Return the tasks on labels, even if only their classes are of interest."""
         classes = self.target_classes()
         if len(classes) == 1:
             return (Classification(self.data_name, len(next(iter(classes.values())))),)
@@ -117,6 +127,8 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """Class names by task, in the order of the labels."""
+        if self.learns is not None:
+            return {}
         known = self.trained_on.classes if self.trained_on else self.target_classes()
         return {task.name: known[t] for t, task in self._tasks_by_target() if known[t]}
 
@@ -125,7 +137,7 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
         targets = [*self.target_classes()]
         return [
             (target, task)
-            for task in self.tasks
+            for task in (self.tasks if self.learns is None else self._label_tasks())
             for target in targets
             if task.target == target or (task.target is None and len(targets) == 1)
         ]
@@ -134,7 +146,7 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
     def task_groups(self) -> dict[str, dict[str, str]]:
         """The group of each class by name, for each task on groups."""
         groups = self.class_groups()
-        if not groups:
+        if not groups or self.learns is not None:
             return {}
         return {task.name: groups for t, task in self._tasks_by_target() if t == "coarse"}
 
@@ -178,6 +190,9 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
             DataError: If the data are missing, damaged, or labelled out of range.
         """
         self._unread = None
+        if stage == "fit":
+            settings = self.settings
+            check_balanced_by(settings.sampling, settings.balanced_by, self.data_name)
         running = self.trainer.state.fn if self.trainer is not None else None
         try:
             self._load_for(stage)
@@ -217,7 +232,7 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
             val_size = 0.0 if own_val else settings.val_size
             parts = self._divide(whole, val_size, settings.label_fraction, settings.seed)
             self.statistics = self._statistics(whole)
-            self._pipeline = Pipeline(self.data_name, settings, self.statistics, self.tasks)
+            self._pipeline = self._new_pipeline(self.statistics)
             if own_val:
                 parts["val"] = self._read("val").only(self.target_classes())
             self.splits |= parts
@@ -324,7 +339,8 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
         return self._predicted(paths, folder).unlabelled()
 
     def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
-        check_images(paths, self.image_size, folder)
+        verify = self.settings.verify
+        check_images(paths, self.image_size, folder, cache=default_cache(), verify=verify)
         return StreamedDataset(paths, {}, self.image_size, [str(p) for p in paths])
 
     # What was loaded
@@ -361,6 +377,7 @@ class ImageDataModule(DomainOptions, TrainedSource, ABC):
             "val_size": self.settings.val_size,
             "label_fraction": self.settings.label_fraction,
             "seed": self.settings.seed,
+            **({} if self.views_made is None else {"views": asdict(self.views_made)}),
             **({} if self.shift is None else {"shift": self.shift.record()}),
             **({"labels": "none"} if self.withholds else {}),
         }

@@ -19,6 +19,7 @@ from tl.data.errors import DataError, listed
 from tl.data.images.class_folders import ImageFiles, find_classes, find_images
 from tl.data.images.decoding import PixelRange, Size
 from tl.data.images.groups import read_groups
+from tl.data.images.hashing import Verify
 from tl.data.images.image_set import StreamedDataset, check_images, load_images, reasons
 from tl.data.images.layout import Layout, find_layout
 from tl.data.images.listing import log_left_out
@@ -30,12 +31,14 @@ from tl.data.synthetic.generated import TargetChoice
 from tl.data.trained_on import TrainedOn, regrouped, same_names
 
 #: Seed of the test split of a folder without splits, which is independent of `seed`.
-_TEST_SEED = 0x7E57
+TEST_SEED = 0x7E57
 
 
 class _Reading(TypedDict):
+    cache: Path
     pixel_range: PixelRange | None
     skipped: dict[int, str] | None
+    verify: Verify
 
 
 @dataclass(kw_only=True, eq=False)
@@ -85,11 +88,7 @@ class FolderDataModule(ImageDataModule):
         super().__post_init__()
         if self.size < 1:
             raise ValueError(f"`size` must be positive, got {self.size}.")
-        if self.targets != "fine" and self.groups is None:
-            raise ValueError(
-                f"`targets={self.targets!r}` needs `groups`, a CSV file with the columns "
-                "class,group."
-            )
+        self._check_groups()
         if self.pixel_range is not None:
             low, high = float(self.pixel_range[0]), float(self.pixel_range[1])
             object.__setattr__(self, "pixel_range", (low, high))  # the option, converted to floats
@@ -105,6 +104,13 @@ class FolderDataModule(ImageDataModule):
         super().__setattr__(name, value)
         if name == "size":
             self.image_size = value
+
+    def _check_groups(self) -> None:
+        if self.targets != "fine" and self.groups is None:
+            raise ValueError(
+                f"`targets={self.targets!r}` needs `groups`, a CSV file with the columns "
+                "class,group."
+            )
 
     def _default_name(self) -> str:
         name = self.folder or Path(self.root or "data").expanduser().resolve().name
@@ -288,16 +294,24 @@ class FolderDataModule(ImageDataModule):
         log_left_out(files.loose, files.folder, "lie outside the class folders")
         what = f"{self.data_name} {split} images"
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
-        reading: _Reading = {"pixel_range": self.pixel_range, "skipped": skipped}
+        reading = self._reading(skipped)
         data: ImageDataset
         if self._too_large(files):
             hashes = check_images(files.paths, self.size, what, **reading)
             labels, names = self._labels(files), files.names()
             data = StreamedDataset(files.paths, labels, self.size, names, self.pixel_range, hashes)
         else:
-            images = load_images(files.paths, self.size, default_cache(), what, **reading)
+            images = load_images(files.paths, self.size, what=what, **reading)
             data = ResidentDataset(images, self._labels(files), files.names())
         return self._without(skipped, data, files, split) if skipped else data
+
+    def _reading(self, skipped: dict[int, str] | None) -> _Reading:
+        return {
+            "cache": default_cache(),
+            "pixel_range": self.pixel_range,
+            "skipped": skipped,
+            "verify": self.settings.verify,
+        }
 
     def _without(
         self, skipped: Mapping[int, str], data: ImageDataset, files: ImageFiles, split: Split
@@ -323,7 +337,7 @@ class FolderDataModule(ImageDataModule):
 
     def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
-        check_images(paths, self.size, folder, pixel_range=self.pixel_range, skipped=skipped)
+        check_images(paths, self.size, folder, **self._reading(skipped))
         self._log_skipped(skipped or {}, paths, "predict")
         good = [path for row, path in enumerate(paths) if row not in (skipped or {})]
         names = [str(path) for path in good]
@@ -352,7 +366,7 @@ class FolderDataModule(ImageDataModule):
             files.labels,
             val_size=self._test_share(),
             label_fraction=1.0,
-            seed=_TEST_SEED,
+            seed=TEST_SEED,
             classes=classes,
             held_out="test_size",
             partial=partial,

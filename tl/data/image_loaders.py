@@ -167,7 +167,9 @@ class ImageLoaders(SourceOptions, RunLoaders):
         del dataloader_idx
         trainer = self.trainer
         if trainer is None or not trainer.training:
-            return self._in_precision(self.transform(batch, None))
+            shows = trainer is not None and not trainer.predicting
+            fixed = self._ready().evaluation_draws(batch) if shows else None
+            return self._in_precision(self.transform(batch, fixed))
         step = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         draws = self._ready().draws(batch, trainer.current_epoch, step, trainer.global_rank)
         return self._in_precision(self.transform(batch, draws))

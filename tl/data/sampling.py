@@ -53,6 +53,19 @@ def _recycled(group: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return group[torch.cat(passes)[:count]]
 
 
+def check_balanced_by(sampling: str, balanced_by: str | None, owner: str) -> None:
+    """Refuse `balanced_by` where nothing is balanced: it would have no effect.
+
+    Raises:
+        DataError: If it is set and sampling is not ``balanced``.
+    """
+    if balanced_by is not None and sampling != "balanced":
+        raise DataError(
+            f"{owner}: `balanced_by` is {balanced_by!r}, and `sampling` is {sampling!r}, which "
+            "balances nothing; set `sampling: balanced`, or leave `balanced_by` out."
+        )
+
+
 def balancing_task(tasks: Sequence[Task], chosen: str | None, owner: str) -> Task:
     """Return the task whose classes are balanced.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tl.data.images.augment import Augment
+from tl.data.images.hashing import Verify
 from tl.data.options import check_options
 from tl.data.sampling import Sampling
 from tl.data.shifts.shift import Shift
@@ -38,6 +39,8 @@ class SharedOptions:
         sampling: ``shuffled`` (default): each pass holds every training image once. ``balanced``:
             every class of a source occurs equally often, against class imbalance; the length of
             the epoch stays. A source with several tasks needs its `balanced_by`.
+        verify: Which image files to read for the fingerprint: ``changed`` (default), those whose
+            size or times differ from an earlier run's; ``full``, all of them.
     """
 
     root: str | None = None
@@ -51,6 +54,7 @@ class SharedOptions:
     predict_folder: str | None = None
     resident_share: float | None = None
     sampling: Sampling | None = None
+    verify: Verify | None = None
 
 
 @dataclass(kw_only=True, eq=False, init=False)
@@ -106,6 +110,7 @@ class Settings:
     resident_share: float = 0.25
     sampling: Sampling = "shuffled"
     balanced_by: str | None = None
+    verify: Verify = "changed"
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -1,4 +1,4 @@
-"""Samples in memory: arrays and files as tensors, checked, cut in batches."""
+"""Samples in memory: arrays and files as checked tensors, divided into batches."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ from tl.data.loaders import mixed_order
 from tl.reading import check_regular
 from tl.tasks import Task
 
-Layout = dict[str, tuple[tuple[int, ...], bool]]  # shape, and whether it is standardised
-_CHANNELS = 2  # dimensions from which on the second one is that of channels
+Layout = dict[str, tuple[tuple[int, ...], str]]  # shape, and type of levels or ""
+_CHANNELS = 2  # dimensions of inputs with channels, at least
+# integers of other types, int32 and int64, may be indices of an embedding
+_LEVELS = {torch.uint8: "bytes"} | {
+    kind: str(kind).removeprefix("torch.")
+    for kind in (torch.int8, torch.uint16, torch.int16, torch.uint32)
+}
 
 
 class TensorSet(Dataset[Any]):
-    """Samples that are cut in batches.
+    """Samples in memory, read in batches.
 
     Args:
-        inputs: A tensor or a dict of them.
-        targets: A tensor, a dict of them, or ``None`` without any.
-        rows: Which of them ``(M,)``.
+        inputs: A tensor or a dict of tensors.
+        targets: A tensor, a dict of tensors, or ``None``.
+        rows: Rows of the samples in this set ``(M,)``.
     """
 
     def __init__(self, inputs: Inputs, targets: Inputs | None, rows: Tensor) -> None:
@@ -40,10 +45,10 @@ class TensorSet(Dataset[Any]):
 
     @classmethod
     def read(cls, inputs: Any, targets: Any, tasks: Sequence[Task], prefix: str) -> TensorSet:  # noqa: ANN401
-        """Make one of arrays or files, and check it.
+        """Read arrays or files, and check them.
 
         Raises:
-            DataError: If lengths differ, or a target is missing or not one of its task.
+            DataError: If lengths differ, or a target is missing or does not fit its task.
         """
         found, count = _tensors(inputs, f"{prefix}inputs"), 0
         try:
@@ -63,11 +68,11 @@ class TensorSet(Dataset[Any]):
         return cls(found, given, torch.arange(count))
 
     def __len__(self) -> int:
-        """How many samples."""
+        """The number of samples."""
         return len(self.rows)
 
     def __getitem__(self, index: Tensor) -> tuple[Inputs, Any]:
-        """Return a batch by positions ``(B,)``; without targets, the positions in their place."""
+        """Return a batch by positions ``(B,)``; without targets, it holds the positions instead."""
         rows = self.rows[index]
         inputs = on_each(lambda part: part[rows], self.inputs)
         if self.targets is None:
@@ -88,26 +93,26 @@ class TensorSet(Dataset[Any]):
         return mixed_order((part[self.rows] for part in parts if part is not None), len(self))
 
     def subset(self, rows: Tensor) -> TensorSet:
-        """Return some of all samples, by row ``(M,)``."""
+        """Return the samples of some rows ``(M,)``."""
         return TensorSet(self.inputs, self.targets, rows)
 
     def shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Return the shape of a sample by name of its part."""
+        """Return the shape of each part of a sample, by name."""
         return shapes_of(self.inputs)
 
     def layout(self) -> Layout:
-        """Return by name the shape of a sample, and whether it is standardised: bytes are."""
+        """Return by name the shape of a sample, and the type of levels, which are standardised."""
         parts = self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}
         return {
-            name: (shape, parts[name].dtype is torch.uint8 and len(shape) + 1 >= _CHANNELS)
+            name: (shape, _LEVELS.get(parts[name].dtype, "") if shape else "")
             for name, shape in self.shapes()
         }
 
     def statistics(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return mean and standard deviation per channel of the parts that are bytes."""
+        """Return mean and standard deviation per channel of the parts that are levels."""
         parts = self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}
         found = {}
-        for name in [name for name, (_, bytes_) in self.layout().items() if bytes_]:
+        for name in [name for name, (_, levels) in self.layout().items() if levels]:
             part = parts[name]
             channels = part[self.rows].double().transpose(0, 1).flatten(1)
             std = channels.std(1, correction=0)
@@ -126,7 +131,7 @@ class TensorSet(Dataset[Any]):
         }
 
     def digest(self) -> bytes:
-        """Return a hash of the samples and their order; taken once, since checkpoints ask often."""
+        """Return a hash of the samples and their order, computed once."""
         if self._digest is not None:
             return self._digest
         digest = hashlib.sha256()
@@ -141,10 +146,10 @@ class TensorSet(Dataset[Any]):
 
 
 def said_layout(layout: Layout) -> str:
-    """Write a layout for a message."""
+    """Format a layout for a message."""
     return ", ".join(
-        f"{name} {'bytes' if bytes_ else 'numbers'} of shape {shape}".strip()
-        for name, (shape, bytes_) in layout.items()
+        f"{name} {levels or 'numbers'} of shape {shape}".strip()
+        for name, (shape, levels) in layout.items()
     )
 
 
@@ -169,6 +174,11 @@ def _tensor(given: Any, what: str) -> Tensor:  # noqa: ANN401 - see TensorDataMo
         ) from None
     if found.ndim == 0 or not len(found):
         raise DataError(f"`{what}` holds no samples.")
+    if found.is_complex():
+        raise DataError(
+            f"`{what}` holds complex numbers; give real and imaginary parts, as channels of inputs "
+            "such as `torch.view_as_real` makes them."
+        )
     return found.float() if found.is_floating_point() else found
 
 

@@ -1,4 +1,4 @@
-"""Arrays in memory, of whatever is to be learned from: the shortest way to data of one's own."""
+"""Arrays in memory: the shortest way to train on your own data."""
 
 from __future__ import annotations
 
@@ -8,44 +8,42 @@ from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from tl.batch import Inputs, on_each, size_of
+from tl.batch import Inputs
 from tl.data.errors import DataError
 from tl.data.images.augment import Augment
 from tl.data.images.on_pixels import model_tasks
 from tl.data.images.tensor_augmentation import TensorAugmentation
-from tl.data.loaders import EpochSampler, is_cut, make_loader
-from tl.data.run_loaders import RunLoaders
-from tl.data.sampling import Sampling, balancing_task, labels_to_balance
+from tl.data.sampling import Sampling, check_balanced_by
 from tl.data.split import random_split
+from tl.data.tensor_loaders import TensorLoaders
 from tl.data.tensor_set import Layout, TensorSet, said_layout
 from tl.data.trained_on import same_data
 from tl.tasks import Task, as_task
 
 
-class TensorDataModule(RunLoaders):
+class TensorDataModule(TensorLoaders):
     """Inputs and targets that are arrays, tensors, or files of them.
 
     Inputs are one array whose first dimension counts the samples, such as images ``(N, C, H, W)``
     with any number of channels or signals ``(N, C, L)``, or a dict of such. Targets are one array,
-    or a dict by the `target` of the tasks. Inputs of bytes are standardised per channel, by mean
-    and deviation of the training samples; other numbers are taken as they are, fractions in single
-    precision.
+    or a dict by the `target` of the tasks. Inputs of bytes and other levels (``uint8``, ``int8``,
+    ``uint16``, ``int16``, ``uint32``) are standardised per channel, by mean and standard deviation
+    of the training samples. Other inputs stay as they are, floats in single precision.
 
     Args:
         inputs: Arrays, tensors, or paths of ``.npy`` or ``.safetensors`` files.
-        targets: As `inputs`; NaN, and -1 among class numbers, marks a target that is missing.
-        tasks: What is to be learned from them.
+        targets: Like `inputs`; NaN, or -1 for classes, marks a missing target.
+        tasks: What to learn from them.
         batch_size: Samples per process and step.
-        val_size: Share of the samples that validates, 0 or more and below 1.
-        test_inputs: What ``test`` and ``predict`` read.
+        val_size: Fraction of the samples that validates, 0 or more and below 1.
+        test_inputs: Inputs for ``test`` and ``predict``.
         test_targets: Their targets; not needed to predict.
-        seed: Seed of the split and of the order. It and `val_size` may change between runs, as for
-            folds: the next `setup` splits anew.
-        sampling: ``shuffled``: each epoch holds every training sample once. With ``balanced``,
-            every class comes equally often, against class imbalance; the epoch keeps its length.
-        balanced_by: Task or target whose classes are balanced, where there are several.
+        seed: Seed of split and order. If it or `val_size` changes, as for folds, the next `setup`
+            splits again.
+        sampling: ``shuffled``: each epoch holds every training sample once. ``balanced``: every
+            class occurs equally often, against class imbalance; the length of the epoch stays.
+        balanced_by: Task or target whose classes are balanced, if there are several.
         augment: Random crop, flip and cutout of training images ``(N, C, H, W)``. Targets on the
             pixels move with them. Off by default.
 
@@ -97,23 +95,24 @@ class TensorDataModule(RunLoaders):
         self._own: tuple[int, float] | None = None  # seed and share while a checkpoint decides
         self._given = (inputs, targets, test_inputs, test_targets)
         self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
-        self._layout: Layout | None = None  # of the samples that the statistics are of
+        self._layout: Layout | None = None  # of the training samples
         self._augmentation: TensorAugmentation | None = None
 
     @property
     def task(self) -> Task | None:
-        """The only task, or ``None`` where there are several."""
+        """The only task; ``None`` if there are several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 
-    # What there is
+    # Loading
 
     def setup(self, stage: str) -> None:
         """Read and split the samples, and check all targets.
 
         Raises:
-            DataError: If a file cannot be read, lengths differ, or a target is not one of its task.
+            DataError: If a file cannot be read, lengths differ, or a target does not fit its task.
         """
         if stage == "fit":
+            check_balanced_by(self.sampling, self.balanced_by, "The data")
             self._forget()
         inputs, targets, test_inputs, test_targets = self._given
         if targets is None and stage in ("fit", "validate"):
@@ -132,10 +131,12 @@ class TensorDataModule(RunLoaders):
         if "test" not in self.splits and test_inputs is not None:
             self.splits["test"] = TensorSet.read(test_inputs, test_targets, self.tasks, "test_")
             self._check_layout(self.splits["test"], "test_inputs")
+        if stage == "fit":
+            self._check_labelled()
         self._augmentation = self._new_augmentation() if stage == "fit" else None
 
     def _forget(self) -> None:
-        """Return to what was set before a checkpoint was evaluated, unless it was set since."""
+        """Restore the options that a checkpoint replaced, unless they were set since."""
         if self._own is None or self._split_by is None:
             return
         (seed, share), adopted = self._own, self._split_by
@@ -145,9 +146,18 @@ class TensorDataModule(RunLoaders):
         self._clear()
 
     def _clear(self) -> None:
-        """Let the samples be read and split anew."""
+        """Let the next `setup` read and split again."""
         self.splits.clear()
         self._statistics = self._layout = None
+
+    def _check_labelled(self) -> None:
+        """Refuse training samples without any target."""
+        trained = [task for task in self.tasks if task.trains]
+        if trained and not any(self.splits["train"].labelled(task) for task in trained):
+            raise DataError(
+                f"All targets of the {len(self.splits['train'])} training samples are missing (-1 "
+                "or NaN): there is nothing to learn."
+            )
 
     def _new_augmentation(self) -> TensorAugmentation | None:
         if self.augment is None:
@@ -159,7 +169,7 @@ class TensorDataModule(RunLoaders):
         return TensorAugmentation(self.augment, self.seed, data.inputs, targets, tasks, colours)
 
     def _check_layout(self, data: TensorSet, what: str) -> None:
-        """Refuse samples of another shape or kind than those that the network learns from."""
+        """Refuse samples whose shape or type differs from the training samples."""
         found = data.layout()
         if self._layout not in (None, found):
             raise DataError(
@@ -168,7 +178,7 @@ class TensorDataModule(RunLoaders):
             )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401
-        """Standardise bytes, and augment training images, on the device that trains."""
+        """Standardise levels, and augment training images, on the training device."""
         del dataloader_idx
         (inputs, targets), trainer = self.standardise(batch), self.trainer
         if trainer is None:
@@ -180,7 +190,7 @@ class TensorDataModule(RunLoaders):
         return trainer.precision_plugin.convert_input((inputs, targets))
 
     def standardise(self, batch: tuple[Inputs, Any]) -> tuple[Inputs, Any]:
-        """Return a batch with bytes standardised, not augmented."""
+        """Return a batch with levels standardised, not augmented."""
         inputs, targets = batch
         if not isinstance(inputs, Mapping):
             return self._standardised("", inputs), targets
@@ -193,59 +203,6 @@ class TensorDataModule(RunLoaders):
         shape = (1, -1, *[1] * (part.ndim - 2))
         return (part.float() - mean.to(part.device).view(shape)) / std.to(part.device).view(shape)
 
-    # Loaders
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return shuffled training batches; a resumed run continues within an epoch."""
-        data = self.splits["train"]
-        if self._overfits:
-            loader = self._in_order("train")
-            self._resumable(cast("EpochSampler", loader.sampler))
-            return loader
-        size = self._train_batch(self.batch_size)
-        sampler = EpochSampler(
-            data,
-            batch_size=size,
-            steps_per_epoch=self._steps(size),
-            seed=self.seed,
-            num_replicas=self._world(),
-            rank=self._rank(),
-            balanced=self._balanced(data),
-        )
-        return make_loader(data, self._resumable(sampler), 0)
-
-    def _balanced(self, data: TensorSet) -> Tensor | None:
-        """Return the classes to balance, if any."""
-        if self.sampling != "balanced":
-            return None
-        task = balancing_task(self.tasks, self.balanced_by, "The data")
-        targets = on_each(lambda part: part[data.rows], cast("Inputs", data.targets))
-        return labels_to_balance(task, targets, "The data")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return every test sample once over all processes.
-
-        Raises:
-            DataError: If there are none.
-        """
-        if "test" not in self.splits:
-            raise DataError("There is nothing to test: give `test_inputs` and `test_targets`.")
-        if self.splits["test"].targets is None:
-            raise DataError("`test_inputs` without targets are predicted; give `test_targets`.")
-        return self._in_order("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the test inputs in order, or all others if there are none."""
-        data = self.splits["test" if "test" in self.splits else "train"]
-        rows = torch.arange(size_of(data.inputs))
-        self.splits["predict"] = TensorSet(data.inputs, None, rows)
-        return self._in_order("predict")
-
-    def _in_order(self, split: str) -> DataLoader[Any]:
-        data = self.splits[split]
-        sequence = data.mixed() if is_cut(self.trainer, split) else None
-        return make_loader(data, self._sampler_in_order(data, self.batch_size, sequence), 0)
-
     # What was loaded
 
     @property
@@ -257,7 +214,7 @@ class TensorDataModule(RunLoaders):
         return f"real:{digest.hexdigest()[:16]}"
 
     def describe(self) -> dict[str, Any]:
-        """Return in plain types what was loaded, for reports, dashboards and checkpoints."""
+        """Return a description of the loaded data in plain types."""
         statistics = {
             name: [value.tolist() for value in both]
             for name, both in (self._statistics or {}).items()
@@ -271,6 +228,7 @@ class TensorDataModule(RunLoaders):
                 split: {name: list(shape) for name, shape in data.shapes()}
                 for split, data in self.splits.items()
             },
+            "levels": {name: levels for name, (_, levels) in (self._layout or {}).items()},
             "statistics": statistics,
             "val_size": self.val_size,
             "seed": self.seed,
@@ -282,7 +240,7 @@ class TensorDataModule(RunLoaders):
         The next `setup` for ``fit`` ends this.
 
         Args:
-            record: What `describe` gave when the checkpoint was written.
+            record: The result of `describe` when the checkpoint was written.
         """
         statistics = record.get("statistics")
         if statistics is None:
@@ -295,14 +253,16 @@ class TensorDataModule(RunLoaders):
             str(name): (torch.tensor(mean), torch.tensor(std))
             for name, (mean, std) in statistics.items()
         }
+        bytes_ = dict.fromkeys(self._statistics, "bytes")  # older checkpoints know no other levels
+        levels = record.get("levels", bytes_)
         self._layout = {
-            str(name): (tuple(shape), name in self._statistics)
+            str(name): (tuple(shape), str(levels.get(name, "")))
             for name, shape in record["shapes"]["train"].items()
         }
         self.splits.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must find again."""
+        """Return what a resumed run must match."""
         return {"fingerprint": self.fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

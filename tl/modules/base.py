@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from tl.backbones.streams import shared_part
 from tl.batch import Inputs
-from tl.modules.batch import AnyBatch, Outputs, by_source, described, source_of, target_of
+from tl.modules.batch import (
+    AnyBatch,
+    Outputs,
+    by_source,
+    check_views,
+    described,
+    source_of,
+    target_of,
+)
 from tl.modules.checkpointed import RunRecord
 from tl.modules.evaluation import Evaluations
 from tl.modules.features import FeatureReader, Features, check_num_features, name_tasks
@@ -30,6 +38,7 @@ from tl.modules.settled import ARGUMENTS, check_tasks, checked_head, set_later
 from tl.modules.source_start import SourceStart
 from tl.modules.step_log import StepLog
 from tl.modules.training_log import TrainingLog
+from tl.modules.twins import make_twins, twin_of
 from tl.private.lightning import CURRENT_HOOK
 from tl.tasks import Task, owners, trained_tasks
 from tl.transfer.freezing import Strategy, stage_modules
@@ -83,6 +92,7 @@ class SharedBackboneModule(LightningModule):
 
     Attributes:
         backbone: Inputs to features ``(N, num_features)``.
+        twins: Momentum twins of backbone and projector, by task, for tasks that learn from one.
         heads: Features to what the task needs, such as logits ``(N, num_classes)``, by task; see
             :meth:`head_of` for tasks that share one.
         tasks: The tasks by name, in a fixed order.
@@ -97,6 +107,7 @@ class SharedBackboneModule(LightningModule):
     """
 
     strategy: Strategy | None = None
+    _stepped = False  # whether the current optimizer step was taken
     _built = False  # set at the end of the constructor: later assignments are checked
 
     def __init__(
@@ -157,6 +168,7 @@ class SharedBackboneModule(LightningModule):
         self.source.load(self, self.rename, self.reinit, heads=init_heads)
         if not self.penalties:  # they read it too
             self.source.close()
+        self.twins = make_twins(self.tasks, backbone, self.heads)
         self.guard = FiniteGuard(on_nonfinite, max_skips)
         self.fine_tuning = FineTuning(backbone)
         self.optimisation = Optimisation()
@@ -288,8 +300,13 @@ class SharedBackboneModule(LightningModule):
             source = source_of(task, parts)
             if source not in parts:
                 continue
+            check_views(task, parts[source][0])
             output = self.output(name, features[source])
-            given = target_of(task, parts[source][1])
+            twin = twin_of(self, self._owners[name])
+            if twin is None:
+                given = target_of(task, parts[source][1])
+            else:
+                given = twin.targets(parts[source][0], source)
             target = task.settle(given, checked=self.target_check.done)
             truth = task.truth(target)
             smoothing = self.label_smoothing if smooth else 0.0
@@ -311,7 +328,7 @@ class SharedBackboneModule(LightningModule):
             step = Step(
                 backbone=shared_part(self.backbone),
                 heads=self.heads,
-                images={source: images for source, (images, _) in parts.items()},
+                images={s: self.reader.in_one_pass(part, s) for s, (part, _) in parts.items()},
                 features={source: found.vector for source, found in features.items()},
                 logits=answers,
                 targets={name: target for name, (_, target) in outputs.items()},
@@ -332,4 +349,5 @@ class SharedBackboneModule(LightningModule):
 
     def forget_step(self, tasks: Iterable[str]) -> None:
         """Discard what was recorded of a step that is not taken, and some tasks' logged losses."""
+        self._stepped = False
         self.training_log.drop(tasks)

@@ -8,9 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from tl.batch import size_of
+from tl.batch import Inputs, size_of, views_of
 from tl.data.images.resident import Batch, Targets
-from tl.tasks import Task
+from tl.tasks import Task, TwoViews
 
 AnyBatch = Batch | Mapping[str, Batch | None]
 #: By task, the output of the head and the targets as :meth:`tl.tasks.Task.truth` returns them.
@@ -115,6 +115,27 @@ def source_of(task: Task, parts: Mapping[str | None, Batch]) -> str | None:
     return next(iter(parts)) if task.source is None and len(parts) == 1 else task.source
 
 
+def check_views(task: Task, inputs: Inputs) -> None:
+    """Refuse a task on two views where the source gives one, and the other way round.
+
+    Raises:
+        ValueError: If they do not fit; says what to change.
+    """
+    two = views_of(inputs) is not None
+    if two is isinstance(task, TwoViews):
+        return
+    where = "its source" if task.source is None else f"the source {task.source!r}"
+    if two:
+        raise ValueError(
+            f"Task {task.name!r} is a {task.kind} on one view of each sample, and {where} gives "
+            "two (`learns`); give it a source of its own."
+        )
+    raise ValueError(
+        f"Task {task.name!r} learns from two views of each image, and {where} gives one; set "
+        "`learns` there, such as tl.tasks.NTXent."
+    )
+
+
 def target_of(task: Task, targets: Targets) -> Tensor:
     """Return a task's targets out of its source's, unchanged.
 
@@ -144,34 +165,46 @@ def labels_of(task: Task, targets: Targets) -> Tensor:
     return task.truth(task.settle(target_of(task, targets)))
 
 
-def checked(batch: AnyBatch, tasks: Iterable[Task]) -> AnyBatch:
+def checked(batch: AnyBatch, tasks: Iterable[Task], known: set[str]) -> AnyBatch:
     """Return a batch whose targets have the form of :meth:`tl.tasks.Task.settle`.
+
+    Targets that several tasks read stay as they are, since each task settles them differently.
 
     Args:
         batch: A batch from a loader, on the CPU.
         tasks: Tasks whose targets are checked.
+        known: Names of the tasks whose targets passed :meth:`tl.tasks.Task.check` before; those of
+            this batch are added.
 
     Raises:
         ValueError: If one does not fit; names the task and the sample.
     """
     parts = by_source(batch)
     found = dict(parts)
+    settled: dict[tuple[str | None, str | None], list[Tensor]] = {}
     for task in tasks:
         source = source_of(task, parts)
         if source not in parts:
             continue
         inputs, given = parts[source]
-        target = task.check(target_of(task, given))
+        check = task.settle if task.name in known else task.check
+        target = check(target_of(task, given))
+        known.add(task.name)
         if (count := size_of(inputs)) != len(target):
             raise ValueError(
                 f"Task {task.name!r} has {len(target)} targets for the {count} samples of the "
                 "batch."
             )
+        key = task.target if isinstance(given, Mapping) else None
+        settled.setdefault((source, key), []).append(target)
+    for (source, key), forms in settled.items():
+        if len(forms) > 1:
+            continue
+        inputs, given = found[source]
         if isinstance(given, Mapping):
-            others = cast("dict[str, Tensor]", found[source][1])
-            found[source] = (parts[source][0], {**others, cast("str", task.target): target})
+            found[source] = (inputs, {**given, cast("str", key): forms[0]})
         else:
-            found[source] = (parts[source][0], target)
+            found[source] = (inputs, forms[0])
     if not isinstance(batch, Mapping):
         return found[None]
     return {**batch, **cast("dict[str, Batch]", found)}

@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 from tl.tasks import Direction, score_directions
 
+_OF_CALLBACKS: dict[str, Direction] = {"knn_acc": "max"}  # no task's score
 _WORDS = {"min": "lower", "max": "higher"}
 
 
@@ -24,7 +25,8 @@ def direction_of(metric: str) -> Direction | None:
         ``max`` or ``min``; ``None`` for an unknown metric.
     """
     plain = re.sub(r"/dataloader_idx_\d+$", "", metric)
-    return score_directions().get(plain.rpartition("/")[2])
+    score = plain.rpartition("/")[2]
+    return score_directions().get(score) or _OF_CALLBACKS.get(score)
 
 
 def check_direction(metric: str, mode: str | None, who: str) -> Direction:
@@ -40,7 +42,7 @@ def check_direction(metric: str, mode: str | None, who: str) -> Direction:
             direction was set.
     """
     last = metric.rpartition("/")[2]
-    if last == "oracle" or last.startswith("oracle_") or metric.startswith("selection/"):
+    if last == "oracle" or last.startswith("oracle_"):
         raise ValueError(
             f"{who} cannot monitor `{metric}`: it is computed from labels that training withholds "
             "(`labels: none`); choose by a labelled source, as `val/loss` does."

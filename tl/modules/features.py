@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tl.backbones.base import offered, parameters_of
 from tl.backbones.streams import StreamsBackbone
-from tl.batch import Inputs
-from tl.tasks import Task
+from tl.batch import Inputs, views_of
+from tl.tasks import Task, TwoViews
 from tl.tasks.sharing import owner_of, owners
 
 Maps = list[Tensor] | Tensor
@@ -55,6 +55,15 @@ class Features(NamedTuple):
             Features(vector, part, self.size) for vector, part in zip(vectors, parts, strict=True)
         ]
 
+    @classmethod
+    def join(cls, parts: Sequence[Features]) -> Features:
+        """Concatenate the vectors of several batches, of each stream where there are streams."""
+        streams = {
+            name: cls.join([part.streams[name] for part in parts if part.streams is not None])
+            for name in parts[0].streams or ()
+        }
+        return cls(torch.cat([part.vector for part in parts]), streams=streams or None)
+
     def read_by(self, task: Task, head: nn.Module, owner: str | None = None) -> Tensor:
         """Return what a task's head gives for what it reads.
 
@@ -97,15 +106,40 @@ class FeatureReader:
             ValueError: If the channels of images are not those of the backbone, or there is no
                 size for heads on maps.
         """
+        inputs = self.in_one_pass(inputs, source)
+        if (views := views_of(inputs)) is not None:
+            return Features.join([self(backbone, view, source) for view in views])
         if isinstance(inputs, Tensor) and inputs.ndim == _IMAGES:
             check_channels(backbone, inputs.shape[1])
         if isinstance(backbone, StreamsBackbone):
             return self._streams(backbone, inputs, source)
-        if not self.maps:
-            return Features(backbone(inputs))
-        size = self._size(inputs)
-        maps = (self.compiled or backbone.maps)(inputs)  # type: ignore[operator]
-        return Features(backbone.pool(maps), maps, size)  # type: ignore[operator]
+        try:
+            if not self.maps:
+                return Features(backbone(inputs))
+            size = self._size(inputs)
+            maps = (self.compiled or backbone.maps)(inputs)  # type: ignore[operator]
+            return Features(backbone.pool(maps), maps, size)  # type: ignore[operator]
+        except RuntimeError as error:
+            _refuse_integers(backbone, inputs, error)
+            raise
+
+    def in_one_pass(self, inputs: Inputs, source: str | None = None) -> Inputs:
+        """Return two views of each sample as one batch ``(2N, ...)``, all first views first.
+
+        Other inputs, and views whose task asks for a pass of each, stay as they are.
+
+        Args:
+            inputs: The inputs.
+            source: Where they come from.
+        """
+        views = views_of(inputs)
+        if views is None or any(
+            task.passes == "two"
+            for task in self.tasks
+            if isinstance(task, TwoViews) and (source is None or task.source in (None, source))
+        ):
+            return inputs
+        return torch.cat(views)
 
     def compile(self, backbone: nn.Module, mode: str | None) -> None:
         """Compile what computes the features, in place: names of weights stay."""
@@ -145,6 +179,26 @@ class FeatureReader:
             f"Task {task.name!r} reads maps, and its head needs the size of the images: expected "
             f"inputs with images (N, C, H, W) of one size, got {found}."
         )
+
+
+def _refuse_integers(backbone: nn.Module, inputs: Inputs, error: RuntimeError) -> None:
+    """Name inputs of integers on which a backbone of floats failed.
+
+    Raises:
+        ValueError: If torch's error is about types, and some inputs are integers.
+    """
+    parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    integers = [
+        f"{name} {part.dtype} of shape {tuple(part.shape)}".strip()
+        for name, part in parts.items()
+        if not part.is_floating_point()
+    ]
+    said = str(error).splitlines()[0]
+    if integers and ("type" in said or "not implemented for" in said):
+        raise ValueError(
+            f"The backbone {type(backbone).__name__} cannot compute with inputs of "
+            f"{', '.join(integers)}: {said}. Convert them, such as by `.float()`."
+        ) from error
 
 
 def name_tasks(backbone: nn.Module, tasks: Mapping[str, Task]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from tl.backbones.streams import StreamsBackbone
 from tl.optim.param_groups import keep_learning_rates, scale_learning_rates
@@ -38,6 +39,8 @@ class FineTuning:
         self._modes: list[tuple[nn.Module, bool]] = []
         self._frozen: dict[int, nn.Parameter] = {}
         self._fixed: list[nn.Parameter] = []
+        self._left: list[nn.Parameter] = []  # that the strategy never trains
+        self._hooks: list[RemovableHandle] = []
         self._statistics: dict[str, Tensor] = {}
         self._thawed: Sequence[int] = ()  # epochs at which a run that resumes unfreezes stages
 
@@ -57,12 +60,16 @@ class FineTuning:
     def setup(self, module: SharedBackboneModule) -> None:
         """Fix, before DDP is set up, which parameters require gradients throughout the run."""
         self._statistics = {}  # of the start of this run, or of the checkpoint to be loaded
-        self._fixed = []
+        self._fixed, self._left = [], []
+        if module.strategy is not None:
+            self._left = module.strategy.left_out(module.stages())
         if module.strategy is None or module.trainer.world_size == 1:
             return
         stages = module.stages()
         firsts = module.strategy.first_epochs(list(stages))
         set_requires_grad(stages, [s for s, e in firsts.items() if e is not None], self._untrained)
+        for parameter in self._left:
+            parameter.requires_grad_(False)
         self._fixed = [p for modules in stages.values() for m in modules for p in m.parameters()]
 
     def begin_strategy(
@@ -106,12 +113,20 @@ class FineTuning:
         """
         if not self._statistics:
             self._statistics = running_statistics(module.backbone)
+        self.end()
         if module.strategy is None:
             return
+        self._hooks = module.strategy.hooks(module.backbone)
         self.begin_epoch(module)
         if module.trainer.ckpt_path is None:
             _warn_of_never(module, module.strategy, new_heads=new_heads)
         rank_zero_info(f"tl: {self.table(module)}")
+
+    def end(self) -> None:
+        """Leave the backbone's forward pass as it was before the run."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
 
     def begin_epoch(self, module: SharedBackboneModule) -> None:
         """Freeze and unfreeze stages for this epoch."""
@@ -120,6 +135,10 @@ class FineTuning:
         stages = module.stages()
         trainable = module.strategy.trainable(module.current_epoch, list(stages))
         frozen = set_requires_grad(stages, trainable, [*self._fixed, *self._untrained])
+        for parameter in self._left:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        frozen += self._left
         self._frozen = {id(parameter): parameter for parameter in [*frozen, *self._untrained]}
         set_modes(module.backbone, stages, trainable, module.strategy.bn)
         both = (*module.backbone.modules(), *module.heads.modules())
@@ -154,7 +173,9 @@ class FineTuning:
         if module.strategy is None:
             return ""
         groups = module.trainer.optimizers[0].param_groups
-        return strategy_table(module.strategy, groups, module.stages(), self._untrained)
+        return strategy_table(
+            module.strategy, groups, module.stages(), [*self._untrained, *self._left]
+        )
 
     # Checkpoints
 

@@ -65,12 +65,17 @@ class FiniteGuard:
 
     # From step to step
 
-    def start(self, backbone: nn.Module) -> None:
-        """Find the running statistics, which a forward pass updates."""
+    def start(self, backbone: nn.Module, *others: nn.Module) -> None:
+        """Find the running statistics, which a forward pass updates.
+
+        Args:
+            backbone: The backbone.
+            *others: Networks beside it, such as its momentum twins.
+        """
         self._losses, self._unread, self._defers = [], [], False
         self.broken, self._in_a_row = None, 0
         buffers: dict[torch.dtype, list[Tensor]] = {}
-        for buffer in backbone.buffers():
+        for buffer in (b for part in (backbone, *others) for b in part.buffers()):
             buffers.setdefault(buffer.dtype, []).append(buffer)
         self._kept = [([b.clone() for b in same], same) for same in buffers.values()]
         # some networks have infinite masks on purpose

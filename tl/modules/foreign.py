@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch.utils.data import BatchSampler, DataLoader
 
-from tl.data import ImageDataModule, MultiTaskDataModule
+from tl.data import ImageDataModule, MultiTaskDataModule, TensorDataModule
 from tl.modules.batch import AnyBatch, checked, is_sorted
 from tl.tasks import Task
 
@@ -34,6 +34,7 @@ class TargetCheck:
 
     def __init__(self, tasks: Mapping[str, Task], trained: Mapping[str, Task]) -> None:
         self._tasks, self._trained = tasks, trained
+        self._known: set[str] = set()  # tasks whose targets passed the check of a first batch
         self.done = False
 
     def setup(self, module: LightningModule, data: object, stage: str) -> None:
@@ -46,6 +47,8 @@ class TargetCheck:
         """
         ours = isinstance(data, ImageDataModule | MultiTaskDataModule)
         self.done = ours
+        published = data.tasks if isinstance(data, TensorDataModule) else ()  # it checks those
+        self._known = {name for name, task in self._tasks.items() if task in published}
         vars(module).pop("on_before_batch_transfer", None)
         if stage == "predict" and not ours and isinstance(data, LightningDataModule):
             name_arguments(data)
@@ -61,7 +64,7 @@ class TargetCheck:
         # a batch of another form may be converted after the transfer
         self.done = is_sorted(batch)
         tasks = self._trained if module.training else self._tasks
-        return checked(batch, tasks.values()) if self.done else batch
+        return checked(batch, tasks.values(), self._known) if self.done else batch
 
 
 def name_arguments(data: LightningDataModule) -> None:

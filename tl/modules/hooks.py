@@ -21,6 +21,7 @@ from tl.modules.features import parameters_without_gradient
 from tl.modules.penalties import start_of
 from tl.modules.run_checks import check_answers, check_monitors, refuse_batch_size_search
 from tl.modules.source_start import weights_follow
+from tl.modules.twins import follow_twins, start_twins
 from tl.optim.param_groups import named_groups
 from tl.private.torch import drop_functions, keep_out_of_ddp
 from tl.transfer.penalties.base import Step
@@ -152,10 +153,12 @@ class TrainerHooks(SharedBackboneModule):
         """Let penalties store the start, freeze what does not train yet, log what trains when."""
         if self.optimisation.is_outdated(self.lr):
             self.trainer.strategy.setup_optimizers(self.trainer)
+        if not self.source.begun:
+            start_twins(self)
         if self.penalties and not self.source.begun:
             self.penalties.start(start_of(self, self.source.file, self.rename))
         first = self.source.begin()
-        self.guard.start(self.backbone)
+        self.guard.start(self.backbone, self.twins)
         self.step_seeds.begin()
         self.penalties.show(self.trainer)
         self.fine_tuning.begin(self, new_heads=first and not self.init_heads)
@@ -177,6 +180,13 @@ class TrainerHooks(SharedBackboneModule):
         self.fine_tuning.drop_gradients()
         self.guard.check(self, optimizer)
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's hook
+        """Step, then let momentum twins follow, unless the step was skipped."""
+        self._stepped = True
+        super().optimizer_step(*args, **kwargs)
+        if self.twins and self._stepped:
+            follow_twins(self)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Log the means since the last time, every ``log_every_n_steps`` optimizer steps."""
         self.training_log.end_step(self)
@@ -189,6 +199,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def on_train_end(self) -> None:
         """Record the data that the weights now come from."""
+        self.fine_tuning.end()
         self.run_record.end(self)
 
     # While it evaluates

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from tl.balancing import BalancerSpec, Rescale, make_balancer
-from tl.batch import Inputs, differ_in_length, join, said_shapes, shapes_of, size_of
+from tl.batch import Inputs, differ_in_length, join, said_shapes, shapes_of, size_of, views_of
 from tl.modules.balanced import BalancedStep
 from tl.modules.batch import AnyBatch, Outputs
 from tl.modules.batch_norm import per_source_statistics, source_statistics
@@ -136,6 +136,9 @@ class MultiTaskModule(TrainerHooks):
         """Return what heads read by source: from one forward pass, or one per source."""
         rows = self.balancer is not None and self.balancer.needs_rows and self.training
         rows = rows or differ_in_length(images.values())  # without batch norm a pass each is equal
+        if self.batch_norm == "joint" and len(images) > 1 and not rows:
+            images = {s: self.reader.in_one_pass(inputs, s) for s, inputs in images.items()}
+            rows = any(views_of(inputs) is not None for inputs in images.values())  # two passes
         if self.batch_norm == "joint" and len(images) > 1 and not rows:
             shapes = {source: shapes_of(inputs) for source, inputs in images.items()}
             if len(set(shapes.values())) > 1:

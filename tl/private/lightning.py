@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loops.evaluation_loop import RestartStage, _EvaluationLoop
@@ -33,6 +33,7 @@ INHERITED: dict[type, tuple[str, ...]] = {
     ),
     LightningArgumentParser: ("_actions",),
     TensorBoardLogger: ("_experiment",),
+    RichProgressBar: ("_get_train_description",),
     _SubprocessScriptLauncher: ("_call_children_scripts",),
 }
 #: What a ``ModelCheckpoint`` notes of the last file, before it is written.

@@ -34,11 +34,6 @@ class Interval:
         """Whether the whole interval is negative: a loss that seeds alone do not explain."""
         return self.mean + self.half_width < 0
 
-    @property
-    def above_zero(self) -> bool:
-        """Whether the whole interval is positive."""
-        return self.mean - self.half_width > 0
-
     def percent(self, *, signed: bool = False) -> str:
         """Format as percentages: ``42.1 +- 0.8``, a single value as ``42.1 (one run)``."""
         mean = f"{100 * self.mean:{'+' if signed else ''}.1f}"

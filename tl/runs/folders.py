@@ -221,6 +221,34 @@ def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDat
     return built.model, built.data
 
 
+def build_data(configurations: Sequence[Path]) -> LightningDataModule:
+    """Build the data module that configurations describe; other sections are not read.
+
+    Args:
+        configurations: The files; later ones override earlier ones.
+
+    Raises:
+        ValueError: If a file cannot be read, or none has a section `data`.
+    """
+    bound_aliases()
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    merged: Any = None
+    for path in configurations:
+        try:
+            content = read_yaml(path)
+        except FileNotFoundError:
+            raise ValueError(f"There is no configuration {path}.") from None
+        if isinstance(content, dict) and "data" in content:
+            merged = parser.parse_object({"data": content["data"]}, merged)
+    if merged is None:
+        named = ", ".join(map(str, configurations))
+        raise ValueError(f"{named} has no section `data`; it must describe the target's data.")
+    built = parser.instantiate_classes(merged)
+    data: LightningDataModule = built.data
+    return data
+
+
 def completed_epochs(checkpoint: Mapping[str, Any]) -> int | None:
     """Return the epochs completed when a checkpoint was saved; ``None`` if it does not say."""
     loop = fit_progress(checkpoint)

@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from tl.private.lightning import ScriptLauncher, set_num_threads, use_launcher
-from tl.signals import SIGNALS
+from tl.signals import SIGNALS, CommandEnded
 
 PARENT = "TL_PARENT"
 # an error in all processes is reported by the first, which ends the others within this time
@@ -162,7 +162,7 @@ def fail(line: str, code: int, trainer: Trainer | None) -> NoReturn:
     world = trainer.world_size if trainer is not None else 1
     if trainer is None or world == 1 or not _started(trainer):
         say(line)
-        sys.exit(code)
+        raise CommandEnded(line, code)
     if is_secondary(line):
         time.sleep(_LOST)  # the observer ends this process once it knows which one failed
         line = f"lost the connection to another process, whose error is the cause ({line})"

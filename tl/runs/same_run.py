@@ -14,7 +14,7 @@ from tl.reading import read_yaml
 
 # Data options: where they are stored and how they are read, not what they are.
 _FREE = (
-    *("root", "download", "offline", "num_workers", "eval_batch_size", "predict_folder"),
+    *("root", "download", "offline", "num_workers", "eval_batch_size", "predict_folder", "verify"),
     # the fingerprint of the loaded data reflects these
     *("resident_share", "on_bad_image", "pixel_range", "test_size"),
 )

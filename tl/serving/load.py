@@ -13,15 +13,16 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch import Tensor, nn
 
 from tl.checkpoints.errors import CheckpointError
-from tl.checkpoints.files import local_file, read_checkpoint
+from tl.checkpoints.files import read_checkpoint
 from tl.data.trained_on import sources_of
 from tl.modules import MultiTaskModule, TransferModule
 from tl.modules.base import SharedBackboneModule
 from tl.modules.source_start import weights_follow
 from tl.reading import bound_aliases
-from tl.runs.folders import best_checkpoint, latest_checkpoint, numbered_versions
 from tl.runs.same_run import configuration_in
+from tl.serving.exported import is_export, read_export
 from tl.serving.model import Model
+from tl.serving.places import checkpoint_in, located
 from tl.serving.readers import Reader, reader_of
 from tl.tasks import as_task
 
@@ -39,20 +40,36 @@ def load(
 
     Args:
         path: A run folder (its best checkpoint is taken), a folder of runs (the newest), a
-            checkpoint, or its ``https://`` address.
+            checkpoint, its ``https://`` address, an export, or a repository of the Hugging Face
+            Hub with one checkpoint or an export, as ``hf-hub:user/repository``.
         backbone: The network, for a checkpoint that was saved by a script of one's own and so does
             not know how its network is built.
         device: Where it computes; ``auto`` takes a GPU if there is one.
 
     Returns:
-        A model with ``predict``, ``embed``, ``class_names`` and ``transform``.
+        A model with ``predict``, ``embed``, ``evaluate``, ``class_names`` and ``transform``.
 
     Raises:
         CheckpointError: If the file is missing, damaged, unsafe or not one of a model.
         ValueError: If the network is unknown, or does not fit the weights.
     """
-    file = _checkpoint(path)
-    content = read_checkpoint(file)
+    # what a path can be is decided here, and nowhere else
+    place = located(path)
+    if not is_export(place):
+        place = checkpoint_in(place)
+    return _of_checkpoint(place, backbone, torch_device(device))
+
+
+def torch_device(device: str | torch.device) -> torch.device:
+    """Return a device; ``auto`` is a GPU if there is one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def _of_checkpoint(file: Path, backbone: nn.Module | None, device: torch.device) -> Model:
+    """Build the model of a checkpoint, or of the folder of an export."""
+    content = read_export(file) if file.is_dir() else read_checkpoint(file)
     record = content.get("tl")
     if not isinstance(record, Mapping) or not record.get("tasks") or "state_dict" not in content:
         raise CheckpointError(
@@ -62,30 +79,14 @@ def load(
     module = _module(content, record, file, backbone)
     _take_weights(module, content["state_dict"], file)
     described = record.get("data")
-    parts = sources_of(described) if isinstance(described, Mapping) and described else {}
+    described = described if isinstance(described, Mapping) else {}
+    parts = sources_of(described) if described else {}
     readers: dict[str | None, Reader] = {name: reader_of(part) for name, part in parts.items()}
     if not readers:
         readers = {None: reader_of({})}
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     names = record.get("class_names") or {}
     metrics = record.get("metrics") or {}
-    return Model(module, readers, names, file, metrics, torch.device(device))
-
-
-def _checkpoint(path: str | Path) -> Path:
-    """Find the checkpoint that a path means."""
-    file = local_file(path)
-    if not file.is_dir():
-        return file
-    if found := best_checkpoint(file):
-        return found
-    if numbered_versions(file):
-        return latest_checkpoint(file)
-    raise CheckpointError(
-        f"{file}: is a folder without runs; expected a run folder (with checkpoints/), a folder of "
-        "version_N, or a checkpoint."
-    )
+    return Model(module, readers, names, file, metrics, device, described)
 
 
 def _module(

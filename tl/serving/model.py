@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from tl.batch import Inputs, on_each
 from tl.modules.base import SharedBackboneModule
 from tl.serving.answers import Answer, Prediction
+from tl.serving.evaluating import evaluate
+from tl.serving.labelled import labelled_data
 from tl.serving.readers import Reader
+from tl.serving.scores import Evaluation
 
 
 class Model:
@@ -28,6 +32,7 @@ class Model:
         path: The checkpoint.
         metrics: What the checkpoint's run measured when it was saved.
         device: Where it computes.
+        record: What the checkpoint says of its training data.
 
     Attributes:
         module: The LightningModule, for everything else.
@@ -41,10 +46,12 @@ class Model:
         path: Path,
         metrics: Mapping[str, float],
         device: torch.device,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         self.module = module.eval().requires_grad_(requires_grad=False).to(device)
         self.path, self.metrics, self.device = path, dict(metrics), device
         self._readers = dict(readers)
+        self._record = record or {}
         self._names = {name: list(names) for name, names in class_names.items()}
 
     @property
@@ -66,7 +73,7 @@ class Model:
             sample: As for :meth:`predict`.
             source: The source it is read as, where several read differently.
         """
-        reader = self._reader(source)
+        reader = self.reader(source)
         return reader.join([reader.read(each) for each in reader.spread(sample)[0]])
 
     def predict(
@@ -95,7 +102,7 @@ class Model:
         Raises:
             ValueError: If no sample can be read.
         """
-        reader = self._reader(source)
+        reader = self.reader(source)
         samples, single = reader.spread(given)
         found: list[Prediction] = []
         for part in _parts(samples, batch_size):
@@ -133,7 +140,7 @@ class Model:
         Raises:
             ValueError: If a sample cannot be read.
         """
-        reader = self._reader(source)
+        reader = self.reader(source)
         samples, single = reader.spread(given)
         found = []
         for part in _parts(samples, batch_size):
@@ -146,6 +153,37 @@ class Model:
             return torch.empty(0, size)
         every = torch.cat(found)
         return every[0] if single else every
+
+    def evaluate(
+        self,
+        data: LightningDataModule | str | Path,
+        *,
+        source: str | None = None,
+        batch_size: int = 256,
+    ) -> Evaluation:
+        """Return scores on labelled data, read as in training and matched by class name.
+
+        Args:
+            data: A folder of class folders, all of whose images count; a folder with ``test/``, or
+                the folder that training split, of which the test images count; a table like that of
+                training, likewise; or a data module, of which the test split counts. Images by
+                path that cannot be read are named in a warning and left out.
+            source: The source that the data stand for, where the model reads several.
+            batch_size: Images in one pass, for a folder.
+
+        Returns:
+            Scores by task: ``accuracy``, ``f1``, ``scores``, ``per_class``, ``confusion``,
+            ``most_confused()``; with a single task these are the evaluation's own.
+
+        Raises:
+            ValueError: If the data have other classes, or no sample to evaluate.
+        """
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        reads = [task.source for task in self.module.tasks.values()]
+        sources = list(dict.fromkeys(name for name in reads if name is not None))
+        module = labelled_data(data, self._record, sources, source, batch_size)
+        return evaluate(self.module, module, self._record, self._names, self.device)
 
     def _answers(self, inputs: Inputs, source: str | None) -> Iterator[dict[str, Answer]]:
         """Answer a batch, sample by sample."""
@@ -164,7 +202,20 @@ class Model:
                 for name, value in values.items()
             }
 
-    def _reader(self, source: str | None) -> Reader:
+    @property
+    def sources(self) -> list[str | None]:
+        """Names of the sources that it reads; ``None`` for one without a name."""
+        return [*self._readers]
+
+    def reader(self, source: str | None = None) -> Reader:
+        """Return what reads the samples of a source.
+
+        Args:
+            source: The source, where several read differently.
+
+        Raises:
+            ValueError: If there is no such source, or several to choose from.
+        """
         if source in self._readers:
             return self._readers[source]
         if source is None and len({reader.way for reader in self._readers.values()}) == 1:

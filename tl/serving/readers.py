@@ -24,9 +24,15 @@ _MOST = 255  # of a byte
 
 
 class Reader(ABC):
-    """Reads samples as a source was read in training."""
+    """Reads samples as a source was read in training.
+
+    Attributes:
+        takes: What :meth:`read` takes, in words.
+        modality: ``images``, ``texts`` or ``tensors``.
+    """
 
     takes: str
+    modality: str
 
     @property
     def way(self) -> str:
@@ -58,6 +64,7 @@ class ImageReader(Reader):
     """
 
     takes = "a path, a folder, a PIL image, an array (H, W, 3) or a tensor (3, H, W), or a list"
+    modality = "images"
 
     def __init__(self, known: TrainedOn) -> None:
         self.size = known.image_size
@@ -109,6 +116,7 @@ class TextReader(Reader):
     """
 
     takes = "a text, a pair of texts as a tuple, or a list of these"
+    modality = "texts"
 
     def __init__(self, known: TextTrainedOn) -> None:
         self._tokenizer = known.tokenizer
@@ -151,6 +159,7 @@ class TensorReader(Reader):
     """
 
     takes = "an array or tensor, of one sample or of several in its first dimension, or a dict"
+    modality = "tensors"
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         shapes = (record.get("shapes") or {}).get("train") or {}
@@ -159,8 +168,10 @@ class TensorReader(Reader):
             str(name): tuple(torch.tensor(value) for value in both)
             for name, both in (record.get("statistics") or {}).items()
         }
+        self._levels = {name: (record.get("levels") or {}).get(name) for name in self._statistics}
         channels, *size = self._shapes.get("", (0,)) or (0,)
         pictures = channels == 3 and len(size) == 2 and "" in self._statistics  # noqa: PLR2004
+        pictures = pictures and self._levels[""] in (None, "bytes")
         self._size = (size[0], size[1]) if pictures else None
         if pictures:
             self.takes = f"a path, a folder, a PIL image, or {self.takes}"
@@ -221,6 +232,9 @@ class TensorReader(Reader):
         if name not in self._statistics:
             if part.dtype == torch.uint8 and self._shapes.get(name):
                 raise ValueError(f"{what} holds bytes; the model was trained on other numbers")
+        elif (levels := self._levels[name]) not in (None, "bytes"):
+            if str(part.dtype) != f"torch.{levels}":
+                raise ValueError(f"{what} holds {part.dtype}; the model was trained on {levels}")
         elif part.dtype != torch.uint8 and part.numel():
             low, high = float(part.min()), float(part.max())
             if not (low >= 0 and high <= _MOST and bool((part == part.trunc()).all())):

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -17,8 +16,8 @@ from types import FrameType
 from tl.study import launcher
 from tl.study.dealing import Outcome, deal
 from tl.study.folders import RunFolders
-from tl.study.points import REFERENCE, SEED, Point, points_of
-from tl.study.schema import Search, Study
+from tl.study.points import REFERENCE, Point, points_of
+from tl.study.schema import Study
 from tl.study.searching import choose, propose, should_prune, trials_of
 from tl.study.storage import open_study
 from tl.study.study_file import read_study
@@ -214,15 +213,6 @@ class Worker:
                     self.folders.write(point, "pruned.json", {"trials": len(others)})
                     return True
         return False
-
-
-def numbers_of_trials(search: Search, points: Mapping[str, Point]) -> dict[tuple[object, ...], int]:
-    """Count the trials of each method, which are equal."""
-    counts: dict[tuple[object, ...], int] = {}
-    for point in points.values():
-        if point.trial is not None and point.values.get(SEED) == search.seed:
-            counts[point.group or ()] = counts.get(point.group or (), 0) + 1
-    return counts
 
 
 def main(arguments: list[str]) -> None:

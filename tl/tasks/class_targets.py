@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -20,22 +20,21 @@ def settled(task: Classification, target: object, *, checked: bool = False) -> T
 
     Args:
         task: The task.
-        target: Class indices ``(N,)`` of any type, including integral floats, or a row per sample
-            ``(N, num_classes)``: probabilities or one-hot. NaN marks an unlabelled sample, and so
-            does :data:`MISSING` among class indices.
+        target: Class indices ``(N,)`` of any type, or a row per sample ``(N, num_classes)``:
+            probabilities or one-hot. NaN marks an unlabelled sample, and so does :data:`MISSING`
+            among class indices.
         checked: Skip the checks, which would synchronise with an accelerator, because the targets
             have already passed them.
 
     Returns:
         Class indices ``(N,)`` as int64, :data:`MISSING` if unlabelled; or floats
-        ``(N, num_classes)`` whose rows sum to 1, NaN if unlabelled. Class indices that are int64 on
-        the CPU are returned unchecked: the loss checks them.
+        ``(N, num_classes)`` whose rows sum to 1, NaN if unlabelled.
 
     Raises:
         ValueError: If a target is neither; names the first one.
     """
     if isinstance(target, Tensor) and target.ndim == 1 and target.dtype is torch.int64:
-        if not checked and target.is_cuda:  # an index out of range would kill the CUDA context
+        if not checked:  # an index out of range would kill the CUDA context
             _check_range(task, target)
         return target
     shapes = ((), (task.num_classes,))
@@ -45,7 +44,7 @@ def settled(task: Classification, target: object, *, checked: bool = False) -> T
     if target.is_floating_point():
         missing = target.isnan()
         wrong = ~missing & ((target != target.trunc()) | target.isinf())
-        if wrong.any():
+        if not checked and wrong.any():
             first = _first(wrong)
             raise ValueError(
                 f"Task {task.name!r} is a classification, and sample {first} of the batch has the "
@@ -53,18 +52,26 @@ def settled(task: Classification, target: object, *, checked: bool = False) -> T
                 f"{_expected(task)}."
             )
         target = torch.where(missing, MISSING, target)
-        _check_range(task, target)
-        return target.long()
     target = target.long()
-    _check_range(task, target)
+    if not checked:
+        _check_range(task, target)
     return target
 
 
 def check(task: Classification, target: object) -> Tensor:
-    """Return targets as :func:`settled` does, and check class indices too."""
+    """Return targets as :func:`settled` does, and refuse floats for class indices.
+
+    A number to be predicted may happen to be whole. Floats are class indices only where NaN marks
+    an unlabelled sample, as in a column of a table with gaps.
+    """
     found = settled(task, target)
-    if found.ndim == 1:
-        _check_range(task, found)
+    given = cast("Tensor", target)
+    if given.ndim == 1 and given.is_floating_point() and not given.isnan().any():
+        raise ValueError(
+            f"Task {task.name!r} is a classification, and its targets are {given.dtype} numbers; "
+            f"expected {_expected(task)}. Convert class indices with `.long()`, or predict the "
+            "numbers with a tl.tasks.Regression."
+        )
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 _LABELLED = 25  # more class names than this cannot be read along an axis
 _IMAGES, _SIGNALS = 4, 3  # dimensions of a batch of them
 _COLOURS = 3
+_SIDE = 400  # pixels of a confusion matrix, about
+# matplotlib's viridis at equal distances
+_VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
 
 def drawable(name: str) -> str:
@@ -58,6 +63,27 @@ def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure
         axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
         axes.set_yticks(range(len(names)), names, parse_math=False)
     return figure
+
+
+def confusion_image(counts: Tensor) -> Tensor:
+    """Return a confusion matrix as a picture without text: what `confusion_figure` has inside.
+
+    It takes about a tenth of the figure's time.
+
+    Args:
+        counts: ``(C, C)``, rows true, columns predicted.
+
+    Returns:
+        ``(3, H, H)`` float32 in [0, 1], a square of equal colour for each pair of classes.
+    """
+    shares = (counts.double() / counts.sum(1, keepdim=True).clamp_min(1)).cpu()
+    colours = torch.tensor(_VIRIDIS, dtype=torch.float64) / 255
+    place = shares * (len(colours) - 1)
+    below = place.long().clamp_max(len(colours) - 2)
+    picture = torch.lerp(colours[below], colours[below + 1], (place - below)[..., None])
+    scale = max(1, _SIDE // len(counts))
+    large = picture.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+    return large.permute(2, 0, 1).float()
 
 
 def label_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
@@ -166,4 +192,14 @@ def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of so many inches."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - a task needs it only to be drawn
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    # a notebook shows it, also where pyplot is not used
+    figure._repr_png_ = partial(png, figure)  # type: ignore[attr-defined]  # IPython's protocol
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    content = BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()

@@ -14,6 +14,7 @@ from tl.batch import Inputs
 from tl.tasks.class_targets import MISSING
 from tl.tasks.figures import (
     confusion_figure,
+    confusion_image,
     drawable,
     drawable_part,
     examples_figure,
@@ -74,6 +75,16 @@ class Pictures(ABC):
         Args:
             view: Title, class names and statistics.
         """
+
+    def quick(self, view: View) -> dict[str, Figure | Tensor]:
+        """Return what to show between epochs: images ``(3, H, W)`` where a figure takes long.
+
+        By default these are the figures.
+
+        Args:
+            view: Title, class names and statistics.
+        """
+        return {**self.figures(view)}
 
 
 class Worst:
@@ -150,14 +161,24 @@ class ClassPictures(Pictures):
         if not int(self.counts.sum()):
             return {}
         names = view.class_names(self.num_classes)
+        matrix = confusion_figure(self.counts, names, view.title)
+        return {"confusion": matrix, **self._mistakes(view)}
+
+    def quick(self, view: View) -> dict[str, Figure | Tensor]:
+        """Return the same with the matrix as an image without names."""
+        if not int(self.counts.sum()):
+            return {}
+        return {"confusion": confusion_image(self.counts), **self._mistakes(view)}
+
+    def _mistakes(self, view: View) -> dict[str, Figure]:
+        names = view.class_names(self.num_classes)
 
         def caption(output: Tensor, target: Tensor) -> str:
             chance, predicted = output.float().softmax(0).max(0)
             true, found = (drawable(names[int(number)]) for number in (target, predicted))
             return f"{true}\n-> {found} ({float(chance):.0%})"
 
-        matrix = confusion_figure(self.counts, names, view.title)
-        return {"confusion": matrix, **self.worst.figures(view, caption)}
+        return self.worst.figures(view, caption)
 
 
 class LabelPictures(Pictures):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
 
-from tl.tasks.base import Task, as_task
+from tl.tasks.base import Task
+from tl.tasks.kinds import as_task
 
 T = TypeVar("T", bound=Task)
 

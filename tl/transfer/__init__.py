@@ -11,17 +11,22 @@ from tl.transfer.freezing import (
 )
 from tl.transfer.hyper_rule import BiTHyperRule
 from tl.transfer.lp_ft import LPFT, ProbeThenCosine
+from tl.transfer.partial_tuning import BitFit, NormTuning
+from tl.transfer.stoch_norm import StochNorm
 from tl.transfer.weights import TransferReport, WeightsMismatchError, load_weights
 
 __all__ = [
     "LPFT",
     "BiTHyperRule",
+    "BitFit",
     "CheckpointError",
     "FullFineTuning",
     "GradualUnfreezing",
     "LayerWiseDecay",
     "LinearProbe",
+    "NormTuning",
     "ProbeThenCosine",
+    "StochNorm",
     "Strategy",
     "SurgicalFineTuning",
     "TransferReport",

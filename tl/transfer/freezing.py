@@ -8,10 +8,11 @@ froze.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from tl.backbones.base import stages_of
 from tl.backbones.streams import beside_heads
@@ -59,6 +60,25 @@ class Strategy(ABC):
     def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
         """Fraction of the optimizer's learning rate by stage, above 0."""
         return dict.fromkeys(stages, 1.0)
+
+    def left_out(self, stages: Mapping[str, Sequence[nn.Module]]) -> list[nn.Parameter]:
+        """Return parameters that never train, even in stages that do.
+
+        Args:
+            stages: Modules by stage.
+        """
+        return []
+
+    def hooks(self, backbone: nn.Module) -> list[RemovableHandle]:
+        """Register what changes the backbone's forward pass while a run trains.
+
+        Args:
+            backbone: The backbone.
+
+        Returns:
+            Handles, which the end of the run removes.
+        """
+        return []
 
     def check(self, stages: Sequence[str]) -> None:
         """Refuse a network that lacks a named stage; called when a module is built.

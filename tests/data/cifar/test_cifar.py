@@ -232,10 +232,12 @@ def test_drawn_images_stand_in_and_say_so(
     assert not set(data.class_names["cifar10"]) & set(official.CIFAR10)
     assert data.num_classes == {"cifar10": 10}
     start = capsys.readouterr().err
-    assert "NOT CIFAR10" in start
-    assert "100 synthetic images" in start
-    data.teardown("fit")
-    assert "NOT CIFAR10" in capsys.readouterr().err
+    assert (
+        "These are 100 synthetic images, NOT CIFAR10. Results say nothing about CIFAR10." in start
+    )
+    assert start.count("\n") == 1, "on one line, to be found by a search"
+    data.setup("test")
+    assert not capsys.readouterr().err, "once"
 
 
 def test_real_images_are_preferred_unless_drawn_ones_are_asked_for(archive: Path) -> None:

@@ -186,6 +186,16 @@ def test_arrays_that_are_no_images(tmp_path: Path, given: Any, said: str) -> Non
         read_image(npy(tmp_path / "a.npy", given), (4, 4))
 
 
+@pytest.mark.parametrize("shape", [(8, 9), (4, 8, 9), (2, 3, 8, 9)])
+def test_an_array_of_no_image_is_named_with_its_shape(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    with pytest.raises(DataError) as error:
+        image_size(tmp_path / "a.npy")
+    assert str(error.value) == f"{tmp_path}/a.npy is of shape {shape}; expected (H, W, 3)."
+
+
 def test_the_size_of_a_photo_on_its_side_is_that_upright(tmp_path: Path) -> None:
     picture, exif = Image.new("RGB", (8, 5)), Image.Exif()
     exif[0x0112] = 6

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -19,7 +18,6 @@ from tl.data.images.image_set import (
     StreamedDataset,
     check_images,
     load_images,
-    progress,
 )
 from tl.data.images.listing import list_images
 from tl.data.loaders import as_batch
@@ -280,19 +278,6 @@ def test_whatever_a_decoder_trips_on_is_named(
     streamed = StreamedDataset(paths, {"fine": torch.arange(3)}, 8, ["0", "1", "2"])
     with pytest.raises(DataError, match=r"01.png can no longer be read \('bytes' object cannot"):
         streamed.pixels(torch.tensor([1]))
-
-
-def test_progress_is_shown_by_one_process_also_for_names_that_look_like_markup(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert list(progress(range(300), 300, "Checking [/b] folder")) == list(range(300))
-    assert "[/b] folder" in capsys.readouterr().err
-    assert list(progress(range(20), 20, "Checking")) == list(range(20))
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
-    assert list(progress(range(300), 300, "Checking")) == list(range(300))
-    assert capsys.readouterr().err == ""
 
 
 def test_portable_grey_maps_are_images(tmp_path: Path) -> None:

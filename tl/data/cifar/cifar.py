@@ -65,6 +65,7 @@ class CifarDataModule(StandInOptions, ImageDataModule):
             raise ValueError(f"`url` must start with http:// or https://, got {self.url!r}.")
         self._set = CIFAR10 if self.name == "cifar10" else CIFAR100
         self._stand_in = ""  # why synthetic images replace the set
+        self._announced = False
         self._download_failure = ""
 
     def inherit(self, **given: Any) -> None:  # noqa: ANN401 - any type
@@ -211,22 +212,17 @@ class CifarDataModule(StandInOptions, ImageDataModule):
             if self.offline != "generated" or trained_on_real:
                 raise self._missing()
             self._stand_in = self._why_not_downloaded()
-        if self._generated():
-            self._announce(
-                f"\n{self._stand_in} Looked in {self._root().absolute()}." if self._stand_in else ""
-            )
+        if self._generated() and not self._announced:
+            self._announced = True
+            self._announce()
         super().setup(stage)
 
-    def teardown(self, stage: str) -> None:
-        """Repeat at the end of a run that its images were synthetic."""
-        del stage
-        if self._generated() and self.splits:
-            self._announce("")
-
-    def _announce(self, reason: str) -> None:
+    def _announce(self) -> None:
+        name = self.name.upper()
+        why = f" {self._stand_in} Looked in {self._root().absolute()}." if self._stand_in else ""
         show_banner(
-            f"These are {self.generated_size or 5000:,} synthetic images, NOT "
-            f"{self.name.upper()}. Results say nothing about {self.name.upper()}.{reason}"
+            f"These are {self.generated_size or 5000:,} synthetic images, NOT {name}. Results say "
+            f"nothing about {name}.{why}"
         )
 
     def load(self, split: Split) -> ImageDataset:
@@ -247,7 +243,11 @@ class CifarDataModule(StandInOptions, ImageDataModule):
             files = find_images(folder, self._official().names)
             log_left_out(files.others, folder)
             images = load_images(
-                files.paths, self.image_size, default_cache(), f"{self.name} {split} images"
+                files.paths,
+                self.image_size,
+                default_cache(),
+                f"{self.name} {split} images",
+                verify=self.settings.verify,
             )
             fine, names = files.labels, files.names()
         return ResidentDataset(images, {"fine": fine, "coarse": groups[fine]}, names)

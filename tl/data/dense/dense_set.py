@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -18,9 +16,9 @@ from tl.data.dense.listing import DenseFiles
 from tl.data.dense.reading import MapReader, image_size, read_image, read_sample
 from tl.data.errors import DataError
 from tl.data.images.decoding import decoder_key
-from tl.data.images.image_set import progress
+from tl.data.images.hashing import FileHashes, Verify
 from tl.data.images.resident import Batch, ImageDataset, ResidentDataset, single
-from tl.reading import check_regular
+from tl.data.images.threads import in_threads
 
 #: Part of the key of cached maps: raise it whenever they are read in another way than before.
 READER_VERSION = 1
@@ -57,17 +55,6 @@ class DenseReader:
             self.files.images[row], maps, self.readers, self.size, resize=self.resize
         )
 
-    def hash(self, row: int) -> bytes:
-        """Hash the contents of a sample's files."""
-        digest = hashlib.sha256()
-        for path in (self.files.images[row], *(each[row] for each in self.files.maps.values())):
-            try:
-                check_regular(path)
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-            except (OSError, ValueError) as error:
-                raise DataError(f"Cannot read {path}: {error}.") from None
-        return digest.digest()
-
     def key(self) -> str:
         """Name everything besides the files' contents that pixels and maps depend on."""
         readers = [
@@ -88,12 +75,62 @@ class DenseReader:
         return len(self) * each
 
 
+class SampleHashes:
+    """Hashes of the files of samples.
+
+    Args:
+        reader: Reads the samples.
+        cache: Folder of what earlier runs have found; ``None`` reads every file.
+        verify: See `FileHashes`.
+    """
+
+    def __init__(self, reader: DenseReader, cache: Path | None, verify: Verify) -> None:
+        self.reader = reader
+        columns = [reader.files.images, *reader.files.maps.values()]
+        key = hashlib.sha256(reader.key().encode()).hexdigest()[:16]
+        self._columns = len(columns)
+        paths = [path for sample in zip(*columns, strict=True) for path in sample]
+        self._files = FileHashes(paths, cache, verify, key)
+
+    def of(self, row: int, *, read: bool = False) -> bytes:
+        """Hash the contents of a sample's files.
+
+        Args:
+            row: Of the sample.
+            read: Whether to read it first, unless it is known to be right.
+
+        Raises:
+            DataError: If a file cannot be read, or is wrong.
+        """
+        reads: list[object] = []
+
+        def once() -> None:
+            if not reads:
+                reads.append(self.reader.read(row))
+
+        digest = hashlib.sha256()
+        for number in range(row * self._columns, (row + 1) * self._columns):
+            try:
+                digest.update(self._files.of(number, once if read else None))
+            except (OSError, ValueError) as error:
+                if isinstance(error, DataError):
+                    raise
+                raise DataError(f"Cannot read {self._files.paths[number]}: {error}.") from None
+        return digest.digest()
+
+    def save(self) -> None:
+        """Keep the hashes for the next run."""
+        self._files.save()
+
+
 def first_size(files: DenseFiles) -> tuple[int, int]:
     """Return height and width of the first image."""
     return image_size(files.images[0])
 
 
-def load_samples(reader: DenseReader, cache: Path | None, what: str) -> ResidentDataset:
+def load_samples(
+    reader: DenseReader, cache: Path | None, what: str, verify: Verify = "changed"
+) -> ResidentDataset:
     """Read all samples into memory, or map them from the cache.
 
     The cache's name is a hash of every file's content and of how it is read.
@@ -102,14 +139,17 @@ def load_samples(reader: DenseReader, cache: Path | None, what: str) -> Resident
         reader: Reads them.
         cache: Folder of the cache; ``None`` turns it off.
         what: Description for the progress bar.
+        verify: See `FileHashes`.
 
     Raises:
         DataError: If a file cannot be read or is wrong; names the first.
     """
     count, layout = len(reader), reader.layout()
     digest = hashlib.sha256(reader.key().encode())
-    for each in over(reader.hash, count, f"Checking {what}"):
+    hashes = SampleHashes(reader, cache, verify)
+    for each in over(hashes.of, count, f"Checking {what}"):
         digest.update(each)
+    hashes.save()
     name = digest.hexdigest()[:32]
     stored = {
         part: cache / f"{name}-{number}.npy" if cache else None
@@ -161,18 +201,26 @@ def _mapped(
     return found
 
 
-def stream_samples(reader: DenseReader, what: str) -> StreamedMaps:
+def stream_samples(
+    reader: DenseReader, what: str, cache: Path | None = None, verify: Verify = "changed"
+) -> StreamedMaps:
     """Read every sample once, so that bad files show before training, and drop it.
+
+    A sample that an earlier run has read in the same way, and that is unchanged, is not read again.
+
+    Args:
+        reader: Reads them.
+        what: Description for the progress bar.
+        cache: Folder of what earlier runs have found; ``None`` reads every sample.
+        verify: See `FileHashes`.
 
     Raises:
         DataError: If a file cannot be read or is wrong; names the first.
     """
-
-    def check(row: int) -> bytes:
-        reader.read(row)
-        return reader.hash(row)  # from memory: it was just read
-
-    return StreamedMaps(reader, over(check, len(reader), f"Checking {what}"))
+    hashes = SampleHashes(reader, cache, verify)
+    found = over(lambda row: hashes.of(row, read=True), len(reader), f"Checking {what}")
+    hashes.save()
+    return StreamedMaps(reader, found)
 
 
 class StreamedMaps(ImageDataset):
@@ -241,8 +289,7 @@ def over(function: Callable[[int], _T], count: int, what: str) -> list[_T]:
             bad[row] = error
             return None
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        found = list(progress(pool.map(guarded, range(count)), count, what))
+    found = in_threads(guarded, count, what)
     if bad:
         first = bad[min(bad)]
         if len(bad) == 1:

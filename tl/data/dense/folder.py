@@ -275,9 +275,10 @@ class DenseFolderDataModule(ImageDataModule):
                 f"{self._folder() / split}."
             )
         reader, what = self._reader(split), f"{self.data_name} {split} images and maps"
+        cache, verify = default_cache(), self.settings.verify
         if self._too_large(reader):
-            return stream_samples(reader, what)
-        return load_samples(reader, default_cache(), what)
+            return stream_samples(reader, what, cache, verify)
+        return load_samples(reader, cache, what, verify)
 
     def transform(self, batch: Batch, draws: Tensor | None) -> Batch:
         """Normalise and augment a batch with its maps; positions of predicted images stay."""

@@ -166,14 +166,19 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         if path.suffix.lower() == ".npy":
             check_regular(path)
-            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-            height, width = shape[1:] if shape[-1:] != (3,) else shape[:2]
-            return int(height), int(width)
+            return _array_size(np.load(path, mmap_mode="r", allow_pickle=False).shape)
         with open_image(path) as image:
             turned = image.getexif().get(_ORIENTATION) in _TURNED
             return image.size if turned else (image.height, image.width)
     except Exception as error:
         raise _named(path, error) from error
+
+
+def _array_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    if len(shape) != 3 or 3 not in (shape[0], shape[-1]):  # noqa: PLR2004 - dimensions, channels
+        raise ValueError(f"is of shape {shape}; expected (H, W, 3)")
+    height, width = shape[:2] if shape[-1] == 3 else shape[1:]  # noqa: PLR2004
+    return int(height), int(width)
 
 
 def read_sample(

@@ -1,4 +1,4 @@
-"""Batched augmentation and normalisation, on the device that trains.
+"""Batched augmentation and normalisation, on the training device.
 
 One whole batch is cropped and flipped by a single gather of pixel rows: no Python loop, no
 per-image transform, the same code on the CPU and on a GPU. The random numbers are drawn on the
@@ -59,12 +59,12 @@ class Augment:
 
     @property
     def moves(self) -> bool:
-        """Say whether images are cropped or mirrored."""
+        """Return whether images are cropped or mirrored."""
         return bool(self.padding or self.flip)
 
 
 class Normalisation:
-    """Turn pixel values 0-255 into zero mean and unit variance per channel.
+    """Scale pixel values 0-255 to zero mean and unit variance per channel.
 
     Args:
         mean: ``(3,)`` channel means in pixel values.

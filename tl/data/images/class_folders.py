@@ -34,7 +34,8 @@ class ImageFiles:
 
     def names(self) -> list[str]:
         """Paths relative to the split's folder."""
-        return [path.relative_to(self.folder).as_posix() for path in self.paths]
+        above = str(self.folder / "x")[:-1]
+        return [str(path).removeprefix(above) for path in self.paths]
 
 
 def find_classes(folder: Path) -> tuple[str, ...]:

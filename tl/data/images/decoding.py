@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from tl.data.cache import Pixels
+from tl.data.images.jpeg import plain_jpeg
 from tl.reading import check_regular
 
 #: Part of the key of cached pixels: raise it whenever `decode` gives other pixels than before.
@@ -63,7 +64,7 @@ def sides(size: Size) -> tuple[int, int]:
 
 
 def decoder_key(size: Size, pixel_range: PixelRange | None) -> str:
-    """Name everything besides a file's content that its pixels depend on."""
+    """Return everything besides a file's content that determines its pixels."""
     return f"{DECODER_VERSION} {PIL.__version__} {size} {pixel_range}"
 
 
@@ -88,6 +89,9 @@ def decode(path: Path, size: Size, pixel_range: PixelRange | None = None) -> Pix
     Raises:
         ValueError: If the values of the pixels have no stated meaning.
     """
+    if (plain := plain_jpeg(path)) is not None:
+        same = plain.shape[:2] == sides(size)
+        return plain if same else _sized(Image.fromarray(plain), size)
     with open_image(path) as image:
         if image.format == "TIFF" and path.suffix.lower() in _CAMERA_RAW:
             raise ValueError("a camera's raw file, of which Pillow reads the preview only")
@@ -161,7 +165,7 @@ def _deep_grey(
 
 
 def _range_of(values: NDArray[np.float64], file: Image.Image, *, sixteen: bool) -> PixelRange:
-    """Find the values that become 0 and 255.
+    """Return the values that become 0 and 255.
 
     Raises:
         ValueError: If the file does not tell them.

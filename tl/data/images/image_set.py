@@ -1,30 +1,24 @@
-"""Image files: checked and decoded in parallel, into memory or when they are needed."""
+"""Image files, checked and decoded in parallel, into memory or on demand."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from PIL import UnidentifiedImageError
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import track
 from torch import Tensor
 
 from tl.data.cache import Pixels, read_cache, write_cache
 from tl.data.errors import DataError, listed, one_line
 from tl.data.images.decoding import PixelRange, Size, decode, decoder_key, sides
+from tl.data.images.hashing import FileHashes, Verify
 from tl.data.images.resident import ImageDataset
-from tl.reading import check_regular
+from tl.data.images.threads import in_threads
 
-_T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
@@ -36,6 +30,7 @@ def load_images(
     *,
     pixel_range: PixelRange | None = None,
     skipped: dict[int, str] | None = None,
+    verify: Verify = "changed",
 ) -> Tensor:
     """Decode files into one ``(N, H, W, 3)`` uint8 tensor, or read them from the cache.
 
@@ -50,12 +45,15 @@ def load_images(
         pixel_range: See `tl.data.images.decoding.decode`.
         skipped: Receives the reason of each file that cannot be read, by its row, whose pixels are
             then 0. Without it such a file is an error.
+        verify: See `FileHashes`.
 
     Raises:
         DataError: If files cannot be read, naming the first 20 of them.
     """
     bad: dict[int, str] = {}
-    keys = _collect(lambda row: _content_hash(paths[row]), paths, f"Checking {what}", bad)
+    hashes = FileHashes(paths, cache, verify)
+    keys = _collect(hashes.of, paths, f"Checking {what}", bad)
+    hashes.save()
     _refuse(bad, paths, skipped)
     digest = hashlib.sha256(decoder_key(size, pixel_range).encode())
     for key in keys:
@@ -105,8 +103,13 @@ def check_images(
     *,
     pixel_range: PixelRange | None = None,
     skipped: dict[int, str] | None = None,
+    cache: Path | None = None,
+    verify: Verify = "changed",
 ) -> list[bytes]:
-    """Decode every file once and drop the pixels, so that bad files show before training.
+    """Decode every file once and discard the pixels, to find bad files before training.
+
+    A file that an earlier run has decoded in the same way, and that is unchanged, is not decoded
+    again.
 
     Args:
         paths: The files.
@@ -115,6 +118,8 @@ def check_images(
         pixel_range: See `tl.data.images.decoding.decode`.
         skipped: Receives the reason of each file that cannot be read, by its row. Without it such
             a file is an error.
+        cache: Folder of what earlier runs have found; ``None`` decodes every file.
+        verify: See `FileHashes`.
 
     Returns:
         A hash of each file's content; empty for one that cannot be read.
@@ -123,19 +128,20 @@ def check_images(
         DataError: If files cannot be read, naming the first 20 of them.
     """
     more = (pixel_range,) if pixel_range else ()
+    hashes = FileHashes(paths, cache, verify, decoder_key(size, pixel_range))
 
     def check(row: int) -> bytes:
-        decode(paths[row], size, *more)
-        return _content_hash(paths[row])  # from memory: it was just read
+        return hashes.of(row, lambda: decode(paths[row], size, *more))
 
     bad: dict[int, str] = {}
-    hashes = _collect(check, paths, f"Checking {what}", bad)
+    found = _collect(check, paths, f"Checking {what}", bad)
+    hashes.save()
     _refuse(bad, paths, skipped)
-    return [each or b"" for each in hashes]
+    return [each or b"" for each in found]
 
 
 class StreamedDataset(ImageDataset):
-    """Image files that are decoded when they are needed, by the loader's workers.
+    """Image files that the loader's workers decode on demand.
 
     Args:
         paths: The files.
@@ -189,33 +195,10 @@ class StreamedDataset(ImageDataset):
         return digest.hexdigest()
 
 
-def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
-    """Show a progress bar on standard error while iterating, if it is long enough to wait for.
-
-    Of several processes that do the same, one shows it.
-    """
-    return iter(
-        track(
-            items,
-            total=total,
-            description=escape(what),  # a folder's name may look like markup
-            console=Console(stderr=True),
-            transient=True,
-            disable=total < 200  # noqa: PLR2004 - done before a bar could be read
-            or getattr(rank_zero_only, "rank", 0) > 0,
-        )
-    )
-
-
-def _content_hash(path: Path) -> bytes:
-    check_regular(path)
-    return hashlib.sha256(path.read_bytes()).digest()
-
-
 def _collect(
     function: Callable[[int], _R], paths: Sequence[Path], what: str, bad: dict[int, str]
 ) -> list[_R | None]:
-    """Apply `function` to the number of every path in threads; `bad` receives why some fail."""
+    """Apply `function` to the index of every path in threads; `bad` receives the errors."""
 
     def guarded(row: int) -> _R | None:
         try:
@@ -224,8 +207,7 @@ def _collect(
             bad[row] = _reason(error, paths[row])
             return None
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return list(progress(pool.map(guarded, range(len(paths))), len(paths), what))
+    return in_threads(guarded, len(paths), what)
 
 
 def _refuse(

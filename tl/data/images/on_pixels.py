@@ -1,4 +1,4 @@
-"""Targets that lie on the pixels: they move as the images do."""
+"""Targets that lie on the pixels move with the images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SMALLEST = 3  # dimensions of (N, H, W)
 
 
 class PixelTargets:
-    """Takes the targets of a batch the way of its images, where they lie on the pixels.
+    """Moves the targets of a batch that lie on the pixels with its images.
 
     Args:
         tasks: The tasks of the source; those with ``on_pixels`` say which targets do, how these
@@ -46,7 +46,7 @@ class PixelTargets:
         settings: Augment | None = None,
         draws: Tensor | None = None,
     ) -> Targets:
-        """Bring targets to the size of the images; crop, mirror and enlarge them as these are.
+        """Resize targets to the images; crop, mirror and enlarge them like these.
 
         Cutout hides pixels from the network; their targets stay, so that it learns to fill them in.
 
@@ -85,7 +85,7 @@ class PixelTargets:
 
 
 def model_tasks(data: LightningDataModule, source: str | None = None) -> list[Task]:
-    """Return the tasks on pixels that the model in training has on these data.
+    """Return the training model's tasks on the pixels of these data.
 
     A model may be given tasks that its data do not name: their targets must move all the same.
 
@@ -140,7 +140,7 @@ def moved(
 
 
 def fitted(target: Tensor, height: int, width: int, how: Literal["nearest", "bilinear"]) -> Tensor:
-    """Bring targets to the size of their images by the rule of `decode`: resized, centre-cropped.
+    """Resize and centre-crop targets to the size of their images, as `decode` does.
 
     Args:
         target: ``(N, H, W)`` or ``(N, C, H, W)``.

@@ -1,4 +1,4 @@
-"""Images that stay on the device that trains, and are cut into batches there."""
+"""Images that stay on the training device, where batches are cut from them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Store:
 
 
 class Pick:
-    """A batch of images that lie in a store, not cut yet.
+    """A batch of images in a store, not cut yet.
 
     It stands in the place of the images between the loader and `on_after_batch_transfer`, where
     they are cut, augmented and normalised in one go.
@@ -75,7 +75,7 @@ class Pick:
 
     @property
     def device(self) -> torch.device:
-        """Where the images lie."""
+        """Device of the images."""
         return self.positions.device
 
     def cut(self, fill: Tensor, draws: Tensor | None) -> Tensor:
@@ -83,7 +83,7 @@ class Pick:
         return self.store.cut(self.positions, fill, draws)
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
-        """Stay: the images are where they are needed."""
+        """Return itself: the images are already on the device."""
         del device, non_blocking
         return self
 
@@ -112,7 +112,7 @@ class StoredDataset(Dataset[tuple[Pick, Targets]]):
 
 
 def bytes_needed(data: ResidentDataset, settings: Augment | None) -> int:
-    """Bytes that a store of a split takes on its device, with targets that lie on the pixels."""
+    """Bytes of a split's store on its device, including targets on the pixels."""
     _, height, width, channels = data.images.shape
     if settings is not None and settings.moves:
         width = line_length(width, settings.padding, flip=settings.flip)
@@ -122,7 +122,7 @@ def bytes_needed(data: ResidentDataset, settings: Augment | None) -> int:
 
 
 def bytes_of(device: torch.device) -> int:
-    """Memory of a device; of the machine for the CPU."""
+    """Memory of a device in bytes; of the machine for a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

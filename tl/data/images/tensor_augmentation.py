@@ -1,4 +1,4 @@
-"""Augmentation of arrays in memory that are images, of any number of channels."""
+"""Augmentation of arrays that are images with any number of channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random crops and mirror images of a whole batch as one gather of memory rows."""
+"""Random crops and flips of a whole batch as one gather of memory rows."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Windows:
 
 
 def line_length(width: int, padding: int, *, flip: bool) -> int:
-    """Pixels of a line that holds all windows of a line of `width` pixels."""
+    """Length in pixels of a line that holds all windows of a line of `width` pixels."""
     return width + 2 * padding + (width - 1 if flip else 0)
 
 

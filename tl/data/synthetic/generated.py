@@ -1,4 +1,4 @@
-"""Synthetic images as a data source, and the banner shown when they replace real ones."""
+"""Synthetic images as a data source, and the warning shown when they replace real ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
-from rich.panel import Panel
 from rich.text import Text
 
 from tl.data.base import ImageDataModule
@@ -109,8 +108,7 @@ def named_targets(classes: DrawnClasses, targets: TargetChoice) -> dict[str, tup
 
 @rank_zero_only
 def show_banner(message: str) -> None:
-    """Print a framed warning on standard error."""
-    Console(stderr=True).print(
-        # plain text: a path in the message may look like markup
-        Panel(Text(message), title="GENERATED IMAGES", border_style="bold red", style="bold yellow")
-    )
+    """Print a warning on standard error, on one line, so that it is found by a search."""
+    # plain text: a path in the message may look like markup
+    line = Text(f"GENERATED IMAGES: {message}", style="bold yellow")
+    Console(stderr=True).print(line, soft_wrap=True)

@@ -19,20 +19,19 @@ _NAMES: dict[Split, tuple[str, ...]] = {
 class TextDataModule(TextSource):
     """Texts in files: ``.csv``, ``.tsv`` or ``.jsonl``, also ``.xz`` and ``.gz``.
 
-    They are cut into tokens once, on all cores, and kept in a cache by their content and the
-    tokenizer (``$TL_CACHE``). Batches are dicts as Transformers' models take them, padded to their
-    longest text only.
+    Texts are tokenised once, on all cores, and cached by content and tokenizer (``$TL_CACHE``).
+    Batches are the dicts that Transformers' models expect, padded to their longest text.
 
     Args:
-        train: File of the training texts, or of all where `split` names a column.
+        train: File of the training texts, or of all texts if `split` names a column.
         val: File of the validation texts; by default a part of the training texts.
         test: File of the test texts.
-        split: Column of `train` that tells the split of a row: train, val (or valid, validation,
+        split: Column of `train` that names the split of each row: train, val (or valid, validation,
             dev) or test.
         encoding: Encoding of the files.
-        predict_file: File that ``predict`` reads: a table with the same columns of text, or
-            ``.txt`` with a sentence a line. By default the test texts.
-        name: Name of the source; by default that of the file.
+        predict_file: File to predict: a table with the same text columns, or a ``.txt`` with one
+            sentence per line. By default the test texts.
+        name: Name of the source; the name of the file by default.
         **shared: Options of all sources of text, see `TextSource`.
 
     Raises:
@@ -57,7 +56,7 @@ class TextDataModule(TextSource):
         self._parts: dict[Split, Table] | None = None
 
     def read(self, split: Split) -> Table | None:
-        """Read a split from its file, or take its rows of the training file.
+        """Read a split from its file, or select its rows of the training file.
 
         Raises:
             DataError: If the file cannot be read, or its split column holds another word.

@@ -1,4 +1,4 @@
-"""A small grammar of English: sentences with a topic and a sentiment, drawn from a seed."""
+"""A small grammar of English: synthetic sentences with a topic and a sentiment."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ _NEGATED, _COMPARED = 0.25, 0.5  # shares of the sentences
 
 
 def sentences(seed: int) -> Iterator[tuple[str, str, str]]:
-    """Yield different sentences without end: text, topic and sentiment.
+    """Yield an endless sequence of distinct sentences: text, topic and sentiment.
 
     ``[unlike the <noun of another topic>,] the <noun> and the <noun> <verb> <time> near the
-    <place>, and everyone said that it was [not] [<degree>] <adjective>.`` The subject tells the
-    topic. ``not`` turns the sentiment around, so that single words do not tell it.
+    <place>, and everyone said that it was [not] [<degree>] <adjective>.`` The subject
+    determines the topic. ``not`` inverts the sentiment, so single words do not determine it.
 
     Args:
         seed: Seed of the sentences.

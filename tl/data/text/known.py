@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of the text that it was trained on, and what a model must fit."""
+"""What a checkpoint records of its training texts, and which texts a model can read."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tl.data.text.tokenizer import TextTokenizer, find_tokenizer, tokenizer_reco
 
 @dataclass(frozen=True)
 class TextTrainedOn:
-    """One source of text as a checkpoint describes it: what evaluation must have the same.
+    """A source of text as a checkpoint describes it: what an evaluation must match.
 
     Args:
-        fingerprint: Hash of what was loaded to train and validate.
+        fingerprint: Hash of the loaded training and validation texts.
         classes: Class names by target, in the order of the labels.
         tokenizer: The tokenizer.
-        max_length: Most tokens of a text.
-        val_size: Share of the training texts that validates.
-        label_fraction: Share of the others that trained.
+        max_length: Maximum number of tokens of a text.
+        val_size: Fraction of the training texts that validates.
+        label_fraction: Fraction of the others that trains.
         seed: Seed of the split.
     """
 
@@ -39,10 +39,10 @@ class TextTrainedOn:
     seed: int
 
     def same_tokenizer(self, other: TextTokenizer, where: str) -> None:
-        """Refuse another tokenizer than the checkpoint's.
+        """Refuse a tokenizer that differs from the checkpoint's.
 
         Raises:
-            DataError: If it is another; names both.
+            DataError: If it differs; names both.
         """
         if other.hash != self.tokenizer.hash:
             raise _other_tokenizer(self.tokenizer.hash, other, where)
@@ -66,17 +66,17 @@ def read_text_record(record: Mapping[str, Any]) -> TextTrainedOn | None:
 def check_model(
     trainer: Trainer | None, tokenizer: TextTokenizer, longest: int, *, starts: bool
 ) -> None:
-    """Refuse a model that cannot read these tokens, or was trained on those of another tokenizer.
+    """Refuse a model that cannot read these tokens, or was trained with another tokenizer.
 
     Args:
-        trainer: The Trainer, which knows the model.
+        trainer: The Trainer with the model.
         tokenizer: The tokenizer of the data.
-        longest: Tokens of the longest text.
-        starts: Look at the source of the weights too, as before training.
+        longest: Number of tokens of the longest text.
+        starts: Also check the source of the initial weights, as before training.
 
     Raises:
-        DataError: If the vocabulary is larger than the embedding, a text longer than the model's
-            positions, or the source of its weights has another tokenizer.
+        DataError: If the vocabulary is larger than the embedding, a text is longer than the model
+            can read, or the source of its weights has another tokenizer.
     """
     module = getattr(trainer, "lightning_module", None)
     backbone = getattr(module, "backbone", None)
@@ -102,7 +102,7 @@ def check_model(
 
 
 def tokenizer_hash(start: str) -> str | None:
-    """Return the hash of the tokenizer of a checkpoint, or of that in a folder with weights."""
+    """Return the hash of the tokenizer of a checkpoint or of a folder with weights."""
     if (Path(start) / "tokenizer.json").is_file():
         return find_tokenizer(start).hash
     record = None

@@ -1,4 +1,4 @@
-"""Which tokens a language model is to guess: a function of (seed, epoch, index)."""
+"""Which tokens a language model predicts: a function of (seed, epoch, index)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tl.data.images.resident import mixed_seed
 from tl.tasks.class_targets import MISSING
 
 _TO_MASK, _TO_RANDOM = 0.8, 0.9  # Devlin et al., 2019, section 3.1
-_STREAMS = 3  # which tokens, what becomes of them, and by which token they are replaced
+_STREAMS = 3  # which tokens are chosen, what happens to them, and which tokens replace them
 
 
 def mask_tokens(
@@ -23,27 +23,27 @@ def mask_tokens(
     special: Tensor,
     vocab_size: int,
 ) -> tuple[Tensor, Tensor]:
-    """Hide tokens for a masked language model (Devlin et al., 2019, arXiv:1810.04805).
+    """Mask tokens for a language model (Devlin et al., 2019, arXiv:1810.04805).
 
-    Each token is chosen with the probability `rate`. Of the chosen ones 80 % become the mask token,
-    10 % a random other token, and 10 % stay. Special tokens are never chosen, and never put in.
+    Each token is chosen with probability `rate`. Of the chosen tokens, 80 % become the mask token,
+    10 % a random token, and 10 % stay. Special tokens are neither chosen nor inserted.
 
-    A token's fate depends on `seed`, `epoch`, the sample's index and the token's place alone:
-    neither the rest of the batch, padding nor the number of processes changes it.
+    What happens to a token depends only on `seed`, `epoch`, the sample's index and the token's
+    position, not on the rest of the batch, padding or the number of processes.
 
     Args:
         ids: Tokens ``(N, L)``.
-        index: Index of each sample among all of its source ``(N,)``.
+        index: Index of each sample in its source ``(N,)``.
         seed: Seed.
         epoch: Epoch; -1 for evaluation, whose masks stay the same.
-        rate: Share of the tokens that is chosen, the paper's 0.15.
-        mask_id: Number of the mask token.
-        special: Numbers of the special tokens ``(S,)``.
+        rate: Fraction of the tokens to choose, 0.15 in the paper.
+        mask_id: Id of the mask token.
+        special: Ids of the special tokens ``(S,)``.
         vocab_size: Size of the vocabulary.
 
     Returns:
-        Tokens ``(N, L)`` with some of them hidden, and the targets ``(N, L)``: the original token
-        where it was chosen, else -1.
+        Tokens ``(N, L)`` with some of them masked, and targets ``(N, L)``: the original token where
+        one was chosen, else -1.
     """
     chance, fate, other = uniform(mixed_seed("masks", seed, epoch), index, ids.shape[1])
     chosen = (chance < rate) & ~torch.isin(ids, special.to(ids.device))
@@ -58,15 +58,15 @@ def mask_tokens(
 
 
 def uniform(key: int, index: Tensor, length: int) -> Tensor:
-    """Return numbers of 0 to below 1 by sample and place, ``(3, N, L)`` float64.
+    """Return uniform numbers in [0, 1) by sample and position, ``(3, N, L)`` float64.
 
-    A counter-based generator: the finaliser of SplitMix64 (Steele et al., 2014) on the number of
-    sample, place and stream. A generator per sample would cost a call for each.
+    A counter-based generator: the finaliser of SplitMix64 (Steele et al., 2014) of sample, position
+    and stream. A generator per sample would cost a call for each.
 
     Args:
         key: Seed, 63 bits.
-        index: Number of each sample ``(N,)``.
-        length: Places.
+        index: Index of each sample ``(N,)``.
+        length: Number of positions.
     """
     streams = torch.arange(_STREAMS, device=index.device)[:, None, None]
     places = torch.arange(length, device=index.device)
@@ -77,14 +77,14 @@ def uniform(key: int, index: Tensor, length: int) -> Tensor:
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """Mix the bits of int64; products wrap around as those of unsigned numbers do."""
+    """Mix the bits of int64; products wrap around like unsigned ones."""
     x = (x ^ _shifted(x, 30)) * _FIRST
     x = (x ^ _shifted(x, 27)) * _SECOND
     return x ^ _shifted(x, 31)
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Shift to the right and fill with zeros, as an unsigned number is."""
+    """Shift right, filling with zeros, like unsigned integers."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 

@@ -1,4 +1,4 @@
-"""Options of a source of text, of which some come from the module around several sources."""
+"""Options of a source of text, some of which a `MultiTaskDataModule` passes on."""
 
 from __future__ import annotations
 
@@ -22,36 +22,38 @@ _SHARED: dict[str, Any] = {  # with the defaults
 }
 #: Options that a `MultiTaskDataModule` passes on to sources of text.
 SHARED = tuple("tokenizer" if name == "tokenizer_name" else name for name in _SHARED)
-_LATE = ("batch_size", "eval_batch_size")  # may change without reading the texts anew
+_LATE = ("batch_size", "eval_batch_size")  # may change without loading again
 
 
 class TextOptions(TextLoaders):
     """The options of a source of text, checked.
 
-    Those that a `MultiTaskDataModule` has too may stay ``None``: then they come from it, or are the
-    defaults.
+    Options that a `MultiTaskDataModule` also has may stay ``None``: they are then inherited, or
+    take the stated defaults.
 
     Args:
-        name: Name of the source, and of its only task; with several targets these are called
+        name: Name of the source and of its only task; several tasks are called
             ``<name>_<target>``.
         text: Column of the text.
         pair: Column of a second text, for tasks on pairs.
-        targets: Column to learn, or several, or their kinds by column: ``class``, ``number``, or
-            ``labels`` (any number of classes, separated by semicolons or a list).
-        masked_tokens: Share of the tokens that a language model is to guess, 0.15 in the paper; 0
-            without such a task. With `targets` too, each batch holds its texts twice: as they are,
-            and masked.
-        tokenizer: A ``tokenizer.json``, a folder with one, a checkpoint that was trained on text,
-            or a repository of Hugging Face; by default one is trained on the training split.
-        vocab_size: Word pieces of a tokenizer that is trained.
-        max_length: Most tokens of a text or pair, special ones included.
-        on_long: What to do about longer ones: ``cut`` and count them, or ``error``.
+        targets: Column to learn, several columns, or the kind of each: ``class``, ``number``, or
+            ``labels`` (any number of classes, separated by semicolons or in a list).
+        masked_tokens: Fraction of the tokens that a language model predicts, 0.15 in the paper; 0
+            for no such task. If there are `targets` too, each batch holds its texts twice: as they
+            are, and masked.
+        tokenizer: A ``tokenizer.json``, a folder that contains one, a checkpoint that was trained
+            on text, or a Hugging Face repository. By default a tokenizer is trained on the training
+            split.
+        vocab_size: Word pieces of a trained tokenizer.
+        max_length: Maximum number of tokens of a text or pair, including special tokens.
+        on_long: What to do with longer texts: ``cut`` and count them, or ``error``.
         batch_size: Texts per step and process, default 64.
         eval_batch_size: Texts per evaluation step and process, default 256.
-        length_window: Batches that are sorted by length together; 1 leaves them in random order.
-        val_size: Share of the training texts that validates where there is no such split, default
-            0.1.
-        label_fraction: Share of the other training texts that is used, each class in proportion,
+        length_window: Number of batches that are sorted by length together; 1 keeps the random
+            order.
+        val_size: Fraction of the training texts that validates if there is no validation split,
+            default 0.1.
+        label_fraction: Fraction of the other training texts to use, in proportion to their classes,
             default 1.0. Fractions are nested, and the validation texts stay the same.
         seed: Seed of split, order and masks, default 0.
 
@@ -64,7 +66,7 @@ class TextOptions(TextLoaders):
     tokenizer_name: str | None
     _inherited: dict[str, Any]
     _replaced: dict[str, Any]  # own values of what an evaluated checkpoint decides
-    _settled = False  # the constructor is done: options that are set from here on are checked
+    _settled = False  # whether the constructor is done: later assignments are checked
 
     def __init__(
         self,
@@ -105,12 +107,12 @@ class TextOptions(TextLoaders):
         self._settled = True
 
     def takes(self, name: str) -> bool:
-        """Return whether an option is taken from a `MultiTaskDataModule`: it is not set here."""
+        """Return whether this source inherits an option: it does not set it."""
         option = _attribute(name)
         return option in self._inherited and getattr(self, option) == self._inherited[option]
 
     def inherit(self, **given: Any) -> None:  # noqa: ANN401 - whatever type the option has
-        """Take over options for what this source does not set itself.
+        """Inherit options that this source does not set.
 
         Raises:
             ValueError: If one is out of range.
@@ -155,10 +157,10 @@ class TextOptions(TextLoaders):
 
     @abstractmethod
     def reload(self, *, tables: bool = False) -> None:
-        """Let the next `setup` load everything anew.
+        """Let the next `setup` load everything again.
 
         Args:
-            tables: Read the texts again too.
+            tables: Also read the texts again.
         """
 
     def _check(self) -> None:
@@ -181,5 +183,5 @@ class TextOptions(TextLoaders):
 
 
 def _attribute(option: str) -> str:
-    """Name the attribute of an option: `tokenizer` itself is what the name leads to."""
+    """Return the attribute that stores an option; `tokenizer` itself is the loaded one."""
     return "tokenizer_name" if option == "tokenizer" else option

@@ -13,7 +13,7 @@ def check_sources(sources: Mapping[str, object]) -> None:
     """Refuse sources that one backbone cannot read.
 
     Raises:
-        ValueError: If some are text and others are not, or a source holds its texts twice.
+        ValueError: If some are text and others images, or a source has targets and masked tokens.
     """
     texts = _texts(sources)
     if texts and len(texts) < len(sources):
@@ -38,27 +38,29 @@ def refuse_idle(sources: Mapping[str, object], given: Mapping[str, object]) -> N
         given: The options that are set.
 
     Raises:
-        ValueError: If texts lack one; names it.
+        ValueError: If no source has one; names it.
     """
-    texts = _texts(sources)
-    if idle := [name for name in given if texts and name not in SHARED]:
-        raise ValueError(
-            f"`{idle[0]}` would have no effect: sources of text do not have it; they have "
-            f"{listed(SHARED)}. Leave it out."
-        )
-    if not texts and "tokenizer" in given:
-        raise ValueError("`tokenizer` would have no effect: no source is text. Leave it out.")
+    if _texts(sources):
+        idle = [name for name in given if name not in SHARED]
+        lack = f"sources of text do not have it; they have {listed(SHARED)}"
+    else:
+        parts = sources.values()
+        idle = [name for name in given if not any(hasattr(part, name) for part in parts)]
+        kinds = listed(sorted({type(part).__name__ for part in parts}))
+        lack = "no source is text" if "tokenizer" in idle else f"{kinds} lacks it"
+    if idle:
+        raise ValueError(f"`{idle[0]}` would have no effect: {lack}. Leave it out.")
 
 
 def share_tokenizer(sources: Mapping[str, object]) -> None:
-    """Let sources without a tokenizer of their own train one on the texts of all of them."""
+    """Let sources without their own tokenizer train one on the texts of all of them."""
     texts = [source for source in _texts(sources).values() if source.tokenizer_name is None]
     for source in texts:
         source.share_with(texts)
 
 
 def check_tokenizers(sources: Mapping[str, object]) -> None:
-    """Refuse sources whose token numbers mean different words.
+    """Refuse sources whose token ids stand for different words.
 
     Raises:
         DataError: If two tokenizers differ; names both sources.

@@ -1,12 +1,11 @@
-"""What all sources of text share: splits, tokens, loaders, what a checkpoint keeps of them."""
+"""What all sources of text share: splits, tokens, targets, and their record in checkpoints."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -15,20 +14,19 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tl.data.errors import DataError, listed
 from tl.data.images.resident import mixed_seed
 from tl.data.loaders import class_by_class
-from tl.data.text.known import TextTrainedOn, check_model, read_text_record
-from tl.data.text.options import TextOptions
+from tl.data.text.as_trained import TextAsTrained
+from tl.data.text.known import check_model
 from tl.data.text.table import Table
 from tl.data.text.targets import find_class_names, make_task, read_target
 from tl.data.text.text_set import TextSet
 from tl.data.text.tokenizer import TextTokenizer, find_tokenizer
 from tl.data.text.tokens import tokenise, trained_tokenizer
-from tl.data.trained_on import record_of, same_data
 from tl.tasks import MaskedTokens, Task
 
 Split = Literal["train", "val", "test"]
 
 
-class TextSource(TextOptions, ABC):
+class TextSource(TextAsTrained):
     """Texts as tokens, resident in memory, with targets and masks; subclasses read them.
 
     Args:
@@ -40,19 +38,19 @@ class TextSource(TextOptions, ABC):
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - each has its type there
         self.splits: dict[str, TextSet] = {}
-        self.trained_on: TextTrainedOn | None = None
+        self.trained_on = None
         self._tables: dict[Split, Table] = {}
         self._tokenizer: TextTokenizer | None = None
         self._together: Sequence[TextSource] = ()
         self._classes: dict[str, tuple[str, ...]] | None = None
-        self._fingerprint: str | None = None
+        self._fingerprint = None
         super().__init__(**options)
 
-    # What a kind of source says of itself
+    # What a kind of source defines
 
     @abstractmethod
     def read(self, split: Split) -> Table | None:
-        """Return the rows of a split, or ``None`` if it comes without.
+        """Return the rows of a split; ``None`` if the source lacks it.
 
         Raises:
             DataError: If they cannot be read.
@@ -60,17 +58,13 @@ class TextSource(TextOptions, ABC):
 
     @abstractmethod
     def read_to_predict(self) -> Table | None:
-        """Return the rows of a file of sentences to predict, or ``None`` without one."""
-
-    def kind(self) -> str:
-        """Say where the texts come from: ``real`` or ``generated``."""
-        return "real"
+        """Return the rows of the file of sentences to predict; ``None`` without one."""
 
     # Tasks
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """A task per target, and one for the masked tokens."""
+        """One task per target, and one for masked tokens."""
         several = len(self.kinds) + bool(self.masked_tokens) > 1
         classes = self.target_classes()
         source = "text" if self.kinds and self.masked_tokens else None
@@ -88,7 +82,7 @@ class TextSource(TextOptions, ABC):
 
     @property
     def task(self) -> Task | None:
-        """The only task, or ``None`` where there are several."""
+        """The only task; ``None`` if there are several."""
         return self.tasks[0] if len(self.tasks) == 1 else None
 
     def target_classes(self) -> dict[str, tuple[str, ...]]:
@@ -114,7 +108,7 @@ class TextSource(TextOptions, ABC):
 
     @property
     def tokenizer(self) -> TextTokenizer:
-        """The tokenizer: the checkpoint's that is evaluated, the one named, or one trained here."""
+        """The tokenizer of the evaluated checkpoint, the named one, or one trained on the texts."""
         if self.trained_on is not None:
             return self.trained_on.tokenizer
         if self._tokenizer is None:
@@ -125,7 +119,7 @@ class TextSource(TextOptions, ABC):
         return self._tokenizer
 
     def _trained_tokenizer(self) -> TextTokenizer:
-        """Train one on the training texts, of all sources where several share it."""
+        """Train a tokenizer on the training texts of all sources that share it."""
         first, *others = self._together or (self,)
         if first is not self:
             return first.tokenizer
@@ -133,18 +127,18 @@ class TextSource(TextOptions, ABC):
         return trained_tokenizer(texts, self.vocab_size)
 
     def training_texts(self) -> list[str]:
-        """Return the texts that a tokenizer is trained on: the first of pairs, then the second."""
+        """Return the training texts for a tokenizer: first texts, then the second ones of pairs."""
         table = self._table("train")
         return [*self._texts(table, self.text), *self._texts(table, self.pair)]
 
     def share_with(self, sources: Sequence[TextSource]) -> None:
-        """Share a tokenizer with other sources; that of the first is trained on the texts of all.
+        """Share one tokenizer with other sources; the first source trains it on the texts of all.
 
         Args:
-            sources: All of them, this one among them.
+            sources: All sources, including this one.
 
         Raises:
-            ValueError: If they want vocabularies of different sizes.
+            ValueError: If their `vocab_size` differs.
         """
         sizes = {source.data_name: source.vocab_size for source in sources}
         if len(set(sizes.values())) > 1:
@@ -157,7 +151,7 @@ class TextSource(TextOptions, ABC):
     # Loading
 
     def prepare_data(self) -> None:
-        """Fill the cache where several processes are about to load: only one tokenises."""
+        """Fill the cache before several processes load, so that only one tokenises."""
         if self.trainer is not None and self.trainer.world_size > 1 and self.trained_on is None:
             self._set(self._table("train"))
 
@@ -187,7 +181,7 @@ class TextSource(TextOptions, ABC):
             self._say_splits()
 
     def _split(self) -> None:
-        """Divide the training texts, or take the split that comes with them."""
+        """Split off validation texts, unless the source has a validation split."""
         whole = self._set(self._table("train"))
         own = self._table("val", needed=False)
         order = torch.randperm(
@@ -229,15 +223,14 @@ class TextSource(TextOptions, ABC):
         return self._tables[split]
 
     def _texts(self, table: Table, column: str | None) -> list[str]:
-        """Return the texts of a column, each with a character at least."""
+        """Return the texts of a column, none of them empty."""
         if column is None:
             return []
         cells = table.column(column, "text" if column == self.text else "pair")
-        empty = [row for row, cell in enumerate(cells) if not isinstance(cell, str) or not cell]
-        empty += [row for row, cell in enumerate(cells) if isinstance(cell, str) and cell.isspace()]
+        empty = [i for i, cell in enumerate(cells) if not isinstance(cell, str) or not cell.strip()]
         if empty:
             raise DataError(
-                f"{table.where(min(empty))} has no text ({column}); so have {len(empty)} of "
+                f"{table.where(empty[0])} has no text ({column}); so have {len(empty)} of "
                 f"{len(cells)} rows. Remove them, or fill them in."
             )
         return cells
@@ -281,20 +274,8 @@ class TextSource(TextOptions, ABC):
 
     # What was loaded
 
-    @property
-    def fingerprint(self) -> str:
-        """Kind of the data and a hash of the tokens and targets that train and validate."""
-        if "train" not in self.splits and self.trained_on is not None:
-            return self.trained_on.fingerprint
-        if self._fingerprint is None:
-            digest = hashlib.sha256(self.tokenizer.hash.encode())
-            for split in ("train", "val"):
-                digest.update(self.splits[split].digest())
-            self._fingerprint = f"{self.kind()}:{digest.hexdigest()[:16]}"
-        return self._fingerprint
-
     def describe(self) -> dict[str, Any]:
-        """Return in plain types what was loaded, for reports, dashboards and checkpoints."""
+        """Return a description of the loaded data in plain types."""
         known = "train" in self.splits or self.trained_on is not None
         return {
             "name": self.data_name,
@@ -302,6 +283,7 @@ class TextSource(TextOptions, ABC):
             "fingerprint": self.fingerprint if known else None,
             "samples": {split: len(data) for split, data in self.splits.items()},
             "targets": dict(self.kinds),
+            "columns": {"text": self.text, "pair": self.pair},
             "class_names": {t: list(names) for t, names in self.target_classes().items()},
             "max_length": self.max_length,
             "masked_tokens": self.masked_tokens,
@@ -311,50 +293,11 @@ class TextSource(TextOptions, ABC):
             "tokenizer": self.tokenizer.record(),
         }
 
-    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
-        """Evaluate as a checkpoint was trained: by its tokenizer, classes, length and split.
-
-        Args:
-            record: What `describe` gave when the checkpoint was written, by source or of one.
-            sources: How many there are, where this is one of several.
-
-        Raises:
-            DataError: If it was trained with another tokenizer than the one named, or on other
-                targets.
-        """
-        known = read_text_record(record_of(record, self.data_name, sources or 1))
-        if known is None or known == self.trained_on:
-            return
-        same = self.trained_on is None and "train" in self.splits
-        if same and self.fingerprint == known.fingerprint:
-            return  # the very data that were trained on
-        if self.tokenizer_name is not None:
-            known.same_tokenizer(find_tokenizer(self.tokenizer_name), f"`{self.tokenizer_name}`")
-        if set(self.kinds) != set(known.classes):
-            raise DataError(
-                f"The checkpoint was trained on the targets {listed(sorted(known.classes)) or '-'},"
-                f" {self.data_name} gives {listed(sorted(self.kinds)) or '-'}; choose the same "
-                "`targets`."
-            )
-        self._forget()
-        self.trained_on = known
-        for name in ("max_length", "seed", "val_size", "label_fraction"):
-            self._replaced[name] = getattr(self, name)
-            object.__setattr__(self, name, getattr(known, name))
-
-    def _forget(self) -> None:
-        """Return to what this source was before it took over what a checkpoint decides."""
-        for name, value in self._replaced.items():
-            object.__setattr__(self, name, value)
-        self._replaced.clear()
-        self.trained_on, self._fingerprint = None, None
-        self.splits.clear()
-
     def reload(self, *, tables: bool = False) -> None:
-        """Let the next `setup` load everything anew.
+        """Let the next `setup` load everything again.
 
         Args:
-            tables: Read the texts again too.
+            tables: Also read the texts again.
         """
         self._tokenizer, self._fingerprint = None, None
         self.splits.clear()
@@ -369,21 +312,5 @@ class TextSource(TextOptions, ABC):
 
     @property
     def task_groups(self) -> dict[str, dict[str, str]]:
-        """The group of each class by name, by task: texts have none."""
+        """The group of each class by task: empty, because texts have no groups."""
         return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must find again."""
-        return {"fingerprint": self.fingerprint}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to resume training on other data.
-
-        Raises:
-            DataError: If the fingerprint differs from the checkpoint's.
-        """
-        if self.trainer is None or self.trainer.state.fn != "fit":
-            return
-        settings = "texts, tokenizer, label fraction, validation size and seed"
-        then = str(state_dict.get("fingerprint"))
-        same_data(self.data_name, then, self.fingerprint, settings)

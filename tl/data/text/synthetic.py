@@ -1,4 +1,4 @@
-"""Synthetic sentences as a data source, so that text runs anywhere."""
+"""Synthetic sentences as a data source: runs on text without a download."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from tl.data.text.table import Table, read_table
 
 
 class SyntheticTextDataModule(TextSource):
-    """Grammatical sentences with a topic and a sentiment, made on the spot from a seed.
+    """Synthetic grammatical sentences with a topic and a sentiment.
 
-    They need no download and have a known structure: see `tl.data.text.grammar.sentences`. The
+    See `tl.data.text.grammar.sentences` for their structure. The
     columns are ``text``, ``topic`` (6 classes) and ``sentiment`` (2 classes).
 
     Args:
-        train_size: Training sentences, of which a part validates.
-        test_size: Test sentences, none of them a training sentence.
-        draw_seed: Seed of the sentences, apart from `seed`, so that runs with several seeds read
-            the same ones.
-        predict_file: File that ``predict`` reads: a table with a column ``text``, or ``.txt`` with
-            a sentence a line. By default the test sentences.
+        train_size: Number of training sentences, some of which validate.
+        test_size: Number of test sentences; none is a training sentence.
+        draw_seed: Seed of the sentences, separate from `seed`: runs with different seeds read the
+            same sentences.
+        predict_file: File to predict: a table with a column ``text``, or a ``.txt`` with one
+            sentence per line. By default the test sentences.
         name: Name of the source.
         vocab_size: Word pieces of a trained tokenizer.
-        max_length: Most tokens of a text, special ones included.
+        max_length: Maximum number of tokens of a text, including special tokens.
         **shared: Options of all sources of text, see `TextSource`; the targets are ``topic`` and
             ``sentiment``.
 
@@ -63,11 +63,11 @@ class SyntheticTextDataModule(TextSource):
         self.predict_file = predict_file
 
     def kind(self) -> str:
-        """Say where the texts come from: they are ``generated``."""
+        """Return ``generated``."""
         return "generated"
 
     def read(self, split: Split) -> Table | None:
-        """Draw a split; test sentences follow the training ones, and differ from them."""
+        """Generate a split; test sentences follow the training sentences, and differ from them."""
         if split == "val":
             return None
         first, count = (

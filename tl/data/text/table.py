@@ -26,7 +26,7 @@ class Table:
 
     Args:
         columns: Cells by column: text from csv, whatever JSON holds from jsonl.
-        lines: Line of the file that each row ends on, for messages.
+        lines: Line of the file at which each row ends, for messages.
         path: The file, for messages.
     """
 
@@ -35,7 +35,7 @@ class Table:
     path: str
 
     def __len__(self) -> int:
-        """How many rows."""
+        """The number of rows."""
         return len(self.lines)
 
     def column(self, name: str, option: str) -> list[Any]:
@@ -43,10 +43,10 @@ class Table:
 
         Args:
             name: Its name.
-            option: Option that asks for it, for the message.
+            option: Option that names it, for the message.
 
         Raises:
-            DataError: If there is none; lists those that are there.
+            DataError: If there is no such column; lists the columns.
         """
         if name not in self.columns:
             raise DataError(
@@ -56,7 +56,7 @@ class Table:
         return self.columns[name]
 
     def where(self, row: int) -> str:
-        """Name the place of a row."""
+        """Return file and line of a row."""
         return f"{self.path}, line {self.lines[row]}"
 
     def rows(self, chosen: Sequence[int]) -> Table:
@@ -66,16 +66,16 @@ class Table:
 
 
 def read_table(path: str | Path, encoding: str = "utf-8", text: str = "text") -> Table:
-    """Read a table by the ending of its name.
+    """Read a table in the format of its extension.
 
     Args:
-        path: ``.csv``, ``.tsv``, ``.jsonl`` (a JSON object a line) or ``.txt`` (a sentence a line),
-            also with ``.xz`` or ``.gz`` behind it.
+        path: ``.csv``, ``.tsv``, ``.jsonl`` (an object per line) or ``.txt`` (a sentence per line),
+            optionally followed by ``.xz`` or ``.gz``.
         encoding: Encoding of the characters.
-        text: What the only column of a ``.txt`` is called.
+        text: Name of the only column of a ``.txt``.
 
     Raises:
-        DataError: If it cannot be read, is in another encoding, or a line has another form.
+        DataError: If it cannot be read or decoded, or a line has another form.
     """
     path = Path(path).expanduser()
     suffixes = [suffix.lower() for suffix in path.suffixes]

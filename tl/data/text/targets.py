@@ -1,4 +1,4 @@
-"""Columns of a table as targets: class numbers, numbers, or several labels."""
+"""Columns of a table as targets: classes, numbers, or several labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEPARATOR = ";"  # between the labels of a cell of a csv file
 
 
 def target_kinds(given: str | Sequence[str] | Mapping[str, str] | None) -> dict[str, Kind]:
-    """Return the kind of target by column; a column that is only named holds classes.
+    """Return the kind of target by column; ``class`` for columns without a kind.
 
     Raises:
         ValueError: If a kind is unknown.
@@ -54,7 +54,7 @@ def make_task(name: str, kind: Kind, classes: Sequence[str], target: str | None)
 
 
 def find_class_names(table: Table, column: str, kind: Kind) -> tuple[str, ...]:
-    """Return the class names of a column in the order of their numbers; numbers have none."""
+    """Return the class names of a column in the order of the labels; empty for numbers."""
     if kind == "number":
         return ()
     cells = table.column(column, "targets")
@@ -63,17 +63,17 @@ def find_class_names(table: Table, column: str, kind: Kind) -> tuple[str, ...]:
 
 
 def read_target(table: Table, column: str, kind: Kind, classes: Sequence[str]) -> Tensor:
-    """Return a column as targets, one per row; an empty cell has none.
+    """Return a column as targets, one per row; an empty cell is a missing target.
 
     Args:
         table: The table.
         column: Name of the column.
         kind: ``class``: ``(N,)`` int64; ``number``: ``(N,)`` float32; ``labels``: ``(N, C)``
             float32 of 0 and 1.
-        classes: Class names in the order of their numbers.
+        classes: Class names in the order of the labels.
 
     Raises:
-        DataError: If a cell is not a number, or its class is not one of these.
+        DataError: If a cell is not a number, or not one of the classes.
     """
     cells = table.column(column, "targets")
     if kind == "number":
@@ -100,7 +100,7 @@ def read_target(table: Table, column: str, kind: Kind, classes: Sequence[str]) -
 
 
 def _labels(cell: Any, kind: Kind) -> list[str]:  # noqa: ANN401 - whatever JSON holds
-    """Return the labels of a cell, of a class at most one."""
+    """Return the labels of a cell: at most one if it holds a class."""
     if cell is None:
         return []
     if kind == "class":

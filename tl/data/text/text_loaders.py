@@ -1,4 +1,4 @@
-"""Loaders of tokenised texts: an order that can be resumed, each evaluation text once."""
+"""Loaders of tokenised texts: a resumable order, and each evaluation text exactly once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tl.data.text.windows import LengthSampler
 
 
 class TextLoaders(RunLoaders):
-    """The part of a source of text that makes loaders of its splits.
+    """The part of a source of text that builds the loaders of its splits.
 
     Attributes:
         splits: The texts by split.
         batch_size: Texts per step and process.
         eval_batch_size: Texts per evaluation step and process.
-        length_window: Batches that are sorted by length together.
-        masked_tokens: Share of the tokens to guess.
+        length_window: Number of batches that are sorted by length together.
+        masked_tokens: Fraction of the tokens to predict.
         seed: Seed of order and masks.
     """
 
@@ -84,7 +84,7 @@ class TextLoaders(RunLoaders):
 def _loader(data: TextSet, sampler: EpochSampler) -> DataLoader[Any]:
     return LazyLoader(
         data,
-        batch_size=None,  # the sampler gives whole batches, as tensors
+        batch_size=None,  # the sampler yields whole batches, as tensors
         sampler=sampler,
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),

@@ -57,16 +57,16 @@ class TextSet(Dataset[Any]):
 
     Args:
         tokens: Tokens of all texts.
-        targets: Targets by column, for all texts; empty where there are none.
-        texts: The texts themselves, for messages, dashboards and predictions.
-        pad_id: Number of the token that fills.
-        types: Give ``token_type_ids`` too, as for pairs.
+        targets: Targets of all texts by column; empty without targets.
+        texts: The texts, for messages, dashboards and predictions.
+        pad_id: Id of the padding token.
+        types: Include ``token_type_ids``, as for pairs.
 
     Attributes:
-        index: Which of them are in the set ``(M,)``.
-        masking: How tokens are hidden, if they are.
-        epoch: The epoch of the masks; -1 for those of evaluation.
-        with_targets: Give targets; without, positions stand in their place.
+        index: Rows of the texts in this set ``(M,)``.
+        masking: How tokens are masked; ``None`` leaves them visible.
+        epoch: Returns the epoch of the masks; ``None`` for those of evaluation.
+        with_targets: Whether batches hold targets; if not, they hold positions instead.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class TextSet(Dataset[Any]):
         self.with_targets = True
 
     def __len__(self) -> int:
-        """How many texts."""
+        """The number of texts."""
         return len(self.index)
 
     def subset(self, positions: Tensor) -> Self:
@@ -99,19 +99,19 @@ class TextSet(Dataset[Any]):
         return part
 
     def masked(self, masking: Masking | None, epoch: Callable[[], int] | None = None) -> Self:
-        """Return the same texts with tokens hidden, anew in each epoch if that is told."""
+        """Return the same texts with masked tokens; `epoch` gives new masks in each epoch."""
         same = copy.copy(self)
         same.masking, same.epoch = masking, epoch
         return same
 
     def unlabelled(self) -> Self:
-        """Return the same texts with their positions in the place of targets."""
+        """Return the same texts with positions instead of targets."""
         same = self.masked(None)
         same.with_targets = False
         return same
 
     def labelled(self, task: Task) -> int:
-        """Return how many texts have a target of a task; masked tokens are hidden in all."""
+        """Return how many texts have a target of a task; every text has masked tokens."""
         targets = self.targets
         found = next(iter(targets.values())) if len(targets) == 1 else None
         target = targets.get(str(task.target), found)
@@ -121,21 +121,21 @@ class TextSet(Dataset[Any]):
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each text ``(M,)``."""
+        """Number of tokens of each text ``(M,)``."""
         return self.tokens.lengths[self.index]
 
     @property
     def targets(self) -> dict[str, Tensor]:
-        """Targets by column, each for the texts of the set."""
+        """Targets of the texts in this set, by column."""
         return {name: target[self.index] for name, target in self.all_targets.items()}
 
     def __getitem__(self, positions: Tensor) -> Any:  # noqa: ANN401 - see below
         """Return a batch by positions ``(B,)``.
 
-        Without masks it is ``(inputs, targets)``: the targets are the tensor of the only column, or
-        a dict by column; without targets, the positions. With masks alone it is ``(inputs, hidden
-        tokens)``. With both it is ``{"text": (inputs, targets), "masked": (inputs, hidden)}``, the
-        same texts twice.
+        Without masking it is ``(inputs, targets)``: the targets are one tensor, a dict by column if
+        there are several, or the positions if there are none. With masking only, it is ``(inputs,
+        masked tokens)``. With both, it holds the same texts twice: ``{"text": (inputs, targets),
+        "masked": (inputs, masked tokens)}``.
         """
         rows = self.index[positions]
         inputs = self.tokens.batch(rows, self.pad_id, types=self.types)
@@ -162,7 +162,7 @@ class TextSet(Dataset[Any]):
         return mixed_order(self.targets.values(), len(self))
 
     def digest(self) -> bytes:
-        """Return a hash of tokens and targets in their order."""
+        """Return a hash of tokens and targets, in order."""
         digest = hashlib.sha256(self.tokens.digest(self.index))
         for name, target in sorted(self.targets.items()):
             digest.update(f"{name} {target.dtype} {tuple(target.shape)}".encode())

@@ -1,4 +1,4 @@
-"""Tokenizers: by name, from a folder, a file or a checkpoint, or trained on the text itself."""
+"""Tokenizers: named, read from a folder, file or checkpoint, or trained on the text itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tokenizers_library() -> Any:  # noqa: ANN401 - a module
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """A tokenizer as plain text, from which it is made again bit for bit.
+    """A tokenizer as plain text, from which it is rebuilt bit for bit.
 
     Args:
         content: What `tokenizers` writes as ``tokenizer.json``, without truncation and padding.
@@ -47,7 +47,7 @@ class TextTokenizer:
 
     @classmethod
     def of(cls, content: str, where: str) -> TextTokenizer:
-        """Make one of the text of a ``tokenizer.json``.
+        """Build a tokenizer from the text of a ``tokenizer.json``.
 
         Raises:
             DataError: If it is not one.
@@ -64,19 +64,19 @@ class TextTokenizer:
 
     @cached_property
     def hash(self) -> str:
-        """A hash of everything that token numbers depend on."""
+        """A hash of everything that determines token ids."""
         plain = json.dumps(json.loads(self.content), sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
     @cached_property
     def vocab_size(self) -> int:
-        """One more than the largest token number."""
+        """The largest token id plus one."""
         numbers: list[int] = list(self.backend().get_vocab(with_added_tokens=True).values())
         return 1 + max(numbers)
 
     @cached_property
     def special_ids(self) -> Tensor:
-        """Numbers of the special tokens, ascending ``(S,)`` int64."""
+        """Ids of the special tokens, ascending ``(S,)`` int64."""
         added = json.loads(self.content).get("added_tokens", [])
         return torch.tensor(
             sorted(token["id"] for token in added if token["special"]), dtype=torch.int64
@@ -84,12 +84,12 @@ class TextTokenizer:
 
     @cached_property
     def pad_id(self) -> int:
-        """Number of the token that fills; 0 where there is none, as attention leaves it out."""
+        """Id of the padding token; 0 without one, because attention masks it."""
         return self._id_of(_PAD) or 0
 
     @cached_property
     def mask_id(self) -> int | None:
-        """Number of the token in the place of a masked one, if there is such."""
+        """Id of the token that replaces masked ones; ``None`` without one."""
         return self._id_of(_MASK)
 
     def _id_of(self, names: Iterable[str]) -> int | None:
@@ -98,7 +98,7 @@ class TextTokenizer:
         return next((number for number in found if number is not None), None)
 
     def backend(self) -> Any:  # noqa: ANN401 - the library's tokenizer
-        """Return a new tokenizer of the library."""
+        """Return a new tokenizer of the `tokenizers` library."""
         return tokenizers_library().Tokenizer.from_str(self.content)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -107,13 +107,13 @@ class TextTokenizer:
         return text
 
     def record(self) -> dict[str, Any]:
-        """Return it in plain types for checkpoints, compressed."""
+        """Return the compressed tokenizer in plain types, for checkpoints."""
         packed = base64.b64encode(zlib.compress(self.content.encode(), 9)).decode()
         return {"hash": self.hash, "vocab_size": self.vocab_size, "packed": packed}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> TextTokenizer:
-        """Make one again of what `record` gave.
+        """Rebuild a tokenizer from the result of `record`.
 
         Raises:
             DataError: If it is damaged.
@@ -128,12 +128,12 @@ class TextTokenizer:
 def train_wordpiece(texts: Sequence[str], vocab_size: int) -> TextTokenizer:
     """Train an uncased WordPiece vocabulary, tokenised as BERT does (Devlin et al., 2019).
 
-    The library breaks ties at random: a second training on the same text may number words in
-    another way. What was trained is kept in the cache and in checkpoints.
+    The library breaks ties at random: training again on the same text may number words
+    differently. The cache and checkpoints keep the trained tokenizer.
 
     Args:
-        texts: What is trained on.
-        vocab_size: Most word pieces, special tokens included.
+        texts: Training texts.
+        vocab_size: Maximum number of word pieces, including special tokens.
     """
     library = tokenizers_library()
     backend = library.Tokenizer(library.models.WordPiece(unk_token="[UNK]"))  # noqa: S106 - no secret
@@ -152,14 +152,14 @@ def train_wordpiece(texts: Sequence[str], vocab_size: int) -> TextTokenizer:
 
 
 def find_tokenizer(name: str) -> TextTokenizer:
-    """Read a tokenizer that is named.
+    """Read a tokenizer by name.
 
     Args:
-        name: A ``tokenizer.json``, a folder with one, a checkpoint of this framework that was
-            trained on text, or a repository of Hugging Face, from the cache or downloaded.
+        name: A ``tokenizer.json``, a folder that contains one, a checkpoint of this framework that
+            was trained on text, or a Hugging Face repository, cached or downloaded.
 
     Raises:
-        DataError: If there is none there; says what to do.
+        DataError: If there is no tokenizer; says what to do.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -200,7 +200,7 @@ def tokenizer_of_checkpoint(path: str | Path) -> TextTokenizer:
 
 
 def tokenizer_record(path: str | Path) -> Mapping[str, Any] | None:
-    """Return what a checkpoint keeps of its tokenizer, that of its first source with one."""
+    """Return the record of the tokenizer of a checkpoint's first source that has one."""
     from tl.checkpoints.files import read_checkpoint  # noqa: PLC0415 - where it is needed
     from tl.data.trained_on import sources_of  # noqa: PLC0415 - as above
 

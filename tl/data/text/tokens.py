@@ -1,4 +1,4 @@
-"""Tokens of many texts in one row of memory, made once and cached."""
+"""Tokens of many texts in one tensor, computed once and cached."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from tl.data.cache import default_cache
 from tl.data.text.tokenizer import TextTokenizer, train_wordpiece
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 10_000  # texts between two moves of the progress bar; all cores share them
+_AT_ONCE = 10_000  # texts per update of the progress bar; all cores share them
 _FORMAT = "1"
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of texts, one text after the other.
+    """Tokens of all texts, concatenated.
 
     Args:
-        flat: All of them ``(T,)`` int32.
-        lengths: How many each text has ``(N,)`` int32.
-        firsts: How many of these belong to the first text of a pair ``(N,)`` int32; the others are
-            of token type 1.
-        cut: How many texts were longer and have been cut.
+        flat: All tokens ``(T,)`` int32.
+        lengths: Number of tokens of each text ``(N,)`` int32.
+        firsts: Number of tokens that belong to the first text of a pair ``(N,)`` int32; the others
+            have token type 1.
+        cut: Number of texts that were truncated.
     """
 
     flat: Tensor
@@ -49,7 +49,7 @@ class Tokens:
         object.__setattr__(self, "starts", ends - self.lengths)
 
     def __len__(self) -> int:
-        """How many texts."""
+        """The number of texts."""
         return len(self.lengths)
 
     def batch(self, rows: Tensor, pad_id: int, *, types: bool) -> dict[str, Tensor]:
@@ -57,8 +57,8 @@ class Tokens:
 
         Args:
             rows: Texts ``(B,)``.
-            pad_id: Number of the token that fills.
-            types: Give ``token_type_ids`` too.
+            pad_id: Id of the padding token.
+            types: Include ``token_type_ids``.
 
         Returns:
             ``input_ids`` and ``attention_mask`` ``(B, L)`` int64.
@@ -74,7 +74,7 @@ class Tokens:
         return batch
 
     def digest(self, rows: Tensor) -> bytes:
-        """Return a hash of some texts' tokens, in their order."""
+        """Return a hash of the tokens of some texts, in order."""
         lengths = self.lengths[rows].long()
         starts: Tensor = self.starts[rows]  # type: ignore[attr-defined]  # set above
         before = lengths.cumsum(0) - lengths
@@ -86,7 +86,7 @@ class Tokens:
 
 
 def text_hash(texts: Sequence[str], pairs: Sequence[str] | None) -> str:
-    """Return a hash of texts, in their order."""
+    """Return a hash of texts, in order."""
     digest = hashlib.sha256()
     for part in (texts, pairs or ()):
         digest.update(f"{len(part)};".encode())
@@ -100,13 +100,14 @@ def text_hash(texts: Sequence[str], pairs: Sequence[str] | None) -> str:
 def tokenise(
     texts: Sequence[str], pairs: Sequence[str] | None, tokenizer: TextTokenizer, max_length: int
 ) -> Tokens:
-    """Cut texts into tokens on all cores, or take those of the cache.
+    """Tokenise texts on all cores, or read their tokens from the cache.
 
     Args:
         texts: The texts.
-        pairs: The second texts of pairs, as many; ``None`` without.
+        pairs: The second text of each pair; ``None`` without pairs.
         tokenizer: The tokenizer.
-        max_length: Most tokens of a text or pair; longer ones are cut, of pairs the longer text.
+        max_length: Maximum number of tokens of a text or pair; longer ones are truncated, in pairs
+            the longer text.
     """
     key = f"{_FORMAT} {text_hash(texts, pairs)} {tokenizer.hash} {max_length}"
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -135,7 +136,7 @@ def tokenise(
 
 
 def trained_tokenizer(texts: Sequence[str], vocab_size: int) -> TextTokenizer:
-    """Train a WordPiece tokenizer on texts, or take the one that was trained on them before."""
+    """Train a WordPiece tokenizer on texts, or read the cached one that was trained on them."""
     key = f"{_FORMAT} {text_hash(texts, None)} wordpiece {vocab_size}"
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
     stored = default_cache() / "text" / f"{name}.json"

@@ -1,4 +1,4 @@
-"""An order in which batches hold texts of nearly one length, and that can be resumed."""
+"""A resumable order in which each batch holds texts of similar length."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from tl.data.loaders import EpochSampler
 class LengthSampler(EpochSampler):
     """Shuffle, sort by length within windows, cut batches, and shuffle these within each window.
 
-    Sorting within a window of some batches leaves little to fill up, and keeps every batch a random
-    draw. The order is a function of (seed, epoch), a batch one of (seed, epoch, step). Each batch
-    of all ranks together is cut among them, so that `k` ranks train on what one would with `k`
-    times the batch size.
+    Sorting within a window of several batches leaves little padding and keeps batches random. The
+    order is a function of (seed, epoch), and a batch of (seed, epoch, step). The ranks divide each
+    joint batch, so `k` ranks train on the batches of a single rank with `k` times the batch size.
 
     Args:
-        dataset: What is sampled.
-        lengths: Tokens of each sample ``(N,)``.
-        window: Batches in a window, 1 or more; 1 leaves the shuffled order.
+        dataset: The data set; only its length is used.
+        lengths: Number of tokens of each sample ``(N,)``.
+        window: Batches per window, 1 or more; 1 keeps the shuffled order.
         **options: As for :class:`~tl.data.loaders.EpochSampler`.
     """
 

@@ -19,8 +19,8 @@ from tl.runs.folders import configuration_of
 from tl.transfer.provenance import source_record
 from tl.transfer.weight_space import Soup, average_weights, greedy_soup
 
-# Checkpoint entries that concern resuming.
-_TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPrecision")
+#: Checkpoint entries that concern resuming.
+TRAINING = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "MixedPrecision")
 
 
 def average_checkpoints(
@@ -142,7 +142,7 @@ def _record(
 
 
 def _write(out: Path, last: Mapping[str, Any], state: State, record: dict[str, Any]) -> None:
-    content = {key: value for key, value in last.items() if key not in _TRAINING}
+    content = {key: value for key, value in last.items() if key not in TRAINING}
     content["state_dict"] = {**last["state_dict"], **state}
     # the running window of training and the reference of drift belong to a run
     kept = {k: v for k, v in last["tl"].items() if k not in ("window", "statistics", "metrics")}

@@ -24,7 +24,7 @@ class Bench:
     """A run's network and data, to estimate an average's statistics and to validate it.
 
     Args:
-        content: The last checkpoint.
+        content: The last checkpoint; ``None`` if the weights of a run come from several.
         configurations: Its run's configuration.
         accelerator: As of Lightning's Trainer.
         estimate: Re-estimate running statistics.
@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(
         self,
-        content: Mapping[str, Any],
+        content: Mapping[str, Any] | None,
         configurations: Sequence[Path],
         accelerator: str,
         *,
@@ -47,7 +47,8 @@ class Bench:
         self.module = module
         name, self.higher_is_better = deciding_score(module.tasks.values())
         self.metric = f"val/{name}"
-        self.module.load_state_dict(content["state_dict"])
+        if content is not None:
+            self.module.load_state_dict(content["state_dict"])
         self.estimate = estimate
         self.trainer = Trainer(
             accelerator=accelerator,
@@ -58,25 +59,26 @@ class Bench:
             enable_model_summary=False,
         )
         self.data.prepare_data()
-        record = content["tl"].get("data")
+        record = None if content is None else content["tl"].get("data")
         if record and callable(adopt := getattr(self.data, "adopt", None)):
             adopt(record)  # the last one's training data and held-out images
         self.data.setup("validate")
-        now, then = fingerprints(self._description()), fingerprints(record or {})
-        if now != then:
+        now, then = fingerprints(self.description()), fingerprints(record or {})
+        if content is not None and now != then:
             raise ValueError(
                 f"The last checkpoint was trained on {then}, but {configurations[-1]} gives "
                 f"{now}. Name its run's configuration with --config, and keep the data where it "
                 "expects them."
             )
 
-    def _description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
+        """Return the data's description of themselves, by source; empty if they have none."""
         describe = getattr(self.data, "describe", None)
         return describe() if callable(describe) else {}
 
     def described(self) -> dict[str, Any]:
         """Describe what the statistics were estimated on."""
-        return {"estimated_on": fingerprints(self._description())}
+        return {"estimated_on": fingerprints(self.description())}
 
     def with_statistics(self, state: State) -> State:
         """Return an average with re-estimated running statistics."""
@@ -90,11 +92,19 @@ class Bench:
 
     def score(self, state: State) -> float:
         """Return the deciding validation score of an average."""
-        self._load(self.with_statistics(state))
+        return self.measure(self.with_statistics(state))[self.metric]
+
+    def measure(self, state: State) -> dict[str, float]:
+        """Return all validation metrics of weights as they are."""
+        self._load(state)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about workers
             [metrics] = self.trainer.validate(self.module, self.data, verbose=False)
-        return float(metrics[self.metric])
+        return {name: float(value) for name, value in metrics.items()}
+
+    def name(self, task: str) -> str:
+        """Return the metric that decides for a task."""
+        return self.module.metric("val", task, self.module.tasks[task].score)
 
     def _load(self, state: State) -> None:
         self.module.cpu().load_state_dict({**self.module.state_dict(), **state})

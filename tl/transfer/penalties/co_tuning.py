@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,6 +22,9 @@ from tl.transfer.penalties.base import (
     require_checkpoint,
 )
 from tl.transfer.source import at_least_float32
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def class_relations(
@@ -176,6 +178,8 @@ def relation_figure(
     """
     rows, columns = relations.shape
     size = (3 + 0.25 * min(columns, 40), 2 + 0.12 * rows)
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only where it is drawn
+
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(

@@ -1,0 +1,1 @@
+"""What makes the manual from the repository; `mkdocs.yml` names the hooks."""

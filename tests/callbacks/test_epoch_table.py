@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import LightningModule
+
+from tests.small import module, multitask_module, tiny_data, trainer, two_sources
+from tl.callbacks import EpochTable, RunCheckpoint, Throughput
+from tl.callbacks.epoch_table import fitted, middle_cut, rounded
+
+
+def test_every_epoch_is_a_line_with_each_task_s_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = two_sources()
+    table, best = EpochTable(), RunCheckpoint(monitor="auto", dirpath=tmp_path)
+    run = trainer(
+        tmp_path, callbacks=[Throughput(mfu=False), table, best], enable_checkpointing=True
+    )
+    run.fit(multitask_module(data), data)
+    said = capsys.readouterr().out
+    legend, header, first, second = [line for line in said.splitlines() if line.strip()][:4]
+    assert legend.endswith("* is the best so far.")
+    reached = run.callback_metrics
+    for name in ("train loss", "val loss", "val acc", "ten", "hundred_fine", "hundred_coarse"):
+        assert f"  {name}" in header
+    assert first.split()[0] == "1/2*", "the first epoch is the best so far"
+    assert second.split()[0].startswith("2/2")
+    shown = dict(
+        zip(
+            header.replace("train loss", "train").replace("val ", "v").split(),
+            second.split(),
+            strict=True,
+        )
+    )
+    assert float(shown["vacc"]) == pytest.approx(float(reached["val/acc"]), abs=1e-4)
+    assert float(shown["ten"]) == pytest.approx(float(reached["val/ten/acc"]), abs=1e-4)
+    assert "\r" not in said
+    assert table.best_epoch is not None
+    assert table.best["val/acc"] == float(best.best_model_score)  # type: ignore[arg-type]
+
+
+def test_an_epoch_without_validation_has_no_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tiny_data()
+    run = trainer(tmp_path, callbacks=[EpochTable()], check_val_every_n_epoch=2, max_epochs=3)
+    run.fit(module(data), data)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "/3" in line]
+    # the columns are those of the second epoch on: before it nothing was validated
+    assert [row[0] for row in rows] == ["1/3", "2/3", "3/3"]
+
+
+def test_the_best_epoch_survives_a_resume() -> None:
+    table = EpochTable()
+    table.best_epoch, table.best = 3, {"val/acc": 0.5}
+    again = EpochTable()
+    again.load_state_dict(table.state_dict())
+    assert (again.best_epoch, again.best) == (3, {"val/acc": 0.5})
+
+
+def test_columns_give_way_and_names_are_cut_in_their_middle() -> None:
+    wanted = {"epoch": 6, "train loss": 10, "cifar100_coarse": 15, "time": 5, "img/s": 7}
+    assert [label for label, _ in fitted(wanted, None)] == [*wanted]
+    narrow = fitted(wanted, 24)
+    assert [label for label, _ in narrow] == ["epoch", "cifar100_coarse"]
+    tight = fitted(wanted, 18)
+    assert sum(width for _, width in tight) + 2 * (len(tight) - 1) <= 18
+    assert middle_cut("cifar100_coarse", 9) == "cifa…arse"
+    assert middle_cut("ten", 9) == "ten"
+
+
+def test_numbers_are_short() -> None:
+    assert [rounded(value) for value in (0.12345, 12.5, 123456.0)] == [
+        "0.1235" if round(0.12345, 4) == 0.1235 else "0.1234",
+        "12.5000",
+        "1.235e+05",
+    ]
+
+
+def test_another_module_s_metrics_are_shown_as_they_are(tmp_path: Path) -> None:
+    from tl.callbacks.epoch_table import score_columns  # noqa: PLC0415
+
+    run = trainer(tmp_path)
+    run.callback_metrics.update({"val_loss": 1.0, "train_loss": 2.0})  # type: ignore[dict-item]
+    assert score_columns(run, LightningModule()) == {"val_loss": "val_loss"}

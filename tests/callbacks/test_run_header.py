@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.small import module, multitask_module, tiny_data, trainer, two_sources
+from tl.callbacks import RunHeader
+from tl.callbacks.compute import forward_flops
+from tl.callbacks.run_header import data_line, part_table, short
+
+
+def test_data_and_model_have_a_line_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = two_sources()
+    trainer(tmp_path, callbacks=[RunHeader()], max_epochs=1).fit(multitask_module(data), data)
+    first, second, *table = capsys.readouterr().out.splitlines()
+    assert first.startswith("tl: data: ten (synthetic), 90 train, 10 val, 10 classes, 32x32 pixels")
+    assert "100 fine classes, 20 coarse classes" in first
+    assert second.startswith("tl: model: Tiny for ten (10 classes), hundred_fine (100 classes), h")
+    assert "parameters, all train" in second
+    assert "FLOPs forward for 3x32x32" in second
+    assert [line.split()[0] for line in table] == ["part", "backbone", "head", "head", "head"]
+    assert "penalties" not in "".join(table), "what has no parameters is left out"
+
+
+def test_the_operations_are_those_of_the_network() -> None:
+    data = tiny_data()
+    net = module(data)
+    # a 3x3 convolution of stride 4 from 3 to 8 channels on 32x32 pixels: 8x8 places
+    assert forward_flops(net, torch.zeros(5, 3, 32, 32), None) == 2 * 8 * 8 * 8 * 3 * 9
+    rows = [line.split() for line in part_table(net, 27648.0)]
+    assert rows[1] == ["backbone", "Tiny", "240", "240", "27.6", "k"]
+    assert rows[2][-2:] == ["90", "160"], "2 x 8 features x 10 classes"
+
+
+def test_frozen_parts_are_told() -> None:
+    net = module(tiny_data())
+    net.backbone.requires_grad_(requires_grad=False)
+    rows = [line.split() for line in part_table(net, None)]
+    assert rows[1] == ["backbone", "Tiny", "240", "0", "-"]
+
+
+def test_data_without_classes_are_described_too() -> None:
+    found = {"name": "tensors", "kind": "real", "fingerprint": "x", "samples": {"train": 1200}}
+    assert data_line(found) == "tensors, 1,200 train."
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(999, "999"), (1000, "1 k"), (269_722, "270 k"), (11.2e6, "11.2 M")]
+)
+def test_numbers_have_three_digits(number: float, text: str) -> None:
+    assert short(number) == text

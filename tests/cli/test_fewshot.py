@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.test_verbs import failure
+from tests.small import tiny_data
+from tests.sources import saved_source
+from tl.cli import main
+from tl.data import GeneratedDataModule
+
+
+def test_checkpoints_are_compared_on_new_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = [str(saved_source(tmp_path, tiny_data(), seed)) for seed in range(2)]
+    data = GeneratedDataModule(classes=100)
+    old = tiny_data().class_names[tiny_data().task.name]  # type: ignore[union-attr]
+    names = [name for name in data.class_names[data.task.name] if name not in old]  # type: ignore[union-attr]
+    split = tmp_path / "own.yaml"
+    split.write_text(yaml.safe_dump({"train": names[:5], "test": names[5:15]}))
+    options = {"classes": 100, "train_size": 400, "test_size": 300}
+    target = {"data": {"class_path": "tl.data.GeneratedDataModule", "init_args": options}}
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(target))
+    common = [f"--config={tmp_path / 't.yaml'}", f"--out={tmp_path / 'out'}", "--episodes=20"]
+    given = [f"--split={split}", *common, "--queries=2", "--shots=1,2"]
+    main(["fewshot", *sources, *given])
+    said = capsys.readouterr().out
+    assert "1-shot over the first" in said
+    assert "own, test classes" in said
+    found = json.loads((tmp_path / "out" / "fewshot.json").read_text())
+    assert len(found["results"]) == 2 * 2 * 4
+    assert (tmp_path / "out" / "fewshot.png").exists()
+
+    split.write_text(yaml.safe_dump({"test": [*names[:5], old[0]]}))
+    said = failure(capsys, "fewshot", sources[0], *given)
+    assert f"was trained on 1 classes of the test part of own: {old[0]}" in said
+
+
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "numbers from 1, as 1,5, got '0'" in failure(
+        capsys, "fewshot", "a.ckpt", "--split=fc100", "--shots=0"
+    )
+    assert "There is no split 'cub'" in failure(capsys, "fewshot", "a.ckpt", "--split=cub")

@@ -1,0 +1,41 @@
+"""What a plain run has not imported before its first step."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LATER = {"matplotlib", "optuna", "pandas", "peft", "sklearn", "timm", "transformers"}
+SCRIPT = """
+import os, sys
+from tl.cli import main
+
+def first_step(*given, **named):
+    print("imported:", *sorted({name.split(".")[0] for name in sys.modules}))
+    sys.stdout.flush()
+    os._exit(0)
+
+from tl.private.torchmetrics import import_lightly
+import_lightly()
+from tl.modules.multitask import MultiTaskModule
+MultiTaskModule.training_step = first_step
+main(sys.argv[1:])
+"""
+
+
+def test_a_plain_run_has_not_imported_these_before_its_first_step(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, "fit"]
+    command += [f"--config={ROOT}/configs/{n}.yaml" for n in ("multitask", "overlays/quick")]
+    command += [f"--log_dir={tmp_path}", "--data.init_args.generated_size=400"]
+    command += ["--data.init_args.batch_size=4", "--trainer.num_sanity_val_steps=0"]
+    command += ["--dashboard.graph=false"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("imported: ")]
+    # torchjd imports the solvers of some aggregators, which use scipy, where they are installed
+    solvers = [name for name in ("qpsolvers", "cvxpy") if importlib.util.find_spec(name)]
+    later = LATER if solvers else {*LATER, "scipy"}
+    assert not later & set(line.split())

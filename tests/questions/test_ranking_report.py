@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from tl.questions.measured import Agreement
+from tl.questions.ranking import CONTROLS, SCORES, Ranked, Ranking
+from tl.questions.ranking_report import as_dict, figure_of, sentence, table, write
+
+
+def source(name: str, place: int, low: int, high: int, score: float) -> Ranked:
+    scores = dict.fromkeys((*SCORES, *CONTROLS), math.nan) | {"knn": score, "parameters": 12345.0}
+    return Ranked(name, "cifar10 from random weights", scores, place, low, high)
+
+
+RANKING = Ranking(
+    (source("a", 1, 1, 2, 0.9), source("b", 2, 1, 2, 0.88), source("c", 3, 3, 3, 0.2)),
+    *("knn", "ten", 500, 10, 10, 200),
+)
+
+
+def test_a_table_ends_in_a_sentence() -> None:
+    lines = table(RANKING).splitlines()
+    assert lines[0] == "ten: 500 samples, 10 classes"
+    assert "rank by kNN" in lines[1]
+    assert lines[2].split()[:7] == ["a", "cifar10", "from", "random", "weights", "1", "(1-2)"]
+    assert "not set apart" in lines[2]
+    assert "12,345" in lines[2]
+    assert "not set apart" not in lines[4]
+    assert lines[-1] == sentence(RANKING)
+    assert sentence(RANKING).startswith("a ranks first, but b is not set apart from it by kNN")
+    clear = replace(RANKING, sources=RANKING.sources[1:])
+    assert sentence(replace(clear, sources=(source("a", 1, 1, 1, 0.9), RANKING.sources[2]))) == (
+        "a ranks first by kNN over 200 resamples of the samples."
+    )
+
+
+def test_too_few_sources_are_said_and_so_is_a_null() -> None:
+    few = replace(RANKING, agreements=(Agreement("knn", 0.9, -0.8, 0.8, 5),))
+    assert "5 sources are too few to tell" in table(few)
+    null = replace(RANKING, agreements=(Agreement("knn", 0.3, -0.5, 0.5, 12),))
+    assert "No column agrees with measured fine-tuning beyond what chance would give." in table(
+        null
+    )
+    told = replace(RANKING, agreements=(Agreement("knn", 0.8, -0.5, 0.5, 12),))
+    assert "Beyond chance agree with measured fine-tuning: kNN." in table(told)
+    assert "+0.80" in table(told)
+    assert "-0.50 to +0.50" in table(told)
+    constant = Agreement("parameters", math.nan, math.nan, math.nan, 12)
+    assert "parameters  -" in table(replace(RANKING, agreements=(constant,)))
+
+
+def test_files_hold_the_same(tmp_path: Path) -> None:
+    paths = write(RANKING, tmp_path / "out")
+    assert [path.name for path in paths] == ["rank.txt", "rank.json", "rank.png"]
+    assert paths[0].read_text() == f"{table(RANKING)}\n"
+    found = json.loads(paths[1].read_text())
+    assert found == as_dict(RANKING)
+    assert found["sources"][0]["not_set_apart_from"] == ["b"]
+    assert found["sources"][0]["scores"]["leep"] is None
+    assert paths[2].stat().st_size > 1000
+    [axes] = figure_of(RANKING).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b", "c"]

@@ -1,0 +1,165 @@
+"""Several networks fine-tuned from one source become one with all heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import yaml
+
+from tests.runs.averaging.runs import read, weights
+from tests.small import Tiny, trainer
+from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule, TransferModule
+from tl.cli import main
+from tl.runs.averaging import merge_checkpoints
+from tl.transfer.lineage import lineage
+from tl.transfer.task_vectors import task_arithmetic, ties
+
+TEN: dict[str, Any] = {"classes": 10, "train_size": 60, "test_size": 20}
+HUNDRED: dict[str, Any] = {"classes": 100, "train_size": 200, "test_size": 100}
+SIZES: dict[str, Any] = {"batch_size": 20, "val_size": 0.5}
+
+
+class Made(NamedTuple):
+    source: Path
+    ten: Path
+    hundred: Path
+    joint: Path
+    config: Path
+
+
+def saved(module: Any, data: Any, folder: Path, name: str) -> Path:
+    run = trainer(folder, max_epochs=1, limit_train_batches=2)
+    run.fit(module, data)
+    run.save_checkpoint(folder / f"{name}.ckpt")
+    return folder / f"{name}.ckpt"
+
+
+def several() -> MultiTaskDataModule:
+    sources = {"generated10": GeneratedDataModule(**TEN)}
+    sources["generated100"] = GeneratedDataModule(**HUNDRED)
+    return MultiTaskDataModule(sources=sources, **SIZES)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("merged")
+    torch.manual_seed(0)
+    first = GeneratedDataModule(**TEN, **SIZES)
+    source = saved(TransferModule(Tiny(), first.task), first, folder, "source")
+    found = []
+    for options in (TEN, HUNDRED):
+        data = GeneratedDataModule(**options, **SIZES)
+        net = TransferModule(Tiny(), data.task, init_from=str(source))
+        found.append(saved(net, data, folder, data.data_name))
+    joint = saved(MultiTaskModule(Tiny(), several().tasks), several(), folder, "joint")
+    config = folder / "several.yaml"
+    sources = {
+        f"generated{options['classes']}": {
+            "class_path": "tl.data.GeneratedDataModule",
+            "init_args": options,
+        }
+        for options in (TEN, HUNDRED)
+    }
+    model = {"backbone": {"class_path": "tests.small.Tiny"}}
+    content = {
+        "model": {"class_path": "tl.modules.MultiTaskModule", "init_args": model},
+        "data": {
+            "class_path": "tl.data.MultiTaskDataModule",
+            "init_args": {"sources": sources, **SIZES},
+        },
+    }
+    config.write_text(yaml.safe_dump(content))
+    ten, hundred = found
+    return Made(source, ten, hundred, joint, config)
+
+
+def merge(made: Made, out: Path, **options: Any) -> str:
+    given = {"configurations": [made.config], "accelerator": "cpu", **options}
+    return merge_checkpoints(made.source, [made.ten, made.hundred], out, **given)
+
+
+@pytest.mark.parametrize("method", ["task-arithmetic", "ties"])
+def test_weights_are_merged_and_every_head_is_its_own(
+    made: Made, tmp_path: Path, method: Any
+) -> None:
+    out = tmp_path / "merged.ckpt"
+    said = merge(made, out, method=method, coefficients=[0.4])
+    found, ten, hundred = (weights(path) for path in (out, made.ten, made.hundred))
+    start, *tuned = (
+        {n: v for n, v in weights(path).items() if n.startswith("backbone.")}
+        for path in (made.source, made.ten, made.hundred)
+    )
+    merge_by = ties if method == "ties" else task_arithmetic
+    for name, value in merge_by(start, tuned, 0.4).items():
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(found[name], value)
+    assert torch.equal(found["heads.generated10.weight"], ten["heads.generated10.weight"])
+    assert torch.equal(found["heads.generated100.weight"], hundred["heads.generated100.weight"])
+    assert "fine-tuned alone" in said
+    assert "trained jointly" not in said
+
+
+def test_best_coefficient_on_validation_is_taken_and_compared(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "merged.ckpt"
+    said = merge(made, out, coefficients=[0.0, 0.5, 1.0], joint=made.joint)
+    record = read(out)["tl"]["provenance"]
+    tried = {}
+    for coefficient in (0.0, 0.5, 1.0):
+        merge(made, tmp_path / f"{coefficient}.ckpt", coefficients=[coefficient])
+        tried[coefficient] = read(tmp_path / f"{coefficient}.ckpt")["tl"]["provenance"]["val/acc"]
+    assert record["val/acc"] == pytest.approx(max(tried.values()))
+    assert "trained jointly" in said
+    assert "chosen on these images" in said
+    [metrics] = trainer(tmp_path).validate(
+        MultiTaskModule(Tiny(), several().tasks), several(), ckpt_path=str(out), verbose=False
+    )
+    assert metrics["val/acc"] == pytest.approx(record["val/acc"])
+
+
+def test_result_is_a_checkpoint_that_tells_its_ingredients(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "merged.ckpt"
+    merge(made, out, coefficients=[0.3])
+    assert torch.serialization.get_unsafe_globals_in_checkpoint(out) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["merged.ckpt"]
+    found = lineage(out)
+    assert found.note == "task arithmetic, coefficient 0.3"
+    names = [s.path for s in found.sources]
+    assert names == ["source.ckpt", "generated10.ckpt", "generated100.ckpt"]
+    target = TransferModule(Tiny(), GeneratedDataModule(**TEN).task, init_from=str(out))
+    conv = weights(out)["backbone.conv.weight"]
+    assert torch.equal(target.state_dict()["backbone.conv.weight"], conv)
+
+
+def test_what_does_not_fit_is_one_line(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "merged.ckpt"
+    given: dict[str, Any] = {"configurations": [made.config], "accelerator": "cpu"}
+    with pytest.raises(ValueError, match=r"was fine-tuned from source.ckpt .* not from .*joint"):
+        merge_checkpoints(made.joint, [made.ten], out, **given)
+    with pytest.raises(ValueError, match="The run has the task 'generated100', and no network"):
+        merge_checkpoints(made.source, [made.ten], out, **given)
+    with pytest.raises(ValueError, match="the configuration of a multi-task run with --config"):
+        merge(made, out, configurations=())
+    with pytest.raises(ValueError, match="at least one network fine-tuned"):
+        merge_checkpoints(made.source, [], out, **given)
+    with pytest.raises(ValueError, match="`method` must be one of task-arithmetic, ties, got 'x'"):
+        merge(made, out, method="x")
+    with pytest.raises(ValueError, match="second head for generated10"):
+        merge_checkpoints(made.source, [made.ten, made.ten], out, **given)
+    other = GeneratedDataModule(**TEN, **{**SIZES, "val_size": 0.2})
+    net = TransferModule(Tiny(), other.task, init_from=str(made.source))
+    path = saved(net, other, tmp_path, "split")
+    with pytest.raises(ValueError, match="may be training images of the other"):
+        merge_checkpoints(made.source, [path, made.hundred], out, **given)
+
+
+def test_command_line_merges(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(path) for path in (made.source, made.ten, made.hundred)]
+    out = tmp_path / "merged.ckpt"
+    options = ["--method=ties", "--coefficients", "0.5", "--keep=0.3", f"--config={made.config}"]
+    main(["average", *paths, *options, f"--out={out}", "--accelerator=cpu"])
+    assert "TIES, keep 0.3 of 2 tasks" in capsys.readouterr().out

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision import models
+
+from tests.serving.test_load import saved
+from tests.small import Tiny, module, multitask_module, tiny_data, two_sources
+from tests.text import build, read
+from tl.serving.candidates import open_candidate
+
+
+def test_a_checkpoint_reads_as_it_was_trained(tmp_path: Path) -> None:
+    data = tiny_data()
+    network = module(data)
+    path, _ = saved(tmp_path, network, data)
+    found = open_candidate(str(path), backbone=Tiny(), device="cpu")
+    assert (found.modality, found.size) == ("images", 32)
+    assert found.lineage == f"{data.data_name} from random weights"
+    assert found.parameters == sum(p.numel() for p in network.backbone.parameters())
+    assert found.accuracy is not None
+    assert found.sha256 is not None
+    assert found.seen == set(data.class_names[data.task.name])  # type: ignore[union-attr]
+    pixels = data.splits["train"][torch.arange(4)]
+    inputs = found.network.read([*pixels[0]])
+    torch.testing.assert_close(inputs, data.transform(pixels, None)[0])
+    assert [*found.network.heads] == [data.task.name]  # type: ignore[union-attr]
+    larger = torch.zeros(3, 40, 48, dtype=torch.uint8)
+    assert found.network.read([larger]).shape == (1, 3, 32, 32)  # type: ignore[union-attr]
+
+
+def test_of_several_sources_the_targets_own_is_taken(tmp_path: Path) -> None:
+    data = two_sources()
+    path, _ = saved(tmp_path, multitask_module(data, batch_norm="per_source"), data)
+    both = [open_candidate(str(path), backbone=Tiny(), source=s) for s in ("ten", "hundred")]
+    assert both[0].network.read_as != both[1].network.read_as
+    other = open_candidate(str(path), backbone=Tiny(), source="neither")
+    assert other.network.read_as == both[0].network.read_as
+    features = both[0].network.backbone(torch.zeros(2, 3, 32, 32))  # a mixture of statistics
+    assert features.shape == (2, 8)
+    assert len(both[0].network.heads) == 3
+
+
+def test_a_text_source_reads_texts(tmp_path: Path) -> None:
+    data = read()
+    network = build(data)
+    path, _ = saved(tmp_path, network, data)
+    found = open_candidate(str(path), backbone=network.backbone)
+    assert found.modality == "texts"
+    inputs = found.network.read(["a b", "c"])
+    assert set(inputs) >= {"input_ids", "attention_mask"}
+
+
+def test_a_network_of_a_library_reads_as_its_weights_were_trained(tmp_path: Path) -> None:
+    torch.save(models.resnet18().state_dict(), tmp_path / "r.pth")
+    found = open_candidate(f"torchvision:resnet18@{tmp_path / 'r.pth'}", device="cpu")
+    assert (found.modality, found.size, found.seen) == ("images", 224, None)
+    assert found.lineage == "torchvision r.pth"
+    grey = torch.full((3, 32, 32), 255, dtype=torch.uint8)
+    inputs = found.network.read([grey])
+    assert inputs.shape == (1, 3, 224, 224)  # type: ignore[union-attr]
+    wanted = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(inputs[0, :, 0, 0], wanted)  # type: ignore[index]
+    blank = open_candidate("resnet18@random", device="cpu")
+    assert (blank.lineage, blank.seen, blank.accuracy) == ("random weights", frozenset(), None)
+
+
+def test_mistakes_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no network 'resnet19'"):
+        open_candidate("torchvision:resnet19")
+    with pytest.raises(ValueError, match="no such file"):
+        open_candidate(str(tmp_path / "none.ckpt"))

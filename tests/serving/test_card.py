@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from tl.serving.card import ModelCard
+from tl.serving.run_scores import RunScores
+
+CONFIG: dict[str, Any] = {
+    "versions": {"tl": "1"},
+    "checkpoint": {"file": "best.ckpt", "sha256": "ab", "epoch": 3, "step": 40},
+    "architecture": {"name": "Net", "parameters": 1234},
+    "network": {"class_path": "tl.modules.TransferModule"},
+    "kind": None,
+    "inputs": None,
+    "tasks": {
+        "a": {"answers": "12 classes", "shape": None, "class_names": [f"c{i}" for i in range(12)]}
+    },
+    "data": {},
+}
+
+
+def card(scores: RunScores, **given: Any) -> str:
+    options = {"licence": None, "files": ("model.safetensors",), "problems": (), **given}
+    shown = ModelCard(
+        name="n", config=CONFIG, scores=scores, lineage="random", frozen="Nothing.", **options
+    )
+    return shown.text()
+
+
+def test_scores_stand_with_their_seeds_or_say_that_there_are_none() -> None:
+    seeds = {"test/acc": (0.72, 0.031, 3)}
+    text = card(RunScores({"test/acc": 0.75, "val/acc": 0.8}, {}, "methods", seeds))
+    assert "| test/acc | 0.75 | 0.72 ± 0.031 (3 seeds) |" in text
+    assert "| val/acc | 0.8 | - |" in text
+    assert "the study *methods*" in text
+    alone = card(RunScores({"val/acc": 0.8}))
+    assert "One run with one seed" in alone
+    assert "no test scores" in alone
+    assert "records no scores" in card(RunScores({}))
+
+
+def test_the_licence_is_a_field_of_the_header() -> None:
+    text = card(RunScores({}), licence='weird: "one"', problems=("model.pt2 is missing: why",))
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["license"] == 'weird: "one"'
+    assert "Note: model.pt2 is missing: why" in text
+    assert "c9, ... (12 in `config.json`)" in text
+    assert "torch.export" not in text

@@ -1,0 +1,95 @@
+"""Folders are evaluated by class name, and never silently on what was trained on."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+import tl
+from tests.images import class_folders, trained
+from tests.small import Tiny, module
+from tests.text import build, read
+from tl.data import FolderDataModule
+
+
+def test_a_folder_is_matched_by_class_name(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos")
+    data = FolderDataModule(root=str(root), size=8, batch_size=6)
+    model = tl.load(trained(tmp_path, module(data), data, 30), backbone=Tiny())  # type: ignore[arg-type]
+    # two of three classes: the numbers of training, not those of the folder
+    other = class_folders(tmp_path / "other", ("green", "red"), count=5, seed=1)
+    found = model.evaluate(other)
+    assert found.samples == 10
+    assert found.accuracy == 1.0
+    assert found.per_class["samples"] == [0, 5, 5]
+    # of the folder that was split for training, only what was held out
+    assert model.evaluate(root).samples == 6
+    (other / "yellow").mkdir()
+    with pytest.raises(ValueError, match="only here: yellow"):
+        model.evaluate(other)
+    split = tmp_path / "split"
+    class_folders(split / "train", count=2)
+    class_folders(split / "test", count=4)
+    assert model.evaluate(str(split), batch_size=5).samples == 12
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    data = FolderDataModule(root=str(class_folders(tmp_path / "photos")), size=8, batch_size=6)
+    model = tl.load(trained(tmp_path, module(data), data, 1), backbone=Tiny())  # type: ignore[arg-type]
+    other = class_folders(tmp_path / "other", ("green", "red"), count=3)
+    (other / "red" / "1.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"1 of 6 images cannot be read: .*1\.png \(not an image"):
+        found = model.evaluate(other)
+    assert found.samples == 5
+    assert list(found.errors) == [str(other / "red" / "1.png")]
+    assert "1 could not be read, the first: " in repr(found)
+    for path in other.rglob("*.png"):
+        path.write_bytes(b"no image")
+    with (
+        pytest.warns(UserWarning, match="6 of 6 images"),
+        pytest.raises(ValueError, match=r"\ANo image in [^\n]* can be read"),
+    ):
+        model.evaluate(other)
+
+
+def test_training_images_are_not_evaluated_silently(tmp_path: Path) -> None:
+    class_folders(tmp_path / "photos" / "train")
+    class_folders(tmp_path / "photos" / "test", count=2)
+    data = FolderDataModule(root=str(tmp_path / "photos"), size=8, batch_size=6)
+    model = tl.load(trained(tmp_path, module(data), data, 1), backbone=Tiny())  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="that the model was trained on: expect lower scores"):
+        model.evaluate(tmp_path / "photos" / "train")
+
+
+def test_a_table_of_texts_is_evaluated(tmp_path: Path) -> None:
+    data = read()
+    network = build(data)
+    model = tl.load(trained(tmp_path, network, data, 1), backbone=network.backbone)
+    expected = model.evaluate(read())
+    with (tmp_path / "texts.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "topic"])
+        topics = data.class_names[data.tasks[0].name]
+        data.setup("test")
+        split = data.splits["test"]
+        labels = split.targets["topic"].tolist()
+        writer.writerows([split.name(i), topics[labels[i]]] for i in range(len(split)))
+    found = model.evaluate(tmp_path / "texts.csv")
+    assert found.samples == expected.samples == 40
+    assert found.confusion.counts.equal(expected.confusion.counts)
+
+
+def test_a_table_needs_known_columns(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "photos", count=4)
+    data = FolderDataModule(root=str(root), size=8, batch_size=6)
+    model = tl.load(trained(tmp_path, module(data), data, 1), backbone=Tiny())  # type: ignore[arg-type]
+    rows = [f"photos/{path.relative_to(root)},{path.parent.name}" for path in root.rglob("*.png")]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    with pytest.raises(
+        ValueError, match=r"\A.*so its columns are not known; name them by tl\.from"
+    ):
+        model.evaluate(tmp_path / "labels.csv")
+    table = tl.from_csv(tmp_path / "labels.csv", test_size=0.5)
+    assert model.evaluate(table).samples in (3, 6)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.studies import leave_results, noise, write_study
+from tl.study.folders import RunFolders
+from tl.study.sources import results_by_source
+
+
+def test_runs_are_averaged_by_the_hash_of_their_source(tmp_path: Path) -> None:
+    file = write_study(tmp_path)
+    study, points = leave_results(file, tmp_path / "out", noise)
+    folders = RunFolders(tmp_path / "out")
+    stage = study.report.stage
+    [row] = study.report.rows[-1:]
+    wanted: dict[str, list[float]] = {}
+    for point in points.values():
+        version = folders.version(point)
+        if point.stage != stage or version is None:
+            continue
+        source = str(point.values[row])
+        results = json.loads((version / "results.json").read_text())
+        results["provenance"] = {"sha256": source}
+        (version / "results.json").write_text(json.dumps(results))
+        wanted.setdefault(source, []).append(noise(point)[study.report.metrics[0]])
+    others = [axis for axis in study.stages[stage].vary if axis not in (row, study.report.pairs)]
+    where = {axis: str(study.stages[stage].vary[axis][0]) for axis in others}
+    if others:
+        with pytest.raises(ValueError, match=f"differ in {others[0]}; choose by --where"):
+            results_by_source(file, str(tmp_path / "out"))
+    found = results_by_source(file, str(tmp_path / "out"), where)
+    assert set(found) == set(wanted)
+    if not others:
+        assert found == {k: pytest.approx(sum(v) / len(v)) for k, v in wanted.items()}
+    with pytest.raises(ValueError, match="do not differ in 'colour'; --where takes"):
+        results_by_source(file, str(tmp_path / "out"), {"colour": "red"})

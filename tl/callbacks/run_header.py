@@ -1,0 +1,148 @@
+"""What a run begins with: a line on the data, a line on the model, and a table of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from tl.batch import Inputs
+from tl.callbacks.compute import forward_flops
+from tl.data.trained_on import readable
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import by_source
+
+_THOUSAND = 1000
+
+
+class RunHeader(Callback):
+    """Print what is trained, on what: a line each, and a table of the model's parts.
+
+    The table has the parameters, how many of them train, and the operations (additions and
+    multiplications) of one forward pass of a sample. Parts without parameters are left out.
+
+    Args:
+        table: Print the table.
+    """
+
+    def __init__(self, table: bool = True) -> None:
+        self.table = table
+        self._due = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line on the data."""
+        self._due = True
+        describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
+        if trainer.is_global_zero and callable(describe):
+            print(f"tl: data: {data_line(readable(describe()))}", flush=True)  # noqa: T201
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Print the lines on the model, whose operations depend on the inputs."""
+        due, self._due = self._due, False
+        if not due or not trainer.is_global_zero or not isinstance(pl_module, SharedBackboneModule):
+            return
+        source, (inputs, _) = next(iter(by_source(batch).items()))
+        try:
+            flops: float | None = forward_flops(pl_module, inputs, source)
+        except Exception:  # noqa: BLE001 - the step that follows runs the network, and raises
+            flops = None
+        print(f"tl: model: {model_line(pl_module, inputs, flops)}", flush=True)  # noqa: T201
+        if self.table:
+            print("\n".join(part_table(pl_module, flops)), flush=True)  # noqa: T201
+
+
+def data_line(description: Mapping[str, Any]) -> str:
+    """Describe data in one line: name, samples by split, classes, size.
+
+    Args:
+        description: Of one source, or by source.
+    """
+    several = [description] if "fingerprint" in description else list(description.values())
+    return "; ".join(_of_source(each) for each in several if isinstance(each, Mapping)) + "."
+
+
+def _of_source(found: Mapping[str, Any]) -> str:
+    synthetic = " (synthetic)" if found.get("kind") in ("generated", "synthetic") else ""
+    sizes = found.get("images") or found.get("samples") or {}
+    splits = [f"{count:,} {split}" for split, count in sizes.items()]
+    classes = {target: len(names) for target, names in (found.get("class_names") or {}).items()}
+    several = len(classes) > 1
+    kinds = [
+        f"{count} {target} classes" if several else f"{count} classes"
+        for target, count in classes.items()
+    ]
+    size = found.get("image_size")
+    sides = [size, size] if isinstance(size, int) else size
+    pixels = [f"{sides[0]}x{sides[1]} pixels"] if isinstance(sides, list) else []
+    return ", ".join([f"{found.get('name', 'data')}{synthetic}", *splits, *kinds, *pixels])
+
+
+def model_line(module: SharedBackboneModule, inputs: Inputs, flops: float | None) -> str:
+    """Describe a model in one line: backbone, heads, parameters, operations, initial weights."""
+    heads = ", ".join(f"{name} ({task.answers})" for name, task in module.tasks.items())
+    every, train = counts(module.backbone), counts(module.heads)
+    total, trained = every[0] + train[0], every[1] + train[1]
+    moving = "all train" if total == trained else f"{short(trained)} train"
+    each = "" if flops is None else f"; {short(flops)}FLOPs forward for {shape_of(inputs)}"
+    start = f"; weights from {module.init_from}" if module.init_from else ""
+    return (
+        f"{type(module.backbone).__name__} for {heads}; {short(total)} parameters, "
+        f"{moving}{each}{start}."
+    )
+
+
+def part_table(module: SharedBackboneModule, flops: float | None) -> Iterator[str]:
+    """Return the lines of a table of the parts that have parameters."""
+    parts: list[tuple[str, nn.Module, float | None]] = [("backbone", module.backbone, flops)]
+    for name, head in module.heads.named_children():
+        reads_vector = module.tasks[name].reads == "vector"
+        weights = sum(p.numel() for p in head.parameters() if p.ndim > 1)
+        parts.append((f"head {name}", head, 2.0 * weights if reads_vector else None))
+    parts += [
+        (name, part, None)
+        for name, part in module.named_children()
+        if name not in ("backbone", "heads")
+    ]
+    rows = [
+        (name, type(part).__name__, *map(short, counts(part)), "-" if f is None else short(f))
+        for name, part, f in parts
+        if counts(part)[0]
+    ]
+    rows.insert(0, ("part", "class", "parameters", "trained", "FLOPs"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if place < 2 else cell.rjust(width)  # noqa: PLR2004 - names
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def counts(part: nn.Module) -> tuple[int, int]:
+    """Return how many parameters a part has, and how many of them train."""
+    every = list(part.parameters())
+    return sum(p.numel() for p in every), sum(p.numel() for p in every if p.requires_grad)
+
+
+def short(number: float) -> str:
+    """Return a number in three digits with its unit: ``269 k``, ``81.6 M``."""
+    value, unit = float(number), ""
+    for larger in ("k", "M", "G", "T"):
+        if value < _THOUSAND - 0.5:
+            break
+        value, unit = value / _THOUSAND, larger
+    return f"{value:.3g} {unit}" if unit else f"{value:.0f}"
+
+
+def shape_of(inputs: Inputs) -> str:
+    """Return the shape of one sample, such as ``3x32x32``."""
+    part = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+    return "x".join(map(str, part.shape[1:])) or "a number"

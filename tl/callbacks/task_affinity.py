@@ -1,0 +1,191 @@
+"""Affinity of tasks by an exact look-ahead: what a step for one does to the loss of another."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from tl.backbones.base import stages_of
+from tl.balancing.gradients import Rows, add_task_gradients
+from tl.callbacks.gradient_diagnostics import rates_of
+from tl.modules.multitask import MultiTaskModule
+from tl.questions.affinity import PairMeans, rank_correlation
+from tl.questions.features import evaluating
+
+
+class TaskAffinity(Callback):
+    """Measure now and then how a step for one task changes the loss of each.
+
+    ``Z(i -> j) = 1 - L_j(theta - eta g_i) / L_j(theta)`` on the shared parameters theta (Fifty et
+    al., 2021, arXiv:2109.04617, equation 1), with the plain gradient and the run's learning rate.
+    Losses and gradients are those of the network in evaluation mode: batch norm keeps its
+    statistics, and nothing is dropped. Parameters are restored bit for bit, and no random number is
+    drawn, so that training is unaffected.
+
+    :class:`GradientDiagnostics` measures the same to first order at a fraction of the cost; this
+    callback checks it. Both are kept here too, in the same mode, and ``balance/affinity_agreement``
+    is the rank correlation of their means over pairs of tasks. A measurement takes two forward
+    passes and one backward pass per task.
+
+    Args:
+        every_n_steps: Optimizer steps between measurements, 1 or more.
+        rate: Size of the step; ``null`` takes the learning rate of each stage.
+
+    Attributes:
+        exact: Means of the look-ahead over the measurements; ``None`` before the first.
+        linear: Means to first order.
+
+    Raises:
+        ValueError: If a number is out of range; at the run's start, with fewer than two tasks.
+    """
+
+    def __init__(self, every_n_steps: int = 500, rate: float | None = None) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"`every_n_steps` must be 1 or more, got {every_n_steps}.")
+        if rate is not None and not rate > 0:
+            raise ValueError(f"`rate` must be above 0, got {rate}.")
+        self.every_n_steps = every_n_steps
+        self.rate = rate
+        self.exact: PairMeans | None = None
+        self.linear: PairMeans | None = None
+        self._measured: int | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that there are several tasks."""
+        if not isinstance(pl_module, MultiTaskModule) or len(pl_module.trained_tasks) < 2:  # noqa: PLR2004
+            raise ValueError(
+                "TaskAffinity compares the tasks of a MultiTaskModule, and this run has fewer than "
+                "two."
+            )
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Measure before the step, if due."""
+        step = trainer.global_step
+        if step % self.every_n_steps or step == self._measured:
+            return
+        if not isinstance(pl_module, MultiTaskModule):
+            return
+        self._measured = step
+        tasks = list(pl_module.trained_tasks)
+        if self.exact is None or self.linear is None or self.exact.tasks != tasks:
+            self.exact, self.linear = PairMeans(tasks), PairMeans(tasks)
+        exact, linear = self.measure(trainer, pl_module, batch)
+        self.exact.add(exact)
+        self.linear.add(linear)
+        agreement = rank_correlation(self.exact.mean(), self.linear.mean())
+        for logger in trainer.loggers if not math.isnan(agreement) else ():
+            logger.log_metrics({"balance/affinity_agreement": agreement}, step)
+
+    def measure(
+        self,
+        trainer: Trainer,
+        module: MultiTaskModule,
+        batch: Any,  # noqa: ANN401
+    ) -> tuple[Tensor, Tensor]:
+        """Return affinities ``(T, T)`` by look-ahead and to first order, row i to column j."""
+        stages = {
+            stage: [p for part in parts for p in part.parameters() if module.trains(p)]
+            for stage, parts in stages_of(module.backbone).items()
+        }
+        stages = {stage: found for stage, found in stages.items() if found}
+        tasks = list(module.trained_tasks)
+        if not stages:
+            nothing = torch.full((len(tasks), len(tasks)), torch.nan)
+            return nothing, nothing
+        known = rates_of(trainer, stages)
+        shared = [p for found in stages.values() for p in found]
+        rates = torch.cat(
+            [
+                torch.full((p.numel(),), known[stage] if self.rate is None else self.rate)
+                for stage, found in stages.items()
+                for p in found
+            ]
+        ).to(shared[0].device)
+        rows = Rows(shared, len(tasks))
+        device = module.device
+        with (
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            evaluating(module.backbone, module.heads),
+            torch.enable_grad(),
+        ):
+            with trainer.precision_plugin.forward_context():
+                losses, _ = module.task_losses(batch, smooth=True)
+            ones = {task: torch.ones_like(loss) for task, loss in losses.items()}
+            numbers = {task: number for number, task in enumerate(tasks)}
+            add_task_gradients(rows, losses, ones, numbers, dict.fromkeys(losses))
+            before = _over_processes(trainer, _stacked(losses, tasks))
+            if trainer.world_size > 1:
+                rows.matrix = (
+                    trainer.strategy.reduce(rows.matrix, reduce_op="sum") / trainer.world_size
+                )
+            ahead = [
+                _over_processes(trainer, self._after(trainer, module, batch, rows, number, rates))
+                for number in range(len(tasks))
+            ]
+        matrix = rows.matrix.double()
+        linear = (matrix * rates.double()) @ matrix.T / before[None, :]
+        return 1 - torch.stack(ahead) / before[None, :], linear
+
+    @torch.no_grad()
+    def _after(
+        self,
+        trainer: Trainer,
+        module: MultiTaskModule,
+        batch: Any,  # noqa: ANN401
+        rows: Rows,
+        number: int,
+        rates: Tensor,
+    ) -> Tensor:
+        """Return the losses ``(T,)`` after a step for one task; restore the parameters."""
+        kept = [p.detach().clone() for p in rows.parameters]
+        try:
+            steps = rows.views(rates * rows.matrix[number])
+            for p, step in zip(rows.parameters, steps, strict=True):
+                p.sub_(step)
+            with trainer.precision_plugin.forward_context():
+                losses, _ = module.task_losses(batch, smooth=True)
+        finally:
+            for p, value in zip(rows.parameters, kept, strict=True):
+                p.copy_(value)
+        return _stacked(losses, list(module.trained_tasks))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Save the means, so that a resumed run continues them."""
+        return {
+            "exact": None if self.exact is None else self.exact.state(),
+            "linear": None if self.linear is None else self.linear.state(),
+            "measured": self._measured,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the means."""
+        self.exact, self.linear = (
+            None if state_dict[key] is None else PairMeans.from_state(state_dict[key])
+            for key in ("exact", "linear")
+        )
+        self._measured = state_dict["measured"]
+
+
+def _stacked(losses: dict[str, Tensor], tasks: list[str]) -> Tensor:
+    """Return losses in the order of the tasks ``(T,)`` float64, NaN where there is none."""
+    device = next(iter(losses.values())).device
+    missing = torch.full((), torch.nan, device=device)
+    found = torch.stack([losses.get(task, missing).detach().double() for task in tasks])
+    return found.masked_fill(found == 0, torch.nan)
+
+
+def _over_processes(trainer: Trainer, values: Tensor) -> Tensor:
+    if trainer.world_size == 1:
+        return values
+    summed: Tensor = trainer.strategy.reduce(values, reduce_op="sum")
+    return summed / trainer.world_size

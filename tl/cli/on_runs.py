@@ -1,0 +1,144 @@
+"""Commands that name a run or a folder of data in place of a configuration.
+
+``test RUN``, ``predict RUN PATH...``, ``fit FOLDER`` and ``fit FOLDER --from RUN --strategy lp_ft``
+become the commands that Lightning's verbs understand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tl.cli.messages import did_you_mean
+
+_EVALUATE = ("validate", "test", "predict")
+_VALUES = ("--from", "--strategy")  # options of ours that take a value
+#: Stands for ``predict`` of single files, which needs no Trainer.
+PREDICT_FILES = "predict RUN FILE..."
+#: Class and further settings of the strategies by the names of their files in ``configs/transfer``.
+STRATEGIES = {
+    "full_fine_tuning": ["tl.transfer.FullFineTuning"],
+    "gradual_unfreezing": ["tl.transfer.GradualUnfreezing"],
+    "layer_wise_decay": ["tl.transfer.LayerWiseDecay"],
+    "linear_probe": ["tl.transfer.LinearProbe"],
+    "lp_ft": [
+        "tl.transfer.LPFT",
+        "--model.init_args.scheduler=tl.transfer.ProbeThenCosine",
+        "--model.init_args.scheduler.init_args.warmup=0.05",
+    ],
+    "surgical_fine_tuning": ["tl.transfer.SurgicalFineTuning"],
+}
+
+
+def expanded(arguments: Sequence[str]) -> list[str]:
+    """Return a command as Lightning's verbs understand it; others are returned unchanged.
+
+    Args:
+        arguments: The command line.
+
+    Raises:
+        ValueError: If a run, a folder or a strategy is not what it should be.
+    """
+    verb, rest = (arguments[0] if arguments else ""), list(arguments[1:])
+    named = _before_options(rest)
+    if verb in _EVALUATE and named:
+        return _on_run(verb, named, rest[len(named) :])
+    if verb == "fit":
+        return _fit(named, rest[len(named) :])
+    return list(arguments)
+
+
+def _before_options(words: Sequence[str]) -> list[str]:
+    found = []
+    for word in words:
+        if word.startswith("-"):
+            break
+        found.append(word)
+    return found
+
+
+def _on_run(verb: str, named: Sequence[str], options: list[str]) -> list[str]:
+    from tl.cli.recipe import source_checkpoint  # noqa: PLC0415 - Lightning, torch and all
+
+    run, *paths = named
+    checkpoint = source_checkpoint(run)
+    command = [verb, f"--ckpt_path={checkpoint}"]
+    if paths and verb != "predict":
+        raise ValueError(f"{verb} takes one run, got also {paths[0]!r}.")
+    if not paths:
+        return [*command, *options]
+    missing = [path for path in paths if not Path(path).expanduser().exists()]
+    if missing:
+        raise ValueError(f"{missing[0]}: no such file or folder to predict.")
+    if len(paths) == 1:
+        option = "predict_folder" if Path(paths[0]).expanduser().is_dir() else "predict_file"
+        if _data_takes(checkpoint, option):
+            return [*command, f"--data.init_args.{option}={paths[0]}", *options]
+    return [PREDICT_FILES, str(checkpoint), *paths, *options]
+
+
+def _data_takes(checkpoint: Path, option: str) -> bool:
+    """Return whether the data module of a checkpoint's run has an option."""
+    from tl.checkpoints.files import glance_at  # noqa: PLC0415 - as above
+    from tl.runs.same_run import configuration_in  # noqa: PLC0415 - as above
+    from tl.serving.load import parameters_of  # noqa: PLC0415 - as above
+
+    configuration = configuration_in(glance_at(checkpoint), checkpoint) or {}
+    kind = (configuration.get("data") or {}).get("class_path")
+    return kind is not None and option in parameters_of(str(kind))
+
+
+def _fit(named: Sequence[str], options: list[str]) -> list[str]:
+    values, options = _taken(options)
+    source, strategy = values.get("--from"), values.get("--strategy")
+    if len(named) > 1:
+        raise ValueError(f"fit takes one folder or table, got also {named[1]!r}.")
+    command = ["fit"]
+    if named:
+        from tl.cli.recipe import recipe  # noqa: PLC0415 - as above
+
+        if named[0].endswith((".yaml", ".yml")):
+            raise ValueError(f"{named[0]} is a configuration; write --config {named[0]}.")
+        configuration, line = recipe(named[0], source)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes, the first
+            print(f"tl: {line}")  # noqa: T201
+        command.append(f"--config={json.dumps(configuration)}")
+    elif source is not None:
+        from tl.cli.recipe import source_checkpoint  # noqa: PLC0415 - as above
+
+        options = [*options, f"--model.init_args.init_from={source_checkpoint(source)}"]
+    if strategy is not None:
+        options = [*_strategy(strategy), *options] if named else [*options, *_strategy(strategy)]
+    return [*command, *options]
+
+
+def _taken(options: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Take our own options out of a command."""
+    values: dict[str, str] = {}
+    left: list[str] = []
+    words = iter(options)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in _VALUES:
+            left.append(word)
+            continue
+        found: Any = value if equals else next(words, None)
+        if not found:
+            raise ValueError(f"{name} needs a value.")
+        values[name] = found
+    return values, left
+
+
+def _strategy(name: str) -> list[str]:
+    """Return the options of a strategy by its short name, or of a class path."""
+    if re.fullmatch(r"[\w.]+\.[A-Z]\w*", name):
+        return [f"--model.init_args.strategy={name}"]
+    if name not in STRATEGIES:
+        close = did_you_mean(name, STRATEGIES)
+        raise ValueError(f"There is no strategy {name!r}; choose {', '.join(STRATEGIES)}.{close}")
+    kind, *more = STRATEGIES[name]
+    return [f"--model.init_args.strategy={kind}", *more]

@@ -1,0 +1,161 @@
+"""``tl rank``: which source fits a target."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tl.data.images.decoding import Size
+    from tl.questions.candidates import Candidate
+    from tl.questions.samples import Samples
+
+ORDERS = ("knn", "probe", "logme", "h_score", "leep")
+
+
+def rank_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``tl rank``."""
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        help="Two or more: checkpoints, run folders, or networks as torchvision:resnet18, "
+        "timm:NAME, huggingface:NAME; NAME@WEIGHTS takes other weights, NAME@random none.",
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        required=True,
+        help="Configuration with the target's `data`. May be repeated; later ones override "
+        "earlier ones.",
+    )
+    parser.add_argument("--task", help="Task of the target, if it has several.")
+    parser.add_argument("--order", choices=ORDERS, default="knn", help="Score to rank by: knn.")
+    parser.add_argument("--neighbours", type=int, default=10, help="Neighbours of kNN: 10.")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=5000,
+        help="Training samples of the target to use at most, the classes in proportion: 5000.",
+    )
+    parser.add_argument("--resamples", type=int, default=200, help="For the range of a rank: 200.")
+    parser.add_argument(
+        "--measured",
+        metavar="STUDY",
+        help="Study file whose finished runs started from these sources: compare the scores with "
+        "their results.",
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="AXIS=VALUE",
+        help="Take only runs of the study with this value, where they differ in more than source.",
+    )
+    parser.add_argument("--study-out", help="Folder of the study, as for `tl study --out`.")
+    parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda.")
+    parser.add_argument("--out", default="lightning_logs/rank", help="Folder for the results.")
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
+
+
+def rank_sources(given: argparse.Namespace) -> None:
+    """Print the ranking, and write it."""
+    from tl.questions.ranking import rank  # noqa: PLC0415 - imports torch
+    from tl.questions.ranking_report import as_dict, table, write  # noqa: PLC0415 - as above
+    from tl.serving.candidates import open_candidate  # noqa: PLC0415 - as above
+
+    for name in ("neighbours", "samples", "resamples"):
+        if getattr(given, name) < 1:
+            raise ValueError(f"`--{name}` must be 1 or more, got {getattr(given, name)}.")
+    if len(given.sources) < 2:  # noqa: PLR2004 - a ranking compares
+        raise ValueError(
+            "A ranking compares sources, got 1; name two or more, such as an earlier run and "
+            "torchvision:resnet18."
+        )
+    data = target_data(given.config)
+    at = samples_at(data, given.samples)
+    about = getattr(data, "data_name", None)
+    device = {"gpu": "cuda"}.get(given.accelerator, given.accelerator)
+    candidates = [open_candidate(each, device=device, source=about) for each in given.sources]
+    measured = _measured(given, candidates) if given.measured else None
+    found = rank(
+        candidates,
+        at,
+        given.task,
+        order=given.order,
+        neighbours=given.neighbours,
+        resamples=given.resamples,
+        measured=measured,
+    )
+    paths = write(found, Path(given.out))
+    print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201
+    print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
+
+
+def target_data(configurations: Sequence[str]) -> Any:  # noqa: ANN401 - any data module
+    """Build the data module of a target, and load its training split.
+
+    Raises:
+        ValueError: If the files have no `data`, or data of several sources.
+    """
+    from tl.runs.folders import build_data  # noqa: PLC0415 - imports Lightning
+
+    data = build_data([Path(each) for each in configurations])
+    if isinstance(sources := getattr(data, "sources", None), Mapping):
+        raise ValueError(  # noqa: TRY004 - a setting
+            f"The target has the sources {', '.join(sources)}; give the configuration of one, "
+            "such as a CifarDataModule."
+        )
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def samples_at(data: Any, most: int) -> Callable[[Size | None], Samples]:  # noqa: ANN401
+    """Return what gives the training samples at an image size, each size read once.
+
+    Images in folders are decoded at the size; others are resized when they are read.
+
+    Args:
+        data: The data module, set up.
+        most: Samples at most.
+    """
+    from tl.data import FolderDataModule  # noqa: PLC0415 - imports torch
+    from tl.questions.samples import samples_of  # noqa: PLC0415 - as above
+
+    found: dict[Any, Samples] = {}
+
+    def at(size: Size | None) -> Samples:
+        key = size if isinstance(data, FolderDataModule) and isinstance(size, int) else None
+        if key not in found:
+            if key is not None and key != data.size:
+                data.size = key
+                data.setup("fit")
+            found[key] = samples_of(data, "train", most)
+        return found[key]
+
+    return at
+
+
+def _measured(given: argparse.Namespace, candidates: Sequence[Candidate]) -> dict[str, float]:
+    from tl.study.sources import results_by_source  # noqa: PLC0415 - only with --measured
+
+    where = dict(_where(each) for each in given.where)
+    by_hash = results_by_source(Path(given.measured), given.study_out, where)
+    found = {each.name: by_hash[each.sha256] for each in candidates if each.sha256 in by_hash}
+    if not found:
+        raise ValueError(
+            f"No finished run of {given.measured} started from one of these sources; name the "
+            "checkpoints that its runs load by `init_from`."
+        )
+    return found
+
+
+def _where(text: str) -> tuple[str, str]:
+    axis, equals, value = text.partition("=")
+    if not (axis and equals):
+        raise ValueError(f"`--where` must be AXIS=VALUE, got {text!r}.")
+    return axis, value

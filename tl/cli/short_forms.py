@@ -1,0 +1,79 @@
+"""Short forms of options: ``--data.root``, ``--balancer``, ``--strategy``, ``--epochs``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tl.cli.listing import configs_folder
+from tl.cli.messages import did_you_mean
+
+_FOLDERS = {"--balancer": "balancing", "--strategy": "transfer"}
+_CONFIGS = ("--config", "-c")
+_OWN = ("class_path", "init_args", "help")
+
+
+def written_out(arguments: Iterable[str]) -> list[str]:
+    """Replace short forms by what they stand for.
+
+    ``--epochs N`` is ``--trainer.max_epochs N``; ``--data.X`` and ``--model.X`` are options of the
+    class, ``--data.init_args.X``; ``--balancer NAME`` and ``--strategy NAME`` are the shipped
+    overlays of that name, which follow the last ``--config``, wherever they stand.
+
+    Args:
+        arguments: One of Lightning's verbs, and its options.
+
+    Raises:
+        ValueError: If there is no overlay of a name; lists them.
+    """
+    found: list[str] = []
+    overlays: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        option, equals, value = word.partition("=")
+        if option in _FOLDERS:
+            if not equals and not words:
+                raise ValueError(f"{option} needs a name; `tl list {_FOLDERS[option]}` has them.")
+            overlays.append(f"--config={overlay(option, value if equals else words.pop(0))}")
+        elif option == "--epochs":
+            found.append(f"--trainer.max_epochs{equals}{value}")
+        else:
+            found.append(f"{_of_class(option)}{equals}{value}")
+    if not overlays:
+        return found
+    ends = [
+        place + (1 if "=" in word else 2)
+        for place, word in enumerate(found)
+        if word.partition("=")[0] in _CONFIGS
+    ]
+    end = max(ends, default=1)
+    return [*found[:end], *overlays, *found[end:]]
+
+
+def overlay(option: str, name: str) -> str:
+    """Return the shipped overlay of a name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    kind, folder = _FOLDERS[option], configs_folder()
+    if folder is None:
+        raise ValueError(
+            f"{option} reads the folder `configs` of a clone, which is not here; name a file with "
+            "--config."
+        )
+    path = folder / kind / f"{name}.yaml"
+    if path.is_file():
+        return str(path)
+    known = sorted(each.stem for each in (folder / kind).glob("*.yaml"))
+    close = did_you_mean(name, known) or f" There are {', '.join(known)}."
+    raise ValueError(f"{option}: there is no {name!r}.{close}")
+
+
+def _of_class(option: str) -> str:
+    """Write an option of the data's or the model's class in full."""
+    for start in ("--data.", "--model."):
+        rest = option.removeprefix(start)
+        if rest != option and rest.partition(".")[0].rstrip("+") not in _OWN:
+            return f"{start}init_args.{rest}"
+    return option

@@ -1,0 +1,320 @@
+"""Images that a table names, with its columns as targets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from tl.data.errors import DataError, listed
+from tl.data.folder import TEST_SEED, FolderDataModule
+from tl.data.images.class_folders import ImageFiles
+from tl.data.images.layout import VALIDATION, Layout
+from tl.data.images.resident import ImageDataset
+from tl.data.naming import plain_name
+from tl.data.split import Split, random_split, stratified_split
+from tl.data.text.table import Table, read_table
+from tl.data.text.targets import Kind, find_class_names, make_task, read_target, target_kinds
+from tl.data.trained_on import record_of
+from tl.tasks import Task
+
+_STRATUM = "split by/"  # no column has such a name: it is also a path
+_SPLITS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    **dict.fromkeys((*VALIDATION, "dev"), "val"),
+}
+
+
+def from_csv(
+    table: str | Path,
+    *,
+    image: str = "image",
+    tasks: str | Sequence[str] | Mapping[str, Kind] = "label",
+    **options: Any,  # noqa: ANN401 - each has its type there
+) -> CsvDataModule:
+    """Return the images that a table names, with its columns as tasks.
+
+    Args:
+        table: A ``.csv``, ``.tsv`` or ``.jsonl`` with a row per image.
+        image: Column of the paths, which start from the table's folder.
+        tasks: Column to learn, or several, or their kinds by column: ``class``, ``number`` or
+            ``labels``.
+        **options: As for :class:`CsvDataModule`.
+    """
+    path = Path(table).expanduser()
+    return CsvDataModule(
+        **{"root": str(path.parent), "table": path.name, "image": image, "targets": tasks} | options
+    )
+
+
+@dataclass(frozen=True)
+class TableFiles(ImageFiles):
+    """The image files of one split, with targets by column; ``labels`` are for splitting."""
+
+    targets: Mapping[str, Tensor] | None = None
+
+    def take(self, rows: Tensor) -> TableFiles:
+        """Return some of the files, by position ``(M,)``."""
+        targets = {name: values[rows] for name, values in (self.targets or {}).items()}
+        paths = tuple(self.paths[row] for row in rows.tolist())
+        return replace(self, paths=paths, labels=self.labels[rows], targets=targets)
+
+
+@dataclass(kw_only=True, eq=False)
+class CsvDataModule(FolderDataModule):
+    """Images in any folders, named in a table with a row per image: ``root/labels.csv``.
+
+    A target is a column of classes, of numbers, or of several labels in a cell; a module may have
+    several, and an empty cell has no target. With a column `split` its rows say ``train``, ``val``
+    or ``test``; without one, `test_size` of the rows are held out for ``test``, the same for every
+    seed, and `val_size` of the others validate, each class in proportion. Images are read, checked,
+    cached and resized as by `FolderDataModule`.
+
+    Args:
+        table: File below ``root``, or its full path: ``.csv``, ``.tsv`` or ``.jsonl``.
+        image: Column of the paths.
+        folder: Folder below ``root`` that the paths start from; by default the table's own.
+        suffix: Ending that the paths lack, such as ``.jpg`` where the column holds bare names.
+        targets: Column to learn, or several, or their kinds by column: ``class``, ``number``, or
+            ``labels`` (any number of classes, separated by semicolons or a list).
+        split: Column that assigns rows to ``train``, ``val`` and ``test``.
+        groups: Not used here: a group is one more column of `targets`.
+
+    Raises:
+        ValueError: If there is nothing to learn, or a number is out of range.
+    """
+
+    table: str = "labels.csv"
+    image: str = "image"
+    suffix: str = ""
+    targets: str | Sequence[str] | Mapping[str, Kind] = "label"  # type: ignore[assignment]  # columns
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        self._tables: dict[str, Table] = {}
+        super().__post_init__()
+
+    def _check_groups(self) -> None:
+        if self.groups is not None:
+            raise ValueError(
+                "`groups` is for class folders; here a group is one more column of `targets`."
+            )
+        if not self.kinds:
+            raise ValueError("`targets` is empty; name at least one column to learn.")
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """Kind of target by column."""
+        return target_kinds(self.targets)
+
+    # The table
+
+    def _default_name(self) -> str:
+        return plain_name(Path(self.table).name.partition(".")[0]) or "images"
+
+    def _path(self) -> Path:
+        return Path(self.settings.root).expanduser() / self.table
+
+    def _reload(self) -> None:
+        self._tables.clear()
+        super()._reload()
+
+    def _whole(self) -> Table:
+        """Return all rows, each with an image of its own."""
+        if "" not in self._tables:
+            table = read_table(self._path())
+            cells = [str(cell or "").strip() for cell in table.column(self.image, "image")]
+            for row, cell in enumerate(cells):
+                if not cell:
+                    raise DataError(f"{table.where(row)} names no image ({self.image}).")
+            if twice := [name for name, count in Counter(cells).items() if count > 1]:
+                rows = [row for row, cell in enumerate(cells) if cell == twice[0]]
+                lines = " and ".join(str(table.lines[row]) for row in rows[:2])
+                raise DataError(
+                    f"{table.path} names {len(twice)} images in more than one row, the first "
+                    f"{twice[0]} in lines {lines}; they could train and validate at once. Keep one "
+                    "row per image; a cell may hold several labels, separated by semicolons."
+                )
+            self._tables[""] = table
+            if self.split is not None:
+                self._tables |= self._by_split(table, self.split)
+        return self._tables[""]
+
+    def _by_split(self, table: Table, column: str) -> dict[str, Table]:
+        rows: dict[Split, list[int]] = {}
+        for row, cell in enumerate(table.column(column, "split")):
+            name = str(cell or "").strip().lower()
+            if name not in _SPLITS:
+                raise DataError(
+                    f"{table.where(row)} has the split {cell!r} ({column}); expected train, val or "
+                    "test."
+                )
+            rows.setdefault(_SPLITS[name], []).append(row)
+        return {split: table.rows(chosen) for split, chosen in rows.items()}
+
+    def _table(self, split: Split) -> Table:
+        """Return the rows of a split; all of them where the split is ours to make.
+
+        Raises:
+            DataError: If there is none.
+        """
+        whole = self._whole()
+        if self.split is None:
+            return whole
+        if split not in self._tables:
+            raise DataError(f"{whole.path} has no row of the split {split} ({self.split}).")
+        return self._tables[split]
+
+    # What a folder of classes says by its folders
+
+    def _layout(self) -> Layout:
+        if self.split is None:
+            return Layout(self._path(), whole=True)
+        self._whole()
+        places = {name: self._path() / name for name in ("val", "test") if name in self._tables}
+        return Layout(self._path(), places.get("val"), places.get("test"))
+
+    def _targets_asked_for(self) -> tuple[str, ...]:
+        return tuple(self.kinds)
+
+    def target_classes(self) -> dict[str, tuple[str, ...]]:
+        """Class names by column, from the training rows; a number has none.
+
+        Raises:
+            DataError: If the table cannot be read, or lacks a column.
+        """
+        if self.trained_on is not None:
+            return self.trained_on.classes
+        table = self._table("train")
+        return {c: find_class_names(table, c, kind) for c, kind in self.kinds.items()}
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """A task per column: named after the table, or ``<table>_<column>`` for several."""
+        classes, several = self.target_classes(), len(self.kinds) > 1
+        return tuple(
+            make_task(
+                f"{self.data_name}_{plain_name(column) or number}" if several else self.data_name,
+                kind,
+                classes[column],
+                column if several else None,
+            )
+            for number, (column, kind) in enumerate(self.kinds.items())
+        )
+
+    def class_groups(self) -> None:
+        """Return ``None``: a group is a target of its own."""
+        return
+
+    def strata(self) -> tuple[str, tuple[str, ...]]:
+        """Return the first column of classes, which splits keep in proportion."""
+        column = self._stratified_by()
+        return ("", ()) if column is None else (_STRATUM, self.target_classes()[column])
+
+    def _stratified_by(self) -> str | None:
+        return next((column for column, kind in self.kinds.items() if kind == "class"), None)
+
+    def _files(self, split: Split) -> TableFiles:
+        table, classes = self._table(split), self.target_classes()
+        targets = {c: read_target(table, c, kind, classes[c]) for c, kind in self.kinds.items()}
+        column, (_, names) = self._stratified_by(), self.strata()
+        labels = torch.zeros(len(table), dtype=torch.int64)
+        if column is not None:
+            # rows without a label are dealt out evenly
+            dealt = torch.arange(len(table)) % len(names)
+            labels = torch.where(targets[column] < 0, dealt, targets[column])
+        folder = self._path().parent if self.folder is None else self._folder()
+        cells = [str(cell).strip() for cell in table.columns[self.image]]
+        paths = tuple(folder / f"{cell}{self.suffix}" for cell in cells)
+        self._check_there(paths, table)
+        files = TableFiles(folder, names or ("images",), paths, labels, targets=targets)
+        layout = self._layout()
+        if not layout.whole:
+            return files
+        share = self._test_share()
+        if column is not None:
+            train, test = stratified_split(
+                labels,
+                val_size=share,
+                label_fraction=1.0,
+                seed=TEST_SEED,
+                classes=names,
+                held_out="test_size",
+                partial=self.trained_on is not None,
+            )
+        else:
+            train, test = random_split(len(table), share, 1.0, TEST_SEED)
+        return files.take(train if split == "train" else test)
+
+    def _check_there(self, paths: Sequence[Path], table: Table) -> None:
+        """Refuse a table whose images are elsewhere, which is a setting and not a bad image."""
+        missing = [row for row, path in enumerate(paths) if not path.exists()]
+        if not missing or (self.on_bad_image == "skip" and len(missing) < len(paths)):
+            return  # where bad images are skipped, missing ones are too, and are named
+        raise DataError(
+            f"{len(missing)} of {len(paths)} images named in {table.path} do not exist, the first "
+            f"{paths[missing[0]]} (line {table.lines[missing[0]]}). Set `folder` to the folder "
+            "that the paths start from, or `suffix` to the ending that they lack."
+        )
+
+    def _labels(self, files: ImageFiles) -> dict[str, Tensor]:
+        found = dict(files.targets or {}) if isinstance(files, TableFiles) else {}
+        return {**found, _STRATUM: files.labels}
+
+    def _checked(self, split: Split) -> ImageDataset:
+        data = self.load(split)
+        for column, task in self._tasks_by_target():
+            try:
+                task.check(data.targets[column])
+            except ValueError as error:
+                raise DataError(f"{self.data_name}: {split} images: {error}") from None
+        return data
+
+    # Evaluation
+
+    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
+        """Evaluate as a checkpoint was trained; its only target is the only column here.
+
+        Args:
+            record: As in `FolderDataModule.adopt`.
+            sources: As there.
+
+        Raises:
+            DataError: As there.
+        """
+        part = record_of(record, self.data_name, sources or 1)
+        names = part.get("class_names") or {}
+        if len(names) == len(self.kinds) == 1:
+            renamed = dict(zip(self.kinds, names.values(), strict=True))
+            own = self.data_name if sources is not None else part["name"]
+            part = {**part, "name": own, "class_names": renamed, "groups": None}
+        super().adopt(part, sources)
+
+    def describe(self) -> dict[str, Any]:
+        """Return a description of the loaded data, with the columns that were read."""
+        names = ("image", "folder", "suffix", "split")
+        columns = {name: getattr(self, name) for name in names} | {"targets": dict(self.kinds)}
+        return super().describe() | {"table": self.table, "columns": columns}
+
+    def _log_splits(self) -> None:
+        train, val = len(self.splits["train"]), len(self.splits["val"])
+        held = len(self._files("test").paths) if "test" in self.official_splits() else 0
+        how = f"as the column {self.split!r} says" if self.split else "the same test rows always"
+        rank_zero_info(
+            f"tl: {self.data_name}: {train} images to train, {val} to validate, {held} to test, "
+            f"{how}; targets {listed([f'{c} ({kind})' for c, kind in self.kinds.items()])}."
+        )
+
+    def _no_test(self) -> str:
+        if self.split is None:
+            return "`test_size` is 0."
+        return f"{self._path()} has no row of the split test ({self.split})."

@@ -1,0 +1,117 @@
+"""A source to choose from: a network with all that is known of where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tl.data.images.decoding import Size
+from tl.questions.features import Network
+from tl.transfer.lineage import Ancestor
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A source to choose from.
+
+    Args:
+        name: What it is called in tables.
+        network: The network, and how it reads samples.
+        modality: ``images``, ``texts`` or ``tensors``.
+        lineage: Where it comes from, in five words at most.
+        parameters: Number of parameters of the backbone.
+        accuracy: Accuracy on its own validation data, if it is known.
+        size: Pixels of the images that it reads, or ``None``.
+        sha256: Hash of its file, or ``None``.
+        seen: Names of the classes that it was trained on, and those of its own sources; ``None`` if
+            they are unknown.
+    """
+
+    name: str
+    network: Network
+    modality: str
+    lineage: str
+    parameters: int
+    accuracy: float | None = None
+    size: Size | None = None
+    sha256: str | None = None
+    seen: frozenset[str] | None = None
+
+
+def lineage_words(ancestor: Ancestor) -> str:
+    """Return where a network comes from in five words at most.
+
+    Args:
+        ancestor: The network with its sources.
+    """
+    if ancestor.note is not None and len(ancestor.sources) > 1:
+        return f"average of {len(ancestor.sources)} checkpoints"
+    if ancestor.data is None:
+        return "of unknown origin"
+    own = _data(ancestor)
+    if not ancestor.sources:
+        return f"{own} from random weights"
+    [first, *_] = ancestor.sources
+    return f"{own} after {_data(first)}"
+
+
+def _data(ancestor: Ancestor) -> str:
+    """Return the names of the data in one word."""
+    names = list(ancestor.data or ()) or [ancestor.path]
+    shown = "+".join("_".join(name.split()) for name in names[:2])
+    return shown + (f"+{len(names) - 2}" if len(names) > 2 else "")  # noqa: PLR2004 - two are shown
+
+
+def seen_classes(record: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the names of all classes that a checkpoint and its sources were trained on.
+
+    Classes of which only the group was a label count too.
+
+    Args:
+        record: The checkpoint's record of its origin, under ``tl``.
+
+    Returns:
+        ``None`` if the record of the checkpoint, or of one of its sources, names no class.
+    """
+    found: set[str] = set()
+    for each in _records(record):
+        names = {*_class_names(each)}
+        if not names:
+            return None
+        found |= names
+    return frozenset(found)
+
+
+def _records(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the records of a network and of all of its sources."""
+    yield record
+    origin = record.get("provenance", record.get("parent"))
+    if not isinstance(origin, Mapping):
+        return
+    ingredients = origin.get("ingredients")
+    if isinstance(ingredients, list):
+        for part in ingredients:
+            if isinstance(part, Mapping):
+                yield from _records(part)
+        return
+    yield from _records(origin)
+
+
+def _class_names(record: Mapping[str, Any]) -> Iterator[str]:
+    data = record.get("data")
+    parts: list[Any] = []
+    if isinstance(data, Mapping):
+        parts = [data] if "fingerprint" in data else [*data.values()]
+    for part in parts:
+        if not isinstance(part, Mapping):
+            continue
+        by_target = part.get("class_names")
+        for names in by_target.values() if isinstance(by_target, Mapping) else ():
+            yield from map(str, names or ())
+        groups = part.get("groups")
+        if isinstance(groups, Mapping):
+            yield from map(str, groups)
+    by_task = record.get("class_names")
+    for names in by_task.values() if isinstance(by_task, Mapping) else ():
+        yield from map(str, names or ())

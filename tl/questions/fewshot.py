@@ -1,0 +1,267 @@
+"""How well features tell classes that they were not trained on, from a few samples of each."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tl.checkpoints.atomic_io import write_whole
+from tl.data.errors import listed
+from tl.questions.candidates import Candidate
+from tl.questions.class_splits import ClassSplit, Part
+from tl.questions.episodes import METHODS, accuracies, draw_episodes
+from tl.transfer.provenance import aligned
+
+_Z = 1.959964
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over episodes with its 95 % interval.
+
+    Args:
+        mean: The mean.
+        half: Half the width of the interval.
+    """
+
+    mean: float
+    half: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> Estimate:
+        """Return the estimate of values ``(E,)``."""
+        spread = float(values.std()) if len(values) > 1 else math.nan
+        return cls(float(values.mean()), _Z * spread / math.sqrt(len(values)))
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Accuracies in episodes.
+
+    Args:
+        split: Name of the split.
+        part: Its part.
+        ways: Classes in an episode.
+        queries: Samples per class to answer.
+        episodes: Number of episodes.
+        shots: Numbers of labelled samples per class.
+        found: Accuracy of each episode ``(E,)`` by source, shots and method.
+        unknown: Sources of which nobody knows the classes that they were trained on.
+    """
+
+    split: str
+    part: str
+    ways: int
+    queries: int
+    episodes: int
+    shots: tuple[int, ...]
+    found: Mapping[tuple[str, int, str], Tensor]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources, in the order given."""
+        return list(dict.fromkeys(source for source, _, _ in self.found))
+
+    def estimate(self, source: str, shots: int, method: str) -> Estimate:
+        """Return the accuracy of a source."""
+        return Estimate.of(self.found[source, shots, method])
+
+    def difference(self, source: str, shots: int, method: str) -> Estimate:
+        """Return the difference to the first source, on the same episodes."""
+        first = self.found[self.sources[0], shots, method]
+        return Estimate.of(self.found[source, shots, method] - first)
+
+
+def check_unseen(candidate: Candidate, split: ClassSplit, part: Part) -> None:
+    """Refuse a source that was trained on a class that it would be judged by.
+
+    Raises:
+        ValueError: If its lineage names one.
+    """
+    if seen := sorted((candidate.seen or frozenset()) & {*split.part(part)}):
+        raise ValueError(
+            f"{candidate.name} or one of its sources was trained on {len(seen)} classes of the "
+            f"{part} part of {split.name}: {listed(seen)}. Few-shot accuracy is about classes that "
+            "are new; train on the classes of 'train' only."
+        )
+
+
+def few_shot(
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    centres: Mapping[str, Tensor],
+    *,
+    split: ClassSplit,
+    part: Part = "test",
+    ways: int = 5,
+    shots: Sequence[int] = (1, 5),
+    queries: int = 15,
+    episodes: int = 2000,
+    seed: int = 0,
+    unknown: Sequence[str] = (),
+) -> FewShot:
+    """Answer the same episodes with the features of each source.
+
+    Args:
+        features: Features ``(N, D)`` of the samples of all classes of the part, by source.
+        labels: Classes ``(N,)``.
+        centres: Mean features of the classes that may be trained on, by source; may lack some.
+        split: The split.
+        part: Its part.
+        ways: Classes in an episode.
+        shots: Numbers of labelled samples per class.
+        queries: Samples per class to answer.
+        episodes: Number of episodes.
+        seed: Of the episodes.
+        unknown: Sources of which nobody knows the classes that they were trained on.
+
+    Raises:
+        ValueError: If there are too few classes or samples for an episode.
+    """
+    found: dict[tuple[str, int, str], Tensor] = {}
+    drawn = {
+        k: draw_episodes(labels, ways=ways, shots=k, queries=queries, count=episodes, seed=seed)
+        for k in shots
+    }
+    for source, values in features.items():
+        for k, positions in drawn.items():
+            for method in METHODS:
+                found[source, k, method] = accuracies(
+                    values, positions, k, method, centres.get(source)
+                )
+    return FewShot(split.name, part, ways, queries, episodes, tuple(shots), found, tuple(unknown))
+
+
+def table(result: FewShot) -> str:
+    """Return the result as text."""
+    several = len(result.sources) > 1
+    rows = [["source", "method", *(f"{k}-shot" for k in result.shots)]]
+    if several:
+        rows[0] += [f"{k}-shot over the first" for k in result.shots]
+    for source in result.sources:
+        for method in METHODS:
+            cells = [_percent(result.estimate(source, k, method)) for k in result.shots]
+            if several:
+                first = source == result.sources[0]
+                cells += [
+                    "-" if first else _percent(result.difference(source, k, method), signed=True)
+                    for k in result.shots
+                ]
+            rows.append([source, method, *cells])
+    head = (
+        f"{result.split}, {result.part} classes: {result.ways}-way accuracy in %, "
+        f"{result.episodes:,} episodes of {result.queries} queries per class"
+    )
+    lines = [head, *aligned(rows), ""]
+    if result.unknown:
+        lines.append(
+            f"The classes that {listed(list(result.unknown))} was trained on are unknown: it may "
+            "have seen those of the test."
+        )
+    return "\n".join([*lines, sentence(result)])
+
+
+def sentence(result: FewShot) -> str:
+    """Return what the result says, in a sentence."""
+    k = result.shots[-1]
+    best = max(
+        ((s, m) for s in result.sources for m in METHODS),
+        key=lambda each: result.estimate(each[0], k, each[1]).mean,
+    )
+    value = _percent(result.estimate(best[0], k, best[1]))
+    said = f"{best[0]} with {best[1]} reaches {value} % with {k} labelled samples of each class"
+    others = [s for s in result.sources if s != best[0]]
+    top = result.found[best[0], k, best[1]]
+    close = [
+        source
+        for source in others
+        if not (gap := Estimate.of(top - result.found[source, k, best[1]])).mean > gap.half
+    ]
+    if close:
+        said += f"; {listed(close)} cannot be told from it on the same episodes"
+    return f"{said}; intervals are over episodes, which share images."
+
+
+def as_dict(result: FewShot) -> dict[str, Any]:
+    """Return the result in plain types."""
+    return {
+        **{key: getattr(result, key) for key in ("split", "part", "ways", "queries", "episodes")},
+        "unknown_classes": list(result.unknown),
+        "results": [
+            {
+                "source": source,
+                "shots": k,
+                "method": method,
+                "accuracy": result.estimate(source, k, method).mean,
+                "half_width": result.estimate(source, k, method).half,
+                "over_the_first": vars(result.difference(source, k, method)),
+            }
+            for source, k, method in result.found
+        ],
+        "sentence": sentence(result),
+    }
+
+
+def figure_of(result: FewShot) -> Figure:
+    """Draw accuracy by shots: a panel per method, a curve per source."""
+    figure = Figure(figsize=(3 * len(METHODS), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(METHODS), sharey=True)
+    for axes, method in zip(panels, METHODS, strict=True):
+        for source in result.sources:
+            found = [result.estimate(source, k, method) for k in result.shots]
+            axes.errorbar(
+                result.shots,
+                [100 * each.mean for each in found],
+                [100 * each.half for each in found],
+                marker="o",
+                capsize=3,
+                label=source,
+            )
+        axes.set(title=method, xlabel="shots", xticks=result.shots)
+    panels[0].set_ylabel(f"{result.ways}-way accuracy, %")
+    panels[-1].legend(fontsize="small")
+    return figure
+
+
+def write(result: FewShot, out: Path) -> list[Path]:
+    """Write ``fewshot.txt``, ``fewshot.json`` and ``fewshot.png``; return the files."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / f"fewshot.{ending}" for ending in ("txt", "json", "png")]
+    write_whole(paths[0], [f"{table(result)}\n".encode()])
+    write_whole(paths[1], [(json.dumps(as_dict(result), indent=2) + "\n").encode()])
+    figure_of(result).savefig(paths[2], dpi=150)
+    return paths
+
+
+def class_positions(labels: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """Return the positions of the samples of some classes ``(M,)``, ascending.
+
+    Args:
+        labels: Classes ``(N,)``.
+        names: Name of each class.
+        wanted: Names of the classes wanted.
+
+    Raises:
+        ValueError: If a class is not there.
+    """
+    if missing := [name for name in wanted if name not in names]:
+        raise ValueError(
+            f"The data have no class {listed(missing[:5])} of the split; they have "
+            f"{listed(list(names)[:5])} and others."
+        )
+    numbers = torch.tensor([list(names).index(name) for name in wanted])
+    return torch.isin(labels, numbers).nonzero().flatten()
+
+
+def _percent(estimate: Estimate, *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"{100 * estimate.mean:{sign}.1f} ± {100 * estimate.half:.1f}"

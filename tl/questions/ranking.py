@@ -1,0 +1,260 @@
+"""Sources ranked for a target by scores of their features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tl.data.images.decoding import Size
+from tl.questions.candidates import Candidate
+from tl.questions.features import Extracted, features_of
+from tl.questions.logme import logme
+from tl.questions.measured import Agreement, agreement
+from tl.questions.neighbours import directions, neighbour_means
+from tl.questions.resampling import RESAMPLES, Score, rank_ranges, ranks, resampled_rows
+from tl.questions.samples import Samples
+from tl.questions.scores import h_score, leep, ridge_left_out
+from tl.questions.target import Target, chosen_task, places_of, target_of
+
+Order = Literal["knn", "probe", "logme", "h_score", "leep"]
+#: Scores of features, the default order first; then what needs no features.
+SCORES: tuple[Order, ...] = ("knn", "probe", "logme", "h_score", "leep")
+CONTROLS = ("accuracy", "parameters")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A source in a ranking.
+
+    Args:
+        name: The source.
+        lineage: Where it comes from.
+        scores: Score by column; NaN where it is not defined.
+        rank: Its rank, from 1.
+        low: Its best rank in 95 % of the resamples.
+        high: Its worst.
+        sha256: Hash of its file, or ``None``.
+        measured: Measured result, if one is known.
+    """
+
+    name: str
+    lineage: str
+    scores: Mapping[str, float]
+    rank: int
+    low: int
+    high: int
+    sha256: str | None = None
+    measured: float | None = None
+
+    def overlaps(self, other: Ranked) -> bool:
+        """Return whether the ranges of two sources overlap: they are not set apart."""
+        return self.low <= other.high and other.low <= self.high
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Sources ranked for a target.
+
+    Args:
+        sources: The sources, the best first.
+        order: Column they are ranked by.
+        task: Task of the target.
+        samples: Number of samples.
+        classes: Number of classes; ``None`` for numbers.
+        neighbours: Neighbours of kNN.
+        resamples: Number of resamples.
+        agreements: Agreement of each column with measured results.
+    """
+
+    sources: tuple[Ranked, ...]
+    order: Order
+    task: str
+    samples: int
+    classes: int | None
+    neighbours: int
+    resamples: int
+    agreements: tuple[Agreement, ...] = field(default=())
+
+
+def rank(
+    candidates: Sequence[Candidate],
+    samples_at: Callable[[Size | None], Samples],
+    task: str | None = None,
+    *,
+    order: Order = "knn",
+    neighbours: int = 10,
+    resamples: int = RESAMPLES,
+    measured: Mapping[str, float] | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+) -> Ranking:
+    """Rank sources for a target.
+
+    No sample is judged by itself: neighbours and probe leave it out (of a dense task: all positions
+    of its image). Classes are answered by the share of correct ones, numbers by the share of their
+    variance (R2).
+
+    Args:
+        candidates: Two sources or more.
+        samples_at: Returns the samples of the target at an image size; the same ones in the same
+            order.
+        task: Task of the target, if it has several.
+        order: Column to rank by.
+        neighbours: Neighbours of kNN.
+        resamples: Resamples of the samples, for the ranges.
+        measured: Results of fine-tuning by name of the source.
+        seed: Of the resamples.
+        cache: Folder of the features.
+
+    Raises:
+        ValueError: If there is a single source, one has another modality or features that are not
+            finite, or `order` is not defined for this task.
+    """
+    if len(candidates) < 2:  # noqa: PLR2004 - a ranking compares
+        raise ValueError(
+            f"A ranking compares sources, got {len(candidates)}; name two or more, such as an "
+            "earlier run and torchvision:resnet18."
+        )
+    names = [each.name for each in candidates]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"The source {twice} is named twice; name each once.")
+    columns: list[dict[str, Score]] = []
+    target: Target | None = None
+    for candidate in candidates:
+        samples = samples_at(candidate.size)
+        check_modality(candidate, samples)
+        chosen = chosen_task([*samples.tasks.values()], task)
+        found = features_of(candidate.network, samples, places=places_of(chosen), cache=cache)
+        if not bool(found.features.isfinite().all()):
+            raise ValueError(f"{candidate.name} has features that are not finite; leave it out.")
+        target = target_of(samples, chosen, found.places)
+        columns.append(_scores(found, target, neighbours))
+    if target is None or not any(order in each for each in columns):
+        raise ValueError(
+            f"{order} is not defined for this target and these sources; choose --order from "
+            f"{', '.join(dict.fromkeys(name for each in columns for name in each))}."
+        )
+    ranked = _ranked(candidates, columns, order, target, resamples, seed, measured or {})
+    return Ranking(
+        sources=tuple(sorted(ranked, key=lambda each: (each.rank, each.name))),
+        order=order,
+        task=target.task,
+        samples=len(torch.unique(target.rows)),
+        classes=None if target.labels is None else target.values.shape[1],
+        neighbours=neighbours,
+        resamples=resamples,
+        agreements=agreements_of(ranked),
+    )
+
+
+def check_modality(candidate: Candidate, samples: Samples) -> None:
+    """Refuse a source that reads something else than the target has.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if candidate.modality != samples.modality:
+        raise ValueError(
+            f"{candidate.name} reads {candidate.modality}, and the target has {samples.modality}; "
+            f"name sources of {samples.modality}."
+        )
+
+
+def _ranked(
+    candidates: Sequence[Candidate],
+    columns: Sequence[Mapping[str, Score]],
+    order: Order,
+    target: Target,
+    resamples: int,
+    seed: int,
+    measured: Mapping[str, float],
+) -> list[Ranked]:
+    def nothing(_: Tensor | None) -> float:
+        return math.nan
+
+    by = [each.get(order, nothing) for each in columns]
+    places = ranks(torch.tensor([score(None) for score in by], dtype=torch.float64)).tolist()
+    ranges = rank_ranges(by, resampled_rows(target.rows, resamples, seed))
+    found = []
+    for candidate, column, place, (low, high) in zip(
+        candidates, columns, places, ranges, strict=True
+    ):
+        values = ((name, column.get(name, nothing)) for name in SCORES)
+        scores: dict[str, float] = {name: score(None) for name, score in values}
+        scores["accuracy"] = math.nan if candidate.accuracy is None else candidate.accuracy
+        scores["parameters"] = float(candidate.parameters)
+        found.append(
+            Ranked(
+                candidate.name,
+                candidate.lineage,
+                scores,
+                place,
+                min(low, place),
+                max(high, place),
+                candidate.sha256,
+                measured.get(candidate.name),
+            )
+        )
+    return found
+
+
+def agreements_of(sources: Sequence[Ranked]) -> tuple[Agreement, ...]:
+    """Return how each column agrees with what was measured, for sources with both."""
+    known = [each for each in sources if each.measured is not None]
+    found = []
+    for name in (*SCORES, *CONTROLS) if known else ():
+        both = [each for each in known if not math.isnan(each.scores[name])]
+        if len(both) >= 2:  # noqa: PLR2004 - a correlation needs a pair
+            results = [each.measured or 0.0 for each in both]
+            found.append(agreement(name, [each.scores[name] for each in both], results))
+    return tuple(found)
+
+
+# The columns, each as a function of rows: all of them, or those of a resample
+
+
+def _scores(found: Extracted, target: Target, neighbours: int) -> dict[str, Score]:
+    features = target.of(found.features).double()
+    own = target.rows
+    unit = directions(features)
+    votes = neighbour_means(unit, unit, target.values, k=neighbours, groups=(own, own))
+    columns: dict[str, Score] = {
+        "knn": _answered(votes, target),
+        "probe": _answered(ridge_left_out(features, target.values, target.groups), target),
+        "logme": lambda rows: logme(_at(features, rows), _at(target.values, rows)),
+    }
+    labels = target.labels
+    if labels is None:
+        return columns
+    columns["h_score"] = lambda rows: h_score(_at(features, rows), _at(labels, rows))
+    if found.outputs:
+        logits = [target.of(each) for each in found.outputs.values()]
+        # of several heads, the one that tells most
+        columns["leep"] = lambda rows: max(leep(_at(e, rows), _at(labels, rows)) for e in logits)
+    return columns
+
+
+def _at(values: Tensor, rows: Tensor | None) -> Tensor:
+    return values if rows is None else values[rows]
+
+
+def _answered(answers: Tensor, target: Target) -> Score:
+    """Return the share of classes that are answered correctly, or of the variance of numbers."""
+    if target.labels is not None:
+        right = (answers.argmax(1) == target.labels).double()
+        return lambda rows: float(_at(right, rows).mean())
+    error = (answers - target.values).square()
+
+    def explained(rows: Tensor | None) -> float:
+        values = _at(target.values, rows)
+        spread = (values - values.mean(0)).square().sum(0).clamp(min=1e-300)
+        return float((1 - _at(error, rows).sum(0) / spread).mean())
+
+    return explained

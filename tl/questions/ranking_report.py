@@ -1,0 +1,177 @@
+"""A ranking as a table that ends in a sentence, as JSON and as a figure."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from tl.checkpoints.atomic_io import write_whole
+from tl.questions.measured import FEWEST_SOURCES, Agreement
+from tl.questions.ranking import CONTROLS, SCORES, Ranked, Ranking
+from tl.transfer.provenance import aligned
+
+_TITLES = {
+    "knn": "kNN",
+    "probe": "probe",
+    "logme": "LogME",
+    "h_score": "H-score",
+    "leep": "LEEP",
+    "accuracy": "own acc",
+    "parameters": "parameters",
+}
+
+
+def table(ranking: Ranking) -> str:
+    """Return the ranking as text."""
+    measured = any(each.measured is not None for each in ranking.sources)
+    heads = ["source", "lineage", f"rank by {_TITLES[ranking.order]}", ""]
+    heads += [_TITLES[name] for name in (*SCORES, *CONTROLS)] + (["measured"] if measured else [])
+    rows = [heads]
+    for each in ranking.sources:
+        apart = not any(each.overlaps(other) for other in ranking.sources if other is not each)
+        row = [each.name, each.lineage, _rank(each), "" if apart else "not set apart"]
+        row += [_number(name, each.scores[name]) for name in (*SCORES, *CONTROLS)]
+        rows.append(row + ([_number("measured", each.measured)] if measured else []))
+    what = "R2" if ranking.classes is None else f"{ranking.classes} classes"
+    lines = [f"{ranking.task}: {ranking.samples:,} samples, {what}"]
+    lines += aligned(rows)
+    if ranking.agreements:
+        lines += ["", *_agreement_lines(ranking)]
+    return "\n".join([*lines, "", sentence(ranking)])
+
+
+def sentence(ranking: Ranking) -> str:
+    """Return what the ranking says, in a sentence."""
+    first, *others = ranking.sources
+    close = [each.name for each in others if each.overlaps(first)]
+    by = f"by {_TITLES[ranking.order]} over {ranking.resamples} resamples of the samples"
+    if not close:
+        return f"{first.name} ranks first {by}."
+    return (
+        f"{first.name} ranks first, but {_listed(close)} "
+        f"{'is' if len(close) == 1 else 'are'} not set apart from it {by}: more labelled samples, "
+        "or a short fine-tuning of each, would tell."
+    )
+
+
+def _agreement_lines(ranking: Ranking) -> list[str]:
+    rows = [["column", "weighted tau", "95 % under no relation", "sources"]]
+    for each in ranking.agreements:
+        tau, low, high = (_signed(v) for v in (each.tau, each.low, each.high))
+        between = f"{low} to {high}" if not math.isnan(each.low) else "-"
+        rows.append([_TITLES[each.column], tau, between, str(each.sources)])
+    return [*aligned(rows), "", _agreement_sentence(ranking.agreements)]
+
+
+def _agreement_sentence(agreements: tuple[Agreement, ...]) -> str:
+    most = max(each.sources for each in agreements)
+    if most < FEWEST_SOURCES:
+        return (
+            f"{most} sources are too few to tell a score that predicts fine-tuning from one that "
+            f"does not; measure {FEWEST_SOURCES} or more."
+        )
+    told = [_TITLES[each.column] for each in agreements if each.beyond_chance]
+    if not told:
+        return "No column agrees with measured fine-tuning beyond what chance would give."
+    return f"Beyond chance agree with measured fine-tuning: {_listed(told)}."
+
+
+def as_dict(ranking: Ranking) -> dict[str, Any]:
+    """Return the ranking in plain types; what is not defined is ``None``."""
+    return {
+        "task": ranking.task,
+        "samples": ranking.samples,
+        "classes": ranking.classes,
+        "order": ranking.order,
+        "neighbours": ranking.neighbours,
+        "resamples": ranking.resamples,
+        "sources": [
+            {
+                "name": each.name,
+                "lineage": each.lineage,
+                "sha256": each.sha256,
+                "rank": each.rank,
+                "range": [each.low, each.high],
+                "not_set_apart_from": [
+                    other.name
+                    for other in ranking.sources
+                    if other is not each and each.overlaps(other)
+                ],
+                "scores": {name: _plain(value) for name, value in each.scores.items()},
+                "measured": each.measured,
+            }
+            for each in ranking.sources
+        ],
+        "agreements": [
+            {
+                "column": each.column,
+                "weighted_tau": _plain(each.tau),
+                "no_relation": [_plain(each.low), _plain(each.high)],
+                "sources": each.sources,
+            }
+            for each in ranking.agreements
+        ],
+        "sentence": sentence(ranking),
+    }
+
+
+def figure_of(ranking: Ranking) -> Figure:
+    """Draw each source's rank and its range."""
+    count = len(ranking.sources)
+    figure = Figure(figsize=(8, 1.5 + 0.35 * count), layout="constrained")
+    axes = figure.add_subplot()
+    for row, each in enumerate(ranking.sources):
+        axes.plot([each.low, each.high], [row, row], color="tab:blue", linewidth=3, alpha=0.4)
+        axes.plot(each.rank, row, "o", color="tab:blue")
+    axes.set_yticks(range(count), [each.name for each in ranking.sources])
+    axes.set_xticks(range(1, count + 1))
+    axes.invert_yaxis()
+    axes.set(
+        xlabel=f"rank by {_TITLES[ranking.order]}, and its range over resamples",
+        title=f"Sources for {ranking.task}",
+    )
+    return figure
+
+
+def write(ranking: Ranking, out: Path) -> list[Path]:
+    """Write ``rank.txt``, ``rank.json`` and ``rank.png``.
+
+    Args:
+        ranking: The ranking.
+        out: Folder.
+
+    Returns:
+        The files.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / f"rank.{ending}" for ending in ("txt", "json", "png")]
+    write_whole(paths[0], [f"{table(ranking)}\n".encode()])
+    write_whole(paths[1], [(json.dumps(as_dict(ranking), indent=2) + "\n").encode()])
+    figure_of(ranking).savefig(paths[2], dpi=150)
+    return paths
+
+
+def _rank(each: Ranked) -> str:
+    return f"{each.rank} ({each.low}-{each.high})" if each.low < each.high else f"{each.rank}"
+
+
+def _number(column: str, value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if column == "parameters" else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.2f}"
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

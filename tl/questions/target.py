@@ -1,0 +1,140 @@
+"""A task as scores of features see it: a row of features with a class or numbers each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tl.questions.samples import Samples
+from tl.tasks import Task
+
+#: Positions on each image that a dense task is compared at.
+PLACES = 8
+_MAPS = 3  # dimensions of targets on pixels, without channels
+
+
+@dataclass(frozen=True)
+class Target:
+    """What features are compared with.
+
+    Args:
+        task: Name of the task.
+        rows: Sample of each row ``(M,)``, ascending: a sample has several on dense tasks.
+        places: Position of each row on its sample ``(M,)``; 0 for tasks on vectors.
+        labels: Class of each row ``(M,)``, numbered as they occur; ``None`` for numbers.
+        values: One-hot classes or standardised numbers ``(M, T)`` float64.
+    """
+
+    task: str
+    rows: Tensor
+    places: Tensor
+    labels: Tensor | None
+    values: Tensor
+
+    @property
+    def groups(self) -> Tensor | None:
+        """Sample of each row where samples have several, else ``None``."""
+        return self.rows if len(torch.unique(self.rows)) < len(self.rows) else None
+
+    def of(self, features: Tensor) -> Tensor:
+        """Return the features of each row ``(M, D)`` from ``(N, D)`` or ``(N, P, D)``."""
+        return features[self.rows] if features.ndim == 2 else features[self.rows, self.places]  # noqa: PLR2004
+
+
+def chosen_task(tasks: Sequence[Task], name: str | None) -> Task:
+    """Return the task to compare by.
+
+    Args:
+        tasks: The tasks of the target.
+        name: One of them; ``None`` for the only one.
+
+    Raises:
+        ValueError: If there is no such task, several, or none that features are compared with.
+    """
+    known = [task for task in tasks if task.reads != "tokens"]
+    found = [task for task in known if name in (None, task.name)]
+    if len(found) != 1:
+        names = ", ".join(task.name for task in known) or "none"
+        said = "several tasks" if name is None and known else f"no task {name!r} to rank for"
+        raise ValueError(f"The target has {said}; choose by --task one of: {names}.")
+    return found[0]
+
+
+def places_of(task: Task) -> int:
+    """Return how many positions of an image a task is compared at; 0 for tasks on vectors."""
+    return PLACES if task.reads == "maps" else 0
+
+
+def target_of(samples: Samples, task: Task, places: Tensor | None = None) -> Target:
+    """Return what features are compared with.
+
+    Args:
+        samples: The samples.
+        task: One of their tasks.
+        places: Positions ``(N, P, 2)`` of the features, for dense tasks.
+
+    Raises:
+        ValueError: If nothing is labelled, no class has two samples, or nothing varies.
+    """
+    given = samples.targets[task.name]
+    if places is not None:
+        given = _at(given, places)  # (N, P) or (N, P, C)
+        count, each = given.shape[:2]
+        rows = torch.arange(count).repeat_interleave(each)
+        spots = torch.arange(each).repeat(count)
+        given = given.flatten(0, 1)
+    else:
+        rows = torch.arange(len(given))
+        spots = torch.zeros_like(rows)
+    one_class = given.ndim == 1 and hasattr(task, "num_classes")
+    if one_class:
+        kept = given >= 0
+    else:
+        missing = given < 0 if not given.is_floating_point() else given.isnan()
+        given = given.double().masked_fill(missing, torch.nan).reshape(len(given), -1)
+        kept = ~given.isnan().any(1)
+    rows, spots, given = rows[kept], spots[kept], given[kept]
+    if not len(given):
+        raise ValueError(f"No sample of the target has a label of task {task.name!r}.")
+    if one_class:
+        return Target(task.name, rows, spots, *_classes(given, rows, task.name))
+    return Target(task.name, rows, spots, None, _numbers(given, task.name))
+
+
+def _classes(labels: Tensor, rows: Tensor, task: str) -> tuple[Tensor, Tensor]:
+    found, index = torch.unique(labels, return_inverse=True)
+    counts = [len(torch.unique(rows[index == number])) for number in range(len(found))]
+    if len(counts) < 2:  # noqa: PLR2004 - nothing to tell apart
+        raise ValueError(
+            f"All samples of the target have one class of task {task!r}; expected two."
+        )
+    if max(counts) < 2:  # noqa: PLR2004 - nothing to be left out
+        raise ValueError(
+            f"The target has one sample of each class of task {task!r}: a source is judged by "
+            "samples that it is not shown, which takes two of a class or more. Raise "
+            "`label_fraction`, or label more."
+        )
+    return index, functional.one_hot(index).double()
+
+
+def _numbers(values: Tensor, task: str) -> Tensor:
+    spread = values.std(0, correction=0)
+    if not bool((spread > 0).any()):
+        raise ValueError(f"The numbers of task {task!r} are all the same; nothing to predict.")
+    values, spread = values[:, spread > 0], spread[spread > 0]
+    return (values - values.mean(0)) / spread
+
+
+def _at(maps: Tensor, places: Tensor) -> Tensor:
+    """Return maps ``(N, H, W)`` or ``(N, C, H, W)`` at positions ``(N, P, 2)``."""
+    height, width = maps.shape[-2:]
+    y = (places[..., 0] * height).long()
+    x = (places[..., 1] * width).long()
+    which = torch.arange(len(maps))[:, None]
+    if maps.ndim == _MAPS:
+        return maps[which, y, x]
+    return maps.movedim(1, -1)[which, y, x]

@@ -1,0 +1,112 @@
+"""Rows by column, readable on a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, overload
+
+_SHOWN = 60  # rows; of longer tables the first and the last are
+
+
+class Table(Sequence[dict[str, Any]]):
+    """A small table: a sequence of rows, and columns by name.
+
+    Args:
+        rows: Values by column; a row may lack some.
+        columns: Their order; by default, as they first occur.
+
+    Attributes:
+        columns: Names of the columns.
+    """
+
+    def __init__(
+        self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None
+    ) -> None:
+        self._rows = [dict(row) for row in rows]
+        found = dict.fromkeys(name for row in self._rows for name in row)
+        self.columns = list(found if columns is None else columns)
+
+    @overload
+    def __getitem__(self, key: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, key: slice) -> Table: ...
+    @overload
+    def __getitem__(self, key: str) -> list[Any]: ...  # a column
+    def __getitem__(self, key: int | slice | str) -> Any:
+        """Return a row by number, a part by slice, or a column by name.
+
+        Raises:
+            KeyError: If there is no such column; lists them.
+        """
+        if isinstance(key, str):
+            if key not in self.columns:
+                raise KeyError(f"There is no column {key!r}, only {', '.join(self.columns)}.")
+            return [row.get(key) for row in self._rows]
+        return Table(self._rows[key], self.columns) if isinstance(key, slice) else self._rows[key]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._rows)
+
+    def to_pandas(self) -> Any:  # noqa: ANN401 - a DataFrame, whose library is optional
+        """Return it as a ``pandas.DataFrame``.
+
+        Raises:
+            ImportError: If pandas is missing.
+        """
+        try:
+            pandas = import_module("pandas")  # optional
+        except ImportError:
+            raise ImportError("A DataFrame needs pandas; run `pip install pandas`.") from None
+        return pandas.DataFrame(self._rows, columns=self.columns)
+
+    def _cells(self) -> list[list[str]]:
+        """Return the rows to show as text, with a row of dots in place of those left out."""
+        rows = [[_text(row.get(name)) for name in self.columns] for row in self._rows]
+        if len(rows) <= _SHOWN:
+            return rows
+        half = _SHOWN // 2
+        return [*rows[:half], ["..."] * len(self.columns), *rows[-half:]]
+
+    def __repr__(self) -> str:
+        """Write it as aligned text, numbers to the right."""
+        cells = self._cells()
+        widths = [
+            max(len(name), *(len(row[i]) for row in cells)) if cells else len(name)
+            for i, name in enumerate(self.columns)
+        ]
+        right = [
+            any(isinstance(row.get(name), int | float) for row in self._rows)
+            for name in self.columns
+        ]
+        lines = [
+            "  ".join(
+                text.rjust(width) if to_right else text.ljust(width)
+                for text, width, to_right in zip(row, widths, right, strict=True)
+            ).rstrip()
+            for row in [self.columns, *cells]
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Write it for a notebook."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>"
+            for row in self._cells()
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def as_frame(table: Table) -> Any:  # noqa: ANN401 - by what is installed
+    """Return a table as a ``pandas.DataFrame`` if pandas is installed, otherwise as it is."""
+    return table if find_spec("pandas") is None else table.to_pandas()
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

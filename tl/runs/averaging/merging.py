@@ -1,0 +1,268 @@
+"""One network with all heads from several fine-tuned ones: task arithmetic and TIES."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tl.callbacks import AtomicCheckpointIO
+from tl.checkpoints.files import read_checkpoint
+from tl.runs.averaging.average import TRAINING
+from tl.runs.averaging.bench import Bench
+from tl.runs.averaging.ingredients import Ingredient, State, fingerprints, read_ingredient
+from tl.transfer.provenance import aligned, source_record
+from tl.transfer.source import rows_by_name
+from tl.transfer.task_vectors import task_arithmetic, ties
+from tl.transfer.weight_space import check_alike
+
+Method = Literal["task-arithmetic", "ties"]
+#: Coefficients that are tried: the published searches go from 0 to 1 too.
+COEFFICIENTS = tuple(step / 10 for step in range(1, 11))
+_BACKBONE = "backbone."
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Validation scores by task of each way to serve all tasks."""
+
+    alone: Mapping[str, float]
+    merged: Mapping[str, float]
+    joint: Mapping[str, float]
+
+
+def merge_checkpoints(
+    source: str | Path,
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    method: Method = "task-arithmetic",
+    keep: float = 0.2,
+    coefficients: Sequence[float] = COEFFICIENTS,
+    joint: str | Path | None = None,
+    configurations: Sequence[str | Path] = (),
+    accelerator: str = "auto",
+) -> str:
+    """Merge networks that were fine-tuned from one source, and write one with the heads of all.
+
+    The result is a checkpoint of the run that `configurations` describes: a multi-task run on the
+    data of all. With batch norm, running statistics are re-estimated on its training images, for
+    each coefficient that is tried. The coefficient with the best validation score is taken.
+
+    Args:
+        source: Checkpoint that the others started from with ``init_from``.
+        paths: Fine-tuned checkpoints, one or more, each with a head that the run has too.
+        out: The file to write; it must not exist.
+        method: ``task-arithmetic`` or ``ties``, see :mod:`tl.transfer.task_vectors`.
+        keep: Fraction of each task vector that TIES keeps.
+        coefficients: Coefficients to try; a single one is taken as it is.
+        joint: Checkpoint of the multi-task run trained jointly, for the comparison.
+        configurations: Configuration of the multi-task run.
+        accelerator: As of Lightning's Trainer.
+
+    Returns:
+        A report in lines of text: the coefficients, and the scores of each task.
+
+    Raises:
+        CheckpointError: If a file cannot be read or is not a checkpoint of this framework.
+        ValueError: If the checkpoints do not fit each other or the run, or an argument is invalid.
+    """
+    out = Path(out)
+    _check_arguments(out, paths, method, coefficients, configurations)
+    start = read_ingredient(source, backbone_only=True)
+    parts = [read_ingredient(path, backbone_only=False) for path in paths]
+    bench = Bench(None, [Path(path) for path in configurations], accelerator, estimate=True)
+    for part in parts:
+        _check_start(part, start)
+        _check_data(part, bench)
+    heads = _heads(parts, bench)
+    backbones = [_backbone(part) for part in parts]
+
+    def merged(coefficient: float) -> State:
+        if method == "ties":
+            found = ties(start.weights, backbones, coefficient, keep)
+        else:
+            found = task_arithmetic(start.weights, backbones, coefficient)
+        return bench.with_statistics({**found, **heads})
+
+    tried: dict[float, float] = {}
+    best: tuple[float, State, dict[str, float]] | None = None
+    for coefficient in coefficients:
+        state = merged(coefficient)
+        metrics = bench.measure(state)
+        tried[coefficient] = value = metrics[bench.metric]
+        if math.isnan(value):
+            continue
+        sign = 1 if bench.higher_is_better else -1
+        if best is None or sign * value > sign * best[2][bench.metric]:
+            best = (coefficient, state, metrics)
+    if best is None:
+        raise ValueError(f"{bench.metric} is NaN for every coefficient; are the sources one?")
+    coefficient, state, metrics = best
+    alone: dict[str, float] = {}
+    for part, backbone in zip(parts, backbones, strict=True):
+        found = bench.measure({**backbone, **heads})
+        alone |= {task: found[bench.name(task)] for task in part.heads}
+    together: Mapping[str, float] = {}
+    if joint is not None:
+        other = read_ingredient(joint, backbone_only=False)
+        _check_data(other, bench)
+        found = bench.measure({**other.weights, **_heads([other], bench, every=True)})
+        together = {task: found[bench.name(task)] for task in alone}
+    scores = _Scores(alone, {task: metrics[bench.name(task)] for task in alone}, together)
+    said = f"TIES, keep {keep:g}" if method == "ties" else "task arithmetic"
+    record = _record(said, [start, *parts], coefficient, metrics[bench.metric], bench)
+    _write(out, bench, state, record)
+    return _summary(out, said, coefficient, tried, bench, scores)
+
+
+def _check_arguments(
+    out: Path,
+    paths: Sequence[str | Path],
+    method: str,
+    coefficients: Sequence[float],
+    configurations: Sequence[str | Path],
+) -> None:
+    if method not in get_args(Method):
+        raise ValueError(f"`method` must be one of {', '.join(get_args(Method))}, got {method!r}.")
+    if not paths:
+        raise ValueError("Merging needs a source and at least one network fine-tuned from it.")
+    if out.exists():
+        raise ValueError(f"{out} already exists; choose another file with --out.")
+    if not configurations:
+        raise ValueError(
+            "Merging needs the data of all tasks: give the configuration of a multi-task run with "
+            "--config."
+        )
+    if not coefficients or not all(math.isfinite(value) for value in coefficients):
+        raise ValueError(f"`coefficients` must be finite numbers, got {list(coefficients)}.")
+
+
+def _check_start(part: Ingredient, start: Ingredient) -> None:
+    """Refuse a network that is of another architecture, or says that it started elsewhere."""
+    try:
+        check_alike(_backbone(part), start.weights)
+    except ValueError as error:
+        raise ValueError(f"{part.path} and {start.path}: {error}") from None
+    origin = part.content["tl"].get("provenance") or {}
+    if origin.get("sha256") not in (None, start.sha256):
+        raise ValueError(
+            f"{part.path} was fine-tuned from {origin.get('path')} ({origin['sha256'][:12]}), not "
+            f"from {start.path} ({start.sha256[:12]}); give the source that all started from."
+        )
+
+
+def _check_data(part: Ingredient, bench: Bench) -> None:
+    """Refuse to choose on images that a network was trained on."""
+    here = fingerprints(bench.description())
+    there = fingerprints(part.content["tl"].get("data") or {})
+    for source, found in there.items():
+        if here.get(source) != found:
+            raise ValueError(
+                f"{part.path} was trained on {source} {found}, the run merges on "
+                f"{here.get(source, 'no source of this name')}: validation images of one may be "
+                "training images of the other. Use the same data, seed, val_size and "
+                "label_fraction, and the same names of sources."
+            )
+
+
+def _backbone(part: Ingredient) -> State:
+    return {name: value for name, value in part.weights.items() if name.startswith(_BACKBONE)}
+
+
+def _heads(parts: Sequence[Ingredient], bench: Bench, *, every: bool = False) -> State:
+    """Return the heads of all, in the order of the run's classes."""
+    wanted = {name for name in bench.module.state_dict() if name.startswith("heads.")}
+    classes = getattr(bench.data, "class_names", {})
+    found: State = {}
+    for part in parts:
+        own = {name: value for name, value in part.weights.items() if name.startswith("heads.")}
+        if strange := sorted({name.split(".")[1] for name in own.keys() - wanted}):
+            raise ValueError(
+                f"{part.path} has a head for {', '.join(strange)}, the run has the tasks "
+                f"{', '.join(bench.module.tasks)}; give its sources the same names."
+            )
+        if twice := sorted({name.split(".")[1] for name in own.keys() & found.keys()}):
+            raise ValueError(f"{part.path} has a second head for {', '.join(twice)}.")
+        for task, names in part.class_names.items():
+            rows = rows_by_name(names, classes.get(task, names), f"The head of {task!r}")
+            for key in (f"heads.{task}.weight", f"heads.{task}.bias"):
+                if rows is not None and key in own:
+                    own[key] = own[key][rows]
+        found |= own
+    if missing := sorted({name.split(".")[1] for name in wanted - found.keys()}):
+        what = "does the joint checkpoint have" if every else "was fine-tuned on"
+        raise ValueError(
+            f"The run has the task {missing[0]!r}, and no network {what} it; leave it out of the "
+            "configuration, or give its checkpoint."
+        )
+    return found
+
+
+def _record(
+    said: str, parts: Sequence[Ingredient], coefficient: float, score: float, bench: Bench
+) -> dict[str, Any]:
+    """Return the provenance in plain types; the first ingredient is the source."""
+    ingredients = []
+    for position, part in enumerate(parts):
+        source = source_record(part.content)
+        kept = {key: source.get(key) for key in ("tasks", "data", "epoch", "global_step")}
+        ingredients.append(
+            {
+                "path": part.path.name,
+                "sha256": part.sha256,
+                "weight": coefficient if position else 1.0,
+                **kept,
+                "parent": source.get("provenance"),
+            }
+        )
+    return {
+        "method": f"{said}, coefficient {coefficient:g}",
+        bench.metric: score,
+        "ingredients": ingredients,
+        "statistics": bench.described(),
+    }
+
+
+def _write(out: Path, bench: Bench, state: State, record: dict[str, Any]) -> None:
+    bench.measure(state)  # the module holds these weights, with the data they belong to
+    draft = out.with_name(f".{out.name}.draft")
+    try:
+        bench.trainer.save_checkpoint(draft, weights_only=True)
+        content = read_checkpoint(draft)
+    finally:
+        draft.unlink(missing_ok=True)
+    content = {key: value for key, value in content.items() if key not in TRAINING}
+    kept = {k: v for k, v in content["tl"].items() if k not in ("window", "statistics", "metrics")}
+    content["tl"] = {**kept, "provenance": record}
+    AtomicCheckpointIO().save_checkpoint(content, out)
+
+
+def _summary(
+    out: Path,
+    said: str,
+    coefficient: float,
+    tried: Mapping[float, float],
+    bench: Bench,
+    scores: _Scores,
+) -> str:
+    head = ["task", "fine-tuned alone", "merged", *(["trained jointly"] if scores.joint else [])]
+    columns = [scores.alone, scores.merged, *([scores.joint] if scores.joint else [])]
+    rows = [[task, *(f"{column[task]:.4f}" for column in columns)] for task in scores.alone]
+    searched = ", ".join(f"{value:g}: {score:.4f}" for value, score in tried.items())
+    lost = {task: scores.merged[task] - scores.alone[task] for task in scores.alone}
+    mean = sum(lost.values()) / len(lost)
+    verdict = (
+        f"tl: one network in place of {len(lost)} changes the validation scores by {mean:+.4f} in "
+        "the mean; the coefficient was chosen on these images, so test on others"
+    )
+    return "\n".join(
+        [
+            f"tl: {said} of {len(lost)} tasks: {out}",
+            f"tl: {bench.metric} by coefficient: {searched}; {coefficient:g} is taken",
+            *aligned([head, *rows]),
+            verdict,
+        ]
+    )

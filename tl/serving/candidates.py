@@ -1,0 +1,230 @@
+"""Sources to choose from, by path or by the name of a library's network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from tl.backbones import HuggingFaceBackbone, TimmBackbone, TorchvisionBackbone
+from tl.backbones.offline import hub_folder
+from tl.backbones.streams import StreamsBackbone
+from tl.checkpoints.files import glance_at
+from tl.data.trained_on import TrainedOn, sources_of
+from tl.modules.base import SharedBackboneModule
+from tl.modules.batch_norm import without_sources
+from tl.questions.candidates import Candidate, lineage_words, seen_classes
+from tl.questions.features import Network
+from tl.serving.load import load
+from tl.serving.readers import ImageReader
+from tl.tasks import Classification
+from tl.transfer.lineage import lineage
+
+_LIBRARIES = ("torchvision", "timm", "huggingface")
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+_SIDE = 224
+_WHOLE = 255  # of a byte
+_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+
+
+def open_candidate(
+    given: str,
+    *,
+    device: str | torch.device = "auto",
+    backbone: nn.Module | None = None,
+    source: str | None = None,
+) -> Candidate:
+    """Return a source to choose from.
+
+    Args:
+        given: A checkpoint, a run's folder or an address, as for :func:`tl.load`; or a network as
+            ``torchvision:resnet18``, ``timm:resnet18.a1_in1k``, ``huggingface:microsoft/resnet-18``
+            with its weights, ``...@NAME`` with others of the library or of a file, and
+            ``...@random`` without any. The library may be left out.
+        device: Where it computes; ``auto`` takes a GPU if there is one.
+        backbone: As for :func:`tl.load`.
+        source: Data that it is asked about: of a network that was trained on several sources, the
+            one of this name says how images are normalised; otherwise the first.
+
+    Raises:
+        CheckpointError: If a file is missing, damaged, unsafe or not one of a model.
+        ValueError: If the network is unknown.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    library, _, name = given.partition(":")
+    if library in _LIBRARIES and not name.startswith("//"):
+        return _of_library(library, name, given, device)
+    if _is_path(given) or backbone is not None:
+        return _of_checkpoint(given, device, backbone, source)
+    name = given.partition("@")[0]
+    if name in models.list_models(module=models):
+        return _of_library("torchvision", given, given, device)
+    if "/" in name:
+        return _of_library("huggingface", given, given, device)
+    return _of_library("timm", given, given, device)
+
+
+def _is_path(given: str) -> bool:
+    return "://" in given or given.endswith(_SUFFIXES) or Path(given).expanduser().exists()
+
+
+# Checkpoints of this framework
+
+
+def _of_checkpoint(
+    given: str, device: str | torch.device, backbone: nn.Module | None, source: str | None
+) -> Candidate:
+    model = load(given, backbone=backbone, device=device)
+    content = glance_at(model.path)
+    record: Mapping[str, Any] = content["tl"]
+    known = model.sources
+    chosen = source if source in known else known[0]
+    reader = model.reader(chosen)
+    network = without_sources(model.module.backbone)
+    ancestor = lineage(model.path)
+    data = record.get("data") or {}
+    described = sources_of(data).get(str(chosen), {}) if data else {}
+    return Candidate(
+        name=given,
+        network=Network(
+            network,
+            lambda samples: model.transform(list(samples), chosen),
+            _read_as(described),
+            _heads(model.module),
+            device,
+        ),
+        modality=reader.modality,
+        lineage=lineage_words(ancestor),
+        parameters=sum(p.numel() for p in network.parameters()),
+        accuracy=_accuracy(model.module, model.metrics),
+        size=reader.size if isinstance(reader, ImageReader) else None,
+        sha256=ancestor.sha256,
+        seen=seen_classes(record),
+    )
+
+
+def _read_as(described: Mapping[str, Any]) -> str:
+    """Return a hash of what a source's description says of reading."""
+    kept = ("image_size", "mean", "std", "tokenizer", "max_length", "shapes", "statistics")
+    parts = {key: described.get(key) for key in kept}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _heads(module: SharedBackboneModule) -> dict[str, nn.Module]:
+    """Return the heads of classifications on vectors, by task."""
+    if isinstance(module.backbone, StreamsBackbone):
+        return {}  # each reads a stream of its own
+    return {
+        name: module.heads[name]
+        for name in module.heads
+        if isinstance(task := module.tasks[name], Classification) and not task.multi_label
+    }
+
+
+def _accuracy(module: SharedBackboneModule, metrics: Mapping[str, float]) -> float | None:
+    """Return the mean validation accuracy of the classifications, if the run measured it."""
+    plain = metrics.get("val/acc")
+    found = [metrics.get(f"val/{name}/acc") for name in module.tasks]
+    values = [value for value in found if value is not None]
+    if plain is not None:
+        return float(plain)
+    return sum(values) / len(values) if values else None
+
+
+# Networks of libraries
+
+
+def _of_library(library: str, name: str, given: str, device: str | torch.device) -> Candidate:
+    name, _, weights = name.partition("@")
+    chosen = {"": "DEFAULT", "random": None}.get(weights, weights)
+    kinds = {"torchvision": TorchvisionBackbone, "timm": TimmBackbone}
+    network: Any
+    if library in kinds:
+        network = kinds[library](name, chosen, "keep")
+    else:
+        network = HuggingFaceBackbone(name, chosen, "keep")
+    accuracy = None
+    if library == "torchvision":
+        size, mean, std, accuracy = _torchvision(name, chosen)
+    elif library == "timm":
+        size, mean, std = _timm(network.model.pretrained_cfg)
+    else:
+        size, mean, std = _huggingface(hub_folder(name, weights=chosen is not None))
+    known = _known(name, size, mean, std)
+    reader = ImageReader(known)
+
+    def read(samples: Sequence[Any]) -> Tensor:
+        found = reader.join([reader.read(sample) for sample in samples])
+        assert isinstance(found, Tensor)  # noqa: S101 - images are one tensor
+        return found
+
+    said = "random weights" if chosen is None else f"{library} {Path(weights or 'weights').name}"
+    return Candidate(
+        name=given,
+        network=Network(network, read, reader.way, {}, device),
+        modality="images",
+        lineage=said,
+        parameters=sum(p.numel() for p in network.parameters()),
+        accuracy=accuracy,
+        size=size,
+        sha256=(network.provenance or {}).get("sha256"),
+        seen=frozenset() if chosen is None else None,
+    )
+
+
+def _known(name: str, size: int, mean: Sequence[float], std: Sequence[float]) -> TrainedOn:
+    return TrainedOn(
+        name=name,
+        kind="real",
+        fingerprint="",
+        classes={},
+        groups=None,
+        image_size=size,
+        mean=_WHOLE * torch.tensor(mean),
+        std=_WHOLE * torch.tensor(std),
+        val_size=0.0,
+        label_fraction=1.0,
+        seed=0,
+        val_folder=None,
+    )
+
+
+def _torchvision(
+    name: str, weights: str | None
+) -> tuple[int, Sequence[float], Sequence[float], float | None]:
+    """Return size, mean, deviation and ImageNet accuracy of torchvision's weights."""
+    choices = models.get_model_weights(name).__members__
+    chosen = choices.get(weights or "DEFAULT") or choices.get("DEFAULT")
+    if chosen is None:
+        return _SIDE, _MEAN, _STD, None
+    preset: Any = chosen.transforms()
+    metrics = (chosen.meta.get("_metrics") or {}).get("ImageNet-1K") or {}
+    accuracy = metrics.get("acc@1") if weights in choices else None
+    size = int(preset.crop_size[0])
+    return size, preset.mean, preset.std, None if accuracy is None else accuracy / 100
+
+
+def _timm(configuration: Mapping[str, Any]) -> tuple[int, Sequence[float], Sequence[float]]:
+    size = configuration.get("input_size") or (3, _SIDE, _SIDE)
+    return (
+        int(size[-1]),
+        configuration.get("mean") or _MEAN,
+        configuration.get("std") or _STD,
+    )
+
+
+def _huggingface(folder: Path) -> tuple[int, Sequence[float], Sequence[float]]:
+    """Return what ``preprocessor_config.json`` says, ImageNet's values without one."""
+    file = Path(folder) / "preprocessor_config.json"
+    content = json.loads(file.read_text()) if file.is_file() else {}
+    given = content.get("crop_size") or content.get("size") or _SIDE
+    if isinstance(given, Mapping):
+        given = given.get("height") or given.get("shortest_edge") or _SIDE
+    return int(given), content.get("image_mean") or _MEAN, content.get("image_std") or _STD

@@ -1,0 +1,109 @@
+"""Which classes a model confuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from tl.report.frame import Table
+from tl.tasks.figures import confusion_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Confusion:
+    """How often samples of each class are predicted as each class.
+
+    Args:
+        counts: ``(C, C)`` int64, rows true, columns predicted.
+        names: The class names.
+        title: Title of the plot.
+
+    Attributes:
+        counts: As given, on the CPU.
+        names: As given.
+    """
+
+    def __init__(self, counts: Tensor, names: Sequence[str], title: str) -> None:
+        self.counts, self.names, self._title = counts.cpu(), list(names), title
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the samples that are predicted right; NaN without samples."""
+        right, there, _ = self._sums()
+        return float(right.sum() / there.sum())
+
+    @property
+    def f1(self) -> float:
+        """F1 score averaged over the classes that occur or are predicted; NaN if none is.
+
+        ``2 tp / (2 tp + fp + fn)`` by class, as scikit-learn's ``f1_score(average="macro")``.
+        """
+        right, there, said = self._sums()
+        seen = there + said > 0
+        return float((2 * right[seen] / (there + said)[seen]).mean())
+
+    def per_class(self) -> Table:
+        """Return number of samples, accuracy (= recall), precision and F1 of each class.
+
+        A value without anything to divide by is ``None``.
+        """
+        rows = []
+        parts = [part.tolist() for part in self._sums()]
+        for name, right, there, said in zip(self.names, *parts, strict=True):
+            rows.append(
+                {
+                    "class": name,
+                    "samples": int(there),
+                    "accuracy": right / there if there else None,
+                    "precision": right / said if said else None,
+                    "f1": 2 * right / (there + said) if there + said else None,
+                }
+            )
+        return Table(rows)
+
+    def most_confused(self, count: int = 10) -> Table:
+        """Return the pairs of classes that are confused most often, in one direction each.
+
+        Args:
+            count: Maximum number of pairs.
+
+        Returns:
+            ``true``, ``predicted``, ``samples``, and their ``share`` of the true class.
+        """
+        wrong = self.counts.clone().fill_diagonal_(0)
+        totals = self.counts.sum(1).tolist()
+        pairs = [
+            (number, true, predicted)
+            for true, row in enumerate(wrong.tolist())
+            for predicted, number in enumerate(row)
+            if number
+        ]
+        pairs.sort(key=lambda pair: (-pair[0], -pair[0] / totals[pair[1]], pair[1:]))
+        rows = [
+            {
+                "true": self.names[true],
+                "predicted": self.names[predicted],
+                "samples": number,
+                "share": number / totals[true],
+            }
+            for number, true, predicted in pairs[:count]
+        ]
+        return Table(rows, ["true", "predicted", "samples", "share"])
+
+    def plot(self) -> Figure:
+        """Draw the matrix, each row as fractions of its true class; a notebook shows it."""
+        return confusion_figure(self.counts, self.names, self._title)
+
+    def __repr__(self) -> str:
+        """Describe it in a line."""
+        total, wrong = int(self.counts.sum()), int(self.counts.sum() - self.counts.trace())
+        return f"Confusion({len(self.names)} classes, {total} samples, {wrong} wrong)"
+
+    def _sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return by class how many are right, how many there are, and how many are predicted."""
+        counts = self.counts.double()
+        return counts.diagonal(), counts.sum(1), counts.sum(0)

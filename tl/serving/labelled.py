@@ -1,0 +1,218 @@
+"""Labelled data to evaluate a model on, from what a user names."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from tl.data import CsvDataModule, FolderDataModule, MultiTaskDataModule, TextDataModule
+from tl.data.errors import DataError
+from tl.data.images.class_folders import ImageFiles
+from tl.data.images.image_set import reasons
+from tl.data.images.layout import Layout, find_layout
+from tl.data.images.resident import ImageDataset
+from tl.data.sources import Source
+from tl.data.split import Split
+from tl.data.text.known import read_text_record
+from tl.data.text.source import TextSource
+from tl.data.trained_on import TrainedOn, read_record, sources_of
+
+
+class _Named(FolderDataModule):
+    """Names the images that it cannot read, in `errors` and in a warning, and leaves them out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.errors: dict[str, str] = {}
+
+    def _log_skipped(self, skipped: Mapping[int, str], paths: Sequence[Path], split: str) -> None:
+        self._skipped[split] = len(skipped)
+        self.errors |= {str(paths[row]): reason for row, reason in skipped.items()}
+        if skipped:
+            warnings.warn(
+                f"{len(skipped)} of {len(paths)} images cannot be read: {reasons(skipped, paths)}.",
+                stacklevel=2,
+            )
+
+    def _without(
+        self, skipped: Mapping[int, str], data: ImageDataset, files: ImageFiles, split: Split
+    ) -> ImageDataset:
+        self._log_skipped(skipped, files.paths, split)
+        kept = [row for row in range(len(files.paths)) if row not in skipped]
+        if not kept:
+            said = reasons(skipped, files.paths)
+            raise DataError(f"No image in {files.folder} can be read: {said}.")
+        return data.subset(torch.tensor(kept))
+
+
+@dataclass(kw_only=True, eq=False)
+class LabelledTable(_Named, CsvDataModule):
+    """A table whose rows are all evaluated, or the test rows of the one that training split.
+
+    Args:
+        whole: Evaluate all rows.
+    """
+
+    whole: bool = False
+
+    def _layout(self) -> Layout:
+        return Layout(self._path(), test=self._path()) if self.whole else super()._layout()
+
+
+@dataclass(kw_only=True, eq=False)
+class LabelledFolder(_Named):
+    """Class folders that are all evaluated, or the test split of a folder that has one.
+
+    Args:
+        asked: The targets that the model was trained on.
+        whole: Evaluate all class folders in ``root``, which are not split.
+    """
+
+    asked: tuple[str, ...] = ("fine",)
+    whole: bool = False
+
+    def _layout(self) -> Layout:
+        if self.whole:
+            return Layout(self._folder(), test=self._folder())
+        return super()._layout()
+
+    def _targets_asked_for(self) -> tuple[str, ...]:
+        return self.asked
+
+
+def labelled_data(
+    given: Any,  # noqa: ANN401 - whatever a user has
+    record: Mapping[str, Any],
+    sources: Sequence[str],
+    source: str | None,
+    batch_size: int,
+) -> LightningDataModule:
+    """Return the data module that evaluates what a user names.
+
+    Args:
+        given: A data module, a folder of class folders or with a folder ``test``, or a table.
+        record: The checkpoint's description of its data.
+        sources: The sources that the model's tasks read; empty if batches do not name them.
+        source: The one that a single source stands for, where the model has several.
+        batch_size: Samples in one pass, for a folder.
+
+    Raises:
+        DataError: If it cannot be evaluated, such as a folder without class folders.
+    """
+    if isinstance(given, LightningDataModule):
+        data, names = given, sources
+    else:
+        name = _one_of(source, sources) if sources else next(iter(sources_of(record or {})), None)
+        data, names = _of_path(given, record, name, batch_size), sources
+    # texts that are also masked come as two sources
+    twice = isinstance(data, TextSource) and data.masked_tokens and data.kinds
+    if names and isinstance(data, Source) and not twice:
+        return MultiTaskDataModule({_one_of(source, names): data})
+    return data
+
+
+def _one_of(source: str | None, sources: Sequence[str]) -> str:
+    """Return the source that data stand for."""
+    if source in sources:
+        return str(source)
+    if source is None and len(sources) == 1:
+        return sources[0]
+    raise DataError(
+        f"The model reads the sources {', '.join(sources)}; choose the one that these data stand "
+        f"for by `source`{'' if source is None else f', not {source!r}'}."
+    )
+
+
+def _of_path(
+    given: Any,  # noqa: ANN401 - whatever a user has
+    record: Mapping[str, Any],
+    source: str | None,
+    batch_size: int,
+) -> LightningDataModule:
+    if not isinstance(given, str | Path):
+        raise DataError(
+            f"A {type(given).__name__} cannot be evaluated; expected a folder or a data module."
+        )
+    place = Path(given).expanduser()
+    if not place.exists():
+        raise DataError(f"{given}: no such folder or table; expected class folders, or a .csv.")
+    part = sources_of(record).get(str(source), {}) if record else {}
+    if place.is_file() and read_text_record(part) is not None:
+        return _texts(place, part, batch_size)
+    known = read_record(part)
+    if known is None:
+        raise DataError(
+            f"{given}: the model was not trained on images with class names, so a path cannot be "
+            "evaluated; give a data module with the targets."
+        )
+    if place.is_dir():
+        return _folder(place, known, part, batch_size)
+    return _table(place, known, part, batch_size)
+
+
+def _texts(path: Path, part: Mapping[str, Any], batch_size: int) -> TextDataModule:
+    """Return a table of texts, all of whose rows are evaluated."""
+    columns = part.get("columns") or {"text": "text", "pair": None}
+    return TextDataModule(
+        str(path),
+        test=str(path),
+        text=columns["text"],
+        pair=columns["pair"],
+        targets=part.get("targets") or None,
+        masked_tokens=part.get("masked_tokens") or 0.0,
+        name=str(part["name"]),
+        eval_batch_size=batch_size,
+    )
+
+
+def _table(path: Path, known: TrainedOn, part: Mapping[str, Any], batch_size: int) -> LabelledTable:
+    columns = part.get("columns")
+    if not isinstance(columns, Mapping):
+        raise DataError(
+            f"{path}: the model was not trained on a table, so its columns are not known; name "
+            "them by tl.from_csv, and evaluate that."
+        )
+    own = (Path(str(part["root"])).expanduser() / str(part["table"])).resolve() == path.resolve()
+    held_out = own and (columns["split"] is not None or known.test_size is not None)
+    return LabelledTable(
+        root=str(part["root"] if own else path.parent),
+        table=str(part["table"] if own else path.name),
+        folder=columns["folder"] if own else None,
+        image=columns["image"],
+        suffix=columns["suffix"],
+        targets=columns["targets"],
+        split=columns["split"] if held_out else None,
+        eval_batch_size=batch_size,
+        on_bad_image="skip",
+        # of the table that was split for training, only what was held out counts
+        whole=not held_out,
+    )
+
+
+def _folder(
+    folder: Path, known: TrainedOn, part: Mapping[str, Any], batch_size: int
+) -> LabelledFolder:
+    layout = find_layout(folder)
+    trained = Path(str(part.get("root"))).expanduser().resolve()
+    places = {trained, trained / known.name}
+    own = layout.whole and folder.resolve() in places and known.test_size is not None
+    if folder.resolve() in {place / "train" for place in places}:
+        warnings.warn(
+            f"{folder} holds the images that the model was trained on: expect lower scores on "
+            "others.",
+            stacklevel=4,
+        )
+    return LabelledFolder(
+        root=str(folder),
+        eval_batch_size=batch_size,
+        on_bad_image="skip",
+        asked=tuple(known.classes),
+        # of the folder that was split for training, only what was held out counts
+        whole=layout.whole and not own,
+    )

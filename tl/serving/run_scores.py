@@ -1,0 +1,86 @@
+"""What a run measured with a checkpoint, and what its study's other seeds did."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tl.reading import read_text
+from tl.runs.folders import results_in, run_folder_of
+
+_ABOVE = 4  # folders above a run in which a study's report may lie
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """Scores of a checkpoint.
+
+    Args:
+        metrics: By metric name, such as ``test/acc``.
+        samples: By split and task, how many samples a score is from, and of how many.
+        study: Name of the study that the run belongs to; ``None`` outside of one.
+        seeds: By metric, mean, half width of the 95 % interval (``None`` for one seed) and number
+            of seeds, over the study's runs that differ from this one by the seed only.
+    """
+
+    metrics: Mapping[str, float]
+    samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    study: str | None = None
+    seeds: Mapping[str, tuple[float, float | None, int]] = field(default_factory=dict)
+
+
+def run_scores(checkpoint: Path, recorded: Mapping[str, float]) -> RunScores:
+    """Read the scores of a checkpoint.
+
+    Test scores count only if the run's last test was of this very checkpoint.
+
+    Args:
+        checkpoint: The file; scores beside it are read if it lies in a run's folder.
+        recorded: What the checkpoint itself recorded when it was saved.
+    """
+    metrics = {k: v for k, v in recorded.items() if k.startswith(("val/", "test/"))}
+    run = run_folder_of(checkpoint)
+    if run is None:
+        return RunScores(metrics)
+    samples: dict[str, Mapping[str, Any]] = {}
+    evaluated = results_in(run).get("evaluated")
+    for split, found in evaluated.items() if isinstance(evaluated, Mapping) else ():
+        if not isinstance(found, Mapping) or not found.get("checkpoint"):
+            continue
+        if os.path.normpath(run / str(found["checkpoint"])) != str(checkpoint.absolute()):
+            continue
+        metrics |= found.get("metrics") or {}
+        samples[split] = found.get("samples") or {}
+    study, seeds = _study(run)
+    return RunScores(metrics, samples, study, seeds)
+
+
+def _study(run: Path) -> tuple[str | None, dict[str, tuple[float, float | None, int]]]:
+    """Return the study of a run, and its scores over seeds."""
+    versions = run.parent
+    for out in list(versions.parents)[:_ABOVE]:
+        if not (out / "report.json").is_file() or not (out / "runs.csv").is_file():
+            continue
+        try:
+            report = json.loads(read_text(out / "report.json"))
+            rows = list(csv.DictReader(read_text(out / "runs.csv").splitlines()))
+        except (OSError, ValueError):
+            return None, {}
+        name = versions.relative_to(out).as_posix()
+        row = next((row for row in rows if row.get("run") == name), None)
+        if row is None:
+            return None, {}
+        for cell in report.get("cells", ()):
+            if all(row.get(axis) == str(value) for axis, value in cell["row"].items()):
+                return str(report.get("study")), {
+                    metric: (found["mean"], found["half_width"], len(found["values"]))
+                    for metric, found in cell["metrics"].items()
+                    if found["mean"] is not None
+                }
+        return str(report.get("study")), {}
+    return None, {}

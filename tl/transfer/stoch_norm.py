@@ -1,0 +1,73 @@
+"""Stochastic normalisation: batch norm that uses the source's statistics at random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from tl.transfer.freezing import FullFineTuning, is_batch_norm
+
+
+def stoch_norm(by_batch: Tensor, by_statistics: Tensor, probability: float) -> Tensor:
+    """Choose for each channel at random how it is normalised.
+
+    ``(1 - s_c) * x_batch + s_c * x_moving`` with ``s_c`` Bernoulli (Kou et al., 2020, "Stochastic
+    Normalization", NeurIPS, algorithm 1).
+
+    Args:
+        by_batch: Activations ``(N, C, ...)`` normalised by the batch.
+        by_statistics: The same normalised by the moving statistics.
+        probability: That a channel takes the latter.
+    """
+    channels = by_batch.shape[1]
+    chosen = torch.rand(channels, device=by_batch.device) < probability
+    return torch.where(chosen.view(1, -1, *[1] * (by_batch.ndim - 2)), by_statistics, by_batch)
+
+
+class StochNorm(FullFineTuning):
+    """Train everything, each channel of batch norm by the moving statistics at random.
+
+    See :func:`stoch_norm`. As in the authors' code, the moving statistics already hold the batch.
+    The choice is a function of (seed, epoch, step, rank); evaluation is plain batch norm.
+
+    Args:
+        probability: That a channel is normalised by the moving statistics, 0 to 1; the paper's 0.5.
+
+    Raises:
+        ValueError: If it is out of range; at the run's start, if the network has no batch norm with
+            one set of running statistics.
+    """
+
+    def __init__(self, probability: float = 0.5) -> None:
+        super().__init__("train")
+        if not 0 <= probability <= 1:
+            raise ValueError(f"`probability` must be from 0 to 1, got {probability}.")
+        self.probability = probability
+
+    def hooks(self, backbone: nn.Module) -> list[RemovableHandle]:
+        """Mix the outputs of each batch norm in training."""
+        layers = [layer for layer in backbone.modules() if is_batch_norm(layer)]
+        if not layers or any(hasattr(layer, "sources") for layer in layers):
+            raise ValueError(
+                "StochNorm needs a backbone with batch norm, and one set of running statistics for "
+                "all sources; choose another strategy or `batch_norm`."
+            )
+        return [layer.register_forward_hook(self._mix) for layer in layers]
+
+    def _mix(self, layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:  # noqa: ANN401 - a batch norm
+        if not layer.training or layer.running_mean is None:
+            return output
+        moving = functional.batch_norm(
+            inputs[0],
+            layer.running_mean.clone(),  # the next step updates the layer's in place
+            layer.running_var.clone(),
+            layer.weight,
+            layer.bias,
+            training=False,
+            eps=layer.eps,
+        )
+        return stoch_norm(output, moving, self.probability)

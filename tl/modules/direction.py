@@ -42,7 +42,7 @@ def check_direction(metric: str, mode: str | None, who: str) -> Direction:
             direction was set.
     """
     last = metric.rpartition("/")[2]
-    if last == "oracle" or last.startswith("oracle_") or metric.startswith("selection/"):
+    if last == "oracle" or last.startswith("oracle_"):
         raise ValueError(
             f"{who} cannot monitor `{metric}`: it is computed from labels that training withholds "
             "(`labels: none`); choose by a labelled source, as `val/loss` does."

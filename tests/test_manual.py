@@ -64,14 +64,19 @@ def test_roles_in_docstrings_become_code() -> None:
 
 def test_reports_of_studies_become_sections(tmp_path: Path) -> None:
     assert report_sections(tmp_path) == ""
-    study = tmp_path / "reports" / "balancing"
+    study = tmp_path / "scripts" / "reports" / "balancing"
     study.mkdir(parents=True)
     (study / "report.md").write_text("# balancing\n\nDo they?\n\n## Ranks\n\n| a |\n")
     (study / "test_acc.png").touch()
+    (study / "runs.csv").touch()
     said = report_sections(tmp_path)
     assert said.startswith(
         "## balancing\n\n`python -m tl.cli study run configs/studies/balancing.yaml`"
     )
     assert "### Ranks" in said
     assert said.endswith("![test acc](figures/balancing-test_acc.png)")
-    assert report_figures(tmp_path) == {"balancing-test_acc.png": study / "test_acc.png"}
+    assert "[runs.csv](figures/balancing-runs.csv)" in said
+    assert report_figures(tmp_path) == {
+        "balancing-runs.csv": study / "runs.csv",
+        "balancing-test_acc.png": study / "test_acc.png",
+    }

@@ -1,4 +1,4 @@
-"""Sections of the benchmarks page from the reports of studies that lie in `reports/`."""
+"""Sections of the benchmarks page from the reports of studies that lie in `scripts/reports/`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from pathlib import Path
 
 
 def report_sections(root: Path) -> str:
-    """Return the reports of `reports/<study>/report.md` as Markdown, with their figures.
+    """Return the reports of `scripts/reports/<study>/report.md` as Markdown, with their figures.
 
     Args:
         root: The repository.
     """
     parts = []
-    for path in sorted(root.glob("reports/*/report.md")):
+    for path in sorted(root.glob("scripts/reports/*/report.md")):
         text = re.sub(r"^(#+) ", r"#\1 ", path.read_text(), flags=re.MULTILINE)
         figures = [
-            f"![{figure.stem.replace('_', ' ')}](figures/{name})" for name, figure in _named(path)
+            f"![{file.stem.replace('_', ' ')}](figures/{name})"
+            if file.suffix == ".png"
+            else f"Raw numbers of every run: [{file.name}](figures/{name})."
+            for name, file in _named(path)
         ]
         command = f"`python -m tl.cli study run configs/studies/{path.parent.name}.yaml`"
         first, _, rest = text.partition("\n")
@@ -25,14 +28,15 @@ def report_sections(root: Path) -> str:
 
 
 def report_figures(root: Path) -> dict[str, Path]:
-    """Return the figures of the reports by the name that the page gives them.
+    """Return figures and raw numbers of the reports by the names that the page gives them.
 
     Args:
         root: The repository.
     """
-    return dict(each for path in root.glob("reports/*/report.md") for each in _named(path))
+    return dict(each for path in root.glob("scripts/reports/*/report.md") for each in _named(path))
 
 
 def _named(report: Path) -> list[tuple[str, Path]]:
     study = report.parent
-    return [(f"{study.name}-{figure.name}", figure) for figure in sorted(study.glob("*.png"))]
+    files = [*sorted(study.glob("*.csv")), *sorted(study.glob("*.png"))]
+    return [(f"{study.name}-{file.name}", file) for file in files]

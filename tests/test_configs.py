@@ -49,6 +49,11 @@ MORE = {
         f"{_SOURCE_DATA}.generated_size=200",
         "--model.init_args.penalties.init_args.images=5",
     ),
+    "configs/tasks/prototypes_cifar_fs.yaml": (  # 200 images are two of each class
+        "--data.init_args.shots=1",
+        "--data.init_args.queries=1",
+        "--data.init_args.eval_episodes=2",
+    ),
     "configs/transfer/lp_ft.yaml": ("--trainer.max_epochs=2",),  # a part each
 }
 for _path in sorted(ROOT.glob("configs/backbones/*.yaml")):  # once more: the quick run has its own

@@ -2,6 +2,7 @@
 
 from tl.data.base import ImageDataModule
 from tl.data.cifar.cifar import CifarDataModule
+from tl.data.cifar.few_shot import CifarFewShotDataModule
 from tl.data.cifar.subset import CifarSubsetDataModule
 from tl.data.cifar.superclasses import CifarSuperclassesDataModule
 from tl.data.csv_images import CsvDataModule
@@ -20,6 +21,7 @@ from tl.data.text.synthetic import SyntheticTextDataModule
 __all__ = [
     "Augment",
     "CifarDataModule",
+    "CifarFewShotDataModule",
     "CifarSubsetDataModule",
     "CifarSuperclassesDataModule",
     "CsvDataModule",

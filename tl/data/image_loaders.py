@@ -71,17 +71,24 @@ class ImageLoaders(SourceOptions, RunLoaders):
             self._resumable(cast("EpochSampler", loader.sampler))
             return loader
         stored = self._stored("train")
-        sampler = EpochSampler(
+        device = self._root_device() if stored else None
+        sampler = self._train_sampler(data, steps or self.train_steps(), device)
+        return make_loader(stored or data, self._resumable(sampler), self.settings.num_workers)
+
+    def _train_sampler(
+        self, data: ImageDataset, steps: int, device: torch.device | None
+    ) -> EpochSampler:
+        """Return the order of an epoch of so many steps, with positions on a device."""
+        return EpochSampler(
             data,
             batch_size=self._train_batch(self.settings.batch_size),
-            steps_per_epoch=steps or self.train_steps(),
+            steps_per_epoch=steps,
             seed=self.settings.seed,
             num_replicas=self._world(),
             rank=self._rank(),
-            device=self._root_device() if stored else None,
+            device=device,
             balanced=self._balanced(data),
         )
-        return make_loader(stored or data, self._resumable(sampler), self.settings.num_workers)
 
     def _refuse_supervised(self) -> None:
         """Refuse withheld labels that the model in training would read.

@@ -7,6 +7,7 @@ from tl.tasks.depth import Depth
 from tl.tasks.kinds import as_task, deciding_score, score_directions
 from tl.tasks.masked_tokens import MaskedTokens
 from tl.tasks.normals import Normals
+from tl.tasks.prototypes import Prototypes
 from tl.tasks.regression import Regression
 from tl.tasks.segmentation import Segmentation
 from tl.tasks.sharing import by_name, owners, trained_tasks, with_relations
@@ -22,6 +23,7 @@ __all__ = [
     "MaskedTokens",
     "NTXent",
     "Normals",
+    "Prototypes",
     "Regression",
     "Segmentation",
     "Task",

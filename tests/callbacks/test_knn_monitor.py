@@ -9,8 +9,10 @@ from torch import Tensor
 
 from tests.small import module, multitask_module, tiny_data, trainer, two_sources
 from tl.callbacks import KNNMonitor
+from tl.callbacks.checkpoint import RunCheckpoint
 from tl.modules.direction import direction_of
 from tl.questions.neighbours import knn_accuracy
+from tl.tasks import NTXent
 
 
 def fit(folder: Path, ours: Any, data: Any, *callbacks: Any, **settings: Any) -> Any:
@@ -51,6 +53,25 @@ def test_each_source_has_its_own_with_a_bank_that_is_cut(tmp_path: Path) -> None
     values = {k: float(v) for k, v in run.callback_metrics.items() if k.endswith("knn_acc")}
     assert set(values) == {"val/ten/knn_acc", "val/hundred/knn_acc"}
     assert all(0 <= value <= 1 for value in values.values())
+
+
+def test_a_run_without_labels_is_chosen_by_it_on_plain_images(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"train_size": 60, "batch_size": 12, "val_size": 0.2}
+    data = tiny_data(learns=NTXent(hidden=8, size=4), **settings)
+    ours = module(data)
+    best = RunCheckpoint(tmp_path, monitor="val/knn_acc")
+    run = fit(tmp_path, ours, data, KNNMonitor(k=5), best, max_epochs=3, enable_checkpointing=True)
+    assert best.mode == "max"
+    assert best.best_model_path
+    value = float(run.callback_metrics["val/knn_acc"])
+    assert best.best_model_score is not None
+    assert float(best.best_model_score) >= value
+    plain = tiny_data(**settings)
+    plain.prepare_data()
+    plain.setup("fit")
+    rows = torch.arange(5)
+    shown = data.transform(data.splits["val"][rows], None)[0]
+    assert torch.equal(shown, plain.transform(plain.splits["val"][rows], None)[0])
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:

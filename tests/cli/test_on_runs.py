@@ -14,6 +14,7 @@ from tests.images import class_folders
 from tl.cli import main
 from tl.cli.on_runs import PREDICT_FILES, STRATEGIES, expanded
 from tl.cli.recipe import recipe
+from tl.cli.short_forms import written_out
 
 QUIET = (
     *("--trainer.enable_progress_bar=false", "--dashboard.graph=false", "--throughput.mfu=false"),
@@ -121,7 +122,7 @@ def test_every_mistake_is_one_line(place: Path, capsys: pytest.CaptureFixture[st
         (["fit", "a.yaml"], "a.yaml is a configuration; write --config a.yaml"),
         (["fit", str(place / "notes.txt")], "is not a folder or a table (.csv, .tsv, .jsonl)"),
         (["fit", photos, "--from"], "--from needs a value"),
-        (["fit", photos, "--strategy=lpft"], "There is no strategy 'lpft'; choose"),
+        (["fit", photos, "--strategy=lpft"], "--strategy: there is no 'lpft'."),
     ):
         assert main(command) == 2
         [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tl: ")]
@@ -150,3 +151,16 @@ def test_the_commands_of_the_manual_run_in_their_order(
         named = expanded(words)[0] == PREDICT_FILES
         assert main([*words, *(() if named else (*QUIET, *length))]) == 0, line
     assert Path("lightning_logs/second/version_0/results.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [path.stem for path in sorted(Path(__file__).parents[2].glob("configs/transfer/*.yaml"))],
+)
+def test_every_strategy_of_the_box_is_accepted(name: str) -> None:
+    command = written_out(expanded(["fit", "--config=a.yaml", "--strategy", name]))
+    assert any(
+        word.startswith("--model.init_args.strategy=tl.transfer.")
+        or word.endswith(f"configs/transfer/{name}.yaml")
+        for word in command
+    )

@@ -7,8 +7,9 @@ import io
 import pytest
 import torchvision.io  # noqa: F401 - registers the operators
 from PIL import Image
+from torchvision.models import ResNet18_Weights
 
-from tl.private.torchvision import decode_jpeg_rgb
+from tl.private.torchvision import decode_jpeg_rgb, imagenet_accuracy
 
 
 def test_the_operator_is_there() -> None:
@@ -22,3 +23,10 @@ def test_the_operator_is_there() -> None:
 
 def test_what_is_no_image_gives_nothing() -> None:
     assert decode_jpeg_rgb(bytearray(b"no image")) is None
+
+
+def test_weights_know_their_accuracy() -> None:
+    found = imagenet_accuracy(ResNet18_Weights.IMAGENET1K_V1)
+    if found is None:
+        pytest.fail("torchvision's weights.meta['_metrics'] is gone: `tl rank` shows no accuracy")
+    assert found == pytest.approx(0.69758)

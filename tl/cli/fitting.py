@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule
 from tl.cli.entry import run_command
 from tl.cli.messages import USAGE_ERROR
 from tl.data import MultiTaskDataModule
+from tl.data.source_options import SourceOptions
 from tl.runs.folders import numbered_versions, versions_folder
 from tl.serving.run import Run
 from tl.signals import CommandEnded, signals_as_before
@@ -110,7 +111,7 @@ def _given(data: Any) -> dict[str, Any]:  # noqa: ANN401 - a data module
         field.name: value
         for field in fields(data)
         if field.init
-        and field.name not in getattr(data, "_inherited", ())
+        and not (isinstance(data, SourceOptions) and data.takes(field.name))
         and (value := getattr(data, field.name)) != field.default
     }
     if isinstance(data, MultiTaskDataModule):

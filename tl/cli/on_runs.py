@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tl.cli.listing import configs_folder
 from tl.cli.messages import did_you_mean
+from tl.cli.short_forms import overlay
 
 _EVALUATE = ("validate", "test", "predict")
 _VALUES = ("--from", "--strategy")  # options of ours that take a value
@@ -112,7 +114,8 @@ def _fit(named: Sequence[str], options: list[str]) -> list[str]:
 
         options = [*options, f"--model.init_args.init_from={source_checkpoint(source)}"]
     if strategy is not None:
-        options = [*_strategy(strategy), *options] if named else [*options, *_strategy(strategy)]
+        chosen = _strategy(strategy)
+        options = [*chosen, *options] if named else [*options, *chosen]
     return [*command, *options]
 
 
@@ -138,6 +141,9 @@ def _strategy(name: str) -> list[str]:
     if re.fullmatch(r"[\w.]+\.[A-Z]\w*", name):
         return [f"--model.init_args.strategy={name}"]
     if name not in STRATEGIES:
+        if configs_folder() is not None:
+            overlay("--strategy", name)  # or it is refused
+            return [f"--strategy={name}"]
         close = did_you_mean(name, STRATEGIES)
         raise ValueError(f"There is no strategy {name!r}; choose {', '.join(STRATEGIES)}.{close}")
     kind, *more = STRATEGIES[name]

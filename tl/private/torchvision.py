@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
 def decode_jpeg_rgb(content: bytearray) -> Tensor | None:
@@ -21,3 +26,10 @@ def decode_jpeg_rgb(content: bytearray) -> Tensor | None:
     except (RuntimeError, AttributeError):
         return None
     return found
+
+
+def imagenet_accuracy(weights: WeightsEnum) -> float | None:
+    """Return the share of ImageNet's validation images that weights get right, if it is known."""
+    metrics = (weights.meta.get("_metrics") or {}).get("ImageNet-1K") or {}
+    accuracy = metrics.get("acc@1")
+    return None if accuracy is None else float(accuracy) / 100

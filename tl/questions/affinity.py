@@ -49,8 +49,8 @@ class PairMeans:
         self.tasks = list(tasks)
         size = len(self.tasks)
         self.count = torch.zeros(2, size, size, dtype=torch.float64)
-        self._mean = torch.zeros_like(self.count)
-        self._spread = torch.zeros_like(self.count)  # sum of squared deviations
+        self.means = torch.zeros_like(self.count)
+        self.spreads = torch.zeros_like(self.count)  # sum of squared deviations
         self.seen = 0
 
     def add(self, values: Tensor) -> None:
@@ -59,27 +59,27 @@ class PairMeans:
         self.seen += 1
         values = values.double().cpu()
         known = values.isfinite()
-        count, mean = self.count[half], self._mean[half]
+        count, mean = self.count[half], self.means[half]
         count += known
         step = torch.where(known, values, mean) - mean
         mean += step / count.clamp(min=1)
-        self._spread[half] += step * (torch.where(known, values, mean) - mean)
+        self.spreads[half] += step * (torch.where(known, values, mean) - mean)
 
     def half(self, number: int) -> Tensor:
         """Return the mean of the even (0) or odd (1) measurements ``(T, T)``; NaN without any."""
-        return self._mean[number].masked_fill(self.count[number] == 0, torch.nan)
+        return self.means[number].masked_fill(self.count[number] == 0, torch.nan)
 
     def mean(self) -> Tensor:
         """Return the mean ``(T, T)``; NaN without a measurement."""
         total = self.count.sum(0)
-        mean = (self.count * self._mean).sum(0) / total.clamp(min=1)
+        mean = (self.count * self.means).sum(0) / total.clamp(min=1)
         return mean.masked_fill(total == 0, torch.nan)
 
     def error(self) -> Tensor:
         """Return the standard error of the mean ``(T, T)``; NaN with fewer than two."""
         total = self.count.sum(0)
-        between = (self.count * (self._mean - self.mean().nan_to_num(0)).square()).sum(0)
-        variance = (self._spread.sum(0) + between) / (total - 1).clamp(min=1)
+        between = (self.count * (self.means - self.mean().nan_to_num(0)).square()).sum(0)
+        variance = (self.spreads.sum(0) + between) / (total - 1).clamp(min=1)
         return (variance / total.clamp(min=1)).sqrt().masked_fill(total < 2, torch.nan)  # noqa: PLR2004
 
     def state(self) -> dict[str, Any]:
@@ -88,8 +88,8 @@ class PairMeans:
             "tasks": list(self.tasks),
             "seen": self.seen,
             "count": self.count.tolist(),
-            "mean": self._mean.tolist(),
-            "spread": self._spread.tolist(),
+            "mean": self.means.tolist(),
+            "spread": self.spreads.tolist(),
         }
 
     @classmethod
@@ -97,7 +97,7 @@ class PairMeans:
         """Return the means in a checkpoint."""
         found = cls([str(task) for task in state["tasks"]])
         found.seen = int(state["seen"])
-        found.count, found._mean, found._spread = (
+        found.count, found.means, found.spreads = (
             torch.tensor(state[key], dtype=torch.float64) for key in ("count", "mean", "spread")
         )
         return found

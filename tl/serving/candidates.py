@@ -19,6 +19,7 @@ from tl.checkpoints.files import glance_at
 from tl.data.trained_on import TrainedOn, sources_of
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch_norm import without_sources
+from tl.private.torchvision import imagenet_accuracy
 from tl.questions.candidates import Candidate, lineage_words, seen_classes
 from tl.questions.features import Network
 from tl.serving.load import load
@@ -205,10 +206,8 @@ def _torchvision(
     if chosen is None:
         return _SIDE, _MEAN, _STD, None
     preset: Any = chosen.transforms()
-    metrics = (chosen.meta.get("_metrics") or {}).get("ImageNet-1K") or {}
-    accuracy = metrics.get("acc@1") if weights in choices else None
-    size = int(preset.crop_size[0])
-    return size, preset.mean, preset.std, None if accuracy is None else accuracy / 100
+    accuracy = imagenet_accuracy(chosen) if weights in choices else None
+    return int(preset.crop_size[0]), preset.mean, preset.std, accuracy
 
 
 def _timm(configuration: Mapping[str, Any]) -> tuple[int, Sequence[float], Sequence[float]]:

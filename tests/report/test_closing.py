@@ -52,8 +52,9 @@ def test_paths_in_commands_can_be_typed(tmp_path: Path) -> None:
     run = tmp_path / "my runs" / "version_0"
     lines = next_commands(run, str(run / "checkpoints/best.ckpt"))
     assert lines[0] == "next:"
-    assert lines[1] == f"  tl test --ckpt_path '{run}/checkpoints/best.ckpt'"
-    assert all("best.ckpt" not in line for line in next_commands(run, ""))
+    assert lines[1] == f"  tl test '{run}'"
+    assert lines[3] == f"  tl fit FOLDER --from '{run}'"
+    assert len(next_commands(run, "")) == 2  # nothing to test without a checkpoint
 
 
 def test_times_are_short() -> None:

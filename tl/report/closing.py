@@ -122,8 +122,8 @@ def next_commands(run: Path, checkpoint: str) -> list[str]:
     """
     commands = [f"tl compare {_typed(run)} OTHER_RUN"]
     if checkpoint:
-        commands.insert(0, f"tl test --ckpt_path {_typed(checkpoint)}")
-        commands.append(f"tl fit --config ... --model.init_args.init_from {_typed(checkpoint)}")
+        commands.insert(0, f"tl test {_typed(run)}")
+        commands.append(f"tl fit FOLDER --from {_typed(run)}")
     return ["next:", *(f"  {command}" for command in commands)]
 
 

@@ -17,7 +17,7 @@ from scripts.faults.children import Act, End, Prepare, run
 Scenario = tuple[str, ...]
 # what a command says of its course; all other lines say what stopped it
 COURSE = (
-    *("run folder", "best checkpoint", "dashboards", "starting from scratch"),
+    *("run folder", "best checkpoint", "dashboards", "starting from scratch", "data", "model"),
     *("resuming from", "skipped", "nothing is left", "GradNorm", "PCGrad", "LPFT"),
 )
 

@@ -129,10 +129,14 @@ def test_a_worker_says_what_it_said() -> None:
 
 
 def test_a_worker_that_the_kernel_ended_says_by_what() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        next(iter(DataLoader(Failing(killed=True), num_workers=1)))
-    told = [str(error) for error in (caught.value, caught.value.__cause__)]
-    assert any(wording.NO_SHARED_MEMORY.search(" ".join(text.split())) for text in told), told
+    for _ in range(5):  # on a busy machine torch may notice the end before its signal
+        with pytest.raises(RuntimeError) as caught:
+            next(iter(DataLoader(Failing(killed=True), num_workers=1)))
+        told = [str(error) for error in (caught.value, caught.value.__cause__)]
+        if any(wording.NO_SHARED_MEMORY.search(" ".join(text.split())) for text in told):
+            break
+    else:
+        pytest.fail(f"torch no longer says by what a worker was ended: {told}")
     assert messages.exception_line(caught.value).startswith("A loader's worker ran out of shared")
 
 

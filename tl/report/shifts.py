@@ -7,9 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Images of the shelf are JPEG already: the mean would be too kind.
 LEFT_OUT = ("jpeg",)
@@ -106,6 +107,8 @@ def figure(found: Sequence[ShiftScores]) -> Figure:
     Args:
         found: Scores by task.
     """
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only where it is drawn
+
     drawn = Figure(figsize=(7.5, 4.2 * len(found)), layout="constrained")
     axes = drawn.subplots(len(found), 1, squeeze=False)[:, 0]
     for axis, each in zip(axes, found, strict=True):

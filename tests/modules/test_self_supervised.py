@@ -40,6 +40,19 @@ def state(module: LightningModule) -> dict[str, Tensor]:
     return {n: v.clone() for n, v in module.state_dict().items() if isinstance(v, Tensor)}
 
 
+def test_withheld_labels_are_not_missed(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"train_size": 60, "batch_size": 12, "val_size": 0.2}
+    data = tiny_data(learns=SMALL["nt_xent"], labels="none", **settings)
+    ours = built(SMALL["nt_xent"])
+    before = state(ours)
+    run = trainer(tmp_path)
+    run.fit(ours, data)
+    assert data.splits["train"].targets == {}
+    assert run.global_step == 8
+    assert {"val/loss", "val/spread"} <= run.callback_metrics.keys()
+    assert not torch.equal(state(ours)["backbone.conv.weight"], before["backbone.conv.weight"])
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_run_that_stops_in_mid_epoch_continues_as_if_it_had_not(
     name: str, tmp_path: Path

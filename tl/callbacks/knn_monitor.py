@@ -72,7 +72,8 @@ class KNNMonitor(Callback):
             wanted = f"labels {self.target!r}" if self.target else "classes"
             raise ValueError(
                 f"KNNMonitor found no images with {wanted} in both the training and the validation "
-                "split; it needs a data module of images of tl.data, and a `val_size` above 0."
+                "split; it needs a data module of images of tl.data with `labels: all`, and a "
+                "`val_size` above 0."
             )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

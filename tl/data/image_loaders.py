@@ -101,7 +101,7 @@ class ImageLoaders(SourceOptions, RunLoaders):
         alone = getattr(self.trainer, "datamodule", None) is self
         for task in given.values() if isinstance(given, Mapping) else ():
             here = task.source == self.data_name or (alone and task.source is None)
-            if here and task.trains and getattr(task, "supervised", True):
+            if here and task.trains and task.supervised:
                 raise DataError(
                     f"Task {task.name!r} trains on labels, and its source {self.data_name} has "
                     "`labels: none`; set `labels: all`, or put it beside a labelled source in a "

@@ -304,7 +304,7 @@ class SharedBackboneModule(LightningModule):
             output = self.output(name, features[source])
             twin = twin_of(self, self._owners[name])
             if twin is None:
-                given = target_of(task, parts[source][1])
+                given = target_of(task, parts[source][1], parts[source][0])
             else:
                 given = twin.targets(parts[source][0], source)
             target = task.settle(given, checked=self.target_check.done)

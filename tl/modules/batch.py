@@ -136,8 +136,13 @@ def check_views(task: Task, inputs: Inputs) -> None:
     )
 
 
-def target_of(task: Task, targets: Targets) -> Tensor:
+def target_of(task: Task, targets: Targets, inputs: Inputs | None = None) -> Tensor:
     """Return a task's targets out of its source's, unchanged.
+
+    Args:
+        task: The task.
+        targets: Those of its source.
+        inputs: The samples: a self-supervised task counts them where labels are withheld.
 
     Raises:
         ValueError: If the source has several targets, but not the task's.
@@ -146,6 +151,9 @@ def target_of(task: Task, targets: Targets) -> Tensor:
         return targets
     if task.target in targets:
         return targets[task.target]
+    if not targets and inputs is not None and not task.supervised:
+        some = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
+        return torch.ones(size_of(inputs), dtype=torch.bool, device=some.device)
     if not targets:
         raise ValueError(
             f"Task {task.name!r} trains on labels, and its source withholds them in training "
@@ -188,7 +196,7 @@ def checked(batch: AnyBatch, tasks: Iterable[Task], known: set[str]) -> AnyBatch
             continue
         inputs, given = parts[source]
         check = task.settle if task.name in known else task.check
-        target = check(target_of(task, given))
+        target = check(target_of(task, given, inputs))
         known.add(task.name)
         if (count := size_of(inputs)) != len(target):
             raise ValueError(

@@ -47,6 +47,7 @@ class Task(ABC):
             that weight tasks by it; ``None`` if predictions are not right or wrong.
         columns: Columns of ``predictions.csv`` that :meth:`cells` fills.
         smooths: Whether the loss supports label smoothing.
+        supervised: Whether the loss reads labels; if not, it also trains where they are withheld.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Task(ABC):
     accuracy: ClassVar[str | None] = None
     columns: ClassVar[tuple[str, ...]] = ()
     smooths: ClassVar[bool] = False
+    supervised: ClassVar[bool] = True
 
     def __new__(cls, *given: Any, **named: Any) -> Task:  # noqa: ANN401, PYI034 - as before kinds
         """Build a classification if no kind is named."""

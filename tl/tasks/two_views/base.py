@@ -32,6 +32,7 @@ class TwoViews(Task):
     """
 
     passes: Passes
+    supervised: ClassVar[bool] = False
     directions: ClassVar[Mapping[str, Direction]] = {"spread": "max"}
 
     def __post_init__(self) -> None:

@@ -23,11 +23,22 @@ def test_images_keep_about_their_size(tmp_path: Path, side: int, size: int) -> N
 
 
 def test_a_table_may_have_several_tasks(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("image,label\n")
+    (tmp_path / "labels.csv").write_text("image,label\na.png,b\n")
     found, _ = recipe(str(tmp_path / "labels.csv"), None)
     assert found["model"]["class_path"] == "tl.modules.MultiTaskModule"
     given = {"root": str(tmp_path), "table": "labels.csv"}
     assert given.items() <= found["data"]["init_args"].items()
+
+
+@pytest.mark.parametrize(("side", "size"), [(24, 32), (200, 128)])
+def test_images_of_a_table_keep_about_their_size(tmp_path: Path, side: int, size: int) -> None:
+    photos = class_folders(tmp_path / "photos", count=2, size=side)
+    named = [path.relative_to(tmp_path) for path in sorted(photos.rglob("*.*"))]
+    rows = [f"{'a long note ' * 50},{path},{path.parent.name}" for path in named]
+    (tmp_path / "labels.csv").write_text("\n".join(["note,file,kind", *rows]))
+    found, line = recipe(str(tmp_path / "labels.csv"), None)
+    assert found["data"]["init_args"]["size"] == size
+    assert f"{size}x{size} pixels" in line
 
 
 def test_options_of_the_data_go_first() -> None:

@@ -15,6 +15,7 @@ from tl.data import CsvDataModule, FolderDataModule
 from tl.data.images.layout import find_layout
 from tl.data.images.listing import list_images
 from tl.data.naming import plain_name
+from tl.data.text.table import read_table
 from tl.data.trained_on import sources_of
 from tl.reading import shown
 from tl.runs.same_run import configuration_in
@@ -57,7 +58,8 @@ def recipe(place: str, source: str | None) -> tuple[dict[str, Any], str]:
     options: dict[str, Any] = {"root": str(path.parent if table else path)}
     if table:
         options["table"] = path.name
-        return around(CsvDataModule, options, path.name.partition(".")[0], [], source)
+        images = [] if source else _in_table(path)
+        return around(CsvDataModule, options, path.name.partition(".")[0], images, source)
     find_layout(path)  # names what is wrong with it
     images = [] if source else list_images(path)
     return around(FolderDataModule, options, path.resolve().name, images, source)
@@ -95,12 +97,30 @@ def source_checkpoint(source: str) -> Path:
     return checkpoint_in(located(source))
 
 
+def _in_table(path: Path) -> list[Path]:
+    """Return the paths in the column of a table that names files; in its first column without."""
+    columns = read_table(path).columns.values()
+    named = [[path.parent / str(cell or "") for cell in cells] for cells in columns]
+    return next((paths for paths in named if any(map(_is_file, _some(paths)))), named[0])
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a text that is too long for a name
+        return False
+
+
+def _some(paths: Sequence[Path]) -> Sequence[Path]:
+    return paths[:: max(1, len(paths) // _LOOKED_AT)][:_LOOKED_AT]
+
+
 def _usual(
     images: Sequence[Path], given: int | None, *, single: bool
 ) -> tuple[dict[str, Any], str]:
     """Return a recipe for training from scratch."""
     sides = []
-    for image in images[:: max(1, len(images) // _LOOKED_AT)][:_LOOKED_AT]:
+    for image in _some(images):
         try:
             with Image.open(image) as opened:
                 sides.append(min(opened.size))
@@ -132,8 +152,8 @@ def _usual(
         },
     }
     line = (
-        f"{network} from scratch on {size}x{size} pixels, 30 epochs of AdamW; start from a run's "
-        "weights with --from RUN."
+        f"{network} from scratch on {size}x{size} pixels, 30 epochs of AdamW, unless options say "
+        "otherwise; --from RUN starts from a run's weights."
     )
     return found, line
 

@@ -8,12 +8,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from tl.backbones.base import stages_of
 from tl.balancing.gradients import Rows, add_task_gradients
 from tl.callbacks.board import writer_of
+from tl.callbacks.task_measurement import TaskMeasurement, trained_stages
 from tl.modules.multitask import MultiTaskModule
 from tl.questions.affinity import PairMeans, cosines, first_order
 
@@ -24,7 +24,7 @@ ALL = "backbone"
 _HISTORY = 512  # maximum columns of the heat map; beyond it, every second one is dropped
 
 
-class GradientDiagnostics(Callback):
+class GradientDiagnostics(TaskMeasurement):
     """Measure the tasks' gradients on the shared parameters, with or without a balancer.
 
     Logged by name, for the whole backbone and, with ``/<stage>`` appended, for each stage that
@@ -55,60 +55,35 @@ class GradientDiagnostics(Callback):
     """
 
     def __init__(self, every_n_steps: int = 100, window: int = 20) -> None:
-        for name, value in (("every_n_steps", every_n_steps), ("window", window)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be 1 or more, got {value}.")
-        self.every_n_steps = every_n_steps
+        super().__init__(every_n_steps)
+        if window < 1:
+            raise ValueError(f"`window` must be 1 or more, got {window}.")
         self.window = window
         self._steps: list[int] = []
         self._cosines: list[dict[str, float]] = []
         self._conflicts: list[list[int]] = []
-        self._measured: int | None = None
         #: By stage, ``backbone`` being all of them: means over the measurements of each pair.
         self.affinities: dict[str, PairMeans] = {}
         self.cosines: dict[str, PairMeans] = {}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that there are several tasks to compare.
-
-        Raises:
-            ValueError: If the module has fewer than two tasks.
-        """
-        if not isinstance(pl_module, MultiTaskModule) or len(pl_module.trained_tasks) < 2:  # noqa: PLR2004
-            raise ValueError(
-                "GradientDiagnostics compares the tasks of a MultiTaskModule, and this run has "
-                "fewer than two."
-            )
-
-    def on_train_batch_start(
+    def measure_step(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        module: MultiTaskModule,
         batch: Any,  # noqa: ANN401
-        batch_idx: int,
-    ) -> None:
-        """Measure before the step, if due."""
-        step = trainer.global_step
-        if step % self.every_n_steps or step == self._measured:
-            return
-        if not isinstance(pl_module, MultiTaskModule):
-            return
-        self._measured = step
-        values = self.measure(trainer, pl_module, batch)
+        step: int,
+    ) -> dict[str, float]:
+        """Return cosines, norms, the conflict rate and, without a balancer, weights of 1."""
+        values = self.measure(trainer, module, batch)
         self._remember(step, values)
         values["balance/conflict_rate"] = self.conflict_rate()
-        if pl_module.balancer is None:
-            values |= {f"balance/{task}/weight": 1.0 for task in pl_module.trained_tasks}
-        for logger in trainer.loggers:
-            logger.log_metrics({k: v for k, v in values.items() if not math.isnan(v)}, step)
+        if module.balancer is None:
+            values |= {f"balance/{task}/weight": 1.0 for task in module.trained_tasks}
+        return {name: value for name, value in values.items() if not math.isnan(value)}
 
     def measure(self, trainer: Trainer, module: MultiTaskModule, batch: Any) -> dict[str, float]:  # noqa: ANN401
         """Return cosines, norms and their ratios by metric name; NaN where a gradient is zero."""
-        stages = {
-            stage: [p for part in parts for p in part.parameters() if module.trains(p)]
-            for stage, parts in stages_of(module.backbone).items()
-        }
-        stages = {stage: found for stage, found in stages.items() if found}
+        stages = trained_stages(module)
         if not stages:
             return {}
         rows = Rows([p for found in stages.values() for p in found], len(module.trained_tasks))

@@ -6,18 +6,18 @@ import math
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
 
-from tl.backbones.base import stages_of
 from tl.balancing.gradients import Rows, add_task_gradients
 from tl.callbacks.gradient_diagnostics import rates_of
+from tl.callbacks.task_measurement import TaskMeasurement, trained_stages
 from tl.modules.multitask import MultiTaskModule
 from tl.questions.affinity import PairMeans, rank_correlation
 from tl.questions.features import evaluating
 
 
-class TaskAffinity(Callback):
+class TaskAffinity(TaskMeasurement):
     """Measure now and then how a step for one task changes the loss of each.
 
     ``Z(i -> j) = 1 - L_j(theta - eta g_i) / L_j(theta)`` on the shared parameters theta (Fifty et
@@ -44,47 +44,29 @@ class TaskAffinity(Callback):
     """
 
     def __init__(self, every_n_steps: int = 500, rate: float | None = None) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"`every_n_steps` must be 1 or more, got {every_n_steps}.")
+        super().__init__(every_n_steps)
         if rate is not None and not rate > 0:
             raise ValueError(f"`rate` must be above 0, got {rate}.")
-        self.every_n_steps = every_n_steps
         self.rate = rate
         self.exact: PairMeans | None = None
         self.linear: PairMeans | None = None
-        self._measured: int | None = None
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that there are several tasks."""
-        if not isinstance(pl_module, MultiTaskModule) or len(pl_module.trained_tasks) < 2:  # noqa: PLR2004
-            raise ValueError(
-                "TaskAffinity compares the tasks of a MultiTaskModule, and this run has fewer than "
-                "two."
-            )
-
-    def on_train_batch_start(
+    def measure_step(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        module: MultiTaskModule,
         batch: Any,  # noqa: ANN401
-        batch_idx: int,
-    ) -> None:
-        """Measure before the step, if due."""
-        step = trainer.global_step
-        if step % self.every_n_steps or step == self._measured:
-            return
-        if not isinstance(pl_module, MultiTaskModule):
-            return
-        self._measured = step
-        tasks = list(pl_module.trained_tasks)
+        step: int,
+    ) -> dict[str, float]:
+        """Add to the means, and return how well look-ahead and first order agree."""
+        tasks = list(module.trained_tasks)
         if self.exact is None or self.linear is None or self.exact.tasks != tasks:
             self.exact, self.linear = PairMeans(tasks), PairMeans(tasks)
-        exact, linear = self.measure(trainer, pl_module, batch)
+        exact, linear = self.measure(trainer, module, batch)
         self.exact.add(exact)
         self.linear.add(linear)
         agreement = rank_correlation(self.exact.mean(), self.linear.mean())
-        for logger in trainer.loggers if not math.isnan(agreement) else ():
-            logger.log_metrics({"balance/affinity_agreement": agreement}, step)
+        return {} if math.isnan(agreement) else {"balance/affinity_agreement": agreement}
 
     def measure(
         self,
@@ -93,11 +75,7 @@ class TaskAffinity(Callback):
         batch: Any,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor]:
         """Return affinities ``(T, T)`` by look-ahead and to first order, row i to column j."""
-        stages = {
-            stage: [p for part in parts for p in part.parameters() if module.trains(p)]
-            for stage, parts in stages_of(module.backbone).items()
-        }
-        stages = {stage: found for stage, found in stages.items() if found}
+        stages = trained_stages(module)
         tasks = list(module.trained_tasks)
         if not stages:
             nothing = torch.full((len(tasks), len(tasks)), torch.nan)

@@ -58,9 +58,7 @@ class Confusion:
                 {
                     "class": name,
                     "samples": int(there),
-                    "accuracy": right / there if there else None,
-                    "precision": right / said if said else None,
-                    "f1": 2 * right / (there + said) if there + said else None,
+                    **class_scores("accuracy", right, there, said),
                 }
             )
         return Table(rows)
@@ -107,3 +105,19 @@ class Confusion:
         """Return by class how many are right, how many there are, and how many are predicted."""
         counts = self.counts.double()
         return counts.diagonal(), counts.sum(1), counts.sum(0)
+
+
+def class_scores(recall: str, right: int, there: int, said: int) -> dict[str, float | None]:
+    """Return recall, precision and F1 of a class; ``None`` where there is nothing to divide by.
+
+    Args:
+        recall: What recall is called.
+        right: Samples of the class that are predicted as it.
+        there: Samples of the class.
+        said: Samples that are predicted as it.
+    """
+    return {
+        recall: right / there if there else None,
+        "precision": right / said if said else None,
+        "f1": 2 * right / (there + said) if there + said else None,
+    }

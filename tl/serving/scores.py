@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from tl.report.frame import Table
-from tl.serving.confusion import Confusion
+from tl.serving.confusion import Confusion, class_scores
 from tl.tasks import Task
 
 
@@ -97,9 +97,7 @@ class TaskScores:
                 {
                     "label": name,
                     "samples": there,
-                    "recall": right / there if there else None,
-                    "precision": right / said if said else None,
-                    "f1": 2 * right / (there + said) if there + said else None,
+                    **class_scores("recall", right, there, said),
                 }
             )
         return Table(rows)

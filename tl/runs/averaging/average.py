@@ -16,7 +16,6 @@ from tl.runs.averaging.ingredients import (
     read_ingredient,
 )
 from tl.runs.folders import configuration_of
-from tl.transfer.provenance import source_record
 from tl.transfer.weight_space import Soup, average_weights, greedy_soup
 
 #: Checkpoint entries that concern resuming.
@@ -120,20 +119,11 @@ def _record(
 ) -> dict[str, Any]:
     """Return the provenance of the average in plain types."""
     method = "uniform soup" if alpha is None else f"WiSE-FT, alpha {alpha:g}"
-    ingredients = []
-    for position, part in enumerate(parts):
-        source = source_record(part.content)
-        kept = {key: source.get(key) for key in ("tasks", "data", "epoch", "global_step")}
-        ingredients.append(
-            {
-                "path": part.path.name,
-                "sha256": part.sha256,
-                "weight": weights[position],
-                metric: None if soup is None else soup.alone[position],
-                **kept,
-                "parent": source.get("provenance"),
-            }
-        )
+    alone = [None] * len(parts) if soup is None else soup.alone
+    ingredients = [
+        part.record({"weight": weight, metric: score})
+        for part, weight, score in zip(parts, weights, alone, strict=True)
+    ]
     return {
         "method": "greedy soup" if soup is not None else method,
         metric: None if soup is None else soup.accuracy,

@@ -12,6 +12,7 @@ from torch import Tensor
 from tl.checkpoints.files import CheckpointError, listed, local_file, read_hashed
 from tl.data.trained_on import groups_by_task, regrouped, sources_of
 from tl.transfer.names import is_adapter
+from tl.transfer.provenance import source_record
 from tl.transfer.source import rows_by_name
 from tl.transfer.weight_space import check_alike
 
@@ -35,6 +36,17 @@ class Ingredient:
     sha256: str
     content: Mapping[str, Any]
     weights: State
+
+    def record(self, more: Mapping[str, Any]) -> dict[str, Any]:
+        """Return its part of an average's provenance in plain types.
+
+        Args:
+            more: What the average knows of it, such as its weight.
+        """
+        source = source_record(self.content)
+        kept = {key: source.get(key) for key in ("tasks", "data", "epoch", "global_step")}
+        named = {"path": self.path.name, "sha256": self.sha256}
+        return {**named, **more, **kept, "parent": source.get("provenance")}
 
     @property
     def class_names(self) -> dict[str, Sequence[str]]:

@@ -13,7 +13,7 @@ from tl.checkpoints.files import read_checkpoint
 from tl.runs.averaging.average import TRAINING
 from tl.runs.averaging.bench import Bench
 from tl.runs.averaging.ingredients import Ingredient, State, fingerprints, read_ingredient
-from tl.transfer.provenance import aligned, source_record
+from tl.transfer.provenance import aligned
 from tl.transfer.source import rows_by_name
 from tl.transfer.task_vectors import task_arithmetic, ties
 from tl.transfer.weight_space import check_alike
@@ -205,19 +205,10 @@ def _record(
     said: str, parts: Sequence[Ingredient], coefficient: float, score: float, bench: Bench
 ) -> dict[str, Any]:
     """Return the provenance in plain types; the first ingredient is the source."""
-    ingredients = []
-    for position, part in enumerate(parts):
-        source = source_record(part.content)
-        kept = {key: source.get(key) for key in ("tasks", "data", "epoch", "global_step")}
-        ingredients.append(
-            {
-                "path": part.path.name,
-                "sha256": part.sha256,
-                "weight": coefficient if position else 1.0,
-                **kept,
-                "parent": source.get("provenance"),
-            }
-        )
+    ingredients = [
+        part.record({"weight": coefficient if position else 1.0})
+        for position, part in enumerate(parts)
+    ]
     return {
         "method": f"{said}, coefficient {coefficient:g}",
         bench.metric: score,

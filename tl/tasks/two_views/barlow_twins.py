@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tl.tasks.heads import vector_length
 from tl.tasks.two_views.base import TwoViews, positive
-from tl.tasks.two_views.projector import Passes, Projector, mlp
 
 _EPS = 1e-5  # of the batch norm without scale and shift in the authors' code
 
@@ -43,45 +40,23 @@ class BarlowTwins(TwoViews):
     """Barlow Twins (Zbontar et al., 2021, arXiv:2103.03230): see :func:`barlow_twins`.
 
     Args:
-        name: Name in metrics and of the projector; a source gives its own name.
         weight: ``lambda``, positive; the paper's 5e-3.
-        hidden: Width of the projector's two hidden layers. The paper uses 8192 on ImageNet; 2048
-            is usual on CIFAR.
+        hidden: Width of the projector's two hidden layers (section 3.2). The paper uses 8192 on
+            ImageNet; 2048 is usual on CIFAR.
         size: Length of its output, likewise.
-        passes: Both views in ``one`` pass or in ``two``, see :class:`~tl.tasks.TwoViews`.
-        source: Name of the data source that the task reads in a batch of several.
-        target: Key of the targets in a source that has several; only counted, never read.
-        shares: Name of another task whose projector this one uses.
-        trains: Whether the task trains; if not, it is only evaluated.
+        **others: As for :class:`~tl.tasks.TwoViews`.
 
     Raises:
         ValueError: If a number is not positive.
     """
 
-    name: str = "views"
-    weight: float = 5e-3
-    hidden: int = 2048
-    size: int = 2048
-    passes: Passes = "one"
-    source: str | None = None
-    target: str | None = None
-    shares: str | None = None
-    trains: bool = True
+    weight: float = field(default=5e-3, kw_only=True)
     kind: ClassVar[str] = "barlow_twins"
+    layers: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive("weight", self.weight)
-
-    @property
-    def answers(self) -> str:
-        """What the head gives."""
-        return f"{self.size} numbers per view for Barlow Twins"
-
-    def head(self, num_features: int | Sequence[int]) -> nn.Module:
-        """Return the projector: two hidden layers with batch norm (section 3.2)."""
-        net = mlp(vector_length(num_features), self.hidden, self.hidden, self.size)
-        return Projector(net, self.passes)
 
     def agreement(self, first: Tensor, second: Tensor) -> Tensor:
         """Return :func:`barlow_twins`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
 import torch
@@ -12,10 +13,12 @@ from torch.nn import functional
 from torchmetrics import MeanMetric, Metric
 
 from tl.tasks.base import Direction, Task
+from tl.tasks.heads import vector_length
 from tl.tasks.two_views.gather import gathered
-from tl.tasks.two_views.projector import Passes
+from tl.tasks.two_views.projector import Passes, Projector, mlp
 
 
+@dataclass(frozen=True)
 class TwoViews(Task):
     """A self-supervised task: views of one image agree, those of others differ.
 
@@ -23,15 +26,35 @@ class TwoViews(Task):
     The head is a projector, which no ``init_from`` loads. Where several processes train, each
     computes the loss of the joint batch; batch norm averages over each process's own images.
 
-    Subclasses are frozen dataclasses with the fields of a task, ``passes`` and those of their
-    method.
+    Subclasses are frozen dataclasses that add the numbers of their method, by name only.
 
-    Attributes:
+    Args:
+        name: Name in metrics and of the projector; a source gives its own name.
+        hidden: Width of the projector's hidden layers.
+        size: Length of its output.
         passes: Whether both views go through backbone and projector in ``one`` pass, so that batch
             norm averages over both, or in ``two``, as in the published codes.
+        source: Name of the data source that the task reads in a batch of several.
+        target: Key of the targets in a source that has several; only counted, never read.
+        shares: Name of another task whose projector this one uses.
+        trains: Whether the task trains; if not, it is only evaluated.
+
+    Attributes:
+        layers: Number of the projector's hidden layers.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
-    passes: Passes
+    name: str = "views"
+    hidden: int = 2048
+    size: int = 2048
+    passes: Passes = "one"
+    source: str | None = None
+    target: str | None = None
+    shares: str | None = None
+    trains: bool = True
+    layers: ClassVar[int] = 1
     supervised: ClassVar[bool] = False
     directions: ClassVar[Mapping[str, Direction]] = {"spread": "max"}
 
@@ -39,14 +62,19 @@ class TwoViews(Task):
         super().__post_init__()
         if self.passes not in get_args(Passes):
             raise ValueError(f"`passes` must be 'one' or 'two', got {self.passes!r}.")
-        sizes = {k: v for k, v in self.record().items() if k in ("hidden", "size")}
-        for name, value in sizes.items():
+        for name, value in (("hidden", self.hidden), ("size", self.size)):
             if value < 1:
                 raise ValueError(f"`{name}` must be 1 or more, got {value}.")
 
-    @abstractmethod
+    @property
+    def answers(self) -> str:
+        """What the head gives."""
+        return f"{self.size} numbers per view for {type(self).__name__}"
+
     def head(self, num_features: int | Sequence[int]) -> nn.Module:
         """Return a new projector: features ``(2N, D)`` to ``(2N, size)``."""
+        sizes = (vector_length(num_features), *[self.hidden] * self.layers, self.size)
+        return Projector(mlp(*sizes), self.passes)
 
     @abstractmethod
     def agreement(self, first: Tensor, second: Tensor) -> Tensor:

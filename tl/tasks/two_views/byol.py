@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -59,42 +59,26 @@ class BYOL(TwoViews):
     does, and is saved in checkpoints. A run without a known length keeps ``momentum``.
 
     Args:
-        name: Name in metrics and of the projector; a source gives its own name.
         momentum: ``tau`` at the start, 0 to 1. The paper uses 0.996 for 1,000 epochs of ImageNet;
             0.99 is usual on CIFAR-10.
         hidden: Width of the hidden layers of projector and predictor. The paper uses 4096 on
             ImageNet; 1024 is usual on CIFAR.
         size: Length of their outputs, the paper's.
-        passes: Both views in ``one`` pass or in ``two``, see :class:`~tl.tasks.TwoViews`.
-        source: Name of the data source that the task reads in a batch of several.
-        target: Key of the targets in a source that has several; only counted, never read.
-        shares: Name of another task whose projector this one uses.
-        trains: Whether the task trains; if not, it is only evaluated.
+        **others: As for :class:`~tl.tasks.TwoViews`.
 
     Raises:
         ValueError: If a number is out of range.
     """
 
-    name: str = "views"
-    momentum: float = 0.99
+    momentum: float = field(default=0.99, kw_only=True)
     hidden: int = 1024
     size: int = 256
-    passes: Passes = "one"
-    source: str | None = None
-    target: str | None = None
-    shares: str | None = None
-    trains: bool = True
     kind: ClassVar[str] = "byol"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"`momentum` must be from 0 to 1, got {self.momentum}.")
-
-    @property
-    def answers(self) -> str:
-        """What the head gives."""
-        return f"{self.size} numbers per view for BYOL"
 
     def head(self, num_features: int | Sequence[int]) -> nn.Module:
         """Return projector and predictor, each with one hidden layer with batch norm."""

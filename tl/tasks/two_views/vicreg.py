@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from tl.tasks.heads import vector_length
 from tl.tasks.two_views.base import TwoViews, positive
-from tl.tasks.two_views.projector import Passes, Projector, mlp
 
 _EPS = 1e-4  # added to the variances, the paper's
 
@@ -60,50 +57,28 @@ class VICReg(TwoViews):
     """VICReg (Bardes et al., 2022, arXiv:2105.04906): see :func:`vicreg`.
 
     Args:
-        name: Name in metrics and of the projector; a source gives its own name.
         invariance: ``lambda``, positive; the paper's 25.
         variance: ``mu``, positive; the paper's 25.
         covariance: ``nu``, positive; the paper's 1.
         hidden: Width of the projector's two hidden layers. The paper uses 8192 on ImageNet; 2048
             is usual on CIFAR.
         size: Length of its output, likewise.
-        passes: Both views in ``one`` pass or in ``two``, see :class:`~tl.tasks.TwoViews`.
-        source: Name of the data source that the task reads in a batch of several.
-        target: Key of the targets in a source that has several; only counted, never read.
-        shares: Name of another task whose projector this one uses.
-        trains: Whether the task trains; if not, it is only evaluated.
+        **others: As for :class:`~tl.tasks.TwoViews`.
 
     Raises:
         ValueError: If a number is not positive.
     """
 
-    name: str = "views"
-    invariance: float = 25.0
-    variance: float = 25.0
-    covariance: float = 1.0
-    hidden: int = 2048
-    size: int = 2048
-    passes: Passes = "one"
-    source: str | None = None
-    target: str | None = None
-    shares: str | None = None
-    trains: bool = True
+    invariance: float = field(default=25.0, kw_only=True)
+    variance: float = field(default=25.0, kw_only=True)
+    covariance: float = field(default=1.0, kw_only=True)
     kind: ClassVar[str] = "vicreg"
+    layers: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("invariance", "variance", "covariance"):
             positive(name, getattr(self, name))
-
-    @property
-    def answers(self) -> str:
-        """What the head gives."""
-        return f"{self.size} numbers per view for VICReg"
-
-    def head(self, num_features: int | Sequence[int]) -> nn.Module:
-        """Return the projector: two hidden layers with batch norm, none on the output."""
-        net = mlp(vector_length(num_features), self.hidden, self.hidden, self.size)
-        return Projector(net, self.passes)
 
     def agreement(self, first: Tensor, second: Tensor) -> Tensor:
         """Return :func:`vicreg`."""

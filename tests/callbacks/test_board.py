@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from tests.small import trainer
-from tl.callbacks.board import as_markdown, class_names_of, statistics_of, writer_of
+from tl.callbacks.board import (
+    as_markdown,
+    class_names_of,
+    how_started,
+    statistics_of,
+    writer_of,
+)
 
 
 def test_the_writer_is_tensorboards_or_none(tmp_path: Path) -> None:
@@ -34,4 +44,21 @@ def test_data_publish_what_they_have() -> None:
 
 
 def test_plain_types_are_an_indented_block() -> None:
-    assert as_markdown({"a": Path("b")}) == '    {\n      "a": "b"\n    }'
+    given = {"a": Path("b|c"), "d": {"e": [1, 2], "f": {}}, "g": [{"h": "i\nj"}]}
+    head, rule, *rows = as_markdown(given).splitlines()
+    assert (head, rule) == ("| | |", "| --- | --- |")
+    assert rows == [r"| a | b\|c |", "| d / e | 1, 2 |", "| d / f | {} |", "| g / 0 / h | i j |"]
+
+
+def test_a_run_knows_its_command_and_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["tl", "fit", "--name=a b"])
+    assert how_started() == {"command": "tl fit '--name=a b'"}  # no repository, no commit
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("init", "-q"), (*who, "commit", "-q", "--allow-empty", "-m", "a")):
+        subprocess.run(["git", *words], check=True)  # noqa: S607
+    assert re.fullmatch("[0-9a-f]{40}", how_started()["commit"])

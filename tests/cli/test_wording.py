@@ -15,6 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from tl.cli import messages, wording
 
@@ -128,7 +129,9 @@ def test_a_worker_says_what_it_said() -> None:
     assert wording.TYPE_BEFORE.sub("", message.splitlines()[-1]) == "a.png is gone."
 
 
-def test_a_worker_that_the_kernel_ended_says_by_what() -> None:
+def test_a_worker_that_the_kernel_ended_says_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The end of an earlier `fit` took torch's handler away, and torch would not set it anew.
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
     for _ in range(5):  # on a busy machine torch may notice the end before its signal
         with pytest.raises(RuntimeError) as caught:
             next(iter(DataLoader(Failing(killed=True), num_workers=1)))

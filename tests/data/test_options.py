@@ -26,7 +26,7 @@ from tl.data.options import checked_option
         ("batch_size", 16.0, "a whole number, got 16.0"),
         ("val_size", "0.1", "a number, got '0.1'"),
         ("root", 3, "text, got 3"),
-        ("augment", "flip", "Augment, got 'flip'"),
+        ("augment", "flip", "of kind Augment, got 'flip'"),
         ("train_size", 200.5, "a whole number, got 200.5"),
         ("targets", "fin", "'fine', 'coarse' or 'both', got 'fin'"),
         ("classes", 10.0, "10 or 100, got 10.0"),

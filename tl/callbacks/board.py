@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -45,8 +47,43 @@ def class_names_of(trainer: Trainer, task: str) -> list[str] | None:
 
 
 def as_markdown(content: Mapping[str, Any]) -> str:
-    """Show plain types as an indented block."""
-    return as_block(json.dumps(content, indent=2, default=str))
+    """Show plain types as a table, a row per value, named by the keys that lead to it."""
+    rows = [(" / ".join(path), said) for path, said in _rows(content)]
+    lines = [f"| {name} | {said} |".replace("\n", " ") for name, said in rows]
+    return "\n".join(["| | |", "| --- | --- |", *lines])
+
+
+def _rows(content: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(content, Mapping) and content:
+        for key, value in content.items():
+            yield from _rows(value, (*path, _cell(key)))
+    elif isinstance(content, list | tuple) and any(isinstance(part, Mapping) for part in content):
+        for number, part in enumerate(content):
+            yield from _rows(part, (*path, str(number)))
+    elif isinstance(content, list | tuple):
+        yield path, ", ".join(map(_cell, content))
+    else:
+        yield path, _cell(content)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", r"\|")
+
+
+def how_started() -> dict[str, str]:
+    """Return the command, and the git commit of the folder that it was started in, if any."""
+    found = {"command": shlex.join(sys.argv)}
+    try:
+        git = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.SubprocessError):  # no git, or no commit here
+        return found
+    return {**found, "commit": git.stdout.strip()}
 
 
 def as_block(text: str) -> str:

@@ -20,6 +20,7 @@ from tl.callbacks.board import (
     as_block,
     as_markdown,
     class_names_of,
+    how_started,
     statistics_of,
     writer_of,
 )
@@ -99,6 +100,7 @@ class Dashboard(Callback):
             writer.add_text("run/transfer", as_markdown(pl_module.provenance))
         if table := pl_module.strategy_table():
             writer.add_text("run/strategy", as_block(table))
+        writer.add_text("run/started", as_markdown(how_started()))
         writer.add_text("run/versions", as_markdown(versions()))
         known = dict.fromkeys(
             metric_names(pl_module), 0.0

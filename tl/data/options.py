@@ -41,7 +41,8 @@ def checked_option(owner: type, name: str, value: Any) -> Any:  # noqa: ANN401 -
         elif (found := _as(kind, value)) is not ...:
             return found
     others = [kind for kind in kinds if get_origin(kind) is not Literal and kind is not NoneType]
-    words = [*map(repr, choices), *(_WORDS.get(kind, kind.__name__) for kind in others)]
+    named = (_WORDS.get(kind, f"of kind {kind.__name__}") for kind in others)
+    words = [*map(repr, choices), *named]
     said = ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
     raise (ValueError if choices else TypeError)(f"`{name}` must be {said}, got {value!r}.")
 

@@ -40,11 +40,6 @@ class ViewOptions:
                     "`views` gives two views of each image, which only a self-supervised task "
                     "reads; set `learns` too, such as tl.tasks.NTXent."
                 )
-        elif not isinstance(self.learns, TwoViews):
-            raise ValueError(
-                "`learns` must be a self-supervised task, such as tl.tasks.NTXent, got "
-                f"{self.learns!r}."
-            )
         elif on_pixels:
             raise ValueError(
                 f"`learns` is not for {type(self).__name__}, whose `tasks` lie on the pixels; "

@@ -17,6 +17,7 @@ from tl.cli.group import group, group_arguments
 from tl.cli.lineage import lineage_arguments, print_lineage
 from tl.cli.listing import list_arguments, list_kind
 from tl.cli.messages import did_you_mean
+from tl.cli.new import new, new_arguments
 from tl.cli.rank import rank_arguments, rank_sources
 from tl.cli.show import show, show_arguments
 from tl.cli.study import study, study_arguments
@@ -145,6 +146,11 @@ VERBS = {
         "Print where a checkpoint's weights came from, back to the first source.",
         lineage_arguments,
         print_lineage,
+    ),
+    "new": Verb(
+        "Write a project of your own: configuration, data module, task and test.",
+        new_arguments,
+        new,
     ),
     "rank": Verb(
         "Rank sources for a target by their features, and say how sure the ranking is.",

@@ -35,7 +35,7 @@ def test_each_value_stands_with_its_source(
     assert notes["benchmark: true"] == "multitask.yaml"
     assert notes["seed: 0"] == "seed_everything"
     assert "gradient_clip_val" not in text
-    assert "values that nobody set are left out; --all shows them." in text
+    assert "values at their defaults are left out; --all shows them." in text
     assert f"quick.yaml      {QUICK}" in text
 
 
@@ -57,12 +57,15 @@ def test_a_run_shows_what_is_not_a_default(
         found["trainer"]["max_epochs"] = epochs
         file = tmp_path / "run" / f"version_{version}" / "config.yaml"
         file.parent.mkdir(parents=True)
-        file.write_text(yaml.safe_dump(found))
+        file.write_text(yaml.safe_dump({**found, "weights_only": True}))
+        file.with_name("results.json").write_text("{}")  # the value of an option, and no section
     notes, text = shown(capsys, str(tmp_path / "run"), "--trainer.min_epochs=2")
     assert notes["max_epochs: 7"] == "config.yaml"
     assert notes["min_epochs: 2"] == "command line, over null in config.yaml"
     assert "max_steps" not in text
     assert "channels_last" not in text
+    assert "weights_only" not in text
+    assert "results.json" not in text
 
 
 def test_a_folder_of_images_shows_the_usual_recipe(

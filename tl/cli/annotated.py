@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -168,4 +169,5 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 
 
 def _scalar(value: object) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
-    return str(text).removesuffix("\n").removesuffix("\n...")
+    text = str(text).removesuffix("\n").removesuffix("\n...")
+    return json.dumps(value) if "\n" in text else text  # YAML reads JSON

@@ -74,6 +74,7 @@ def overview() -> str:
             *lines,
             "",
             "start:   tl fit --config configs/multitask.yaml --config configs/overlays/quick.yaml",
+            "your own:  tl new DIR",
             f"in the box:  tl list {'|'.join(KINDS)}",
             "more:    tl VERB --help, tl --version",
         ]

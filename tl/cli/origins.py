@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,35 @@ _UNNAMED = ("init_args", "class_path")  # parts of a key that short forms leave 
 class Origins:
     """What each source of a configuration sets, in the order in which sources override.
 
+    Args:
+        sections: Keys that hold options; a file may stand in place of each, as ``data: a.yaml``.
+
     Attributes:
         sources: Sources by name, the later ones override the earlier ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sections: Iterable[str] = ("data", "model", "trainer")) -> None:
         self.sources: list[str] = []
+        self._sections = {_canonical(key) for key in sections}
         self._settings: dict[str, list[tuple[str, Any]]] = {}
         self._lengths: dict[str, int] = {}  # of lists, which `key+` extends
 
     @classmethod
-    def of_command(cls, arguments: Sequence[str], names: Mapping[str, str]) -> Origins:
+    def of_command(
+        cls,
+        arguments: Sequence[str],
+        names: Mapping[str, str],
+        sections: Iterable[str] = ("data", "model", "trainer"),
+    ) -> Origins:
         """Read a command.
 
         Args:
             arguments: The verb and its options, without short forms.
             names: Names of sources by what stands for them after ``--config=``; others are known
                 by their path, or are part of the command line.
+            sections: As for the class.
         """
-        origins = cls()
+        origins = cls(sections)
         words = list(arguments[1:])
         while words:
             option, equals, text = words.pop(0).partition("=")
@@ -83,7 +93,7 @@ class Origins:
             for part, below in value.items():
                 self._add(f"{key}.{part}", below, source, folder)
             return
-        if (fragment := _fragment(value, folder)) is not None:
+        if name in self._sections and (fragment := _fragment(value, folder)) is not None:
             self.add({key: read_yaml(fragment)}, str(fragment), fragment.parent)
             return
         if key.endswith("+"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from enum import Enum
 from typing import Any
@@ -104,6 +104,14 @@ def flat(found: object, prefix: str = "") -> dict[str, Any]:
     else:
         return {prefix.rstrip("."): found}
     return {k: v for name, part in parts.items() for k, v in flat(part, f"{prefix}{name}.").items()}
+
+
+def sections_of(found: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a configuration that hold options."""
+    for name, part in found.items():
+        if isinstance(part, Mapping):
+            yield f"{prefix}{name}"
+            yield from sections_of(part, f"{prefix}{name}.")
 
 
 def class_defaults(found: object, prefix: str = "") -> dict[str, Any]:

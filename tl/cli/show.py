@@ -12,11 +12,14 @@ from typing import Any
 
 from tl.cli.annotated import Note, annotated, short_names
 from tl.cli.configuration import check_files
+from tl.cli.messages import one_line
 from tl.cli.on_runs import before_options, expanded, taken
 from tl.cli.origins import COMMAND_LINE, Origins
 from tl.cli.short_forms import written_out
 
 _YAML = (".yaml", ".yml")
+_ALWAYS = {"weights_only": True}  # what every run sets
+_OF_SOURCE, _USUAL = "source's recipe", "usual recipe"
 
 
 def show_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,7 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
         "CONFIG is a YAML file, a run, a checkpoint, or a folder or table of images. The output is "
         "a configuration, too: tl show a.yaml b.yaml > mine.yaml."
     )
-    parser.add_argument("--all", action="store_true", help="Also values that nobody set.")
+    parser.add_argument("--all", action="store_true", help="Also values at their defaults.")
 
 
 @dataclass
@@ -36,12 +39,14 @@ class _Command:
     Args:
         words: It and its options.
         names: Names of sources by what stands for them after ``--config=``.
-        complete: Sources that hold every value, those that nobody set too.
+        complete: Sources that hold every value, those at their defaults too.
+        places: Names of sources by path, where they are not an end of it.
     """
 
     words: list[str]
     names: dict[str, str] = field(default_factory=dict)
     complete: set[str] = field(default_factory=set)
+    places: dict[str, str] = field(default_factory=dict)
 
 
 def show(given: argparse.Namespace) -> None:
@@ -52,12 +57,14 @@ def show(given: argparse.Namespace) -> None:
     from tl.cli.resolved import (  # noqa: PLC0415 - Lightning and all
         ResolvedConfiguration,
         class_defaults,
+        sections_of,
     )
 
     resolved = ResolvedConfiguration(words)
-    origins = Origins.of_command(words, command.names)
-    defaults = {**class_defaults(resolved.found), **resolved.defaults} if command.complete else {}
-    short = short_names([source for source in origins.sources if source != COMMAND_LINE])
+    origins = Origins.of_command(words, command.names, sections_of(resolved.found))
+    usual = {**class_defaults(resolved.found), **resolved.defaults, **_ALWAYS}
+    named = {COMMAND_LINE, *command.names.values()}
+    short = short_names([source for source in origins.sources if source not in named])
 
     def note_of(key: str, value: Any) -> Note:  # noqa: ANN401 - any YAML value
         settings = origins.of(key)
@@ -65,7 +72,7 @@ def show(given: argparse.Namespace) -> None:
         is_set = bool(settings)
         if key in resolved.derived:
             return Note(resolved.derived[key], is_set=True)
-        if source in command.complete and value == defaults.get(key, ...):
+        if source in command.complete and value == usual.get(key, ...):
             is_set = False
         if not settings and key in resolved.variables:
             return Note(f"${resolved.variables[key]}", is_set=True)
@@ -77,11 +84,12 @@ def show(given: argparse.Namespace) -> None:
         return Note(short.get(source, source) or "default", is_set=is_set, more=over)
 
     text, left_out = annotated(resolved.found, note_of, whole=given.all)
-    print("".join(f"# {line}\n" for line in _header(short, left_out)) + text, end="")  # noqa: T201
+    header = _header({**short, **command.places}, left_out)
+    print("".join(f"# {line}\n" for line in header) + text, end="")  # noqa: T201
 
 
 def _said(value: object) -> str:
-    return json.dumps(value) if isinstance(value, bool | None) else str(value)
+    return json.dumps(value) if isinstance(value, bool | None) else one_line(str(value))
 
 
 def _header(short: dict[str, str], left_out: int) -> list[str]:
@@ -92,7 +100,7 @@ def _header(short: dict[str, str], left_out: int) -> list[str]:
     width = max(map(len, longer), default=0)
     lines += [f"  {name:{width}}  {path}" for name, path in longer.items()]
     if left_out:
-        lines.append(f"{left_out} values that nobody set are left out; --all shows them.")
+        lines.append(f"{left_out} values at their defaults are left out; --all shows them.")
     return lines
 
 
@@ -121,7 +129,10 @@ def _command(words: list[str]) -> _Command:
     if others:
         recipe = found[1].partition("=")[2]
         source = taken(options)[0].get("--from")
-        command.names[recipe] = f"recipe of {source}" if source else "usual recipe"
+        command.names[recipe] = _OF_SOURCE if source else _USUAL
+        if source:
+            command.places[source] = _OF_SOURCE
+            command.complete.add(_OF_SOURCE)
     # the recipe first, then the files that change it
     start = 2 if others else 1
     command.words = ["fit", *found[1:start], *command.words[1:], *found[start:]]

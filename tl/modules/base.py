@@ -41,8 +41,9 @@ from tl.modules.training_log import TrainingLog
 from tl.modules.twins import make_twins, twin_of
 from tl.private.lightning import CURRENT_HOOK
 from tl.tasks import Task, owners, trained_tasks
-from tl.transfer.freezing import Strategy, stage_modules
+from tl.transfer.freezing import Strategy
 from tl.transfer.penalties.base import Step
+from tl.transfer.stage_modes import stage_modules
 from tl.transfer.weights import TransferReport
 
 CompileMode = bool | Literal["reduce-overhead", "max-autotune"]

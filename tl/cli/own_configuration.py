@@ -20,8 +20,8 @@ _EVALUATE = ("validate", "test", "predict")
 def with_own_configuration(arguments: Sequence[str]) -> list[str]:
     """Evaluate a checkpoint with its run's configuration, unless ``--config`` describes a run.
 
-    That is ``config.yaml`` in the run's folder, otherwise the one in the checkpoint. Overlays, which
-    name the class of neither data nor model, follow it.
+    That is ``config.yaml`` in the run's folder, otherwise the one in the checkpoint. Overlays,
+    which name the class of neither data nor model, follow it.
 
     Args:
         arguments: The subcommand and its options.

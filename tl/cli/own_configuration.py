@@ -11,7 +11,7 @@ import yaml
 
 from tl.checkpoints.files import glance_at, local_file
 from tl.reading import read_yaml
-from tl.runs.folders import run_folder_of
+from tl.runs.folders import run_of_checkpoint
 from tl.runs.same_run import configuration_in
 
 _EVALUATE = ("validate", "test", "predict")
@@ -40,7 +40,7 @@ def with_own_configuration(arguments: Sequence[str]) -> list[str]:
     if not given or given[0] not in _EVALUATE or configured or helped or path is None:
         return given
     file = local_file(path)
-    run = run_folder_of(file)
+    run = run_of_checkpoint(file)
     if run is not None:
         return [given[0], f"--config={run / 'config.yaml'}", *given[1:]]
     found = configuration_in(glance_at(file), file)

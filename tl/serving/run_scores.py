@@ -12,7 +12,7 @@ from typing import Any
 
 from tl.reading import read_text
 from tl.report.conditions import conditions_of_test
-from tl.runs.folders import results_in, run_folder_of
+from tl.runs.folders import results_in, run_of_checkpoint
 
 _ABOVE = 4  # folders above a run in which a study's report may lie
 
@@ -46,7 +46,7 @@ def run_scores(checkpoint: Path, recorded: Mapping[str, float]) -> RunScores:
         recorded: What the checkpoint itself recorded when it was saved.
     """
     metrics = {k: v for k, v in recorded.items() if k.startswith(("val/", "test/"))}
-    run = run_folder_of(checkpoint)
+    run = run_of_checkpoint(checkpoint)
     if run is None:
         return RunScores(metrics)
     samples: dict[str, Mapping[str, Any]] = {}
@@ -55,7 +55,9 @@ def run_scores(checkpoint: Path, recorded: Mapping[str, float]) -> RunScores:
     for split, found in evaluated.items() if isinstance(evaluated, Mapping) else ():
         if not isinstance(found, Mapping) or not found.get("checkpoint"):
             continue
-        if os.path.normpath(run / str(found["checkpoint"])) != str(checkpoint.absolute()):
+        if os.path.normpath(run / str(found["checkpoint"])) != os.path.normpath(
+            checkpoint.absolute()
+        ):
             continue
         if split == "test" and {"adaptation", "shift"} & unusual.keys():
             continue  # not the scores of these weights on the run's own images

@@ -1,0 +1,2 @@
+from tl.report.zzb import B
+A=1

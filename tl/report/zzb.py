@@ -1,0 +1,2 @@
+from tl.report.zza import A
+B=1

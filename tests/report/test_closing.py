@@ -38,6 +38,12 @@ def test_the_only_task_has_metrics_without_its_name(tmp_path: Path) -> None:
     assert table(tmp_path, found)[1] == ["level", "mae", "0.5000"]
 
 
+def test_an_adapted_test_is_named(tmp_path: Path) -> None:
+    adapted = {"test": {"adaptation": [{"name": "Tent", "lr": 0.1}]}}
+    rows = table(tmp_path, {**RESULTS, "evaluated": adapted})
+    assert " ".join(rows[-1]) == "test: adaptation Tent (lr 0.1)."
+
+
 def test_loaders_are_rows(tmp_path: Path) -> None:
     metrics = {"val/acc/dataloader_idx_0": 0.5, "val/acc/dataloader_idx_1": 0.25}
     rows = table(tmp_path, {"metrics": metrics, "scores": {"a": {"acc": "max"}}})

@@ -155,8 +155,11 @@ def _best_epoch(trainer: Trainer) -> dict[str, Any]:
     """Return the best epoch, counted from 1, and all metrics of its validation, if known."""
     callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
     table = next((one for one in callbacks if isinstance(one, EpochTable)), None)
-    if table is None or table.best_epoch is None:
+    best = best_of(trainer)
+    if table is None or table.best_epoch is None or best is None:
         return {}
+    if table.best.get(str(best.monitor)) != number(best.best_model_score):
+        return {}  # that epoch's checkpoint could not be written
     metrics = {name: number(value) for name, value in sorted(table.best.items())}
     return {"epoch": table.best_epoch + 1, "metrics": metrics}
 

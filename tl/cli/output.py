@@ -16,7 +16,7 @@ from tl.callbacks.checkpoint import best_of
 from tl.cli.nulls import imported
 from tl.reading import shown
 from tl.report.closing import closing_table, next_commands
-from tl.runs.folders import new_run_folder, run_folder_of
+from tl.runs.folders import new_run_folder, run_of_checkpoint
 from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
 
 
@@ -37,7 +37,7 @@ class Output:
         self.config, self.verb = config, verb
         self.new: Path | None = None
         evaluates = verb != "fit" and checkpoint is not None
-        self.evaluated = run_folder_of(checkpoint) if evaluates and checkpoint else None
+        self.evaluated = run_of_checkpoint(checkpoint) if evaluates and checkpoint else None
         self._board: Path | None = None  # new curves of an evaluation
 
     def settle_loggers(self) -> list[tuple[Namespace, Namespace]]:

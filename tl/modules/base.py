@@ -42,6 +42,7 @@ from tl.modules.twins import make_twins, twin_of
 from tl.private.lightning import CURRENT_HOOK
 from tl.tasks import Task, owners, trained_tasks
 from tl.transfer.freezing import Strategy
+from tl.transfer.layer_outputs import outputs_of
 from tl.transfer.penalties.base import Step
 from tl.transfer.stage_modes import stage_modules
 from tl.transfer.weights import TransferReport
@@ -293,7 +294,9 @@ class SharedBackboneModule(LightningModule):
             read = {source_of(task, parts) for task in tasks.values()}
             adapts = seen is not None and self.penalties.read_unlabelled
             parts = {s: part for s, part in parts.items() if s in read or adapts}
-        features = self.features({source: images for source, (images, _) in parts.items()})
+        read_inside = self.penalties.layers if seen is not None else ()
+        with outputs_of(shared_part(self.backbone), read_inside) as layers:
+            features = self.features({source: images for source, (images, _) in parts.items()})
         losses: dict[str, Tensor] = {}
         outputs: Outputs = {}
         answers: dict[str, Tensor] = {}
@@ -335,6 +338,7 @@ class SharedBackboneModule(LightningModule):
                 targets={name: target for name, (_, target) in outputs.items()},
                 sources={name: source_of(self.tasks[name], parts) for name in outputs},
                 progress=self.progress() if self.penalties.read_unlabelled else None,
+                layers=layers,
             )
             seen.append(step)
         return losses, outputs

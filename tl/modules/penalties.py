@@ -65,6 +65,23 @@ class PenaltyTerms(nn.ModuleList):
         """Whether one looks at the features of sources that no task trains on."""
         return any(penalty.reads_unlabelled for penalty in self._each())
 
+    @property
+    def layers(self) -> list[str]:
+        """Names of the backbone's layers whose outputs penalties look at."""
+        return list(dict.fromkeys(name for each in self._each() for name in each.reads_layers))
+
+    def check_compiled(self) -> None:
+        """Refuse a compiled backbone, where outputs of layers inside are not to be had.
+
+        Raises:
+            ValueError: If a penalty reads some.
+        """
+        if reading := [type(each).__name__ for each in self._each() if each.reads_layers]:
+            raise ValueError(
+                f"{reading[0]} reads outputs of layers inside the backbone, which a compiled one "
+                "does not give; set `compile: false`."
+            )
+
     def prepare(self, start: Start) -> None:
         """Let penalties read the source.
 

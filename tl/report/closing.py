@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tl.reading import read_text
+from tl.report.conditions import conditions_of_test
 
 _LOADER = "/dataloader_idx_"
 _GIGABYTE = 1e9
@@ -18,7 +19,8 @@ def closing_table(run: Path) -> list[str]:
     """Return the lines that a run ends with, from its ``results.json``.
 
     A row per task: its deciding score in validation at the best epoch and at the last one, and in
-    the test if there was one. Below it the best epoch, time, images per second and memory.
+    the test if there was one. Below it the best epoch, time, images per second and memory, and what
+    was unusual about the test.
 
     Args:
         run: The run's folder.
@@ -45,7 +47,7 @@ def closing_table(run: Path) -> list[str]:
     if not rows:
         return []
     head = ["task", "score", "best val", "last val", "test"]
-    return [*_table(head, rows), *_cost(results, best)]
+    return [*_table(head, rows), *_cost(results, best), *_conditions(results)]
 
 
 def _rows(
@@ -103,6 +105,13 @@ def _cost(results: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
     if memory := results.get("peak_memory_bytes"):
         parts.append(f"{memory / _GIGABYTE:.1f} GB")
     return [", ".join(parts) + "."] if parts else []
+
+
+def _conditions(results: Mapping[str, Any]) -> list[str]:
+    """Say what the test scores are of, if not of the best checkpoint on the run's own images."""
+    found = conditions_of_test(results)
+    said = ", ".join(f"{name} {value}" for name, value in found.items())
+    return [f"test: {said}."] if said else []
 
 
 def duration(seconds: float) -> str:

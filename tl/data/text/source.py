@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
@@ -174,6 +174,11 @@ class TextSource(TextAsTrained):
         check_model(self.trainer, self.tokenizer, longest, starts=stage == "fit")
         if stage == "fit":
             self._log_splits()
+
+    def whole(self) -> list[TextSet]:
+        """Return all texts of the source with their targets, by file."""
+        tables = [self._table(split, needed=split == "train") for split in get_args(Split)]
+        return [self._set(table) for table in tables if table is not None]
 
     def _split(self) -> None:
         """Split off validation texts, unless the source has a validation split."""

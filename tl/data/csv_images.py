@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -74,10 +75,10 @@ class CsvDataModule(FolderDataModule):
     """Images in any folders, named in a table with a row per image: ``root/labels.csv``.
 
     A target is a column of classes, of numbers, or of several labels in a cell; a module may have
-    several, and an empty cell has no target. With a column `split` its rows say ``train``, ``val``
-    or ``test``; without one, `test_size` of the rows are held out for ``test``, the same for every
-    seed, and `val_size` of the others validate, each class in proportion. Images are read, checked,
-    cached and resized as by `FolderDataModule`.
+    several. An empty cell has no target; of several labels, none holds. With a column `split` its
+    rows say ``train``, ``val`` or ``test``; without one, `test_size` of the rows are held out for
+    ``test``, the same for every seed, and `val_size` of the others validate, each class in
+    proportion. Images are read, checked, cached and resized as by `FolderDataModule`.
 
     Args:
         table: File below ``root``, or its full path: ``.csv``, ``.tsv`` or ``.jsonl``.
@@ -136,18 +137,29 @@ class CsvDataModule(FolderDataModule):
             for row, cell in enumerate(cells):
                 if not cell:
                     raise DataError(f"{table.where(row)} names no image ({self.image}).")
-            if twice := [name for name, count in Counter(cells).items() if count > 1]:
-                rows = [row for row, cell in enumerate(cells) if cell == twice[0]]
+            # the same file by any spelling: absolute, relative, with ..
+            files = [os.path.normpath(path.absolute()) for path in self._paths(cells)]
+            if twice := [file for file, count in Counter(files).items() if count > 1]:
+                rows = [row for row, file in enumerate(files) if file == twice[0]]
                 lines = " and ".join(str(table.lines[row]) for row in rows[:2])
                 raise DataError(
                     f"{table.path} names {len(twice)} images in more than one row, the first "
-                    f"{twice[0]} in lines {lines}; they could train and validate at once. Keep one "
-                    "row per image; a cell may hold several labels, separated by semicolons."
+                    f"{cells[rows[0]]} in lines {lines}; they could train and validate at once. "
+                    "Keep one row per image; a cell may hold several labels, separated by "
+                    "semicolons."
                 )
             self._tables[""] = table
             if self.split is not None:
                 self._tables |= self._by_split(table, self.split)
         return self._tables[""]
+
+    def _start(self) -> Path:
+        """Return the folder that the paths of the table start from."""
+        return self._path().parent if self.folder is None else self._folder()
+
+    def _paths(self, cells: Sequence[str]) -> tuple[Path, ...]:
+        folder = self._start()
+        return tuple(folder / f"{cell}{self.suffix}" for cell in cells)
 
     def _by_split(self, table: Table, column: str) -> dict[str, Table]:
         rows: dict[Split, list[int]] = {}
@@ -232,9 +244,8 @@ class CsvDataModule(FolderDataModule):
             # rows without a label are dealt out evenly
             dealt = torch.arange(len(table)) % len(names)
             labels = torch.where(targets[column] < 0, dealt, targets[column])
-        folder = self._path().parent if self.folder is None else self._folder()
-        cells = [str(cell).strip() for cell in table.columns[self.image]]
-        paths = tuple(folder / f"{cell}{self.suffix}" for cell in cells)
+        folder = self._start()
+        paths = self._paths([str(cell).strip() for cell in table.columns[self.image]])
         self._check_there(paths, table)
         files = TableFiles(folder, names or ("images",), paths, labels, targets=targets)
         layout = self._layout()

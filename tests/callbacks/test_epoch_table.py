@@ -84,6 +84,21 @@ def test_of_several_validations_the_line_of_the_best_epoch_shows_the_best(
     assert float(row[2]) == pytest.approx(float(best.best_model_score), abs=1e-4)  # type: ignore[arg-type]
 
 
+def test_the_metric_that_decides_has_a_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = two_sources()
+    best = RunCheckpoint(monitor="val/ten/loss", dirpath=tmp_path)
+    run = trainer(tmp_path, callbacks=[EpochTable(), best], max_epochs=1, enable_checkpointing=True)
+    run.fit(multitask_module(data), data)
+    header, row = [line for line in capsys.readouterr().out.splitlines() if line.strip()][1:3]
+    assert "  val ten/loss  " in header
+    value = row.split()[
+        header.replace("train loss", "train").replace("val ", "").split().index("ten/loss")
+    ]
+    assert float(value) == pytest.approx(float(best.best_model_score), abs=1e-4)  # type: ignore[arg-type]
+
+
 def test_a_best_that_is_gone_is_forgotten(tmp_path: Path) -> None:
     data, table = tiny_data(), EpochTable()
     table.best_epoch, table.best = 3, {"val/acc": 2.0}

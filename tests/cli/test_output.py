@@ -94,3 +94,17 @@ def test_a_logger_of_the_users_is_told_where_and_its_settings_can_be_put_back(
     first, second = output.loggers([theirs])
     assert isinstance(first, RunFolder)
     assert second is theirs
+
+
+def test_a_task_that_no_sample_has_a_target_of_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Output(config(tmp_path), "test", run / "checkpoints" / "best.ckpt")
+    samples = {"test": {"a": 3, "b/dataloader_idx_1": 2, "c": 0}}
+    module = SimpleNamespace(samples=samples, tasks=dict.fromkeys("abcd"))
+    state = SimpleNamespace(fn="test")
+    output.report_scores(
+        cast("Any", SimpleNamespace(fast_dev_run=False, lightning_module=module, state=state))
+    )
+    said = capsys.readouterr().out
+    assert "tl: no test sample has a target of c, d: there is no score." in said

@@ -27,10 +27,11 @@ class EpochTable(Callback):
     """Print a table of the run while it runs: a line per epoch, in a terminal or a file.
 
     Columns: the training loss of the last logged steps, the validation loss, the mean of the
-    tasks' common score, the deciding score of each task, the seconds of the epoch, and images per
-    second. ``*`` marks the best epoch so far, by the metric that chooses the checkpoint; of several
-    validations in it, the line shows the best one, and of those in other epochs the last. In a
-    terminal, columns that do not fit are left out and long names are shortened; a file gets all.
+    tasks' common score, the deciding score of each task, the metric that chooses the checkpoint if
+    it is another one, the seconds of the epoch, and images per second. ``*`` marks the best epoch
+    so far, by that metric; of several validations in it, the line shows the best one, and of those
+    in other epochs the last. In a terminal, columns that do not fit are left out and long names are
+    shortened; a file gets all.
 
     Attributes:
         best_epoch: The best epoch so far, counted from 0; ``None`` without validation.
@@ -183,6 +184,9 @@ def score_columns(trainer: Trainer, module: LightningModule) -> dict[str, str]:
         for each in several or [metric]:
             number = each.partition(_LOADER)[2]
             found[f"{label} {number}" if number else label] = each
+    choice = best_of(trainer)
+    if choice is not None and choice.monitor and choice.monitor not in found.values():
+        found[choice.monitor.replace("val/", "val ", 1)] = choice.monitor  # what `*` goes by
     return {label: metric for label, metric in found.items() if metric in known}
 
 

@@ -150,5 +150,21 @@ class Output:
         folder = self.evaluated or self.new
         if folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        lines = [*closing_table(folder), f"tl: scores in {shown(folder / 'results.json')}"]
+        lines = [*closing_table(folder), *_without_targets(trainer)]
+        lines.append(f"tl: scores in {shown(folder / 'results.json')}")
         print("\n".join(lines), flush=True)  # noqa: T201
+
+
+def _without_targets(trainer: Trainer) -> list[str]:
+    """Name the tasks that have no score, because no sample that was evaluated has a target."""
+    split = "test" if trainer.state.fn == "test" else "val"
+    module = trainer.lightning_module
+    counts = getattr(module, "samples", {}).get(split, {})
+    without = [
+        name
+        for name in getattr(module, "tasks", {})
+        if not any(count for key, count in counts.items() if key.partition("/")[0] == name)
+    ]
+    if not without:
+        return []
+    return [f"tl: no {split} sample has a target of {', '.join(without)}: there is no score."]

@@ -66,10 +66,10 @@ class CsvDataModule(FolderDataModule):
     """Images in any folders, named in a table with a row per image: ``root/labels.csv``.
 
     A target is a column of classes, of numbers, or of several labels in a cell; a module may have
-    several, and an empty cell has no target. With a column `split` its rows say ``train``, ``val``
-    or ``test``; without one, `test_size` of the rows are held out for ``test``, the same for every
-    seed, and `val_size` of the others validate, each class in proportion. Images are read, checked,
-    cached and resized as by `FolderDataModule`.
+    several. An empty cell has no target; of several labels, none holds. With a column `split` its
+    rows say ``train``, ``val`` or ``test``; without one, `test_size` of the rows are held out for
+    ``test``, the same for every seed, and `val_size` of the others validate, each class in
+    proportion. Images are read, checked, cached and resized as by `FolderDataModule`.
 
     Args:
         table: File below ``root``, or its full path: ``.csv``, ``.tsv`` or ``.jsonl``.
@@ -123,8 +123,16 @@ class CsvDataModule(FolderDataModule):
     @property
     def _rows(self) -> ImageTable:
         if self._read_table is None:
-            self._read_table = ImageTable.read(self._path(), self.image, self.split)
+            self._read_table = ImageTable.read(self._path(), self.image, self.split, self._paths)
         return self._read_table
+
+    def _start(self) -> Path:
+        """Return the folder that the paths of the table start from."""
+        return self._path().parent if self.folder is None else self._folder()
+
+    def _paths(self, cells: Sequence[str]) -> tuple[Path, ...]:
+        folder = self._start()
+        return tuple(folder / f"{cell}{self.suffix}" for cell in cells)
 
     # What a folder of classes says by its folders
 
@@ -184,9 +192,8 @@ class CsvDataModule(FolderDataModule):
             # rows without a label are dealt out evenly
             dealt = torch.arange(len(table)) % len(names)
             labels = torch.where(targets[column] < 0, dealt, targets[column])
-        folder = self._path().parent if self.folder is None else self._folder()
-        cells = [str(cell).strip() for cell in table.columns[self.image]]
-        paths = tuple(folder / f"{cell}{self.suffix}" for cell in cells)
+        folder = self._start()
+        paths = self._paths([str(cell).strip() for cell in table.columns[self.image]])
         check_there(paths, table, some=self.on_bad_image == "skip")
         files = TableFiles(folder, names or ("images",), paths, labels, targets=targets)
         layout = self._layout()

@@ -7,17 +7,18 @@ from pathlib import PurePath
 from typing import Any
 
 
-def conditions_of_test(results: Mapping[str, Any]) -> dict[str, str]:
+def conditions_of_test(results: Mapping[str, Any], split: str = "test") -> dict[str, str]:
     """Return how the scores of a test differ from those of a run's best checkpoint on its own data.
 
     Args:
         results: Content of a run's ``results.json``.
+        split: ``val`` for a validation of the finished run.
 
     Returns:
         Under ``adaptation``, ``shift``, ``samples`` and ``checkpoint``, in words, what applies.
     """
     found: dict[str, str] = {}
-    tested = _mapping(_mapping(results.get("evaluated")).get("test"))
+    tested = _mapping(_mapping(results.get("evaluated")).get(split))
     if adapted := [_with_options(each) for each in tested.get("adaptation") or ()]:
         found["adaptation"] = ", ".join(adapted)
     trained, data = _mapping(results.get("data")), _mapping(tested.get("data"))

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tl.data import DataError
 from tl.data.images.image_table import ImageTable, check_there
+
+
+def files(cells: Sequence[str]) -> list[Path]:
+    return [Path(cell) for cell in cells]
 
 
 def written(folder: Path, *rows: str) -> Path:
@@ -15,11 +20,11 @@ def written(folder: Path, *rows: str) -> Path:
 
 def test_rows_by_the_names_that_splits_have(tmp_path: Path) -> None:
     path = written(tmp_path, "a.png,Train", "b.png,dev", "c.png,testing", "d.png,training")
-    table = ImageTable.read(path, "image", "part")
+    table = ImageTable.read(path, "image", "part", files)
     assert table.of("train").columns["image"] == ["a.png", "d.png"]
     assert table.of("val").columns["image"] == ["b.png"]
     assert table.of("test").columns["image"] == ["c.png"]
-    whole = ImageTable.read(path, "image", None)
+    whole = ImageTable.read(path, "image", None, files)
     assert len(whole.of("test")) == len(whole.of("train")) == 4
 
 
@@ -33,17 +38,19 @@ def test_rows_by_the_names_that_splits_have(tmp_path: Path) -> None:
 )
 def test_rows_that_cannot_be_are_named(tmp_path: Path, rows: list[str], said: str) -> None:
     with pytest.raises(DataError, match=said):
-        ImageTable.read(written(tmp_path, *rows), "image", "part")
+        ImageTable.read(written(tmp_path, *rows), "image", "part", files)
 
 
 def test_a_split_without_rows_is_named(tmp_path: Path) -> None:
-    table = ImageTable.read(written(tmp_path, "a.png,train"), "image", "part")
+    table = ImageTable.read(written(tmp_path, "a.png,train"), "image", "part", files)
     with pytest.raises(DataError, match=r"no row of the split test \(part\)"):
         table.of("test")
 
 
 def test_missing_images_are_a_mistake_unless_some_may_be(tmp_path: Path) -> None:
-    table = ImageTable.read(written(tmp_path, "a.png,train", "b.png,train"), "image", "part").whole
+    table = ImageTable.read(
+        written(tmp_path, "a.png,train", "b.png,train"), "image", "part", files
+    ).whole
     (tmp_path / "a.png").touch()
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     check_there(paths, table, some=True)

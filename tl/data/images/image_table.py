@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -37,13 +38,20 @@ class ImageTable:
     splits: Mapping[str, Table]
 
     @classmethod
-    def read(cls, path: Path, image: str, column: str | None) -> Self:
+    def read(
+        cls,
+        path: Path,
+        image: str,
+        column: str | None,
+        paths: Callable[[Sequence[str]], Sequence[Path]],
+    ) -> Self:
         """Read a table, and check that each row has its own image.
 
         Args:
             path: The file.
             image: Column of the images.
             column: Column of the splits.
+            paths: Gives the files that cells of `image` name.
 
         Raises:
             DataError: If the file cannot be read, a row names no image or that of another row, or
@@ -54,13 +62,15 @@ class ImageTable:
         for row, cell in enumerate(cells):
             if not cell:
                 raise DataError(f"{table.where(row)} names no image ({image}).")
-        if twice := [name for name, count in Counter(cells).items() if count > 1]:
-            rows = [row for row, cell in enumerate(cells) if cell == twice[0]]
+        # the same file by any spelling: absolute, relative, with ..
+        files = [os.path.normpath(file.absolute()) for file in paths(cells)]
+        if twice := [file for file, count in Counter(files).items() if count > 1]:
+            rows = [row for row, file in enumerate(files) if file == twice[0]]
             lines = " and ".join(str(table.lines[row]) for row in rows[:2])
             raise DataError(
                 f"{table.path} names {len(twice)} images in more than one row, the first "
-                f"{twice[0]} in lines {lines}; they could train and validate at once. Keep one "
-                "row per image; a cell may hold several labels, separated by semicolons."
+                f"{cells[rows[0]]} in lines {lines}; they could train and validate at once. Keep "
+                "one row per image; a cell may hold several labels, separated by semicolons."
             )
         return cls(table, column, {} if column is None else _by_split(table, column))
 

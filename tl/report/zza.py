@@ -1,2 +1,0 @@
-from tl.report.zzb import B
-A=1

@@ -1,2 +1,0 @@
-from tl.report.zza import A
-B=1

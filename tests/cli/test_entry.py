@@ -376,6 +376,8 @@ def test_whatever_the_loggers_a_run_has_its_folder(
     run = tmp_path / "runs" / "mine" / "version_0"
     held = {path.name for path in run.iterdir()}
     drawn = {"curves.png", "learning_rates.png"} if "metrics.csv" in logs else set()
+    drawn |= {name for name in held if name.startswith(("classes_", "confusion_", "mistakes_"))}
+    assert any(name.startswith("confusion_") for name in drawn)
     assert held == {"config.yaml", "results.json", "checkpoints"} | logs | drawn
     assert (run / "checkpoints" / "best.ckpt").exists()
     assert [*(tmp_path / "runs" / "mine").iterdir()] == [run]

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich import get_console
 
 from tl.callbacks.checkpoint import best_of
+from tl.callbacks.knn_monitor import KNN
 from tl.callbacks.progress import bar_is_readable
 from tl.callbacks.throughput import Throughput
 from tl.modules.base import SharedBackboneModule
@@ -26,9 +27,10 @@ class EpochTable(Callback):
     """Print a table of the run while it runs: a line per epoch, in a terminal or a file.
 
     Columns: the training loss of the last logged steps, the validation loss, the mean of the
-    tasks' common score, the deciding score of each task, the seconds of the epoch, and images per
-    second. ``*`` marks the best epoch so far, by the metric that chooses the checkpoint. In a
-    terminal, columns that do not fit are left out and long names are shortened; a file gets all.
+    tasks' common score, the deciding score of each task, the accuracy of nearest neighbours where a
+    `KNNMonitor` measures it, the seconds of the epoch, and images per second. ``*`` marks the best
+    epoch so far, by the metric that chooses the checkpoint. In a terminal, columns that do not fit
+    are left out and long names are shortened; a file gets all.
 
     Attributes:
         best_epoch: The best epoch so far, counted from 0; ``None`` without validation.
@@ -165,6 +167,9 @@ def score_columns(trainer: Trainer, module: LightningModule) -> dict[str, str]:
         for each in several or [metric]:
             number = each.partition(_LOADER)[2]
             found[f"{label} {number}" if number else label] = each
+    for metric in known:
+        if metric.endswith(f"/{KNN}"):
+            found[" ".join(metric.split("/")[1:])] = metric
     return {label: metric for label, metric in found.items() if metric in known}
 
 

@@ -19,6 +19,8 @@ from tl.report.closing import closing_table, next_commands
 from tl.runs.folders import new_run_folder, run_folder_of
 from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
 
+_NAMED = 6  # pictures whose names fit a line
+
 
 class Output:
     """Loggers and folder of one command.
@@ -121,8 +123,8 @@ class Output:
         best = best_of(trainer)
         lines = closing_table(self.new) if self.new else []
         if self.new:
-            plots = ", ".join(path.name for path in self._plots(self.new))
-            lines.append(f"tl: run folder {shown(self.new)}{f' with {plots}' if plots else ''}")
+            self._plot(self.new)
+            lines.append(f"tl: run folder {shown(self.new)}{_pictures(self.new)}")
         path = best.best_model_path if best is not None else ""
         if best is not None and path:
             score = best.best_model_score
@@ -134,15 +136,14 @@ class Output:
         print("\n".join(lines), flush=True)  # noqa: T201
 
     @staticmethod
-    def _plots(run: Path) -> list[Path]:
+    def _plot(run: Path) -> None:
         """Draw the run; a plot that cannot be written does not fail a finished run."""
         from tl.report.run_plots import write_plots  # noqa: PLC0415 - matplotlib, at the end only
 
         try:
-            return write_plots(run)
+            write_plots(run)
         except OSError as error:
             rank_zero_warn(f"tl: no plots in {shown(run)}: {error.strerror or error}.")
-            return []
 
     @rank_zero_only
     def report_scores(self, trainer: Trainer) -> None:
@@ -151,4 +152,13 @@ class Output:
         if folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         lines = [*closing_table(folder), f"tl: scores in {shown(folder / 'results.json')}"]
+        if drawn := _pictures(folder / self.verb):
+            lines.append(f"tl: folder {shown(folder / self.verb)}{drawn}")
         print("\n".join(lines), flush=True)  # noqa: T201
+
+
+def _pictures(folder: Path) -> str:
+    """Name the pictures in a folder, after what is said of it."""
+    names = sorted(path.name for path in folder.glob("*.png") if path.is_file())
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f" with {', '.join(names[:_NAMED])}{more}" if names else ""

@@ -228,6 +228,11 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> No
         (["--model.init_args.tasks=[{name: a, num_classes: 7}]"], 2, "follows from the data"),
         (["--log_dir=/proc/none"], 2, "/proc/none: No such file"),
         (
+            ["--log=csv,wanbd"],
+            2,
+            "`log` has no logger 'wanbd'; choose from tensorboard, csv, wandb",
+        ),
+        (
             [
                 "--data.init_args.images=real",
                 "--data.init_args.offline=error",

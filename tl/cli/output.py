@@ -18,6 +18,7 @@ from tl.reading import shown
 from tl.report.closing import closing_table, next_commands
 from tl.runs.folders import new_run_folder, run_folder_of
 from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
+from tl.runs.services import asked_services, service_loggers
 
 _NAMED = 6  # pictures whose names fit a line
 
@@ -41,6 +42,7 @@ class Output:
         evaluates = verb != "fit" and checkpoint is not None
         self.evaluated = run_folder_of(checkpoint) if evaluates and checkpoint else None
         self._board: Path | None = None  # new curves of an evaluation
+        self._services = asked_services(config.get("log") or "")
 
     def settle_loggers(self) -> list[tuple[Namespace, Namespace]]:
         """Give a user's loggers the run's folder, name and version unless set.
@@ -83,9 +85,10 @@ class Output:
         if own is None and self.new is None:
             self.new = new_run_folder(Path(config.log_dir) / config.name)
         folder = cast("Path", own or self.new)
+        services = service_loggers(self._services, folder, Path(config.log_dir))
         if given not in (None, True):
             others = given if isinstance(given, list) else [given] if given else []
-            return [RunFolder(folder), *others]
+            return [RunFolder(folder), *others, *services]
         if own is not None:
             # TensorBoard drops a folder's curves if the steps restart in a later file
             if not (own / self.verb).exists():
@@ -93,11 +96,12 @@ class Output:
             board = RunTensorBoard(
                 own.parent, "", own.name, default_hp_metric=False, sub_dir=self.verb
             )
-            return [RunFolder(own), *([board] if self.verb != "predict" else [])]
+            return [RunFolder(own), *([board, *services] if self.verb != "predict" else [])]
         version = int(folder.name.removeprefix("version_"))
         return [
             RunTensorBoard(config.log_dir, config.name, version, default_hp_metric=False),
             RunCSV(config.log_dir, config.name, version),
+            *services,
         ]
 
     @rank_zero_only
@@ -124,7 +128,7 @@ class Output:
         lines = closing_table(self.new) if self.new else []
         if self.new:
             self._plot(self.new)
-            lines.append(f"tl: run folder {shown(self.new)}{_pictures(self.new)}")
+            lines.append(f"tl: run folder {shown(self.new)}{pictures_named(self.new)}")
         path = best.best_model_path if best is not None else ""
         if best is not None and path:
             score = best.best_model_score
@@ -152,12 +156,12 @@ class Output:
         if folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         lines = [*closing_table(folder), f"tl: scores in {shown(folder / 'results.json')}"]
-        if drawn := _pictures(folder / self.verb):
+        if drawn := pictures_named(folder / self.verb):
             lines.append(f"tl: folder {shown(folder / self.verb)}{drawn}")
         print("\n".join(lines), flush=True)  # noqa: T201
 
 
-def _pictures(folder: Path) -> str:
+def pictures_named(folder: Path) -> str:
     """Name the pictures in a folder, after what is said of it."""
     names = sorted(path.name for path in folder.glob("*.png") if path.is_file())
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from tests.small import module, multitask_module, tiny_data, trainer, two_sources
-from tl.callbacks import EpochTable, RunCheckpoint, Throughput
+from tl.callbacks import EpochTable, KNNMonitor, RunCheckpoint, Throughput
 from tl.callbacks.epoch_table import fitted, middle_cut, rounded
 
 
@@ -141,3 +141,21 @@ def test_another_module_s_metrics_are_shown_as_they_are(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     run.callback_metrics.update({"val_loss": 1.0, "train_loss": 2.0})  # type: ignore[dict-item]
     assert score_columns(run, LightningModule()) == {"val_loss": "val_loss"}
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one source", "two sources"])
+def test_the_accuracy_of_neighbours_has_a_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], several: bool
+) -> None:
+    run = trainer(tmp_path, callbacks=[KNNMonitor(k=3, bank_size=20), EpochTable()], max_epochs=1)
+    if several:
+        sources = two_sources()
+        run.fit(multitask_module(sources), sources)
+    else:
+        data = tiny_data()
+        run.fit(module(data), data)
+    _, header, row = [line for line in capsys.readouterr().out.splitlines() if line.strip()][:3]
+    for source in ("ten", "hundred") if several else ("",):
+        label, metric = f"{source} knn_acc".strip(), f"val/{source}/knn_acc".replace("//", "/")
+        assert label in header
+        assert f"{float(run.callback_metrics[metric]):.4f}" in row

@@ -60,7 +60,7 @@ def test_captions_stay_readable_where_a_board_shows_a_picture_350_pixels_wide() 
     height = float(title.get_fontsize()) / 72 * figure.dpi * 350 / width
     assert height > 9, "pixels"
     boxes = [axes.title.get_window_extent() for axes in figure.axes]
-    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes[:4]))
     assert all(box.y1 < figure.bbox.y1 for box in boxes)
     pictures = [axes.get_window_extent() for axes in figure.axes]
     assert all(text.y1 < above.y0 for text, above in zip(boxes[4:], pictures, strict=False))

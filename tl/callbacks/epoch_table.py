@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from rich import get_console
 
 from tl.callbacks.checkpoint import best_of
+from tl.callbacks.knn_monitor import KNN
 from tl.callbacks.progress import bar_is_readable
 from tl.callbacks.throughput import Throughput
 from tl.modules.base import SharedBackboneModule
@@ -27,11 +28,12 @@ class EpochTable(Callback):
     """Print a table of the run while it runs: a line per epoch, in a terminal or a file.
 
     Columns: the training loss of the last logged steps, the validation loss, the mean of the
-    tasks' common score, the deciding score of each task, the metric that chooses the checkpoint if
-    it is another one, the seconds of the epoch, and images per second. ``*`` marks the best epoch
-    so far, by that metric; of several validations in it, the line shows the best one, and of those
-    in other epochs the last. In a terminal, columns that do not fit are left out and long names are
-    shortened; a file gets all.
+    tasks' common score, the deciding score of each task, the accuracy of nearest neighbours where a
+    `KNNMonitor` measures it, the metric that chooses the checkpoint if it is another one, the
+    seconds of the epoch, and images per second. ``*`` marks the best epoch so far, by that metric;
+    of several validations in it, the line shows the best one, and of those in other epochs the
+    last. In a terminal, columns that do not fit are left out and long names are shortened; a file
+    gets all.
 
     Attributes:
         best_epoch: The best epoch so far, counted from 0; ``None`` without validation.
@@ -184,6 +186,9 @@ def score_columns(trainer: Trainer, module: LightningModule) -> dict[str, str]:
         for each in several or [metric]:
             number = each.partition(_LOADER)[2]
             found[f"{label} {number}" if number else label] = each
+    for metric in known:
+        if metric.endswith(f"/{KNN}"):
+            found[" ".join(metric.split("/")[1:])] = metric
     choice = best_of(trainer)
     if choice is not None and choice.monitor and choice.monitor not in found.values():
         found[choice.monitor.replace("val/", "val ", 1)] = choice.monitor  # what `*` goes by

@@ -125,6 +125,12 @@ class TlCLI(LightningCLI):
             "--log_dir", type=str, default="lightning_logs", help="Folder for runs."
         )
         parser.add_argument(
+            "--log",
+            type=str,
+            default="tensorboard,csv",
+            help="Loggers: tensorboard and csv, which every run has, and wandb, mlflow.",
+        )
+        parser.add_argument(
             "--resume",
             type=Literal["auto"] | None,
             default=None,

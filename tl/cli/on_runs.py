@@ -46,7 +46,7 @@ def expanded(arguments: Sequence[str]) -> list[str]:
         ValueError: If a run, a folder or a strategy is not what it should be.
     """
     verb, rest = (arguments[0] if arguments else ""), list(arguments[1:])
-    named = _before_options(rest)
+    named = before_options(rest)
     if verb in _EVALUATE and named:
         return _on_run(verb, named, rest[len(named) :])
     if verb == "fit":
@@ -54,7 +54,8 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     return list(arguments)
 
 
-def _before_options(words: Sequence[str]) -> list[str]:
+def before_options(words: Sequence[str]) -> list[str]:
+    """Return the words that stand before the first option."""
     found = []
     for word in words:
         if word.startswith("-"):
@@ -95,7 +96,7 @@ def _data_takes(checkpoint: Path, option: str) -> bool:
 
 
 def _fit(named: Sequence[str], options: list[str]) -> list[str]:
-    values, options = _taken(options)
+    values, options = taken(options)
     source = next(reversed(values["--from"]), None)
     if len(named) > 1:
         raise ValueError(f"fit takes one folder or table, got also {named[1]!r}.")
@@ -118,7 +119,7 @@ def _fit(named: Sequence[str], options: list[str]) -> list[str]:
     return [*command, *options]
 
 
-def _taken(options: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+def taken(options: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Take our own options out of a command."""
     values: dict[str, list[str]] = {name: [] for name in _VALUES}
     left: list[str] = []

@@ -57,7 +57,7 @@ def test_nothing_is_drawn_as_a_file_between_epochs(
     logger = CSVLogger(tmp_path, "runs")
     dashboard = Dashboard(1, 4, 0, graph=False)
     trainer(tmp_path, logger=logger, callbacks=[dashboard], max_epochs=3).fit(module(data), data)
-    assert drawn == ["generated10, val, epoch 2"]
+    assert drawn == ["generated10, val, epoch 3"]
     assert len(pictures_in(Path(logger.log_dir))) == 3, "without TensorBoard too"
 
 

@@ -80,6 +80,8 @@ class TaskPictures:
         split = "test" if trainer.testing else "val"
         verb = trainer.state.fn
         self._kept, self._drawn = {}, set()
+        # as the table of epochs counts; an evaluation does not know its checkpoint's
+        epoch = f", epoch {trainer.current_epoch + 1}" if verb == "fit" else ""
         count = module.count_loaders()
         for loader in range(count):
             suffix = loader_suffix(loader, count)
@@ -91,7 +93,7 @@ class TaskPictures:
                 if pictures.counts is not None:
                     counts = pictures.counts.to(module.device)
                     pictures.counts = trainer.strategy.reduce(counts, reduce_op="sum")
-                title = f"{name}{suffix}, {split}, epoch {trainer.current_epoch}"
+                title = f"{name}{suffix}, {split}{epoch}"
                 statistics = statistics_of(trainer, task.source)
                 view = View(title, class_names_of(trainer, name), statistics)
                 self._kept[f"{name}{suffix}"] = split, pictures, view, trainer.global_step

@@ -47,7 +47,7 @@ _KNOWN = (
 )
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Silence warnings about what neither the user nor we can change."""
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -93,7 +93,7 @@ def run(arguments: list[str]) -> TlCLI:
         What ran it.
     """
     done = end_with_parent()
-    _quiet()
+    quiet()
     stop_on_signals()
     # kept outside the constructor, which runs the subcommand, so that a failure can clean up
     cli = TlCLI.__new__(TlCLI)

@@ -1,4 +1,4 @@
-"""What a plain run has not imported before its first step."""
+"""What a command has not imported: a plain run before its first step, and verbs that only read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.report.test_compare import leave
 
 ROOT = Path(__file__).resolve().parents[2]
 LATER = {"matplotlib", "optuna", "pandas", "peft", "sklearn", "timm", "transformers"}
@@ -39,3 +41,32 @@ def test_a_plain_run_has_not_imported_these_before_its_first_step(tmp_path: Path
     solvers = [name for name in ("qpsolvers", "cvxpy") if importlib.util.find_spec(name)]
     later = LATER if solvers else {*LATER, "scipy"}
     assert not later & set(line.split())
+
+
+LIGHT = """
+import os, sys
+from tl.cli import main
+
+assert main(sys.argv[2:]) == 0
+imported = {name.split(".")[0] for name in sys.modules}
+print("imported:", *sorted(imported & set(sys.argv[1].split(","))))
+"""
+HEAVY = "torch,torchvision,lightning,torchmetrics,jsonargparse,optuna,pandas,scipy"
+
+
+def test_help_lists_comparisons_and_projects_need_neither_torch_nor_lightning(
+    tmp_path: Path,
+) -> None:
+    run = leave(tmp_path / "a" / "version_0", 0, 0.5)
+    for command, more in (
+        (["--help"], ",matplotlib,numpy"),
+        (["fit", "--help"], ",matplotlib,numpy"),
+        (["fit", "--model.help"], ",matplotlib,numpy"),
+        (["list", "tasks"], ",matplotlib,numpy"),
+        (["new", str(tmp_path / "project")], ",matplotlib,numpy"),
+        (["compare", str(run)], ""),
+    ):
+        words = [sys.executable, "-c", LIGHT, HEAVY + more, *command]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.splitlines()[-1] == "imported:", command

@@ -257,4 +257,9 @@ def test_an_option_of_another_section_is_named() -> None:
     assert elsewhere("init_from", "tl.data.CifarDataModule") == (
         " Did you mean 'model.init_args.init_from'?"
     )
+    rate = " Did you mean 'model.init_args.optimizer.init_args.lr'?"
+    assert elsewhere("lr") == elsewhere("trainer.lr") == elsewhere("lr", "tl.modules.X") == rate
+    assert elsewhere("trainer.batch_size") == elsewhere("batch_size")
+    assert elsewhere("warmup").endswith("'model.init_args.scheduler.init_args.warmup'?")
+    assert not elsewhere("trainer.max_epochs")
     assert not elsewhere("no_such_option")

@@ -20,6 +20,7 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--data.root", "x"], ["--data.init_args.root", "x"]),
         (["--model.init_from=a.ckpt"], ["--model.init_args.init_from=a.ckpt"]),
         (["--model.penalties+=x"], ["--model.init_args.penalties+=x"]),
+        (["--model.backbone.help", "x"], ["--model.backbone.help", "x"]),
         (["--epochs", "3"], ["--trainer.max_epochs", "3"]),
         (["--epochs=3"], ["--trainer.max_epochs=3"]),
         (["--trainer.max_epochs=3"], ["--trainer.max_epochs=3"]),

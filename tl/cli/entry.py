@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from typing import TypeVar
 
 from tl import __version__
+from tl.cli.class_help import classes_of, with_class
 from tl.cli.configuration import check_files
 from tl.cli.help_page import help_of
 from tl.cli.messages import USAGE_ERROR, exception_line
@@ -67,7 +68,7 @@ def run_command(args: list[str] | None) -> object:
     if arguments in (["--version"], ["-V"]):
         print(f"tl {__version__}")  # noqa: T201
         return None
-    if page := help_of(arguments):
+    if page := help_of(arguments) or _or_one_line(lambda: classes_of(arguments)):
         print(page)  # noqa: T201
         return None
     stop_on_signals()
@@ -94,7 +95,8 @@ def _find_own_classes() -> None:
 
 
 def _check_and_run(arguments: list[str]) -> object:
-    full = written_out("--help" if word == "--help-all" else word for word in arguments)
+    words = with_class(arguments)
+    full = written_out("--help" if word == "--help-all" else word for word in words)
     check_files(full)
     return _run(full)
 

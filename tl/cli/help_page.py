@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from tl.cli.listing import KINDS
 from tl.cli.verbs import VERBS, verb_of
 
-_LIGHTNINGS = {
+#: Lightning's verbs, each with a line.
+DESCRIPTIONS = {
     "fit": "Train a model.",
     "validate": "Evaluate a checkpoint on the validation data.",
     "test": "Evaluate a checkpoint on the test data.",
@@ -35,7 +36,9 @@ _COMMON = (
     ("--ckpt_path FILE", "checkpoint to resume (fit) or to evaluate"),
     ("--data.root DIR", "where the data lie"),
     ("--data.KEY VALUE", "any option of the data's class: batch_size, label_fraction, ..."),
-    ("--trainer.accelerator NAME", "auto, cpu, gpu; --trainer.devices N, --trainer.precision P"),
+    ("--trainer.accelerator NAME", "auto, cpu, gpu"),
+    ("--trainer.devices N", "how many of them"),
+    ("--trainer.precision P", "32-true, bf16-mixed, ...; by default bf16 where a GPU supports it"),
     ("--print_config", "print the resolved configuration and exit"),
     ("--model.help CLASS", "options of a class, such as tl.modules.TransferModule"),
     ("--help-all", "every option"),
@@ -53,14 +56,14 @@ def help_of(arguments: Sequence[str]) -> str | None:
     verb = verb_of(arguments)
     if verb is None:
         return overview()
-    if verb in _LIGHTNINGS and arguments[-1] in ("-h", "--help"):
+    if verb in DESCRIPTIONS and arguments[-1] in ("-h", "--help"):
         return page_of(verb)
     return None
 
 
 def overview() -> str:
     """Return the verbs, each with a line."""
-    verbs = {**_LIGHTNINGS, **{name: verb.help for name, verb in VERBS.items()}}
+    verbs = {**DESCRIPTIONS, **{name: verb.help for name, verb in VERBS.items()}}
     width = max(map(len, verbs))
     lines = [f"  {name:{width}}  {text}" for name, text in verbs.items()]
     return "\n".join(
@@ -78,15 +81,20 @@ def overview() -> str:
     )
 
 
+def rows_of(verb: str) -> tuple[tuple[str, str], ...]:
+    """Return the options that people use with one of Lightning's verbs, each with a line."""
+    return (*(_TRAINING if verb == "fit" else ()), *_COMMON)
+
+
 def page_of(verb: str) -> str:
     """Return the options that people use with one of Lightning's verbs."""
-    rows = [*(_TRAINING if verb == "fit" else ()), *_COMMON]
+    rows = rows_of(verb)
     width = max(len(option) for option, _ in rows)
     return "\n".join(
         [
             f"usage: {_START[verb]}",
             "",
-            _LIGHTNINGS[verb],
+            DESCRIPTIONS[verb],
             "",
             *(f"  {option:{width}}  {text}" for option, text in rows),
         ]

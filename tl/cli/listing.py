@@ -30,7 +30,13 @@ _USES = {
     "backbones": "backbone: {class_path: tl.backbones.NAME} in a configuration",
     "tasks": "tasks: [{class_path: tl.tasks.NAME, init_args: {name: ...}}] in a configuration",
 }
-_BASES = {"Backbone", "ImageDataModule", "Task"}  # for classes of one's own
+_BASES = {
+    "Backbone",
+    "ImageDataModule",
+    "Penalty",
+    "SharedBackboneModule",
+    "Task",
+}  # for classes of one's own
 
 
 def configs_folder() -> Path | None:
@@ -64,7 +70,7 @@ def entries(kind: str) -> Iterator[tuple[str, str]]:
     """
     if kind in _CLASSES:
         package, end = _CLASSES[kind]
-        yield from _public_classes(PACKAGE / package, end)
+        yield from public_classes(package, end)
         return
     folder = configs_folder()
     if folder is None:
@@ -94,10 +100,16 @@ def first_sentence(text: str) -> str:
     return (found.group() if found else text).strip()
 
 
-def _public_classes(package: Path, end: str) -> Iterator[tuple[str, str]]:
-    """Yield the public classes of a package with the first sentence of docstring and paper."""
+def public_classes(package: str, end: str) -> Iterator[tuple[str, str]]:
+    """Yield the public classes of a package with the first sentence of docstring and paper.
+
+    Args:
+        package: Its name below ``tl``.
+        end: How their names end.
+    """
+    folder = PACKAGE.joinpath(*package.split("."))
     found: dict[str, str] = {}
-    for module, wanted in _imports_of(package / "__init__.py"):
+    for module, wanted in _imports_of(folder / "__init__.py"):
         for part in ast.parse(module.read_text(encoding="utf-8")).body:
             if isinstance(part, ast.ClassDef) and part.name in wanted - _BASES:
                 line = _line_of(ast.get_docstring(part) or "")

@@ -19,8 +19,12 @@ _MODULES = ("tl.modules.TransferModule", "tl.modules.MultiTaskModule")
 # By section of a configuration: classes whose options it takes.
 _SECTIONS = {
     "trainer": ("lightning.pytorch.Trainer",),
-    "data": ("tl.data.CifarDataModule", "tl.data.FolderDataModule", "tl.data.MultiTaskDataModule"),
-    "model": _MODULES,
+    "data.init_args": (
+        *("tl.data.CifarDataModule", "tl.data.FolderDataModule", "tl.data.MultiTaskDataModule"),
+    ),
+    "model.init_args": _MODULES,
+    "model.init_args.optimizer.init_args": ("torch.optim.SGD", "torch.optim.AdamW"),
+    "model.init_args.scheduler.init_args": ("tl.modules.WarmupCosine",),
 }
 # Modules with the classes that configurations name, the likelier ones first.
 _PLACES = (
@@ -49,13 +53,15 @@ def elsewhere(option: str, owner: str = "") -> str:
     """Return `` Did you mean 'x'?`` if another part of a configuration has this option.
 
     Args:
-        option: A name without dots.
+        option: A name; of a dotted one, the last part is looked up.
         owner: The class that lacks it; empty on the command line.
     """
+    start, _, option = option.rpartition(".")
     for section, classes in _SECTIONS.items():
-        if owner not in classes and any(option in _arguments_of(each) for each in classes):
-            init_args = "" if section == "trainer" else "init_args."
-            return f" Did you mean {f'{section}.{init_args}{option}'!r}?"
+        if owner in classes or (start and start == section):
+            continue
+        if any(option in _arguments_of(each) for each in classes):
+            return f" Did you mean {f'{section}.{option}'!r}?"
     return ""
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 
+from tl.cli.class_help import own_classes
 from tl.cli.messages import USAGE_ERROR, parse_error_line
 from tl.cli.verbs import verb_of
 from tl.private.jsonargparse import options_of
@@ -22,6 +23,20 @@ class OneLineParser(LightningArgumentParser):
     """A parser whose errors are one line."""
 
     _has_verb = True
+
+    def __init__(self, *given: Any, **options: Any) -> None:  # noqa: ANN401 - as jsonargparse has it
+        """Name the program also in the help of a class, which has a parser of its own."""
+        options.setdefault("prog", "tl")
+        super().__init__(*given, **options)
+
+    def format_help(self, *given: Any, **options: Any) -> str:  # noqa: ANN401 - as jsonargparse has it
+        """Return the help, which names our classes in place of all that torch has."""
+        for action in options_of(self):
+            if extra_help := getattr(action, "extra_help", None):
+                known = own_classes(extra_help(), action.dest)
+                action.extra_help = lambda known=known: known  # type: ignore[attr-defined]
+        text: str = super().format_help(*given, **options)
+        return text
 
     def parse_args(self, args: Any = None, *more: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever jsonargparse passes
         """Parse arguments, including those of a class within an option.

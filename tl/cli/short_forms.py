@@ -74,6 +74,7 @@ def _of_class(option: str) -> str:
     """Write an option of the data's or the model's class in full."""
     for start in ("--data.", "--model."):
         rest = option.removeprefix(start)
-        if rest != option and rest.partition(".")[0].rstrip("+") not in _OWN:
+        named = rest.endswith(".help") or rest.partition(".")[0].rstrip("+") in _OWN
+        if rest != option and not named:
             return f"{start}init_args.{rest}"
     return option

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from tl.cli.average import average, average_arguments
 from tl.cli.compare import compare_arguments, compare_runs
+from tl.cli.completion import completion, completion_arguments
 from tl.cli.delta_m import delta_m, delta_m_arguments
 from tl.cli.export import export_arguments, export_model
 from tl.cli.fewshot import fewshot, fewshot_arguments
@@ -121,6 +122,11 @@ VERBS = {
         "Set runs side by side: settings that differ, scores, cost and curves.",
         compare_arguments,
         compare_runs,
+    ),
+    "completion": Verb(
+        "Print a script with which bash or zsh completes verbs, options, files and names.",
+        completion_arguments,
+        completion,
     ),
     "delta_m": Verb(
         "Compare multi-task runs with a network per task: Delta_m over seeds.",

@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tl.modules.picture_log import BREAK
 from tl.private.torch import file_writer
 
-_WIDTH = 90  # characters of a value in a table
+_WIDTH = 80  # characters of a value in a table
 
 
 def writer_of(trainer: Trainer) -> SummaryWriter | None:

@@ -65,12 +65,12 @@ def test_every_logger_gets_them_in_its_own_way(tmp_path: Path) -> None:
     log_figure(run, "val/a/b", figure(), 7)
     log_image(run, "val/c", torch.rand(3, 5, 9), 8)
     run.loggers = [board, flow]  # W&B's texts need its package
-    log_text(run, "run/data", "| a |", 9)
+    log_text(run, "run/data", "| a<br>b |", 9)
     log_text(run, "run/started", "b")
     assert weights.calls == [("val/a/b", (200, 100), "RGB", 7), ("val/c", (9, 5), "RGB", 8)]
     assert flow.calls == [
         *(("a run", "val/a/b", (200, 100), 7), ("a run", "val/c", (9, 5), 8)),
-        ("a run", "| a |", "text/run/data_9.md"),
+        ("a run", "| a b |", "text/run/data_9.md"),
         ("a run", "b", "text/run/started.md"),
     ]
     board.finalize("success")

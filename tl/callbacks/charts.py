@@ -115,7 +115,8 @@ def comparison(
     content = plugin_data_pb2.HParamsPluginData.FromString(metadata.content)
     for name in pairs:
         group = "test" if named and name.startswith("test/") else ""
-        info = api_pb2.MetricInfo(name=api_pb2.MetricName(group=group, tag=name))
+        place = api_pb2.MetricName(group=group, tag=name)
+        info = api_pb2.MetricInfo(name=place, display_name=name)
         content.experiment.metric_infos.append(info)
     metadata.content = content.SerializeToString()
     return experiment, start

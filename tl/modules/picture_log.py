@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CHANNELS = 4  # of a figure as PNG
+#: Breaks a line within a cell of a table in Markdown, for TensorBoard.
+BREAK = "<br>"
 
 
 def takers(trainer: Trainer) -> list[Logger]:
@@ -100,7 +102,8 @@ def log_text(trainer: Trainer, tag: str, text: str, step: int | None = None) -> 
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text(tag, text, step)
         else:
-            _or_warn(logger, tag, lambda: _send_text(logger, tag, text, step))  # noqa: B023 - called at once
+            plain = text.replace(BREAK, " ")
+            _or_warn(logger, tag, lambda: _send_text(logger, tag, plain, step))  # noqa: B023 - called at once
 
 
 def _send_text(logger: Any, tag: str, text: str, step: int | None) -> None:  # noqa: ANN401 - as above

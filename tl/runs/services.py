@@ -84,31 +84,40 @@ class RunWandb(NamesTask, WandbLogger):
     def __init__(self, folder: Path, runs: Path, number: str | None = None) -> None:
         if os.environ.get("WANDB_MODE") == "offline":
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # that would be sent
-        self._folder, self._begun = folder, False
-        super().__init__(
-            name=f"{folder.parent.name}/{folder.name}",
-            save_dir=str(folder),
-            id=number or uuid.uuid4().hex[:12],
-            project=os.environ.get("WANDB_PROJECT") or runs.absolute().name,
-            group=folder.parent.name,
-        )
+        self._folder = folder
+        self._open: Any = None
+        self._begun = False
+        self._settings = {
+            "name": f"{folder.parent.name}/{folder.name}",
+            "project": os.environ.get("WANDB_PROJECT") or runs.absolute().name,
+            "group": folder.parent.name,
+            "dir": str(folder),
+            "id": number or uuid.uuid4().hex[:12],
+            "resume": "allow",
+        }
+        super().__init__(save_dir=str(folder), id=self._settings["id"])
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:  # noqa: ANN401 - of an optional package
-        """The run at W&B."""
-        if self._experiment is None:
-            self._begun = import_module("wandb").run is None  # else it is the user's
-            _note(self._folder, "wandb", str(self._wandb_init["id"]))
-        return super().experiment
+        """The run at W&B: one of the user's that is open, or else a new one."""
+        if self._open is None:
+            wandb = import_module("wandb")
+            self._begun = wandb.run is None
+            self._open = wandb.init(**self._settings) if self._begun else wandb.run
+            # as Lightning's logger does: steps are the run's own, not W&B's count of calls
+            self._open.define_metric("trainer/global_step")
+            self._open.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+            _note(self._folder, "wandb", str(self._open.id))
+        return self._open
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """End the run, so that the next one of this process does not continue it."""
         super().finalize(status)
-        if self._experiment is not None and self._begun:
-            self._experiment.finish(exit_code=0 if status == "success" else 1)
-            self._experiment = None  # a test after training opens it again, by its id
+        if self._open is not None and self._begun:
+            self._open.finish(exit_code=0 if status == "success" else 1)
+            self._open = None  # a test after training opens it again, by its id
 
 
 class RunMLflow(NamesTask, MLFlowLogger):
@@ -131,7 +140,7 @@ class RunMLflow(NamesTask, MLFlowLogger):
             # since MLflow 3.7 folders must be allowed, and versions of 3 report their use
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        self._folder = folder
+        self._folder, self._noted = folder, False
         super().__init__(
             experiment_name=folder.parent.name,
             run_name=folder.name,
@@ -144,9 +153,10 @@ class RunMLflow(NamesTask, MLFlowLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:  # noqa: ANN401 - of an optional package
         """The client."""
-        begun, made = self._initialized, super().experiment
-        if not begun:
-            _note(self._folder, "mlflow", str(self._run_id))
+        made = super().experiment
+        if not self._noted:
+            self._noted = True  # at once: `run_id` asks for the client again
+            _note(self._folder, "mlflow", str(self.run_id))
         return made
 
 

@@ -472,6 +472,8 @@ def test_the_switch_is_of_the_constructor_and_graphs_stay_out_of_copies() -> Non
     assert TransferModule(Tiny(), Classification("a", 3)).captured is None
     with pytest.raises(ValueError, match="`cuda_graph` cannot change after construction"):
         ours.cuda_graph = False
+    with pytest.raises(ValueError, match="`cuda_graph` must be true or false, got 'yes'"):
+        TransferModule(Tiny(), Classification("a", 3), cuda_graph="yes")
     assert isinstance(ours.captured, CapturedStep)
     ours.captured._said.add("something")
     assert not copy.deepcopy(ours).captured._said  # type: ignore[union-attr]

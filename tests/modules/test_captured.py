@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchjd.aggregation import UPGrad
@@ -36,10 +37,15 @@ from tl.transfer.penalties.base import Penalty, Step
 Losses = Callable[[bool], tuple[LightningModule, Trainer]]
 
 
+def use(stand_in: Reexecution, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captured, "CudaGraphs", lambda _: stand_in)
+    monkeypatch.setattr(captured, "DEVICES", ("cuda", "cpu"))
+
+
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> Reexecution:
     stand_in = Reexecution()
-    monkeypatch.setattr(captured, "recorder_for", lambda _: stand_in)
+    use(stand_in, monkeypatch)
     return stand_in
 
 
@@ -80,7 +86,7 @@ TASKS = [
 ]
 
 
-def batches(count: int = 7, size: int = 6) -> DataLoader[Any]:
+def batches(count: int = 8, size: int = 6) -> DataLoader[Any]:
     drawn = torch.Generator().manual_seed(0)
 
     def labels(classes: int, rows: int) -> Tensor:
@@ -132,7 +138,7 @@ def test_replayed_steps_give_the_same_bits(name: str, tmp_path: Path, graphs: Re
     assert graphs.recorded == recorded  # the forward pass, and each backward pass
     # the last batch of each epoch is smaller, and a step is recorded from its first batch on
     start = 4 if "accumulate_grad_batches" in settings else FIRST_STEPS
-    steps = settings.get("max_epochs", 2) * 6 - start
+    steps = settings.get("max_epochs", 2) * 7 - start
     each = {2: 2, 5: 5 if name == "norms" else 4}[recorded]
     assert graphs.replayed == each * steps
 
@@ -323,13 +329,50 @@ def test_what_may_differ_from_step_to_step_runs_as_usual(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_other_precisions_run_as_usual(
-    tmp_path: Path, graphs: Reexecution, said: list[str]
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"precision": "64-true"}, "the precision must be one of 32-true, bf16-mixed, got 64-true"),
+        ({"detect_anomaly": True}, "`detect_anomaly` looks at each operation"),
+    ],
+)
+def test_settings_of_the_trainer_that_need_usual_steps(
+    settings: dict[str, Any], why: str, tmp_path: Path, graphs: Reexecution, said: list[str]
 ) -> None:
     ours = TransferModule(Tiny(), Classification("a", 3), cuda_graph=True)
-    fit_one(tmp_path, ours, precision="64-true")
+    fit_one(tmp_path, ours, **settings)
     assert graphs.recorded == 0
-    assert said == lines("the precision must be one of 32-true, bf16-mixed, got 64-true; steps run")
+    assert said == lines(f"{why}; steps run")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_several_devices_run_as_usual(
+    tmp_path: Path, graphs: Reexecution, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(captured, "SingleDeviceStrategy", DDPStrategy)  # any other, in one process
+    run_one(tmp_path)
+    assert graphs.recorded == 0
+    assert said == lines(
+        "graphs are for one device, and the strategy is SingleDeviceStrategy; steps run"
+    )
+
+
+class Converts(TransferModule):
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return tuple(batch.values())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_targets_that_are_checked_in_the_step_need_usual_steps(
+    tmp_path: Path, graphs: Reexecution, said: list[str]
+) -> None:
+    ours = Converts(Tiny(), Classification("a", 3), cuda_graph=True)
+    batch = {"image": torch.zeros(4, 3, 8, 8), "label": torch.tensor([0, 1, 2, 0])}
+    loader: Any = DataLoader([batch] * 5, batch_size=None)  # type: ignore[arg-type]
+    trainer(tmp_path, max_epochs=1).fit(ours, loader)
+    assert graphs.recorded == 0
+    why = "the targets are checked in the step, which waits for them"
+    assert said == lines(f"{why}: such steps run")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -398,7 +441,7 @@ class OutOfMemory(Reexecution):
 def test_a_graph_that_does_not_fit_into_memory_leaves_the_run_as_it_is(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(captured, "recorder_for", lambda _: OutOfMemory())
+    use(OutOfMemory(), monkeypatch)
     ours = run_one(tmp_path)
     memory = "CUDA out of memory. Tried to allocate 2.00 GiB."
     assert said == lines(f"the step cannot be recorded: {memory}; steps run")
@@ -429,6 +472,8 @@ def test_the_switch_is_of_the_constructor_and_graphs_stay_out_of_copies() -> Non
     assert TransferModule(Tiny(), Classification("a", 3)).captured is None
     with pytest.raises(ValueError, match="`cuda_graph` cannot change after construction"):
         ours.cuda_graph = False
+    with pytest.raises(ValueError, match="`cuda_graph` must be true or false, got 'yes'"):
+        TransferModule(Tiny(), Classification("a", 3), cuda_graph="yes")
     assert isinstance(ours.captured, CapturedStep)
     ours.captured._said.add("something")
     assert not copy.deepcopy(ours).captured._said  # type: ignore[union-attr]

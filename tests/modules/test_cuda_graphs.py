@@ -14,7 +14,8 @@ from torch import nn
 
 from tests.small import Tiny, tiny_data, trainer
 from tl import TransferModule
-from tl.modules.cuda_graphs import CudaGraphs, recorder_for
+from tl.modules import captured
+from tl.modules.cuda_graphs import CudaGraphs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,15 +62,9 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Calls:
     return calls
 
 
-def test_only_a_gpu_records() -> None:
-    assert recorder_for(torch.device("cpu")) is None
-
-
 def test_work_warms_up_on_the_side_and_must_not_wait_the_last_time(cuda: Calls) -> None:
     modes: list[Any] = []
-    recorder = recorder_for(GPU)
-    assert isinstance(recorder, CudaGraphs)
-    recorder.warm_up(lambda: modes.append((cuda.inside, cuda.mode)))
+    CudaGraphs(GPU).warm_up(lambda: modes.append((cuda.inside, cuda.mode)))
     assert modes == [("side", 0), ("side", 0), ("side", "warn")]
     assert cuda.mode == 0
     assert cuda.made == ["side waits", "side", "current waits"]
@@ -105,14 +100,28 @@ class WithDropout(Tiny):
         return nn.functional.dropout(super().forward(images), training=self.training)
 
 
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """Undo what Lightning's `deterministic` sets for the process."""
+    yield
+    torch.use_deterministic_algorithms(mode=False)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("net", [Tiny, WithDropout])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_replayed_steps_give_the_same_bits_on_a_gpu(
-    net: type[nn.Module], precision: Any, accumulate: int, tmp_path: Path
+    net: type[nn.Module],
+    precision: Any,
+    accumulate: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(captured, "rank_zero_warn", warned.append)
     found = []
     for replays in (False, True):
         data = tiny_data()
@@ -127,5 +136,6 @@ def test_replayed_steps_give_the_same_bits_on_a_gpu(
             deterministic=True,
         ).fit(ours, data)
         found.append({name: value.cpu() for name, value in ours.state_dict().items()})
+    assert warned == []
     assert found[0].keys() == found[1].keys()
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())

@@ -153,6 +153,10 @@ class SharedBackboneModule(LightningModule):
             )
         self.compile_mode = compile
         self._compiled = False
+        if not isinstance(cuda_graph, bool):
+            raise ValueError(  # noqa: TRY004 - like all other arguments
+                f"`cuda_graph` must be true or false, got {cuda_graph!r}."
+            )
         self.captured = CapturedStep() if cuda_graph else None
         self._left_out: set[str] = set()  # parameters of the backbone, by name
         if channels_last:

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from tl.modules.batch import AnyBatch
-from tl.modules.cuda_graphs import Recorder, recorder_for
+from tl.modules.cuda_graphs import CudaGraphs
 from tl.modules.step_graph import Replayed, StepGraph, form_of
 from tl.private.torch import hook_tables
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Steps that run as usual before one is recorded: kernels are compiled and chosen there.
 FIRST_STEPS = 3
+#: Where steps can be recorded.
+DEVICES: tuple[str, ...] = ("cuda",)
 _MOST_FORMS = 100
 _PRECISIONS = ("32-true", "bf16-mixed")
 _OWN_GRAPHS = ("reduce-overhead", "max-autotune")
@@ -42,7 +44,7 @@ class CapturedStep:
     """
 
     def __init__(self) -> None:
-        self._recorder: Recorder | None = None  # none outside training, and if it is not safe
+        self._on = False  # not outside training, nor where it is not safe
         self._graph: StepGraph | None = None
         self._form: object = None  # of the batches of the graph
         self._state: object = None  # of the network in the last step
@@ -64,14 +66,10 @@ class CapturedStep:
             module: The module, with a Trainer.
         """
         self.end()
-        recorder = recorder_for(module.device)
-        reason = _unsafe(module)
-        if recorder is None:
-            reason = f"CUDA graphs need a GPU, and this run trains on the {module.device.type}"
-        if reason is not None:
+        if (reason := _unsafe(module)) is not None:
             rank_zero_warn(f"tl: `cuda_graph`: {reason}; steps run without a graph.")
             return
-        self._recorder = recorder
+        self._on = True
         parts = (module.backbone, module.heads, module.twins)
         self._modules = [inner for part in parts for inner in part.modules()]
         self._parameters = [p for part in parts for p in part.parameters()]
@@ -92,7 +90,7 @@ class CapturedStep:
             batch: The batch, on the device.
             batch_idx: Its index in the epoch.
         """
-        if self._recorder is None:
+        if not self._on:
             return None
         if any(self._hooks):
             self._say("modules have hooks, which a graph would leave out")
@@ -119,10 +117,10 @@ class CapturedStep:
         """Record a step once its form was seen often enough."""
         if len(self._steps) > _MOST_FORMS:
             self._give_up(f"batches have more than {_MOST_FORMS} forms")
-        if self._recorder is None or self._steps[form] <= FIRST_STEPS:
+        if not self._on or self._steps[form] <= FIRST_STEPS:
             return None
         try:
-            graph = StepGraph(module, batch, self._recorder)
+            graph = StepGraph(module, batch, CudaGraphs(module.device))
         except Exception as error:  # noqa: BLE001 - the usual step raises again what is not the graph's
             reason = (str(error).splitlines() or [""])[0].strip()
             self._give_up(f"the step cannot be recorded: {reason or type(error).__name__}")
@@ -166,7 +164,9 @@ def _unsafe(module: SharedBackboneModule) -> str | None:
         for name in _RECORDED
         if name in vars(module) or not getattr(kind, name).__module__.startswith("tl.")
     ]
+    device = module.device.type
     reasons = {
+        f"CUDA graphs need a GPU, and this run trains on the {device}": device not in DEVICES,
         f"graphs are for one device, and the strategy is {type(strategy).__name__}": not isinstance(
             strategy, SingleDeviceStrategy
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -39,7 +40,8 @@ class Recorder(Protocol):
 class CudaGraphs:
     """Records CUDA graphs (``torch.cuda.CUDAGraph``) that share one pool of memory.
 
-    Replay a graph only after those that were recorded before it and whose results it reads.
+    Replay a graph only after those that were recorded before it and whose results it reads. Take
+    another object once all of its graphs are gone: torch does not open a pool again.
 
     Args:
         device: The GPU.
@@ -56,6 +58,8 @@ class CudaGraphs:
         An operation that waits for the GPU, such as ``.item()``, cannot be recorded. Found here, it
         leaves nothing behind, whereas a recording that fails may disturb the random numbers.
         """
+        # graphs of earlier steps in dead cycles would bring their stream into the recording
+        gc.collect()
         before = torch.cuda.get_sync_debug_mode()
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream), warnings.catch_warnings(record=True) as caught:
@@ -80,8 +84,3 @@ class CudaGraphs:
         ):
             found = work()
         return found, graph.replay
-
-
-def recorder_for(device: torch.device) -> Recorder | None:
-    """Return what records on a device; ``None`` if nothing does."""
-    return CudaGraphs(device) if device.type == "cuda" else None

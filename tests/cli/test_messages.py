@@ -258,3 +258,4 @@ def test_an_option_of_another_section_is_named() -> None:
         " Did you mean 'model.init_args.init_from'?"
     )
     assert not elsewhere("no_such_option")
+    assert not elsewhere("shift", "tl.data.SyntheticTextDataModule")

@@ -53,7 +53,9 @@ def elsewhere(option: str, owner: str = "") -> str:
         owner: The class that lacks it; empty on the command line.
     """
     for section, classes in _SECTIONS.items():
-        if owner not in classes and any(option in _arguments_of(each) for each in classes):
+        if owner in classes or (section == "data" and owner.endswith("DataModule")):
+            continue  # it is the section whose class lacks it
+        if any(option in _arguments_of(each) for each in classes):
             init_args = "" if section == "trainer" else "init_args."
             return f" Did you mean {f'{section}.{init_args}{option}'!r}?"
     return ""

@@ -58,8 +58,10 @@ def elsewhere(option: str, owner: str = "") -> str:
     """
     start, _, option = option.rpartition(".")
     for section, classes in _SECTIONS.items():
-        if owner in classes or (start and start == section):
+        if owner in classes or section == start:
             continue
+        if section.startswith("data") and owner.endswith("DataModule"):
+            continue  # it is the section whose class lacks it
         if any(option in _arguments_of(each) for each in classes):
             return f" Did you mean {f'{section}.{option}'!r}?"
     return ""

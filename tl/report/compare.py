@@ -18,7 +18,16 @@ from tl.report.intervals import Interval, mean_interval
 
 _SEED = "seed_everything"
 # follow from the seed, or say where a run lies
-_ASIDE = (_SEED, "data.init_args.seed", "name", "log_dir", "ckpt_path", "resume")
+_ASIDE = (
+    _SEED,
+    "data.init_args.seed",
+    "name",
+    "log_dir",
+    "ckpt_path",
+    "resume",
+    "shifts",
+    "severities",
+)
 _COSTS = ("seconds", "images_per_second")
 _LONGEST = 60
 

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tl.batch import Inputs, join, on_each, size_of
-from tl.transfer.layer_outputs import last_convolutions, outputs_of, zeroed_channel
+from tl.transfer.layer_outputs import (
+    channels_of,
+    last_convolutions,
+    outputs_of,
+    zeroed_channel,
+)
 from tl.transfer.network import SourceNetwork
 from tl.transfer.penalties.base import Penalty, Start, Step, only_classification, require_source
 from tl.transfer.penalties.l2_sp import squared_distance
@@ -114,11 +119,6 @@ def loss_increases(
                 without.append(loss())
         found[name] = torch.stack(without) - whole
     return found
-
-
-def channels_of(layer: nn.Module) -> int:
-    """Return how many filters a convolution has, 0 for any other layer."""
-    return layer.out_channels if isinstance(layer, nn.Conv2d) else 0
 
 
 class DELTA(Penalty):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.transfer.penalties.steps import begun, checkpoint, images, network, start, step
-from tl.backbones import ResNet18
+from tl.backbones import CrossStitch, ResNet18, ResNet20
 from tl.transfer.penalties import DELTA
 from tl.transfer.penalties.delta import attention_of, gather, loss_increases, map_distance, probe
 
@@ -192,5 +192,7 @@ def test_a_backbone_without_such_convolutions_is_refused() -> None:
         DELTA().attach(nn.Linear(2, 2), nn.ModuleDict())
     with pytest.raises(ValueError, match=r"ResNet18 has no convolution 'layer1', 'layer9'; name"):
         DELTA(layers=["layer1", "layer9"]).attach(ResNet18(), nn.ModuleDict())
+    with pytest.raises(ValueError, match="and CrossStitch has one for each task; choose another"):
+        DELTA().attach(CrossStitch(ResNet20()), nn.ModuleDict())
     with pytest.raises(ValueError, match="must be attached to a model first"):
         DELTA()(step(*network(), images(), torch.zeros(6)))

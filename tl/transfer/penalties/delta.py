@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tl.backbones.streams import StreamsBackbone
 from tl.batch import Inputs, join, on_each, size_of
 from tl.transfer.layer_outputs import (
     channels_of,
@@ -153,7 +154,7 @@ class DELTA(Penalty):
 
     Raises:
         ValueError: If a number is out of range; when the model is built, if the backbone has no
-            such convolutions; at the run's start, without source weights.
+            such convolutions or a network per task; at the run's start, without source weights.
     """
 
     def __init__(
@@ -181,6 +182,11 @@ class DELTA(Penalty):
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
         """Allocate the source and the attention."""
+        if isinstance(backbone, StreamsBackbone):
+            raise ValueError(  # noqa: TRY004 - an argument, as all others
+                f"DELTA compares one network with the source's, and {type(backbone).__name__} has "
+                "one for each task; choose another penalty, such as L2SP."
+            )
         known = dict(backbone.named_modules())
         self.reads_layers = self.reads_layers or tuple(last_convolutions(backbone))
         wrong = [

@@ -94,6 +94,14 @@ def test_a_source_beside_a_configuration(place: Path) -> None:
     assert expanded(["fit", "--strategy=my.Own"])[1] == "--model.init_args.strategy=my.Own"
 
 
+def test_strategies_and_penalties_add_up_and_the_last_class_counts() -> None:
+    given = [f"--strategy={name}" for name in ("l2_sp", "lp_ft", "linear_probe", "bss")]
+    assert expanded(["fit", "--config=a.yaml", *given]) == [
+        *("fit", "--config=a.yaml", "--strategy=l2_sp"),
+        *("--model.init_args.strategy=tl.transfer.LinearProbe", "--strategy=bss"),
+    ]
+
+
 def test_every_strategy_has_a_short_name(repository: Path) -> None:
     for name, (kind, *_) in STRATEGIES.items():
         written = yaml.safe_load((repository / f"configs/transfer/{name}.yaml").read_text())

@@ -125,6 +125,12 @@ class TlCLI(LightningCLI):
             "--log_dir", type=str, default="lightning_logs", help="Folder for runs."
         )
         parser.add_argument(
+            "--log",
+            type=str,
+            default="tensorboard,csv",
+            help="Loggers: tensorboard and csv, which every run has, and wandb, mlflow.",
+        )
+        parser.add_argument(
             "--resume",
             type=Literal["auto"] | None,
             default=None,
@@ -152,7 +158,15 @@ class TlCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse, and set the direction of callbacks and schedules from their metric."""
         super().parse_arguments(parser, args)
-        follow_metrics(self.config, parser.parse_args(args, defaults=False))
+        self.complete(parser.parse_args(args, defaults=False))
+
+    def complete(self, given: Any) -> None:  # noqa: ANN401 - as the parser has it
+        """Set what follows from other settings.
+
+        Args:
+            given: What the user set.
+        """
+        follow_metrics(self.config, given)
 
     def _parse_ckpt_path(self) -> None:
         """Let the command line override the hyper-parameters in a checkpoint."""
@@ -164,8 +178,8 @@ class TlCLI(LightningCLI):
         """Return the configuration of the subcommand."""
         return self.config[str(self.subcommand)]
 
-    def before_instantiate_classes(self) -> None:
-        """Resolve what depends on the machine or other settings, so that config.yaml records it."""
+    def settle(self) -> None:
+        """Check the configuration, and resolve what depends on the machine or other settings."""
         config = self.chosen
         self.shifts = take_shifts(config, str(self.subcommand))
         check_trainer(config.trainer, str(self.subcommand))
@@ -186,6 +200,11 @@ class TlCLI(LightningCLI):
             self._tasks[key] = given
             model = cast("Any", imported(config.model.class_path))
             self._takes[key] = key in inspect.signature(model).parameters
+
+    def before_instantiate_classes(self) -> None:
+        """Resolve what a run depends on, so that config.yaml records it."""
+        self.settle()
+        config = self.chosen
         config.weights_only = True  # no code from a checkpoint may run
         folder = versions_folder(config.log_dir, config.name)
         if config.ckpt_path is None and self.subcommand != "fit":

@@ -46,7 +46,7 @@ def expanded(arguments: Sequence[str]) -> list[str]:
         ValueError: If a run, a folder or a strategy is not what it should be.
     """
     verb, rest = (arguments[0] if arguments else ""), list(arguments[1:])
-    named = _before_options(rest)
+    named = before_options(rest)
     if verb in _EVALUATE and named:
         return _on_run(verb, named, rest[len(named) :])
     if verb == "fit":
@@ -54,7 +54,8 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     return list(arguments)
 
 
-def _before_options(words: Sequence[str]) -> list[str]:
+def before_options(words: Sequence[str]) -> list[str]:
+    """Return the words that stand before the first option."""
     found = []
     for word in words:
         if word.startswith("-"):
@@ -95,8 +96,8 @@ def _data_takes(checkpoint: Path, option: str) -> bool:
 
 
 def _fit(named: Sequence[str], options: list[str]) -> list[str]:
-    values, options = _taken(options)
-    source, strategy = values.get("--from"), values.get("--strategy")
+    values, options = taken(options)
+    source = next(reversed(values["--from"]), None)
     if len(named) > 1:
         raise ValueError(f"fit takes one folder or table, got also {named[1]!r}.")
     command = ["fit"]
@@ -113,15 +114,14 @@ def _fit(named: Sequence[str], options: list[str]) -> list[str]:
         from tl.cli.recipe import source_checkpoint  # noqa: PLC0415 - as above
 
         options = [*options, f"--model.init_args.init_from={source_checkpoint(source)}"]
-    if strategy is not None:
-        chosen = _strategy(strategy)
-        options = [*chosen, *options] if named else [*options, *chosen]
+    chosen = _strategies(values["--strategy"])
+    options = [*chosen, *options] if named else [*options, *chosen]
     return [*command, *options]
 
 
-def _taken(options: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def taken(options: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Take our own options out of a command."""
-    values: dict[str, str] = {}
+    values: dict[str, list[str]] = {name: [] for name in _VALUES}
     left: list[str] = []
     words = iter(options)
     for word in words:
@@ -132,8 +132,19 @@ def _taken(options: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         found: Any = value if equals else next(words, None)
         if not found:
             raise ValueError(f"{name} needs a value.")
-        values[name] = found
+        values[name].append(found)
     return values, left
+
+
+def _strategies(names: Sequence[str]) -> list[str]:
+    """Return the options of strategies: overlays add up, and the last class is the strategy."""
+    options = [_strategy(name) for name in names]
+    last = next((each for each in reversed(options) if not _is_overlay(each)), None)
+    return [word for each in options if each is last or _is_overlay(each) for word in each]
+
+
+def _is_overlay(options: Sequence[str]) -> bool:
+    return options[0].startswith("--strategy=")
 
 
 def _strategy(name: str) -> list[str]:

@@ -28,7 +28,7 @@ _SIZES = (32, 64, 128)  # pixels; the networks of this framework train on small 
 _DATA = ("batch_size", "eval_batch_size", "augment", "val_size", "num_workers", "sampling")
 _MODEL = (
     *("backbone", "optimizer", "scheduler", "scheduler_interval", "label_smoothing"),
-    *("channels_last", "compile"),
+    *("channels_last", "compile", "cuda_graph"),
 )
 _TRAINER = (
     *("max_epochs", "gradient_clip_val", "accumulate_grad_batches", "benchmark"),

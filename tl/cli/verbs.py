@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tl.cli.average import average, average_arguments
 from tl.cli.compare import compare_arguments, compare_runs
@@ -17,8 +17,11 @@ from tl.cli.group import group, group_arguments
 from tl.cli.lineage import lineage_arguments, print_lineage
 from tl.cli.listing import list_arguments, list_kind
 from tl.cli.messages import did_you_mean
+from tl.cli.new import new, new_arguments
 from tl.cli.rank import rank_arguments, rank_sources
+from tl.cli.show import show, show_arguments
 from tl.cli.study import study, study_arguments
+from tl.private.jsonargparse import options_of
 
 #: Lightning's verbs, which need its parser.
 LIGHTNINGS = ("fit", "validate", "test", "predict")
@@ -34,6 +37,18 @@ class VerbParser(argparse.ArgumentParser):
         self.exit(2)
 
 
+class PassingParser(VerbParser):
+    """A parser of flags that leaves all other words in ``rest``, for Lightning's verbs."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
+        """Parse the flags, wherever they stand."""
+        words = list(args or ())
+        flags = {option for action in options_of(self) for option in action.option_strings}
+        given = super().parse_args([word for word in words if word in flags], namespace)
+        given.rest = [word for word in words if word not in flags]
+        return given
+
+
 @dataclass(frozen=True)
 class Verb:
     """A subcommand.
@@ -42,11 +57,13 @@ class Verb:
         help: One-line description.
         arguments: Adds its arguments to a parser.
         run: Runs it.
+        passes_on: Whether it also takes the options of ``fit``, which its own flags stand among.
     """
 
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], None]
+    passes_on: bool = False
 
 
 def verb_of(arguments: Sequence[str]) -> str | None:
@@ -88,7 +105,8 @@ def run_verb(name: str, arguments: list[str]) -> None:
 def parser_of(name: str) -> argparse.ArgumentParser:
     """Return the parser of one of our verbs."""
     verb = VERBS[name]
-    parser = VerbParser(prog=f"tl {name}", description=verb.help, allow_abbrev=False)
+    kind = PassingParser if verb.passes_on else VerbParser
+    parser = kind(prog=f"tl {name}", description=verb.help, allow_abbrev=False)
     verb.arguments(parser)
     return parser
 
@@ -129,6 +147,11 @@ VERBS = {
         lineage_arguments,
         print_lineage,
     ),
+    "new": Verb(
+        "Write a project of your own: configuration, data module, task and test.",
+        new_arguments,
+        new,
+    ),
     "rank": Verb(
         "Rank sources for a target by their features, and say how sure the ranking is.",
         rank_arguments,
@@ -138,6 +161,12 @@ VERBS = {
         "List what is in the box: balancing, transfer, sources, backbones, tasks, studies.",
         list_arguments,
         list_kind,
+    ),
+    "show": Verb(
+        "Print the resolved configuration of a command, with where each value comes from.",
+        show_arguments,
+        show,
+        passes_on=True,
     ),
     "study": Verb(
         "Run the runs of a study file, or print its status or report.",

@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tl.reading import read_text, read_yaml
+from tl.report.conditions import conditions_of_test
 from tl.report.intervals import Interval, mean_interval
 
 _SEED = "seed_everything"
@@ -28,7 +29,8 @@ class FinishedRun:
 
     Args:
         folder: The folder ``version_N``.
-        settings: Its configuration, flat, by dotted name.
+        settings: Its configuration, flat, by dotted name; and as ``test: shift`` and the like what
+            was unusual about its test.
         metrics: Metrics by name.
         costs: Seconds and images a second of its training.
         monitor: Metric that chose its best checkpoint.
@@ -233,9 +235,10 @@ def read_run(folder: Path) -> FinishedRun:
         settings = flat(read_yaml(where / "config.yaml"))
     except (OSError, ValueError):
         settings = {}
+    tested = {f"test: {name}": said for name, said in conditions_of_test(results).items()}
     return FinishedRun(
         where,
-        settings,
+        settings | tested,
         {k: float(v) for k, v in (results.get("metrics") or {}).items() if v is not None},
         {name: float(results[name]) for name in _COSTS if results.get(name) is not None},
         (results.get("best") or {}).get("monitor"),

@@ -351,13 +351,14 @@ def test_a_term_stands_beside_the_balanced_update(
     torch.testing.assert_close(plain - penalised, wanted, rtol=1e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", [LwF, BSS], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [LwF, BSS, DELTA], ids=lambda kind: kind.__name__)
 def test_terms_that_share_the_tasks_graph_go_with_aggregation(
     kind: type[Penalty], source: Path, tmp_path: Path
 ) -> None:
     data = two_sources()
+    penalty = DELTA(task="ten") if kind is DELTA else kind()
     ours = multitask_module(
-        data, init_from=str(source), penalties=kind(), balancer=UPGrad(), optimizer=sgd
+        data, init_from=str(source), penalties=penalty, balancer=UPGrad(), optimizer=sgd
     )
     trainer(tmp_path, max_epochs=1, accumulate_grad_batches=2).fit(ours, data)
     if kind is LwF:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from tests.small import Staged
-from tl.backbones import ResNet20, ResNet50
-from tl.transfer.layer_outputs import last_convolutions, outputs_of, zeroed_channel
+from tl.backbones import LoraBackbone, ResNet20, ResNet50
+from tl.transfer.layer_outputs import channels_of, last_convolutions, outputs_of, zeroed_channel
 
 
 def test_outputs_of_each_pass_are_kept_with_their_graph() -> None:
@@ -48,3 +49,11 @@ def test_a_side_branch_does_not_count() -> None:
             self.downsample = nn.Conv2d(1, 1, 1)
 
     assert last_convolutions(nn.Sequential(Block())) == ["0.conv"]
+
+
+def test_an_adapted_convolution_counts_with_its_adapter() -> None:
+    pytest.importorskip("peft")
+    network = LoraBackbone(ResNet20(), rank=2)
+    found = last_convolutions(network)
+    assert found == [f"backbone.layer{stage}.2.conv2" for stage in (1, 2, 3)]
+    assert [channels_of(network.get_submodule(name)) for name in found] == [16, 32, 64]

@@ -131,8 +131,9 @@ class TrainerHooks(SharedBackboneModule):
             check_answers(self.tasks, self.datamodule)
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
             refuse_batch_size_search(self.trainer.callbacks, self.datamodule)  # type: ignore[attr-defined]
+            if self.compile_mode:
+                self.penalties.check_compiled()
         if self.compile_mode and not self._compiled:
-            self.penalties.check_compiled()
             # in place: names of weights stay, for checkpoints and transfer
             mode = None if self.compile_mode is True else self.compile_mode
             self.reader.compile(self.backbone, mode)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tl.backbones.base import stages_of
 
 LayerOutputs = dict[str, list[Tensor]]
-_SIDE_BRANCHES = ("downsample", "shortcut")
+# parts of names: side branches of residual blocks, and what an adapter (peft) consists of
+_BESIDE = ("downsample", "shortcut", ".base_layer", ".lora_")
 
 
 @contextmanager
@@ -56,6 +57,12 @@ def zeroed_channel(layer: nn.Module, channel: int) -> Iterator[None]:
         handle.remove()
 
 
+def channels_of(layer: nn.Module) -> int:
+    """Return how many filters a 2-D convolution has, with adapters (peft) or not; else 0."""
+    layer = getattr(layer, "base_layer", layer)
+    return layer.out_channels if isinstance(layer, nn.Conv2d) else 0
+
+
 def last_convolutions(network: nn.Module) -> list[str]:
     """Return the name of the last 2-D convolution of each stage after the stem.
 
@@ -72,8 +79,7 @@ def last_convolutions(network: nn.Module) -> list[str]:
             names[id(layer)]
             for module in modules
             for layer in module.modules()
-            if isinstance(layer, nn.Conv2d)
+            if channels_of(layer)
         ]
-        layers = [name for name in layers if not any(part in name for part in _SIDE_BRANCHES)]
-        found += layers[-1:]
+        found += [name for name in layers if not any(part in name for part in _BESIDE)][-1:]
     return found

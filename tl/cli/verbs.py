@@ -130,7 +130,7 @@ VERBS = {
         print_lineage,
     ),
     "rank": Verb(
-        "Rank sources for a target by their features, and say how sure the ranking is.",
+        "Rank sources for a target by their features, with the uncertainty of the ranking.",
         rank_arguments,
         rank_sources,
     ),

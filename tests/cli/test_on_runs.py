@@ -139,7 +139,7 @@ def test_every_mistake_is_one_line(place: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_source_without_a_recipe_is_one_line(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "tl": {"tasks": []}}, tmp_path / "own.ckpt")
-    with pytest.raises(ValueError, match="does not know its backbone and recipe"):
+    with pytest.raises(ValueError, match="does not record its backbone and recipe"):
         recipe(str(class_folders(tmp_path / "photos")), str(tmp_path / "own.ckpt"))
 
 

@@ -91,7 +91,7 @@ def test_what_was_held_out_of_other_images_cannot_be_told(insects: Path) -> None
     (insects / "train" / "ant" / "0.png").unlink()
     data = read(insects)
     data.adopt(record)
-    with pytest.raises(DataError, match="which of them it held out cannot be told"):
+    with pytest.raises(DataError, match="which of them it held out cannot be determined"):
         data.setup("validate")
 
 

@@ -1,4 +1,4 @@
-"""Find pretrained weights on this machine, or say which file to put where."""
+"""Find pretrained weights on this machine, or report which file to put where."""
 
 from __future__ import annotations
 

@@ -166,8 +166,9 @@ def _of_source(source: str, *, single: bool) -> tuple[dict[str, Any], str]:
     model = (configuration.get("model") or {}).get("init_args") or {}
     if not model.get("backbone"):
         raise ValueError(
-            f"{file}: does not know its backbone and recipe, as the command line did not train it; "
-            "give a configuration with --config and the weights with --model.init_args.init_from."
+            f"{file}: does not record its backbone and recipe, because the command line did not "
+            "train it; give a configuration with --config and the weights with "
+            "--model.init_args.init_from."
         )
     options = (configuration.get("data") or {}).get("init_args") or {}
     sources = list((options.get("sources") or {}).values())

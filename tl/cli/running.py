@@ -20,9 +20,10 @@ from tl.cli.messages import USAGE_ERROR, exception_line
 from tl.cli.own_code import show_own
 from tl.cli.own_configuration import with_own_configuration
 from tl.reading import bound_aliases
+from tl.runs.choosing import forget_choice
 from tl.runs.folders import is_first_process
 from tl.runs.ranks import end_with_parent, fail, leave
-from tl.runs.resume import RunCompleteError, forget_choice
+from tl.runs.resume import RunCompleteError
 from tl.signals import StoppedBySignal, stop_on_signals
 
 FAILURE = 1

@@ -1,4 +1,4 @@
-"""Sources of images: what they load, how it is split, what they say of it."""
+"""Sources of images: what they load, how it is split, how it is described."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _errors(runs: Sequence[TestedRun], asked: Mapping[str, Sequence[str]]) -> li
                 ways = {"min"}
             if len(ways) > 1 or (not ways and name != "acc"):
                 raise ValueError(
-                    f"The runs do not tell which way {task}/{name} is better; test them again."
+                    f"The runs do not record which way {task}/{name} is better; test them again."
                 )
             found += [f"{task}/{name}"] if ways == {"min"} else []
     return found

@@ -121,7 +121,7 @@ class Comparison:
         if len(self.groups) == 1:
             return f"{count} runs of the same settings.{spread}"
         if not keys:
-            return f"{count} runs whose settings are not told apart.{spread}"
+            return f"{count} runs whose settings cannot be distinguished.{spread}"
         return f"{count} runs of {len(self.groups)} settings, which differ in {keys}.{spread}"
 
     def as_dict(self) -> dict[str, Any]:

@@ -103,8 +103,8 @@ def _module(
             return MultiTaskModule(backbone, tasks)
         if not isinstance(model, Mapping):
             raise ValueError(  # noqa: TRY004 - the file is wrong, not a type
-                f"{file}: does not know its network, as it was saved without the command line; "
-                "give it: tl.load(path, backbone=...)."
+                f"{file}: does not describe its network, because it was saved without the command "
+                "line; give it: tl.load(path, backbone=...)."
             )
         return _built(model, [task.record() for task in tasks])
 

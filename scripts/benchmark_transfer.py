@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--source-epochs", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--smoke", action="store_true", help="a tiny grid on drawn images")
+    parser.add_argument("--smoke", action="store_true", help="a tiny grid on synthetic images")
     options = parser.parse_args()
     if options.smoke:
         options.seeds, options.fractions = options.seeds[:1], [0.1]

@@ -10,7 +10,7 @@ undisturbed run, bit for bit: weights, buffers, optimizer, schedule. The table c
 - survived: the run ended as documented (exit code, one line, nothing left running), and the same
   command resumed and ended with exit code 0;
 - identical: the result equals that of the undisturbed run, including the best score;
-- lost: steps that an intact checkpoint held were trained anew.
+- lost: steps that an intact checkpoint held were trained again.
 
 Kills come from outside as SIGKILL, at a random step and a random moment of it. Those in a
 checkpoint hit a write of which the kernel lets only so many bytes through, the fsync, the rename,

@@ -80,12 +80,21 @@ def test_every_module_imports_alone() -> None:
         for path in MODULES
         if path.stem != "__main__"
     ]
+    # A package loads before its modules, so that they are tried on top of it, each anew.
     code = (
         "import importlib, sys\n"
-        "for name in sys.argv[1:]:\n"
-        "    for loaded in [m for m in sys.modules if m == 'tl' or m.startswith('tl.')]:\n"
-        "        del sys.modules[loaded]\n"
+        "def forget(kept=()):\n"
+        "    for name in {m for m in sys.modules if m.split('.')[0] == 'tl'}.difference(kept):\n"
+        "        del sys.modules[name]\n"
+        "package = None\n"
+        "for name in sorted(sys.argv[1:], key=lambda name: name.rpartition('.')):\n"
+        "    if name.rpartition('.')[0] != package:\n"
+        "        package = name.rpartition('.')[0]\n"
+        "        forget()\n"
+        "        importlib.import_module(package or name)\n"
+        "        loaded = set(sys.modules)\n"
         "    importlib.import_module(name)\n"
+        "    forget(loaded)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *names], capture_output=True, text=True, check=False, cwd=ROOT

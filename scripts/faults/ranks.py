@@ -65,7 +65,7 @@ def _until_all_are_gone(first: subprocess.Popen[bytes], limit: float) -> float:
 
 
 def _alive(session: int) -> list[int]:
-    """List the processes of a session that are no zombies."""
+    """List the processes of a session that are not zombies."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -21,7 +21,7 @@ GUIDES: dict[str, tuple[str, ...]] = {
     "Begin": ("index", "start", "fits", "python"),
     "Learn": ("transfer", "balancing", "questions", "self_supervision", "domains"),
     "Data and tasks": ("own_data", "dense", "text", "own_task", "own_data_module", "lightning"),
-    "Runs": ("runs", "run_folder", "tensorboard", "studies", "clusters", "deployment"),
+    "Runs": ("runs", "run_folder", "tensorboard", "loggers", "studies", "clusters", "deployment"),
     "Look up": ("box", "speed", "benchmarks", "troubleshooting", "contributing", "changelog"),
 }
 # files of the repository that are pages, too

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from tl import Classification, MultiTaskModule
 from tl.balancing import Balancer, BalancerSpec, Rescale, make_balancer
-from tl.balancing.base import Backward, MicroBatch
+from tl.balancing.passes import Backward, MicroBatch
 
 OVERLAYS = Path(__file__).resolve().parents[2] / "configs" / "balancing"
 TASKS = (

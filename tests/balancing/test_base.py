@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tl.balancing import DynamicTaskPrioritization, StaticWeights
-from tl.balancing.base import MicroBatch, seeded
+from tl.balancing.base import seeded
+from tl.balancing.passes import MicroBatch
 
 
 def micro_batch(labelled: dict[str, int], right: dict[str, int], *others: Tensor) -> MicroBatch:

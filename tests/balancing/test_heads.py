@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchjd.aggregation import NashMTL, UPGrad
 
 from tl.balancing import Balancer, ExcessMTL, GradientAggregation
-from tl.balancing.base import Backward, MicroBatch
+from tl.balancing.passes import Backward, MicroBatch
 
 OVERLAYS = sorted(
     p.stem for p in (Path(__file__).parents[2] / "configs" / "balancing").glob("*.yaml")

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from tests.small import trainer
+from tl.callbacks import board
 from tl.callbacks.board import (
     as_markdown,
     class_names_of,
@@ -48,6 +49,21 @@ def test_plain_types_are_an_indented_block() -> None:
     head, rule, *rows = as_markdown(given).splitlines()
     assert (head, rule) == ("| | |", "| --- | --- |")
     assert rows == [r"| a | b\|c |", "| d / e | 1, 2 |", "| d / f | {} |", "| g / 0 / h | i j |"]
+
+
+def test_long_values_are_broken_so_that_their_names_are_not() -> None:
+    [_, _, row] = as_markdown({"classes": [f"class_{n}" for n in range(100)]}).splitlines()
+    name, value = row.strip("|").split("|")
+    lines = value.strip().split("<br>")
+    assert (name.strip(), len(lines) > 5) == ("classes", True)
+    assert max(map(len, lines)) <= 90
+    assert " ".join(lines) == ", ".join(f"class_{n}" for n in range(100))
+
+
+def test_a_command_of_a_module_is_shown_as_it_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = Path(board.__file__).parents[1] / "cli" / "__main__.py"
+    monkeypatch.setattr("sys.argv", [str(main), "fit", "--epochs=2"])
+    assert how_started()["command"] == "python -m tl.cli fit --epochs=2"
 
 
 def test_a_run_knows_its_command_and_commit(

@@ -120,7 +120,9 @@ def test_hyperparameters_stand_beside_the_final_metrics(tmp_path: Path) -> None:
     metrics = [info.name.tag for info in experiment.metric_infos]
     assert "val/acc" in metrics
     assert "hp_metric" not in found.Tags()["scalars"]
-    assert set(metrics) <= set(found.Tags()["scalars"])  # the values are the curves' own
+    assert metrics[:2] == ["val/acc", "test/acc"], "what is compared stands first"
+    validated = {name for name in metrics if name.startswith("val/")}
+    assert validated <= set(found.Tags()["scalars"])  # the values are the curves' own
     assert [event.step for event in found.Scalars("val/acc")] == [4, 9]
 
 
@@ -144,6 +146,7 @@ def test_the_method_is_among_the_hyperparameters(
     assert start["penalties"].string_value == "BSS"
     assert start["scheduler"].string_value == "StepLR"
     assert start["seed"].number_value == 7
+    assert start["strategy"].string_value == "none", "a run that has one has a column"
 
 
 def test_pictures_come_every_n_epochs_and_at_the_end(tmp_path: Path) -> None:

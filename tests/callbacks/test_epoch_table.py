@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch import LightningModule
 
 from tests.small import module, multitask_module, tiny_data, trainer, two_sources
-from tl.callbacks import EpochTable, RunCheckpoint, Throughput
+from tl.callbacks import EpochTable, KNNMonitor, RunCheckpoint, Throughput
 from tl.callbacks.epoch_table import fitted, middle_cut, rounded
 
 
@@ -47,9 +48,64 @@ def test_an_epoch_without_validation_has_no_score(
     data = tiny_data()
     run = trainer(tmp_path, callbacks=[EpochTable()], check_val_every_n_epoch=2, max_epochs=3)
     run.fit(module(data), data)
-    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "/3" in line]
-    # the columns are those of the second epoch on: before it nothing was validated
-    assert [row[0] for row in rows] == ["1/3", "2/3", "3/3"]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert [row[0] for row in rows] == ["Scores", "epoch", "1/3", "epoch", "2/3", "3/3"]
+    # the scores have columns as soon as there are any: before the second epoch nothing is validated
+    assert "val" not in rows[1]
+    assert rows[3].count("val") == 2
+    reached = run.callback_metrics
+    assert float(rows[4][2]) == pytest.approx(float(reached["val/loss"]), abs=1e-4)
+    assert rows[5][2:4] == ["-", "-"]
+
+
+def test_an_epoch_that_saves_no_checkpoint_is_not_the_best(tmp_path: Path) -> None:
+    data, table = tiny_data(), EpochTable()
+    best = RunCheckpoint(monitor="auto", dirpath=tmp_path, every_n_epochs=2)
+    run = trainer(tmp_path, callbacks=[table, best], max_epochs=3, enable_checkpointing=True)
+    run.fit(module(data), data)
+    assert table.best_epoch == 1
+    assert torch.load(best.best_model_path, weights_only=True)["epoch"] == 1
+
+
+def test_of_several_validations_the_line_of_the_best_epoch_shows_the_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, table = tiny_data(), EpochTable()
+    best = RunCheckpoint(monitor="val/loss", dirpath=tmp_path)
+    run = trainer(
+        tmp_path,
+        callbacks=[table, best],
+        max_epochs=1,
+        val_check_interval=2,
+        enable_checkpointing=True,
+    )
+    run.fit(module(data), data)
+    row = next(line.split() for line in capsys.readouterr().out.splitlines() if "1/1*" in line)
+    assert float(row[2]) == pytest.approx(float(best.best_model_score), abs=1e-4)  # type: ignore[arg-type]
+
+
+def test_the_metric_that_decides_has_a_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = two_sources()
+    best = RunCheckpoint(monitor="val/ten/loss", dirpath=tmp_path)
+    run = trainer(tmp_path, callbacks=[EpochTable(), best], max_epochs=1, enable_checkpointing=True)
+    run.fit(multitask_module(data), data)
+    header, row = [line for line in capsys.readouterr().out.splitlines() if line.strip()][1:3]
+    assert "  val ten/loss  " in header
+    value = row.split()[
+        header.replace("train loss", "train").replace("val ", "").split().index("ten/loss")
+    ]
+    assert float(value) == pytest.approx(float(best.best_model_score), abs=1e-4)  # type: ignore[arg-type]
+
+
+def test_a_best_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    data, table = tiny_data(), EpochTable()
+    table.best_epoch, table.best = 3, {"val/acc": 2.0}
+    best = RunCheckpoint(monitor="auto", dirpath=tmp_path)
+    run = trainer(tmp_path, callbacks=[table, best], max_epochs=1, enable_checkpointing=True)
+    run.fit(module(data), data)
+    assert table.best_epoch == 0
 
 
 def test_the_best_epoch_survives_a_resume() -> None:
@@ -85,3 +141,21 @@ def test_another_module_s_metrics_are_shown_as_they_are(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     run.callback_metrics.update({"val_loss": 1.0, "train_loss": 2.0})  # type: ignore[dict-item]
     assert score_columns(run, LightningModule()) == {"val_loss": "val_loss"}
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one source", "two sources"])
+def test_the_accuracy_of_neighbours_has_a_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], several: bool
+) -> None:
+    run = trainer(tmp_path, callbacks=[KNNMonitor(k=3, bank_size=20), EpochTable()], max_epochs=1)
+    if several:
+        sources = two_sources()
+        run.fit(multitask_module(sources), sources)
+    else:
+        data = tiny_data()
+        run.fit(module(data), data)
+    _, header, row = [line for line in capsys.readouterr().out.splitlines() if line.strip()][:3]
+    for source in ("ten", "hundred") if several else ("",):
+        label, metric = f"{source} knn_acc".strip(), f"val/{source}/knn_acc".replace("//", "/")
+        assert label in header
+        assert f"{float(run.callback_metrics[metric]):.4f}" in row

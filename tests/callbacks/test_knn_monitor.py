@@ -10,8 +10,8 @@ from torch import Tensor
 from tests.small import module, multitask_module, tiny_data, trainer, two_sources
 from tl.callbacks import KNNMonitor
 from tl.callbacks.checkpoint import RunCheckpoint
-from tl.modules.direction import direction_of
-from tl.questions.neighbours import knn_accuracy
+from tl.modules.direction import check_direction, direction_of
+from tl.questions.neighbours import knn_accuracy, leave_one_out_accuracy
 from tl.tasks import NTXent
 
 
@@ -72,6 +72,22 @@ def test_a_run_without_labels_is_chosen_by_it_on_plain_images(tmp_path: Path) ->
     rows = torch.arange(5)
     shown = data.transform(data.splits["val"][rows], None)[0]
     assert torch.equal(shown, plain.transform(plain.splits["val"][rows], None)[0])
+
+
+def test_without_labels_validation_images_are_compared_with_one_another(tmp_path: Path) -> None:
+    data = tiny_data(learns=NTXent(hidden=8, size=4), val_size=0.3, labels="none")
+    ours = module(data)
+    run = fit(tmp_path, ours, data, KNNMonitor(k=5), max_epochs=1)
+    assert "val/knn_acc" not in run.callback_metrics
+    images, [target] = data.splits["val"], data.splits["val"].targets
+    with torch.no_grad():
+        inputs, _ = data.transform(images[torch.arange(len(images))], None)
+        features = ours.eval().backbone(inputs)
+    wanted = leave_one_out_accuracy(features, images.targets[target], k=5)
+    assert float(run.callback_metrics["val/oracle_knn_acc"]) == pytest.approx(wanted)
+    assert not data.splits["train"].targets
+    with pytest.raises(ValueError, match="computed from labels that training withholds"):
+        check_direction("val/oracle_knn_acc", None, "EarlyStopping")
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ def test_results_hold_what_the_run_reached_and_on_what(tmp_path: Path) -> None:
     assert again["scores"] == found["scores"]
     assert "test/ten/acc" in again["metrics"]
     assert again["metrics"]["val/acc"] == found["metrics"]["val/acc"]
+    # another test replaces its scores, also those that it lacks
+    again["metrics"]["test/gone/acc"] = 1.0
+    next(tmp_path.rglob("results.json")).write_text(json.dumps(again))
+    run.test(ours, data, verbose=False)
+    assert "test/gone/acc" not in results(tmp_path)["metrics"]
     assert found["mfu"] > 0
     assert found["data_share"] > 0
     assert all(again[name] == found[name] for name in ("mfu", "data_share"))  # of training

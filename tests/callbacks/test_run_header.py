@@ -44,8 +44,13 @@ def test_frozen_parts_are_told() -> None:
 
 
 def test_data_without_classes_are_described_too() -> None:
-    found = {"name": "tensors", "kind": "real", "fingerprint": "x", "samples": {"train": 1200}}
-    assert data_line(found) == "tensors, 1,200 train."
+    found = {
+        "name": "tensors",
+        "kind": "real",
+        "fingerprint": "x",
+        "samples": {"val": 3, "test": 2, "train": 1200},
+    }
+    assert data_line(found) == "tensors, 1,200 train, 3 val, 2 test."
 
 
 @pytest.mark.parametrize(

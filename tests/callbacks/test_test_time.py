@@ -12,7 +12,7 @@ from torch import nn
 from tests.modules.test_kinds import Signal, samples
 from tests.small import Staged, module, multitask_module, tiny_data, trainer
 from tests.transfer.adaptation.domains import domains
-from tl import Regression, TransferModule
+from tl import Classification, Regression, TransferModule
 from tl.callbacks import AdaBN, RunResults, Tent
 from tl.callbacks.test_time import TestTimeAdaptation
 from tl.data import TensorDataModule
@@ -117,6 +117,12 @@ def test_results_name_the_adaptation(tmp_path: Path) -> None:
     assert evaluated["adaptation"] == [{"name": "Tent", "lr": 0.01}]
 
 
+class Plain(nn.Flatten):
+    """A backbone without batch norm."""
+
+    num_features = 8
+
+
 def test_what_cannot_adapt_is_refused_in_a_line(tmp_path: Path) -> None:
     data = tiny_data()
     net = module(data)
@@ -130,3 +136,6 @@ def test_what_cannot_adapt_is_refused_in_a_line(tmp_path: Path) -> None:
                              test_inputs=inputs, test_targets=targets["c"])  # fmt: skip
     with pytest.raises(ValueError, match="Tent lowers the entropy of a classification"):
         reached(TransferModule(Signal(), Regression("c")), level, tmp_path, Tent())
+    plain = TransferModule(Plain(), Classification("a", 3))
+    with pytest.raises(ValueError, match="Tent adapts batch norm, and the backbone Plain has none"):
+        Tent().begin(trainer(tmp_path), plain)  # before the first batch

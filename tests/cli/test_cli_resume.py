@@ -42,7 +42,7 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was said of resuming."""
     said: list[str] = []
-    for module in ("runs.resume", "runs.same_run"):
+    for module in ("runs.choosing", "runs.resume", "runs.same_run"):
         monkeypatch.setattr(f"tl.{module}.rank_zero_info", said.append)
     return said
 

@@ -228,6 +228,11 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path: Path) -> No
         (["--model.init_args.tasks=[{name: a, num_classes: 7}]"], 2, "follows from the data"),
         (["--log_dir=/proc/none"], 2, "/proc/none: No such file"),
         (
+            ["--log=csv,wanbd"],
+            2,
+            "`log` has no logger 'wanbd'; choose from tensorboard, csv, wandb",
+        ),
+        (
             [
                 "--data.init_args.images=real",
                 "--data.init_args.offline=error",
@@ -376,6 +381,8 @@ def test_whatever_the_loggers_a_run_has_its_folder(
     run = tmp_path / "runs" / "mine" / "version_0"
     held = {path.name for path in run.iterdir()}
     drawn = {"curves.png", "learning_rates.png"} if "metrics.csv" in logs else set()
+    drawn |= {name for name in held if name.startswith(("classes_", "confusion_", "mistakes_"))}
+    assert any(name.startswith("confusion_") for name in drawn)
     assert held == {"config.yaml", "results.json", "checkpoints"} | logs | drawn
     assert (run / "checkpoints" / "best.ckpt").exists()
     assert [*(tmp_path / "runs" / "mine").iterdir()] == [run]

@@ -8,7 +8,8 @@ import yaml
 
 from tests.cli.test_verbs import failure
 from tests.small import tiny_data
-from tests.sources import saved_source
+from tests.sources import saved_source, saved_text_source
+from tests.text import read
 from tl.cli import main
 from tl.data import GeneratedDataModule
 
@@ -38,6 +39,40 @@ def test_checkpoints_are_compared_on_new_classes(
     split.write_text(yaml.safe_dump({"test": [*names[:5], old[0]]}))
     said = failure(capsys, "fewshot", sources[0], *given)
     assert f"was trained on 1 classes of the test part of own: {old[0]}" in said
+
+
+def test_texts_are_answered_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = str(saved_text_source(tmp_path, read(targets="sentiment")))
+    topics = read().target_classes()["topic"]
+    split = tmp_path / "topics.yaml"
+    split.write_text(yaml.safe_dump({"train": [*topics[:2]], "test": [*topics[2:]]}))
+    options = {"train_size": 130, "test_size": 40, "targets": ["sentiment", "topic"]}
+    target = {"data": {"class_path": "tl.data.SyntheticTextDataModule", "init_args": options}}
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(target))
+    given = [f"--split={split}", f"--config={tmp_path / 't.yaml'}", f"--out={tmp_path / 'out'}"]
+    given += ["--episodes=20", "--ways=3", "--shots=1,3", "--queries=4"]
+    assert main(["fewshot", source, *given]) == 0
+    assert "topics, test classes: 3-way accuracy" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "fewshot.json").read_text())
+    assert len(found["results"]) == 2 * 4
+    assert found["unknown_classes"] == []
+
+    images = str(saved_source(tmp_path, tiny_data()))
+    capsys.readouterr()
+    said = failure(capsys, "fewshot", images, *given).split("tl: ")[-1]
+    assert "reads images, and the target has texts; name sources of texts." in said
+
+
+def test_a_text_source_has_not_seen_the_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(saved_text_source(tmp_path, read()))
+    [topic, *_] = read().target_classes()["topic"]
+    split = tmp_path / "topics.yaml"
+    split.write_text(yaml.safe_dump({"test": [topic]}))
+    capsys.readouterr()
+    said = failure(capsys, "fewshot", source, f"--split={split}")
+    assert f"was trained on 1 classes of the test part of topics: {topic}" in said
 
 
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

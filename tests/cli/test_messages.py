@@ -263,3 +263,4 @@ def test_an_option_of_another_section_is_named() -> None:
     assert elsewhere("warmup").endswith("'model.init_args.scheduler.init_args.warmup'?")
     assert not elsewhere("trainer.max_epochs")
     assert not elsewhere("no_such_option")
+    assert not elsewhere("shift", "tl.data.SyntheticTextDataModule")

@@ -94,6 +94,14 @@ def test_a_source_beside_a_configuration(place: Path) -> None:
     assert expanded(["fit", "--strategy=my.Own"])[1] == "--model.init_args.strategy=my.Own"
 
 
+def test_strategies_and_penalties_add_up_and_the_last_class_counts() -> None:
+    given = [f"--strategy={name}" for name in ("l2_sp", "lp_ft", "linear_probe", "bss")]
+    assert expanded(["fit", "--config=a.yaml", *given]) == [
+        *("fit", "--config=a.yaml", "--strategy=l2_sp"),
+        *("--model.init_args.strategy=tl.transfer.LinearProbe", "--strategy=bss"),
+    ]
+
+
 def test_every_strategy_has_a_short_name(repository: Path) -> None:
     for name, (kind, *_) in STRATEGIES.items():
         written = yaml.safe_load((repository / f"configs/transfer/{name}.yaml").read_text())
@@ -131,7 +139,7 @@ def test_every_mistake_is_one_line(place: Path, capsys: pytest.CaptureFixture[st
 
 def test_a_source_without_a_recipe_is_one_line(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "tl": {"tasks": []}}, tmp_path / "own.ckpt")
-    with pytest.raises(ValueError, match="does not know its backbone and recipe"):
+    with pytest.raises(ValueError, match="does not record its backbone and recipe"):
         recipe(str(class_folders(tmp_path / "photos")), str(tmp_path / "own.ckpt"))
 
 

@@ -10,7 +10,7 @@ import pytest
 from jsonargparse import Namespace as Untyped
 from lightning.pytorch.loggers import CSVLogger
 
-from tl.cli.output import Output
+from tl.cli.output import Output, pictures_named
 from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
 
 Namespace: Any = Untyped
@@ -94,3 +94,48 @@ def test_a_logger_of_the_users_is_told_where_and_its_settings_can_be_put_back(
     first, second = output.loggers([theirs])
     assert isinstance(first, RunFolder)
     assert second is theirs
+
+
+def test_a_task_that_no_sample_has_a_target_of_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Output(config(tmp_path), "test", run / "checkpoints" / "best.ckpt")
+    samples = {"test": {"a": 3, "b/dataloader_idx_1": 2, "c": 0}}
+    module = SimpleNamespace(samples=samples, tasks=dict.fromkeys("abcd"))
+    state = SimpleNamespace(fn="test")
+    output.report_scores(
+        cast("Any", SimpleNamespace(fast_dev_run=False, lightning_module=module, state=state))
+    )
+    said = capsys.readouterr().out
+    assert "tl: no test sample has a target of c, d: there is no score." in said
+
+
+def test_services_are_logged_to_beside_tensorboard(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, asked = CSVLogger(tmp_path), []
+
+    def made(names: list[str], folder: Path, runs: Path) -> list[CSVLogger]:
+        asked.append((names, folder, runs))
+        return [theirs]
+
+    monkeypatch.setattr("tl.cli.output.asked_services", lambda names: names.split(","))
+    monkeypatch.setattr("tl.cli.output.service_loggers", made)
+    given = config(tmp_path)
+    given.log = "wandb,mlflow"
+    output = Output(given, "fit", None)
+    kinds = [type(logger) for logger in output.loggers(None)]
+    assert kinds == [RunTensorBoard, RunCSV, CSVLogger]
+    assert asked == [(["wandb", "mlflow"], output.new, tmp_path)]
+    assert Output(given, "fit", None).loggers(False)[1:] == [theirs]
+    evaluated = Output(given, "test", run / "checkpoints" / "best.ckpt")
+    assert evaluated.loggers(None)[2:] == [theirs]
+    assert asked[-1][1] == run
+    assert len(Output(given, "predict", run / "checkpoints" / "best.ckpt").loggers(None)) == 1
+
+
+def test_a_run_names_its_pictures(tmp_path: Path) -> None:
+    assert pictures_named(tmp_path) == ""
+    for number in range(8):
+        (tmp_path / f"{number}.png").touch()
+    assert pictures_named(tmp_path) == " with 0.png, 1.png, 2.png, 3.png, 4.png, 5.png and 2 more"

@@ -29,15 +29,31 @@ def test_the_configuration_beside_a_checkpoint_is_taken(tmp_path: Path) -> None:
     "arguments",
     [
         ["fit", "--ckpt_path=a.ckpt"],
-        ["test", "--config=a.yaml", "--ckpt_path=a.ckpt"],
-        ["test", "-c", "a.yaml", "--ckpt_path=a.ckpt"],
+        ["test", "--config=configs/multitask.yaml", "--ckpt_path=a.ckpt"],
+        ["test", "-c", "configs/multitask.yaml", "--ckpt_path=a.ckpt"],
+        ["test", '--config={"data": "my.Data"}', "--ckpt_path=a.ckpt"],
+        ["test", "--config=missing.yaml", "--ckpt_path=a.ckpt"],
         ["test", "--help"],
         ["test"],
         [],
     ],
 )
-def test_other_commands_stay_as_they_are(arguments: list[str]) -> None:
+def test_other_commands_stay_as_they_are(
+    arguments: list[str], repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
     assert with_own_configuration(arguments) == arguments
+
+
+@pytest.mark.parametrize("overlay", ["adaptation/tent", "shifts/fog", "overlays/quick"])
+def test_an_overlay_follows_the_configuration_of_the_run(
+    tmp_path: Path, overlay: str, repository: Path
+) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save({"tl": {"configuration": {"data": {"x": 1}}}}, path)
+    given = [f"--ckpt_path={path}", f"--config={repository}/configs/{overlay}.yaml"]
+    found = with_own_configuration(["test", *given])
+    assert found == ["test", '--config={"data": {"x": 1}}', *given]
 
 
 def test_without_a_configuration_the_command_is_refused(tmp_path: Path) -> None:

@@ -1,18 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
-from tests.small import Tiny, trainer
-from tl import MultiTaskModule
-from tl.data import Augment, DataError, GeneratedDataModule, ImageDataModule
-from tl.data.images.resident import ResidentDataset
-from tl.data.split import Split
-from tl.tasks import Classification, Regression, Segmentation, Task
+from tests.data.other_targets import others
+from tl.data import Augment, GeneratedDataModule
 
 
 def data(**settings: Any) -> GeneratedDataModule:
@@ -53,61 +46,6 @@ def test_no_validation_with_a_share_of_zero() -> None:
     assert len(made.splits["train"]) == 200
 
 
-def test_labels_out_of_range_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = data()
-    loaded = made.load("train")
-    loaded.all_targets["fine"][3] = 10
-    monkeypatch.setattr(made, "load", lambda _: loaded)
-    said = r"train image 3 has the label 10 \(fine\), expected 0 to 9 .* so have 1 of 2\d\d images"
-    with pytest.raises(DataError, match=said):
-        made.setup("fit")
-
-
-def other_targets(count: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        "age": torch.rand(count, generator=generator),
-        "signs": torch.randint(0, 2, (count, 4), generator=generator),
-        "surface": torch.randint(0, 3, (count, 32, 32), generator=generator),
-    }
-
-
-OTHER: dict[str, tuple[Task, tuple[str, ...]]] = {
-    "age": (Regression("age", target="age"), ()),
-    "signs": (Classification("signs", 4, target="signs", multi_label=True), ("a", "b", "c", "d")),
-    "surface": (Segmentation("surface", 3, target="surface"), ("wall", "floor", "sky")),
-    "fine": (Classification("fine", 10, target="fine"), tuple("0123456789")),
-}
-
-
-class Others(GeneratedDataModule):
-    """Synthetic images with targets of other kinds than classes."""
-
-    reads: tuple[str, ...] = ()
-
-    def load(self, split: Split) -> ResidentDataset:
-        found = super().load(split)
-        found.all_targets |= other_targets(len(found))
-        return found
-
-    def target_classes(self) -> dict[str, tuple[str, ...]]:
-        return {name: OTHER[name][1] for name in self.reads}
-
-    def strata(self) -> tuple[str, tuple[str, ...]]:
-        return ImageDataModule.strata(self)
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        return tuple(OTHER[name][0] for name in self.reads)
-
-
-def others(*names: str, **settings: Any) -> Others:
-    class Reading(Others):
-        reads = names
-
-    return Reading(**{"train_size": 200, "test_size": 20, "batch_size": 50, **settings})
-
-
 @pytest.mark.parametrize(
     "names", [("age",), ("signs",), ("surface",), ("age", "signs", "surface"), ("age", "fine")]
 )
@@ -129,34 +67,3 @@ def test_targets_of_any_kind_are_split_in_proportion_or_at_random(names: tuple[s
         made = others(*names)
         made.setup("fit")
         assert made.splits["val"].targets["fine"].bincount().tolist() == [2] * 10
-
-
-def test_targets_of_any_kind_train_and_are_described(tmp_path: Path) -> None:
-    source = others("age", "signs", "fine")
-    built = MultiTaskModule(Tiny(), source.tasks)
-    run = trainer(tmp_path, max_epochs=1, limit_val_batches=1)  # a part, of every class
-    run.fit(built, source)
-    assert {"val/age/r2", "val/signs/map", "val/fine/acc"} <= set(run.callback_metrics)
-    assert source.class_names == {name: OTHER[name][1] for name in ("signs", "fine")}
-    assert source.num_classes == {"signs": 4, "fine": 10}
-    assert source.describe()["classes"] == {"age": 0, "signs": 4, "fine": 10}
-
-
-@pytest.mark.parametrize(
-    ("name", "wrong", "said"),
-    [
-        ("signs", torch.full((200, 4), 2), "generated10: train images: .*'signs'"),
-        ("surface", torch.full((200, 32, 32), 3), "generated10: train images: .*'surface'"),
-        ("age", torch.rand(200, 3), "generated10: train images: .*'age'"),
-    ],
-)
-def test_targets_of_any_kind_are_checked(
-    name: str, wrong: Tensor, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = others(name)
-    loaded = made.load("train")
-    loaded.all_targets[name] = wrong
-    monkeypatch.setattr(made, "load", lambda _: loaded)
-    with pytest.raises(DataError, match=said) as error:
-        made.setup("fit")
-    assert "\n" not in str(error.value)

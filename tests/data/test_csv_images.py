@@ -198,6 +198,16 @@ def test_every_mistake_is_one_line(
         made(tmp_path, **options).setup("fit")
 
 
+@pytest.mark.parametrize("spelling", ["absolute", "around"])
+def test_an_image_is_known_by_any_spelling_of_its_path(tmp_path: Path, spelling: str) -> None:
+    rows = flat(tmp_path)
+    again = tmp_path / "1.png" if spelling == "absolute" else Path("..") / tmp_path.name / "1.png"
+    rows[0] |= {"image": str(again)}
+    write(tmp_path / "labels.csv", rows)
+    with pytest.raises(DataError, match=r"names 1 images in more than one row, .* in lines 2 and"):
+        made(tmp_path).setup("fit")
+
+
 def test_a_label_that_training_lacks_is_named(tmp_path: Path) -> None:
     rows = flat(tmp_path)
     for number, row in enumerate(rows):

@@ -34,8 +34,8 @@ def test_arguments_that_all_modules_have_are_kept_in_their_order() -> None:
     ours = MultiTaskModule(Tiny(), [Classification("a", 3)], max_skips=3, rename={"a": "b"})
     assert list(ours.hparams) == [
         *("tasks", "batch_norm", "rescale", "init_from", "rename", "reinit", "init_heads"),
-        *("scheduler_interval", "label_smoothing", "channels_last", "compile", "on_nonfinite"),
-        "max_skips",
+        *("scheduler_interval", "label_smoothing", "channels_last", "compile", "cuda_graph"),
+        *("on_nonfinite", "max_skips"),
     ]
     assert (ours.hparams["max_skips"], ours.hparams["label_smoothing"]) == (3, 0.0)
     assert list(arguments_of(TransferModule))[:3] == ["backbone", "task", "init_from"]

@@ -22,7 +22,7 @@ from tl.backbones import ResNet20
 from tl.balancing import StaticWeights
 from tl.cli import main
 from tl.transfer import LinearProbe, load_weights
-from tl.transfer.penalties import BSS, EWC, L2SP, CoTuning, Distillation, LwF, Penalty
+from tl.transfer.penalties import BSS, DELTA, EWC, L2SP, CoTuning, Distillation, LwF, Penalty
 
 over_all = pytest.mark.parametrize("kind", PENALTIES, ids=lambda kind: kind.__name__)
 HEAD = "heads.generated10.weight"
@@ -304,7 +304,7 @@ def test_mixed_precision(kind: type[Penalty], source: Path, tmp_path: Path) -> N
 @over_all
 def test_several_tasks(kind: type[Penalty], batch_norm: Any, source: Path, tmp_path: Path) -> None:
     data = two_sources()
-    task = {"task": "ten"} if kind in (CoTuning, Distillation) else {}
+    task = {"task": "ten"} if kind in (CoTuning, DELTA, Distillation) else {}
     ours = multitask_module(
         data, init_from=str(source), penalties=penalty_of(kind, **task), batch_norm=batch_norm
     )
@@ -351,13 +351,14 @@ def test_a_term_stands_beside_the_balanced_update(
     torch.testing.assert_close(plain - penalised, wanted, rtol=1e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", [LwF, BSS], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [LwF, BSS, DELTA], ids=lambda kind: kind.__name__)
 def test_terms_that_share_the_tasks_graph_go_with_aggregation(
     kind: type[Penalty], source: Path, tmp_path: Path
 ) -> None:
     data = two_sources()
+    penalty = DELTA(task="ten") if kind is DELTA else kind()
     ours = multitask_module(
-        data, init_from=str(source), penalties=kind(), balancer=UPGrad(), optimizer=sgd
+        data, init_from=str(source), penalties=penalty, balancer=UPGrad(), optimizer=sgd
     )
     trainer(tmp_path, max_epochs=1, accumulate_grad_batches=2).fit(ours, data)
     if kind is LwF:
@@ -430,6 +431,11 @@ def test_the_command_line_says_one_line(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.format(source=source) in last
     assert last.startswith("tl: ")
+
+
+def test_a_compiled_backbone_does_not_give_outputs_inside(source: Path, tmp_path: Path) -> None:
+    message = "DELTA reads outputs of layers inside the backbone, .* set `compile: false`"
+    refused(tmp_path, message, penalties=DELTA(), init_from=str(source), compile=True)
 
 
 def test_what_is_no_penalty(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ from torchjd.aggregation import UPGrad
 from tests.processes import ROOT, run_two_processes
 from tests.transfer.penalties.steps import Small, checkpoint
 from tl import Classification, MultiTaskModule
-from tl.transfer.penalties import L2SP, CoTuning, LwF
+from tl.transfer.penalties import DELTA, L2SP, CoTuning, LwF
 
 CASES: dict[str, Any] = {
     "both": lambda: ([L2SP(alpha=0.5, beta=0.1), LwF()], None),
     # the second process has no label of the task in its half of a batch
     "co_tuning": lambda: ([Kept(task="a")], None),
+    "delta": lambda: (Even(task="a"), None),
     "aggregated": lambda: ([L2SP(alpha=0.5, beta=0.1), LwF()], UPGrad()),
 }
 
@@ -33,6 +34,15 @@ class Kept(CoTuning):
     def start(self, start: Any) -> None:
         del start
         self.relations = torch.full((4, 5), 0.2)
+
+
+class Even(DELTA):
+    """DELTA with the same attention on each channel, which needs no data."""
+
+    def start(self, start: Any) -> None:
+        assert self.network is not None
+        self.network.backbone.load_state_dict(start.backbone.state_dict())
+        self.attention.get_buffer("conv").fill_(0.25)
 
 
 def batches(part: slice, *, missing: bool) -> list[dict[str, tuple[Tensor, Tensor]]]:
@@ -115,7 +125,7 @@ def test_both_processes_hold_the_same_weights(case: str, folder: Path) -> None:
         assert torch.equal(value, second[name]), name
 
 
-@pytest.mark.parametrize("case", ["both", "aggregated"])
+@pytest.mark.parametrize("case", ["both", "delta", "aggregated"])
 def test_two_processes_equal_one_on_the_joint_batch(case: str, folder: Path) -> None:
     joint = run(case, folder, slice(None))
     found = torch.load(folder / "rank0.pt", weights_only=True)[case]

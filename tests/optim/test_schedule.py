@@ -199,7 +199,7 @@ def test_a_schedule_per_epoch_beyond_the_epochs_of_the_run_is_asked_about(
         )
         return str(config["interval"])
 
-    match = f"its {said} is beyond the 7 epochs of this run; if it counts steps, say so: return"
+    match = f"its {said} is beyond the 7 epochs of this run; if it counts steps, set that: return"
     with pytest.raises(ValueError, match=match):
         built(7)
     assert built(200) == built(0) == "epoch"

@@ -25,6 +25,10 @@ NAMES = (
     ("torch.cpu", "_is_amx_tile_supported"),
     *(("torch.nn", f"Module.{name}") for name in ("_apply", "_load_from_state_dict")),
     ("torch.nn", "Module._save_to_state_dict"),
+    *(
+        ("torch.nn.modules.module", f"_global_{when}_hooks")
+        for when in ("forward", "forward_pre", "backward", "backward_pre")
+    ),
 )
 
 
@@ -43,6 +47,25 @@ def test_functions_of_a_step_are_torchs_own() -> None:
     from tl.private import torch as private  # noqa: PLC0415
 
     assert private.foreach_norm is torch._foreach_norm  # no call more
+
+
+def test_hooks_of_modules_are_seen_while_they_are_there() -> None:
+    from tl.private.torch import hook_tables  # noqa: PLC0415
+
+    net = nn.Sequential(nn.Linear(1, 1))
+    tables = hook_tables(net.modules())
+    assert not any(tables)
+    registered = (
+        net.register_forward_pre_hook(lambda *_: None),
+        net[0].register_forward_hook(lambda *_: None),
+        net[0].register_full_backward_hook(lambda *_: None),
+        net[0].register_full_backward_pre_hook(lambda *_: None),
+        nn.modules.module.register_module_forward_hook(lambda *_: None),
+    )
+    for number, hook in enumerate(registered):
+        assert sum(map(bool, tables)) == len(registered) - number
+        hook.remove()
+    assert not any(tables)
 
 
 def test_every_batch_norm_is_one() -> None:

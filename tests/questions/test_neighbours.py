@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tl.questions.neighbours import directions, knn_accuracy, neighbour_means
+from tl.questions.neighbours import (
+    directions,
+    knn_accuracy,
+    leave_one_out_accuracy,
+    neighbour_means,
+)
 
 
 def clusters(count: int = 60, classes: int = 3, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,3 +58,19 @@ def test_rotation_shift_and_scale_change_nothing() -> None:
 def test_mistakes_are_said(k: int, temperature: float) -> None:
     with pytest.raises(ValueError, match="`k` of 1 or more, a temperature above 0"):
         neighbour_means(torch.eye(2), torch.eye(2), torch.eye(2), k=k, temperature=temperature)
+
+
+def test_no_sample_votes_for_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(20, 3, generator=generator)
+    labels = torch.arange(20) % 4
+    near = features - features.mean(0)
+    near = near / near.norm(dim=1, keepdim=True)
+    right = 0
+    for row in range(20):
+        others = [other for other in range(20) if other != row]
+        nearest = max(others, key=lambda other: float(near[row] @ near[other]))
+        right += int(labels[nearest] == labels[row])
+    assert leave_one_out_accuracy(features, labels, k=1) == pytest.approx(right / 20)
+    pairs = torch.cat([features, features + 1e-4])  # each has its twin
+    assert leave_one_out_accuracy(pairs, torch.arange(20).repeat(2), k=1) == 1

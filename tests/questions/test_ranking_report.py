@@ -39,7 +39,7 @@ def test_a_table_ends_in_a_sentence() -> None:
 
 def test_too_few_sources_are_said_and_so_is_a_null() -> None:
     few = replace(RANKING, agreements=(Agreement("knn", 0.9, -0.8, 0.8, 5),))
-    assert "5 sources are too few to tell" in table(few)
+    assert "5 sources are too few to distinguish" in table(few)
     null = replace(RANKING, agreements=(Agreement("knn", 0.3, -0.5, 0.5, 12),))
     assert "No column agrees with measured fine-tuning beyond what chance would give." in table(
         null

@@ -200,3 +200,14 @@ def test_scores_of_other_kinds_have_their_directions(
         against_single([together], alone, {"depth": ["rel"]})
     with pytest.raises(ValueError, match="`scores` name the task 'a'; the runs have seg, depth"):
         against_single([together], alone, {"a": ["acc"]})
+
+
+def test_adapted_tests_are_not_set_against_plain_ones(folders: dict[str, Any]) -> None:
+    path = folders["alone"]["b"][0] / "results.json"
+    content = json.loads(path.read_text())
+    content["evaluated"] = {"test": {"adaptation": [{"name": "AdaBN"}], "data": content["data"]}}
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match=r"was tested without adaptation, .* with AdaBN; test both"
+    ):
+        against_single(folders["together"], folders["alone"])

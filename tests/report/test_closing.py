@@ -38,6 +38,22 @@ def test_the_only_task_has_metrics_without_its_name(tmp_path: Path) -> None:
     assert table(tmp_path, found)[1] == ["level", "mae", "0.5000"]
 
 
+def test_an_adapted_test_is_named(tmp_path: Path) -> None:
+    adapted = {"test": {"adaptation": [{"name": "Tent", "lr": 0.1}]}}
+    rows = table(tmp_path, {**RESULTS, "evaluated": adapted})
+    assert " ".join(rows[-1]) == "test: adaptation Tent (lr 0.1)."
+
+
+def test_a_validation_of_the_finished_run_has_a_column(tmp_path: Path) -> None:
+    fog = {"shift": {"name": "fog", "severity": 3, "seed": 0}}
+    val = {"metrics": {"val/acc": 0.25, "val/a/acc": 0.125}, "data": {"x": fog}}
+    head, mean, a, _, _, said = table(tmp_path, {**RESULTS, "evaluated": {"val": val}})
+    assert head[-2:] == ["validated", "test"]
+    assert mean[2:] == ["0.5500", "0.5000", "0.2500", "-"]
+    assert a[2:] == ["0.5000", "0.4000", "0.1250", "0.3000"]
+    assert " ".join(said) == "validated: shift fog 3."
+
+
 def test_loaders_are_rows(tmp_path: Path) -> None:
     metrics = {"val/acc/dataloader_idx_0": 0.5, "val/acc/dataloader_idx_1": 0.25}
     rows = table(tmp_path, {"metrics": metrics, "scores": {"a": {"acc": "max"}}})

@@ -72,6 +72,15 @@ def test_a_source_of_another_seed_is_the_same_setting(tmp_path: Path) -> None:
     assert [len(group) for group in compare(*runs, scratch).groups.values()] == [2, 1]
 
 
+def test_an_adapted_test_is_no_other_seed_of_a_plain_one(tmp_path: Path) -> None:
+    plain, adapted = (leave(tmp_path / str(n) / "version_0", n, 0.5) for n in range(2))
+    results = json.loads((adapted / "results.json").read_text())
+    results["evaluated"] = {"test": {"adaptation": [{"name": "AdaBN"}]}}
+    (adapted / "results.json").write_text(json.dumps(results))
+    found = compare(plain, adapted)
+    assert found.differing == {"test: adaptation": ["not set", "AdaBN"]}
+
+
 def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no results\.json; name the folder of a run"):
         compare(tmp_path)

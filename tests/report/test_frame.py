@@ -61,3 +61,10 @@ def test_without_pandas_the_table_stays(monkeypatch: pytest.MonkeyPatch) -> None
     assert as_frame(found) is found
     with pytest.raises(ImportError, match="needs pandas; run `pip install pandas`"):
         found.to_pandas()
+
+
+def test_it_is_written_as_markdown() -> None:
+    table = Table([{"a|b": "x|y", "n": 0.25}, {"a|b": "z"}])
+    assert table.markdown().splitlines() == [
+        *(r"| a\|b | n |", "| --- | --- |", r"| x\|y | 0.25 |", "| z |  |")
+    ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tl.runs.folders import (
     configuration_of,
     latest_checkpoint,
     new_run_folder,
+    run_of_checkpoint,
     versions_folder,
 )
 
@@ -97,6 +99,23 @@ def test_the_best_checkpoint_of_a_resumed_run_may_be_an_earlier_versions(tmp_pat
     assert latest_checkpoint(tmp_path) == last, "it is gone"
     before.touch()
     assert latest_checkpoint(tmp_path) == before
+
+
+def test_a_checkpoint_belongs_to_the_version_that_resumed_its_run(tmp_path: Path) -> None:
+    best = tmp_path / "version_0" / "checkpoints" / "best.ckpt"
+    for number in range(12):
+        (tmp_path / f"version_{number}" / "checkpoints").mkdir(parents=True)
+        (tmp_path / f"version_{number}" / "config.yaml").touch()
+    assert run_of_checkpoint(best) == tmp_path / "version_0"
+    for number, named in ((9, best.name), (10, "best.ckpt"), (11, None)):
+        path = f"../version_0/checkpoints/{named}" if number == 10 else "checkpoints/best.ckpt"
+        content = {"best": {"checkpoint": path} if named else None}
+        (tmp_path / f"version_{number}" / "results.json").write_text(json.dumps(content))
+    assert run_of_checkpoint(best) == tmp_path / "version_10"
+    own = tmp_path / "version_9" / "checkpoints" / "best.ckpt"
+    assert run_of_checkpoint(own) == tmp_path / "version_9"
+    assert run_of_checkpoint(best.with_name("last.ckpt")) == tmp_path / "version_0"
+    assert run_of_checkpoint(tmp_path / "best.ckpt") is None
 
 
 def progress(ready: int, completed: int, *, last: bool, batches: tuple[int, int]) -> dict[str, Any]:

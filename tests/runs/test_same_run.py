@@ -82,6 +82,7 @@ def test_a_change_that_makes_another_run(key: str, value: object) -> None:
         ("data.init_args.predict_folder", "images"),
         ("model.init_args.on_nonfinite", "skip"),
         ("model.init_args.max_skips", 3),
+        ("model.init_args.cuda_graph", False),  # runs of older versions do not have it
         ("model.init_args.penalties.0.init_args.data.init_args.root", "/elsewhere"),
         ("trainer.max_epochs", 9),
         ("trainer.devices", 2),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,27 @@ def test_a_network_of_a_library_reads_as_its_weights_were_trained(tmp_path: Path
     torch.testing.assert_close(inputs[0, :, 0, 0], wanted)  # type: ignore[index]
     blank = open_candidate("resnet18@random", device="cpu")
     assert (blank.lineage, blank.seen, blank.accuracy) == ("random weights", frozenset(), None)
+
+
+def test_a_network_of_hugging_face_reads_as_its_repository_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    little = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"
+    )
+    transformers.ResNetModel(little).save_pretrained(tmp_path / "net")
+    given = f"huggingface:{tmp_path / 'net'}"
+    white = torch.full((3, 20, 20), 255, dtype=torch.uint8)
+    plain = open_candidate(given, device="cpu")
+    assert plain.size == 224
+    assert "has no preprocessor_config.json here: images are read at 224 pixels" in caplog.text
+    content = {"size": {"height": 40}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (tmp_path / "net" / "preprocessor_config.json").write_text(json.dumps(content))
+    found = open_candidate(given, device="cpu")
+    assert found.size == 40
+    inputs = found.network.read([white])
+    torch.testing.assert_close(inputs, torch.full((1, 3, 40, 40), 2.0))
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:

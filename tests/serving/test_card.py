@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+import torch
 import yaml
 
 from tl.serving.card import ModelCard
@@ -22,10 +24,9 @@ CONFIG: dict[str, Any] = {
 
 
 def card(scores: RunScores, **given: Any) -> str:
-    options = {"licence": None, "files": ("model.safetensors",), "problems": (), **given}
-    shown = ModelCard(
-        name="n", config=CONFIG, scores=scores, lineage="random", frozen="Nothing.", **options
-    )
+    usual = {"licence": None, "files": ("model.safetensors",), "problems": (), "config": CONFIG}
+    options = {**usual, **given}
+    shown = ModelCard(name="n", scores=scores, lineage="random", frozen="Nothing.", **options)
     return shown.text()
 
 
@@ -39,6 +40,20 @@ def test_scores_stand_with_their_seeds_or_say_that_there_are_none() -> None:
     assert "One run with one seed" in alone
     assert "no test scores" in alone
     assert "records no scores" in card(RunScores({}))
+
+
+def test_the_code_without_tl_shows_classes_and_maps(capsys: pytest.CaptureFixture[str]) -> None:
+    config = {
+        **CONFIG,
+        "kind": "tensors",
+        "inputs": [{"name": "x", "shape": [3], "dtype": "uint8"}],
+    }
+    text = card(RunScores({}), files=("model.safetensors", "model.pt2"), config=config)
+    lines = text[text.index("for task, answer in answers") :].partition("```")[0]
+    rose, maps = torch.tensor([[0.1, 0.9]]), torch.full((1, 4, 4), 5)
+    known = {"class_names": ["leaf", "rose"]}
+    exec(lines, {"answers": {"a": rose, "b": maps}, "tasks": {"a": known, "b": known}})  # noqa: S102 - the card's code
+    assert capsys.readouterr().out == "a rose\nb (1, 4, 4)\n"
 
 
 def test_the_licence_is_a_field_of_the_header() -> None:

@@ -89,7 +89,7 @@ def test_the_card_says_what_the_checkpoint_knows(tmp_path: Path) -> None:
     [task] = config["tasks"].values()
     assert task["class_names"] == list(data.class_names[data.tasks[0].name])
     assert str(tmp_path) not in json.dumps(config)
-    with pytest.raises(ValueError, match="does not know its network"):
+    with pytest.raises(ValueError, match="does not describe its network"):
         tl.load(done.folder)
 
 

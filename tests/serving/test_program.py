@@ -48,6 +48,17 @@ def test_answers_that_differ_are_refused_by_name() -> None:
     assert check_equal(nan, {"a": torch.tensor([float("nan")])}, "x") == 0
 
 
+def test_classes_of_pixels_may_differ_where_two_are_equally_likely() -> None:
+    classes = torch.zeros(1, 50, 50, dtype=torch.int64)
+    other = classes.clone()
+    other[0, 0, :2] = 3
+    assert check_equal({"a": classes}, {"a": classes.clone()}, "x") == 0
+    assert check_equal({"a": classes}, {"a": other}, "x") == pytest.approx(2 / 2500)
+    other[0, 0, :3] = 3
+    with pytest.raises(UnequalError, match=r"x does not answer 'a' .* 0\.1% of the classes differ"):
+        check_equal({"a": classes}, {"a": other}, "x")
+
+
 def test_a_librarys_message_becomes_one_line() -> None:
     assert reason(ValueError("first\n\n  second\nthird")) == "first second"
     assert reason(KeyError()) == "KeyError"

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tl.data.trained_on import TrainedOn
-from tl.serving.readers import ImageReader, TensorReader, reader_of
+from tl.serving.readers import TensorReader, reader_of
 
 
 def test_nothing_known_reads_tensors() -> None:
@@ -66,19 +64,6 @@ def test_pictures_for_a_network_that_was_trained_on_arrays_of_them(tmp_path: Pat
         reader.read(tmp_path / "b.png")
     with pytest.raises(ValueError, match="str is not an input"):
         reader_of({"shapes": {"train": {"": [5]}}}).spread("a.png")
-
-
-def test_an_array_in_a_file_is_an_image(tmp_path: Path) -> None:
-    mean, std = torch.zeros(3), torch.ones(3)
-    split = (0.1, 1.0, 0, None)
-    known = TrainedOn("rooms", "real", "", {}, None, 4, mean, std, *split)
-    reader = ImageReader(known)
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    np.save(tmp_path / "a.npy", pixels / 255)
-    assert np.array_equal(reader.read(tmp_path / "a.npy"), pixels)
-    (tmp_path / "b.npy").write_bytes(b"")
-    with pytest.raises(ValueError, match="empty"):
-        reader.read(tmp_path / "b.npy")
 
 
 def test_levels_of_another_type_than_in_training_are_refused() -> None:

@@ -40,5 +40,20 @@ def test_a_test_of_another_checkpoint_does_not_count(tmp_path: Path) -> None:
     assert found.seeds == {"test/acc": (0.725, 0.3, 2)}
 
 
+def test_an_adapted_test_is_not_the_score_of_the_weights(tmp_path: Path) -> None:
+    run = tmp_path / "version_0"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text("{}")
+    test = {
+        "checkpoint": "checkpoints/best.ckpt",
+        "metrics": {"test/acc": 0.75},
+        "adaptation": [{"name": "AdaBN"}],
+    }
+    (run / "results.json").write_text(json.dumps({"evaluated": {"test": test}}))
+    assert run_scores(run / "checkpoints" / "best.ckpt", {"val/acc": 0.5}).metrics == {
+        "val/acc": 0.5
+    }
+
+
 def test_a_file_outside_a_run_has_what_it_records(tmp_path: Path) -> None:
     assert run_scores(tmp_path / "a.ckpt", {"val/acc": 0.5}).metrics == {"val/acc": 0.5}

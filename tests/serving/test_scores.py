@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tl.serving.confusion import Confusion
 from tl.serving.scores import Evaluation, TaskScores
 from tl.tasks import Classification, Regression
+from tl.tasks.confusion import Confusion
 
 
 def pets() -> TaskScores:

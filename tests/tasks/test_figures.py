@@ -1,32 +1,18 @@
 from __future__ import annotations
 
 import io
-import os
+import itertools
 
-import pytest
 import torch
+from PIL import Image
 
 from tl.tasks.figures import (
-    confusion_figure,
-    confusion_image,
     display_images,
     drawable_part,
     examples_figure,
-    label_figure,
+    png,
     scatter_figure,
 )
-
-
-def test_rows_of_the_confusion_matrix_are_shares_of_the_true_class() -> None:
-    figure = confusion_figure(torch.tensor([[3, 1], [0, 0]]), ["cat", "dog"], "title")
-    axes = figure.axes[0]
-    assert axes.images[0].get_array().tolist() == [[0.75, 0.25], [0.0, 0.0]]  # type: ignore[union-attr]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
-
-
-def test_many_names_are_left_out() -> None:
-    figure = confusion_figure(torch.eye(100), [f"class {i}" for i in range(100)], "title")
-    assert "class 1" not in [label.get_text() for label in figure.axes[0].get_yticklabels()]
 
 
 def test_normalised_images_get_their_colours_back() -> None:
@@ -53,14 +39,6 @@ def test_what_can_be_drawn_of_inputs() -> None:
     assert drawable_part(signal.long()) is None
 
 
-def test_bars_are_precision_recall_and_f1() -> None:
-    counts = torch.tensor([[3, 0], [1, 0], [2, 0]])
-    figure = label_figure(counts, ["$a", "b"], "$title")
-    figure.savefig(io.BytesIO(), format="png")
-    heights = [bar.get_height() for bar in figure.axes[0].patches]  # type: ignore[attr-defined]
-    assert heights == pytest.approx([0.75, 0, 0.6, 0, 6 / 9, 0])
-
-
 def test_a_scatter_leaves_out_what_is_missing() -> None:
     true = torch.tensor([[1.0, torch.nan], [3.0, 2.0]])
     figure = scatter_figure(torch.zeros(2, 2), true, "title")
@@ -74,33 +52,17 @@ def test_signals_are_drawn_as_lines() -> None:
     assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2]
 
 
-def test_class_names_are_not_formulas() -> None:
-    names = ["$x^2", "a_b", r"$\frac{1"]
-    figure = confusion_figure(torch.eye(3), names, "$title")
-    figure.savefig(io.BytesIO(), format="png")
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == names
-
-
-def test_class_names_that_cannot_be_drawn_are_escaped() -> None:
-    names = ["a\nb", "\x1b[31mred", os.fsdecode(b"caf\xe9"), "caf\u00e9"]
-    shown = ["a\\nb", "\\x1b[31mred", "caf\\udce9", "caf\u00e9"]
-    figure = confusion_figure(torch.eye(4), names, "title")
-    figure.savefig(io.BytesIO(), format="png")
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == shown
-    drawn = examples_figure(torch.rand(1, 3, 4, 4), [shown[1]], None, names[2])
-    drawn.savefig(io.BytesIO(), format="png")
-
-
-@pytest.mark.parametrize("classes", [2, 10, 100])
-def test_the_image_of_a_confusion_matrix_has_the_colours_of_the_figure(classes: int) -> None:
-    colormaps = pytest.importorskip("matplotlib").colormaps
-    counts = torch.randint(0, 50, (classes, classes), generator=torch.Generator().manual_seed(0))
-    counts[0] = 0  # a class without a sample
-    image = confusion_image(counts)
-    scale = image.shape[1] // classes
-    assert image.shape == (3, scale * classes, scale * classes)
-    shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
-    expected = torch.from_numpy(colormaps["viridis"](shares.numpy()))[..., :3]
-    found = image[:, ::scale, ::scale].permute(1, 2, 0)
-    assert (found - expected).abs().max() < 0.06
-    assert torch.equal(image[:, :scale, :scale], image[:, :1, :1].expand(3, scale, scale))
+def test_captions_stay_readable_where_a_board_shows_a_picture_350_pixels_wide() -> None:
+    captions = ["aquarium_fish\n→ bicycle-built-for-two, tandem\n98%"] * 16
+    figure = examples_figure(torch.rand(16, 3, 4, 4), captions, None, "title")
+    width = Image.open(io.BytesIO(png(figure))).width
+    title = figure.axes[0].title
+    height = float(title.get_fontsize()) / 72 * figure.dpi * 350 / width
+    assert height > 9, "pixels"
+    boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes[:4]))
+    assert all(box.y1 < figure.bbox.y1 for box in boxes)
+    pictures = [axes.get_window_extent() for axes in figure.axes]
+    assert all(text.y1 < above.y0 for text, above in zip(boxes[4:], pictures, strict=False))
+    words = title.get_text().replace("\n", " ").replace("- ", "-")
+    assert "bicycle-built-for-two, tandem 98%" in words, "nothing is cut off"

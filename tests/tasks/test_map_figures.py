@@ -30,6 +30,12 @@ def test_classes_have_a_key() -> None:
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["wall", r"\$x^2\n"]
     figure.savefig(io.BytesIO())
+    names = [f"a class with the number {number}" for number in range(20)]
+    figure = maps_figure(parts, None, "title", error=("wrong", 1.0), names=names)
+    figure.savefig(io.BytesIO())
+    [legend] = figure.legends
+    box = legend.get_window_extent()
+    assert (box.x0 >= 0, box.x1 <= figure.bbox.x1) == (True, True)
 
 
 def test_a_class_that_does_not_occur_is_marked_and_left_out_of_the_mean() -> None:

@@ -41,17 +41,30 @@ def test_a_classification_shows_confusion_and_the_most_confident_mistakes() -> N
     assert [int(one[3][0, 0, 0]) for one in kept] == [0, 1]
     assert kept[0][0] == pytest.approx(torch.tensor([0.0, 0, 8]).softmax(0)[2].item())
     figures = pictures.figures(View("title", ["a", "b", "c"]))
-    assert list(figures) == ["confusion", "mistakes"]
-    assert figures["mistakes"].axes[0].get_title() == "b\n-> c (100%)"
+    assert list(figures) == ["confusion", "classes", "mistakes"]
+    assert figures["mistakes"].axes[0].get_title() == "b\n→ c\n100%"
     assert [text.get_text() for text in figures["confusion"].axes[0].get_yticklabels()] == [
         *("a", "b", "c")
     ]
 
 
+def test_tables_hold_the_confused_pairs_and_the_classes_the_worst_first() -> None:
+    pictures = collect(Classification("a", 4))
+    pictures.counts = torch.tensor([[3, 1, 0, 0], [2, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 4]])
+    found = pictures.tables(View("title", ["cat", "dog", "owl", "fox"]))
+    assert list(found) == ["confused", "classes"]
+    assert [(row["true"], row["samples"]) for row in found["confused"]] == [("dog", 2), ("cat", 1)]
+    assert found["classes"]["class"] == ["dog", "cat", "fox"], "owl does not occur"
+    assert found["classes"]["accuracy"] == [0.5, 0.75, 1]
+    pictures.counts = torch.eye(4, dtype=torch.int64)
+    assert list(pictures.tables(View("title"))) == ["classes"], "nothing is confused"
+    assert collect(Classification("a", 2)).tables(View("title")) == {}
+
+
 def test_no_mistakes_give_no_figure() -> None:
     pictures = collect(Classification("a", 2))
     pictures.add(torch.zeros(2, 3, 2, 2), torch.eye(2), torch.arange(2))
-    assert list(pictures.figures(View("title"))) == ["confusion"]
+    assert list(pictures.figures(View("title"))) == ["confusion", "classes"]
     assert collect(Classification("a", 2)).figures(View("title")) == {}
 
 
@@ -62,6 +75,8 @@ def test_several_labels_show_the_scores_of_each_and_the_worst_samples() -> None:
     pictures.add(IMAGES, logits, truth)
     assert pictures.counts is not None
     assert pictures.counts.tolist() == [[2, 2], [0, 1], [1, 0]]
+    [cat, dog] = pictures.tables(View("title", ["cat", "dog"]))["labels"]
+    assert (cat["label"], cat["recall"], dog["precision"]) == ("cat", 2 / 3, 2 / 3)
     figures = pictures.figures(View("title", ["cat", "$dog"]))
     assert list(figures) == ["labels", "mistakes"]
     for figure in figures.values():
@@ -78,7 +93,7 @@ def test_numbers_show_predictions_against_the_truth_and_the_largest_errors() -> 
     assert list(figures) == ["scatter", "mistakes"]
     figures["scatter"].savefig(io.BytesIO(), format="png")
     assert sorted(points(figures["scatter"])[:, 0].tolist()) == [0, 1, 3]
-    assert figures["mistakes"].axes[0].get_title() == "1; 0.5\n-> 1; 0"
+    assert figures["mistakes"].axes[0].get_title() == "1; 0.5\n→ 1; 0"
 
 
 def test_many_points_are_a_random_part_and_no_random_number_is_taken_from_training() -> None:

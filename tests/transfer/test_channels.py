@@ -19,7 +19,7 @@ def test_only_other_input_channels_of_the_first_convolution_are_explained() -> N
     found = said(colour, nn.Sequential(nn.Conv2d(13, 4, 3), nn.Conv2d(4, 5, 3)))
     assert found is not None
     assert "found 3 input channels in 0.weight (4, 3, 3, 3), expected 13" in found
-    assert "set the backbone's `in_channels` to 3, or start this layer anew" in found
+    assert "set the backbone's `in_channels` to 3, or re-initialise this layer" in found
     assert "`reinit: [0]`" in found
     assert said(colour, colour) is None
     # a second convolution that differs makes it another architecture

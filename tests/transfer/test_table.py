@@ -8,7 +8,8 @@ from tests.small import Staged
 from tl.optim.param_groups import named_groups, scale_learning_rates
 from tl.tasks.heads import linear_head
 from tl.transfer import FullFineTuning, GradualUnfreezing, LinearProbe, Strategy
-from tl.transfer.freezing import BatchNormMode, stage_modules
+from tl.transfer.freezing import BatchNormMode
+from tl.transfer.stage_modes import stage_modules
 from tl.transfer.table import strategy_table
 
 

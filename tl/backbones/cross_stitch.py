@@ -54,8 +54,8 @@ class CrossStitchUnit(nn.Module):
 class CrossStitch(StreamsBackbone):
     """Cross-stitch network (Misra et al., 2016, arXiv:1604.03539): a network for each task.
 
-    After every stage, each network goes on with a learned linear combination of all networks' maps
-    (:class:`CrossStitchUnit`). Heads read those of their own task's network, after the last
+    After every stage, each network continues with a learned linear combination of all networks'
+    maps (:class:`CrossStitchUnit`). Heads read those of their own task's network, after the last
     combination (as in Vandenhende et al.'s code; LibMTL's leaves the last one out).
 
     All networks start as copies of the one given, or of its weights from ``init_from``; the paper

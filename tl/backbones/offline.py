@@ -1,4 +1,4 @@
-"""Find pretrained weights on this machine, or say which file to put where."""
+"""Find pretrained weights on this machine, or report which file to put where."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from urllib.parse import urlparse
 
 import torch
 
+#: Size and normalisation of the images that a network of Hugging Face was trained on.
+PREPROCESSOR = "preprocessor_config.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 #: What a trained model may consist of, without the pictures and curves beside it.
 _MODEL = ["*.ckpt", "*.safetensors", "*.pt2", "*.json", "*.yaml", "*.md"]
@@ -76,6 +78,7 @@ def hub_folder(name: str, weights: bool) -> Path:
     """
     folder = Path(name).expanduser()
     wanted = ["config.json", *(_WEIGHTS if weights else ())]
+    files = [*wanted, PREPROCESSOR]
     if not folder.is_dir():
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
             raise ValueError(
@@ -84,7 +87,7 @@ def hub_folder(name: str, weights: bool) -> Path:
             )
         hub = _hub()
         try:
-            folder = Path(_cached_first(hub.snapshot_download, name, allow_patterns=wanted))
+            folder = Path(_cached_first(hub.snapshot_download, name, allow_patterns=files))
         except Exception as error:  # noqa: BLE001 - as above
             raise ValueError(
                 f"{name} is not in the Hugging Face cache and cannot be downloaded "

@@ -12,9 +12,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torchjd.aggregation import Aggregator, WeightedAggregator
 
-from tl.balancing.base import Backward, Balancer, MicroBatch, NonFiniteError, Rescale, seeded
+from tl.balancing.base import Balancer, NonFiniteError, Rescale, seeded
 from tl.balancing.gradients import Rows, accumulate, add_gradients, add_task_gradients
 from tl.balancing.heads import HeadGradients, head_weights, weights_heads
+from tl.balancing.passes import Backward, MicroBatch
 
 
 @runtime_checkable

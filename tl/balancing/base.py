@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 from torchjd.aggregation import Aggregator
 from torchjd.scalarization import Scalarizer
 
+from tl.balancing.passes import Backward, MicroBatch
 from tl.balancing.state import load_state, move, snapshot, state_of
 from tl.private.torch import empty_buffers
 
 Rescale = Literal["none", "mean", "sum"]
-Reduce = Callable[[Tensor], Tensor]
 
 
 class NonFiniteError(ValueError):
@@ -52,64 +51,6 @@ class ReadsAccuracy(Protocol):
 
     def update_accuracy(self, accuracy: Tensor) -> None:
         """Receive the accuracies ``(T,)`` of an optimizer step, NaN for an absent task."""
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """A micro-batch as a balancer sees it.
-
-    Args:
-        losses: Scalar loss by task, for the tasks in the batch.
-        labelled: Number of labelled samples by task.
-        right: Number of correctly classified samples by task.
-        step: Optimizer steps done.
-        seed: Seed of this step, the same in all processes.
-        total: Sums a tensor over the processes, into a new or the same tensor.
-        scaled: Whether a loss scaler is active, which then handles overflow.
-    """
-
-    losses: Mapping[str, Tensor]
-    labelled: Mapping[str, Tensor]
-    right: Mapping[str, Tensor]
-    step: int
-    seed: int
-    total: Reduce
-    scaled: bool
-
-
-@dataclass(frozen=True)
-class Backward:
-    """A backward pass as a balancer sees it.
-
-    Args:
-        batch: What the losses were computed on.
-        loss: What :meth:`Balancer.combine` returned, times the loss scale, divided by the number of
-            accumulated batches.
-        stages: Shared parameters that train, by stage from the stem to the top; an empty list for a
-            stage that is frozen.
-        last_block: Trainable parameters of the last shared block.
-        own: All other trainable parameters: the heads.
-        graphs: What each task's loss was computed on; equal values mean a shared graph.
-        last: Whether the optimizer steps after this micro-batch.
-        scale: Loss scale, 1 without a scaler.
-        processes: Number of processes.
-        penalty: The part of the loss that belongs to no task; ``None`` if there is none.
-    """
-
-    batch: MicroBatch
-    loss: Tensor
-    stages: Mapping[str, Sequence[nn.Parameter]]
-    last_block: Sequence[nn.Parameter]
-    own: Sequence[nn.Parameter]
-    graphs: Mapping[str, Hashable]
-    last: bool
-    scale: float
-    processes: int
-    penalty: Tensor | None = None
-
-    def mean(self, tensor: Tensor) -> Tensor:
-        """Average a tensor over the processes."""
-        return tensor if self.processes == 1 else self.batch.total(tensor) / self.processes
 
 
 class Balancer(nn.Module, ABC):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torchjd.scalarization import DWA, FAMO, Scalarizer
 
-from tl.balancing.base import Backward, Balancer, MicroBatch, NonFiniteError, Rescale, seeded
+from tl.balancing.base import Balancer, NonFiniteError, Rescale, seeded
 from tl.balancing.gradients import Rows, add_task_gradients
+from tl.balancing.passes import Backward, MicroBatch
 
 
 @runtime_checkable

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from tl.backbones.mtan import MTAN
-from tl.callbacks.board import statistics_of, writer_of
+from tl.callbacks.board import statistics_of
 from tl.callbacks.figures import image_grid
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source
 from tl.modules.batch_norm import source_statistics
+from tl.modules.picture_log import log_image, takers
 from tl.tasks.figures import display_images, drawable_part
 
 _IMAGES = 4  # dimensions of a batch of them
@@ -62,8 +63,7 @@ def attention_masks(
 
 def show_attention(trainer: Trainer, module: SharedBackboneModule, batch: Any) -> None:  # noqa: ANN401
     """Show what tasks attend to in the first images of a batch, where the backbone has that."""
-    writer = writer_of(trainer)
-    if writer is None or not isinstance(module.backbone, MTAN):
+    if not takers(trainer) or not isinstance(module.backbone, MTAN):
         return
     split = "test" if trainer.testing else "val"
     for source, (inputs, _) in by_source(batch).items():
@@ -75,4 +75,4 @@ def show_attention(trainer: Trainer, module: SharedBackboneModule, batch: Any) -
         shown = display_images(images[:_SHOWN], statistics_of(trainer, source))
         for task, each in masks.items():
             picture = attention_grid(shown, each)
-            writer.add_image(f"{split}/attention/{task}", picture, trainer.global_step)
+            log_image(trainer, f"{split}/attention/{task}", picture, trainer.global_step)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -13,7 +15,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from tl.modules.picture_log import BREAK
 from tl.private.torch import file_writer
+
+_WIDTH = 80  # characters of a value in a table
 
 
 def writer_of(trainer: Trainer) -> SummaryWriter | None:
@@ -48,9 +53,14 @@ def class_names_of(trainer: Trainer, task: str) -> list[str] | None:
 
 def as_markdown(content: Mapping[str, Any]) -> str:
     """Show plain types as a table, a row per value, named by the keys that lead to it."""
-    rows = [(" / ".join(path), said) for path, said in _rows(content)]
-    lines = [f"| {name} | {said} |".replace("\n", " ") for name, said in rows]
+    rows = [(" / ".join(path), _lines(said)) for path, said in _rows(content)]
+    lines = [f"| {name} | {said} |" for name, said in rows]
     return "\n".join(["| | |", "| --- | --- |", *lines])
+
+
+def _lines(said: str) -> str:
+    """Break a long value: TensorBoard would break the names beside it between any two letters."""
+    return BREAK.join(textwrap.wrap(said, _WIDTH, break_on_hyphens=False)) or said
 
 
 def _rows(content: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -72,7 +82,10 @@ def _cell(value: object) -> str:
 
 def how_started() -> dict[str, str]:
     """Return the command, and the git commit of the folder that it was started in, if any."""
-    found = {"command": shlex.join(sys.argv)}
+    first, *words = sys.argv
+    as_module = Path(first) == Path(__file__).parents[1] / "cli" / "__main__.py"
+    begin = ["python", "-m", "tl.cli"] if as_module else [first]
+    found = {"command": shlex.join([*begin, *words])}
     try:
         git = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607

@@ -7,9 +7,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+from torch.utils.tensorboard.summary import hparams as hparams_summary
 
+from tl.callbacks.task_names import second_names
 from tl.modules.base import SharedBackboneModule
 from tl.modules.score_log import shared_scores
+
+Plain = bool | int | float | str
+# Of the runs in a folder, TensorBoard reads the list of hyper-parameters in one only: that one must
+# have a column for what other runs use. Without a value of its own, a text is "none".
+_COLUMNS: dict[str, Plain] = {
+    **dict.fromkeys(("strategy", "balancer", "penalties", "scheduler", "batch_norm"), "none"),
+    "seed": 0,
+    "weight_decay": 0.0,
+    "data/kind": "none",
+    "data/batch_size": 0,
+    "data/label_fraction": 0.0,
+    "data/seed": 0,
+}
 
 
 def layout(module: SharedBackboneModule) -> dict[str, Any]:
@@ -42,9 +59,7 @@ def _tag(split: str, metric: str) -> str:
     return f"^{metric}$" if split == "train" else rf"^{metric}(/dataloader_idx_\d+)?$"
 
 
-def hyperparameters(
-    trainer: Trainer, module: SharedBackboneModule
-) -> dict[str, bool | int | float | str]:
+def hyperparameters(trainer: Trainer, module: SharedBackboneModule) -> dict[str, Plain]:
     """Return the settings that differ between runs, in plain types: network, method, data."""
     optimizer = trainer.optimizers[0]
     group = optimizer.param_groups[0]
@@ -70,7 +85,41 @@ def hyperparameters(
     for key in ("batch_size", "label_fraction", "seed"):
         found[f"data/{key}"] = getattr(getattr(data, "settings", None), key, None)
     found["data/kind"] = data.kind() if hasattr(data, "kind") else None
-    return {key: value for key, value in found.items() if value is not None}
+    texts = {key: value for key, value in _COLUMNS.items() if isinstance(value, str)}
+    return {**texts, **{key: value for key, value in found.items() if value is not None}}
+
+
+def comparison(
+    settings: Mapping[str, Plain], module: SharedBackboneModule, *, named: bool
+) -> tuple[Summary, Summary]:
+    """Return what TensorBoard's HParams need of a run: its columns, and its settings.
+
+    The columns of metrics only name curves: those of validation, and those of the test.
+
+    Args:
+        settings: As :func:`hyperparameters` returns them.
+        module: The module.
+        named: Whether the run's logger is ours: a single task's metrics have a second name, and a
+            test is logged to a subfolder.
+    """
+    more = second_names(module) if named else {}
+    found: dict[str, list[str]] = {}
+    for split in ("val", "test"):
+        names = metric_names(module, split)
+        found[split] = [*dict.fromkeys([*names, *(more[name] for name in names if name in more)])]
+    # five columns are shown unless asked for more
+    pairs = [pair for both in zip(*found.values(), strict=True) for pair in both]
+    experiment, _, _ = hparams_summary({**_COLUMNS, **settings}, {})  # type: ignore[no-untyped-call]
+    _, start, _ = hparams_summary(dict(settings), {})  # type: ignore[no-untyped-call]
+    metadata = experiment.value[0].metadata.plugin_data
+    content = plugin_data_pb2.HParamsPluginData.FromString(metadata.content)
+    for name in pairs:
+        group = "test" if named and name.startswith("test/") else ""
+        place = api_pb2.MetricName(group=group, tag=name)
+        info = api_pb2.MetricInfo(name=place, display_name=name)
+        content.experiment.metric_infos.append(info)
+    metadata.content = content.SerializeToString()
+    return experiment, start
 
 
 def _scheduler(trainer: Trainer) -> str | None:
@@ -85,13 +134,13 @@ def _seed() -> int | None:
     return int(seed) if seed.isdecimal() else None
 
 
-def metric_names(module: SharedBackboneModule) -> list[str]:
-    """Return the validation metrics that a module logs."""
+def metric_names(module: SharedBackboneModule, split: str = "val") -> list[str]:
+    """Return the metrics that a module logs of a split."""
     shared = shared_scores(module.trained_tasks.values())
     return [
-        *(f"val/{what}" for what in (*shared, "loss")),
+        *(f"{split}/{what}" for what in (*shared, "loss")),
         *(
-            module.metric("val", name, what)
+            module.metric(split, name, what)
             for name, task in module.tasks.items()
             for what in (*task.scores(), "loss")
         ),

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -19,23 +20,23 @@ from tl.callbacks.board import (
     add_summaries,
     as_block,
     as_markdown,
-    class_names_of,
     how_started,
     statistics_of,
     writer_of,
 )
-from tl.callbacks.charts import hyperparameters, layout, metric_names
+from tl.callbacks.charts import comparison, hyperparameters, layout
 from tl.callbacks.figures import image_grid
 from tl.callbacks.results import versions
+from tl.callbacks.task_names import name_tasks
+from tl.callbacks.task_pictures import TaskPictures
 from tl.data.trained_on import readable
 from tl.modules.base import SharedBackboneModule
-from tl.modules.batch import by_source, source_of
+from tl.modules.batch import by_source
 from tl.modules.batch_norm import source_statistics
-from tl.modules.evaluation import loader_suffix
 from tl.modules.features import FeatureReader
+from tl.modules.picture_log import log_image, log_text, takers
 from tl.tasks import Task
 from tl.tasks.figures import display_images, drawable_part
-from tl.tasks.pictures import Pictures, View
 
 _IMAGES = 4  # dimensions of a batch of them
 
@@ -46,10 +47,15 @@ class Dashboard(Callback):
     *Custom scalars* holds a chart per metric with all tasks in it. *Images* holds what each task
     shows of its answers, such as the confusion matrix and the most confident mistakes of a
     classification, augmented training images, and what the tasks of an MTAN attend to. *Graphs*
-    holds the network, *HParams* the hyper-parameters with the final metrics, *Text* what the data
-    are, what was transferred, and the versions. Without a TensorBoard logger nothing happens.
-    Single samples are those that the first process saw; a confusion matrix counts all. Between
-    epochs the matrix is an image without class names; the last one of a run is a labelled figure.
+    holds the network, *HParams* the hyper-parameters with the metrics of validation and test,
+    *Text* what the data are, what was transferred, the versions, and at the end the accuracy of
+    each class and the classes most often confused.
+
+    Pictures, texts and hyper-parameters go to Weights & Biases and MLflow too, if the Trainer has
+    their loggers. At the end of a run the figures of the last validation that was shown are
+    written to its folder, ``confusion_<task>.png`` and so on; those of a test to its subfolder
+    ``test``. Single samples are those that the first process saw; a confusion matrix counts all.
+    Between epochs the matrix is an image without class names.
 
     Args:
         every_n_epochs: Epochs between the pictures of validation; 0 turns them off.
@@ -75,38 +81,44 @@ class Dashboard(Callback):
         self.mistakes = mistakes
         self.images = images
         self.graph = graph
-        self._pictures: dict[tuple[int, str], Pictures | None] = {}  # by loader and task
+        self._of_tasks = TaskPictures(mistakes)
         self._shown = False
-        # what was shown without labels so far, by tag and word
-        self._unlabelled: dict[tuple[str, str], tuple[Pictures, View, int]] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have the curves of a single task in the charts of runs with several."""
+        name_tasks(trainer, pl_module)
 
     # The start of a run
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write texts, layout and hyper-parameters, which need no training."""
         self._shown = False
-        self._unlabelled = {}
-        writer = writer_of(trainer)
-        if writer is None or not isinstance(pl_module, SharedBackboneModule):
+        self._of_tasks.begin()
+        loggers = takers(trainer)
+        if not loggers or not isinstance(pl_module, SharedBackboneModule):
             return
-        writer.add_custom_scalars(layout(pl_module))
         data = getattr(trainer, "datamodule", None)
         describe = getattr(data, "describe", None)
         if callable(describe):
-            writer.add_text("run/data", as_markdown(readable(describe())))
+            log_text(trainer, "run/data", as_markdown(readable(describe())))
         if pl_module.transfer_report is not None:
-            writer.add_text("run/transfer", as_block(pl_module.transfer_report.table()))
+            log_text(trainer, "run/transfer", as_block(pl_module.transfer_report.table()))
         elif pl_module.provenance is not None:
-            writer.add_text("run/transfer", as_markdown(pl_module.provenance))
+            log_text(trainer, "run/transfer", as_markdown(pl_module.provenance))
         if table := pl_module.strategy_table():
-            writer.add_text("run/strategy", as_block(table))
-        writer.add_text("run/started", as_markdown(how_started()))
-        writer.add_text("run/versions", as_markdown(versions()))
-        known = dict.fromkeys(
-            metric_names(pl_module), 0.0
-        )  # names only: their values are the run's own curves
-        experiment, start, _ = hparams_summary(hyperparameters(trainer, pl_module), known)  # type: ignore[no-untyped-call]
-        add_summaries(writer, experiment, start)
+            log_text(trainer, "run/strategy", as_block(table))
+        log_text(trainer, "run/started", as_markdown(how_started()))
+        log_text(trainer, "run/versions", as_markdown(versions()))
+        settings = hyperparameters(trainer, pl_module)
+        writer = writer_of(trainer)
+        if writer is not None:
+            writer.add_custom_scalars(layout(pl_module))
+            named = name_tasks(trainer, pl_module)
+            add_summaries(writer, *comparison(settings, pl_module, named=named))
+        for logger in loggers:
+            if not isinstance(logger, TensorBoardLogger):
+                # beside the module's own, whose names these would be
+                logger.log_hyperparams({f"run/{key}": value for key, value in settings.items()})
 
     def on_train_batch_start(
         self,
@@ -120,7 +132,7 @@ class Dashboard(Callback):
             return
         self._shown = True
         writer = writer_of(trainer)
-        if writer is None or not isinstance(pl_module, SharedBackboneModule):
+        if not takers(trainer) or not isinstance(pl_module, SharedBackboneModule):
             return
         parts = by_source(batch)
         for source, (images, _) in parts.items():
@@ -129,8 +141,8 @@ class Dashboard(Callback):
             if self.images and pixels is not None and pixels.ndim == _IMAGES:
                 grid = image_grid(display_images(pixels[: self.images], statistics))
                 tag = "train/augmented" if source is None else f"train/augmented/{source}"
-                writer.add_image(tag, grid, trainer.global_step)
-        if self.graph:
+                log_image(trainer, tag, grid, trainer.global_step)
+        if self.graph and writer is not None:
             source, (images, _) = next(iter(parts.items()))
             if isinstance(images, Tensor):
                 add_graph(writer, pl_module, images[:1], source)
@@ -143,11 +155,12 @@ class Dashboard(Callback):
         if trainer.state.fn != "fit":
             return True
         last = trainer.current_epoch + 1 == trainer.max_epochs
+        last = last or 0 < trainer.max_steps <= trainer.global_step
         return last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop the pictures of the last validation."""
-        self._pictures = {}
+        self._of_tasks.drop()
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -163,70 +176,25 @@ class Dashboard(Callback):
         """Let each task look at a batch."""
         if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
             return
-        parts = by_source(batch)
-        for name, (output, target) in outputs.items():
-            task = pl_module.tasks[name]
-            pictures = self._of(task, dataloader_idx)
-            if pictures is not None:
-                inputs = parts[source_of(task, parts)][0] if trainer.is_global_zero else None
-                pictures.add(inputs, output, target)
+        self._of_tasks.add(trainer, pl_module, outputs, batch, dataloader_idx)
         if batch_idx == dataloader_idx == 0:
             show_attention(trainer, pl_module, batch)
 
     on_test_batch_end = on_validation_batch_end
 
-    def _of(self, task: Task, loader: int) -> Pictures | None:
-        key = (loader, task.name)
-        if key not in self._pictures:
-            self._pictures[key] = task.pictures(self.mistakes)
-        return self._pictures[key]
-
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the pictures that the tasks have collected."""
         if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
             return
-        count = pl_module.count_loaders()
-        for loader in range(count):
-            self._show(trainer, pl_module, loader, loader_suffix(loader, count))
-        self._pictures = {}
+        self._of_tasks.show(trainer, pl_module)
 
     on_test_epoch_end = on_validation_epoch_end
-
-    def _show(
-        self, trainer: Trainer, pl_module: SharedBackboneModule, loader: int, suffix: str
-    ) -> None:
-        """Show the figures of one loader."""
-        split = "test" if trainer.testing else "val"
-        for name, task in pl_module.tasks.items():
-            # every process takes part, also one that saw no sample of this task
-            pictures = self._of(task, loader)
-            if pictures is not None and pictures.counts is not None:
-                counts = pictures.counts.to(pl_module.device)
-                pictures.counts = trainer.strategy.reduce(counts, reduce_op="sum")
-            writer = writer_of(trainer)
-            if writer is None or pictures is None:
-                continue
-            title = f"{name}{suffix}, {split}, epoch {trainer.current_epoch}"
-            statistics = statistics_of(trainer, task.source)
-            view = View(title, class_names_of(trainer, name), statistics)
-            between = trainer.state.fn == "fit" and trainer.current_epoch + 1 != trainer.max_epochs
-            for what, shown in (pictures.quick if between else pictures.figures)(view).items():
-                tag = f"{split}/{what}/{name}{suffix}"
-                if isinstance(shown, Tensor):
-                    writer.add_image(tag, shown, trainer.global_step)
-                    self._unlabelled[tag, what] = pictures, view, trainer.global_step
-                else:
-                    writer.add_figure(tag, shown, trainer.global_step)
-                    self._unlabelled.pop((tag, what), None)
 
     # The end
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the labelled figures of a run that ended before its last epoch."""
-        writer, left, self._unlabelled = writer_of(trainer), self._unlabelled, {}
-        if writer is not None:
-            for (tag, what), (pictures, view, step) in left.items():
-                writer.add_figure(tag, pictures.figures(view)[what], step)
+        """Draw the figures of the last validation that was shown, and write its tables."""
+        self._of_tasks.finish(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Mark the run as finished in the HParams tab."""

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from rich import get_console
 
 from tl.callbacks.checkpoint import best_of
+from tl.callbacks.knn_monitor import KNN
 from tl.callbacks.progress import bar_is_readable
 from tl.callbacks.throughput import Throughput
 from tl.modules.base import SharedBackboneModule
@@ -26,9 +28,12 @@ class EpochTable(Callback):
     """Print a table of the run while it runs: a line per epoch, in a terminal or a file.
 
     Columns: the training loss of the last logged steps, the validation loss, the mean of the
-    tasks' common score, the deciding score of each task, the seconds of the epoch, and images per
-    second. ``*`` marks the best epoch so far, by the metric that chooses the checkpoint. In a
-    terminal, columns that do not fit are left out and long names are shortened; a file gets all.
+    tasks' common score, the deciding score of each task, the accuracy of nearest neighbours where a
+    `KNNMonitor` measures it, the metric that chooses the checkpoint if it is another one, the
+    seconds of the epoch, and images per second. ``*`` marks the best epoch so far, by that metric;
+    of several validations in it, the line shows the best one, and of those in other epochs the
+    last. In a terminal, columns that do not fit are left out and long names are shortened; a file
+    gets all.
 
     Attributes:
         best_epoch: The best epoch so far, counted from 0; ``None`` without validation.
@@ -43,6 +48,7 @@ class EpochTable(Callback):
         self._start = time.perf_counter()
         self._images = (0, 0.0)
         self._widths: list[tuple[str, int]] = []
+        self._columns: set[str] = set()
         self._lines = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -55,7 +61,10 @@ class EpochTable(Callback):
         self.best = dict(state_dict.get("best") or {})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start a new table."""
+        """Start a new table; a best checkpoint that is gone is not the best any more."""
+        choice = best_of(trainer)
+        if choice is not None and choice.monitor is not None and choice.best_model_score is None:
+            self.best_epoch, self.best = None, {}
         self._widths, self._lines, self._epoch, self._fresh = [], 0, None, {}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,7 +86,7 @@ class EpochTable(Callback):
         self._fresh = found
         choice = best_of(trainer)
         monitor = choice.monitor if choice is not None else None
-        if choice is None or monitor not in found:
+        if choice is None or monitor not in found or not _saves_now(choice, trainer):
             return
         now, before = found[monitor], self.best.get(monitor)
         better = before is None or (now > before if choice.mode == "max" else now < before)
@@ -103,14 +112,20 @@ class EpochTable(Callback):
         seconds = time.perf_counter() - self._start
         last = trainer.max_epochs
         number = f"{epoch + 1}/{last}" if last and last > 0 else str(epoch + 1)
-        mark = "*" if fresh and epoch == self.best_epoch else ""
+        mark = ""
+        if fresh and epoch == self.best_epoch:
+            mark, fresh = "*", self.best  # of several validations in an epoch, the best one
         train = trainer.callback_metrics.get("train/loss")
+        columns = score_columns(trainer, module)
+        if self._widths and set(columns) != self._columns:  # the first validation came later
+            self._widths, self._lines = [], _REPEAT
+        self._columns = set(columns)
         cells = {
             "epoch": f"{number}{mark}",
             "train loss": "-" if train is None else rounded(float(train)),
             **{
                 label: rounded(fresh[name]) if name in fresh else "-"
-                for label, name in score_columns(trainer, module).items()
+                for label, name in columns.items()
             },
             "time": duration(seconds),
         }
@@ -140,6 +155,12 @@ class EpochTable(Callback):
         return [*legend, "  ".join(name.rjust(width) for _, name, width in shown), row]
 
 
+def _saves_now(choice: ModelCheckpoint, trainer: Trainer) -> bool:
+    """Return whether the epoch is one of those whose validation can be saved as the best."""
+    every = choice.every_n_epochs
+    return not every or (trainer.current_epoch + 1) % every == 0
+
+
 def score_columns(trainer: Trainer, module: LightningModule) -> dict[str, str]:
     """Return the metrics of validation that a line shows, by label.
 
@@ -165,6 +186,12 @@ def score_columns(trainer: Trainer, module: LightningModule) -> dict[str, str]:
         for each in several or [metric]:
             number = each.partition(_LOADER)[2]
             found[f"{label} {number}" if number else label] = each
+    for metric in known:
+        if metric.endswith(f"/{KNN}"):
+            found[" ".join(metric.split("/")[1:])] = metric
+    choice = best_of(trainer)
+    if choice is not None and choice.monitor and choice.monitor not in found.values():
+        found[choice.monitor.replace("val/", "val ", 1)] = choice.monitor  # what `*` goes by
     return {label: metric for label, metric in found.items() if metric in known}
 
 

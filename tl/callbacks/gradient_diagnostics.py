@@ -12,9 +12,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from tl.balancing.gradients import Rows, add_task_gradients
-from tl.callbacks.board import writer_of
 from tl.callbacks.task_measurement import TaskMeasurement, trained_stages
 from tl.modules.multitask import MultiTaskModule
+from tl.modules.picture_log import log_figure, takers
 from tl.questions.affinity import PairMeans, cosines, first_order
 
 if TYPE_CHECKING:
@@ -203,10 +203,9 @@ class GradientDiagnostics(TaskMeasurement):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the cosines over time."""
-        writer = writer_of(trainer)
-        if writer is not None and any(self._cosines):
+        if takers(trainer) and any(self._cosines):
             figure = heat_map(self._steps, self._cosines)
-            writer.add_figure("balance/cosine_over_time", figure, trainer.global_step)
+            log_figure(trainer, "balance/cosine_over_time", figure, trainer.global_step)
 
 
 def rates_of(trainer: Trainer, stages: Mapping[str, list[torch.nn.Parameter]]) -> dict[str, float]:

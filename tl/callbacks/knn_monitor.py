@@ -14,7 +14,7 @@ from tl.data.images.resident import ImageDataset
 from tl.data.loaders import mixed_order
 from tl.modules.batch_norm import without_sources
 from tl.questions.features import evaluating
-from tl.questions.neighbours import knn_accuracy
+from tl.questions.neighbours import knn_accuracy, leave_one_out_accuracy
 
 KNN = "knn_acc"
 _BATCH = 256
@@ -29,6 +29,10 @@ class KNNMonitor(Callback):
     augmentation; the vote is that of :func:`tl.questions.neighbours.neighbour_means` (Wu et al.,
     2018, arXiv:1805.01978). No test image is read, and training is unaffected. An evaluation takes
     a forward pass over the bank and the validation images, in every process.
+
+    Training images of a source with ``labels: none`` have no labels: its validation images are
+    classified by one another, each by the others. That score is an oracle's, ``oracle_knn_acc``,
+    which nothing may monitor.
 
     Args:
         k: Neighbours, at most the size of the bank.
@@ -72,8 +76,7 @@ class KNNMonitor(Callback):
             wanted = f"labels {self.target!r}" if self.target else "classes"
             raise ValueError(
                 f"KNNMonitor found no images with {wanted} in both the training and the validation "
-                "split; it needs a data module of images of tl.data with `labels: all`, and a "
-                "`val_size` above 0."
+                "split; it needs a data module of images of tl.data, and a `val_size` above 0."
             )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,7 +87,8 @@ class KNNMonitor(Callback):
         sources = self._labelled(trainer)
         for name, (data, target) in sources.items():
             value = self._accuracy(trainer, pl_module, data, target)
-            metric = f"val/{name}/{KNN}" if len(_sources(trainer)) > 1 else f"val/{KNN}"
+            what = f"oracle_{KNN}" if _withholds(data) else KNN
+            metric = f"val/{name}/{what}" if len(_sources(trainer)) > 1 else f"val/{what}"
             pl_module.log(metric, value, prog_bar=len(sources) == 1)
 
     def _labelled(self, trainer: Trainer) -> dict[str, tuple[Any, str]]:
@@ -93,7 +97,7 @@ class KNNMonitor(Callback):
         for name, data in _sources(trainer).items():
             train, val = (getattr(data, "splits", {}).get(split) for split in ("train", "val"))
             if isinstance(train, ImageDataset) and isinstance(val, ImageDataset) and len(val):
-                target = self._target(data, train.targets)
+                target = self._target(data, (val if _withholds(data) else train).targets)
                 if target is not None and target in val.targets:
                     found[name] = (data, target)
         return found
@@ -109,8 +113,10 @@ class KNNMonitor(Callback):
         return None
 
     def _accuracy(self, trainer: Trainer, module: LightningModule, data: Any, target: str) -> float:  # noqa: ANN401
-        bank, bank_labels = self._features(trainer, module, data, "train", target, self.bank_size)
         queries, labels = self._features(trainer, module, data, "val", target, None)
+        if _withholds(data):
+            return leave_one_out_accuracy(queries, labels, k=self.k, temperature=self.temperature)
+        bank, bank_labels = self._features(trainer, module, data, "train", target, self.bank_size)
         return knn_accuracy(
             queries, labels, bank, bank_labels, k=self.k, temperature=self.temperature
         )
@@ -139,6 +145,11 @@ class KNNMonitor(Callback):
                 inputs, _ = data.transform(batch, None)
                 found.append(backbone(trainer.precision_plugin.convert_input(inputs)).float())
         return torch.cat(found), labels[rows].to(found[0].device)
+
+
+def _withholds(data: object) -> bool:
+    """Return whether training does not see the labels of a source."""
+    return bool(getattr(data, "withholds", False))
 
 
 def _sources(trainer: Trainer) -> dict[str, Any]:

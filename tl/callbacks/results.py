@@ -38,9 +38,10 @@ class RunResults(Callback):
     ``images_per_second``, ``mfu`` and ``data_share`` (both of training, see `Throughput`),
     ``peak_memory_bytes`` (of the GPU if there is one, otherwise of the process).
 
-    A test or validation of a finished run keeps what training wrote: ``test/`` metrics are added,
-    and ``evaluated`` records by split the checkpoint and data used, with all metrics and samples.
-    The file is written under a temporary name and renamed, so it is complete or absent.
+    A test or validation of a finished run keeps what training wrote: ``test/`` metrics replace
+    those of an earlier test, and ``evaluated`` records by split the checkpoint and data used, with
+    all metrics and samples. The file is written under a temporary name and renamed, so it is
+    complete or absent.
 
     Without a logger the Trainer has no run folder, and nothing is written. On the command line a
     run always has one.
@@ -115,9 +116,10 @@ class RunResults(Callback):
             if adapted and split == "test":
                 self._evaluated[split]["adaptation"] = adapted
             if "metrics" in earlier:  # from training, or from an earlier evaluation
-                added = self._evaluated["test"]["metrics"] if split == "test" else {}
-                earlier["metrics"] = dict(sorted({**earlier["metrics"], **added}.items()))
                 if split == "test":
+                    added = self._evaluated["test"]["metrics"]
+                    kept = {k: v for k, v in earlier["metrics"].items() if k[:5] != "test/"}
+                    earlier["metrics"] = dict(sorted({**kept, **added}.items()))
                     earlier["samples"] = {**earlier.get("samples", {}), "test": samples.get("test")}
                 earlier["scores"] = {**earlier.get("scores", {}), **scores_of(pl_module)}
                 earlier["evaluated"] = {**earlier.get("evaluated", {}), **self._evaluated}
@@ -155,8 +157,11 @@ def _best_epoch(trainer: Trainer) -> dict[str, Any]:
     """Return the best epoch, counted from 1, and all metrics of its validation, if known."""
     callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
     table = next((one for one in callbacks if isinstance(one, EpochTable)), None)
-    if table is None or table.best_epoch is None:
+    best = best_of(trainer)
+    if table is None or table.best_epoch is None or best is None:
         return {}
+    if table.best.get(str(best.monitor)) != number(best.best_model_score):
+        return {}  # that epoch's checkpoint could not be written
     metrics = {name: number(value) for name, value in sorted(table.best.items())}
     return {"epoch": table.best_epoch + 1, "metrics": metrics}
 

@@ -72,7 +72,8 @@ def data_line(description: Mapping[str, Any]) -> str:
 def _of_source(found: Mapping[str, Any]) -> str:
     synthetic = " (synthetic)" if found.get("kind") in ("generated", "synthetic") else ""
     sizes = found.get("images") or found.get("samples") or {}
-    splits = [f"{count:,} {split}" for split, count in sizes.items()]
+    order = sorted(sizes, key=lambda split: (split != "train", split == "test"))
+    splits = [f"{sizes[split]:,} {split}" for split in order]
     classes = {target: len(names) for target, names in (found.get("class_names") or {}).items()}
     several = len(classes) > 1
     kinds = [

@@ -21,7 +21,7 @@ from tl.modules.batch import by_source
 from tl.modules.batch_norm import source_statistics
 from tl.modules.features import FeatureReader, Features
 from tl.tasks import Classification, Task
-from tl.transfer.adaptation.ada_bn import adapt_statistics
+from tl.transfer.adaptation.ada_bn import adapt_statistics, need_batch_norm
 from tl.transfer.adaptation.tent import TentNetwork, mean_entropy
 
 Found = dict[str | None, Features]
@@ -192,12 +192,13 @@ class Tent(TestTimeAdaptation):
         return {**super().adaptation, "lr": self.lr}
 
     def begin(self, trainer: Trainer, module: SharedBackboneModule) -> None:
-        """Refuse tasks without classes."""
+        """Refuse tasks without classes, and networks without batch norm."""
         if not any(map(_has_entropy, module.tasks.values())):
             raise ValueError(
                 "Tent lowers the entropy of a classification with one class per sample; none of "
                 f"{', '.join(module.tasks)} is one."
             )
+        need_batch_norm("Tent", module.backbone)
 
     def features_of(
         self, module: SharedBackboneModule, source: str | None, inputs: Inputs

@@ -10,11 +10,12 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tl.callbacks.board import class_names_of, writer_of
+from tl.callbacks.board import class_names_of
 from tl.callbacks.step_clock import StepClock, log_rates
 from tl.data.text.tokenizer import TextTokenizer
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
+from tl.modules.picture_log import log_text
 from tl.modules.step_log import is_due
 
 _MASK = "attention_mask"
@@ -161,15 +162,14 @@ class TextBoard(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the mistakes of each task."""
         found, self._found = self._found, {}
-        writer = writer_of(trainer)
         tokenizer = tokenizer_of(getattr(trainer, "datamodule", None))
-        if writer is None or tokenizer is None:
+        if tokenizer is None or not trainer.is_global_zero:
             return
         split = "test" if trainer.testing else "val"
         for name, mistakes in found.items():
             if mistakes.kept:
                 table = mistakes.table(class_names_of(trainer, name), tokenizer.decode)
-                writer.add_text(f"{split}/mistakes/{name}", table, trainer.global_step)
+                log_text(trainer, f"{split}/mistakes/{name}", table, trainer.global_step)
 
     on_test_epoch_end = on_validation_epoch_end
 

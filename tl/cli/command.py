@@ -47,9 +47,10 @@ from tl.modules.direction import follow_metrics
 from tl.modules.source_start import weights_follow
 from tl.private.jsonargparse import list_verb
 from tl.reading import shown
+from tl.runs.choosing import Resumed
 from tl.runs.folders import latest_checkpoint, link_data_to_model, versions_folder
 from tl.runs.ranks import check_rank, use_our_launcher
-from tl.runs.resume import Resumed, named, newest, trained_nothing
+from tl.runs.resume import named, newest, trained_nothing
 
 
 def _task(given: Any) -> object:  # noqa: ANN401 - as the parser has it
@@ -123,6 +124,12 @@ class TlCLI(LightningCLI):
         )
         parser.add_argument(
             "--log_dir", type=str, default="lightning_logs", help="Folder for runs."
+        )
+        parser.add_argument(
+            "--log",
+            type=str,
+            default="tensorboard,csv",
+            help="Loggers: tensorboard and csv, which every run has, and wandb, mlflow.",
         )
         parser.add_argument(
             "--resume",

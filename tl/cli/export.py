@@ -61,6 +61,6 @@ def export_model(given: argparse.Namespace) -> None:
             "tl: the card states no licence; give one by --license, such as mit.", file=sys.stderr
         )
     for problem in done.problems:
-        print(f"tl: {problem} Written: {', '.join(done.files)}.", file=sys.stderr)  # noqa: T201
+        print(f"tl: {problem.rstrip('.')}. Written: {', '.join(done.files)}.", file=sys.stderr)  # noqa: T201
     if done.problems:
         sys.exit(_FAILED)

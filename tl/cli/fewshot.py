@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tl.questions.class_splits import ClassSplit
+    from tl.questions.candidates import Candidate
+    from tl.questions.samples import Samples
 
-_BASE = 20  # images per class that may be trained on, of which the mean is subtracted
+_BASE = 20  # samples per class that may be trained on, of which the mean is subtracted
 
 
 def fewshot_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,8 @@ def fewshot_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         action="append",
         default=[],
-        help="Configuration whose `data` hold the classes: CIFAR-100 in --root by default.",
+        help="Configuration whose `data`, images or texts, hold the classes, such as a run's "
+        "config.yaml: CIFAR-100 in --root by default.",
     )
     parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda.")
     parser.add_argument("--out", default="lightning_logs/fewshot", help="Folder for the results.")
@@ -48,7 +50,8 @@ def fewshot_arguments(parser: argparse.ArgumentParser) -> None:
 def fewshot(given: argparse.Namespace) -> None:
     """Print the accuracies, and write them."""
     shots = _shots(given.shots)
-    from tl.questions.class_splits import read_split  # noqa: PLC0415 - imports torch
+    from tl.questions.class_pool import pool_of  # noqa: PLC0415 - imports torch
+    from tl.questions.class_splits import read_split  # noqa: PLC0415 - as above
     from tl.questions.fewshot import (  # noqa: PLC0415 - as above
         as_dict,
         check_unseen,
@@ -56,6 +59,7 @@ def fewshot(given: argparse.Namespace) -> None:
         table,
         write,
     )
+    from tl.questions.ranking import check_modality  # noqa: PLC0415 - as above
     from tl.serving.candidates import open_candidate  # noqa: PLC0415 - as above
 
     split = read_split(given.split)
@@ -64,15 +68,15 @@ def fewshot(given: argparse.Namespace) -> None:
     candidates = [open_candidate(name, device=device) for name in names]
     for candidate in candidates:
         check_unseen(candidate, split, given.part)
-        if candidate.modality != "images":
-            raise ValueError(
-                f"{candidate.name} reads {candidate.modality}; `tl fewshot` compares images."
-            )
-    pool = _Pool(_data(given), split)
+    pool = pool_of(_data(given), split)
+    samples = pool.samples(classes := split.part(given.part))
+    for candidate in candidates:
+        check_modality(candidate, samples[0])
+    base = pool.some(split.train, _BASE * len(split.train)) if split.train else None
     found = few_shot(
-        {each.name: pool.features(each, split.part(given.part)) for each in candidates},
-        pool.labels(split.part(given.part)),
-        {each.name: pool.centre(each) for each in candidates} if split.train else {},
+        {each.name: _features(each, samples) for each in candidates},
+        pool.labels(classes),
+        {each.name: _features(each, [base]).mean(0) for each in candidates} if base else {},
         split=split,
         part=given.part,
         ways=given.ways,
@@ -96,72 +100,17 @@ def _shots(text: str) -> tuple[int, ...]:
 
 def _data(given: argparse.Namespace) -> Any:  # noqa: ANN401 - a data module
     from tl.data import CifarDataModule  # noqa: PLC0415 - imports torch
-    from tl.data.base import ImageDataModule  # noqa: PLC0415 - as above
     from tl.runs.folders import build_data  # noqa: PLC0415 - imports Lightning
 
-    data: Any = CifarDataModule("cifar100", root=given.root, download=False)
     if given.config:
-        data = build_data([Path(each) for each in given.config])
-    if not isinstance(data, ImageDataModule):
-        raise ValueError(  # noqa: TRY004 - a setting
-            f"`tl fewshot` needs the images of one source, got a {type(data).__name__}."
-        )
-    return data
+        return build_data([Path(each) for each in given.config])
+    return CifarDataModule("cifar100", root=given.root, download=False)
 
 
-class _Pool:
-    """All images of the classes of a split, training and test files together."""
+def _features(candidate: Candidate, samples: Sequence[Samples]) -> Tensor:
+    """Return the features of samples ``(N, D)``."""
+    import torch  # noqa: PLC0415 - takes a second
 
-    def __init__(self, data: Any, split: ClassSplit) -> None:  # noqa: ANN401 - a data module
-        data.prepare_data()
-        data.setup("fit")
-        self._target, self._names = data.strata()
-        self._split = split
-        self._parts = [data.load(each) for each in data.official_splits()]
+    from tl.questions.features import features_of  # noqa: PLC0415 - as above
 
-    def labels(self, classes: Sequence[str]) -> Tensor:
-        """Return the class of each image ``(N,)``."""
-        import torch  # noqa: PLC0415 - takes a second
-
-        return torch.cat([p.targets[self._target][at] for p, at in self._at(classes)])
-
-    def _at(self, classes: Sequence[str]) -> list[tuple[Any, Tensor]]:
-        from tl.questions.fewshot import class_positions  # noqa: PLC0415 - as above
-
-        return [
-            (part, class_positions(part.targets[self._target], self._names, classes))
-            for part in self._parts
-        ]
-
-    def features(self, candidate: Any, classes: Sequence[str]) -> Tensor:  # noqa: ANN401
-        """Return the features of all images of some classes ``(N, D)``."""
-        import torch  # noqa: PLC0415 - as above
-
-        from tl.questions.features import features_of  # noqa: PLC0415 - as above
-        from tl.questions.samples import ImageSamples  # noqa: PLC0415 - as above
-
-        return torch.cat(
-            [
-                features_of(candidate.network, ImageSamples(part.subset(at), ())).features
-                for part, at in self._at(classes)
-                if len(at)
-            ]
-        )
-
-    def centre(self, candidate: Any) -> Tensor:  # noqa: ANN401
-        """Return the mean feature of images of the classes that may be trained on ``(D,)``."""
-        from tl.questions.features import features_of  # noqa: PLC0415 - as above
-        from tl.questions.samples import ImageSamples  # noqa: PLC0415 - as above
-
-        (part, at), *_ = self._at(self._split.train)
-        part = part.subset(at)
-        most = _BASE * len(self._split.train)
-        part = part.subset(_spread(part.targets[self._target], most))
-        return features_of(candidate.network, ImageSamples(part, ())).features.mean(0)
-
-
-def _spread(labels: Tensor, most: int) -> Tensor:
-    """Return positions with the classes in proportion."""
-    from tl.data.loaders import mixed_order  # noqa: PLC0415 - as above
-
-    return mixed_order([labels], len(labels))[:most].sort().values
+    return torch.cat([features_of(candidate.network, each).features for each in samples])

@@ -27,6 +27,7 @@ _TRAINING = (
     ("--balancer NAME", "how tasks share: `tl list balancing`"),
     ("--model.KEY VALUE", "any option of the model's class"),
     ("--name NAME, --log_dir DIR", "the run goes to DIR/NAME/version_N"),
+    ("--log wandb,mlflow", "Weights & Biases, MLflow beside TensorBoard"),
     ("--resume auto", "resume the newest run of this name, or start one"),
     ("--seed_everything N", "seed of weights, order and augmentation"),
 )

@@ -58,8 +58,10 @@ def elsewhere(option: str, owner: str = "") -> str:
     """
     start, _, option = option.rpartition(".")
     for section, classes in _SECTIONS.items():
-        if owner in classes or (start and start == section):
+        if owner in classes or section == start:
             continue
+        if section.startswith("data") and owner.endswith("DataModule"):
+            continue  # it is the section whose class lacks it
         if any(option in _arguments_of(each) for each in classes):
             return f" Did you mean {f'{section}.{option}'!r}?"
     return ""
@@ -208,7 +210,7 @@ def exception_line(  # noqa: PLR0911 - a return for each kind of mistake
     if cause is not None and str(error).startswith(wording.LINK_FAILED):
         # raised by the data while the parser asks them for the tasks of the model
         return exception_line(type(error)(str(cause)))
-    text = one_line(_of_worker(str(error)))
+    text = one_line(_of_worker(error))
     # torch raises a new error from the worker's
     if line := _worker_line(text) or _worker_line(one_line(str(cause or ""))):
         return line
@@ -223,13 +225,14 @@ def exception_line(  # noqa: PLR0911 - a return for each kind of mistake
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _of_worker(message: str) -> str:
-    """Return the message of an error in a loader's worker, without that process's traceback."""
+def _of_worker(error: BaseException) -> str:
+    """Return the message of an error, in a loader's worker without that process's traceback."""
+    message, kind = str(error), type(error).__qualname__
     if not wording.IN_WORKER.match(message):
         return message
     lines = message.rpartition("Traceback (most recent call last):\n")[2].splitlines()
-    said = dropwhile(lambda line: line.startswith(" "), lines)
-    return wording.TYPE_BEFORE.sub("", "\n".join(said), count=1)
+    said = "\n".join(dropwhile(lambda line: line.startswith(" "), lines))
+    return said.partition(kind)[2].removeprefix(": ") if kind in said else said
 
 
 def _worker_line(text: str) -> str:

@@ -97,7 +97,7 @@ def _data_takes(checkpoint: Path, option: str) -> bool:
 
 def _fit(named: Sequence[str], options: list[str]) -> list[str]:
     values, options = taken(options)
-    source, strategy = values.get("--from"), values.get("--strategy")
+    source = next(reversed(values["--from"]), None)
     if len(named) > 1:
         raise ValueError(f"fit takes one folder or table, got also {named[1]!r}.")
     command = ["fit"]
@@ -114,15 +114,14 @@ def _fit(named: Sequence[str], options: list[str]) -> list[str]:
         from tl.cli.recipe import source_checkpoint  # noqa: PLC0415 - as above
 
         options = [*options, f"--model.init_args.init_from={source_checkpoint(source)}"]
-    if strategy is not None:
-        chosen = _strategy(strategy)
-        options = [*chosen, *options] if named else [*options, *chosen]
+    chosen = _strategies(values["--strategy"])
+    options = [*chosen, *options] if named else [*options, *chosen]
     return [*command, *options]
 
 
-def taken(options: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def taken(options: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Take our own options out of a command."""
-    values: dict[str, str] = {}
+    values: dict[str, list[str]] = {name: [] for name in _VALUES}
     left: list[str] = []
     words = iter(options)
     for word in words:
@@ -133,8 +132,19 @@ def taken(options: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         found: Any = value if equals else next(words, None)
         if not found:
             raise ValueError(f"{name} needs a value.")
-        values[name] = found
+        values[name].append(found)
     return values, left
+
+
+def _strategies(names: Sequence[str]) -> list[str]:
+    """Return the options of strategies: overlays add up, and the last class is the strategy."""
+    options = [_strategy(name) for name in names]
+    last = next((each for each in reversed(options) if not _is_overlay(each)), None)
+    return [word for each in options if each is last or _is_overlay(each) for word in each]
+
+
+def _is_overlay(options: Sequence[str]) -> bool:
+    return options[0].startswith("--strategy=")
 
 
 def _strategy(name: str) -> list[str]:

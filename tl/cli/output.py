@@ -16,8 +16,11 @@ from tl.callbacks.checkpoint import best_of
 from tl.cli.nulls import imported
 from tl.reading import shown
 from tl.report.closing import closing_table, next_commands
-from tl.runs.folders import new_run_folder, run_folder_of
+from tl.runs.folders import new_run_folder, run_of_checkpoint
 from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
+from tl.runs.services import asked_services, service_loggers
+
+_NAMED = 6  # pictures whose names fit a line
 
 
 class Output:
@@ -37,8 +40,9 @@ class Output:
         self.config, self.verb = config, verb
         self.new: Path | None = None
         evaluates = verb != "fit" and checkpoint is not None
-        self.evaluated = run_folder_of(checkpoint) if evaluates and checkpoint else None
+        self.evaluated = run_of_checkpoint(checkpoint) if evaluates and checkpoint else None
         self._board: Path | None = None  # new curves of an evaluation
+        self._services = asked_services(config.get("log") or "")
 
     def settle_loggers(self) -> list[tuple[Namespace, Namespace]]:
         """Give a user's loggers the run's folder, name and version unless set.
@@ -81,9 +85,10 @@ class Output:
         if own is None and self.new is None:
             self.new = new_run_folder(Path(config.log_dir) / config.name)
         folder = cast("Path", own or self.new)
+        services = service_loggers(self._services, folder, Path(config.log_dir))
         if given not in (None, True):
             others = given if isinstance(given, list) else [given] if given else []
-            return [RunFolder(folder), *others]
+            return [RunFolder(folder), *others, *services]
         if own is not None:
             # TensorBoard drops a folder's curves if the steps restart in a later file
             if not (own / self.verb).exists():
@@ -91,11 +96,12 @@ class Output:
             board = RunTensorBoard(
                 own.parent, "", own.name, default_hp_metric=False, sub_dir=self.verb
             )
-            return [RunFolder(own), *([board] if self.verb != "predict" else [])]
+            return [RunFolder(own), *([board, *services] if self.verb != "predict" else [])]
         version = int(folder.name.removeprefix("version_"))
         return [
             RunTensorBoard(config.log_dir, config.name, version, default_hp_metric=False),
             RunCSV(config.log_dir, config.name, version),
+            *services,
         ]
 
     @rank_zero_only
@@ -121,8 +127,8 @@ class Output:
         best = best_of(trainer)
         lines = closing_table(self.new) if self.new else []
         if self.new:
-            plots = ", ".join(path.name for path in self._plots(self.new))
-            lines.append(f"tl: run folder {shown(self.new)}{f' with {plots}' if plots else ''}")
+            self._plot(self.new)
+            lines.append(f"tl: run folder {shown(self.new)}{pictures_named(self.new)}")
         path = best.best_model_path if best is not None else ""
         if best is not None and path:
             score = best.best_model_score
@@ -134,15 +140,14 @@ class Output:
         print("\n".join(lines), flush=True)  # noqa: T201
 
     @staticmethod
-    def _plots(run: Path) -> list[Path]:
+    def _plot(run: Path) -> None:
         """Draw the run; a plot that cannot be written does not fail a finished run."""
         from tl.report.run_plots import write_plots  # noqa: PLC0415 - matplotlib, at the end only
 
         try:
-            return write_plots(run)
+            write_plots(run)
         except OSError as error:
             rank_zero_warn(f"tl: no plots in {shown(run)}: {error.strerror or error}.")
-            return []
 
     @rank_zero_only
     def report_scores(self, trainer: Trainer) -> None:
@@ -150,5 +155,30 @@ class Output:
         folder = self.evaluated or self.new
         if folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        lines = [*closing_table(folder), f"tl: scores in {shown(folder / 'results.json')}"]
+        lines = [*closing_table(folder), *_without_targets(trainer)]
+        lines.append(f"tl: scores in {shown(folder / 'results.json')}")
+        if drawn := pictures_named(folder / self.verb):
+            lines.append(f"tl: folder {shown(folder / self.verb)}{drawn}")
         print("\n".join(lines), flush=True)  # noqa: T201
+
+
+def _without_targets(trainer: Trainer) -> list[str]:
+    """Name the tasks that have no score, because no sample that was evaluated has a target."""
+    split = "test" if trainer.state.fn == "test" else "val"
+    module = trainer.lightning_module
+    counts = getattr(module, "samples", {}).get(split, {})
+    without = [
+        name
+        for name in getattr(module, "tasks", {})
+        if not any(count for key, count in counts.items() if key.partition("/")[0] == name)
+    ]
+    if not without:
+        return []
+    return [f"tl: no {split} sample has a target of {', '.join(without)}: there is no score."]
+
+
+def pictures_named(folder: Path) -> str:
+    """Name the pictures in a folder, after what is said of it."""
+    names = sorted(path.name for path in folder.glob("*.png") if path.is_file())
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f" with {', '.join(names[:_NAMED])}{more}" if names else ""

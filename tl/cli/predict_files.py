@@ -35,7 +35,7 @@ def predict_files(arguments: argparse.Namespace) -> None:
     from tl.callbacks.predictions import RowFile  # noqa: PLC0415 - Lightning, torch and all
     from tl.data.images.listing import list_images  # noqa: PLC0415 - as above
     from tl.reading import shown  # noqa: PLC0415 - as above
-    from tl.runs.folders import run_folder_of  # noqa: PLC0415 - as above
+    from tl.runs.folders import run_of_checkpoint  # noqa: PLC0415 - as above
     from tl.serving.load import load  # noqa: PLC0415 - as above
 
     files = [
@@ -49,7 +49,7 @@ def predict_files(arguments: argparse.Namespace) -> None:
         answers = model.predict(files, source=arguments.source)
     tasks = model.module.tasks
     columns = tuple(dict.fromkeys(name for task in tasks.values() for name in task.columns))
-    run = run_folder_of(model.path)
+    run = run_of_checkpoint(model.path)
     out = Path(arguments.out) if arguments.out else (run or Path()) / "predictions.csv"
     rows = RowFile(out, ("image", "task", *columns))
     shown_lines = 0

@@ -28,7 +28,7 @@ _SIZES = (32, 64, 128)  # pixels; the networks of this framework train on small 
 _DATA = ("batch_size", "eval_batch_size", "augment", "val_size", "num_workers", "sampling")
 _MODEL = (
     *("backbone", "optimizer", "scheduler", "scheduler_interval", "label_smoothing"),
-    *("channels_last", "compile"),
+    *("channels_last", "compile", "cuda_graph"),
 )
 _TRAINER = (
     *("max_epochs", "gradient_clip_val", "accumulate_grad_batches", "benchmark"),
@@ -166,8 +166,9 @@ def _of_source(source: str, *, single: bool) -> tuple[dict[str, Any], str]:
     model = (configuration.get("model") or {}).get("init_args") or {}
     if not model.get("backbone"):
         raise ValueError(
-            f"{file}: does not know its backbone and recipe, as the command line did not train it; "
-            "give a configuration with --config and the weights with --model.init_args.init_from."
+            f"{file}: does not record its backbone and recipe, because the command line did not "
+            "train it; give a configuration with --config and the weights with "
+            "--model.init_args.init_from."
         )
     options = (configuration.get("data") or {}).get("init_args") or {}
     sources = list((options.get("sources") or {}).values())

@@ -14,6 +14,7 @@ import yaml
 from tl.cli.command import TlCLI
 from tl.cli.configuration import write_enums_as_text
 from tl.cli.nulls import imported
+from tl.cli.running import quiet
 from tl.private.torchmetrics import import_lightly
 from tl.reading import bound_aliases
 
@@ -40,6 +41,7 @@ class ResolvedConfiguration(TlCLI):
             arguments: ``fit`` and its options, without short forms.
         """
         import_lightly()
+        quiet()
         write_enums_as_text()
         bound_aliases()
         self.found: dict[str, Any] = {}

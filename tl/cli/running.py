@@ -20,9 +20,10 @@ from tl.cli.messages import USAGE_ERROR, exception_line
 from tl.cli.own_code import show_own
 from tl.cli.own_configuration import with_own_configuration
 from tl.reading import bound_aliases
+from tl.runs.choosing import forget_choice
 from tl.runs.folders import is_first_process
 from tl.runs.ranks import end_with_parent, fail, leave
-from tl.runs.resume import RunCompleteError, forget_choice
+from tl.runs.resume import RunCompleteError
 from tl.signals import StoppedBySignal, stop_on_signals
 
 FAILURE = 1
@@ -47,7 +48,7 @@ _KNOWN = (
 )
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Silence warnings about what neither the user nor we can change."""
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -93,7 +94,7 @@ def run(arguments: list[str]) -> TlCLI:
         What ran it.
     """
     done = end_with_parent()
-    _quiet()
+    quiet()
     stop_on_signals()
     # kept outside the constructor, which runs the subcommand, so that a failure can clean up
     cli = TlCLI.__new__(TlCLI)

@@ -128,7 +128,7 @@ def _command(words: list[str]) -> _Command:
         found = expanded(["fit", *others, *options])
     if others:
         recipe = found[1].partition("=")[2]
-        source = taken(options)[0].get("--from")
+        source = next(reversed(taken(options)[0]["--from"]), None)
         command.names[recipe] = _OF_SOURCE if source else _USUAL
         if source:
             command.places[source] = _OF_SOURCE

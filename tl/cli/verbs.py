@@ -159,7 +159,7 @@ VERBS = {
         new,
     ),
     "rank": Verb(
-        "Rank sources for a target by their features, and say how sure the ranking is.",
+        "Rank sources for a target by their features, with the uncertainty of the ranking.",
         rank_arguments,
         rank_sources,
     ),

@@ -65,7 +65,6 @@ LINK_FAILED = "Call to compute_fn of link "
 #: An error in a loader's worker comes as an exception of its type with that process's traceback as
 #: its text; what it said is the last line, behind its type.
 IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process")
-TYPE_BEFORE = re.compile(r"^[\w.]+(: |$)")
 #: A worker that the kernel ended, or to which it gave no shared memory: a bare ``RuntimeError``.
 NO_SHARED_MEMORY = re.compile(r"DataLoader worker .* Bus error|unable to allocate shared memory")
 #: Names and shapes of a ``state_dict`` that do not fit: a ``RuntimeError`` with a list.

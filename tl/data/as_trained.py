@@ -189,7 +189,7 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
         if now != known.unshifted:
             raise DataError(
                 f"{self.data_name}: the checkpoint was trained on {known.unshifted}, the "
-                f"training images here are {now}: which of them it held out cannot be told. "
+                f"training images here are {now}: which of them it held out cannot be determined. "
                 "Validate on the images that it was trained on, or use `test`."
             )
         return found

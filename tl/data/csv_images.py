@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,23 +14,16 @@ from torch import Tensor
 from tl.data.errors import DataError, listed
 from tl.data.folder import TEST_SEED, FolderDataModule
 from tl.data.images.class_folders import ImageFiles
-from tl.data.images.layout import VALIDATION, Layout
+from tl.data.images.image_table import ImageTable, check_there
+from tl.data.images.layout import Layout
 from tl.data.images.resident import ImageDataset
 from tl.data.naming import plain_name
 from tl.data.split import Split, random_split, stratified_split
-from tl.data.text.table import Table, read_table
 from tl.data.text.targets import Kind, find_class_names, make_task, read_target, target_kinds
 from tl.data.trained_on import record_of
 from tl.tasks import Task
 
 _STRATUM = "split by/"  # no column has such a name: it is also a path
-_SPLITS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    **dict.fromkeys((*VALIDATION, "dev"), "val"),
-}
 
 
 def from_csv(
@@ -74,10 +66,10 @@ class CsvDataModule(FolderDataModule):
     """Images in any folders, named in a table with a row per image: ``root/labels.csv``.
 
     A target is a column of classes, of numbers, or of several labels in a cell; a module may have
-    several, and an empty cell has no target. With a column `split` its rows say ``train``, ``val``
-    or ``test``; without one, `test_size` of the rows are held out for ``test``, the same for every
-    seed, and `val_size` of the others validate, each class in proportion. Images are read, checked,
-    cached and resized as by `FolderDataModule`.
+    several. An empty cell has no target; of several labels, none holds. With a column `split` its
+    rows say ``train``, ``val`` or ``test``; without one, `test_size` of the rows are held out for
+    ``test``, the same for every seed, and `val_size` of the others validate, each class in
+    proportion. Images are read, checked, cached and resized as by `FolderDataModule`.
 
     Args:
         table: File below ``root``, or its full path: ``.csv``, ``.tsv`` or ``.jsonl``.
@@ -100,7 +92,7 @@ class CsvDataModule(FolderDataModule):
     split: str | None = None
 
     def __post_init__(self) -> None:
-        self._tables: dict[str, Table] = {}
+        self._read_table: ImageTable | None = None
         super().__post_init__()
 
     def _check_groups(self) -> None:
@@ -125,62 +117,30 @@ class CsvDataModule(FolderDataModule):
         return Path(self.settings.root).expanduser() / self.table
 
     def _reload(self) -> None:
-        self._tables.clear()
+        self._read_table = None
         super()._reload()
 
-    def _whole(self) -> Table:
-        """Return all rows, each with an image of its own."""
-        if "" not in self._tables:
-            table = read_table(self._path())
-            cells = [str(cell or "").strip() for cell in table.column(self.image, "image")]
-            for row, cell in enumerate(cells):
-                if not cell:
-                    raise DataError(f"{table.where(row)} names no image ({self.image}).")
-            if twice := [name for name, count in Counter(cells).items() if count > 1]:
-                rows = [row for row, cell in enumerate(cells) if cell == twice[0]]
-                lines = " and ".join(str(table.lines[row]) for row in rows[:2])
-                raise DataError(
-                    f"{table.path} names {len(twice)} images in more than one row, the first "
-                    f"{twice[0]} in lines {lines}; they could train and validate at once. Keep one "
-                    "row per image; a cell may hold several labels, separated by semicolons."
-                )
-            self._tables[""] = table
-            if self.split is not None:
-                self._tables |= self._by_split(table, self.split)
-        return self._tables[""]
+    @property
+    def _rows(self) -> ImageTable:
+        if self._read_table is None:
+            self._read_table = ImageTable.read(self._path(), self.image, self.split, self._paths)
+        return self._read_table
 
-    def _by_split(self, table: Table, column: str) -> dict[str, Table]:
-        rows: dict[Split, list[int]] = {}
-        for row, cell in enumerate(table.column(column, "split")):
-            name = str(cell or "").strip().lower()
-            if name not in _SPLITS:
-                raise DataError(
-                    f"{table.where(row)} has the split {cell!r} ({column}); expected train, val or "
-                    "test."
-                )
-            rows.setdefault(_SPLITS[name], []).append(row)
-        return {split: table.rows(chosen) for split, chosen in rows.items()}
+    def _start(self) -> Path:
+        """Return the folder that the paths of the table start from."""
+        return self._path().parent if self.folder is None else self._folder()
 
-    def _table(self, split: Split) -> Table:
-        """Return the rows of a split; all of them where the split is ours to make.
-
-        Raises:
-            DataError: If there is none.
-        """
-        whole = self._whole()
-        if self.split is None:
-            return whole
-        if split not in self._tables:
-            raise DataError(f"{whole.path} has no row of the split {split} ({self.split}).")
-        return self._tables[split]
+    def _paths(self, cells: Sequence[str]) -> tuple[Path, ...]:
+        folder = self._start()
+        return tuple(folder / f"{cell}{self.suffix}" for cell in cells)
 
     # What a folder of classes says by its folders
 
     def _layout(self) -> Layout:
         if self.split is None:
             return Layout(self._path(), whole=True)
-        self._whole()
-        places = {name: self._path() / name for name in ("val", "test") if name in self._tables}
+        found = self._rows.splits
+        places = {name: self._path() / name for name in ("val", "test") if name in found}
         return Layout(self._path(), places.get("val"), places.get("test"))
 
     def _targets_asked_for(self) -> tuple[str, ...]:
@@ -194,7 +154,7 @@ class CsvDataModule(FolderDataModule):
         """
         if self.trained_on is not None:
             return self.trained_on.classes
-        table = self._table("train")
+        table = self._rows.of("train")
         return {c: find_class_names(table, c, kind) for c, kind in self.kinds.items()}
 
     @property
@@ -224,7 +184,7 @@ class CsvDataModule(FolderDataModule):
         return next((column for column, kind in self.kinds.items() if kind == "class"), None)
 
     def _files(self, split: Split) -> TableFiles:
-        table, classes = self._table(split), self.target_classes()
+        table, classes = self._rows.of(split), self.target_classes()
         targets = {c: read_target(table, c, kind, classes[c]) for c, kind in self.kinds.items()}
         column, (_, names) = self._stratified_by(), self.strata()
         labels = torch.zeros(len(table), dtype=torch.int64)
@@ -232,10 +192,9 @@ class CsvDataModule(FolderDataModule):
             # rows without a label are dealt out evenly
             dealt = torch.arange(len(table)) % len(names)
             labels = torch.where(targets[column] < 0, dealt, targets[column])
-        folder = self._path().parent if self.folder is None else self._folder()
-        cells = [str(cell).strip() for cell in table.columns[self.image]]
-        paths = tuple(folder / f"{cell}{self.suffix}" for cell in cells)
-        self._check_there(paths, table)
+        folder = self._start()
+        paths = self._paths([str(cell).strip() for cell in table.columns[self.image]])
+        check_there(paths, table, some=self.on_bad_image == "skip")
         files = TableFiles(folder, names or ("images",), paths, labels, targets=targets)
         layout = self._layout()
         if not layout.whole:
@@ -254,17 +213,6 @@ class CsvDataModule(FolderDataModule):
         else:
             train, test = random_split(len(table), share, 1.0, TEST_SEED)
         return files.take(train if split == "train" else test)
-
-    def _check_there(self, paths: Sequence[Path], table: Table) -> None:
-        """Refuse a table whose images are elsewhere, which is a setting and not a bad image."""
-        missing = [row for row, path in enumerate(paths) if not path.exists()]
-        if not missing or (self.on_bad_image == "skip" and len(missing) < len(paths)):
-            return  # where bad images are skipped, missing ones are too, and are named
-        raise DataError(
-            f"{len(missing)} of {len(paths)} images named in {table.path} do not exist, the first "
-            f"{paths[missing[0]]} (line {table.lines[missing[0]]}). Set `folder` to the folder "
-            "that the paths start from, or `suffix` to the ending that they lack."
-        )
 
     def _labels(self, files: ImageFiles) -> dict[str, Tensor]:
         found = dict(files.targets or {}) if isinstance(files, TableFiles) else {}

@@ -9,26 +9,23 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tl.data.base import ImageDataModule
 from tl.data.cache import default_cache
 from tl.data.errors import DataError, listed
+from tl.data.folder_as_trained import FolderAsTrained
 from tl.data.images.class_folders import ImageFiles, find_classes, find_images
-from tl.data.images.decoding import PixelRange, Size
+from tl.data.images.decoding import PixelRange
 from tl.data.images.groups import read_groups
 from tl.data.images.hashing import Verify
 from tl.data.images.image_set import StreamedDataset, check_images, load_images, reasons
 from tl.data.images.layout import Layout, find_layout
 from tl.data.images.listing import log_left_out
 from tl.data.images.resident import ImageDataset, ResidentDataset
-from tl.data.naming import plain_name
-from tl.data.shifts.shifted import unshifted
 from tl.data.split import Split, stratified_split
 from tl.data.synthetic.generated import TargetChoice
-from tl.data.trained_on import TrainedOn, regrouped, same_names
+from tl.data.trained_on import same_names
 
 #: Seed of the test split of a folder without splits, which is independent of `seed`.
 TEST_SEED = 0x7E57
@@ -42,7 +39,7 @@ class _Reading(TypedDict):
 
 
 @dataclass(kw_only=True, eq=False)
-class FolderDataModule(ImageDataModule):
+class FolderDataModule(FolderAsTrained):
     """Images in folders ``root/{train,val,test}/<class>/*``, of any size and raster format.
 
     A folder ``val`` (or ``valid``, ``validation``) is the validation split and replaces `val_size`.
@@ -75,11 +72,9 @@ class FolderDataModule(ImageDataModule):
         ValueError: If coarse labels are requested without `groups`, or a number is out of range.
     """
 
-    folder: str | None = None
     size: int = 32
     groups: str | None = None
     targets: TargetChoice = "fine"
-    max_memory_gb: float = 4.0
     on_bad_image: Literal["error", "skip"] = "error"
     pixel_range: tuple[float, float] | None = None
     test_size: float = 0.2
@@ -113,12 +108,7 @@ class FolderDataModule(ImageDataModule):
             )
 
     def _default_name(self) -> str:
-        name = self.folder or Path(self.root or "data").expanduser().resolve().name
-        return plain_name(name) or "images"
-
-    def _folder(self) -> Path:
-        root = Path(self.settings.root).expanduser()
-        return root / self.folder if self.folder else root
+        return self._folder_name("images")
 
     def _layout(self) -> Layout:
         return find_layout(self._folder())
@@ -145,68 +135,6 @@ class FolderDataModule(ImageDataModule):
         known = self.trained_on.fine if self.trained_on is not None else None
         return known or find_classes(self._layout().train)
 
-    def _test_share(self) -> float:
-        """The test fraction of a folder without splits: the checkpoint's, if it has one."""
-        share = self.trained_on.test_size if self.trained_on is not None else None
-        return self.test_size if share is None else share
-
-    def _setup_evaluation(self, known: TrainedOn, stage: str) -> None:
-        super()._setup_evaluation(known, stage)
-        tests = stage == "test" or (stage == "predict" and not self.settings.predict_folder)
-        if not (tests and known.test_size and self._layout().whole):
-            return
-        if self._test_share() != self.test_size:
-            rank_zero_info(
-                f"tl: {self.data_name}: using the checkpoint's test images: `test_size` "
-                f"{known.test_size} there, {self.test_size} here."
-            )
-        # adding, removing or renaming images changes the selection
-        root, there = self._folder(), Path(str(self._adopted.get("root"))).expanduser()
-        same = root.resolve() == (there / self.folder if self.folder else there).resolve()
-        if same and self._hash(self._trained_part(known)) != known.unshifted:
-            raise DataError(
-                f"{root} has other images than in training, so the images held out for `test` "
-                "cannot be determined. Restore them, or put the test images into a separate "
-                "folder: `test/` beside `train/`."
-            )
-
-    def _take_size(self, size: Size) -> None:
-        if not isinstance(size, int):
-            super()._take_size(size)
-            return
-        if size != self.size:
-            rank_zero_info(
-                f"tl: {self.data_name}: reading images at {size}x{size} pixels as in training, "
-                f"not at {self.size}x{self.size}."
-            )
-        object.__setattr__(self, "size", size)  # not a changed option
-        self.image_size = size
-
-    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
-        """Evaluate as a checkpoint was trained; its source's name becomes the task's name.
-
-        Args:
-            record: As in `ImageDataModule.adopt`.
-            sources: As there.
-
-        Raises:
-            DataError: As there, and if `groups` differs from training.
-        """
-        super().adopt(record, sources)
-        known = self.trained_on
-        if known is None:
-            return
-        if sources is None:
-            self.data_name = known.name
-        if known.groups and self.groups is not None and Path(self.groups).expanduser().exists():
-            here = self._read_groups(tuple(known.groups))
-            if moved := regrouped(known.groups, here):
-                self._forget()
-                raise DataError(
-                    f"{self.groups} groups {len(moved)} classes differently from the checkpoint's "
-                    f"training: {listed(moved)}. Use the groups of training."
-                )
-
     def _read_groups(self, classes: tuple[str, ...]) -> Mapping[str, str]:
         return read_groups(Path(str(self.groups)).expanduser(), classes)
 
@@ -220,9 +148,12 @@ class FolderDataModule(ImageDataModule):
         """Class folders, whichever labels are requested."""
         return "fine", self._fine()
 
-    def caches(self) -> bool:
-        """Return whether the training split fits into memory."""
-        return not self._too_large(self._files("train"))
+    def bytes_needed(self, split: Split) -> int:
+        """Return the size of a split's decoded images."""
+        return self._bytes_of(self._files(split))
+
+    def _bytes_of(self, files: ImageFiles) -> int:
+        return len(files.paths) * self.size**2 * 3
 
     def official_splits(self) -> tuple[Split, ...]:
         """Splits of the folder, or those that its class folders are split into."""
@@ -232,25 +163,10 @@ class FolderDataModule(ImageDataModule):
         found: dict[Split, Path | None] = {"val": layout.val, "test": layout.test}
         return ("train", *(split for split, folder in found.items() if folder is not None))
 
-    def prepare_data(self) -> None:
-        """Fill the cache before several processes load, so that only one decodes."""
-        super().prepare_data()
-        trainer = self.trainer
-        fits = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-        if trainer is not None and trainer.world_size > 1 and fits and self.caches():
-            for split in [s for s in self.official_splits() if s != "train"]:
-                self.load(split)
-
     def setup(self, stage: str) -> None:
-        """Load what a stage needs; before training, check that all splits are readable.
-
-        Raises:
-            DataError: If a split is missing, or an image of any split is unreadable.
-        """
+        """Load what a stage needs; see `FilesDataModule`."""
         super().setup(stage)
         if stage == "fit":
-            if "test" in self.official_splits() and "test" not in self.splits:
-                self.load("test")  # into the cache, or only read if it is too large
             self._log_splits()
 
     def _log_splits(self) -> None:
@@ -296,7 +212,7 @@ class FolderDataModule(ImageDataModule):
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
         reading = self._reading(skipped)
         data: ImageDataset
-        if self._too_large(files):
+        if self._too_large(self._bytes_of(files)):
             hashes = check_images(files.paths, self.size, what, **reading)
             labels, names = self._labels(files), files.names()
             data = StreamedDataset(files.paths, labels, self.size, names, self.pixel_range, hashes)
@@ -373,9 +289,6 @@ class FolderDataModule(ImageDataModule):
         )
         return files.take(train if split == "train" else test)
 
-    def _too_large(self, files: ImageFiles) -> bool:
-        return len(files.paths) * self.size**2 * 3 > self.max_memory_gb * 1e9
-
     def _labels(self, files: ImageFiles) -> dict[str, Tensor]:
         labels = {"fine": files.labels}
         if self.class_groups() is not None:
@@ -385,6 +298,3 @@ class FolderDataModule(ImageDataModule):
             groups = torch.tensor([order.index(group_of[name]) for name in files.classes])
             labels["coarse"] = groups[files.labels]
         return labels
-
-    def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
-        return whole.statistics(2000 if isinstance(unshifted(whole), StreamedDataset) else None)

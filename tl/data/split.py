@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tl.data.errors import DataError, listed
 from tl.data.images.resident import mixed_seed
+from tl.data.loaders import class_by_class
 
 Split = Literal["train", "val", "test"]
 
@@ -82,9 +83,14 @@ def stratified_split(
 
 
 def random_split(
-    count: int, val_size: float, label_fraction: float, seed: int, what: str = "images"
+    count: int,
+    val_size: float,
+    label_fraction: float,
+    seed: int,
+    what: str = "images",
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Split samples that have no classes: one seeded order, of which the first validate.
+    """Split samples in one seeded order, of which the first validate.
 
     Args:
         count: Number of samples.
@@ -92,6 +98,7 @@ def random_split(
         label_fraction: Fraction of the others for training; small ones are subsets of larger ones.
         seed: Seed of the order.
         what: What the samples are, for messages.
+        labels: Class numbers ``(N,)`` whose proportions all parts of the order keep.
 
     Returns:
         Training positions and validation positions, both ascending.
@@ -101,6 +108,8 @@ def random_split(
     """
     generator = torch.Generator().manual_seed(mixed_seed("split", seed))
     order = torch.randperm(count, generator=generator)
+    if labels is not None:
+        order = order[class_by_class(labels[order])]
     held = math.ceil(count * val_size)
     kept = int((count - held) * label_fraction + 1e-9)
     if not kept:

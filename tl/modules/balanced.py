@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from tl.backbones.base import last_block, stages_of
-from tl.balancing.base import Backward, Balancer, MicroBatch, NonFiniteError
+from tl.balancing.base import Balancer, NonFiniteError
+from tl.balancing.passes import Backward, MicroBatch
 from tl.balancing.scalarization import LossWeighting
 from tl.data.images.resident import mixed_seed
 from tl.modules.batch import AnyBatch, Outputs, by_source, source_of

@@ -24,6 +24,7 @@ from tl.modules.batch import (
     source_of,
     target_of,
 )
+from tl.modules.captured import CapturedStep
 from tl.modules.checkpointed import RunRecord
 from tl.modules.evaluation import Evaluations
 from tl.modules.features import FeatureReader, Features, check_num_features, name_tasks
@@ -41,8 +42,10 @@ from tl.modules.training_log import TrainingLog
 from tl.modules.twins import make_twins, twin_of
 from tl.private.lightning import CURRENT_HOOK
 from tl.tasks import Task, owners, trained_tasks
-from tl.transfer.freezing import Strategy, stage_modules
+from tl.transfer.freezing import Strategy
+from tl.transfer.layer_outputs import outputs_of
 from tl.transfer.penalties.base import Step
+from tl.transfer.stage_modes import stage_modules
 from tl.transfer.weights import TransferReport
 
 CompileMode = bool | Literal["reduce-overhead", "max-autotune"]
@@ -86,6 +89,9 @@ class SharedBackboneModule(LightningModule):
         compile: Compile the backbone with `torch.compile` (the first steps take minutes on a CPU);
             ``reduce-overhead`` uses CUDA graphs, for small networks, ``max-autotune`` searches for
             the fastest kernels. Checkpoints are those of the uncompiled network.
+        cuda_graph: Replay the forward pass, losses and backward pass of training steps from CUDA
+            graphs, on one GPU in float32 or bf16. Where that is not safe, steps run as usual, and
+            one line says why. Off by default, because it has not been measured on a GPU yet.
         on_nonfinite: What to do before a step with a non-finite loss or gradient: ``stop``, or
             ``skip`` it and count it as ``train/skipped_steps``. Either way, nothing is updated.
         max_skips: Maximum number of consecutive skipped steps; one more stops the run.
@@ -127,6 +133,7 @@ class SharedBackboneModule(LightningModule):
         label_smoothing: float = 0.0,
         channels_last: bool = True,
         compile: CompileMode = False,  # noqa: A002 - torch's word for it
+        cuda_graph: bool = False,
         on_nonfinite: OnNonFinite = "stop",
         max_skips: int = 10,
     ) -> None:
@@ -146,6 +153,11 @@ class SharedBackboneModule(LightningModule):
             )
         self.compile_mode = compile
         self._compiled = False
+        if not isinstance(cuda_graph, bool):
+            raise ValueError(  # noqa: TRY004 - like all other arguments
+                f"`cuda_graph` must be true or false, got {cuda_graph!r}."
+            )
+        self.captured = CapturedStep() if cuda_graph else None
         self._left_out: set[str] = set()  # parameters of the backbone, by name
         if channels_last:
             self.to(memory_format=torch.channels_last)
@@ -292,7 +304,9 @@ class SharedBackboneModule(LightningModule):
             read = {source_of(task, parts) for task in tasks.values()}
             adapts = seen is not None and self.penalties.read_unlabelled
             parts = {s: part for s, part in parts.items() if s in read or adapts}
-        features = self.features({source: images for source, (images, _) in parts.items()})
+        read_inside = self.penalties.layers if seen is not None else ()
+        with outputs_of(shared_part(self.backbone), read_inside) as layers:
+            features = self.features({source: images for source, (images, _) in parts.items()})
         losses: dict[str, Tensor] = {}
         outputs: Outputs = {}
         answers: dict[str, Tensor] = {}
@@ -334,6 +348,7 @@ class SharedBackboneModule(LightningModule):
                 targets={name: target for name, (_, target) in outputs.items()},
                 sources={name: source_of(self.tasks[name], parts) for name in outputs},
                 progress=self.progress() if self.penalties.read_unlabelled else None,
+                layers=layers,
             )
             seen.append(step)
         return losses, outputs

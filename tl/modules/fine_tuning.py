@@ -12,8 +12,9 @@ from torch.utils.hooks import RemovableHandle
 
 from tl.backbones.streams import StreamsBackbone
 from tl.optim.param_groups import keep_learning_rates, scale_learning_rates
-from tl.transfer.freezing import HEAD, Strategy, set_modes, set_requires_grad
+from tl.transfer.freezing import HEAD, Strategy
 from tl.transfer.running_statistics import running_statistics, statistics_drift
+from tl.transfer.stage_modes import set_modes, set_requires_grad
 from tl.transfer.table import strategy_table
 
 if TYPE_CHECKING:

@@ -35,10 +35,17 @@ class TrainerHooks(SharedBackboneModule):
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Return the sum of the tasks' losses and of the penalties."""
         seen: list[Step] | None = [] if self.penalties else None
-        losses, outputs = self.task_losses(batch, smooth=True, seen=seen)
+        found = None if self.captured is None else self.captured(self, batch, batch_idx)
+        if found is None:
+            losses, outputs = self.task_losses(batch, smooth=True, seen=seen)
+        else:
+            losses, outputs, sums = found
         self.guard.see(losses)
         penalty = self.penalties.term(seen[0]) if seen else None
-        self.training_log.add(losses, outputs)
+        if found is None:
+            self.training_log.add(losses, outputs)
+        else:
+            self.training_log.take(sums)
         loss = self.training_loss(batch, losses, outputs, penalty)
         several = self.run is not None and self.run.world_size > 1
         if several and (unused := self._parameters_beside(losses)):
@@ -124,6 +131,8 @@ class TrainerHooks(SharedBackboneModule):
             check_answers(self.tasks, self.datamodule)
             check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
             refuse_batch_size_search(self.trainer.callbacks, self.datamodule)  # type: ignore[attr-defined]
+            if self.compile_mode:
+                self.penalties.check_compiled()
         if self.compile_mode and not self._compiled:
             # in place: names of weights stay, for checkpoints and transfer
             mode = None if self.compile_mode is True else self.compile_mode
@@ -162,6 +171,8 @@ class TrainerHooks(SharedBackboneModule):
         self.step_seeds.begin()
         self.penalties.show(self.trainer)
         self.fine_tuning.begin(self, new_heads=first and not self.init_heads)
+        if self.captured is not None:
+            self.captured.begin(self)
         self.run_record.begin(self)
 
     def on_train_epoch_start(self) -> None:
@@ -201,6 +212,8 @@ class TrainerHooks(SharedBackboneModule):
         """Record the data that the weights now come from."""
         self.fine_tuning.end()
         self.run_record.end(self)
+        if self.captured is not None:
+            self.captured.end()
 
     # While it evaluates
 

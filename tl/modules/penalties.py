@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from tl.backbones.streams import shared_part
 from tl.batch import Inputs, on_each
 from tl.modules.batch_norm import without_sources
 from tl.modules.checkpointed import as_here
+from tl.modules.picture_log import log_figure, takers
 from tl.modules.plain_batches import plain_batches
 from tl.optim.param_groups import stage_of
 from tl.tasks import Classification, Task
@@ -65,6 +65,23 @@ class PenaltyTerms(nn.ModuleList):
         """Whether one looks at the features of sources that no task trains on."""
         return any(penalty.reads_unlabelled for penalty in self._each())
 
+    @property
+    def layers(self) -> list[str]:
+        """Names of the backbone's layers whose outputs penalties look at."""
+        return list(dict.fromkeys(name for each in self._each() for name in each.reads_layers))
+
+    def check_compiled(self) -> None:
+        """Refuse a compiled backbone, where outputs of layers inside are not to be had.
+
+        Raises:
+            ValueError: If a penalty reads some.
+        """
+        if reading := [type(each).__name__ for each in self._each() if each.reads_layers]:
+            raise ValueError(
+                f"{reading[0]} reads outputs of layers inside the backbone, which a compiled one "
+                "does not give; set `compile: false`."
+            )
+
     def prepare(self, start: Start) -> None:
         """Let penalties read the source.
 
@@ -110,15 +127,11 @@ class PenaltyTerms(nn.ModuleList):
                 groups.append({"name": f"{name}_no_decay", "params": rest, "weight_decay": 0.0})
 
     def show(self, trainer: Trainer) -> None:
-        """Add the figures of what was computed at the start to TensorBoard."""
-        loggers = [one for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
-        if not loggers or not trainer.is_global_zero:
-            return
-        for penalty in self._each():
-            figures = penalty.figures()
-            for logger in loggers:
-                for name, figure in figures.items():
-                    logger.experiment.add_figure(f"transfer/{name}", figure, trainer.global_step)
+        """Show the figures of what was computed at the start."""
+        if takers(trainer):
+            for penalty in self._each():
+                for name, figure in penalty.figures().items():
+                    log_figure(trainer, f"transfer/{name}", figure, trainer.global_step)
 
     def term(self, step: Step) -> Tensor:
         """Return the sum of the penalties in a step."""

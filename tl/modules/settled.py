@@ -18,6 +18,7 @@ _SETTLED = frozenset(
     {
         *("init_from", "rename", "reinit", "init_heads", "penalties", "task", "tasks"),
         *("batch_norm", "balancer", "rescale", "channels_last", "compile", "compile_mode"),
+        "cuda_graph",
     }
 )
 #: Arguments that are stored under another name.

@@ -43,6 +43,16 @@ class TrainingLog:
             outputs: By task, the output of the head and the targets as
                 :meth:`tl.tasks.Task.truth` returns them.
         """
+        self.take(self.sums_of(losses, outputs))
+
+    def sums_of(self, losses: Mapping[str, Tensor], outputs: Outputs) -> dict[str, Tensor]:
+        """Return what a batch adds by task ``(2 + S,)``: loss, scores and number of targets.
+
+        Args:
+            losses: As for :meth:`add`.
+            outputs: As for :meth:`add`.
+        """
+        found: dict[str, Tensor] = {}
         for name, loss in losses.items():
             task, (output, target) = self._tasks[name], outputs[name]
             count = task.present(target)
@@ -54,7 +64,12 @@ class TrainingLog:
                     f"{', '.join(task.tallied) or 'none'}."
                 )
             parts += [parts[0].new_zeros(())] * (self._width - 1 - length)
-            sums = torch.stack([*parts, count.float()])
+            found[name] = torch.stack([*parts, count.float()])
+        return found
+
+    def take(self, batch: Mapping[str, Tensor]) -> None:
+        """Add what :meth:`sums_of` returned for a batch."""
+        for name, sums in batch.items():
             before = self._sums.get(name)
             self._sums[name] = sums if before is None else before.to(sums.device) + sums
 

@@ -19,7 +19,7 @@ def named_groups(backbone: nn.Module, heads: nn.Module) -> list[dict[str, Any]]:
     Biases and the scales and shifts of normalisation layers (every parameter of fewer than two
     dimensions) have their own groups, ``<stage>_no_decay``, with weight decay 0: decaying them
     hurts (He et al., 2019, "Bag of Tricks", section 3.1). So have weights that combine streams, for
-    which 0 is no neutral value. Every parameter is in a group from the
+    which 0 is not a neutral value. Every parameter is in a group from the
     start, trainable or not, so that freezing never changes the optimizer.
 
     Args:

@@ -207,7 +207,7 @@ def _ask_about_lengths(
         if 0 < (last := epochs()) < length:
             raise ValueError(
                 f"{name} advances per epoch by default, and its `{key}` of {length} is beyond the "
-                f"{last} epochs of this run; if it counts steps, say so: {_ASK}."
+                f"{last} epochs of this run; if it counts steps, set that: {_ASK}."
             )
     for key, length in lengths.items() if interval == "step" else ():
         if length <= epochs() < count():

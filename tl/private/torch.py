@@ -33,6 +33,16 @@ foreach_copy_ = torch._foreach_copy_
 foreach_norm = torch._foreach_norm
 
 
+def hook_tables(modules: Iterable[nn.Module]) -> list[Mapping[int, Any]]:
+    """Return the hooks around the passes of modules, and of all modules; they stay up to date."""
+    kinds = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+    everywhere: Any = nn.modules.module
+    return [
+        *(getattr(everywhere, f"_global_{kind}") for kind in kinds),
+        *(getattr(module, f"_{kind}") for module in modules for kind in kinds),
+    ]
+
+
 def empty_buffers(module: nn.Module) -> list[str]:
     """List the buffers that a module registered as ``None``; `named_buffers` omits them."""
     return [name for name, value in module._buffers.items() if value is None]

@@ -83,7 +83,7 @@ def features_of(
     """Return a network's features and outputs on samples, from the cache if they are there.
 
     The cache is keyed by the hash of all weights, the network's structure, the way it reads and the
-    fingerprint of the samples, so that a changed weight or image is computed anew.
+    fingerprint of the samples, so that a changed weight or image is computed again.
 
     Args:
         network: The network; its modes and weights are left as they are.

@@ -191,7 +191,7 @@ def sentence(result: FewShot) -> str:
         if not (gap := Estimate.of(top - result.found[source, k, best[1]])).mean > gap.half
     ]
     if close:
-        said += f"; {listed(close)} cannot be told from it on the same episodes"
+        said += f"; {listed(close)} cannot be distinguished from it on the same episodes"
     return f"{said}; intervals are over episodes, which share images."
 
 

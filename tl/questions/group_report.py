@@ -108,7 +108,7 @@ def sentence(found: Groups) -> str:
     if best.value <= max(best.together, best.alone):
         name = "all together" if best.together >= best.alone else "alone"
         return f"Groups promise nothing over {name}; the best are {groups}."
-    return f"Train together: {groups}; the study says whether it holds."
+    return f"Train together: {groups}; the study tests whether it helps."
 
 
 def as_dict(found: Groups) -> dict[str, Any]:

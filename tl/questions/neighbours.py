@@ -99,3 +99,20 @@ def knn_accuracy(
         directions(queries, mean), directions(bank, mean), values, k=k, temperature=temperature
     )
     return float((votes.argmax(1) == query_labels).float().mean())
+
+
+def leave_one_out_accuracy(
+    features: Tensor, labels: Tensor, *, k: int = 200, temperature: float = 0.1
+) -> float:
+    """Return the share of samples that their neighbours among the others classify correctly.
+
+    Args:
+        features: ``(N, D)``.
+        labels: Classes ``(N,)``, 0 or more.
+        k: Neighbours.
+        temperature: As for :func:`neighbour_means`.
+    """
+    own = torch.arange(len(labels), device=features.device)
+    near, values = directions(features), functional.one_hot(labels).to(features.dtype)
+    votes = neighbour_means(near, near, values, k=k, temperature=temperature, groups=(own, own))
+    return float((votes.argmax(1) == labels).float().mean())

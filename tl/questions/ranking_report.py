@@ -71,8 +71,8 @@ def _agreement_sentence(agreements: tuple[Agreement, ...]) -> str:
     most = max(each.sources for each in agreements)
     if most < FEWEST_SOURCES:
         return (
-            f"{most} sources are too few to tell a score that predicts fine-tuning from one that "
-            f"does not; measure {FEWEST_SOURCES} or more."
+            f"{most} sources are too few to distinguish a score that predicts fine-tuning from one "
+            f"that does not; measure {FEWEST_SOURCES} or more."
         )
     told = [_TITLES[each.column] for each in agreements if each.beyond_chance]
     if not told:

@@ -85,8 +85,8 @@ def against_single(
 
     Raises:
         ValueError: If a folder holds no test results, or results on a part of the images; if seeds,
-            tasks, scores, epochs or numbers of test samples do not match; or if a baseline was
-            tested on different data.
+            tasks, scores, epochs, numbers of test samples or adaptation do not match; or if a
+            baseline was tested on different data.
     """
     together = _by_seed([read_tested(Path(folder)) for folder in runs], "the multi-task runs")
     tasks = {seed: _tasks_of(run) for seed, run in together.items()}
@@ -123,6 +123,7 @@ def against_single(
     _check_lengths([*together.values(), *single])
     _check_steps(list(together.values()))
     _check_samples([*together.values(), *single])
+    _check_adaptation([*together.values(), *single])
     order = sorted(together, key=lambda seed: (seed is None, seed or 0))
     lower = _errors([*together.values(), *single], asked)
     return AgainstSingle(order, [reached[s] for s in order], [alone[s] for s in order], lower)
@@ -159,7 +160,7 @@ def _errors(runs: Sequence[TestedRun], asked: Mapping[str, Sequence[str]]) -> li
                 ways = {"min"}
             if len(ways) > 1 or (not ways and name != "acc"):
                 raise ValueError(
-                    f"The runs do not tell which way {task}/{name} is better; test them again."
+                    f"The runs do not record which way {task}/{name} is better; test them again."
                 )
             found += [f"{task}/{name}"] if ways == {"min"} else []
     return found
@@ -220,6 +221,21 @@ def _check_samples(runs: Sequence[TestedRun]) -> None:
                     f"{other.folder} was tested on {other.samples[task]} samples of {task!r}, "
                     f"{run.folder} on {count}; test both on the same ones."
                 )
+
+
+def _check_adaptation(runs: Sequence[TestedRun]) -> None:
+    """Refuse runs of which some were adapted to the test inputs and others not."""
+    first = runs[0]
+    for run in runs[1:]:
+        if run.adaptation != first.adaptation:
+            raise ValueError(
+                f"{first.folder} was tested {_how(first)}, {run.folder} {_how(run)}; test both "
+                "alike."
+            )
+
+
+def _how(run: TestedRun) -> str:
+    return f"with {run.adaptation}" if run.adaptation else "without adaptation"
 
 
 def _listed(seeds: Iterable[int | None]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tl.reading import read_text
+from tl.report.conditions import conditions_of_test
 
 _LOADER = "/dataloader_idx_"
 _GIGABYTE = 1e9
@@ -17,8 +18,9 @@ _GIGABYTE = 1e9
 def closing_table(run: Path) -> list[str]:
     """Return the lines that a run ends with, from its ``results.json``.
 
-    A row per task: its deciding score in validation at the best epoch and at the last one, and in
-    the test if there was one. Below it the best epoch, time, images per second and memory.
+    A row per task: its deciding score in validation at the best epoch and at the last one, in a
+    validation of the finished run, and in the test, if there were any. Below it the best epoch,
+    time, images per second and memory, and what was unusual about the test or validation.
 
     Args:
         run: The run's folder.
@@ -28,34 +30,36 @@ def closing_table(run: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     evaluated = results.get("evaluated") or {}
-    alone = (evaluated.get("val") or {}).get("metrics") or {}  # of a run without training
-    last: Mapping[str, Any] = results.get("metrics") or alone
+    validated = (evaluated.get("val") or {}).get("metrics") or {}
+    last: Mapping[str, Any] = results.get("metrics") or validated
     best = results.get("best") or {}
     at_best: Mapping[str, Any] = best.get("metrics") or {}
+    of_training = any(name.startswith("val/") for name in results.get("metrics") or {})
+    columns = (at_best, last, validated if of_training else {})
     tasks: Mapping[str, Mapping[str, str]] = results.get("scores") or {}
     rows: list[Sequence[str]] = []
     deciding = {next(iter(scores), "loss") for scores in tasks.values()}
     if len(tasks) > 1 and len(deciding) == 1:
-        rows += _rows("mean", deciding.pop(), at_best, last)
+        rows += _rows("mean", deciding.pop(), columns)
     for task, scores in tasks.items():
         score = next(iter(scores), "loss")
         # with one task, metrics do not name it
         names = (f"{task}/{score}", score) if len(tasks) == 1 else (f"{task}/{score}",)
-        rows += _rows(task, score, at_best, last, names)
+        rows += _rows(task, score, columns, names)
     if not rows:
         return []
-    head = ["task", "score", "best val", "last val", "test"]
-    return [*_table(head, rows), *_cost(results, best)]
+    head = ["task", "score", "best val", "last val", "validated", "test"]
+    return [*_table(head, rows), *_cost(results, best), *_conditions(results)]
 
 
 def _rows(
     label: str,
     score: str,
-    at_best: Mapping[str, Any],
-    last: Mapping[str, Any],
+    columns: tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]],
     names: Sequence[str] = (),
 ) -> list[Sequence[str]]:
     """Return a row for a task, or one for each of the loaders it was evaluated with."""
+    at_best, last, validated = columns
 
     def found(values: Mapping[str, Any], split: str, end: str) -> str:
         known = (values.get(f"{split}/{name}{end}") for name in names or (score,))
@@ -67,7 +71,8 @@ def _rows(
         (
             f"{label}{end.replace(_LOADER, ' ')}",
             score,
-            *(found(at_best, "val", end), found(last, "val", end), found(last, "test", end)),
+            *(found(at_best, "val", end), found(last, "val", end)),
+            *(found(validated, "val", end), found(last, "test", end)),
         )
         for end in ("", *ends)
     ]
@@ -103,6 +108,16 @@ def _cost(results: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
     if memory := results.get("peak_memory_bytes"):
         parts.append(f"{memory / _GIGABYTE:.1f} GB")
     return [", ".join(parts) + "."] if parts else []
+
+
+def _conditions(results: Mapping[str, Any]) -> list[str]:
+    """Say what scores are of, if not of the best checkpoint on the run's own images."""
+    lines = []
+    for split, what in (("val", "validated"), ("test", "test")):
+        found = conditions_of_test(results, split)
+        if said := ", ".join(f"{name} {value}" for name, value in found.items()):
+            lines.append(f"{what}: {said}.")
+    return lines
 
 
 def duration(seconds: float) -> str:

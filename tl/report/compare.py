@@ -13,11 +13,21 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tl.reading import read_text, read_yaml
+from tl.report.conditions import conditions_of_test
 from tl.report.intervals import Interval, mean_interval
 
 _SEED = "seed_everything"
 # follow from the seed, or say where a run lies
-_ASIDE = (_SEED, "data.init_args.seed", "name", "log_dir", "ckpt_path", "resume")
+_ASIDE = (
+    _SEED,
+    "data.init_args.seed",
+    "name",
+    "log_dir",
+    "ckpt_path",
+    "resume",
+    "shifts",
+    "severities",
+)
 _COSTS = ("seconds", "images_per_second")
 _LONGEST = 60
 
@@ -28,7 +38,8 @@ class FinishedRun:
 
     Args:
         folder: The folder ``version_N``.
-        settings: Its configuration, flat, by dotted name.
+        settings: Its configuration, flat, by dotted name; and as ``test: shift`` and the like what
+            was unusual about its test.
         metrics: Metrics by name.
         costs: Seconds and images a second of its training.
         monitor: Metric that chose its best checkpoint.
@@ -110,7 +121,7 @@ class Comparison:
         if len(self.groups) == 1:
             return f"{count} runs of the same settings.{spread}"
         if not keys:
-            return f"{count} runs whose settings are not told apart.{spread}"
+            return f"{count} runs whose settings cannot be distinguished.{spread}"
         return f"{count} runs of {len(self.groups)} settings, which differ in {keys}.{spread}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -233,9 +244,10 @@ def read_run(folder: Path) -> FinishedRun:
         settings = flat(read_yaml(where / "config.yaml"))
     except (OSError, ValueError):
         settings = {}
+    tested = {f"test: {name}": said for name, said in conditions_of_test(results).items()}
     return FinishedRun(
         where,
-        settings,
+        settings | tested,
         {k: float(v) for k, v in (results.get("metrics") or {}).items() if v is not None},
         {name: float(results[name]) for name in _COSTS if results.get(name) is not None},
         (results.get("best") or {}).get("monitor"),

@@ -91,6 +91,13 @@ class Table(Sequence[dict[str, Any]]):
         ]
         return "\n".join(lines)
 
+    def markdown(self) -> str:
+        """Return it as a table in Markdown."""
+        rows = [self.columns, ["---"] * len(self.columns), *self._cells()]
+        return "\n".join(
+            f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows
+        )
+
     def _repr_html_(self) -> str:
         """Write it for a notebook."""
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tl.reading import read_text, read_yaml
+from tl.report.conditions import conditions_of_test
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TestedRun:
         parts: Tasks tested on a part of their split: tested and available samples.
         scores: By task, which way its scores are better, ``min`` or ``max``, the one that decides
             first; empty of runs of versions that did not write it, which had accuracies.
+        adaptation: What adapted the network to the test inputs, in words; empty if nothing did.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class TestedRun:
     samples: dict[str, int] = field(default_factory=dict)
     parts: dict[str, tuple[int, int]] = field(default_factory=dict)
     scores: dict[str, dict[str, str]] = field(default_factory=dict)
+    adaptation: str = ""
 
 
 def find_tested(folder: Path) -> TestedRun | None:
@@ -77,6 +80,7 @@ def find_tested(folder: Path) -> TestedRun | None:
                 if count["of"] is not None and count["from"] != count["of"]
             },
             scores=content.get("scores") or {},
+            adaptation=conditions_of_test(content).get("adaptation", ""),
         )
     return None
 

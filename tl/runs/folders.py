@@ -152,6 +152,28 @@ def run_folder_of(checkpoint: Path) -> Path | None:
     return run if is_run else None
 
 
+def run_of_checkpoint(checkpoint: Path) -> Path | None:
+    """Return the run that a checkpoint belongs to; ``None`` if there is none.
+
+    That is the folder that it lies in, unless a later version, which resumed the run, names it as
+    its best one.
+    """
+    run = run_folder_of(checkpoint)
+    if run is None:
+        return None
+    file, number = os.path.normpath(checkpoint.absolute()), run.name.removeprefix("version_")
+    for later in sorted(numbered_versions(run.parent), reverse=True):
+        if not number.isdecimal() or later <= int(number):
+            break
+        version = run.parent / f"version_{later}"
+        best = results_in(version).get("best")
+        named = str(best.get("checkpoint") or "") if isinstance(best, Mapping) else ""
+        same = named and os.path.normpath((version / named).absolute()) == file
+        if same and (version / "config.yaml").is_file():
+            return version
+    return run
+
+
 def configuration_of(checkpoint: Path) -> Path:
     """Find the ``config.yaml`` of the run that wrote a checkpoint.
 

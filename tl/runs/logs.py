@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from tensorboard.summary.writer import event_file_writer
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from tl.callbacks.task_names import NamesTask
 from tl.checkpoints.atomic_io import write_whole
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class _LosingWriter(RecordWriter):  # type: ignore[misc]  # tensorboard has no t
             self._said(error)
 
 
-class RunTensorBoard(TensorBoardLogger):
-    """Lightning's TensorBoardLogger, surviving a full disk."""
+class RunTensorBoard(NamesTask, TensorBoardLogger):
+    """Lightning's TensorBoardLogger, surviving a full disk; see `NamesTask` for single tasks."""
 
     @property
     @rank_zero_experiment

@@ -18,8 +18,8 @@ _FREE = (
     # the fingerprint of the loaded data reflects these
     *("resident_share", "on_bad_image", "pixel_range", "test_size"),
 )
-# Model options: how to treat bad steps, without effect on the others.
-_FREE_OF_MODEL = ("on_nonfinite", "max_skips")
+# Model options without effect on the weights: how to treat bad steps, and replays of good ones.
+_FREE_OF_MODEL = ("on_nonfinite", "max_skips", "cuda_graph")
 # Trainer options that define a step and an epoch.
 _FIXED_TRAINER = (
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from tl.backbones import HuggingFaceBackbone, TimmBackbone, TorchvisionBackbone
-from tl.backbones.offline import hub_folder
+from tl.backbones.offline import PREPROCESSOR, hub_file, hub_folder
 from tl.backbones.streams import StreamsBackbone
 from tl.checkpoints.files import glance_at
 from tl.data.trained_on import TrainedOn, sources_of
@@ -27,6 +29,7 @@ from tl.serving.readers import ImageReader
 from tl.tasks import Classification
 from tl.transfer.lineage import lineage
 
+_log = logging.getLogger(__name__)
 _LIBRARIES = ("torchvision", "timm", "huggingface")
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 _SIDE = 224
@@ -157,7 +160,7 @@ def _of_library(library: str, name: str, given: str, device: str | torch.device)
     elif library == "timm":
         size, mean, std = _timm(network.model.pretrained_cfg)
     else:
-        size, mean, std = _huggingface(hub_folder(name, weights=chosen is not None))
+        size, mean, std = _huggingface(name, hub_folder(name, weights=chosen is not None))
     known = _known(name, size, mean, std)
     reader = ImageReader(known)
 
@@ -219,10 +222,19 @@ def _timm(configuration: Mapping[str, Any]) -> tuple[int, Sequence[float], Seque
     )
 
 
-def _huggingface(folder: Path) -> tuple[int, Sequence[float], Sequence[float]]:
+def _huggingface(name: str, folder: Path) -> tuple[int, Sequence[float], Sequence[float]]:
     """Return what ``preprocessor_config.json`` says, ImageNet's values without one."""
-    file = Path(folder) / "preprocessor_config.json"
-    content = json.loads(file.read_text()) if file.is_file() else {}
+    file = folder / PREPROCESSOR
+    if not file.is_file() and not Path(name).expanduser().is_dir():
+        with suppress(ValueError):  # weights may have been cached without it
+            file = hub_file(name, PREPROCESSOR)
+    if not file.is_file():
+        _log.warning(
+            "%s has no %s here: images are read at %d pixels, normalised as ImageNet's.",
+            *(name, PREPROCESSOR, _SIDE),
+        )
+        return _SIDE, _MEAN, _STD
+    content = json.loads(file.read_text())
     given = content.get("crop_size") or content.get("size") or _SIDE
     if isinstance(given, Mapping):
         given = given.get("height") or given.get("shortest_edge") or _SIDE

@@ -168,8 +168,8 @@ class ModelCard:
             'tasks = json.load(open("FOLDER/config.json"))["tasks"]',
             "for task, answer in answers.items():",
             "    names = tasks[task]['class_names']",
-            "    best = answer[0].argmax().item() if names else None",
-            "    print(task, names[best] if names else tuple(answer.shape))",
+            "    single = names and answer.ndim == 2  # not a map of classes",
+            "    print(task, names[answer[0].argmax().item()] if single else tuple(answer.shape))",
         ]
         if self.config["kind"] == "images":
             height, width, _ = self.config["inputs"][0]["shape"]

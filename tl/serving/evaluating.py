@@ -17,8 +17,8 @@ from tl.data.trained_on import same_names
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import Outputs
 from tl.modules.checkpointed import as_here, class_names
-from tl.serving.confusion import Confusion
 from tl.serving.scores import Evaluation, TaskScores
+from tl.tasks.confusion import Confusion
 from tl.tasks.map_pictures import SegmentationPictures
 from tl.tasks.pictures import ClassPictures, LabelPictures, Pictures
 

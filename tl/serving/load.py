@@ -103,8 +103,8 @@ def _module(
             return MultiTaskModule(backbone, tasks)
         if not isinstance(model, Mapping):
             raise ValueError(  # noqa: TRY004 - the file is wrong, not a type
-                f"{file}: does not know its network, as it was saved without the command line; "
-                "give it: tl.load(path, backbone=...)."
+                f"{file}: does not describe its network, because it was saved without the command "
+                "line; give it: tl.load(path, backbone=...)."
             )
         return _built(model, [task.record() for task in tasks])
 
@@ -112,7 +112,10 @@ def _module(
 def _built(model: Mapping[str, Any], tasks: list[dict[str, Any]]) -> SharedBackboneModule:
     """Build a module from its section of a configuration, without what only trains."""
     arguments = dict(model.get("init_args") or {})
-    left_out = ("init_from", "init_heads", "penalties", "compile", "balancer", "tasks", "task")
+    left_out = (
+        *("init_from", "init_heads", "penalties", "compile", "cuda_graph", "balancer"),
+        *("tasks", "task"),
+    )
     for name in left_out:
         arguments.pop(name, None)
     bound_aliases()

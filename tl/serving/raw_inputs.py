@@ -155,8 +155,8 @@ def raw_inputs(record: Mapping[str, Any], shape: Sequence[int] | None = None) ->
     shapes = (record.get("shapes") or {}).get("train") or ({"": shape} if shape else {})
     if not shapes:
         raise ValueError(
-            "the checkpoint does not describe its inputs, as its data module has no `describe()`; "
-            "give the shape of a sample, such as --shape 3 32 32"
+            "the checkpoint does not describe its inputs: its data module has no `describe()`, or "
+            "tl 0.1.0 wrote it; give the shape of a sample, such as --shape 3 32 32"
         )
     statistics = {
         str(name) or "inputs": (torch.tensor(mean), torch.tensor(std))

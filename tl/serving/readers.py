@@ -13,12 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from tl.batch import Inputs
-from tl.data.errors import DataError
 from tl.data.images.augment import Normalisation
-from tl.data.images.decoding import Size, decode, pixels_of
-from tl.data.images.listing import list_images
+from tl.data.images.decoding import pixels_of
 from tl.data.text.known import TextTrainedOn, read_text_record
 from tl.data.trained_on import TrainedOn, read_record
+from tl.serving.pictures import as_picture, decoded, files_in
 
 _MOST = 255  # of a byte
 
@@ -77,7 +76,7 @@ class ImageReader(Reader):
         return f"{self.size} {self._known.mean.tolist()} {self._known.std.tolist()}"
 
     def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401, D102
-        if (found := _files_in(given)) is not None:
+        if (found := files_in(given)) is not None:
             return found, False
         if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:  # noqa: PLR2004 - a batch
             return [*given], False
@@ -88,7 +87,7 @@ class ImageReader(Reader):
     def read(self, sample: Any) -> Any:  # noqa: ANN401
         """Read one image as ``(size, size, 3)`` uint8, resized as in training."""
         if isinstance(sample, str | Path):
-            return _decoded(sample, self.size)
+            return decoded(sample, self.size)
         if isinstance(sample, Tensor):
             if sample.ndim != 3 or sample.shape[0] not in (1, 3):  # noqa: PLR2004 - an image
                 raise ValueError(
@@ -96,7 +95,7 @@ class ImageReader(Reader):
                 )
             sample = sample.detach().cpu().permute(1, 2, 0).numpy()
         if isinstance(sample, np.ndarray):
-            sample = _as_picture(sample)
+            sample = as_picture(sample)
         if not isinstance(sample, Image.Image):
             raise ValueError(  # noqa: TRY004 - as every other input that is wrong
                 f"{type(sample).__name__} is not an image; expected {self.takes}"
@@ -181,7 +180,7 @@ class TensorReader(Reader):
         if isinstance(given, list | tuple):
             return [*given], False
         if self._size is not None and isinstance(given, str | Path | Image.Image):
-            found = _files_in(given)
+            found = files_in(given)
             return ([given], True) if found is None else (found, False)
         many = isinstance(given, Mapping)
         parts = {str(k): self._tensor(v) for k, v in given.items()} if many else {}
@@ -205,7 +204,7 @@ class TensorReader(Reader):
         """Check a sample's shape, and normalise what was bytes in training."""
         if self._size is not None and isinstance(sample, str | Path | Image.Image):
             picture = isinstance(sample, Image.Image)
-            read = pixels_of(sample, self._size) if picture else _decoded(sample, self._size)  # type: ignore[arg-type]  # one or the other
+            read = pixels_of(sample, self._size) if picture else decoded(sample, self._size)  # type: ignore[arg-type]  # one or the other
             sample = torch.from_numpy(np.array(read)).permute(2, 0, 1)
         many = isinstance(sample, Mapping)
         given = sample if many else {"": sample}
@@ -271,57 +270,3 @@ def reader_of(record: Mapping[str, Any]) -> Reader:
     if (images := read_record(record)) is not None:
         return ImageReader(images)
     return TensorReader(record)
-
-
-def _files_in(given: Any) -> list[Any] | None:  # noqa: ANN401 - whatever a user has
-    """Return the images in a folder; ``None`` if it is not one.
-
-    Raises:
-        ValueError: If it holds none.
-    """
-    if not (isinstance(given, str | Path) and Path(given).expanduser().is_dir()):
-        return None
-    found = list_images(Path(given).expanduser())
-    if not found:
-        raise ValueError(f"The folder {given} holds no images.")
-    return [*found]
-
-
-def _decoded(sample: str | Path, size: Size) -> Any:  # noqa: ANN401 - pixels
-    """Read an image file, or an array of one as ``.npy``."""
-    path = Path(sample).expanduser()
-    if not path.is_file():
-        raise ValueError(f"there is no file {sample}")
-    if path.suffix.lower() != ".npy":
-        return decode(path, size)
-    try:
-        array = np.load(path, allow_pickle=False)
-    except EOFError:
-        raise ValueError("the file is empty") from None
-    return pixels_of(_as_picture(array), size)
-
-
-def _as_picture(array: np.ndarray[Any, Any]) -> Image.Image:
-    """Return an array as an image.
-
-    Raises:
-        ValueError: If its shape or values are not those of an image.
-    """
-    if array.ndim == 3 and array.shape[2] == 1:  # noqa: PLR2004 - one channel
-        array = array[:, :, 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):  # noqa: PLR2004
-        raise ValueError(f"an array of shape {array.shape} is not an image; expected (H, W, 3)")
-    if array.dtype.kind == "f":
-        low, high = float(array.min()), float(array.max())
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"its values reach from {low:g} to {high:g}; expected bytes from 0 to 255, or "
-                "floats from 0 to 1 that are not normalised"
-            )
-        array = np.round(array * 255).astype(np.uint8)
-    if array.dtype != np.uint8:
-        raise ValueError(f"an array of {array.dtype} is not an image; expected uint8, or floats")
-    return Image.fromarray(array)
-
-
-__all__ = ["DataError", "ImageReader", "Reader", "TensorReader", "TextReader", "reader_of"]

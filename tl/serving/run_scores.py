@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tl.reading import read_text
-from tl.runs.folders import results_in, run_folder_of
+from tl.report.conditions import conditions_of_test
+from tl.runs.folders import results_in, run_of_checkpoint
 
 _ABOVE = 4  # folders above a run in which a study's report may lie
 
@@ -37,23 +38,29 @@ class RunScores:
 def run_scores(checkpoint: Path, recorded: Mapping[str, float]) -> RunScores:
     """Read the scores of a checkpoint.
 
-    Test scores count only if the run's last test was of this very checkpoint.
+    Test scores count only if the run's last test was of this very checkpoint, neither adapted to
+    the test inputs nor under another shift than in training.
 
     Args:
         checkpoint: The file; scores beside it are read if it lies in a run's folder.
         recorded: What the checkpoint itself recorded when it was saved.
     """
     metrics = {k: v for k, v in recorded.items() if k.startswith(("val/", "test/"))}
-    run = run_folder_of(checkpoint)
+    run = run_of_checkpoint(checkpoint)
     if run is None:
         return RunScores(metrics)
     samples: dict[str, Mapping[str, Any]] = {}
-    evaluated = results_in(run).get("evaluated")
+    results = results_in(run)
+    evaluated, unusual = results.get("evaluated"), conditions_of_test(results)
     for split, found in evaluated.items() if isinstance(evaluated, Mapping) else ():
         if not isinstance(found, Mapping) or not found.get("checkpoint"):
             continue
-        if os.path.normpath(run / str(found["checkpoint"])) != str(checkpoint.absolute()):
+        if os.path.normpath(run / str(found["checkpoint"])) != os.path.normpath(
+            checkpoint.absolute()
+        ):
             continue
+        if split == "test" and {"adaptation", "shift"} & unusual.keys():
+            continue  # not the scores of these weights on the run's own images
         metrics |= found.get("metrics") or {}
         samples[split] = found.get("samples") or {}
     study, seeds = _study(run)

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from tl.report.frame import Table
-from tl.serving.confusion import Confusion, class_scores
 from tl.tasks import Task
+from tl.tasks.confusion import Confusion, label_table
 
 
 class TaskScores:
@@ -89,18 +89,7 @@ class TaskScores:
             return self._confusion.per_class()
         if self._labels is None:
             raise self._lacks("classes")
-        rows = []
-        counts = zip(self._names, *self._labels.cpu().tolist(), strict=True)
-        for name, right, wrong, missed in counts:
-            there, said = right + missed, right + wrong
-            rows.append(
-                {
-                    "label": name,
-                    "samples": there,
-                    **class_scores("recall", right, there, said),
-                }
-            )
-        return Table(rows)
+        return label_table(self._labels, self._names)
 
     def most_confused(self, count: int = 10) -> Table:
         """Return the pairs of classes that are confused most often.

@@ -1,4 +1,4 @@
-"""A study on this machine: workers, a live table, and an end that a later start goes on from."""
+"""A study on this machine: workers, a live table, and an end that a later start resumes from."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run_study(
 
     Raises:
         ValueError: If the file, its options or the storage are wrong.
-        StoppedBySignal: If it was stopped; it goes on when it is started again.
+        StoppedBySignal: If it was stopped; it resumes when it is started again.
     """
     study = task.study()
     points = points_of(study)

@@ -54,7 +54,7 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
             )
     if len(vary[pairs]) < 2:  # noqa: PLR2004 - a spread needs two
         raise ValueError(
-            f"stage {name!r} has one value of {pairs!r}: one run tells nothing of the spread. "
+            f"stage {name!r} has one value of {pairs!r}: one run does not show the spread. "
             "Give two seeds or more, five for a claim."
         )
     lower = part.get("lower_is_better", [m for m in metrics if m.endswith("loss")])

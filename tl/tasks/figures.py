@@ -1,14 +1,14 @@
-"""Figures of a task's predictions: confusion matrix, label scores, scatter plot, examples."""
+"""Figures of a task's predictions: scatter plot and examples; and what all figures share."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from torch import Tensor
 
 from tl.batch import Inputs
@@ -16,12 +16,16 @@ from tl.batch import Inputs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LABELLED = 25  # more class names than this cannot be read along an axis
 _IMAGES, _SIGNALS = 4, 3  # dimensions of a batch of them
 _COLOURS = 3
-_SIDE = 400  # pixels of a confusion matrix, about
-# matplotlib's viridis at equal distances
-_VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+_LINE = 0.115  # inches from a line of text to the next
+_COLUMN = 0.9  # inches of a sample
+_CHARACTERS = 15  # of a line above a sample
+#: Width in inches, and size of the text in points, of figures that stay readable in TensorBoard,
+#: which shows an image about 350 pixels wide.
+NARROW, SMALL = 3.6, 7.0
+#: Pixels per inch of such figures, so that they are sharp as files.
+SHARP = 200
 
 
 def drawable(name: str) -> str:
@@ -39,79 +43,6 @@ def drawable_part(inputs: Inputs) -> Tensor | None:
         if part.ndim == _IMAGES or (part.ndim == _SIGNALS and part.is_floating_point()):
             return part
     return None
-
-
-def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
-    """Draw a confusion matrix, each row as fractions of its true class.
-
-    Args:
-        counts: ``(C, C)``, rows true, columns predicted.
-        names: Class names.
-        title: Title.
-    """
-    names = [drawable(name) for name in names]
-    shares = counts.double() / counts.sum(1, keepdim=True).clamp_min(1)
-    side = 7.0 if len(names) > _LABELLED else 3.5 + 0.3 * len(names)
-    figure = new_figure(side + 1, side)
-    axes = figure.add_subplot()
-    image = axes.imshow(shares.cpu().numpy(), vmin=0, vmax=1, cmap="viridis")
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-    axes.set(xlabel="predicted", ylabel="true")
-    axes.set_title(drawable(title), parse_math=False)
-    if len(names) <= _LABELLED:
-        # a class may be called `$x^2`, which must not be parsed as a formula
-        axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
-        axes.set_yticks(range(len(names)), names, parse_math=False)
-    return figure
-
-
-def confusion_image(counts: Tensor) -> Tensor:
-    """Return a confusion matrix as a picture without text: what `confusion_figure` has inside.
-
-    It takes about a tenth of the figure's time.
-
-    Args:
-        counts: ``(C, C)``, rows true, columns predicted.
-
-    Returns:
-        ``(3, H, H)`` float32 in [0, 1], a square of equal colour for each pair of classes.
-    """
-    shares = (counts.double() / counts.sum(1, keepdim=True).clamp_min(1)).cpu()
-    colours = torch.tensor(_VIRIDIS, dtype=torch.float64) / 255
-    place = shares * (len(colours) - 1)
-    below = place.long().clamp_max(len(colours) - 2)
-    picture = torch.lerp(colours[below], colours[below + 1], (place - below)[..., None])
-    scale = max(1, _SIDE // len(counts))
-    large = picture.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
-    return large.permute(2, 0, 1).float()
-
-
-def label_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
-    """Draw precision, recall and F1 of each label as bars.
-
-    Args:
-        counts: ``(3, C)``: true positives, false positives and false negatives of each label.
-        names: Names of the labels.
-        title: Title.
-    """
-    right, wrong, missed = counts.double().cpu()
-    parts = {
-        "precision": right / (right + wrong).clamp_min(1),
-        "recall": right / (right + missed).clamp_min(1),
-        "F1": 2 * right / (2 * right + wrong + missed).clamp_min(1),
-    }
-    places = torch.arange(len(names), dtype=torch.float64)
-    figure = new_figure(7.0 if len(names) > _LABELLED else 3.5 + 0.4 * len(names), 4.0)
-    axes = figure.add_subplot()
-    for number, (name, values) in enumerate(parts.items()):
-        axes.bar((places + 0.27 * (number - 1)).numpy(), values.numpy(), 0.25, label=name)
-    axes.set_ylim(0, 1)
-    axes.set_title(drawable(title), parse_math=False)
-    axes.legend(fontsize="small")
-    if len(names) <= _LABELLED:
-        shown = [drawable(name) for name in names]
-        axes.set_xticks(range(len(names)), shown, rotation=90, parse_math=False)
-    return figure
 
 
 def scatter_figure(predicted: Tensor, true: Tensor, title: str) -> Figure:
@@ -171,28 +102,56 @@ def examples_figure(
         statistics: As for :func:`display_images`.
         title: Title.
     """
+    # placed by hand: matplotlib's layout of so many parts takes longer than everything else
     columns = min(4, len(samples))
     rows = math.ceil(len(samples) / columns)
-    figure = new_figure(2.4 * columns, 2.7 * rows + 0.4)
-    figure.suptitle(drawable(title), parse_math=False)
+    texts = [_wrapped(caption) for caption in captions]
+    above = _LINE * max((text.count("\n") + 1 for text in texts), default=1) + 0.05
+    wide, high = NARROW, 0.3 + rows * (_COLUMN + above)
+    figure = new_figure(wide, high, dpi=SHARP, layout=None)
+    figure.text(
+        0.5, 1 - 0.06 / high, drawable(title), ha="center", va="top", size=SMALL, parse_math=False
+    )
     images = samples.ndim == _IMAGES
     shown = display_images(samples, statistics) if images else samples.detach().float().cpu()
-    for number, caption in enumerate(captions):
-        axes = figure.add_subplot(rows, columns, number + 1)
+    left = (wide - columns * _COLUMN) / 2
+    for number, text in enumerate(texts):
+        row, column = divmod(number, columns)
+        bottom = high - 0.26 - (row + 1) * (_COLUMN + above)
+        place = (left + column * _COLUMN + 0.04, bottom, _COLUMN - 0.08, _COLUMN - 0.04)
+        axes = figure.add_axes((place[0] / wide, place[1] / high, place[2] / wide, place[3] / high))
         if images:
             axes.imshow(shown[number].permute(1, 2, 0).numpy(), interpolation="nearest")
         else:
             axes.plot(shown[number].T.numpy(), linewidth=1)
-        axes.set_title(caption, fontsize="small", parse_math=False)
+        axes.set_title(text, size=SMALL, pad=2, linespacing=1.1, parse_math=False)
         axes.axis("off")
     return figure
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches."""
+def _wrapped(caption: str) -> str:
+    """Break a caption into lines that fit above a sample."""
+    lines = (textwrap.wrap(line, _CHARACTERS) or [""] for line in caption.split("\n"))
+    return "\n".join(part for line in lines for part in line)
+
+
+def new_figure(
+    width: float,
+    height: float,
+    dpi: float = 100,
+    layout: Literal["constrained"] | None = "constrained",
+) -> Figure:
+    """Return an empty figure of so many inches.
+
+    Args:
+        width: Inches.
+        height: Inches.
+        dpi: Pixels per inch.
+        layout: Matplotlib's layout; ``None`` where parts are placed by hand.
+    """
     from matplotlib.figure import Figure  # noqa: PLC0415 - a task needs it only to be drawn
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout)
     # a notebook shows it, also where pyplot is not used
     figure._repr_png_ = partial(png, figure)  # type: ignore[attr-defined]  # IPython's protocol
     return figure

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from tl.tasks.figures import display_images, drawable, new_figure
+from tl.tasks.figures import SHARP, SMALL, display_images, drawable, new_figure
 from tl.tasks.palette import class_colours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LABELLED = 25  # more class names than this cannot be read
+_WIDE = 4.3  # inches
 _COLOUR = 4  # dimensions of a batch of coloured maps
 _HEADS = ("image", "truth", "answer", "error")
 
@@ -41,8 +43,10 @@ def maps_figure(
     images, truth, answer, errors = (part.detach().cpu() for part in parts)
     rows = len(images)
     high, wide = images.shape[-2:]
-    figure = new_figure(8.6, 1.9 * rows * max(0.5, high / wide) + 1.2)
-    figure.suptitle(drawable(title), parse_math=False)
+    keyed = list(names) if names is not None and len(names) <= _LABELLED else []
+    below = 0.15 * math.ceil(len(keyed) / _columns(keyed))
+    figure = new_figure(_WIDE, 0.95 * rows * max(0.5, high / wide) + 0.6 + below, dpi=SHARP)
+    figure.suptitle(drawable(title), fontsize=SMALL, parse_math=False)
     axes = figure.subplots(rows, len(_HEADS), squeeze=False)
     low, top = _ends(torch.cat([truth.flatten(), answer.flatten()]))
     shown = display_images(images, statistics).movedim(1, -1)
@@ -59,12 +63,15 @@ def maps_figure(
             place.set_xticks([])
             place.set_yticks([])
             if not row:
-                place.set_title(_HEADS[column], fontsize="small")
+                place.set_title(_HEADS[column], fontsize=SMALL, pad=2)
     if truth.ndim < _COLOUR:
-        figure.colorbar(drawn[2], ax=list(axes[:, 1:3].flat), shrink=0.8, aspect=30)
-    figure.colorbar(drawn[3], ax=list(axes[:, 3]), shrink=0.8, aspect=30, label=what)
-    if names is not None and len(names) <= _LABELLED:
-        _legend(figure, names)
+        key = figure.colorbar(drawn[2], ax=list(axes[:, 1:3].flat), shrink=0.8, aspect=30)
+        key.ax.tick_params(labelsize=SMALL - 1)
+    key = figure.colorbar(drawn[3], ax=list(axes[:, 3]), shrink=0.8, aspect=30)
+    key.ax.tick_params(labelsize=SMALL - 1)
+    key.set_label(what, fontsize=SMALL)
+    if keyed:
+        _legend(figure, keyed)
     return figure
 
 
@@ -100,6 +107,11 @@ def _ends(values: Tensor) -> tuple[float, float]:
     return (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
 
 
+def _columns(names: Sequence[str]) -> int:
+    """Return how many boxes with the longest name fit side by side."""
+    return max(1, int(_WIDE / (0.4 + 0.06 * max((len(drawable(n)) for n in names), default=0))))
+
+
 def _legend(figure: Figure, names: Sequence[str]) -> None:
     from matplotlib.patches import Patch  # noqa: PLC0415 - a task needs it only to be drawn
 
@@ -108,4 +120,11 @@ def _legend(figure: Figure, names: Sequence[str]) -> None:
         Patch(facecolor=colour, edgecolor="grey", label=drawable(name).replace("$", r"\$"))
         for colour, name in zip(colours, names, strict=True)
     ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize="small")
+    figure.legend(
+        handles=patches,
+        loc="outside lower center",
+        ncols=_columns(names),
+        fontsize=SMALL,
+        handlelength=1,
+        columnspacing=1,
+    )

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from tl.batch import Inputs
-from tl.tasks.figures import confusion_figure, drawable_part
+from tl.report.frame import Table
+from tl.tasks.class_figures import confusion_figure
+from tl.tasks.figures import drawable_part
 from tl.tasks.map_figures import maps_figure, shares_figure
-from tl.tasks.pictures import Pictures, View, Worst
+from tl.tasks.pictures import Pictures, View, Worst, class_tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,3 +148,7 @@ class SegmentationPictures(MapPictures):
             "confusion": confusion_figure(self.counts, names, view.title),
             **super().figures(view),
         }
+
+    def tables(self, view: View) -> dict[str, Table]:
+        """Return ``confused`` and ``classes``, in pixels; nothing without labels."""
+        return class_tables(self.counts, view, "pixels")

@@ -11,16 +11,11 @@ import torch
 from torch import Tensor
 
 from tl.batch import Inputs
+from tl.report.frame import Table
+from tl.tasks.class_figures import accuracy_figure, confusion_figure, confusion_image, label_figure
 from tl.tasks.class_targets import MISSING
-from tl.tasks.figures import (
-    confusion_figure,
-    confusion_image,
-    drawable,
-    drawable_part,
-    examples_figure,
-    label_figure,
-    scatter_figure,
-)
+from tl.tasks.confusion import Confusion, label_table
+from tl.tasks.figures import drawable, drawable_part, examples_figure, scatter_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,6 +81,15 @@ class Pictures(ABC):
         """
         return {**self.figures(view)}
 
+    def tables(self, view: View) -> dict[str, Table]:
+        """Return tables by a word for what they show, such as ``classes``; by default none.
+
+        Args:
+            view: Title, class names and statistics.
+        """
+        del view
+        return {}
+
 
 class Worst:
     """The samples with the worst predictions.
@@ -131,6 +135,28 @@ class Worst:
         return {"mistakes": examples_figure(samples, captions, view.statistics, view.title)}
 
 
+def class_tables(counts: Tensor, view: View, unit: str = "samples") -> dict[str, Table]:
+    """Return ``confused``, the pairs most often confused, and ``classes``, the worst first.
+
+    Args:
+        counts: ``(C, C)``, rows true, columns predicted.
+        view: Class names.
+        unit: What is counted.
+    """
+    if not int(counts.sum()):
+        return {}
+    found = Confusion(counts, view.class_names(len(counts)), view.title)
+    classes = sorted(
+        (row for row in found.per_class() if row["samples"]), key=lambda row: row["accuracy"]
+    )
+    tables = {"confused": found.most_confused(20), "classes": Table(classes)}
+    return {
+        what: Table({unit if key == "samples" else key: row[key] for key in row} for row in table)
+        for what, table in tables.items()
+        if len(table)
+    }
+
+
 class ClassPictures(Pictures):
     """Confusion matrix, and the most confident wrong predictions.
 
@@ -157,12 +183,15 @@ class ClassPictures(Pictures):
         self.worst.add(inputs, torch.where(wrong, confidence, 0.0), output, target)
 
     def figures(self, view: View) -> dict[str, Figure]:
-        """Return ``confusion`` and ``mistakes``; nothing if no sample is labelled."""
+        """Return ``confusion``, ``classes`` and ``mistakes``; nothing if no sample is labelled."""
         if not int(self.counts.sum()):
             return {}
         names = view.class_names(self.num_classes)
-        matrix = confusion_figure(self.counts, names, view.title)
-        return {"confusion": matrix, **self._mistakes(view)}
+        return {
+            "confusion": confusion_figure(self.counts, names, view.title),
+            "classes": accuracy_figure(self.counts, names, view.title),
+            **self._mistakes(view),
+        }
 
     def quick(self, view: View) -> dict[str, Figure | Tensor]:
         """Return the same with the matrix as an image without names."""
@@ -170,13 +199,17 @@ class ClassPictures(Pictures):
             return {}
         return {"confusion": confusion_image(self.counts), **self._mistakes(view)}
 
+    def tables(self, view: View) -> dict[str, Table]:
+        """Return ``confused`` and ``classes``, the worst first; nothing without labels."""
+        return class_tables(self.counts, view)
+
     def _mistakes(self, view: View) -> dict[str, Figure]:
         names = view.class_names(self.num_classes)
 
         def caption(output: Tensor, target: Tensor) -> str:
             chance, predicted = output.float().softmax(0).max(0)
             true, found = (drawable(names[int(number)]) for number in (target, predicted))
-            return f"{true}\n-> {found} ({float(chance):.0%})"
+            return f"{true}\n→ {found}\n{float(chance):.0%}"
 
         return self.worst.figures(view, caption)
 
@@ -231,6 +264,12 @@ class LabelPictures(Pictures):
         bars = label_figure(self.counts, names, view.title)
         return {"labels": bars, **self.worst.figures(view, caption)}
 
+    def tables(self, view: View) -> dict[str, Table]:
+        """Return ``labels``; nothing if no label occurs or is predicted."""
+        if not int(self.counts.sum()):
+            return {}
+        return {"labels": label_table(self.counts, view.class_names(self.counts.shape[1]))}
+
 
 class NumberPictures(Pictures):
     """Predictions against targets, and the samples with the largest errors.
@@ -265,7 +304,7 @@ class NumberPictures(Pictures):
 
         def caption(output: Tensor, target: Tensor) -> str:
             said = ("; ".join(f"{value:.3g}" for value in part) for part in (target, output))
-            return "{}\n-> {}".format(*said)
+            return "{}\n→ {}".format(*said)
 
         points = scatter_figure(predicted, true, view.title)
         return {"scatter": points, **self.worst.figures(view, caption)}

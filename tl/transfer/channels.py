@@ -32,6 +32,6 @@ def other_channels(
             return (
                 f"found {new[1]} input channels in {name} {tuple(new)}, expected {old[1]} as in "
                 f"the backbone's {tuple(old)}; set the backbone's `in_channels` to {new[1]}, or "
-                f"start this layer anew with `reinit: [{target.rpartition('.')[0]}]`."
+                f"re-initialise this layer with `reinit: [{target.rpartition('.')[0]}]`."
             )
     return None

@@ -120,8 +120,8 @@ class ProbeThenCosine(LambdaLR):
             raise ValueError(f"`total_steps` must be 1 or more, got {total_steps}.")
         if probe_steps is None or probe_steps < 0:
             raise ValueError(
-                f"`probe_steps` must be 0 or more, got {probe_steps}; it follows from the strategy "
-                "LPFT."
+                f"`probe_steps` must be 0 or more, got {probe_steps}. It follows from the strategy "
+                "LPFT; with another one set `scheduler`, such as tl.modules.WarmupCosine."
             )
         if probe_steps >= total_steps:
             raise ValueError(

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from tl.transfer.freezing import FullFineTuning, is_batch_norm
+from tl.private.torch import BatchNorm
+from tl.transfer.freezing import FullFineTuning
 
 
 def stoch_norm(by_batch: Tensor, by_statistics: Tensor, probability: float) -> Tensor:
@@ -50,7 +51,7 @@ class StochNorm(FullFineTuning):
 
     def hooks(self, backbone: nn.Module) -> list[RemovableHandle]:
         """Mix the outputs of each batch norm in training."""
-        layers = [layer for layer in backbone.modules() if is_batch_norm(layer)]
+        layers = [layer for layer in backbone.modules() if isinstance(layer, BatchNorm)]
         if not layers or any(hasattr(layer, "sources") for layer in layers):
             raise ValueError(
                 "StochNorm needs a backbone with batch norm, and one set of running statistics for "

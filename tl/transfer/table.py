@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from tl.optim.param_groups import stage_of
-from tl.transfer.freezing import Strategy, is_batch_norm
+from tl.private.torch import BatchNorm
+from tl.transfer.freezing import Strategy
 from tl.transfer.provenance import aligned
 
 _TITLES = ("group", "parameters", "trains from epoch", "lr", "weight decay", "batch norm")
@@ -54,7 +55,7 @@ def strategy_table(
 
 def _batch_norm(strategy: Strategy, first: int | None, modules: Sequence[nn.Module]) -> str:
     """Describe a stage's batch norm, and from which epoch on; ``-`` if it has none."""
-    if not any(is_batch_norm(layer) for module in modules for layer in module.modules()):
+    if not any(isinstance(layer, BatchNorm) for module in modules for layer in module.modules()):
         return "-"
     if strategy.bn != "train" or first == 0:
         return strategy.bn

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tl.checkpoints.files import listed
-from tl.transfer.freezing import is_batch_norm
+from tl.private.torch import BatchNorm
 
 T = TypeVar("T")
 State = Mapping[str, Tensor]
@@ -156,7 +156,7 @@ def estimate_statistics(
     Raises:
         ValueError: If there is no batch.
     """
-    layers: list[Any] = [layer for layer in backbone.modules() if is_batch_norm(layer)]
+    layers: list[Any] = [layer for layer in backbone.modules() if isinstance(layer, BatchNorm)]
     if not layers:
         return 0
     momenta = [layer.momentum for layer in layers]

@@ -72,7 +72,7 @@ def test_what_validates_is_what_was_held_out(trained: Path) -> None:
     assert data.fingerprint == record["fingerprint"]
     other = read(train_size=50)
     other.adopt(record)
-    with pytest.raises(DataError, match="which of them it held out cannot be told"):
+    with pytest.raises(DataError, match="which of them it held out cannot be determined"):
         other.setup("validate")
     with pytest.raises(DataError, match="trained on the targets topic, sentences gives sentiment"):
         read(targets="sentiment").adopt(record)

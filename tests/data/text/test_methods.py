@@ -15,7 +15,7 @@ from tests.text import CONFIG, adam, build, read
 from tl import MultiTaskModule, TransferModule
 from tl.backbones import LoraBackbone, TextBackbone
 from tl.transfer import Strategy
-from tl.transfer.penalties import BSS, EWC, L2SP, CoTuning, Distillation, LwF
+from tl.transfer.penalties import BSS, DELTA, EWC, L2SP, CoTuning, Distillation, LwF
 
 BALANCERS = sorted(path.stem for path in OVERLAYS.glob("*.yaml"))
 PENALTIES = ("bss", "co_tuning", "distillation", "ewc", "l2_sp", "lwf")
@@ -92,6 +92,11 @@ def test_a_penalty_adds_its_term(name: str, source: str, tmp_path: Path) -> None
     values = module.penalty_values()
     assert values
     assert all(value.isfinite() for value in values.values())
+
+
+def test_a_penalty_on_feature_maps_is_refused() -> None:
+    with pytest.raises(ValueError, match="the backbone TextBackbone has none after a stem"):
+        build(read(), penalties=DELTA())
 
 
 def test_lora_trains_adapters_and_the_head(source: str, tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def test_numbers_may_be_missing() -> None:
 def test_what_is_wrong_names_line_and_label() -> None:
     with pytest.raises(DataError, match=r"a\.csv, line 3 has 'high' where a number is expected"):
         read_target(table(["1", "high"]), "y", "number", ())
+    with pytest.raises(DataError, match=r"line 2 has 'inf' where a number is expected"):
+        read_target(table(["inf", "1"]), "y", "number", ())
     said = r"line 3 has the label 'cow' \(y\), which the training split lacks; so have 1 of 2 rows"
     with pytest.raises(DataError, match=said):
         read_target(table(["cat", "cow"]), "y", "class", ("cat", "dog"))

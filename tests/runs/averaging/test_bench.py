@@ -84,5 +84,5 @@ def test_several_sources_are_averaged_too(tmp_path: Path) -> None:
 def test_other_data_than_the_runs_are_refused(made: list[Path], tmp_path: Path) -> None:
     config = tmp_path / "other.yaml"
     config.write_text(yaml.safe_dump(configuration(train_size=130)))
-    with pytest.raises(ValueError, match="which of them it held out cannot be told"):
+    with pytest.raises(ValueError, match="which of them it held out cannot be determined"):
         average(made, tmp_path / "c.ckpt", configurations=[config])

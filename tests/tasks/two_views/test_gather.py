@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.processes import run_two_processes
 from tl.tasks import BarlowTwins, NTXent, TwoViews, VICReg
-from tl.tasks.two_views.gather import gathered
+from tl.tasks.two_views.gather import gathered, gathered_rows
 
 LOSSES: dict[str, TwoViews] = {
     "nt_xent": NTXent(temperature=0.2),
@@ -42,12 +42,18 @@ import os, sys
 import torch
 from torch.nn.parallel import DistributedDataParallel
 from tests.tasks.two_views.test_gather import LOSSES, gradients, network
-from tl.tasks.two_views.gather import gathered
+from tl.tasks.two_views.gather import gathered, gathered_rows
 rank = int(os.environ["LOCAL_RANK"])
 torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
 found = {n: gradients(t, DistributedDataParallel(network()), rank) for n, t in LOSSES.items()}
 own = torch.full((1 + rank, 2), float(rank))  # evaluations may differ in length
 assert gathered(own) is own
+for counts in ((3, 1), (2, 0), (0, 2), (0, 0)):
+    own = torch.full((counts[rank], 2), float(rank), requires_grad=True)
+    both = gathered_rows(own)
+    assert both[:, 0].tolist() == [0.0] * counts[0] + [1.0] * counts[1]
+    both.sum().backward()
+    assert own.grad.tolist() == [[2.0, 2.0]] * counts[rank]  # DDP's mean halves it
 torch.save(found, f"{sys.argv[1]}/{rank}.pt")
 torch.distributed.destroy_process_group()
 """
@@ -69,3 +75,4 @@ def test_two_processes_equal_one_on_the_joint_batch(tmp_path: Path) -> None:
 def test_one_process_keeps_its_outputs(*, grad: bool) -> None:
     outputs = torch.randn(3, 2, requires_grad=grad)
     assert gathered(outputs) is outputs
+    assert gathered_rows(outputs) is outputs

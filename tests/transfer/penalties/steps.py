@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tl import GeneratedDataModule
+from tl.transfer.layer_outputs import outputs_of
 from tl.transfer.penalties import EWC, Penalty, Start, Step
 
 PENALTIES = sorted(
@@ -94,7 +95,9 @@ def start(
 
 def step(backbone: nn.Module, heads: nn.ModuleDict, pixels: Tensor, target: Tensor) -> Step:
     """A step on one batch, which has no name."""
-    features = backbone(pixels)
+    convolutions = [n for n, layer in backbone.named_modules() if isinstance(layer, nn.Conv2d)]
+    with outputs_of(backbone, convolutions) as layers:
+        features = backbone(pixels)
     return Step(
         backbone=backbone,
         heads=heads,
@@ -103,6 +106,7 @@ def step(backbone: nn.Module, heads: nn.ModuleDict, pixels: Tensor, target: Tens
         logits={task: head(features) for task, head in heads.items()},
         targets=dict.fromkeys(heads, target),
         sources=dict.fromkeys(heads),
+        layers=layers,
     )
 
 

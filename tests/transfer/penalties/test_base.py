@@ -18,7 +18,7 @@ from tests.transfer.penalties.steps import (
     start,
     step,
 )
-from tl.transfer.penalties import BSS, L2SP, CoTuning, LwF, Penalty
+from tl.transfer.penalties import BSS, DELTA, L2SP, CoTuning, LwF, Penalty
 from tl.transfer.penalties.base import StartWeights, nothing, only_task
 
 NOT_ZERO = {BSS, CoTuning}  # a batch's own spectrum, and a cross-entropy with soft targets
@@ -36,9 +36,9 @@ def labels() -> torch.Tensor:
     return torch.arange(6) % 5
 
 
-def test_there_are_six() -> None:
+def test_there_are_seven() -> None:
     names = {kind.__name__ for kind in PENALTIES}
-    assert {"BSS", "CoTuning", "Distillation", "EWC", "L2SP", "LwF"} <= names
+    assert {"BSS", "CoTuning", "DELTA", "Distillation", "EWC", "L2SP", "LwF"} <= names
 
 
 @over_all
@@ -46,7 +46,10 @@ def test_a_term_is_zero_at_the_start_and_not_later(kind: type[Penalty], tmp_path
     backbone, heads = network()
     path = checkpoint(tmp_path / "source.ckpt", backbone, heads)
     penalty = begun(
-        penalty_of(kind, beta=0.0) if kind is L2SP else penalty_of(kind), backbone, heads, path
+        penalty_of(kind, beta=0.0) if kind in (DELTA, L2SP) else penalty_of(kind),
+        backbone,
+        heads,
+        path,
     )
     term = penalty(step(backbone, heads, images(), labels()))
     assert term.shape == ()

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tl.data.base import ImageDataModule
 from tl.data.cache import default_cache
 from tl.data.dense.dense_set import (
     STRATUM,
     DenseReader,
-    StreamedMaps,
     first_size,
     load_samples,
     stream_samples,
@@ -25,11 +22,11 @@ from tl.data.dense.listing import DenseFiles, find_files, find_splits
 from tl.data.dense.published import PUBLISHED, LayoutName, expected_files
 from tl.data.dense.reading import MapReader
 from tl.data.errors import DataError, listed
+from tl.data.files import FilesDataModule
 from tl.data.images.augment import Augment
 from tl.data.images.decoding import Size, sides
 from tl.data.images.resident import Batch, ImageDataset
-from tl.data.naming import composed_names, plain_name
-from tl.data.shifts.shifted import unshifted
+from tl.data.naming import composed_names
 from tl.data.split import Split
 from tl.tasks import Depth, Segmentation, Task, as_task
 
@@ -38,7 +35,7 @@ PROTOCOL = Augment(padding=0, flip=True, scales=(1.0, 1.2, 1.5))
 
 
 @dataclass(kw_only=True, eq=False)
-class DenseFolderDataModule(ImageDataModule):
+class DenseFolderDataModule(FilesDataModule):
     """Images with a map for each task: ``root/{train,val,test}/{image,segmentation,...}/NAME.*``.
 
     Each task reads the folder that is its `target` (or its name); a map has the name of its image
@@ -74,7 +71,6 @@ class DenseFolderDataModule(ImageDataModule):
         ValueError: If there are no tasks, or an option names no folder of theirs.
     """
 
-    folder: str | None = None
     layout: LayoutName = "files"
     tasks: tuple[Task, ...] = ()
     image: str = "image"
@@ -82,7 +78,6 @@ class DenseFolderDataModule(ImageDataModule):
     void: Mapping[str, float] | None = None
     scale: Mapping[str, float] | None = None
     classes: Mapping[str, Sequence[str]] | None = None
-    max_memory_gb: float = 4.0
 
     def __post_init__(self) -> None:
         published = PUBLISHED.get(self.layout)
@@ -145,12 +140,7 @@ class DenseFolderDataModule(ImageDataModule):
     def _default_name(self) -> str:
         if self.layout != "files":
             return self.layout
-        name = self.folder or Path(self.root or "data").expanduser().resolve().name
-        return plain_name(name) or "maps"
-
-    def _folder(self) -> Path:
-        root = Path(self.settings.root).expanduser()
-        return root / self.folder if self.folder else root
+        return self._folder_name("maps")
 
     def _splits(self) -> dict[str, Path]:
         return find_splits(self._folder(), published=self.layout != "files")
@@ -233,32 +223,9 @@ class DenseFolderDataModule(ImageDataModule):
         maps = {name: readers[name] for name in files.maps}
         return DenseReader(files, maps, sides(self.image_size), resize=self.size is not None)
 
-    def caches(self) -> bool:
-        """Return whether the training split fits into memory."""
-        return not self._too_large(self._reader("train"))
-
-    def _too_large(self, reader: DenseReader) -> bool:
-        return reader.bytes_needed() > self.max_memory_gb * 1e9
-
-    def prepare_data(self) -> None:
-        """Fill the cache before several processes load, so that only one decodes."""
-        super().prepare_data()
-        trainer = self.trainer
-        fits = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-        if trainer is not None and trainer.world_size > 1 and fits and self.caches():
-            for split in self.official_splits():
-                if split != "train":
-                    self.load(split)
-
-    def setup(self, stage: str) -> None:
-        """Load what a stage needs; before training, check the files of all splits.
-
-        Raises:
-            DataError: If a split is missing, or a file of any split is unreadable or wrong.
-        """
-        super().setup(stage)
-        if stage == "fit" and "test" in self.official_splits() and "test" not in self.splits:
-            self.load("test")  # into the cache, or only read if it is too large
+    def bytes_needed(self, split: Split) -> int:
+        """Return the size of a split's images and maps in memory."""
+        return self._reader(split).bytes_needed()
 
     def _checked(self, split: Split) -> ImageDataset:
         return self.load(split)  # which checks every map
@@ -276,7 +243,7 @@ class DenseFolderDataModule(ImageDataModule):
             )
         reader, what = self._reader(split), f"{self.data_name} {split} images and maps"
         cache, verify = default_cache(), self.settings.verify
-        if self._too_large(reader):
+        if self._too_large(reader.bytes_needed()):
             return stream_samples(reader, what, cache, verify)
         return load_samples(reader, cache, what, verify)
 
@@ -286,9 +253,6 @@ class DenseFolderDataModule(ImageDataModule):
         if not isinstance(targets, Tensor) or targets.ndim > 1:
             return super().transform(batch, draws)
         return super().transform((images, {"index": targets}), draws)[0], targets
-
-    def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
-        return whole.statistics(2000 if isinstance(unshifted(whole), StreamedMaps) else None)
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data, with how their files were read."""

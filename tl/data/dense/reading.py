@@ -25,7 +25,7 @@ _ORIENTATION = 0x0112  # tag of EXIF
 _TURNED = (5, 6, 7, 8)  # its values for images that lie on their side
 _GREY = ("1", "L", "I", "F")
 _OVERSHOOT = 0.01  # of a range of 1: resizing by cubic splines leaves it
-_LONGEST = 2.0  # normals beyond are no resized unit vectors
+_LONGEST = 2.0  # longer normals are not resized unit vectors
 _YES = 255  # of a binary map with 8 bits
 
 

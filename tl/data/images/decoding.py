@@ -180,7 +180,7 @@ def _range_of(values: NDArray[np.float64], file: Image.Image, *, sixteen: bool) 
             return 0, most
         if 0 < high <= _TWELVE_BITS:
             raise ValueError(
-                f"16-bit values {found}; say what they mean: `pixel_range: [0, 4095]` for 12 "
+                f"16-bit values {found}; declare what they mean: `pixel_range: [0, 4095]` for 12 "
                 "bits, `[0, 65535]` for a dark image"
             )
         return 0, 65535

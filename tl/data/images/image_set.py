@@ -35,7 +35,7 @@ def load_images(
     """Decode files into one ``(N, H, W, 3)`` uint8 tensor, or read them from the cache.
 
     The cache's name is a hash of every file's content and of the decoder's version, so that a
-    changed, added or removed file is decoded anew.
+    changed, added or removed file is decoded again.
 
     Args:
         paths: The files.

@@ -95,7 +95,7 @@ def _are_whole_tables(body: bytes | bytearray) -> bool:
 
 @cache
 def as_pillow() -> bool:
-    """Return whether both decoders give the same pixels here, tried on drawn images.
+    """Return whether both decoders give the same pixels here, tried on synthetic images.
 
     Both are libjpeg-turbo in the packages of today; another build may round otherwise.
     """

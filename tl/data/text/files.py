@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tl.data.errors import DataError, listed
-from tl.data.text.source import Split, TextSource
+from tl.data.split import Split
+from tl.data.text.source import TextSource
 from tl.data.text.table import Table, read_table
 
 _NAMES: dict[Split, tuple[str, ...]] = {

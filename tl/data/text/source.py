@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from tl.data.errors import DataError, listed
-from tl.data.images.resident import mixed_seed
-from tl.data.loaders import class_by_class
+from tl.data.split import Split, random_split
 from tl.data.text.as_trained import TextAsTrained
 from tl.data.text.known import check_model
 from tl.data.text.table import Table
@@ -22,8 +19,6 @@ from tl.data.text.text_set import TextSet
 from tl.data.text.tokenizer import TextTokenizer, find_tokenizer
 from tl.data.text.tokens import tokenise, trained_tokenizer
 from tl.tasks import MaskedTokens, Task
-
-Split = Literal["train", "val", "test"]
 
 
 class TextSource(TextAsTrained):
@@ -178,29 +173,24 @@ class TextSource(TextAsTrained):
         longest = max(int(part.lengths.max()) for part in self.splits.values() if len(part))
         check_model(self.trainer, self.tokenizer, longest, starts=stage == "fit")
         if stage == "fit":
-            self._say_splits()
+            self._log_splits()
+
+    def whole(self) -> list[TextSet]:
+        """Return all texts of the source with their targets, by file."""
+        tables = [self._table(split, needed=split == "train") for split in get_args(Split)]
+        return [self._set(table) for table in tables if table is not None]
 
     def _split(self) -> None:
         """Split off validation texts, unless the source has a validation split."""
         whole = self._set(self._table("train"))
         own = self._table("val", needed=False)
-        order = torch.randperm(
-            len(whole), generator=torch.Generator().manual_seed(mixed_seed("split", self.seed))
+        classes = (t for t in whole.targets.values() if t.ndim == 1 and not t.is_floating_point())
+        share = 0.0 if own is not None else self.val_size
+        train, val = random_split(
+            len(whole), share, self.label_fraction, self.seed, "texts", next(classes, None)
         )
-        for target in whole.targets.values():
-            if target.ndim == 1 and not target.is_floating_point():
-                order = order[class_by_class(target[order])]
-                break
-        held = 0 if own is not None else math.ceil(len(whole) * self.val_size)
-        kept = int((len(whole) - held) * self.label_fraction + 1e-9)
-        if not kept:
-            raise DataError(
-                f"`val_size={self.val_size:g}` and `label_fraction={self.label_fraction:g}` leave "
-                f"none of {len(whole)} texts to train."
-            )
-        self.splits["train"] = whole.subset(order[held : held + kept].sort().values)
-        val = self._set(own) if own is not None else whole.subset(order[:held].sort().values)
-        self.splits["val"] = val
+        self.splits["train"] = whole.subset(train)
+        self.splits["val"] = whole.subset(val) if own is None else self._set(own)
         self._fingerprint = None
         if self.trained_on is not None and self.fingerprint != self.trained_on.fingerprint:
             raise DataError(
@@ -255,7 +245,7 @@ class TextSource(TextAsTrained):
         shown = texts if pairs is None else [" | ".join(p) for p in zip(texts, pairs, strict=True)]
         return TextSet(tokens, targets, shown, tokenizer.pad_id, types=pairs is not None)
 
-    def _say_splits(self) -> None:
+    def _log_splits(self) -> None:
         train, val = self.splits["train"], self.splits["val"]
         rank_zero_info(
             f"tl: {self.data_name}: {len(train)} texts train ({int(train.lengths.sum())} tokens), "

@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
+from tl.data.split import Split
 from tl.data.text.grammar import sentences
-from tl.data.text.source import Split, TextSource
+from tl.data.text.source import TextSource
 from tl.data.text.table import Table, read_table
 
 

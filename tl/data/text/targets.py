@@ -114,9 +114,12 @@ def _number(table: Table, row: int, cell: Any) -> float:  # noqa: ANN401 - as ab
     if cell is None or cell == "":
         return math.nan
     try:
-        return float(cell)
+        number = float(cell)
     except (TypeError, ValueError):
+        number = math.inf
+    if math.isinf(number):
         raise DataError(
             f"{table.where(row)} has {cell!r} where a number is expected; leave a missing one "
             "empty."
-        ) from None
+        )
+    return number

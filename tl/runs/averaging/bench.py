@@ -13,10 +13,10 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
+from tl.private.torch import BatchNorm
 from tl.runs.averaging.ingredients import State, fingerprints
 from tl.runs.folders import build
 from tl.tasks import deciding_score
-from tl.transfer.freezing import is_batch_norm
 from tl.transfer.weight_space import estimate_statistics
 
 
@@ -83,7 +83,8 @@ class Bench:
     def with_statistics(self, state: State) -> State:
         """Return an average with re-estimated running statistics."""
         self._load(state)
-        if self.estimate and any(map(is_batch_norm, self.module.backbone.modules())):
+        layers = self.module.backbone.modules()
+        if self.estimate and any(isinstance(layer, BatchNorm) for layer in layers):
             device = self.trainer.strategy.root_device
             self.module.to(device).train()
             estimate_statistics(self.module.backbone, self._batches(device), self._features)

@@ -45,3 +45,29 @@ def gathered(outputs: Tensor) -> Tensor:
         return outputs
     found: Tensor = _Gathered.apply(outputs)
     return found
+
+
+def gathered_rows(outputs: Tensor) -> Tensor:
+    """Return the outputs of all processes, which may differ in number.
+
+    Every process must call it, also one without outputs.
+
+    Args:
+        outputs: ``(N, ...)`` with any `N`, 0 too.
+
+    Returns:
+        ``(N_1 + N_2 + ..., ...)``, in the order of the processes.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return outputs
+    world = distributed.get_world_size()
+    if world == 1:
+        return outputs
+    own = torch.tensor([len(outputs)], device=outputs.device)
+    parts = [torch.empty_like(own) for _ in range(world)]
+    distributed.all_gather(parts, own)
+    counts = [int(part) for part in parts]
+    padding = outputs.new_zeros(max(counts) - len(outputs), *outputs.shape[1:])
+    found: Tensor = _Gathered.apply(torch.cat([outputs, padding]))
+    each = found.chunk(world) if max(counts) else [found] * world
+    return torch.cat([part[:count] for part, count in zip(each, counts, strict=True)])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tl.tasks import Task
+from tl.tasks.two_views.gather import gathered_rows
 from tl.transfer.penalties.base import Penalty, Step, nothing
 from tl.transfer.source import at_least_float32
 
@@ -18,7 +19,8 @@ class Adaptation(Penalty):
 
     The unlabelled sources are those that no task trains on: data with ``labels: none``. The
     features of several labelled sources are taken together, and so are those of several unlabelled
-    ones. Each process of several compares the features of its own batches.
+    ones. Several processes compute the term of the joint batch, with gradients; batch norm still
+    averages over each process's own samples.
 
     Args:
         weight: Weight relative to the ordinary loss, 0 or more.
@@ -55,10 +57,13 @@ class Adaptation(Penalty):
         sides: tuple[list[Tensor], list[Tensor]] = ([], [])
         for source, features in step.features.items():
             sides[source not in labelled].append(features)
-        if not (sides[0] and sides[1]):
-            return nothing(step, self)
-        with torch.autocast(sides[0][0].device.type, enabled=False):
-            known, new = (at_least_float32(torch.cat(side)) for side in sides)
+        [some, *_] = step.features.values()
+        with torch.autocast(some.device.type, enabled=False):
+            # the first part keeps the width of a side that only other processes have
+            known, new = (at_least_float32(torch.cat([some[:0], *side])) for side in sides)
+            known, new = gathered_rows(known), gathered_rows(new)
+            if not (len(known) and len(new)):
+                return nothing(step, self)
             found = self.between(known, new, step)
         return self.weight * found
 

@@ -32,6 +32,8 @@ class Step:
         sources: The source that each task of this batch reads.
         progress: Share of the training that is done, 0 to 1; ``None`` if its length is not known,
             or no penalty adapts to an unlabelled source.
+        layers: Outputs of the layers in ``Penalty.reads_layers`` with their graph, by name: one for
+            each forward pass of the step, in the order of `images`.
     """
 
     backbone: nn.Module
@@ -42,6 +44,7 @@ class Step:
     targets: Mapping[str, Tensor]
     sources: Mapping[str, str | None]
     progress: float | None = None
+    layers: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,11 @@ class Penalty(nn.Module, ABC):
 
     Attributes:
         reads_unlabelled: Whether it looks at the features of sources that no task trains on.
+        reads_layers: Names of layers of the backbone whose outputs it looks at, once attached.
     """
 
     reads_unlabelled: bool = False
+    reads_layers: Sequence[str] = ()
 
     def check(self, tasks: Mapping[str, Task]) -> None:
         """Refuse tasks that it cannot work on; called once, when the model is built.

@@ -1,4 +1,4 @@
-"""Which classes a model confuses."""
+"""Which classes a model confuses, and the scores of each class or label."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from tl.report.frame import Table
-from tl.tasks.figures import confusion_figure
+from tl.tasks.class_figures import confusion_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,3 +121,18 @@ def class_scores(recall: str, right: int, there: int, said: int) -> dict[str, fl
         "precision": right / said if said else None,
         "f1": 2 * right / (there + said) if there + said else None,
     }
+
+
+def label_table(counts: Tensor, names: Sequence[str]) -> Table:
+    """Return number of samples, recall, precision and F1 of each label.
+
+    Args:
+        counts: ``(3, C)``: true positives, false positives and false negatives of each label.
+        names: Names of the labels.
+    """
+    rows = []
+    for name, right, wrong, missed in zip(names, *counts.cpu().tolist(), strict=True):
+        there, said = right + missed, right + wrong
+        scores = class_scores("recall", right, there, said)
+        rows.append({"label": name, "samples": there, **scores})
+    return Table(rows)

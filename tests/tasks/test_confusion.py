@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from tl.serving.confusion import Confusion
+from tl.tasks.confusion import Confusion
 
 
 def confusion() -> Confusion:

@@ -1,0 +1,102 @@
+"""Pictures and tables at the end of a run, a test and a validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.small import module, tiny_data, trainer
+from tl import GeneratedDataModule
+from tl.callbacks.dashboard import Dashboard
+from tl.tasks.pictures import ClassPictures
+
+
+def pictures_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.png"))
+
+
+def test_the_figures_of_a_run_and_of_its_test_are_files(tmp_path: Path) -> None:
+    data = tiny_data()
+    ours = module(data)
+    logger = TensorBoardLogger(tmp_path, "runs")
+    run = trainer(tmp_path, logger=logger, callbacks=[Dashboard(1, 4, 0, graph=False)])
+    run.fit(ours, data)
+    names = [f"{what}_generated10.png" for what in ("classes", "confusion", "mistakes")]
+    folder = Path(logger.log_dir)
+    assert pictures_in(folder) == names
+    run.test(ours, data, verbose=False)
+    run.validate(ours, data, verbose=False)
+    assert pictures_in(folder / "test") == pictures_in(folder / "validate") == names
+    events = EventAccumulator(logger.log_dir, size_guidance={"images": 0})
+    events.Reload()
+    shown = events.Images("test/confusion/generated10")[0]
+    assert Image.open(folder / "test" / names[1]).size == (shown.width, shown.height)
+    [table] = events.Tensors("test/classes/generated10/text_summary")
+    head, _, *rows = table.tensor_proto.string_val[0].decode().splitlines()
+    assert head == "| class | samples | accuracy | precision | f1 |"
+    assert len(rows) == 10
+
+
+def test_nothing_is_drawn_as_a_file_between_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    before = ClassPictures.figures
+
+    def figures(self: ClassPictures, view: Any) -> Any:
+        drawn.append(view.title)
+        return before(self, view)
+
+    monkeypatch.setattr(ClassPictures, "figures", figures)
+    data = tiny_data()
+    logger = CSVLogger(tmp_path, "runs")
+    dashboard = Dashboard(1, 4, 0, graph=False)
+    trainer(tmp_path, logger=logger, callbacks=[dashboard], max_epochs=3).fit(module(data), data)
+    assert drawn == ["generated10, val, epoch 3"]
+    assert len(pictures_in(Path(logger.log_dir))) == 3, "without TensorBoard too"
+
+
+def test_each_loader_has_its_own(tmp_path: Path) -> None:
+    class Twice(GeneratedDataModule):
+        def val_dataloader(self) -> Any:
+            return [super().val_dataloader()] * 2
+
+    data = Twice(train_size=40, test_size=30, batch_size=20)
+    logger = CSVLogger(tmp_path, "loaders")
+    run = trainer(tmp_path, logger=logger, callbacks=[Dashboard(1, 0, 0, graph=False)])
+    run.fit(module(data), data)
+    assert pictures_in(Path(logger.log_dir)) == [
+        f"{what}_generated10_dataloader_idx_{number}.png"
+        for what in ("classes", "confusion")
+        for number in (0, 1)
+    ]
+
+
+def test_a_run_bounded_by_steps_has_them_too(tmp_path: Path) -> None:
+    data = tiny_data()
+    logger = CSVLogger(tmp_path, "runs")
+    run = trainer(
+        tmp_path,
+        logger=logger,
+        callbacks=[Dashboard(graph=False, images=0)],
+        max_epochs=-1,
+        max_steps=5,
+    )
+    run.fit(module(data), data)
+    assert "confusion_generated10.png" in pictures_in(Path(logger.log_dir))
+
+
+def test_a_picture_that_cannot_be_written_is_named_and_the_run_ends_well(tmp_path: Path) -> None:
+    data = tiny_data()
+    logger = CSVLogger(tmp_path, "runs")
+    folder = Path(logger.log_dir)
+    (folder / "confusion_generated10.png").mkdir(parents=True)
+    run = trainer(tmp_path, logger=logger, callbacks=[Dashboard(1, 0, 0, graph=False)])
+    with pytest.warns(UserWarning, match="tl: no confusion_generated10.png in"):
+        run.fit(module(data), data)
+    assert (folder / "classes_generated10.png").is_file()

@@ -1,0 +1,183 @@
+"""When a training step is replayed from CUDA graphs, and when it runs as usual."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+
+from tl.modules.batch import AnyBatch
+from tl.modules.cuda_graphs import CudaGraphs
+from tl.modules.step_graph import Replayed, StepGraph, form_of
+from tl.private.torch import hook_tables
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
+
+#: Steps that run as usual before one is recorded: kernels are compiled and chosen there.
+FIRST_STEPS = 3
+#: Where steps can be recorded.
+DEVICES: tuple[str, ...] = ("cuda",)
+_MOST_FORMS = 100
+_PRECISIONS = ("32-true", "bf16-mixed")
+_OWN_GRAPHS = ("reduce-overhead", "max-autotune")
+_RECORDED = ("task_losses", "features", "output", "head_of")
+
+
+class CapturedStep:
+    """Replays forward pass, losses and backward pass of steps whose batches have one form.
+
+    The form is the first that three steps have had; batches of other forms, such as a smaller last
+    one, run as usual. So does everything outside the graphs: augmentation (its random numbers are
+    part of the batch), balancers, the check for non-finite values, clipping, the optimizer with its
+    learning rates, and logging. Both ways compute the same, so which one a step takes changes no
+    result.
+
+    A graph reads weights at their addresses, and whether a layer trains is fixed in it. When one of
+    these changes, as when a stage is unfrozen, the step is recorded again.
+    """
+
+    def __init__(self) -> None:
+        self._on = False  # not outside training, nor where it is not safe
+        self._graph: StepGraph | None = None
+        self._form: object = None  # of the batches of the graph
+        self._state: object = None  # of the network in the last step
+        self._steps: Counter[object] = Counter()  # by form, before one was recorded
+        self._said: set[str] = set()
+        self._modules: list[nn.Module] = []
+        self._parameters: list[nn.Parameter] = []
+        self._buffers: list[Tensor] = []
+        self._hooks: list[Mapping[int, Any]] = []
+
+    def __reduce__(self) -> tuple[type[CapturedStep], tuple[()]]:
+        """Leave the graphs out of copies: they belong to the weights of this module."""
+        return CapturedStep, ()
+
+    def begin(self, module: SharedBackboneModule) -> None:
+        """Check whether steps of the coming run can be recorded.
+
+        Args:
+            module: The module, with a Trainer.
+        """
+        self.end()
+        if (reason := _unsafe(module)) is not None:
+            rank_zero_warn(f"tl: `cuda_graph`: {reason}; steps run without a graph.")
+            return
+        self._on = True
+        parts = (module.backbone, module.heads, module.twins)
+        self._modules = [inner for part in parts for inner in part.modules()]
+        self._parameters = [p for part in parts for p in part.parameters()]
+        self._buffers = [b for part in parts for b in part.buffers()]
+        self._hooks = hook_tables(self._modules)
+
+    def end(self) -> None:
+        """Drop what was recorded."""
+        vars(self).update(vars(CapturedStep()))
+
+    def __call__(
+        self, module: SharedBackboneModule, batch: AnyBatch, batch_idx: int
+    ) -> Replayed | None:
+        """Return losses, outputs and sums for the log; ``None`` if the step must run as usual.
+
+        Args:
+            module: The module.
+            batch: The batch, on the device.
+            batch_idx: Its index in the epoch.
+        """
+        if not self._on:
+            return None
+        if any(self._hooks):
+            self._say("modules have hooks, which a graph would leave out")
+            return None
+        if not module.target_check.done:
+            self._say("the targets are checked in the step, which waits for them")
+            return None
+        if (state := self._state_of(module)) != self._state:
+            self._state, self._graph, self._steps = state, None, Counter()
+        form = form_of(batch)
+        if self._graph is None:
+            self._steps[form] += 1
+            # within an accumulation, earlier losses keep nodes of another stream
+            if batch_idx % module.trainer.accumulate_grad_batches == 0:
+                self._graph, self._form = self._recorded(module, batch, form), form
+        elif form != self._form:
+            self._say("some batches have another form than the recorded one")
+            return None
+        return None if self._graph is None else self._graph.run(batch)
+
+    def _recorded(
+        self, module: SharedBackboneModule, batch: AnyBatch, form: object
+    ) -> StepGraph | None:
+        """Record a step once its form was seen often enough."""
+        if len(self._steps) > _MOST_FORMS:
+            self._give_up(f"batches have more than {_MOST_FORMS} forms")
+        if not self._on or self._steps[form] <= FIRST_STEPS:
+            return None
+        try:
+            graph = StepGraph(module, batch, CudaGraphs(module.device))
+        except Exception as error:  # noqa: BLE001 - the usual step raises again what is not the graph's
+            reason = (str(error).splitlines() or [""])[0].strip()
+            self._give_up(f"the step cannot be recorded: {reason or type(error).__name__}")
+        else:
+            rank_zero_info(
+                f"tl: `cuda_graph`: from step {module.global_step}, forward pass, losses and "
+                "backward pass are replayed from a graph."
+            )
+            return graph
+        torch.cuda.empty_cache()  # does nothing without a GPU
+        return None
+
+    def _state_of(self, module: SharedBackboneModule) -> object:
+        """Return what a graph takes for constant, besides the form of the batch."""
+        return (
+            [*map(attrgetter("training"), self._modules)],
+            [*map(attrgetter("requires_grad"), self._parameters)],
+            [*map(Tensor.data_ptr, self._parameters)],
+            [*map(Tensor.data_ptr, self._buffers)],
+            module.label_smoothing,
+        )
+
+    def _say(self, what: str) -> None:
+        """Log once why some steps run as usual."""
+        if what not in self._said:
+            self._said.add(what)
+            rank_zero_info(f"tl: `cuda_graph`: {what}: such steps run without a graph.")
+
+    def _give_up(self, reason: str) -> None:
+        """Run all further steps as usual."""
+        self.end()
+        rank_zero_warn(f"tl: `cuda_graph`: {reason}; steps run without a graph.")
+
+
+def _unsafe(module: SharedBackboneModule) -> str | None:
+    """Return why steps of a run cannot be recorded; ``None`` if they can."""
+    trainer, kind = module.trainer, type(module)
+    strategy, precision = trainer.strategy, trainer.precision_plugin.precision
+    own = [
+        name
+        for name in _RECORDED
+        if name in vars(module) or not getattr(kind, name).__module__.startswith("tl.")
+    ]
+    device = module.device.type
+    reasons = {
+        f"CUDA graphs need a GPU, and this run trains on the {device}": device not in DEVICES,
+        f"graphs are for one device, and the strategy is {type(strategy).__name__}": not isinstance(
+            strategy, SingleDeviceStrategy
+        ),
+        f"the precision must be one of {', '.join(_PRECISIONS)}, got {precision}": (
+            precision not in _PRECISIONS
+        ),
+        f"`compile={module.compile_mode}` has graphs of its own; use `compile=true`": (
+            module.compile_mode in _OWN_GRAPHS
+        ),
+        "penalties may compute something else in each step": len(module.penalties) > 0,
+        "`detect_anomaly` looks at each operation": torch.is_anomaly_enabled(),
+        f"{kind.__name__} has its own `{', '.join(own)}`, whose code would run only once": own,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)

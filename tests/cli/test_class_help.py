@@ -54,7 +54,6 @@ def test_the_class_of_a_configuration_is_explained() -> None:
 def test_options_name_our_classes_and_not_torch_s(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", CONFIG, "--model.help"]) == 0
     text = capsys.readouterr().out
-    assert len(text.splitlines()) < 200
     assert text.startswith("usage: tl ")
     assert "--model.balancer" in text
     assert "tl.backbones.ResNet18" in text

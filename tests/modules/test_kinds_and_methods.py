@@ -59,7 +59,7 @@ def test_the_dashboard_shows_what_there_is(net: Any, tmp_path: Path) -> None:
     shown = EventAccumulator(logger.log_dir)
     shown.Reload()
     tags = shown.Tags()
-    answers = {"val/confusion/a", "val/scatter/d", "val/labels/e"}
+    answers = {"val/confusion/a", "val/classes/a", "val/scatter/d", "val/labels/e"}
     samples = {f"val/mistakes/{name}" for name in "ade"} if net is Signal else set()
     assert set(tags["images"]) == answers | samples
     assert "custom_scalars__config__" in tags["tensors"]

@@ -75,6 +75,20 @@ def test_a_loss_that_is_left_out_gives_no_gradient() -> None:
     assert all(p.grad is not None and p.grad.any() for p in ours.heads["a"].parameters())
 
 
+def test_a_backward_pass_of_all_losses_keeps_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled networks reuse memory in the backward pass, and refuse a second one."""
+    kept: list[bool] = []
+    original: Any = torch.autograd.grad
+
+    def watched(*given: Any, **settings: Any) -> Any:
+        kept.append(settings["retain_graph"])
+        return original(*given, **settings)
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    StepGraph(module(), batch(), Reexecution())
+    assert kept == [False, False]  # warming up, and recorded
+
+
 class Scaled(nn.Module):
     """Gives gradients of another layout than its weights."""
 

@@ -74,13 +74,13 @@ class StepGraph:
         if not passed:
             self._forward(module)
         every = tuple(range(len(self._names)))
-        yield every
         balancer: Any = getattr(module, "balancer", None)
         reads = balancer is not None and (
             balancer.needs_rows or isinstance(balancer.method, ReadsGradients)
         )
         if reads and len(every) > 1:
             yield from ((number,) for number in every)
+        yield every
 
     # What is recorded
 
@@ -108,7 +108,8 @@ class StepGraph:
             [self._live[number] for number in part],
             self.parameters,
             [self._factors[number] for number in part],
-            retain_graph=True,
+            # all together come last; a compiled network may refuse to keep its graph
+            retain_graph=len(part) < len(self._names),
             allow_unused=True,
         )
         return [_laid_out(g, p) for g, p in zip(found, self.parameters, strict=True)]

@@ -40,7 +40,8 @@ def test_lines_are_folded() -> None:
         ),
         (
             (
-                'Parser key "seed_everything":\n  Does not validate against any of the Union subtypes\n'
+                'Parser key "seed_everything":\n'
+                "  Does not validate against any of the Union subtypes\n"
                 "  Errors:\n    - Expected <class 'bool'>\n    - Expected <class 'int'>\n"
                 "  Given value type: <class 'str'>\n  Given value: a"
             ),

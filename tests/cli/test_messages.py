@@ -39,6 +39,15 @@ def test_lines_are_folded() -> None:
             "data.batch_size: expected int, got three.",
         ),
         (
+            (
+                'Parser key "seed_everything":\n'
+                "  Does not validate against any of the Union subtypes\n"
+                "  Errors:\n    - Expected <class 'bool'>\n    - Expected <class 'int'>\n"
+                "  Given value type: <class 'str'>\n  Given value: a"
+            ),
+            "seed_everything: expected true or false or int, got a.",
+        ),
+        (
             "Unrecognized arguments: --trainer.max_epoch=3",
             "unknown option --trainer.max_epoch. Did you mean 'trainer.max_epochs'?",
         ),

@@ -94,3 +94,5 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
         open_candidate("torchvision:resnet19")
     with pytest.raises(ValueError, match="no such file"):
         open_candidate(str(tmp_path / "none.ckpt"))
+    with pytest.raises(ValueError, match="no such file"):
+        open_candidate(str(tmp_path / "photoss"))  # a run's name, misspelt; not asked of the Hub

@@ -43,11 +43,8 @@ def test_scores_stand_with_their_seeds_or_say_that_there_are_none() -> None:
 
 
 def test_the_code_without_tl_shows_classes_and_maps(capsys: pytest.CaptureFixture[str]) -> None:
-    config = {
-        **CONFIG,
-        "kind": "tensors",
-        "inputs": [{"name": "x", "shape": [3], "dtype": "uint8"}],
-    }
+    part = {"name": "x", "shape": [3], "dtype": "uint8"}
+    config = {**CONFIG, "kind": "tensors", "inputs": [part], "named_inputs": False}
     text = card(RunScores({}), files=("model.safetensors", "model.pt2"), config=config)
     lines = text[text.index("for task, answer in answers") :].partition("```")[0]
     rose, maps = torch.tensor([[0.1, 0.9]]), torch.full((1, 4, 4), 5)

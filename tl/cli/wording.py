@@ -51,7 +51,7 @@ NO_CLASS = re.compile(
     r"Parser key \"\w+\":\s+Not a valid subclass|Unexpected import path format"
 )
 #: The types, or the choices, that were expected.
-EXPECTED = re.compile(r"Expected a (?:<class '([^']+)'>|typing\.Literal\[([^\]]*)\])")
+EXPECTED = re.compile(r"Expected (?:a )?(?:<class '([^']+)'>|typing\.Literal\[([^\]]*)\])")
 #: A member's reason that is none of the above: what a class of ours says of its arguments.
 REASON = re.compile(
     r"^\s*- (?!Expected|Does not|Not of type|Parser key|Problem)(.+)$", re.MULTILINE

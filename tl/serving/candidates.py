@@ -76,7 +76,12 @@ def open_candidate(
 
 
 def _is_path(given: str) -> bool:
-    return "://" in given or given.endswith(_SUFFIXES) or Path(given).expanduser().exists()
+    path = Path(given).expanduser()
+    if "://" in given or given.endswith(_SUFFIXES) or path.exists():
+        return True
+    # a misspelt run: a repository is two names, of which the first is no folder here
+    name = given.partition("@")[0]
+    return "/" in name and (name.count("/") > 1 or path.parent.is_dir())
 
 
 # Checkpoints of this framework

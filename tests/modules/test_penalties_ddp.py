@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchjd.aggregation import UPGrad
 
-from tests.processes import ROOT, run_two_processes
+from tests.processes import run_two_processes
 from tests.transfer.penalties.steps import Small, checkpoint
 from tl import Classification, MultiTaskModule
 from tl.transfer.penalties import DELTA, L2SP, CoTuning, LwF
@@ -113,7 +113,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "import sys; from pathlib import Path; from tests.modules import test_penalties_ddp as t; "
         "t.main(Path(sys.argv[1]))"
     )
-    run_two_processes(["-c", code, str(folder)], ROOT)
+    run_two_processes(["-c", code, str(folder)], folder)
     return folder
 
 

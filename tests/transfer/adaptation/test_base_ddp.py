@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchjd.aggregation import UPGrad
 
-from tests.processes import ROOT, run_two_processes
+from tests.processes import run_two_processes
 from tl import Classification, MultiTaskModule
 from tl.transfer.adaptation import CORAL, DANN, MCC, MKMMD
 
@@ -110,7 +110,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "import sys; from pathlib import Path; "
         "from tests.transfer.adaptation import test_base_ddp as t; t.main(Path(sys.argv[1]))"
     )
-    run_two_processes(["-c", code, str(folder)], ROOT)
+    run_two_processes(["-c", code, str(folder)], folder)
     return folder
 
 

@@ -210,7 +210,7 @@ def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=rf"\A[^\n]*{said}[^\n]*\Z"):
             tl.load(wrong)
     with pytest.raises(
-        ValueError, match=r"not know its network.*: tl\.load\(path, backbone=\.\.\.\)"
+        ValueError, match=r"not describe its network.*: tl\.load\(path, backbone=\.\.\.\)"
     ):
         tl.load(path)
     wide = Tiny()

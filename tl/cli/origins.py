@@ -56,12 +56,18 @@ class Origins:
             if not equals and words and not words[0].startswith("--"):
                 text = words.pop(0)
             if option in _CONFIGS:
-                origins._add_configuration(text, names)
+                origins.add_configuration(text, names)
             else:
                 origins.add({option.lstrip("-"): _value(text)}, COMMAND_LINE)
         return origins
 
-    def _add_configuration(self, text: str, names: Mapping[str, str]) -> None:
+    def add_configuration(self, text: str, names: Mapping[str, str]) -> None:
+        """Record what follows ``--config=``.
+
+        Args:
+            text: A path, an address, or a configuration as JSON.
+            names: As in `of_command`.
+        """
         name = names.get(text)
         if text.lstrip().startswith("{"):
             self.add(_value(text), name or COMMAND_LINE)

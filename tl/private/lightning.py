@@ -29,7 +29,7 @@ INHERITED: dict[type, tuple[str, ...]] = {
     ),
     LightningCLI: (
         *("_add_subcommands", "_prepare_subcommand_kwargs", "_parse_ckpt_path"),
-        *("_parser", "_get"),
+        *("_run_subcommand", "_set_seed", "_parser", "_get"),
     ),
     LightningArgumentParser: ("_actions",),
     TensorBoardLogger: ("_experiment",),

@@ -116,18 +116,26 @@ def report_events(tell: int) -> None:
     def save(
         self: AtomicCheckpointIO,
         checkpoint: dict[str, Any],
-        path: str,
         *given: Any,  # noqa: ANN401 - Lightning's method
         **more: Any,  # noqa: ANN401
     ) -> None:
         said("save", checkpoint["global_step"])
+        original_save(self, checkpoint, *given, **more)
+
+    def write(
+        self: AtomicCheckpointIO,
+        checkpoint: dict[str, Any],
+        path: str,
+        *given: Any,  # noqa: ANN401 - perhaps in the thread that writes
+    ) -> None:
         before = inode(path)
-        original(self, checkpoint, path, *given, **more)
+        original_write(self, checkpoint, path, *given)
         if inode(path) != before:  # a failure may be kept for later
             said("saved", checkpoint["global_step"])
 
-    original = AtomicCheckpointIO.save_checkpoint
-    AtomicCheckpointIO.save_checkpoint = save  # type: ignore[assignment, method-assign]
+    original_save, original_write = AtomicCheckpointIO.save_checkpoint, AtomicCheckpointIO.write
+    AtomicCheckpointIO.save_checkpoint = save  # type: ignore[method-assign]
+    AtomicCheckpointIO.write = write  # type: ignore[assignment, method-assign]
 
 
 def inode(path: str) -> int:

@@ -235,6 +235,7 @@ class Full(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        trainer.strategy.checkpoint_io.wait()  # type: ignore[attr-defined]
         limit = 1000 if trainer.current_epoch in self.epochs else hard
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
 
@@ -286,7 +287,7 @@ def test_a_run_may_go_on_without_the_file_and_tries_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("tl.callbacks.checkpoint.rank_zero_info", said.append)
+    monkeypatch.setattr("tl.callbacks.checkpoint_writes.rank_zero_info", said.append)
     best = RunCheckpoint(tmp_path, filename="best", monitor="score", mode="max")
     last = RunCheckpoint(tmp_path, filename="last")
     # the second epoch's is better and cannot be saved: the third's must not pass for worse

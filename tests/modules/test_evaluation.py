@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.small import Tiny, trainer
+from tests.small import Tiny, module, tiny_data, trainer
 from tl import Classification, TransferModule
 from tl.callbacks import Dashboard
 from tl.modules.evaluation import Evaluation
@@ -36,6 +36,16 @@ def test_means_are_over_labelled_samples(evaluation: Evaluation) -> None:
     found = evaluation.results("val", alone)["a"]
     assert found["loss"].item() == pytest.approx((3 * 2.0 + 6.0) / 4)
     assert found["acc"].item() == pytest.approx(2 / 4)
+
+
+def test_the_size_of_evaluation_batches_changes_only_rounding(tmp_path: Path) -> None:
+    found = []
+    for size in (3, 10):
+        data = tiny_data(eval_batch_size=size)
+        torch.manual_seed(0)
+        found += trainer(tmp_path).validate(module(data), data, verbose=False)
+    assert found[0]["val/acc"] == found[1]["val/acc"]
+    assert found[0]["val/loss"] == pytest.approx(found[1]["val/loss"], rel=1e-6)
 
 
 def test_sets_are_apart_and_begin_anew(evaluation: Evaluation) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +11,16 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch import Tensor
 
+from tl.callbacks.checkpoint_writes import WrittenCheckpoint, settle_checkpoints
 from tl.checkpoints.atomic_io import AtomicCheckpointIO, weights_beside
 from tl.modules.direction import check_direction
-from tl.private.lightning import LAST_SAVED
 from tl.tasks import Direction, deciding_score
 
 _INFINITY = torch.tensor(torch.inf)
-# Attributes that Lightning's class sets for a checkpoint, some before the file is written.
-_BOOKS = (
-    *("best_k_models", "best_model_path", "best_model_score", "kth_best_model_path", "kth_value"),
-    *("current_score", "last_model_path", *LAST_SAVED),
-)
 
 
-class CheckpointNotWrittenError(OSError):
-    """A checkpoint could not be written; the earlier file is unchanged."""
-
-
-class RunCheckpoint(ModelCheckpoint):
+class RunCheckpoint(WrittenCheckpoint):
     """Lightning's ModelCheckpoint, keeping the best score across a resume.
 
     A resumed run has its own run folder. Lightning's class then forgets the best score, so that a
@@ -52,7 +39,10 @@ class RunCheckpoint(ModelCheckpoint):
 
     With an :class:`~tl.callbacks.AtomicCheckpointIO`, as on the command line, a failed write is
     rolled back: the best score and the older files stay. All processes then stop or continue
-    together. The best one's weights are also written as safetensors.
+    together. The best one's weights are also written as safetensors. Training continues while a
+    file is written; the next checkpoint, a signal and the end of training wait for it, and an
+    earlier file is removed once the new one is complete. With one process a failed write acts at
+    the next step, with several when the next checkpoint is due.
 
     Args:
         dirpath: Folder of the files; by default ``checkpoints`` in the run folder.
@@ -65,12 +55,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     Raises:
         ValueError: If the metric improves in the other direction, or its direction is unknown.
-
-    Attributes:
-        unsaved: Why the last checkpoint that was due could not be written; ``None`` if it was.
     """
 
-    unsaved: OSError | None = None
     _waits = False
     _resumed_in: Path | None = None
 
@@ -107,6 +93,9 @@ class RunCheckpoint(ModelCheckpoint):
         Nor between the micro-batches of one step, whose gradients would be lost; a resumed run
         would do so, because it does not know that this step is already saved.
         """
+        # several processes agree on what failed, which only fixed steps allow
+        if self.pending is not None and trainer.world_size == 1 and self.pending.write.done():
+            self.settle(trainer)
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if stepped and not trainer.is_last_batch:
             self._save_what_waits(trainer)
@@ -135,6 +124,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last state if it is not saved yet, or if an average has replaced it."""
+        settle_checkpoints(trainer)
         super().on_train_end(trainer, pl_module)
         if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
             self._last_global_step_saved = -1
@@ -142,6 +132,7 @@ class RunCheckpoint(ModelCheckpoint):
         skip = self._should_skip_saving_checkpoint(trainer)
         if self.monitor is None and self.save_top_k and not skip:
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        self.settle(trainer)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -193,61 +184,6 @@ class RunCheckpoint(ModelCheckpoint):
             rank_zero_info(
                 f"tl: {weights_beside(best)} did not match {Path(best).name}; rewritten."
             )
-
-    # Failed writes
-
-    def _save_topk_checkpoint(
-        self, trainer: Trainer, monitor_candidates: dict[str, Tensor]
-    ) -> None:
-        with self._as_if_never_tried(trainer):
-            super()._save_topk_checkpoint(trainer, monitor_candidates)
-
-    def _save_last_checkpoint(
-        self, trainer: Trainer, monitor_candidates: dict[str, Tensor]
-    ) -> None:
-        with self._as_if_never_tried(trainer):
-            super()._save_last_checkpoint(trainer, monitor_candidates)
-
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        files = trainer.strategy.checkpoint_io
-        if not isinstance(files, AtomicCheckpointIO):
-            super()._save_checkpoint(trainer, filepath)
-            return
-        with files.deciding(weights=self.monitor is not None) as write:
-            super()._save_checkpoint(trainer, filepath)
-        failed, weights_failed = trainer.strategy.broadcast((write.failed, write.weights_failed))
-        if failed is not None:
-            raise CheckpointNotWrittenError(failed.errno, failed.strerror, failed.filename)
-        self.unsaved = None
-        if weights_failed is not None:
-            self._stop_or_warn(trainer, weights_failed)
-
-    @contextmanager
-    def _as_if_never_tried(self, trainer: Trainer) -> Iterator[None]:
-        """Roll back the records of a checkpoint that could not be written."""
-        before = {name: copy.copy(getattr(self, name)) for name in _BOOKS}
-        try:
-            yield
-        except CheckpointNotWrittenError as error:
-            for name, value in before.items():
-                setattr(self, name, value)
-            self._stop_or_warn(trainer, error)
-
-    def _stop_or_warn(self, trainer: Trainer, error: OSError) -> None:
-        self.unsaved = error
-        files = trainer.strategy.checkpoint_io
-        if not isinstance(files, AtomicCheckpointIO) or files.on_write_error == "stop":
-            raise error
-        rank_zero_info(
-            f"tl: {error.filename}: {error.strerror}. The file was not written, and an earlier "
-            "one is unchanged. The run continues, and retries when the next one is due."
-        )
-
-    def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        super()._remove_checkpoint(trainer, filepath)
-        files = trainer.strategy.checkpoint_io
-        if isinstance(files, AtomicCheckpointIO) and "://" not in filepath:
-            trainer.strategy.remove_checkpoint(weights_beside(filepath))
 
 
 def best_of(trainer: Trainer) -> ModelCheckpoint | None:

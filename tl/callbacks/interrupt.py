@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
+from tl.callbacks.checkpoint_writes import settle_checkpoints
 from tl.checkpoints.atomic_io import AtomicCheckpointIO
 from tl.private.lightning import cluster_environment
 from tl.signals import SIGNALS, StopAtOnce, StoppedBySignal, heeded, stop_on_signals
@@ -122,7 +123,11 @@ class SaveOnSignal(Callback):
 
     @staticmethod
     def _save(trainer: Trainer, path: Path) -> None:
-        """Save; on failure, fail in all processes, which would otherwise wait for each other."""
+        """Save, after checkpoints being written; on failure, fail in all processes.
+
+        They would otherwise wait for each other.
+        """
+        settle_checkpoints(trainer)
         files = trainer.strategy.checkpoint_io
         if not isinstance(files, AtomicCheckpointIO):
             trainer.save_checkpoint(path, weights_only=False)

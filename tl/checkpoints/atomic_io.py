@@ -8,32 +8,17 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from tl.checkpoints.background import BackgroundWriter, Write
 from tl.checkpoints.errors import CheckpointError
 from tl.checkpoints.files import read_checkpoint
 from tl.checkpoints.hashes import seal
 from tl.checkpoints.safe_weights import checksum_of, to_safetensors
-
-
-@dataclass
-class Write:
-    """A checkpoint write whose caller decides what a failure means.
-
-    Attributes:
-        weights: Also write the weights, as safetensors.
-        failed: Why the checkpoint could not be written; the earlier file is unchanged.
-        weights_failed: Why the weights could not be written after the checkpoint was.
-    """
-
-    weights: bool = False
-    failed: OSError | None = None
-    weights_failed: OSError | None = None
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -44,7 +29,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     file stays until the new one is complete. The file carries its own checksum, which is verified
     on every read, and no code from it runs.
 
-    The file is assembled in memory first, so saving takes as much memory as its size.
+    The file is assembled in memory first, so saving takes as much memory as its size. In the
+    background it also takes a copy of the checkpoint, on the device of each tensor.
 
     Args:
         on_write_error: What a run does when a checkpoint cannot be written, as on a full disk.
@@ -53,29 +39,50 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             file is unchanged.
         safetensors: Also write the weights of the best checkpoint, as ``best.safetensors``, for
             other programs and for ``init_from``.
+        background: Let a run's checkpoints be written by a thread while training continues, from a
+            copy made at once. The next checkpoint, a signal and the end of training wait for it. A
+            GPU with little free memory makes no copy; training then waits for the file.
     """
 
     def __init__(
-        self, on_write_error: Literal["stop", "warn"] = "stop", safetensors: bool = True
+        self,
+        on_write_error: Literal["stop", "warn"] = "stop",
+        safetensors: bool = True,
+        background: bool = True,
     ) -> None:
         if on_write_error not in ("stop", "warn"):
             raise ValueError(f"`on_write_error` must be stop or warn, got {on_write_error!r}.")
         self.on_write_error = on_write_error
         self.safetensors = safetensors
+        self.background = background
         self.configuration: Mapping[str, Any] | None = None
         self._write: Write | None = None
+        self._writer = BackgroundWriter()
         self._read: tuple[str, dict[str, Any]] | None = None
 
     @contextmanager
-    def deciding(self, *, weights: bool) -> Iterator[Write]:
+    def deciding(
+        self,
+        *,
+        weights: bool,
+        path: str | Path | None = None,
+        background: bool = False,
+        after: Sequence[Write] = (),
+    ) -> Iterator[Write]:
         """Record errors of the checkpoint saved in this context instead of raising them.
 
         Only the first process writes, and must not fail while the others wait for it.
 
         Args:
             weights: Also write the weights, if `safetensors` is on.
+            path: The checkpoint. Another one saved meanwhile, by a handler of a signal, is written
+                at once.
+            background: Write it while training continues, if `background` is on.
+            after: Writes without which this one must fail.
         """
-        self._write = Write(weights=weights and self.safetensors)
+        given = None if path is None else str(path)
+        both = (weights and self.safetensors, background and self.background)
+        self._write = Write(given, *both, after)
         try:
             yield self._write
         finally:
@@ -104,6 +111,39 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
+        write = self._write
+        if write is not None and write.path not in (None, str(path)):
+            write = None
+        if write is not None and write.background:
+
+            def later(content: dict[str, Any]) -> None:
+                self.write(content, path, write)
+
+            write.job = self._writer.submit(checkpoint, later)
+            if write.job is not None:
+                return
+        self._writer.wait()  # in the order in which they were saved
+        self.write(checkpoint, path, write)
+
+    def write(
+        self, checkpoint: dict[str, Any], path: str | Path, write: Write | None = None
+    ) -> None:
+        """Write a local checkpoint now, in whichever thread calls.
+
+        Args:
+            checkpoint: What to save.
+            path: Its final name.
+            write: Where errors of the disk are recorded; without it they are raised.
+
+        Raises:
+            OSError: If it cannot be written, naming the final path.
+        """
+        earlier = (each.failed for each in write.after) if write is not None else ()
+        broken = next((error for error in earlier if error is not None), None)
+        if write is not None and broken is not None:
+            # what this one says of the best checkpoint so far is not true
+            write.failed = OSError(broken.errno, broken.strerror, str(path))
+            return
         # into memory first: torch hides a failed write behind its own error
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
@@ -111,16 +151,24 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with buffer.getbuffer() as archive:
                 write_whole(Path(path), [archive, seal(archive)])
         except OSError as error:
-            if self._write is None:
+            if write is None:
                 raise
-            self._write.failed = error
+            write.failed = error
             return
         del buffer
-        if self._write is not None and self._write.weights:
+        if write is not None and write.weights:
             try:
                 write_whole(weights_beside(path), [to_safetensors(checkpoint)])
             except OSError as error:
-                self._write.weights_failed = error
+                write.weights_failed = error
+
+    def wait(self) -> None:
+        """Wait until no checkpoint is being written; errors are recorded in each one's write."""
+        self._writer.wait()
+
+    def teardown(self) -> None:
+        """End the thread that writes, when it is done; Lightning calls this after each run."""
+        self._writer.close()
 
     def repair_weights(self, path: str | Path) -> bool:
         """Rewrite the safetensors file beside a checkpoint if it holds other weights.
@@ -162,6 +210,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: If it is missing, damaged or unsafe.
         """
+        self.wait()
         read, self._read = self._read, None
         if read is not None and read[0] == str(path):
             return read[1]

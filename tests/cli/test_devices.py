@@ -35,3 +35,11 @@ def test_a_gpu_must_be_there(accelerator: str) -> None:
 def test_known_names_and_objects_pass(given: tuple[str, str]) -> None:
     check_devices(*given)
     check_devices(object(), object())
+
+
+def test_a_cpu_has_room_for_some_processes() -> None:
+    check_devices("cpu", devices=2)
+    check_devices("cpu", devices="8")
+    check_devices("cuda" if torch.cuda.is_available() else "auto", devices=[0, 1])
+    with pytest.raises(ValueError, match=r"devices=999 on a CPU .* give at most [0-9]+\."):
+        check_devices("cpu", devices=999)

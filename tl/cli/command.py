@@ -184,7 +184,7 @@ class TlCLI(LightningCLI):
         config = self.chosen
         self.shifts = take_shifts(config, str(self.subcommand))
         check_trainer(config.trainer, str(self.subcommand))
-        check_devices(config.trainer.accelerator, config.trainer.strategy)
+        check_devices(config.trainer.accelerator, config.trainer.strategy, config.trainer.devices)
         check_nulls(config.get("data"), "data")
         check_nulls(config.get("model"), "model")
         trainer, options = config.trainer, config.get("data.init_args") or {}

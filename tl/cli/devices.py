@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from tl.cli.messages import did_you_mean
 
+_PROCESSES = 8  # on a CPU, however few its cores
 
-def check_devices(accelerator: object, strategy: object = "auto") -> None:
-    """Refuse names that Lightning does not know, and a GPU where there is none.
+
+def check_devices(accelerator: object, strategy: object = "auto", devices: object = "auto") -> None:
+    """Refuse names that Lightning does not know, a GPU where there is none, too many processes.
 
     Args:
         accelerator: The Trainer's `accelerator`.
         strategy: The Trainer's `strategy`.
+        devices: The Trainer's `devices`, each of which is a process on a CPU.
 
     Raises:
         ValueError: With what is meant, or what there is.
@@ -33,6 +37,15 @@ def check_devices(accelerator: object, strategy: object = "auto") -> None:
     if accelerator in ("gpu", "cuda") and not any(kind.is_available() for kind in gpus):
         raise ValueError(
             "torch finds no GPU here; leave out --trainer.accelerator, or set it to cpu."
+        )
+    most = max(os.cpu_count() or 1, _PROCESSES)
+    on_cpu = accelerator == "cpu" or (
+        accelerator == "auto"
+        and not (CUDAAccelerator.is_available() or MPSAccelerator.is_available())
+    )
+    if on_cpu and str(devices).isdecimal() and int(str(devices)) > most:
+        raise ValueError(
+            f"--trainer.devices={devices} on a CPU starts as many processes; give at most {most}."
         )
 
 

@@ -244,13 +244,20 @@ def read_run(folder: Path) -> FinishedRun:
         settings = flat(read_yaml(where / "config.yaml"))
     except (OSError, ValueError):
         settings = {}
+    best = results.get("best") or {}
+    # validation of the checkpoint that was tested, not of the last epoch
+    chosen = {k: v for k, v in (best.get("metrics") or {}).items() if k.startswith("val/")}
     tested = {f"test: {name}": said for name, said in conditions_of_test(results).items()}
     return FinishedRun(
         where,
         settings | tested,
-        {k: float(v) for k, v in (results.get("metrics") or {}).items() if v is not None},
+        {
+            name: float(value)
+            for name, value in {**(results.get("metrics") or {}), **chosen}.items()
+            if value is not None
+        },
         {name: float(results[name]) for name in _COSTS if results.get(name) is not None},
-        (results.get("best") or {}).get("monitor"),
+        best.get("monitor"),
     )
 
 

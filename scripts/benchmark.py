@@ -19,7 +19,10 @@ A ratio is the median over the rounds of one variant's time over another's of th
 quartiles. If the noise (the loop against itself) exceeds the distance of a ratio from its bar,
 there is no verdict. Measured separately: the data path against PIL, peak memory and time to the
 first step (each in its own process, not counting workers; A also imports everything that this
-script imports, including Lightning), and how an epoch's time grows (``benchmark.png``).
+script imports, including Lightning), and how an epoch's time grows (``benchmark.png``). Then what
+stands between two epochs of 20 steps, with one batch of validation; how long JPEG files of 32
+pixels take to list, to hash, and to decode in threads; and where the time of a profiled step goes:
+operators, launches of kernels, and Python, which includes waiting.
 
 On a GPU the network is ResNet-18 with 256 images of each set, in bf16; on a CPU ResNet-20 with 64
 of each, on one thread. ``--smoke`` makes two rounds of one step with tiny batches.
@@ -84,6 +87,7 @@ from torchvision.models import resnet18
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from scripts.speed.beside import as_markdown, beside
 from scripts.speed.growth import growth, plot
 from scripts.speed.loops import Article, Bare, data_path
 from scripts.speed.runs import Rounds, Usually, framework
@@ -175,6 +179,13 @@ def main() -> None:
         compared = Comparison(options, Path(folder))
         framework(compared.rounds, run_arguments(options, Path(folder), options.rounds + 1))
     found = summary(compared, options)
+
+    def arguments_of(folder: Path, epochs: int) -> list[str]:
+        return run_arguments(options, folder, epochs)
+
+    length = 2 if options.smoke else 20
+    profiled, images = (1, 20) if options.smoke else (10, 2000)
+    found["beside"] = beside(arguments_of, options.epochs, length, profiled, images)
     text = tables(found)
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -198,6 +209,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=256 if GPU else 64, help="per source")
     parser.add_argument("--workers", type=int, default=2, help="of C, per source")
     parser.add_argument("--out", type=Path, default=Path("benchmark"), help="folder for figures")
+    parser.add_argument("--epochs", type=int, default=11, help="whose ends are timed")
     parser.add_argument("--growth", type=int, default=3, help="rounds of that; 0 leaves it out")
     parser.add_argument("--smoke", action="store_true", help="two rounds of one step")
     parser.add_argument("--child", choices=("A", "B", "C"), help=argparse.SUPPRESS)
@@ -206,6 +218,7 @@ def arguments() -> argparse.Namespace:
     if options.smoke:
         options.rounds, options.steps, options.article_steps, options.batch = 2, 1, 1, 4
         options.workers = options.growth = 0
+        options.epochs = 4
     return options
 
 
@@ -394,6 +407,7 @@ def tables(found: dict[str, Any]) -> str:
         lines.append(f"| {name} | {seconds} | {row['peak'] / 1e6:,.0f} |")
     lines += ["", "an epoch's end (validation of one batch, checkpoints): "]
     lines[-1] += f"{found['epoch_end_seconds']:.2f} s"
+    lines += as_markdown(found["beside"])
     return "\n".join(lines) + "\n"
 
 

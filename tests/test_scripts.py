@@ -31,6 +31,10 @@ ROWS = {
         "| B over A |",
         "| data path over PIL |",
         "| alone | imported after, s |",
+        "| between epochs of 2 steps | s | of an epoch |",
+        "| checkpoints |",
+        "| decode, PIL |",
+        "| operators |",
     ),
     "benchmark_guards.py": ("| all |", "| AtomicCheckpointIO |"),
 }

@@ -42,7 +42,7 @@ def test_a_classification_shows_confusion_and_the_most_confident_mistakes() -> N
     assert kept[0][0] == pytest.approx(torch.tensor([0.0, 0, 8]).softmax(0)[2].item())
     figures = pictures.figures(View("title", ["a", "b", "c"]))
     assert list(figures) == ["confusion", "classes", "mistakes"]
-    assert figures["mistakes"].axes[0].get_title() == "b\n→ c\n100%"
+    assert figures["mistakes"].texts[1].get_text() == "b\n→ c\n100%"
     assert [text.get_text() for text in figures["confusion"].axes[0].get_yticklabels()] == [
         *("a", "b", "c")
     ]
@@ -81,7 +81,7 @@ def test_several_labels_show_the_scores_of_each_and_the_worst_samples() -> None:
     assert list(figures) == ["labels", "mistakes"]
     for figure in figures.values():
         figure.savefig(io.BytesIO(), format="png")
-    assert figures["mistakes"].axes[0].get_title() in ("wrong: $dog", "missed: cat")
+    assert figures["mistakes"].texts[1].get_text() in ("wrong: $dog", "missed: cat")
 
 
 def test_numbers_show_predictions_against_the_truth_and_the_largest_errors() -> None:
@@ -93,7 +93,7 @@ def test_numbers_show_predictions_against_the_truth_and_the_largest_errors() -> 
     assert list(figures) == ["scatter", "mistakes"]
     figures["scatter"].savefig(io.BytesIO(), format="png")
     assert sorted(points(figures["scatter"])[:, 0].tolist()) == [0, 1, 3]
-    assert figures["mistakes"].axes[0].get_title() == "1; 0.5\n→ 1; 0"
+    assert figures["mistakes"].texts[1].get_text() == "1; 0.5\n→ 1; 0"
 
 
 def test_many_points_are_a_random_part_and_no_random_number_is_taken_from_training() -> None:

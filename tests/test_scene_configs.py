@@ -20,6 +20,7 @@ BALANCING = sorted(path.stem for path in ROOT.glob("configs/balancing/*.yaml"))
 # what these compare are the classes of samples
 CLASSES = {
     "co_tuning": "CoTuning works on one task; set `task` to one of",
+    "delta": "DELTA works on one task; set `task` to one of",
     "distillation": "Distillation works on one task; set `task` to one of",
     "ewc": "the source must be a classification with one class per sample",
     "lwf": "the source must be a classification with one class per sample",

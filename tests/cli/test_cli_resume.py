@@ -283,8 +283,8 @@ def test_a_limit_on_the_size_of_files(
     folder = tmp_path / RUN / "version_0"
     with (folder / "metrics.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
-    # it went on to the end, or ended at the first
-    assert max(steps) == (5 if how == "warn" else 2)
+    # it went on to the end, or ended at the first, which the next step may hear of
+    assert max(steps) in ((5,) if how == "warn" else (2, 3))
     assert (folder / "results.json").exists() == (how == "warn")
     assert not list(folder.glob("checkpoints/*"))
     assert not list(folder.glob("checkpoints/.*"))

@@ -31,6 +31,8 @@ def test_shifts_are_named_alone_by_family_or_all() -> None:
     assert severities_named([5, 1, 5]) == [1, 5]
     with pytest.raises(ValueError, match="must be 1, 2, 3, 4 or 5, got 6"):
         severities_named([1, 6])
+    with pytest.raises(ValueError, match="`severities` is empty"):
+        severities_named([])
 
 
 def test_data_without_images_are_refused() -> None:

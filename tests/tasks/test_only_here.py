@@ -17,6 +17,7 @@ STAYS = {
     "tl/transfer/penalties/distillation.py": "the paper's loss is one of softened class logits",
     "tl/transfer/penalties/co_tuning.py": "the paper's loss is one of the source's classes",
     "tl/transfer/penalties/ewc.py": "the Fisher information is that of the source's class logits",
+    "tl/transfer/channel_attention.py": "the paper's weights of channels are by the class loss",
     "tl/transfer/adaptation/dann.py": "the discriminator tells domains apart, not a task's classes",
     "tl/transfer/adaptation/mcc.py": "the paper's loss is one of softened class logits",
     "tl/transfer/adaptation/tent.py": "the paper's loss is the entropy of class logits",

@@ -106,7 +106,7 @@ def best_checkpoint(run: Path) -> Path | None:
         if not path.exists():
             raise ValueError(
                 f"{run}/results.json names {best['checkpoint']} as the best checkpoint, but it is "
-                "gone; choose another with --ckpt_path."
+                "gone; name the checkpoint to use in place of the run."
             )
         return path
     found = [(_progress(path), path) for path in sorted((run / "checkpoints").glob("[!.]*.ckpt"))]

@@ -46,11 +46,13 @@ def severities_named(given: Sequence[int] | None) -> list[int]:
     """Return the severities that are asked for, ascending; all by default.
 
     Raises:
-        ValueError: If one is not 1, 2, 3, 4 or 5.
+        ValueError: If one is not 1, 2, 3, 4 or 5, or there is none.
     """
+    if given is not None and not given:
+        raise ValueError("`severities` is empty; give some of 1 to 5, or leave it out.")
     for severity in given or ():
         check_severity(severity)
-    return sorted(set(given or SEVERITIES))
+    return sorted(set(SEVERITIES if given is None else given))
 
 
 def image_sources(data: LightningDataModule | None) -> dict[str, ImageDataModule]:

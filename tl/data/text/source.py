@@ -196,7 +196,7 @@ class TextSource(TextAsTrained):
             raise DataError(
                 f"{self.data_name}: the checkpoint was trained on {self.trained_on.fingerprint}, "
                 f"the training texts here are {self.fingerprint}: which of them it held out cannot "
-                "be told. Validate on the texts that it was trained on, or use `test`."
+                "be determined. Validate on the texts that it was trained on, or use `test`."
             )
 
     def _table(self, split: Split, *, needed: bool = True) -> Table:

@@ -21,7 +21,7 @@ is killed or raises; both must be gone within a minute, with the original error 
 All but the ranks are forked from one process that has imported everything: a trial takes a second
 or two. ``--only SECTION`` runs one section, ``--seed`` draws other faults, ``--smoke`` tries a few.
 
-Measured with the defaults (seed 0), 2026-11-27, torch 2.14.1, 2 shared CPU cores, 12 minutes beside
+Measured with the defaults (seed 0), 2026-11-28, torch 2.14.1, 2 shared CPU cores, 15 minutes beside
 other work:
 
     | fault | tried | survived | identical | lost |

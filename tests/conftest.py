@@ -40,6 +40,15 @@ def _loaders_as_torch_has_them() -> Iterator[None]:
 
 
 @pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that a run logs of what it resumes from."""
+    said: list[str] = []
+    for module in ("runs.choosing", "runs.resume", "runs.same_run"):
+        monkeypatch.setattr(f"tl.{module}.rank_zero_info", said.append)
+    return said
+
+
+@pytest.fixture
 def repository() -> Path:
     return ROOT
 

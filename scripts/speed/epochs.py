@@ -102,7 +102,7 @@ class EpochEnds(Callback):
     def found(self) -> dict[str, Any]:
         """Return the share of an epoch and the seconds of its parts, without the first epoch.
 
-        Means, because figures are drawn at some epochs only; and the median of the share.
+        The parts are means: figures appear in some epochs only, which a median would hide.
         """
         ends, epochs = self.ends[1:], self.epochs[1:]
         parts = {part: statistics.fmean(end[part] for end in ends) for part in PARTS}

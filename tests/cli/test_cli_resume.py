@@ -38,15 +38,6 @@ def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-@pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was said of resuming."""
-    said: list[str] = []
-    for module in ("runs.choosing", "runs.resume", "runs.same_run"):
-        monkeypatch.setattr(f"tl.{module}.rank_zero_info", said.append)
-    return said
-
-
 def small(folder: Path, epochs: int, *more: str) -> list[str]:
     return arguments("fit", SOURCE, folder, *SMALL, f"--trainer.max_epochs={epochs}", *more)
 

@@ -65,7 +65,7 @@ def test_bash_completes(
     pytest.importorskip("shtab")
     bash = shutil.which("bash")
     if bash is None:
-        pytest.skip("there is no bash")
+        pytest.skip("needs bash")
     assert main(["completion", "bash"]) == 0
     (tmp_path / "tl.sh").write_text(capsys.readouterr().out)
     words = " ".join(f"'{word}'" for word in typed)

@@ -107,7 +107,7 @@ def test_a_task_that_no_sample_has_a_target_of_is_named(
         cast("Any", SimpleNamespace(fast_dev_run=False, lightning_module=module, state=state))
     )
     said = capsys.readouterr().out
-    assert "tl: no test sample has a target of c, d: there is no score." in said
+    assert "tl: no test sample has a target for c, d, so they have no score." in said
 
 
 def test_services_are_logged_to_beside_tensorboard(

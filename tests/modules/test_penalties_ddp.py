@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchjd.aggregation import UPGrad
 
 from tests.processes import run_two_processes
+from tests.small import trainer
 from tests.transfer.penalties.steps import Small, checkpoint
 from tl import Classification, MultiTaskModule
 from tl.transfer.penalties import DELTA, L2SP, CoTuning, LwF
@@ -70,23 +70,13 @@ def run(case: str, folder: Path, part: slice, ckpt: Path | None = None, **settin
         balancer=balancer,
         optimizer=lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
     )
-    trainer = Trainer(
-        **{
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "accelerator": "cpu",
-            "max_epochs": 2,
-            **settings,
-        }
-    )
+    fitted = trainer(folder, **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found: Any = batches(part, missing=case == "co_tuning")
-        trainer.fit(module, DataLoader(found, batch_size=None), ckpt_path=ckpt, weights_only=True)
-    if trainer.max_epochs == 2:
-        trainer.save_checkpoint(folder / f"{case}-{trainer.world_size}.ckpt")
+        fitted.fit(module, DataLoader(found, batch_size=None), ckpt_path=ckpt, weights_only=True)
+    if fitted.max_epochs == 2:
+        fitted.save_checkpoint(folder / f"{case}-{fitted.world_size}.ckpt")
     return {name: p.detach().clone() for name, p in module.named_parameters()}
 
 

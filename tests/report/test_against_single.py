@@ -110,7 +110,7 @@ def test_unequal_lengths_and_parts_are_refused(folders: dict[str, Any]) -> None:
     alone["b"] = folders["alone"]["b"][:1]
     against_single(together, alone)
     shorter = leave(folders["root"] / "shorter", {"test/acc": 0.4}, 0, epochs=2, b="y")
-    with pytest.raises(ValueError, match=r"trained for 3 epochs, .*shorter for 2 epochs"):
+    with pytest.raises(ValueError, match=r"trained for 3 epochs, .*shorter trained for 2 epochs"):
         against_single(together, {**alone, "b": [shorter]})
     part = leave(folders["root"] / "part", {"test/acc": 0.4}, 0, tested=4, b="y")
     with pytest.raises(ValueError, match="part was tested on 4 of the 10 test samples of 'b'"):
@@ -142,7 +142,7 @@ def test_multitask_runs_of_unequal_steps_are_refused(folders: dict[str, Any]) ->
     for steps, folder in zip((40, 50), folders["together"], strict=False):
         results = json.loads((folder / "results.json").read_text())
         (folder / "results.json").write_text(json.dumps(results | {"steps": steps}))
-    with pytest.raises(ValueError, match=r"trained for 40 steps, .* for 50; compare runs of"):
+    with pytest.raises(ValueError, match=r"trained for 40 steps, .* trained for 50 steps; compare runs of"):
         against_single(folders["together"][:2], folders["alone"])
 
 

@@ -86,7 +86,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_answered(tmp_path: Path
         _ = bad.label
     for wrong, said in (
         (tmp_path / "bad.png", "cannot identify image"),
-        (tmp_path / "none.png", "there is no file"),
+        (tmp_path / "none.png", "no such file"),
         (3, "int is not an image; expected a path"),
         (np.zeros((4, 4, 7), np.uint8), r"shape \(4, 4, 7\) is not an image; expected \(H, W, 3\)"),
         (torch.zeros(7, 4, 4), r"shape \(7, 4, 4\) is not an image; expected \(3, H, W\)"),
@@ -187,7 +187,7 @@ def test_arrays_are_answered_in_the_shapes_of_training(tmp_path: Path) -> None:
         model.predict([torch.zeros(3, 9, 8)])
     with pytest.raises(ValueError, match="int is not an input of this model"):
         model.predict(5)
-    with pytest.raises(ValueError, match=r"there is no file a\.png"):
+    with pytest.raises(ValueError, match=r"no such file: a\.png"):
         model.predict("a.png")
     with pytest.raises(ValueError, match=r"values from 0 to 0.*trained on bytes"):
         model.predict(inputs[3] / 255)

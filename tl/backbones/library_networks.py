@@ -83,7 +83,11 @@ def torchvision_network(name: str, output_stride: int | None) -> nn.Module:
         options |= {"dilated": True} if mobile else dilated
     try:
         network: nn.Module = models.get_model(name, weights=None, **options)
-    except (TypeError, NotImplementedError, ValueError):  # each network refuses it in its own way
+    except (
+        TypeError,
+        NotImplementedError,
+        ValueError,
+    ):  # networks refuse a stride in different ways
         if output_stride is None:
             raise
         raise ValueError(not_dilated("torchvision", name, output_stride)) from None
@@ -115,7 +119,11 @@ def timm_network(
     except RuntimeError:
         known = timm.list_models() + timm.list_pretrained()
         raise ValueError(no_such("timm", name, known)) from None
-    except (TypeError, AssertionError, NotImplementedError):  # as above
+    except (
+        TypeError,
+        AssertionError,
+        NotImplementedError,
+    ):  # networks refuse a stride in different ways
         if output_stride is None:
             raise
         raise ValueError(not_dilated("timm", name, output_stride)) from None

@@ -174,7 +174,7 @@ def _without_targets(trainer: Trainer) -> list[str]:
     ]
     if not without:
         return []
-    return [f"tl: no {split} sample has a target of {', '.join(without)}: there is no score."]
+    return [f"tl: no {split} sample has a target for {', '.join(without)}, so they have no score."]
 
 
 def pictures_named(folder: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,10 +120,25 @@ def against_single(
                 f"The multi-task runs have the tasks {', '.join(reached[seed])}, baselines were "
                 f"given for {', '.join(baselines) or 'none'}; give one for each."
             )
-    _check_lengths([*together.values(), *single])
-    _check_steps(list(together.values()))
+    _check_alike(
+        [*together.values(), *single],
+        lambda run: f"trained for {run.length or 'an unknown number of epochs'}",
+        "compare runs of the same length",
+    )
+    # baselines have steps of their own
+    _check_alike(
+        list(together.values()),
+        lambda run: f"trained for {run.steps} steps",
+        "compare runs of the same length",
+    )
     _check_samples([*together.values(), *single])
-    _check_adaptation([*together.values(), *single])
+    _check_alike(
+        [*together.values(), *single],
+        lambda run: (
+            f"was tested {f'with {run.adaptation}' if run.adaptation else 'without adaptation'}"
+        ),
+        "test both alike",
+    )
     order = sorted(together, key=lambda seed: (seed is None, seed or 0))
     lower = _errors([*together.values(), *single], asked)
     return AgainstSingle(order, [reached[s] for s in order], [alone[s] for s in order], lower)
@@ -187,27 +202,12 @@ def _check_data(baseline: TestedRun, run: TestedRun) -> None:
             )
 
 
-def _check_lengths(runs: Sequence[TestedRun]) -> None:
-    """Refuse runs that trained for different numbers of epochs."""
+def _check_alike(runs: Sequence[TestedRun], said: Callable[[TestedRun], str], advice: str) -> None:
+    """Refuse runs of which something different is to be said."""
     first = runs[0]
     for run in runs[1:]:
-        if run.length != first.length:
-            raise ValueError(
-                f"{first.folder} trained for {first.length or 'an unknown number of epochs'}, "
-                f"{run.folder} for {run.length or 'an unknown number of epochs'}; compare runs of "
-                "the same length."
-            )
-
-
-def _check_steps(runs: Sequence[TestedRun]) -> None:
-    """Refuse multi-task runs with different numbers of steps; baselines have their own."""
-    first = runs[0]
-    for run in runs[1:]:
-        if run.steps != first.steps:
-            raise ValueError(
-                f"{first.folder} trained for {first.steps} steps, {run.folder} for {run.steps}; "
-                "compare runs of the same length."
-            )
+        if said(run) != said(first):
+            raise ValueError(f"{first.folder} {said(first)}, {run.folder} {said(run)}; {advice}.")
 
 
 def _check_samples(runs: Sequence[TestedRun]) -> None:
@@ -221,21 +221,6 @@ def _check_samples(runs: Sequence[TestedRun]) -> None:
                     f"{other.folder} was tested on {other.samples[task]} samples of {task!r}, "
                     f"{run.folder} on {count}; test both on the same ones."
                 )
-
-
-def _check_adaptation(runs: Sequence[TestedRun]) -> None:
-    """Refuse runs of which some were adapted to the test inputs and others not."""
-    first = runs[0]
-    for run in runs[1:]:
-        if run.adaptation != first.adaptation:
-            raise ValueError(
-                f"{first.folder} was tested {_how(first)}, {run.folder} {_how(run)}; test both "
-                "alike."
-            )
-
-
-def _how(run: TestedRun) -> str:
-    return f"with {run.adaptation}" if run.adaptation else "without adaptation"
 
 
 def _listed(seeds: Iterable[int | None]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tl.reading import read_text, read_yaml
-from tl.report.conditions import conditions_of_test
+from tl.report.finished_run import COSTS, FinishedRun, read_run
 from tl.report.intervals import Interval, mean_interval
 
 _SEED = "seed_everything"
@@ -28,37 +26,7 @@ _ASIDE = (
     "shifts",
     "severities",
 )
-_COSTS = ("seconds", "images_per_second")
 _LONGEST = 60
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """What a run's folder holds.
-
-    Args:
-        folder: The folder ``version_N``.
-        settings: Its configuration, flat, by dotted name; and as ``test: shift`` and the like what
-            was unusual about its test.
-        metrics: Metrics by name.
-        costs: Seconds and images a second of its training.
-        monitor: Metric that chose its best checkpoint.
-    """
-
-    folder: Path
-    settings: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    costs: Mapping[str, float]
-    monitor: str | None = None
-
-    def curve(self, metric: str) -> list[tuple[int, float]]:
-        """Read a metric over steps from ``metrics.csv``."""
-        try:
-            with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-        except OSError:
-            return []
-        return [(int(r["step"]), float(r[metric])) for r in rows if r.get(metric) and r.get("step")]
 
 
 @dataclass(frozen=True)
@@ -105,7 +73,7 @@ class Comparison:
             yield f"| {key} | {' | '.join(map(_short, values))} |"
         for metric in self.metrics:
             yield f"| {metric} | {' | '.join(_said(self.score(g, metric)) for g in self.groups)} |"
-        for name in _COSTS:
+        for name in COSTS:
             said = [_said(self.cost(group, name)) for group in self.groups]
             yield f"| {name.replace('_', ' ')} | {' | '.join(said)} |"
         yield ""
@@ -132,7 +100,7 @@ class Comparison:
                     "runs": [str(run.folder) for run in runs],
                     "settings": {k: v[place] for k, v in self.differing.items()},
                     "metrics": {m: _plain(self.score(name, m)) for m in self.metrics},
-                    "costs": {c: _plain(self.cost(name, c)) for c in _COSTS},
+                    "costs": {c: _plain(self.cost(name, c)) for c in COSTS},
                 }
                 for place, (name, runs) in enumerate(self.groups.items())
             },
@@ -217,63 +185,6 @@ def compare(*runs: str | Path) -> Comparison:
         if len({_comparable(key, s.get(key, "not set")) for s in firsts}) > 1
     }
     return Comparison(groups, differing)
-
-
-def read_run(folder: Path) -> FinishedRun:
-    """Read a run.
-
-    Args:
-        folder: A folder ``version_N``, or one that holds such folders.
-
-    Raises:
-        ValueError: If there are no results.
-    """
-    versions = [p.parent for p in folder.glob("version_*/results.json")]
-    numbered = sorted(
-        (v for v in versions if v.name[8:].isdecimal()), key=lambda v: int(v.name[8:])
-    )
-    where = folder if (folder / "results.json").exists() or not numbered else numbered[-1]
-    try:
-        results = json.loads(read_text(where / "results.json"))
-    except (OSError, ValueError):
-        raise ValueError(
-            f"{folder} holds no results.json; name the folder of a run that has ended, such as "
-            "lightning_logs/run/version_0."
-        ) from None
-    try:
-        settings = flat(read_yaml(where / "config.yaml"))
-    except (OSError, ValueError):
-        settings = {}
-    best = results.get("best") or {}
-    # validation of the checkpoint that was tested, not of the last epoch
-    chosen = {k: v for k, v in (best.get("metrics") or {}).items() if k.startswith("val/")}
-    tested = {f"test: {name}": said for name, said in conditions_of_test(results).items()}
-    return FinishedRun(
-        where,
-        settings | tested,
-        {
-            name: float(value)
-            for name, value in {**(results.get("metrics") or {}), **chosen}.items()
-            if value is not None
-        },
-        {name: float(results[name]) for name in _COSTS if results.get(name) is not None},
-        best.get("monitor"),
-    )
-
-
-def flat(value: object, key: str = "") -> dict[str, Any]:
-    """Write nested mappings and lists as one mapping, with dotted keys."""
-    parts: dict[str, object] = {}
-    if isinstance(value, Mapping):
-        parts = {str(name): part for name, part in value.items()}
-    elif isinstance(value, list):
-        parts = {str(number): part for number, part in enumerate(value)}
-    if not parts:
-        return {key: value} if key else {}
-    found: dict[str, Any] = {}
-    for name, part in parts.items():
-        found |= flat(part, f"{key}.{name}" if key else name)
-    return found
 
 
 def _is_aside(key: str) -> bool:

@@ -30,7 +30,7 @@ def decoded(sample: str | Path, size: Size) -> Any:  # noqa: ANN401 - pixels
     """Read an image file, or an array of one as ``.npy``."""
     path = Path(sample).expanduser()
     if not path.is_file():
-        raise ValueError(f"there is no file {sample}")
+        raise ValueError(f"no such file: {sample}")
     if path.suffix.lower() != ".npy":
         return decode(path, size)
     try:

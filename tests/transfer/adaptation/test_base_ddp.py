@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchjd.aggregation import UPGrad
 
 from tests.processes import run_two_processes
+from tests.small import trainer
 from tl import Classification, MultiTaskModule
 from tl.transfer.adaptation import CORAL, DANN, MCC, MKMMD
 
@@ -73,21 +73,11 @@ def run(case: str, part: slice, **settings: Any) -> dict[str, Tensor]:
         balancer=balancer,
         optimizer=lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
     )
-    trainer = Trainer(
-        **{
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "accelerator": "cpu",
-            "max_epochs": 2,
-            **settings,
-        }
-    )
+    fitted = trainer(Path(), **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found: Any = samples(part)
-        trainer.fit(module, DataLoader(found, batch_size=None))
+        fitted.fit(module, DataLoader(found, batch_size=None))
     assert all(value.isfinite() for value in module.penalty_values().values())
     return {name: p.detach().clone() for name, p in module.named_parameters()}
 

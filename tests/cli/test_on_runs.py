@@ -12,7 +12,7 @@ import yaml
 
 from tests.images import class_folders
 from tl.cli import main
-from tl.cli.on_runs import PREDICT_FILES, STRATEGIES, expanded
+from tl.cli.on_runs import PREDICT_FILES, STRATEGIES, expanded, places_and_options
 from tl.cli.recipe import recipe
 from tl.cli.short_forms import written_out
 
@@ -39,6 +39,9 @@ def run(place: Path, name: str = "photos") -> Path:
 def test_a_run_is_tested_by_its_folder(place: Path) -> None:
     best = str(run(place) / "checkpoints" / "best.ckpt")
     assert expanded(["test", str(run(place)), "--x=1"]) == ["test", f"--ckpt_path={best}", "--x=1"]
+    assert expanded(["test", "--x", "1", str(run(place))])[1:] == [
+        *(f"--ckpt_path={best}", "--x", "1")
+    ]
     assert main(["test", str(run(place)), "--trainer.enable_progress_bar=false"]) == 0
     results = json.loads((run(place) / "results.json").read_text())
     assert results["samples"]["test"]["photos"]["from"] == 6
@@ -172,3 +175,19 @@ def test_every_strategy_of_the_box_is_accepted(name: str) -> None:
         or word.endswith(f"configs/transfer/{name}.yaml")
         for word in command
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "places", "options"),
+    [
+        (["a", "--x=1"], ["a"], ["--x=1"]),
+        (["--x=1", "a"], ["a"], ["--x=1"]),
+        (["--x", "1", "a", "-c", "b", "c"], ["a", "c"], ["--x", "1", "-c", "b"]),
+        (["--x", "-1", "a"], ["a"], ["--x", "-1"]),
+        (["--x", "--y=2", "a"], ["a"], ["--x", "--y=2"]),
+        (["--help-all", "a"], ["a"], ["--help-all"]),
+        ([], [], []),
+    ],
+)
+def test_places_stand_anywhere(words: list[str], places: list[str], options: list[str]) -> None:
+    assert places_and_options(words) == (places, options)

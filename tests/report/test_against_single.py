@@ -142,7 +142,9 @@ def test_multitask_runs_of_unequal_steps_are_refused(folders: dict[str, Any]) ->
     for steps, folder in zip((40, 50), folders["together"], strict=False):
         results = json.loads((folder / "results.json").read_text())
         (folder / "results.json").write_text(json.dumps(results | {"steps": steps}))
-    with pytest.raises(ValueError, match=r"trained for 40 steps, .* trained for 50 steps; compare runs of"):
+    with pytest.raises(
+        ValueError, match=r"trained for 40 steps, .* trained for 50 steps; compare runs of"
+    ):
         against_single(folders["together"][:2], folders["alone"])
 
 

@@ -19,6 +19,7 @@ from tl.cli.short_forms import overlay
 
 _EVALUATE = ("validate", "test", "predict")
 _VALUES = ("--from", "--strategy")  # options of ours that take a value
+_FLAGS = ("-h", "--help", "--help-all", "--all", "--print_config")  # options without a value
 #: Stands for ``predict`` of single files, which needs no Trainer.
 PREDICT_FILES = "predict RUN FILE..."
 #: Class and further settings of the strategies by the names of their files in ``configs/transfer``.
@@ -45,23 +46,35 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     Raises:
         ValueError: If a run, a folder or a strategy is not what it should be.
     """
-    verb, rest = (arguments[0] if arguments else ""), list(arguments[1:])
-    named = before_options(rest)
-    if verb in _EVALUATE and named:
-        return _on_run(verb, named, rest[len(named) :])
+    verb = arguments[0] if arguments else ""
+    if verb not in (*_EVALUATE, "fit"):
+        return list(arguments)
+    named, options = places_and_options(arguments[1:])
     if verb == "fit":
-        return _fit(named, rest[len(named) :])
+        return _fit(named, options)
+    if named:
+        return _on_run(verb, named, options)
     return list(arguments)
 
 
-def before_options(words: Sequence[str]) -> list[str]:
-    """Return the words that stand before the first option."""
-    found = []
+def places_and_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the runs, files and folders of a command from its options and their values.
+
+    Args:
+        words: What follows the verb, in any order.
+    """
+    places, options = [], []
+    awaits = False  # whether the last option has no value yet
     for word in words:
-        if word.startswith("-"):
-            break
-        found.append(word)
-    return found
+        if word.startswith("-") and not (awaits and re.match(r"-[\d.]", word)):
+            awaits = "=" not in word and word not in _FLAGS
+            options.append(word)
+        elif awaits:
+            awaits = False
+            options.append(word)
+        else:
+            places.append(word)
+    return places, options
 
 
 def _on_run(verb: str, named: Sequence[str], options: list[str]) -> list[str]:

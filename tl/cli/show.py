@@ -13,7 +13,7 @@ from typing import Any
 from tl.cli.annotated import Note, annotated, short_names
 from tl.cli.configuration import check_files
 from tl.cli.messages import one_line
-from tl.cli.on_runs import before_options, expanded, taken
+from tl.cli.on_runs import expanded, places_and_options, taken
 from tl.cli.origins import COMMAND_LINE, Origins
 from tl.cli.short_forms import written_out
 
@@ -110,8 +110,7 @@ def _command(words: list[str]) -> _Command:
     Raises:
         ValueError: If no configuration is given, or one does not exist.
     """
-    named = before_options(words)
-    options = words[len(named) :]
+    named, options = places_and_options(words)
     if not words:
         raise ValueError("give a configuration, such as tl show configs/multitask.yaml, or a run.")
     command = _Command(["fit"])

@@ -14,7 +14,7 @@ from tests.small import Tiny, trainer
 from tl import FolderDataModule, TransferModule
 from tl.data import DataError
 from tl.data.images.class_folders import find_classes, find_images
-from tl.data.naming import composed, plain_name
+from tl.data.naming import composed, name_of_folder, plain_name
 from tl.data.trained_on import same_names
 from tl.transfer.source import rows_by_name
 
@@ -103,3 +103,13 @@ def test_two_folders_of_one_class_are_refused(tmp_path: Path) -> None:
 
 def test_a_plain_name_has_what_tasks_allow() -> None:
     assert [plain_name(name) for name in ("âne 2", "_a-b", "日本")] == ["ane_2", "a-b", ""]
+
+
+def test_data_in_a_folder_called_train_have_the_name_around_it(tmp_path: Path) -> None:
+    assert name_of_folder(tmp_path / "flowers" / "train") == "flowers"
+    assert name_of_folder(tmp_path / "train" / "flowers 2") == "flowers_2"
+    root = tmp_path / "flowers"
+    write(root, "NFC")
+    data = FolderDataModule(root=str(root / "train"), val_size=0.4)
+    assert [task.name for task in data.tasks] == ["flowers"]
+    TransferModule(Tiny(), data.tasks[0])  # torch refuses a head called train

@@ -14,7 +14,7 @@ from tl.checkpoints.files import read_checkpoint
 from tl.data import CsvDataModule, FolderDataModule
 from tl.data.images.layout import find_layout
 from tl.data.images.listing import list_images
-from tl.data.naming import plain_name
+from tl.data.naming import name_of_folder, plain_name
 from tl.data.text.table import read_table
 from tl.data.trained_on import sources_of
 from tl.reading import shown
@@ -62,7 +62,7 @@ def recipe(place: str, source: str | None) -> tuple[dict[str, Any], str]:
         return around(CsvDataModule, options, path.name.partition(".")[0], images, source)
     find_layout(path)  # names what is wrong with it
     images = [] if source else list_images(path)
-    return around(FolderDataModule, options, path.resolve().name, images, source)
+    return around(FolderDataModule, options, name_of_folder(path), images, source)
 
 
 def around(

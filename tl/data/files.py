@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tl.data.base import ImageDataModule
 from tl.data.images.resident import ImageDataset, ResidentDataset
-from tl.data.naming import plain_name
+from tl.data.naming import name_of_folder, plain_name
 from tl.data.shifts.shifted import unshifted
 from tl.data.split import Split
 
@@ -42,8 +42,9 @@ class FilesDataModule(ImageDataModule, ABC):
 
     def _folder_name(self, otherwise: str) -> str:
         """Return a name for the data from that of their folder."""
-        name = self.folder or Path(self.root or "data").expanduser().resolve().name
-        return plain_name(name) or otherwise
+        if self.folder:
+            return plain_name(self.folder) or otherwise
+        return name_of_folder(Path(self.root or "data")) or otherwise
 
     def prepare_data(self) -> None:
         """Fill the cache before several processes load, so that only one decodes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def composed(name: str) -> str:
@@ -19,6 +20,15 @@ def plain_name(name: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9_-]", "_", plain).lstrip("_-")
+
+
+def name_of_folder(folder: Path) -> str:
+    """Return the plain name of the data in a folder: its own, or for ``train`` its parent's.
+
+    A split is not what the data are called, and torch does not allow a head of that name.
+    """
+    folder = folder.expanduser().resolve()
+    return plain_name(folder.parent.name if folder.name == "train" else folder.name)
 
 
 def composed_names(names: Iterable[object]) -> tuple[str, ...]:

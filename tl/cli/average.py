@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 
-def average_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl average``."""
     parser.add_argument(
         "checkpoints",
@@ -68,7 +68,7 @@ def average_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accelerator", default="auto", help="auto, cpu, gpu, ...")
 
 
-def average(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Write the average, and print what it is made of."""
     from tl.cli.devices import check_devices  # noqa: PLC0415 - imports Lightning
     from tl.runs.averaging import average_checkpoints, merge_checkpoints  # noqa: PLC0415 - as above

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 
-def compare_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl compare``."""
     parser.add_argument("runs", nargs="+", help="Run folders: NAME or NAME/version_N.")
     parser.add_argument("--metric", help="Metric of the curves: the one that chose the best.")
@@ -16,7 +16,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
 
-def compare_runs(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Print the comparison."""
     from tl.report.compare import compare  # noqa: PLC0415 - with matplotlib
 

@@ -25,12 +25,12 @@ _PLACES = {"FILE": "FILE", "CHECKPOINT": "FILE", "DIR": "DIRECTORY"}
 _FILES = ("--config", "--out", "--measured", "--baseline")  # options of our verbs that name one
 
 
-def completion_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl completion``."""
     parser.add_argument("shell", choices=SHELLS, help="The shell to write the script for.")
 
 
-def completion(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Print the script.
 
     Raises:
@@ -66,7 +66,7 @@ def command_line(shtab: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - a mod
         if verb.passes_on:
             _place(parser.add_argument("config", nargs="*", help="Configuration"), shtab.FILE)
             _add_options(parser, rows_of("fit"), shtab)
-        verb.arguments(parser)
+        verb.module.arguments(parser)
         for action in options_of(parser):
             named = not action.option_strings or {*_FILES} & {*action.option_strings}
             if named and action.choices is None and action.nargs != 0:

@@ -7,7 +7,7 @@ import argparse
 from tl.report import against_single
 
 
-def delta_m_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl delta_m``."""
     parser.add_argument("runs", nargs="+", help="Folders of tested multi-task runs, one per seed.")
     parser.add_argument(
@@ -27,7 +27,7 @@ def delta_m_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def delta_m(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Print the comparison."""
     baselines: dict[str, list[str]] = {}
     for text in given.baseline:

@@ -8,7 +8,7 @@ import sys
 _FAILED = 1
 
 
-def export_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl export``."""
     parser.add_argument("model", help="Checkpoint, run folder, or folder of runs.")
     parser.add_argument("--out", required=True, help="Folder to write, new or empty.")
@@ -33,7 +33,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def export_model(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Write the folder, and print what is in it."""
     from tl.serving.exporting import export  # noqa: PLC0415 - imports torch
 

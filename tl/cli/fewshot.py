@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BASE = 20  # samples per class that may be trained on, of which the mean is subtracted
 
 
-def fewshot_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl fewshot``."""
     parser.add_argument(
         "sources", nargs="+", help="Checkpoints, run folders or networks, as for `tl rank`."
@@ -47,7 +47,7 @@ def fewshot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
 
-def fewshot(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Print the accuracies, and write them."""
     shots = _shots(given.shots)
     from tl.questions.class_pool import pool_of  # noqa: PLC0415 - imports torch

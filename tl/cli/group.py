@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tl.reading import versions_in
+
 _OVERLAY = "configs/overlays/gradient_diagnostics.yaml"
 
 
-def group_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl group``."""
     parser.add_argument(
         "run", help="Run folder, NAME or NAME/version_N, trained with GradientDiagnostics."
@@ -26,7 +28,7 @@ def group_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
 
-def group(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Print the groups, and write them with a study that checks them."""
     from tl.questions.affinity import rank_correlation  # noqa: PLC0415 - imports torch
     from tl.questions.group_report import (  # noqa: PLC0415 - with matplotlib
@@ -58,12 +60,9 @@ def group(given: argparse.Namespace) -> None:
 
 def _run_folder(given: Path) -> Path:
     """Return a run's folder: the one given, or the newest version in it."""
-    from tl.runs.folders import numbered_versions  # noqa: PLC0415 - imports Lightning
-
     if not given.is_dir():
         raise ValueError(f"There is no run folder {given}.")
-    versions = numbered_versions(given)
-    return given / f"version_{max(versions)}" if versions else given
+    return [given, *versions_in(given)][-1]
 
 
 def _newest(run: Path) -> Mapping[str, Any]:

@@ -6,13 +6,13 @@ import argparse
 import json
 
 
-def lineage_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl lineage``."""
     parser.add_argument("checkpoint", help="Checkpoint file.")
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
 
-def print_lineage(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Print the ancestors of a checkpoint."""
     from tl.transfer.lineage import lineage  # noqa: PLC0415 - imports torch
 

@@ -45,12 +45,12 @@ def configs_folder() -> Path | None:
     return next((place for place in places if (place / "balancing").is_dir()), None)
 
 
-def list_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl list``."""
     parser.add_argument("kind", choices=KINDS, help="What to list.")
 
 
-def list_kind(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Print the entries of a kind and how to use one."""
     rows = list(entries(given.kind))
     width = max((len(name) for name, _ in rows), default=0)

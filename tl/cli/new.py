@@ -12,12 +12,12 @@ from pathlib import Path
 _ENDING = ".txt"
 
 
-def new_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl new``."""
     parser.add_argument("folder", help="Folder to write, new or empty; its name names the project.")
 
 
-def new(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Write the project, and print what to type next."""
     folder = Path(given.folder).expanduser()
     names = write_project(folder)

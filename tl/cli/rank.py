@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ORDERS = ("knn", "probe", "logme", "h_score", "leep")
 
 
-def rank_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl rank``."""
     parser.add_argument(
         "sources",
@@ -61,20 +61,16 @@ def rank_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
 
-def rank_sources(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Print the ranking, and write it."""
-    from tl.questions.ranking import rank  # noqa: PLC0415 - imports torch
+    from tl.questions.ranking import check_sources, rank  # noqa: PLC0415 - imports torch
     from tl.questions.ranking_report import as_dict, table, write  # noqa: PLC0415 - as above
     from tl.serving.candidates import open_candidate  # noqa: PLC0415 - as above
 
     for name in ("neighbours", "samples", "resamples"):
         if getattr(given, name) < 1:
             raise ValueError(f"`--{name}` must be 1 or more, got {getattr(given, name)}.")
-    if len(given.sources) < 2:  # noqa: PLR2004 - a ranking compares
-        raise ValueError(
-            "A ranking compares sources, got 1; name two or more, such as an earlier run and "
-            "torchvision:resnet18."
-        )
+    check_sources(given.sources)
     data = target_data(given.config)
     at = samples_at(data, given.samples)
     about = getattr(data, "data_name", None)

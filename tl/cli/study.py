@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tl.study.schema import Study
 
 
-def study_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl study``."""
     parser.add_argument("action", choices=("run", "status", "report"), help="What to do.")
     parser.add_argument("file", help="The study file, as configs/studies/balancing.yaml.")
@@ -40,7 +40,7 @@ def study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="Print JSON (status and report).")
 
 
-def study(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Run a study, or print its status or report."""
     from tl.study.study_file import read_study  # noqa: PLC0415 - only this verb needs it
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
-from tl.cli.average import average, average_arguments
-from tl.cli.compare import compare_arguments, compare_runs
-from tl.cli.completion import completion, completion_arguments
-from tl.cli.delta_m import delta_m, delta_m_arguments
-from tl.cli.export import export_arguments, export_model
-from tl.cli.fewshot import fewshot, fewshot_arguments
-from tl.cli.group import group, group_arguments
-from tl.cli.lineage import lineage_arguments, print_lineage
-from tl.cli.listing import list_arguments, list_kind
+from tl.cli import (
+    average,
+    compare,
+    completion,
+    delta_m,
+    export,
+    fewshot,
+    group,
+    lineage,
+    listing,
+    new,
+    rank,
+    show,
+    study,
+)
 from tl.cli.messages import did_you_mean
-from tl.cli.new import new, new_arguments
-from tl.cli.rank import rank_arguments, rank_sources
-from tl.cli.show import show, show_arguments
-from tl.cli.study import study, study_arguments
 from tl.private.jsonargparse import options_of
 
 #: Lightning's verbs, which need its parser.
@@ -50,20 +52,28 @@ class PassingParser(VerbParser):
         return given
 
 
+class VerbModule(Protocol):
+    """What the module of a verb has."""
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the verb's arguments."""
+
+    def run(self, given: argparse.Namespace) -> None:
+        """Run the verb."""
+
+
 @dataclass(frozen=True)
 class Verb:
     """A subcommand.
 
     Args:
         help: One-line description.
-        arguments: Adds its arguments to a parser.
-        run: Runs it.
+        module: Adds its arguments to a parser, and runs it.
         passes_on: Whether it also takes the options of ``fit``, which its own flags stand among.
     """
 
     help: str
-    arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    module: VerbModule
     passes_on: bool = False
 
 
@@ -81,9 +91,6 @@ def verb_of(arguments: Sequence[str]) -> str | None:
 def check_verb(arguments: Sequence[str]) -> None:
     """Refuse a command with an unknown verb.
 
-    Args:
-        arguments: The command line.
-
     Raises:
         ValueError: If the verb is unknown; lists the known ones.
     """
@@ -100,7 +107,7 @@ def run_verb(name: str, arguments: list[str]) -> None:
         name: One of :data:`VERBS`.
         arguments: The arguments after it.
     """
-    VERBS[name].run(parser_of(name).parse_args(arguments))
+    VERBS[name].module.run(parser_of(name).parse_args(arguments))
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
@@ -108,75 +115,49 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     verb = VERBS[name]
     kind = PassingParser if verb.passes_on else VerbParser
     parser = kind(prog=f"tl {name}", description=verb.help, allow_abbrev=False)
-    verb.arguments(parser)
+    verb.module.arguments(parser)
     return parser
 
 
 VERBS = {
     "average": Verb(
-        "Average checkpoints' weights: WiSE-FT, uniform and greedy model soups.",
-        average_arguments,
-        average,
+        "Average checkpoints' weights: WiSE-FT, uniform and greedy model soups.", average
     ),
     "compare": Verb(
-        "Set runs side by side: settings that differ, scores, cost and curves.",
-        compare_arguments,
-        compare_runs,
+        "Set runs side by side: settings that differ, scores, cost and curves.", compare
     ),
     "completion": Verb(
         "Print a script with which bash or zsh completes verbs, options, files and names.",
-        completion_arguments,
         completion,
     ),
     "delta_m": Verb(
-        "Compare multi-task runs with a network per task: Delta_m over seeds.",
-        delta_m_arguments,
-        delta_m,
+        "Compare multi-task runs with a network per task: Delta_m over seeds.", delta_m
     ),
     "export": Verb(
         "Write a trained model as a folder to ship: torch.export, ONNX, safetensors and a card.",
-        export_arguments,
-        export_model,
+        export,
     ),
     "fewshot": Verb(
         "Tell new classes from a few labelled samples of each, on the features of checkpoints.",
-        fewshot_arguments,
         fewshot,
     ),
     "group": Verb(
-        "Divide the tasks of a run into groups to train together, by their affinity.",
-        group_arguments,
-        group,
+        "Divide the tasks of a run into groups to train together, by their affinity.", group
     ),
     "lineage": Verb(
-        "Print where a checkpoint's weights came from, back to the first source.",
-        lineage_arguments,
-        print_lineage,
+        "Print where a checkpoint's weights came from, back to the first source.", lineage
     ),
-    "new": Verb(
-        "Write a project of your own: configuration, data module, task and test.",
-        new_arguments,
-        new,
-    ),
+    "new": Verb("Write a project of your own: configuration, data module, task and test.", new),
     "rank": Verb(
-        "Rank sources for a target by their features, with the uncertainty of the ranking.",
-        rank_arguments,
-        rank_sources,
+        "Rank sources for a target by their features, with the uncertainty of the ranking.", rank
     ),
     "list": Verb(
-        "List what is in the box: balancing, transfer, sources, backbones, tasks, studies.",
-        list_arguments,
-        list_kind,
+        "List what is in the box: balancing, transfer, sources, backbones, tasks, studies.", listing
     ),
     "show": Verb(
         "Print the resolved configuration of a command, with where each value comes from.",
-        show_arguments,
         show,
         passes_on=True,
     ),
-    "study": Verb(
-        "Run the runs of a study file, or print its status or report.",
-        study_arguments,
-        study,
-    ),
+    "study": Verb("Run the runs of a study file, or print its status or report.", study),
 }

@@ -52,12 +52,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tl import GeneratedDataModule, TransferModule
 from tl.backbones import ResNet20
 from tl.callbacks import AtomicCheckpointIO, SaveOnSignal
+from tl.modules import hooks
 from tl.modules.finite import FiniteGuard
-from tl.modules.seeding import StepSeeds
 
 GUARDS: dict[str, tuple[tuple[Any, str], ...]] = {
     "finite": tuple((FiniteGuard, name) for name in ("begin", "see", "check", "read")),
-    "seeds": ((StepSeeds, "set"),),
+    "seeds": ((hooks, "seed_step"),),
     "signals": ((SaveOnSignal, "on_train_batch_start"),),
 }
 VARIANTS: dict[str, set[str]] = {

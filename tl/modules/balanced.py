@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from tl.data.images.resident import mixed_seed
 from tl.modules.batch import AnyBatch, Outputs, by_source, source_of
 from tl.modules.finite import FiniteGuard
 from tl.modules.optimisation import scaler_of
+from tl.modules.seeding import run_seed
 from tl.private.lightning import should_accumulate
 
 if TYPE_CHECKING:
@@ -227,13 +227,12 @@ def _observed(
         found: Tensor = trainer.strategy.reduce(tensor, reduce_op="sum")
         return found
 
-    seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
     return MicroBatch(
         losses=losses,
         labelled=labelled,
         right=right,
         step=module.global_step,
-        seed=mixed_seed("balance", seed, module.global_step),
+        seed=mixed_seed("balance", run_seed(), module.global_step),
         total=total,
         scaled=scaler_of(trainer) is not None,
     )

@@ -15,15 +15,7 @@ from torch import Tensor, nn
 
 from tl.backbones.streams import shared_part
 from tl.batch import Inputs
-from tl.modules.batch import (
-    AnyBatch,
-    Outputs,
-    by_source,
-    check_views,
-    described,
-    source_of,
-    target_of,
-)
+from tl.modules.batch import AnyBatch, Outputs
 from tl.modules.captured import CapturedStep
 from tl.modules.checkpointed import RunRecord
 from tl.modules.evaluation import Evaluations
@@ -32,18 +24,17 @@ from tl.modules.fine_tuning import FineTuning
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.foreign import TargetCheck
 from tl.modules.hyperparameters import arguments_of
-from tl.modules.optimisation import Interval, Optimisation, check_interval
+from tl.modules.losses import batch_losses
+from tl.modules.optimisation import Interval, check_interval
 from tl.modules.penalties import Penalties, PenaltyTerms, attached
-from tl.modules.seeding import StepSeeds
-from tl.modules.settled import ARGUMENTS, check_tasks, checked_head, set_later
+from tl.modules.settled import ARGUMENTS, check_speed_options, check_tasks, checked_head, set_later
 from tl.modules.source_start import SourceStart
 from tl.modules.step_log import StepLog
 from tl.modules.training_log import TrainingLog
-from tl.modules.twins import make_twins, twin_of
+from tl.modules.twins import make_twins
 from tl.private.lightning import CURRENT_HOOK
 from tl.tasks import Task, owners, trained_tasks
 from tl.transfer.freezing import Strategy
-from tl.transfer.layer_outputs import outputs_of
 from tl.transfer.penalties.base import Step
 from tl.transfer.stage_modes import stage_modules
 from tl.transfer.weights import TransferReport
@@ -102,6 +93,7 @@ class SharedBackboneModule(LightningModule):
         heads: Features to what the task needs, such as logits ``(N, num_classes)``, by task; see
             :meth:`head_of` for tasks that share one.
         tasks: The tasks by name, in a fixed order.
+        owners: By task, the one that has its head: itself, or the one that it shares.
         guard: Keeps non-finite steps from changing anything.
         lr: Learning rate in place of the optimizer's own, for all stages before their scales;
             Lightning's learning-rate finder sets it. ``None`` by default.
@@ -140,23 +132,15 @@ class SharedBackboneModule(LightningModule):
         super().__init__()
         check_num_features(backbone)
         self.tasks = check_tasks(tasks, label_smoothing)
-        self._owners = owners(self.tasks)
+        self.owners = owners(self.tasks)
         name_tasks(backbone, self.tasks)
         self.backbone = backbone
-        own = [task for name, task in self.tasks.items() if self._owners[name] == name]
+        own = [task for name, task in self.tasks.items() if self.owners[name] == name]
         self.heads = nn.ModuleDict({task.name: checked_head(task, backbone) for task in own})
         self.reader = FeatureReader(self.tasks.values())
-        if compile not in (False, True, "reduce-overhead", "max-autotune"):
-            raise ValueError(
-                "`compile` must be false, true, 'reduce-overhead' or 'max-autotune', got "
-                f"{compile!r}."
-            )
+        check_speed_options(compile, cuda_graph)
         self.compile_mode = compile
         self._compiled = False
-        if not isinstance(cuda_graph, bool):
-            raise ValueError(  # noqa: TRY004 - like all other arguments
-                f"`cuda_graph` must be true or false, got {cuda_graph!r}."
-            )
         self.captured = CapturedStep() if cuda_graph else None
         self._left_out: set[str] = set()  # parameters of the backbone, by name
         if channels_last:
@@ -183,10 +167,8 @@ class SharedBackboneModule(LightningModule):
         self.twins = make_twins(self.tasks, backbone, self.heads)
         self.guard = FiniteGuard(on_nonfinite, max_skips)
         self.fine_tuning = FineTuning(backbone)
-        self.optimisation = Optimisation()
         self.run_record = RunRecord()
         self.target_check = TargetCheck(self.tasks, self.trained_tasks)
-        self.step_seeds = StepSeeds()
         self.step_log = StepLog()
         self.training_log = TrainingLog(self.trained_tasks)
         self.evaluations = Evaluations(self.tasks)
@@ -239,11 +221,11 @@ class SharedBackboneModule(LightningModule):
 
     def head_of(self, task: str) -> nn.Module:
         """Return the head of a task, which may be another task's."""
-        return self.heads[self._owners[task]]
+        return self.heads[self.owners[task]]
 
     def output(self, task: str, features: Features) -> Tensor:
         """Return what a task's head gives for the features of its source."""
-        owner = self._owners[task]
+        owner = self.owners[task]
         return features.read_by(self.tasks[task], self.heads[owner], owner)
 
     def trains(self, parameter: nn.Parameter) -> bool:
@@ -298,60 +280,7 @@ class SharedBackboneModule(LightningModule):
         Raises:
             ValueError: If no task reads the batch, or a target does not fit its task.
         """
-        parts = by_source(batch, self.tasks.values())
-        tasks = self.trained_tasks if smooth else self.tasks
-        if len(tasks) < len(self.tasks):  # skip sources that no task trains on
-            read = {source_of(task, parts) for task in tasks.values()}
-            adapts = seen is not None and self.penalties.read_unlabelled
-            parts = {s: part for s, part in parts.items() if s in read or adapts}
-        read_inside = self.penalties.layers if seen is not None else ()
-        with outputs_of(shared_part(self.backbone), read_inside) as layers:
-            features = self.features({source: images for source, (images, _) in parts.items()})
-        losses: dict[str, Tensor] = {}
-        outputs: Outputs = {}
-        answers: dict[str, Tensor] = {}
-        for name, task in tasks.items():
-            source = source_of(task, parts)
-            if source not in parts:
-                continue
-            check_views(task, parts[source][0])
-            output = self.output(name, features[source])
-            twin = twin_of(self, self._owners[name])
-            if twin is None:
-                given = target_of(task, parts[source][1], parts[source][0])
-            else:
-                given = twin.targets(parts[source][0], source)
-            target = task.settle(given, checked=self.target_check.done)
-            truth = task.truth(target)
-            smoothing = self.label_smoothing if smooth else 0.0
-            loss = task.training_loss(output.float(), target, smoothing)
-            if not isinstance(loss, Tensor) or loss.ndim:
-                raise ValueError(
-                    f"The loss of task {name!r} is {described(loss)}; expected a scalar tensor."
-                )
-            losses[name] = loss
-            outputs[name] = (output.detach(), truth)
-            answers[name] = output
-        if not losses:
-            raise ValueError(
-                f"No task reads a source of this batch: tasks read "
-                f"{', '.join(str(t.source) for t in tasks.values())}, the batch holds "
-                f"{', '.join(map(str, by_source(batch)))}."
-            )
-        if seen is not None:
-            step = Step(
-                backbone=shared_part(self.backbone),
-                heads=self.heads,
-                images={s: self.reader.in_one_pass(part, s) for s, (part, _) in parts.items()},
-                features={source: found.vector for source, found in features.items()},
-                logits=answers,
-                targets={name: target for name, (_, target) in outputs.items()},
-                sources={name: source_of(self.tasks[name], parts) for name in outputs},
-                progress=self.progress() if self.penalties.read_unlabelled else None,
-                layers=layers,
-            )
-            seen.append(step)
-        return losses, outputs
+        return batch_losses(self, batch, smooth=smooth, seen=seen)
 
     def progress(self) -> float | None:
         """Return the share of the training that is done; ``None`` if its length is not known."""

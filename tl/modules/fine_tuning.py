@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from tl.backbones.streams import StreamsBackbone
-from tl.optim.param_groups import keep_learning_rates, scale_learning_rates
 from tl.transfer.freezing import HEAD, Strategy
 from tl.transfer.running_statistics import running_statistics, statistics_drift
 from tl.transfer.stage_modes import set_modes, set_requires_grad
@@ -88,20 +86,6 @@ class FineTuning:
         before, self._thawed = self._thawed, ()
         if strategy.changes(list(module.stages())):
             strategy.begin(count_epochs(), before)
-
-    @staticmethod
-    def scale(module: SharedBackboneModule, optimizer: Optimizer) -> None:
-        """Scale the stages' learning rates in an optimizer, before its schedule is created."""
-        if scales := _lr_scales(module):
-            scale_learning_rates(optimizer, scales)
-
-    @staticmethod
-    def check_schedule(
-        module: SharedBackboneModule, optimizer: Optimizer, scheduler: object
-    ) -> None:
-        """Check that a schedule keeps the stages' learning rates separate."""
-        if scales := _lr_scales(module):
-            keep_learning_rates(optimizer, scales, type(scheduler).__name__)
 
     # While it trains
 
@@ -198,7 +182,7 @@ class FineTuning:
             self._thawed = record.get("thaws", {}).get(type(module.strategy).__name__, ())
 
 
-def _lr_scales(module: SharedBackboneModule) -> dict[str, float]:
+def lr_scales(module: SharedBackboneModule) -> dict[str, float]:
     """Return the strategy's fractions of the learning rate by stage, times the backbone's own."""
     stages = list(module.stages())
     own = module.backbone.lr_scales() if isinstance(module.backbone, StreamsBackbone) else {}

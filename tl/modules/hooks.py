@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from tl.backbones.streams import beside_heads
 from tl.checkpoints.files import local_file, read_checkpoint
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, Outputs, source_of, to_predict
 from tl.modules.checkpointed import class_names
 from tl.modules.evaluation import Split
 from tl.modules.features import parameters_without_gradient
+from tl.modules.losses import parameters_beside
+from tl.modules.optimisation import build_optimisation
 from tl.modules.penalties import start_of
 from tl.modules.run_checks import check_answers, check_monitors, refuse_batch_size_search
+from tl.modules.seeding import run_seed, seed_step
 from tl.modules.source_start import weights_follow
 from tl.modules.twins import follow_twins, start_twins
 from tl.optim.param_groups import named_groups
@@ -29,6 +31,9 @@ from tl.transfer.penalties.base import Step
 
 class TrainerHooks(SharedBackboneModule):
     """Pass each call of the Trainer on to the collaborators that it concerns, in a fixed order."""
+
+    _built_lr: float | None = None  # learning rate that the optimizer was built with
+    _seed = 0  # of the run
 
     # Steps
 
@@ -48,29 +53,13 @@ class TrainerHooks(SharedBackboneModule):
             self.training_log.take(sums)
         loss = self.training_loss(batch, losses, outputs, penalty)
         several = self.run is not None and self.run.world_size > 1
-        if several and (unused := self._parameters_beside(losses)):
+        if several and (unused := parameters_beside(self, losses, self._left_out)):
             # DDP waits for a gradient of every parameter, and other processes may have the task
             loss = loss + 0.0 * torch.stack([p.sum() for p in unused]).sum()
         return loss
 
-    def _parameters_beside(self, losses: Iterable[str]) -> list[nn.Parameter]:
-        """Return the parameters that DDP looks after and some tasks' losses do not depend on."""
-        tasks = [self.tasks[name] for name in losses]
-        used = {self._owners[task.name] for task in tasks}
-        absent = [name for name in self.heads if name not in used]
-        idle = [m for n in absent for m in (self.heads[n], *beside_heads(self.backbone, n))]
-        found = [parameter for part in idle for parameter in part.parameters()]
-        if not any(task.reads == "vector" for task in tasks):
-            there = parameters_without_gradient(self.backbone, tasks)
-            found += [p for name, p in there.items() if name not in self._left_out]
-        return found
-
     def training_loss(
-        self,
-        batch: AnyBatch,
-        losses: dict[str, Tensor],
-        outputs: Outputs,
-        penalty: Tensor | None,
+        self, batch: AnyBatch, losses: dict[str, Tensor], outputs: Outputs, penalty: Tensor | None
     ) -> Tensor:
         """Return what training minimises: the sum of the tasks' losses and of the penalties."""
         loss = self.total_loss(losses)
@@ -141,9 +130,8 @@ class TrainerHooks(SharedBackboneModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer over named groups, and its schedule over the Trainer's steps."""
-        make = (self.optimizer_factory, self.scheduler_factory, self.scheduler_interval)
-        groups = self.parameter_groups()
-        return self.optimisation.build(self, self.fine_tuning, groups, self.lr, make)
+        self._built_lr = self.lr
+        return build_optimisation(self, self.parameter_groups())
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Sort the parameters into the optimizer's named groups."""
@@ -160,7 +148,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def on_train_start(self) -> None:
         """Let penalties store the start, freeze what does not train yet, log what trains when."""
-        if self.optimisation.is_outdated(self.lr):
+        if self.lr != self._built_lr:
             self.trainer.strategy.setup_optimizers(self.trainer)
         if not self.source.begun:
             start_twins(self)
@@ -168,7 +156,7 @@ class TrainerHooks(SharedBackboneModule):
             self.penalties.start(start_of(self, self.source.file, self.rename))
         first = self.source.begin()
         self.guard.start(self.backbone, self.twins)
-        self.step_seeds.begin()
+        self._seed = run_seed()
         self.penalties.show(self.trainer)
         self.fine_tuning.begin(self, new_heads=first and not self.init_heads)
         if self.captured is not None:
@@ -181,7 +169,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """Seed the step, store what a skipped step must restore, and set training modes."""
-        self.step_seeds.set(self.current_epoch, batch_idx, self.global_rank, self.device)
+        seed_step(self._seed, self.current_epoch, batch_idx, self.global_rank, self.device)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.guard.begin()
         self.fine_tuning.begin_step()
@@ -225,13 +213,11 @@ class TrainerHooks(SharedBackboneModule):
             check_answers(self.tasks, self.datamodule)
 
     def on_test_start(self) -> None:
-        """Check that there are weights to evaluate, and that the data fit the heads."""
+        """Check that there are weights to compute with, and that the data fit the heads."""
         self.source.need()
         check_answers(self.tasks, self.datamodule)
 
-    def on_predict_start(self) -> None:
-        """Check that there are weights to predict with, and that the data fit the heads."""
-        self.on_test_start()
+    on_predict_start = on_test_start
 
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss and scores over the validation set of each loader."""

@@ -181,11 +181,7 @@ class MultiTaskModule(TrainerHooks):
             self.balanced.begin(self, batch_idx)
 
     def training_loss(
-        self,
-        batch: AnyBatch,
-        losses: dict[str, Tensor],
-        outputs: Outputs,
-        penalty: Tensor | None,
+        self, batch: AnyBatch, losses: dict[str, Tensor], outputs: Outputs, penalty: Tensor | None
     ) -> Tensor:
         """Combine the tasks' losses with the balancer or add them, and add penalties."""
         loss = None

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 
 from tl.modules.direction import check_direction
-from tl.modules.fine_tuning import FineTuning
+from tl.modules.fine_tuning import lr_scales
 from tl.modules.second_fit import continue_from
 from tl.optim.optimizers import fused, keep_kernel
+from tl.optim.param_groups import keep_learning_rates, scale_learning_rates
 from tl.optim.schedule import build_schedule, refuse_changing_steps
 
 if TYPE_CHECKING:
@@ -37,68 +38,45 @@ def check_interval(interval: str | None, scheduler: LRSchedulerCallable | None) 
         raise ValueError("`scheduler_interval` is the unit of `scheduler`, which is not set.")
 
 
-class Optimisation:
-    """Builds a module's optimizer and schedule, and remembers their learning rate."""
-
-    def __init__(self) -> None:
-        self._lr: float | None = None
-
-    def is_outdated(self, lr: float | None) -> bool:
-        """Return whether the learning rate has changed since the optimizer was built."""
-        return lr != self._lr
-
-    def build(
-        self,
-        module: SharedBackboneModule,
-        fine_tuning: FineTuning,
-        groups: list[dict[str, Any]],
-        lr: float | None,
-        make: tuple[OptimizerCallable, LRSchedulerCallable | None, Interval | None],
-    ) -> OptimizerLRScheduler:
-        """Build the optimizer over named groups, and its schedule over the Trainer's steps.
-
-        Args:
-            module: The module.
-            fine_tuning: Scales the learning rates of its stages.
-            groups: Named groups of parameters.
-            lr: Learning rate in place of the optimizer's own.
-            make: Builds the optimizer, builds its schedule, and the unit of the schedule.
-        """
-        make_optimizer, make_schedule, interval = make
-        optimizer, self._lr = make_optimizer(groups), lr
-        if lr is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-        trainer = module.run
-        if trainer is None or scaler_of(trainer) is None:
-            # a fused optimizer would unscale gradients itself, after they were clipped
-            optimizer = fused(optimizer)
-        keep_kernel(optimizer)
-        fine_tuning.scale(module, optimizer)
-        # a schedule that changes nothing, so that learning rates are logged as for any other
-        factory = make_schedule or partial(ConstantLR, factor=1.0, total_iters=0)
-        fine_tuning.begin_strategy(module, lambda: count_epochs(trainer))
-        config, whole_run = build_schedule(
-            cast("Callable[..., Any]", factory),
-            optimizer,
-            lambda: _count_steps(module.trainer),
-            lambda: _probe_steps(module),
-            lambda: count_epochs(trainer) or 0,
-            interval,
-        )
-        scheduler = config["scheduler"]
-        fine_tuning.check_schedule(module, optimizer, scheduler)
-        if trainer is not None:
-            refuse_changing_steps(trainer, factory, scheduler, filled=whole_run)
-        if isinstance(scheduler, ReduceLROnPlateau):
-            monitor = config.setdefault("monitor", getattr(scheduler, "monitor", "val/loss"))
-            check_direction(monitor, scheduler.mode, "the schedule ReduceLROnPlateau")
-            if trainer is not None:  # without validation there is no metric
-                _check_plateau(trainer, monitor, config)
-                config.setdefault("frequency", trainer.check_val_every_n_epoch or 1)
-        if trainer is not None:
-            continue_from(trainer, optimizer, config)
-        return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
+def build_optimisation(
+    module: SharedBackboneModule, groups: list[dict[str, Any]]
+) -> OptimizerLRScheduler:
+    """Build a module's optimizer over named groups, and its schedule over the Trainer's steps."""
+    optimizer, trainer = module.optimizer_factory(groups), module.run
+    if module.lr is not None:
+        for group in optimizer.param_groups:
+            group["lr"] = module.lr
+    if trainer is None or scaler_of(trainer) is None:
+        # a fused optimizer would unscale gradients itself, after they were clipped
+        optimizer = fused(optimizer)
+    keep_kernel(optimizer)
+    if scales := lr_scales(module):
+        scale_learning_rates(optimizer, scales)
+    # a schedule that changes nothing, so that learning rates are logged as for any other
+    factory = module.scheduler_factory or partial(ConstantLR, factor=1.0, total_iters=0)
+    module.fine_tuning.begin_strategy(module, lambda: count_epochs(trainer))
+    config, whole_run = build_schedule(
+        cast("Callable[..., Any]", factory),
+        optimizer,
+        lambda: _count_steps(module.trainer),
+        lambda: _probe_steps(module),
+        lambda: count_epochs(trainer) or 0,
+        module.scheduler_interval,
+    )
+    scheduler = config["scheduler"]
+    if scales:
+        keep_learning_rates(optimizer, scales, type(scheduler).__name__)
+    if trainer is not None:
+        refuse_changing_steps(trainer, factory, scheduler, filled=whole_run)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        monitor = config.setdefault("monitor", getattr(scheduler, "monitor", "val/loss"))
+        check_direction(monitor, scheduler.mode, "the schedule ReduceLROnPlateau")
+        if trainer is not None:  # without validation there is no metric
+            _check_plateau(trainer, monitor, config)
+            config.setdefault("frequency", trainer.check_val_every_n_epoch or 1)
+    if trainer is not None:
+        continue_from(trainer, optimizer, config)
+    return cast("OptimizerLRScheduler", {"optimizer": optimizer, "lr_scheduler": config})
 
 
 def _check_plateau(trainer: Trainer, monitor: str, config: Mapping[str, Any]) -> None:

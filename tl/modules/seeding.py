@@ -37,16 +37,6 @@ def seed_step(seed: int, epoch: int, step: int, rank: int, device: torch.device)
     np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - for code that uses it
 
 
-class StepSeeds:
-    """Seeds the training steps of a run by its `seed_everything`."""
-
-    def __init__(self) -> None:
-        self._seed = 0
-
-    def begin(self) -> None:
-        """Read the seed of the run that is about to train."""
-        self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-
-    def set(self, epoch: int, step: int, rank: int, device: torch.device) -> None:
-        """Seed a step; see :func:`seed_step`."""
-        seed_step(self._seed, epoch, step, rank, device)
+def run_seed() -> int:
+    """Return the run's `seed_everything`; 0 without one."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))

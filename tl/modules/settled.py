@@ -71,6 +71,22 @@ def set_later(module: Any, name: str, value: Any) -> tuple[str, Any]:  # noqa: A
     return name, value
 
 
+def check_speed_options(compile: object, cuda_graph: object) -> None:  # noqa: A002 - torch's word
+    """Refuse values of ``compile`` and ``cuda_graph`` that do not exist.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if compile not in (False, True, "reduce-overhead", "max-autotune"):
+        raise ValueError(
+            f"`compile` must be false, true, 'reduce-overhead' or 'max-autotune', got {compile!r}."
+        )
+    if not isinstance(cuda_graph, bool):
+        raise ValueError(  # noqa: TRY004 - like all other arguments
+            f"`cuda_graph` must be true or false, got {cuda_graph!r}."
+        )
+
+
 def check_tasks(given: Sequence[Task | dict[str, Any]], label_smoothing: float) -> dict[str, Task]:
     """Return tasks by name.
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import yaml
-from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelSummary, ProgressBar
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -20,25 +18,25 @@ from tl import __version__
 from tl.callbacks import (
     AtomicCheckpointIO,
     Dashboard,
-    EpochTable,
     NoProfiler,
     OracleSelection,
     PredictionWriter,
     RunCheckpoint,
-    RunHeader,
-    RunProgressBar,
     RunResults,
     SameCheckpoint,
     SaveOnSignal,
     Throughput,
     leave_out_empty_hooks,
 )
-from tl.callbacks.progress import bar_is_readable
+from tl.callbacks.surroundings import callbacks_of
 from tl.cli.configuration import check_trainer
 from tl.cli.devices import check_devices
-from tl.cli.nulls import check_nulls, imported
+from tl.cli.given_tasks import GivenTasks
+from tl.cli.nulls import check_nulls
 from tl.cli.output import Output
 from tl.cli.parser import OneLineParser
+from tl.cli.printing import printing
+from tl.cli.run_arguments import add_run_arguments
 from tl.cli.shifts import AskedShifts, add_shift_arguments, take_shifts
 from tl.cli.verbs import VERBS
 from tl.hardware import choose_precision, reuse_memory
@@ -53,16 +51,6 @@ from tl.runs.ranks import check_rank, use_our_launcher
 from tl.runs.resume import named, newest, trained_nothing
 
 
-def _task(given: Any) -> object:  # noqa: ANN401 - as the parser has it
-    """Build a task from its class path; the model builds one given by fields."""
-    path = given.get("class_path") if isinstance(given, Namespace | Mapping) else None
-    if path is None:
-        return given.as_dict() if isinstance(given, Namespace) else given
-    options = given.get("init_args") or {}
-    kind = cast("Any", imported(path))
-    return kind(**(options.as_dict() if isinstance(options, Namespace) else options))
-
-
 class TlCLI(LightningCLI):
     """Lightning's command line with run folders, dashboards and safe checkpoints."""
 
@@ -70,8 +58,7 @@ class TlCLI(LightningCLI):
     resumed: Resumed | None = None  # for the Trainer to load
     found_by_itself = False
     shifts: AskedShifts | None = None  # to test under
-    _tasks: dict[str, object]  # set by the user, by argument of the model
-    _takes: dict[str, bool]  # whether the model has that argument
+    given_tasks: GivenTasks
     trained_on: Mapping[str, Any] | None = None  # the data of the checkpoint to evaluate
 
     def __init__(self, args: list[str] | None = None) -> None:
@@ -80,7 +67,7 @@ class TlCLI(LightningCLI):
         Args:
             args: Arguments in place of ``sys.argv``.
         """
-        self._tasks, self._takes = {}, {}
+        self.given_tasks = GivenTasks()
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -116,27 +103,7 @@ class TlCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our arguments and callbacks, and link the model's tasks to the data."""
-        parser.add_argument(
-            "--name",
-            type=str,
-            default="run",
-            help="Name of the run; its versions are saved in a folder of this name.",
-        )
-        parser.add_argument(
-            "--log_dir", type=str, default="lightning_logs", help="Folder for runs."
-        )
-        parser.add_argument(
-            "--log",
-            type=str,
-            default="tensorboard,csv",
-            help="Loggers: tensorboard and csv, which every run has, and wandb, mlflow.",
-        )
-        parser.add_argument(
-            "--resume",
-            type=Literal["auto"] | None,
-            default=None,
-            help="auto: fit resumes from the newest valid checkpoint of this --name.",
-        )
+        add_run_arguments(parser)
         add_shift_arguments(parser)
         parser.add_class_arguments(AtomicCheckpointIO, "checkpoint_files")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
@@ -154,7 +121,7 @@ class TlCLI(LightningCLI):
                 "last_checkpoint.filename": "last",
             }
         )
-        link_data_to_model(parser, self._tell_data, self._given_tasks)
+        link_data_to_model(parser, self._tell_data, self.given_tasks.of)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse, and set the direction of callbacks and schedules from their metric."""
@@ -162,11 +129,7 @@ class TlCLI(LightningCLI):
         self.complete(parser.parse_args(args, defaults=False))
 
     def complete(self, given: Any) -> None:  # noqa: ANN401 - as the parser has it
-        """Set what follows from other settings.
-
-        Args:
-            given: What the user set.
-        """
+        """Set what follows from other settings."""
         follow_metrics(self.config, given)
 
     def _parse_ckpt_path(self) -> None:
@@ -191,16 +154,7 @@ class TlCLI(LightningCLI):
         trainer.precision = choose_precision(trainer.precision, trainer.accelerator)
         if options.get("seed", ...) is None and isinstance(config.seed_everything, int):
             config["data.init_args.seed"] = int(config.seed_everything)
-        for key in ("task", "tasks"):
-            given = config.get(f"model.init_args.{key}")
-            if given and hasattr(imported(config.data.class_path), key):
-                raise ValueError(
-                    f"`model.init_args.{key}` follows from the data; remove it. The "
-                    "data's options, such as `targets`, `shares` and `trains`, change its tasks."
-                )
-            self._tasks[key] = given
-            model = cast("Any", imported(config.model.class_path))
-            self._takes[key] = key in inspect.signature(model).parameters
+        self.given_tasks.take(config)
 
     def before_instantiate_classes(self) -> None:
         """Resolve what a run depends on, so that config.yaml records it."""
@@ -236,17 +190,6 @@ class TlCLI(LightningCLI):
         found = yaml.safe_load(parser.dump(self.chosen, skip_unset=False))
         return {key: found[key] for key in ("seed_everything", "data", "model", "trainer")}
 
-    def _given_tasks(self, key: str) -> object:
-        """Return the user's tasks, for data that declare none."""
-        given = self._tasks.get(key)
-        if self._takes[key] and not given:
-            example = "{class_path: tl.tasks.Classification, init_args: {name: a, num_classes: 2}}"
-            raise ValueError(
-                f"The data module declares no tasks; set `model.init_args.{key}`, such as "
-                f"{f'[{example}]' if key == 'tasks' else example}."
-            )
-        return [_task(each) for each in given] if isinstance(given, list) else _task(given)
-
     def _tell_data(self, data: object) -> None:
         """Adopt the data settings of the checkpoint to evaluate."""
         record, adopt = self.trained_on, getattr(data, "adopt", None)
@@ -276,7 +219,10 @@ class TlCLI(LightningCLI):
             kwargs["logger"] = self.output.loggers(given.logger)
         if given.profiler is None:
             kwargs["profiler"] = NoProfiler()
-        kwargs |= self._telling([*(given.callbacks or [])])
+        ours = isinstance(self.model, SharedBackboneModule)
+        kwargs |= printing(
+            config.trainer, given.callbacks or [], trains=self.subcommand == "fit", ours=ours
+        )
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         if self.found_by_itself:
             trainer.callbacks.insert(0, SameCheckpoint(self._path_to_load()))  # type: ignore[attr-defined]
@@ -288,29 +234,6 @@ class TlCLI(LightningCLI):
         if trainer.strategy.root_device.type == "cpu":
             reuse_memory()
         return trainer
-
-    def _telling(self, callbacks: list[Callback]) -> dict[str, Any]:
-        """Return the Trainer's options for what a run prints.
-
-        Args:
-            callbacks: The user's, whose bar and summary replace ours.
-        """
-        asked, ours = self.chosen.trainer, isinstance(self.model, SharedBackboneModule)
-        options: dict[str, Any] = {}
-        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
-        wants_bar = asked.enable_progress_bar or asked.enable_progress_bar is None
-        if not own_bar and asked.enable_progress_bar is None and not bar_is_readable():
-            options["enable_progress_bar"] = wants_bar = False  # a file gets lines only
-        if wants_bar and not own_bar:
-            callbacks = [*callbacks, RunProgressBar()]
-        own_table = any(isinstance(callback, ModelSummary) for callback in callbacks)
-        wants_table = asked.enable_model_summary is not False and not own_table
-        if ours and wants_table:
-            options["enable_model_summary"] = False  # ours replaces it
-        if self.subcommand == "fit":
-            callbacks = [*callbacks, RunHeader(table=ours and wants_table)]
-        # in an evaluation too: Lightning warns of a callback whose state a checkpoint has
-        return {**options, "callbacks": [*callbacks, EpochTable()]}
 
     def instantiate_classes(self) -> None:
         """Build everything; a user's loggers use the run's name and version.
@@ -362,6 +285,6 @@ class TlCLI(LightningCLI):
         if trained_nothing(self.trainer.global_step, self.output.new, self.resumed):
             return
         self.output.report(self.trainer)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, RunCheckpoint) and callback.unsaved is not None:
+        for callback in callbacks_of(self.trainer, RunCheckpoint):
+            if callback.unsaved is not None:
                 raise callback.unsaved

@@ -19,6 +19,7 @@ from tl.callbacks.board import (
     as_markdown,
     class_names_of,
     how_started,
+    image_grid,
     statistics_of,
     writer_of,
 )
@@ -78,3 +79,8 @@ def test_a_run_knows_its_command_and_commit(
     for words in (("init", "-q"), (*who, "commit", "-q", "--allow-empty", "-m", "a")):
         subprocess.run(["git", *words], check=True)  # noqa: S607
     assert re.fullmatch("[0-9a-f]{40}", how_started()["commit"])
+
+
+def test_small_images_are_enlarged() -> None:
+    assert image_grid(torch.zeros(10, 3, 32, 32)).shape == (3, 2 * 66 + 2, 8 * 66 + 2)
+    assert image_grid(torch.zeros(2, 3, 224, 224)).shape[1] == 228

@@ -14,7 +14,7 @@ from tests.small import module, multitask_module, tiny_data, trainer, two_source
 from tl import MultiTaskModule
 from tl.backbones.resnet_cifar import ResNetCifar
 from tl.callbacks import RunCheckpoint, RunResults, Throughput
-from tl.callbacks.results import number, scores_of, write_json
+from tl.callbacks.results import number, scores_of
 from tl.tasks import Depth, Segmentation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,30 +84,10 @@ def test_without_a_run_folder_nothing_is_written(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("results.json"))
 
 
-def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
+def test_numbers_that_json_lacks_become_null() -> None:
     assert number(torch.tensor(0.5)) == 0.5
     assert number(math.nan) is None
     assert number(None) is None
-    write_json(tmp_path / "deep" / "a.json", {"a": 1})
-    assert json.loads((tmp_path / "deep" / "a.json").read_text()) == {"a": 1}
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match=r"No space left on device: '.*results.json'"):
-        write_json(tmp_path / "results.json", {})
 
 
 def test_the_best_is_the_runs_own_whatever_else_is_saved(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tl.backbones.mtan import MTAN
-from tl.callbacks.board import statistics_of
-from tl.callbacks.figures import image_grid
+from tl.callbacks.board import image_grid, statistics_of
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source
 from tl.modules.batch_norm import source_statistics

@@ -14,7 +14,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid
 
+from tl.callbacks.surroundings import data_of
 from tl.modules.picture_log import BREAK
 from tl.private.torch import file_writer
 
@@ -37,10 +39,7 @@ def add_summaries(writer: SummaryWriter, *summaries: Any) -> None:  # noqa: ANN4
 
 def statistics_of(trainer: Trainer, source: str | None) -> tuple[Tensor, Tensor] | None:
     """Return the mean and standard deviation a source's images are normalised by, if known."""
-    data = getattr(trainer, "datamodule", None)
-    sources = getattr(data, "sources", None)
-    owner = sources.get(source) if isinstance(sources, Mapping) else data
-    found: tuple[Tensor, Tensor] | None = getattr(owner, "statistics", None)
+    found: tuple[Tensor, Tensor] | None = getattr(data_of(trainer, source), "statistics", None)
     return found
 
 
@@ -49,6 +48,14 @@ def class_names_of(trainer: Trainer, task: str) -> list[str] | None:
     names = getattr(getattr(trainer, "datamodule", None), "class_names", {})
     found = names.get(task) or (next(iter(names.values())) if len(names) == 1 else None)
     return list(found) if found else None
+
+
+def image_grid(images: Tensor, columns: int = 8) -> Tensor:
+    """Lay images ``(N, 3, H, W)`` in [0, 1] out as one picture; enlarge small ones."""
+    scale = max(1, 64 // images.shape[-1])
+    large = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    grid: Tensor = make_grid(large, nrow=columns, padding=2, pad_value=1.0)
+    return grid
 
 
 def as_markdown(content: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from torch.utils.tensorboard.summary import hparams as hparams_summary
 
+from tl.callbacks.surroundings import data_by_source
 from tl.callbacks.task_names import second_names
 from tl.modules.base import SharedBackboneModule
 from tl.modules.score_log import shared_scores
@@ -63,8 +64,7 @@ def hyperparameters(trainer: Trainer, module: SharedBackboneModule) -> dict[str,
     """Return the settings that differ between runs, in plain types: network, method, data."""
     optimizer = trainer.optimizers[0]
     group = optimizer.param_groups[0]
-    sources = getattr(trainer.datamodule, "sources", None)  # type: ignore[attr-defined]
-    data = next(iter(sources.values())) if isinstance(sources, Mapping) else trainer.datamodule  # type: ignore[attr-defined]
+    data = next(iter(data_by_source(trainer.datamodule).values()))  # type: ignore[attr-defined]
     found: dict[str, Any] = {
         "backbone": type(module.backbone).__name__,
         "tasks": ", ".join(module.tasks),
@@ -72,7 +72,7 @@ def hyperparameters(trainer: Trainer, module: SharedBackboneModule) -> dict[str,
         "strategy": type(module.strategy).__name__ if module.strategy is not None else None,
         "balancer": getattr(getattr(module, "balancer", None), "name", None),
         "penalties": ", ".join(type(term).__name__ for term in module.penalties) or None,
-        "scheduler": _scheduler(trainer),
+        "scheduler": next((type(c.scheduler).__name__ for c in trainer.lr_scheduler_configs), None),
         "seed": _seed(),
         "batch_norm": getattr(module, "batch_norm", None),
         "optimizer": type(optimizer).__name__,
@@ -120,12 +120,6 @@ def comparison(
         content.experiment.metric_infos.append(info)
     metadata.content = content.SerializeToString()
     return experiment, start
-
-
-def _scheduler(trainer: Trainer) -> str | None:
-    """Return the class of the learning-rate schedule; ``None`` without one."""
-    found = [config.scheduler for config in trainer.lr_scheduler_configs]
-    return type(found[0]).__name__ if found else None
 
 
 def _seed() -> int | None:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from tl.callbacks.checkpoint_writes import WrittenCheckpoint, settle_checkpoints
+from tl.callbacks.surroundings import callbacks_of
 from tl.checkpoints.atomic_io import AtomicCheckpointIO, weights_beside
 from tl.modules.direction import check_direction
 from tl.tasks import Direction, deciding_score
@@ -126,7 +127,7 @@ class RunCheckpoint(WrittenCheckpoint):
         """Save the last state if it is not saved yet, or if an average has replaced it."""
         settle_checkpoints(trainer)
         super().on_train_end(trainer, pl_module)
-        if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
+        if callbacks_of(trainer, StochasticWeightAveraging):
             self._last_global_step_saved = -1
         # already saved, or a fast_dev_run, which saves nothing
         skip = self._should_skip_saving_checkpoint(trainer)
@@ -192,8 +193,8 @@ def best_of(trainer: Trainer) -> ModelCheckpoint | None:
     That is the run's own, whatever other checkpoints the user adds; without it, one that monitors a
     metric is preferred.
     """
-    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
-    found = [one for one in callbacks if isinstance(one, ModelCheckpoint)]
     return max(
-        found, key=lambda c: (c.monitor is not None, isinstance(c, RunCheckpoint)), default=None
+        callbacks_of(trainer, ModelCheckpoint),
+        key=lambda c: (c.monitor is not None, isinstance(c, RunCheckpoint)),
+        default=None,
     )

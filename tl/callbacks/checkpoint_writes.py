@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from tl.callbacks.surroundings import callbacks_of
 from tl.checkpoints.atomic_io import AtomicCheckpointIO, weights_beside
 from tl.checkpoints.background import Write
 from tl.private.lightning import LAST_SAVED
@@ -92,7 +93,7 @@ class WrittenCheckpoint(ModelCheckpoint):
         if not isinstance(files, AtomicCheckpointIO):
             super()._save_checkpoint(trainer, filepath)
             return
-        after = [each.pending.write for each in _of(trainer) if each.pending is not None]
+        after = [each.write for each in _under_way(trainer)]
         books, weights = self._books(), self.monitor is not None
         with files.deciding(weights=weights, path=filepath, background=True, after=after) as write:
             trainer.save_checkpoint(filepath, self.save_weights_only)
@@ -120,7 +121,7 @@ class WrittenCheckpoint(ModelCheckpoint):
     def file_exists(self, filepath: str | Path, trainer: Trainer) -> bool:
         """Return whether a file exists or is being written for another callback."""
         files = trainer.strategy.checkpoint_io
-        names = [p.write.path for c in _of(trainer) if (p := c.pending) is not None]
+        names = [each.write.path for each in _under_way(trainer)]
         if isinstance(files, AtomicCheckpointIO) and str(filepath) in names:
             files.wait()
         return super().file_exists(filepath, trainer)
@@ -129,9 +130,6 @@ class WrittenCheckpoint(ModelCheckpoint):
         """Wait for the file being written, if any, and act on what became of it.
 
         All processes must call this together.
-
-        Args:
-            trainer: The Trainer.
 
         Raises:
             OSError: If it could not be written, unless `on_write_error` is ``warn``.
@@ -207,9 +205,9 @@ class WrittenCheckpoint(ModelCheckpoint):
             trainer.strategy.remove_checkpoint(weights_beside(filepath))
 
 
-def _of(trainer: Trainer) -> list[WrittenCheckpoint]:
-    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
-    return [each for each in callbacks if isinstance(each, WrittenCheckpoint)]
+def _under_way(trainer: Trainer) -> list[Pending]:
+    found = callbacks_of(trainer, WrittenCheckpoint)
+    return [each.pending for each in found if each.pending is not None]
 
 
 def settle_checkpoints(trainer: Trainer, but_of: WrittenCheckpoint | None = None) -> None:
@@ -224,7 +222,7 @@ def settle_checkpoints(trainer: Trainer, but_of: WrittenCheckpoint | None = None
     Raises:
         OSError: If one could not be written, unless `on_write_error` is ``warn``.
     """
-    for each in _of(trainer):
+    for each in callbacks_of(trainer, WrittenCheckpoint):
         pending = each.pending
         same = but_of is not None and but_of is not each
         if pending is not None and not (same and pending.step == trainer.global_step):

@@ -83,17 +83,12 @@ def _of_pass(
         source: The source, where its tasks have streams of their own.
     """
     backbone = without_sources(without_weights(module.backbone)).train()
-    kind = next(backbone.parameters()).dtype
-
-    def two(part: Tensor) -> Tensor:
-        numbers = kind if part.is_floating_point() else part.dtype
-        return torch.empty(2, *part.shape[1:], device="meta", dtype=numbers)
-
+    two = _on_meta(inputs, 2, backbone)
     heads = [(task, without_weights(module.head_of(task.name)).train()) for task in tasks]
     owner = owners(module.tasks)
     with FlopCounterMode(display=False) as counter:
         every = tasks if not isinstance(backbone, StreamsBackbone) else module.tasks.values()
-        found = FeatureReader(every)(backbone, on_each(two, inputs), source)
+        found = FeatureReader(every)(backbone, two, source)
         outputs = [found.read_by(task, head, owner[task.name]) for task, head in heads]
         if found.streams is not None:
             outputs += [stream.vector for stream in found.streams.values()]
@@ -119,21 +114,27 @@ def forward_flops(module: SharedBackboneModule, inputs: Inputs, source: str | No
         Operations (additions and multiplications).
     """
     backbone = without_sources(without_weights(module.backbone)).eval()
-    kind = next(backbone.parameters()).dtype
+    one = _on_meta(inputs, 1, backbone)
     text = next((part for part in backbone.modules() if isinstance(part, TextBackbone)), None)
-
-    def one(part: Tensor) -> Tensor:
-        numbers = kind if part.is_floating_point() else part.dtype
-        return torch.empty(1, *part.shape[1:], device="meta", dtype=numbers)
-
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        if text is not None and isinstance(inputs, Mapping):
+        if text is not None and isinstance(one, Mapping):
             # without a mask: to see whether one hides anything, Transformers reads its numbers
             net: Any = text.model
-            net(input_ids=one(inputs["input_ids"]))
+            net(input_ids=one["input_ids"])
         else:
-            FeatureReader(module.tasks.values())(backbone, on_each(one, inputs), source)
+            FeatureReader(module.tasks.values())(backbone, one, source)
     return float(counter.get_total_flops())
+
+
+def _on_meta(inputs: Inputs, count: int, backbone: nn.Module) -> Inputs:
+    """Return shapes of so many samples, in the precision of a network."""
+    kind = next(backbone.parameters()).dtype
+
+    def empty(part: Tensor) -> Tensor:
+        numbers = kind if part.is_floating_point() else part.dtype
+        return torch.empty(count, *part.shape[1:], device="meta", dtype=numbers)
+
+    return on_each(empty, inputs)
 
 
 def without_weights(network: nn.Module) -> nn.Module:

@@ -21,17 +21,17 @@ from tl.callbacks.board import (
     as_block,
     as_markdown,
     how_started,
+    image_grid,
     statistics_of,
     writer_of,
 )
 from tl.callbacks.charts import comparison, hyperparameters, layout
-from tl.callbacks.figures import image_grid
 from tl.callbacks.results import versions
+from tl.callbacks.surroundings import description_of
 from tl.callbacks.task_names import name_tasks
 from tl.callbacks.task_pictures import TaskPictures
-from tl.data.trained_on import readable
 from tl.modules.base import SharedBackboneModule
-from tl.modules.batch import by_source
+from tl.modules.batch import AnyBatch, by_source
 from tl.modules.batch_norm import source_statistics
 from tl.modules.features import FeatureReader
 from tl.modules.picture_log import log_image, log_text, takers
@@ -97,10 +97,8 @@ class Dashboard(Callback):
         loggers = takers(trainer)
         if not loggers or not isinstance(pl_module, SharedBackboneModule):
             return
-        data = getattr(trainer, "datamodule", None)
-        describe = getattr(data, "describe", None)
-        if callable(describe):
-            log_text(trainer, "run/data", as_markdown(readable(describe())))
+        if (description := description_of(trainer)) is not None:
+            log_text(trainer, "run/data", as_markdown(description))
         if pl_module.transfer_report is not None:
             log_text(trainer, "run/transfer", as_block(pl_module.transfer_report.table()))
         elif pl_module.provenance is not None:
@@ -121,11 +119,7 @@ class Dashboard(Callback):
                 logger.log_hyperparams({f"run/{key}": value for key, value in settings.items()})
 
     def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, batch: AnyBatch, batch_idx: int
     ) -> None:
         """Show the first batch's images, and the network that they run through."""
         if self._shown:

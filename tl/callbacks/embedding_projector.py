@@ -5,19 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from tl.callbacks.board import class_names_of, writer_of
+from tl.callbacks.knn_monitor import features_of_images
+from tl.callbacks.surroundings import data_by_source
 from tl.data.images.resident import ImageDataset
 from tl.data.loaders import mixed_order
 from tl.modules.base import SharedBackboneModule
-from tl.modules.batch_norm import without_sources
-from tl.questions.features import evaluating
 from tl.questions.samples import settled_targets
-
-_BATCH = 256
 
 
 class EmbeddingProjector(Callback):
@@ -44,37 +40,20 @@ class EmbeddingProjector(Callback):
         writer = writer_of(trainer)
         if writer is None or not isinstance(pl_module, SharedBackboneModule):
             return
-        data = getattr(trainer, "datamodule", None)
-        sources = getattr(data, "sources", None) or {"": data}
+        sources = data_by_source(getattr(trainer, "datamodule", None))
         for name, source in sources.items():
             part = getattr(source, "splits", {}).get("val")
             if not isinstance(part, ImageDataset) or not len(part):
                 continue
             part = part.subset(mixed_order(part.targets.values(), len(part))[: self.images])
             writer.add_embedding(
-                _features(trainer, pl_module, source, part),
+                features_of_images(trainer, pl_module, source, part, torch.arange(len(part))).cpu(),
                 _labels(trainer, source, part),
                 part.pixels(part.index).permute(0, 3, 1, 2).float() / 255,
                 trainer.global_step,
-                f"features/{name}" if name and len(sources) > 1 else "features",
+                f"features/{name}" if len(sources) > 1 else "features",
                 *_header(source),
             )
-
-
-@torch.no_grad()
-def _features(
-    trainer: Trainer,
-    module: SharedBackboneModule,
-    data: Any,  # noqa: ANN401 - a data module of images
-    part: ImageDataset,
-) -> Tensor:
-    backbone, found = without_sources(module.backbone), []
-    with evaluating(backbone), trainer.precision_plugin.forward_context():
-        for rows in torch.split(torch.arange(len(part)), _BATCH):
-            inputs, _ = data.transform(move_data_to_device(part[rows], module.device), None)
-            inputs = trainer.precision_plugin.convert_input(inputs)
-            found.append(backbone(inputs).float().cpu())
-    return torch.cat(found)
 
 
 def _classes(data: Any) -> list[Any]:  # noqa: ANN401 - a data module of images

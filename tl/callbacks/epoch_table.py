@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from rich import get_console
 
 from tl.callbacks.checkpoint import best_of
 from tl.callbacks.knn_monitor import KNN
 from tl.callbacks.progress import bar_is_readable
+from tl.callbacks.surroundings import callbacks_of
 from tl.callbacks.throughput import Throughput
 from tl.modules.base import SharedBackboneModule
 from tl.modules.score_log import shared_scores
@@ -86,7 +86,10 @@ class EpochTable(Callback):
         self._fresh = found
         choice = best_of(trainer)
         monitor = choice.monitor if choice is not None else None
-        if choice is None or monitor not in found or not _saves_now(choice, trainer):
+        if choice is None or monitor not in found:
+            return
+        every = choice.every_n_epochs  # others cannot be saved as the best
+        if every and (trainer.current_epoch + 1) % every:
             return
         now, before = found[monitor], self.best.get(monitor)
         better = before is None or (now > before if choice.mode == "max" else now < before)
@@ -153,12 +156,6 @@ class EpochTable(Callback):
             return [row]
         legend = [] if self._lines > 1 else ["Scores of validation by epoch; * is the best so far."]
         return [*legend, "  ".join(name.rjust(width) for _, name, width in shown), row]
-
-
-def _saves_now(choice: ModelCheckpoint, trainer: Trainer) -> bool:
-    """Return whether the epoch is one of those whose validation can be saved as the best."""
-    every = choice.every_n_epochs
-    return not every or (trainer.current_epoch + 1) % every == 0
 
 
 def score_columns(trainer: Trainer, module: LightningModule) -> dict[str, str]:
@@ -234,5 +231,4 @@ def rounded(value: float) -> str:
 
 def speed_of(trainer: Trainer) -> Throughput | None:
     """Return the callback that counts images, if there is one."""
-    callbacks: Sequence[object] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((one for one in callbacks if isinstance(one, Throughput)), None)
+    return next(iter(callbacks_of(trainer, Throughput)), None)

@@ -11,9 +11,17 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from tl.balancing.gradients import Rows, add_task_gradients
-from tl.callbacks.task_measurement import TaskMeasurement, trained_stages
+from tl.balancing.gradients import Rows
+from tl.callbacks.task_measurement import (
+    TaskMeasurement,
+    beside_training,
+    fill_rows,
+    over_processes,
+    trained_stages,
+)
+from tl.modules.batch import AnyBatch
 from tl.modules.multitask import MultiTaskModule
+from tl.modules.optimisation import scaler_of
 from tl.modules.picture_log import log_figure, takers
 from tl.questions.affinity import PairMeans, cosines, first_order
 
@@ -67,11 +75,7 @@ class GradientDiagnostics(TaskMeasurement):
         self.cosines: dict[str, PairMeans] = {}
 
     def measure_step(
-        self,
-        trainer: Trainer,
-        module: MultiTaskModule,
-        batch: Any,  # noqa: ANN401
-        step: int,
+        self, trainer: Trainer, module: MultiTaskModule, batch: AnyBatch, step: int
     ) -> dict[str, float]:
         """Return cosines, norms, the conflict rate and, without a balancer, weights of 1."""
         values = self.measure(trainer, module, batch)
@@ -81,7 +85,9 @@ class GradientDiagnostics(TaskMeasurement):
             values |= {f"balance/{task}/weight": 1.0 for task in module.trained_tasks}
         return {name: value for name, value in values.items() if not math.isnan(value)}
 
-    def measure(self, trainer: Trainer, module: MultiTaskModule, batch: Any) -> dict[str, float]:  # noqa: ANN401
+    def measure(
+        self, trainer: Trainer, module: MultiTaskModule, batch: AnyBatch
+    ) -> dict[str, float]:
         """Return cosines, norms and their ratios by metric name; NaN where a gradient is zero."""
         stages = trained_stages(module)
         if not stages:
@@ -124,41 +130,24 @@ class GradientDiagnostics(TaskMeasurement):
                     kept[stage] = PairMeans(tasks)
                 kept[stage].add(values)
 
-    def _fill(self, trainer: Trainer, module: MultiTaskModule, batch: Any, rows: Rows) -> Tensor:  # noqa: ANN401
+    def _fill(
+        self, trainer: Trainer, module: MultiTaskModule, batch: AnyBatch, rows: Rows
+    ) -> Tensor:
         """Compute the rows, averaged over the processes, and restore everything else.
 
         Returns:
             The losses ``(T,)``, NaN of a task that the batch has not.
         """
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        scale = float(scaler.get_scale()) if scaler is not None else 1.0
+        scaler = scaler_of(trainer)
         kept = [(buffer, buffer.clone()) for buffer in module.backbone.buffers()]
-        device = module.device
-        with (
-            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-            torch.enable_grad(),
-        ):
-            with trainer.precision_plugin.forward_context():
-                losses, _ = module.task_losses(batch, smooth=True)
-            add_task_gradients(
-                rows,
-                losses,
-                {task: torch.full_like(loss, scale) for task, loss in losses.items()},
-                {task: number for number, task in enumerate(module.trained_tasks)},
-                dict.fromkeys(losses),  # sources may share a pass: keep the graph until the last
-            )
+        with beside_training(module):
+            scale = float(scaler.get_scale()) if scaler is not None else 1.0
+            losses = fill_rows(trainer, module, batch, rows, scale)
         for buffer, before in kept:
             buffer.copy_(before)
-        rows.matrix.div_(scale)
         missing = rows.matrix.new_tensor(torch.nan)
-        values = torch.stack(
-            [losses.get(task, missing).detach().float() for task in module.trained_tasks]
-        )
-        if trainer.world_size > 1:
-            world = trainer.world_size
-            rows.matrix = trainer.strategy.reduce(rows.matrix, reduce_op="sum") / world
-            values = trainer.strategy.reduce(values, reduce_op="sum") / world
-        return values
+        values = [losses.get(task, missing).detach().float() for task in module.trained_tasks]
+        return over_processes(trainer, torch.stack(values))
 
     # State
 

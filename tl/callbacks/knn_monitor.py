@@ -10,6 +10,7 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from tl.callbacks.surroundings import data_by_source
 from tl.data.images.resident import ImageDataset
 from tl.data.loaders import mixed_order
 from tl.modules.batch_norm import without_sources
@@ -85,19 +86,21 @@ class KNNMonitor(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit" or not due:
             return
         sources = self._labelled(trainer)
+        several = len(data_by_source(getattr(trainer, "datamodule", None))) > 1
         for name, (data, target) in sources.items():
             value = self._accuracy(trainer, pl_module, data, target)
-            what = f"oracle_{KNN}" if _withholds(data) else KNN
-            metric = f"val/{name}/{what}" if len(_sources(trainer)) > 1 else f"val/{what}"
+            what = f"oracle_{KNN}" if getattr(data, "withholds", False) else KNN
+            metric = f"val/{name}/{what}" if several else f"val/{what}"
             pl_module.log(metric, value, prog_bar=len(sources) == 1)
 
-    def _labelled(self, trainer: Trainer) -> dict[str, tuple[Any, str]]:
+    def _labelled(self, trainer: Trainer) -> dict[str | None, tuple[Any, str]]:
         """Return the sources that can be measured, each with the target to use."""
         found = {}
-        for name, data in _sources(trainer).items():
+        for name, data in data_by_source(getattr(trainer, "datamodule", None)).items():
             train, val = (getattr(data, "splits", {}).get(split) for split in ("train", "val"))
             if isinstance(train, ImageDataset) and isinstance(val, ImageDataset) and len(val):
-                target = self._target(data, (val if _withholds(data) else train).targets)
+                shown = val if getattr(data, "withholds", False) else train
+                target = self._target(data, shown.targets)
                 if target is not None and target in val.targets:
                     found[name] = (data, target)
         return found
@@ -114,14 +117,13 @@ class KNNMonitor(Callback):
 
     def _accuracy(self, trainer: Trainer, module: LightningModule, data: Any, target: str) -> float:  # noqa: ANN401
         queries, labels = self._features(trainer, module, data, "val", target, None)
-        if _withholds(data):
+        if getattr(data, "withholds", False):
             return leave_one_out_accuracy(queries, labels, k=self.k, temperature=self.temperature)
         bank, bank_labels = self._features(trainer, module, data, "train", target, self.bank_size)
         return knn_accuracy(
             queries, labels, bank, bank_labels, k=self.k, temperature=self.temperature
         )
 
-    @torch.no_grad()
     def _features(
         self,
         trainer: Trainer,
@@ -137,23 +139,31 @@ class KNNMonitor(Callback):
         rows = (labels >= 0).nonzero().flatten()
         if most is not None and most < len(rows):
             rows = rows[mixed_order([labels[rows]], len(rows))[:most]]
-        backbone = without_sources(module.backbone)  # type: ignore[arg-type]  # checked at the start
-        found = []
-        with evaluating(backbone), trainer.precision_plugin.forward_context():
-            for part in torch.split(rows, _BATCH):
-                batch = move_data_to_device(images[part], module.device)
-                inputs, _ = data.transform(batch, None)
-                found.append(backbone(trainer.precision_plugin.convert_input(inputs)).float())
-        return torch.cat(found), labels[rows].to(found[0].device)
+        features = features_of_images(trainer, module, data, images, rows)
+        return features, labels[rows].to(features.device)
 
 
-def _withholds(data: object) -> bool:
-    """Return whether training does not see the labels of a source."""
-    return bool(getattr(data, "withholds", False))
+@torch.no_grad()
+def features_of_images(
+    trainer: Trainer,
+    module: LightningModule,
+    data: Any,  # noqa: ANN401 - a data module of images
+    images: ImageDataset,
+    rows: Tensor,
+) -> Tensor:
+    """Return the backbone's features ``(N, D)`` float32 of images, without augmentation.
 
-
-def _sources(trainer: Trainer) -> dict[str, Any]:
-    """Return the data modules of a run by source."""
-    data = getattr(trainer, "datamodule", None)
-    sources = getattr(data, "sources", None)
-    return dict(sources) if isinstance(sources, Mapping) else {"": data}
+    Args:
+        trainer: The Trainer, for its precision.
+        module: A module with a backbone, which computes in evaluation mode.
+        data: What normalises the images.
+        images: The images.
+        rows: Positions of those to take ``(N,)``.
+    """
+    backbone = without_sources(module.backbone)  # type: ignore[arg-type]  # checked at the start
+    found = []
+    with evaluating(backbone), trainer.precision_plugin.forward_context():
+        for part in torch.split(rows, _BATCH):
+            inputs, _ = data.transform(move_data_to_device(images[part], module.device), None)
+            found.append(backbone(trainer.precision_plugin.convert_input(inputs)).float())
+    return torch.cat(found)

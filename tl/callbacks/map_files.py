@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from tl.checkpoints.atomic_io import write_whole
+from tl.checkpoints.whole_files import write_whole
 from tl.tasks.pixels import MapFile
 
 _PLANAR = 3  # dimensions of maps (N, H, W)

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tl.callbacks.map_files import MapFiles, file_names
+from tl.callbacks.surroundings import data_of
 from tl.data import ImageDataModule
 from tl.data.images.resident import ImageDataset
 from tl.data.text.source import TextSource
@@ -87,8 +88,7 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the rows of a batch."""
-        data = getattr(trainer, "datamodule", None)
-        class_names = getattr(data, "class_names", {})
+        class_names = getattr(getattr(trainer, "datamodule", None), "class_names", {})
         tasks: Mapping[str, Any] = getattr(pl_module, "tasks", {})
         # the loaders of a foreign data module each start at 0
         suffix = loader_suffix(dataloader_idx, trainer.predict_loop.num_dataloaders)
@@ -96,7 +96,7 @@ class PredictionWriter(Callback):
         for order, (name, (answers, index)) in enumerate(outputs.items()):
             task = tasks[name]
             names = class_names.get(name) or only(class_names, getattr(task, "num_classes", 0))
-            split = predicted_split(data, task.source)
+            split = predicted_split(trainer, task.source)
             positions = index.tolist()
             if split is None:  # another kind of data module: the second element holds labels
                 begin = self._seen.get((dataloader_idx, name), 0)
@@ -165,12 +165,9 @@ def only(class_names: Mapping[str, Any], count: int) -> Any:  # noqa: ANN401
     return found if found is not None and len(found) == count else None
 
 
-def predicted_split(data: object, source: str | None) -> ImageDataset | TextSet | None:
+def predicted_split(trainer: Trainer, source: str | None) -> ImageDataset | TextSet | None:
     """The predicted samples, which know their names; ``None`` for a foreign data module."""
-    sources = getattr(data, "sources", None)
-    owner = sources.get(source) if isinstance(sources, Mapping) else data
-    if owner is None and isinstance(sources, Mapping) and len(sources) == 1:
-        owner = next(iter(sources.values()))
+    owner = data_of(trainer, source)
     if not isinstance(owner, ImageDataModule | TextSource):
         return None
     return owner.splits.get("predict")

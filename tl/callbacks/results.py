@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import time
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,13 +14,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tl import __version__
 from tl.callbacks.checkpoint import best_of
-from tl.callbacks.epoch_table import EpochTable
+from tl.callbacks.epoch_table import EpochTable, speed_of
+from tl.callbacks.surroundings import callbacks_of, data_of, description_of
 from tl.callbacks.test_time import TestTimeAdaptation
-from tl.callbacks.throughput import Throughput
-from tl.checkpoints.atomic_io import write_whole
-from tl.data.trained_on import readable
+from tl.checkpoints.whole_files import write_json
+from tl.data.trained_on import sources_of
 from tl.hardware import peak_memory_bytes
-from tl.reading import read_text
+from tl.reading import read_object
+from tl.report.intervals import finite
 
 
 class RunResults(Callback):
@@ -63,13 +61,11 @@ class RunResults(Callback):
         self._metrics, self._evaluated = {}, {}
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock for a stand-alone validation."""
-        if trainer.state.fn == "validate":
+        """Start the clock for a stand-alone evaluation."""
+        if trainer.state.fn != "fit":
             self._begin()
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._begin()
+    on_test_start = on_validation_start
 
     def _begin(self) -> None:
         self._start = time.perf_counter()
@@ -80,39 +76,38 @@ class RunResults(Callback):
         """Write the results."""
         self._write(trainer, pl_module)
 
+    on_test_end = on_fit_end
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the results of a stand-alone validation."""
         if trainer.state.fn == "validate":
             self._write(trainer, pl_module)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the results."""
-        self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         folder = trainer.log_dir  # all processes must call this: the first broadcasts to the others
         nowhere = folder is None or not trainer.loggers or trainer.fast_dev_run  # type: ignore[attr-defined]
         if folder is None or nowhere or not trainer.is_global_zero:
             return
-        speed = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore[attr-defined]
+        speed = speed_of(trainer)
         if speed is not None and trainer.state.fn == "fit":
             self._of_training = {"mfu": speed.mfu, "data_share": speed.data_share}
         found = {name: number(value) for name, value in trainer.callback_metrics.items()}
         self._metrics |= found
-        describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
-        data = by_source(readable(describe())) if callable(describe) else None
+        description = description_of(trainer)
+        data = None if description is None else sources_of(description)
         samples = samples_of(pl_module, trainer)
         path = Path(folder) / self.filename
-        earlier = read_json(path)
+        earlier = read_object(path)
         if trainer.state.fn != "fit":
             split = "test" if trainer.state.fn == "test" else "val"
             self._evaluated[split] = {
-                "checkpoint": _relative(trainer.ckpt_path, folder),
+                "checkpoint": trainer.ckpt_path and os.path.relpath(trainer.ckpt_path, folder),
                 "metrics": {k: v for k, v in sorted(found.items()) if k.startswith(f"{split}/")},
                 "samples": samples.get(split, {}),
                 "data": data,
             }
-            adapted = [c.adaptation for c in trainer.callbacks if isinstance(c, TestTimeAdaptation)]  # type: ignore[attr-defined]
+            adapting = callbacks_of(trainer, TestTimeAdaptation)  # type: ignore[type-abstract]  # or a subclass
+            adapted = [each.adaptation for each in adapting]
             if adapted and split == "test":
                 self._evaluated[split]["adaptation"] = adapted
             if "metrics" in earlier:  # from training, or from an earlier evaluation
@@ -155,8 +150,7 @@ class RunResults(Callback):
 
 def _best_epoch(trainer: Trainer) -> dict[str, Any]:
     """Return the best epoch, counted from 1, and all metrics of its validation, if known."""
-    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
-    table = next((one for one in callbacks if isinstance(one, EpochTable)), None)
+    table = next(iter(callbacks_of(trainer, EpochTable)), None)
     best = best_of(trainer)
     if table is None or table.best_epoch is None or best is None:
         return {}
@@ -166,10 +160,6 @@ def _best_epoch(trainer: Trainer) -> dict[str, Any]:
     return {"epoch": table.best_epoch + 1, "metrics": metrics}
 
 
-def _relative(path: object, folder: str) -> str | None:
-    return None if path is None else os.path.relpath(str(path), folder)
-
-
 def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str, Any]]:
     """Return by split and task how many labelled samples were evaluated, of how many.
 
@@ -177,14 +167,11 @@ def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str,
         module: The module; the result is empty unless it is one of ours.
         trainer: Its trainer; one of our data modules knows the sizes of its splits.
     """
-    data = getattr(trainer, "datamodule", None)
-    sources = getattr(data, "sources", None)
     found: dict[str, dict[str, Any]] = {}
     for split, tasks in getattr(module, "samples", {}).items():
         for name, count in tasks.items():
             task = getattr(module, "tasks", {}).get(name)
-            source = getattr(task, "source", None)
-            owner = sources.get(source) if isinstance(sources, Mapping) else data
+            owner = data_of(trainer, getattr(task, "source", None))
             whole = getattr(owner, "splits", {}).get(split)
             found.setdefault(split, {})[name] = {
                 "from": count,
@@ -215,39 +202,9 @@ def _size(split: Any, task: Any) -> int:  # noqa: ANN401 - whatever a data modul
     return len(split) if task is None or not hasattr(split, "labelled") else split.labelled(task)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the results of an earlier stage; empty if there are none."""
-    try:
-        content = json.loads(read_text(path))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def by_source(description: dict[str, Any]) -> dict[str, Any]:
-    """Return a data description by source, also for a single source."""
-    return {description["name"]: description} if "fingerprint" in description else description
-
-
 def number(value: Any) -> float | None:  # noqa: ANN401 - a tensor or a number
     """Return a metric as a JSON number; ``None`` if it is not finite."""
-    if value is None:
-        return None
-    found = float(value)
-    return found if math.isfinite(found) else None
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file completely or not at all.
-
-    Args:
-        path: Its final name.
-        content: Plain types.
-
-    Raises:
-        OSError: If it cannot be written, naming it.
-    """
-    write_whole(path, [(json.dumps(content, indent=2) + "\n").encode()])
+    return None if value is None else finite(float(value))
 
 
 def versions() -> dict[str, str]:

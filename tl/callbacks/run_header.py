@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from tl.batch import Inputs
 from tl.callbacks.compute import forward_flops
-from tl.data.trained_on import readable
+from tl.callbacks.surroundings import description_of
+from tl.data.trained_on import sources_of
 from tl.modules.base import SharedBackboneModule
-from tl.modules.batch import by_source
+from tl.modules.batch import AnyBatch, by_source
+from tl.report.frame import aligned
 
 _THOUSAND = 1000
 
@@ -34,16 +36,12 @@ class RunHeader(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line on the data."""
         self._due = True
-        describe = getattr(getattr(trainer, "datamodule", None), "describe", None)
-        if trainer.is_global_zero and callable(describe):
-            print(f"tl: data: {data_line(readable(describe()))}", flush=True)  # noqa: T201
+        description = description_of(trainer)
+        if trainer.is_global_zero and description is not None:
+            print(f"tl: data: {data_line(description)}", flush=True)  # noqa: T201
 
     def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, batch: AnyBatch, batch_idx: int
     ) -> None:
         """Print the lines on the model, whose operations depend on the inputs."""
         due, self._due = self._due, False
@@ -65,7 +63,7 @@ def data_line(description: Mapping[str, Any]) -> str:
     Args:
         description: Of one source, or by source.
     """
-    several = [description] if "fingerprint" in description else list(description.values())
+    several = sources_of(description).values()
     return "; ".join(_of_source(each) for each in several if isinstance(each, Mapping)) + "."
 
 
@@ -118,13 +116,7 @@ def part_table(module: SharedBackboneModule, flops: float | None) -> Iterator[st
         if counts(part)[0]
     ]
     rows.insert(0, ("part", "class", "parameters", "trained", "FLOPs"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if place < 2 else cell.rjust(width)  # noqa: PLR2004 - names
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  " + "  ".join(cells).rstrip()
+    yield from (f"  {line}" for line in aligned(rows, (2, 3, 4)))
 
 
 def counts(part: nn.Module) -> tuple[int, int]:

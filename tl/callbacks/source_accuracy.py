@@ -14,6 +14,7 @@ from tl.data.base import ImageDataModule
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import labels_of
 from tl.modules.batch_norm import without_sources
+from tl.questions.features import evaluating
 from tl.tasks import Task
 from tl.transfer.network import SourceHead
 from tl.transfer.penalties import LwF
@@ -147,23 +148,17 @@ class SourceAccuracy(Callback):
             raise ValueError("SourceAccuracy measures only during `fit`.")
         backbone = without_sources(module.backbone)
         head = self._kept_head(module) or self._head.to(module.device)
-        modes = [(part, part.training) for part in backbone.modules()]
-        backbone.eval()
         right = count = 0
-        try:
-            with torch.random.fork_rng(devices=[]), trainer.precision_plugin.forward_context():
-                for batch in self.data.test_dataloader():
-                    images, targets = self.data.transform(
-                        move_data_to_device(batch, module.device), None
-                    )
-                    images = trainer.precision_plugin.convert_input(images)
-                    target = labels_of(self._task, targets)
-                    [answered] = self._task.tally(head(backbone(images)), target)
-                    right += int(answered)
-                    count += int(self._task.present(target))
-        finally:
-            for part, training in modes:
-                part.training = training
+        precision = trainer.precision_plugin
+        with evaluating(backbone), torch.random.fork_rng(devices=[]), precision.forward_context():
+            for batch in self.data.test_dataloader():
+                moved = move_data_to_device(batch, module.device)
+                images, targets = self.data.transform(moved, None)
+                target = labels_of(self._task, targets)
+                answers = head(backbone(precision.convert_input(images)))
+                [answered] = self._task.tally(answers, target)
+                right += int(answered)
+                count += int(self._task.present(target))
         return right / max(count, 1)
 
     def state_dict(self) -> dict[str, Any]:

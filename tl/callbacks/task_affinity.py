@@ -9,9 +9,16 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from tl.balancing.gradients import Rows, add_task_gradients
+from tl.balancing.gradients import Rows
 from tl.callbacks.gradient_diagnostics import rates_of
-from tl.callbacks.task_measurement import TaskMeasurement, trained_stages
+from tl.callbacks.task_measurement import (
+    TaskMeasurement,
+    beside_training,
+    fill_rows,
+    over_processes,
+    trained_stages,
+)
+from tl.modules.batch import AnyBatch
 from tl.modules.multitask import MultiTaskModule
 from tl.questions.affinity import PairMeans, rank_correlation
 from tl.questions.features import evaluating
@@ -52,11 +59,7 @@ class TaskAffinity(TaskMeasurement):
         self.linear: PairMeans | None = None
 
     def measure_step(
-        self,
-        trainer: Trainer,
-        module: MultiTaskModule,
-        batch: Any,  # noqa: ANN401
-        step: int,
+        self, trainer: Trainer, module: MultiTaskModule, batch: AnyBatch, step: int
     ) -> dict[str, float]:
         """Add to the means, and return how well look-ahead and first order agree."""
         tasks = list(module.trained_tasks)
@@ -69,10 +72,7 @@ class TaskAffinity(TaskMeasurement):
         return {} if math.isnan(agreement) else {"balance/affinity_agreement": agreement}
 
     def measure(
-        self,
-        trainer: Trainer,
-        module: MultiTaskModule,
-        batch: Any,  # noqa: ANN401
+        self, trainer: Trainer, module: MultiTaskModule, batch: AnyBatch
     ) -> tuple[Tensor, Tensor]:
         """Return affinities ``(T, T)`` by look-ahead and to first order, row i to column j."""
         stages = trained_stages(module)
@@ -90,24 +90,11 @@ class TaskAffinity(TaskMeasurement):
             ]
         ).to(shared[0].device)
         rows = Rows(shared, len(tasks))
-        device = module.device
-        with (
-            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-            evaluating(module.backbone, module.heads),
-            torch.enable_grad(),
-        ):
-            with trainer.precision_plugin.forward_context():
-                losses, _ = module.task_losses(batch, smooth=True)
-            ones = {task: torch.ones_like(loss) for task, loss in losses.items()}
-            numbers = {task: number for number, task in enumerate(tasks)}
-            add_task_gradients(rows, losses, ones, numbers, dict.fromkeys(losses))
-            before = _over_processes(trainer, _stacked(losses, tasks))
-            if trainer.world_size > 1:
-                rows.matrix = (
-                    trainer.strategy.reduce(rows.matrix, reduce_op="sum") / trainer.world_size
-                )
+        with beside_training(module), evaluating(module.backbone, module.heads):
+            losses = fill_rows(trainer, module, batch, rows)
+            before = over_processes(trainer, _stacked(losses, tasks))
             ahead = [
-                _over_processes(trainer, self._after(trainer, module, batch, rows, number, rates))
+                over_processes(trainer, self._after(trainer, module, batch, rows, number, rates))
                 for number in range(len(tasks))
             ]
         matrix = rows.matrix.double()
@@ -160,10 +147,3 @@ def _stacked(losses: dict[str, Tensor], tasks: list[str]) -> Tensor:
     missing = torch.full((), torch.nan, device=device)
     found = torch.stack([losses.get(task, missing).detach().double() for task in tasks])
     return found.masked_fill(found == 0, torch.nan)
-
-
-def _over_processes(trainer: Trainer, values: Tensor) -> Tensor:
-    if trainer.world_size == 1:
-        return values
-    summed: Tensor = trainer.strategy.reduce(values, reduce_op="sum")
-    return summed / trainer.world_size

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import nn
+from torch import Tensor, nn
 
 from tl.backbones.base import stages_of
+from tl.balancing.gradients import Rows, add_task_gradients
+from tl.modules.batch import AnyBatch
 from tl.modules.multitask import MultiTaskModule
 
 
@@ -30,11 +34,7 @@ class TaskMeasurement(Callback, ABC):
 
     @abstractmethod
     def measure_step(
-        self,
-        trainer: Trainer,
-        module: MultiTaskModule,
-        batch: Any,  # noqa: ANN401
-        step: int,
+        self, trainer: Trainer, module: MultiTaskModule, batch: AnyBatch, step: int
     ) -> dict[str, float]:
         """Measure before a step.
 
@@ -55,11 +55,7 @@ class TaskMeasurement(Callback, ABC):
             )
 
     def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, batch: AnyBatch, batch_idx: int
     ) -> None:
         """Measure before the step, if due, and log what was found."""
         step = trainer.global_step
@@ -80,3 +76,47 @@ def trained_stages(module: MultiTaskModule) -> dict[str, list[nn.Parameter]]:
         for stage, parts in stages_of(module.backbone).items()
     }
     return {stage: found for stage, found in stages.items() if found}
+
+
+@contextmanager
+def beside_training(module: MultiTaskModule) -> Iterator[None]:
+    """Compute gradients and leave random numbers as they are."""
+    device = module.device
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        torch.enable_grad(),
+    ):
+        yield
+
+
+def fill_rows(
+    trainer: Trainer, module: MultiTaskModule, batch: AnyBatch, rows: Rows, scale: float = 1.0
+) -> dict[str, Tensor]:
+    """Compute the gradient of each task, averaged over the processes.
+
+    Args:
+        trainer: The Trainer, for its precision.
+        module: The module.
+        batch: The batch.
+        rows: Receives the gradients.
+        scale: Scale of the losses while they are differentiated, in 16-bit precision.
+
+    Returns:
+        Losses by task.
+    """
+    with trainer.precision_plugin.forward_context():
+        losses, _ = module.task_losses(batch, smooth=True)
+    factors = {task: torch.full_like(loss, scale) for task, loss in losses.items()}
+    numbers = {task: number for number, task in enumerate(module.trained_tasks)}
+    # sources may share a pass: keep the graph until the last
+    add_task_gradients(rows, losses, factors, numbers, dict.fromkeys(losses))
+    rows.matrix = over_processes(trainer, rows.matrix.div_(scale))
+    return losses
+
+
+def over_processes(trainer: Trainer, values: Tensor) -> Tensor:
+    """Return the mean of a tensor over the processes."""
+    if trainer.world_size == 1:
+        return values
+    summed: Tensor = trainer.strategy.reduce(values, reduce_op="sum")
+    return summed / trainer.world_size

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from tl.callbacks.board import class_names_of, statistics_of
-from tl.checkpoints.atomic_io import write_whole
+from tl.checkpoints.whole_files import write_whole
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
 from tl.modules.evaluation import loader_suffix

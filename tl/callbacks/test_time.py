@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, nn
 
 from tl.batch import Inputs, on_each
+from tl.callbacks.surroundings import data_by_source
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source
 from tl.modules.batch_norm import source_statistics
@@ -147,7 +148,7 @@ class AdaBN(TestTimeAdaptation):
                     yield parts[source][0]
 
         with torch.inference_mode(mode=False), torch.no_grad():
-            for source in _sources(data):
+            for source in data_by_source(data):
                 network = copy.deepcopy(module.backbone)
                 forward = partial(self.read, network, source)
                 with trainer.precision_plugin.forward_context():
@@ -230,9 +231,3 @@ class Tent(TestTimeAdaptation):
 
 def _has_entropy(task: Task) -> bool:
     return isinstance(task, Classification) and not task.multi_label
-
-
-def _sources(data: Any) -> list[str | None]:  # noqa: ANN401 - any data module
-    """Return the sources that a batch of a data module names."""
-    sources = getattr(data, "sources", None)
-    return [*sources] if isinstance(sources, Mapping) else [None]

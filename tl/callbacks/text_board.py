@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tl.callbacks.board import class_names_of
 from tl.callbacks.step_clock import StepClock, log_rates
+from tl.callbacks.surroundings import data_by_source
 from tl.data.text.tokenizer import TextTokenizer
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
@@ -176,7 +177,5 @@ class TextBoard(Callback):
 
 def tokenizer_of(data: object) -> TextTokenizer | None:
     """Return the tokenizer of a data module, or that of the sources in it, if there is one."""
-    sources = getattr(data, "sources", None)
-    several = sources.values() if isinstance(sources, Mapping) else [data]
-    found = (getattr(source, "tokenizer", None) for source in several)
+    found = (getattr(source, "tokenizer", None) for source in data_by_source(data).values())
     return next((one for one in found if isinstance(one, TextTokenizer)), None)

@@ -15,6 +15,7 @@ from tl.callbacks.step_clock import StepClock, log_rates
 from tl.callbacks.text_compute import TextOperations, text_operations
 from tl.hardware import peak_memory_bytes
 from tl.modules.base import SharedBackboneModule
+from tl.modules.batch import AnyBatch
 from tl.modules.step_log import is_due
 
 #: Short names for the progress bar.
@@ -130,22 +131,18 @@ class Throughput(Callback):
         """Exclude the time between epochs."""
         self.clock.pause()
 
+    on_validation_end = on_train_epoch_start
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Pause the training clock, or start counting for a stand-alone validation."""
+        """Pause the training clock, or start counting for a stand-alone evaluation."""
         self.clock.pause()
-        if not trainer.training and trainer.state.fn == "validate":
+        if trainer.state.fn != "fit":
             self._begin()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Resume the training clock with the next step."""
-        self.clock.pause()
+    on_test_start = on_predict_start = on_validation_start
 
     def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, batch: AnyBatch, batch_idx: int
     ) -> None:
         """Count the time since the last step; at an epoch's first, the network's operations."""
         waited = self.clock.waited()
@@ -154,7 +151,7 @@ class Throughput(Callback):
         elif self._peak is not None:
             self._count_operations(pl_module, batch)
 
-    def _count_operations(self, pl_module: LightningModule, batch: Any) -> None:  # noqa: ANN401
+    def _count_operations(self, pl_module: LightningModule, batch: AnyBatch) -> None:
         trains = tuple(p.requires_grad for p in pl_module.parameters())
         if trains == self._training or not isinstance(pl_module, SharedBackboneModule):
             return
@@ -208,12 +205,6 @@ class Throughput(Callback):
 
     # Stand-alone evaluation
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting."""
-        self._begin()
-
-    on_predict_start = on_test_start
-
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -223,23 +214,11 @@ class Throughput(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count a batch of a stand-alone validation."""
-        if trainer.state.fn == "validate":
+        """Count a batch of a stand-alone evaluation."""
+        if trainer.state.fn != "fit":
             self._count(trainer, batch)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count a batch."""
-        self._count(trainer, batch)
-
-    on_predict_batch_end = on_test_batch_end
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
 
 def images_in(batch: object) -> int:

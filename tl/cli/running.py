@@ -14,6 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
 from tl.callbacks import SaveOnSignal
+from tl.callbacks.surroundings import callbacks_of
 from tl.cli.command import TlCLI
 from tl.cli.configuration import write_enums_as_text
 from tl.cli.messages import USAGE_ERROR, exception_line
@@ -137,7 +138,6 @@ def _is_mistake(error: Exception, trainer: Trainer | None) -> bool:
     """Return whether the command, the configuration or the data cause an error."""
     if trainer is None:
         return True
-    callbacks: list[object] = trainer.callbacks  # type: ignore[attr-defined]
-    begun = any(one.begun for one in callbacks if isinstance(one, SaveOnSignal))
+    begun = any(one.begun for one in callbacks_of(trainer, SaveOnSignal))
     of_another_model = "Error(s) in loading state_dict" in str(error)
     return not begun and (isinstance(error, _MISTAKES) or of_another_model)

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from tl.callbacks.surroundings import callbacks_of
 from tl.callbacks.test_time import TestTimeAdaptation
 from tl.modules.base import SharedBackboneModule
 from tl.reading import shown
@@ -81,11 +82,7 @@ class AskedShifts:
         check_processes(trainer)
 
     def run(
-        self,
-        trainer: Trainer,
-        module: LightningModule,
-        data: LightningDataModule,
-        folder: Path,
+        self, trainer: Trainer, module: LightningModule, data: LightningDataModule, folder: Path
     ) -> None:
         """Test, print a table, and write it as JSON with a figure.
 
@@ -102,7 +99,7 @@ class AskedShifts:
             raise ValueError(  # noqa: TRY004 - a setting of the run
                 f"`shifts` need a module of tl.modules, got a {type(module).__name__}."
             )
-        adapting = [c for c in trainer.callbacks if isinstance(c, TestTimeAdaptation)]  # type: ignore[attr-defined]
+        adapting = callbacks_of(trainer, TestTimeAdaptation)  # type: ignore[type-abstract]  # or a subclass
         again = Trainer(
             callbacks=list(adapting),
             accelerator=trainer.accelerator,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -39,6 +40,32 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where there is none or it cannot be read."""
+    try:
+        found = json.loads(read_text(path))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def versions_in(folder: Path, holding: str = "") -> list[Path]:
+    """Return the folders ``version_N`` in a folder in the order of N.
+
+    Args:
+        folder: The folder.
+        holding: Only those with a file of this name.
+    """
+    numbered = {
+        int(number): path
+        for path in folder.glob("version_*")
+        if (number := path.name.removeprefix("version_")).isascii() and number.isdecimal()
+    }
+    return [
+        numbered[n] for n in sorted(numbered) if not holding or (numbered[n] / holding).exists()
+    ]
+
+
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 - any YAML value
     """Read a regular file of plain types.
 
@@ -54,6 +81,14 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - any YAML value
         raise ValueError("it is nested too deeply") from None
     check_nesting(found, most=_MOST_VALUES)
     return found
+
+
+def yaml_or_text(text: str) -> Any:  # noqa: ANN401 - any YAML value
+    """Return the value of an option; text that is not YAML is returned as it is."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # the parser reports it
 
 
 def bound_aliases() -> None:

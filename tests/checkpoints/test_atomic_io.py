@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from tl.checkpoints.atomic_io import AtomicCheckpointIO, remove_leftovers
+from tl.checkpoints.atomic_io import AtomicCheckpointIO
 from tl.checkpoints.errors import CheckpointError
+from tl.checkpoints.whole_files import remove_leftovers
 
 
 def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:

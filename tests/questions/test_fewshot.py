@@ -38,9 +38,9 @@ def result() -> FewShot:
 def test_differences_are_paired_on_the_same_episodes() -> None:
     found = result()
     same = found.difference("same", 1, "ridge")
-    assert (same.mean, same.half) == (0, 0)
+    assert (same.mean, same.half_width) == (0, 0)
     gain = found.difference("better", 5, "nearest mean")
-    assert gain.mean > gain.half > 0
+    assert gain.mean > gain.half_width > 0
     one, five = (found.estimate("better", k, "centred mean").mean for k in (1, 5))
     assert one < five
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tl.report.run_plots import curves_figure, rates_figure, read_curves, write_plots
+from tl.report.finished_run import read_curves
+from tl.report.run_plots import curves_figure, rates_figure, write_plots
 
 CSV = """epoch,lr/backbone,step,train/acc,train/loss,train/skipped_steps,val/acc,val/loss
 0,,4,0.1,2.5,0,,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.studies import write_study
-from tl.study.folders import RunFolders, read_object, write_object
+from tl.reading import read_object
+from tl.study.folders import RunFolders, write_object
 from tl.study.points import Point, points_of
 from tl.study.study_file import read_study
 
@@ -73,6 +74,14 @@ def test_curves_are_those_of_all_versions(tmp_path: Path, point: Point) -> None:
         version = leave(folders.of(point), number)
         (version / "metrics.csv").write_text(text)
     assert folders.curve(point, "a") == [(1, 0.5), (3, 0.75)]
+
+
+def test_of_a_step_in_several_versions_the_newest_counts(tmp_path: Path, point: Point) -> None:
+    folders = RunFolders(tmp_path)
+    for number in (9, 10):  # in this order by number, not by name
+        version = leave(folders.of(point), number)
+        (version / "metrics.csv").write_text(f"step,a\n1,{number}\n")
+    assert folders.curve(point, "a") == [(1, 10.0)]
 
 
 def test_files_are_whole_or_absent(tmp_path: Path) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +16,7 @@ from tl.checkpoints.errors import CheckpointError
 from tl.checkpoints.files import read_checkpoint
 from tl.checkpoints.hashes import seal
 from tl.checkpoints.safe_weights import checksum_of, to_safetensors
+from tl.checkpoints.whole_files import write_whole
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -226,54 +224,3 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def weights_beside(path: str | Path) -> Path:
     """Return the path of the safetensors file beside a checkpoint."""
     return Path(path).with_suffix(".safetensors")
-
-
-def write_whole(path: Path, parts: Sequence[bytes | memoryview]) -> None:
-    """Write a file completely or not at all; flush its content before renaming it.
-
-    Args:
-        path: Its final name.
-        parts: Its content, piece by piece.
-
-    Raises:
-        OSError: If it cannot be written, naming the final path. The earlier file is unchanged, and
-            no temporary file remains.
-    """
-    # unique, because other processes may save to the same folder
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            with suppress(OSError):  # some network file systems have no locks
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-            beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        with suppress(OSError):  # without a folder there is no file
-            beside.unlink(missing_ok=True)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of processes killed while writing a checkpoint.
-
-    Files of running processes are locked, and stay; so do unrelated files, because the user may
-    have chosen the folder.
-
-    Args:
-        folder: A folder of checkpoints.
-    """
-    left = [*folder.glob(".*.ckpt*.tmp"), *folder.glob(".*.safetensors*.tmp")]
-    for path in left:
-        with suppress(OSError), path.open("r+b") as file:  # needed for locks on NFS
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()

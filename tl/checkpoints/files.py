@@ -59,9 +59,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def read_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
     """Read a checkpoint like :func:`read_checkpoint`, with the SHA-256 of the same bytes.
 
-    Args:
-        path: The file or address.
-
     Raises:
         CheckpointError: As there.
     """
@@ -70,9 +67,6 @@ def read_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
 
 def glance_at(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint's description of itself: nothing is verified, no tensor read.
-
-    Args:
-        path: The file.
 
     Raises:
         CheckpointError: As :func:`read_checkpoint`, if it cannot be opened.
@@ -102,10 +96,7 @@ def _opened(path: str | Path, *, hashed: bool) -> tuple[dict[str, Any], str]:
             sealed = is_sealed(file)
             found = sums(file) if sealed or hashed else None
             if found is not None and found.intact is False:
-                raise CheckpointError(
-                    f"{path}: is damaged: it does not match the checksum in it; copy it again or "
-                    "use an earlier one."
-                )
+                raise _broken(path, "damaged: it does not match the checksum in it")
             content = _read(file, path, verified=sealed)
     except PermissionError:
         raise CheckpointError(f"{path}: no permission to read it.") from None
@@ -160,10 +151,8 @@ def _safetensors_load(file: BinaryIO, path: Path) -> object:
     try:
         return from_safetensors(file.read())
     except Exception as error:  # noqa: BLE001  # SafetensorError, or KeyError for an unknown type
-        raise CheckpointError(
-            f"{path}: is a truncated or damaged safetensors file ({first_line(error)}); copy it "
-            f"again or use an earlier one."
-        ) from None
+        what = f"a truncated or damaged safetensors file ({first_line(error)})"
+        raise _broken(path, what) from None
 
 
 def _check_size(file: BinaryIO, path: Path) -> None:
@@ -192,19 +181,12 @@ def _check_zip(file: BinaryIO, path: Path, *, verified: bool) -> None:
     except CheckpointError:
         raise
     except Exception as error:  # noqa: BLE001  # a damaged archive may raise anything
-        raise CheckpointError(
-            f"{path}: is truncated or damaged ({first_line(error)}); copy it again or use an "
-            f"earlier one."
-        ) from None
+        raise _broken(path, f"truncated or damaged ({first_line(error)})") from None
     if is_cut_short(file):
-        raise CheckpointError(
-            f"{path}: is truncated: its end is missing; copy it again or use an earlier one."
-        )
+        raise _broken(path, "truncated: its end is missing")
     if damaged is not None:
-        raise CheckpointError(
-            f"{path}: is damaged: its part {listed([damaged])} does not match the checksum; copy "
-            f"it again or use an earlier one."
-        )
+        part = listed([damaged])
+        raise _broken(path, f"damaged: its part {part} does not match the checksum")
     if any(name.endswith("/constants.pkl") for name in names):
         raise CheckpointError(
             f"{path}: is a TorchScript archive, which contains code; save the module's "
@@ -230,7 +212,9 @@ def _torch_load(file: BinaryIO, path: Path) -> object:
             ) from None
         # torch's message here suggests weights_only=False
         reason = "" if isinstance(error, pickle.UnpicklingError) else f" ({first_line(error)})"
-        raise CheckpointError(
-            f"{path}: is truncated, damaged or not written by torch.save with its default "
-            f"protocol{reason}; copy it again or use an earlier one."
-        ) from None
+        what = "truncated, damaged or not written by torch.save with its default protocol"
+        raise _broken(path, f"{what}{reason}") from None
+
+
+def _broken(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path}: is {what}; copy it again or use an earlier one.")

@@ -16,11 +16,7 @@ _MIB = 2**20
 
 
 def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal.
-
-    Args:
-        path: The file.
-    """
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
     with Path(path).expanduser().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

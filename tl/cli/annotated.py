@@ -98,8 +98,8 @@ def _section(
         key = f"{prefix}{name}"
         leaves = list(_leaves(key, value))
         # a class is part of the options that are set in it
-        kept = name == "class_path" and _is_set(found, prefix, note_of)
-        if left_out is not None and not kept and not any(note_of(*leaf).is_set for leaf in leaves):
+        decide = _leaves(prefix.rstrip("."), found) if name == "class_path" else leaves
+        if left_out is not None and not any(note_of(*leaf).is_set for leaf in decide):
             left_out += [leaf for leaf, _ in leaves]
             continue
         start = f"{indent}{_scalar(name)}:"
@@ -145,10 +145,6 @@ def _leaf(start: str, indent: str, value: object, note: Note) -> Iterator[_Line]
             yield _Line(f"{indent}- {_scalar(item)}")
         return
     yield _Line(text, note)
-
-
-def _is_set(found: object, prefix: str, note_of: Callable[[str, Any], Note]) -> bool:
-    return any(note_of(*leaf).is_set for leaf in _leaves(prefix.rstrip("."), found))
 
 
 def _is_list_of_maps(value: object) -> bool:

@@ -6,7 +6,6 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 
 from tl.cli.messages import did_you_mean, one_line
-from tl.reading import check_regular, read_yaml
+from tl.reading import check_regular, read_yaml, yaml_or_text
 
 _OPTIONS = ("--config", "-c")
 _LISTS = ("trainer.callbacks", "trainer.plugins")
@@ -30,9 +29,6 @@ _HERE = "the command line"
 
 def check_files(arguments: Sequence[str]) -> None:
     """Check that the configuration files of a command are readable.
-
-    Args:
-        arguments: The command's arguments.
 
     Raises:
         ValueError: If a file is missing, is not text or YAML, or holds no options, or if an option
@@ -61,9 +57,7 @@ def check_files(arguments: Sequence[str]) -> None:
 
 def _nested(key: str, value: str) -> Any:  # noqa: ANN401 - whatever YAML holds
     """Return a command-line option as it would be in a file."""
-    found: Any = value
-    with suppress(yaml.YAMLError):  # the parser reports it
-        found = yaml.safe_load(value)
+    found = yaml_or_text(value)
     several = found if isinstance(found, list) else [found]
     found = [{"class_path": v} if isinstance(v, str) else v for v in several]
     for part in reversed(key.split(".")):

@@ -15,7 +15,8 @@ from tl.cli.entry import run_command
 from tl.cli.messages import USAGE_ERROR
 from tl.data import MultiTaskDataModule
 from tl.data.source_options import SourceOptions
-from tl.runs.folders import numbered_versions, versions_folder
+from tl.reading import versions_in
+from tl.runs.folders import versions_folder
 from tl.serving.run import Run
 from tl.signals import CommandEnded, signals_as_before
 
@@ -158,7 +159,6 @@ def _folder(ran: Any) -> Path:  # noqa: ANN401 - a TlCLI, which imports this pac
         found: Path = output.new
         return found
     parent = versions_folder(ran.chosen.log_dir, ran.chosen.name)
-    numbers = numbered_versions(parent)
-    if not numbers:
+    if not (versions := versions_in(parent)):
         raise RuntimeError(f"The run left no folder in {parent}.")
-    return parent / f"version_{max(numbers)}"
+    return versions[-1]

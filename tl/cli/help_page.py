@@ -46,11 +46,7 @@ _COMMON = (
 
 
 def help_of(arguments: Sequence[str]) -> str | None:
-    """Return the page that a command line asks for; ``None`` if it asks for none of these.
-
-    Args:
-        arguments: The command line.
-    """
+    """Return the page that a command line asks for; ``None`` if it asks for none of these."""
     if not {"-h", "--help"} & {*arguments}:
         return None
     verb = verb_of(arguments)

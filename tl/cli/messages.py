@@ -148,14 +148,11 @@ def _is_path(value: str) -> bool:
     return all(part.isidentifier() for part in value.split("."))
 
 
-def _is_map(value: str) -> bool:
-    return value.startswith("{") and value.endswith("}")
-
-
 def _class_form(message: str) -> str:
     """Return how to give a class, and what was given instead."""
     beside: list[str] = []
-    for text in filter(_is_map, wording.VALUE.findall(message)):
+    maps = (v for v in wording.VALUE.findall(message) if v[:1] == "{" and v[-1:] == "}")
+    for text in maps:
         with suppress(ValueError, SyntaxError):
             given = ast.literal_eval(text)
             beside = [repr(key) for key in given if key not in ("class_path", "init_args")]

@@ -11,6 +11,8 @@ from typing import Any, get_args, get_type_hints
 
 from jsonargparse import Namespace
 
+from tl.data.options import constructors_of
+
 
 def check_nulls(value: object, key: str, kind: object = None) -> None:
     """Refuse ``null`` for class options, at any depth, whose type excludes it.
@@ -71,10 +73,8 @@ def _options(kind: object) -> dict[str, tuple[Any, Any]]:
 def _hints(kind: type) -> dict[str, Any]:
     """Return the types of a constructor's arguments, with those that it passes on by keyword."""
     hints: dict[str, Any] = {}
-    for init in [vars(each)["__init__"] for each in kind.__mro__ if "__init__" in vars(each)]:
-        hints = {**get_type_hints(init), **hints}
-        if all(p.kind is not p.VAR_KEYWORD for p in inspect.signature(init).parameters.values()):
-            break
+    for constructor in constructors_of(kind):
+        hints = {**get_type_hints(constructor), **hints}
     return hints
 
 

@@ -40,9 +40,6 @@ STRATEGIES = {
 def expanded(arguments: Sequence[str]) -> list[str]:
     """Return a command as Lightning's verbs understand it; others are returned unchanged.
 
-    Args:
-        arguments: The command line.
-
     Raises:
         ValueError: If a run, a folder or a strategy is not what it should be.
     """

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tl.reading import read_yaml
+from tl.reading import read_yaml, yaml_or_text
 
 COMMAND_LINE = "command line"
 _CONFIGS = ("--config", "-c")
@@ -58,7 +55,7 @@ class Origins:
             if option in _CONFIGS:
                 origins.add_configuration(text, names)
             else:
-                origins.add({option.lstrip("-"): _value(text)}, COMMAND_LINE)
+                origins.add({option.lstrip("-"): yaml_or_text(text)}, COMMAND_LINE)
         return origins
 
     def add_configuration(self, text: str, names: Mapping[str, str]) -> None:
@@ -70,7 +67,7 @@ class Origins:
         """
         name = names.get(text)
         if text.lstrip().startswith("{"):
-            self.add(_value(text), name or COMMAND_LINE)
+            self.add(yaml_or_text(text), name or COMMAND_LINE)
         elif "://" not in text:
             self.add(read_yaml(Path(text)), name or text, Path(text).parent)
         else:
@@ -135,13 +132,6 @@ class Origins:
 def _canonical(key: str) -> str:
     """Return a key as short forms have it: ``model.backbone`` for its class path."""
     return ".".join(part for part in key.split(".") if part not in _UNNAMED)
-
-
-def _value(text: str) -> Any:  # noqa: ANN401 - any YAML value
-    found: Any = text
-    with suppress(yaml.YAMLError):  # the parser has read it
-        found = yaml.safe_load(text)
-    return found
 
 
 def _fragment(value: object, folder: Path) -> Path | None:

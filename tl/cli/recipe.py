@@ -175,9 +175,8 @@ def _of_source(source: str, *, single: bool) -> tuple[dict[str, Any], str]:
     inner = (sources[0].get("init_args") or {}) if sources else {}
     options = {**inner, **{k: v for k, v in options.items() if v is not None}}
     trainer = configuration.get("trainer") or {}
-    record = content.get("tl")
-    described = record.get("data") if isinstance(record, Mapping) else None
-    part = next(iter(sources_of(described).values()), {}) if described else {}
+    described = (content.get("tl") or {}).get("data")
+    part = next(iter(sources_of(described).values()), {})
     data = {key: options[key] for key in _DATA if options.get(key) is not None}
     if isinstance(size := part.get("image_size"), int):
         data["size"] = size

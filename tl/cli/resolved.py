@@ -15,6 +15,7 @@ from tl.cli.command import TlCLI
 from tl.cli.configuration import write_enums_as_text
 from tl.cli.nulls import imported
 from tl.cli.running import quiet
+from tl.data.options import constructors_of
 from tl.private.torchmetrics import import_lightly
 from tl.reading import bound_aliases
 
@@ -134,14 +135,10 @@ def class_defaults(found: object, prefix: str = "") -> dict[str, Any]:
 def _arguments(kind: object) -> dict[str, Any]:
     """Return the defaults of a class's arguments, with those that it passes on by keyword."""
     found: dict[str, Any] = {}
-    for each in kind.__mro__ if isinstance(kind, type) else ():
-        if "__init__" not in vars(each):
-            continue
-        parameters = inspect.signature(vars(each)["__init__"]).parameters.values()
-        known = {p.name: _plain_value(p.default) for p in parameters if p.default is not p.empty}
+    for constructor in constructors_of(kind) if isinstance(kind, type) else ():
+        given = inspect.signature(constructor).parameters.values()
+        known = {p.name: _plain_value(p.default) for p in given if p.default is not p.empty}
         found = {**known, **found}
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            break
     return found
 
 

@@ -16,13 +16,14 @@ from tl.cli.messages import one_line
 from tl.cli.on_runs import expanded, places_and_options, taken
 from tl.cli.origins import COMMAND_LINE, Origins
 from tl.cli.short_forms import written_out
+from tl.reading import versions_in
 
 _YAML = (".yaml", ".yml")
 _ALWAYS = {"weights_only": True}  # what every run sets
 _OF_SOURCE, _USUAL = "source's recipe", "usual recipe"
 
 
-def show_arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl show``."""
     parser.usage = "tl show CONFIG... [--all] [options of tl fit]"
     parser.epilog = (
@@ -49,7 +50,7 @@ class _Command:
     places: dict[str, str] = field(default_factory=dict)
 
 
-def show(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Print the configuration."""
     command = _command(given.rest)
     words = written_out(command.words)
@@ -141,11 +142,10 @@ def _command(words: list[str]) -> _Command:
 def _take_run(command: _Command, place: Path) -> bool:
     """Add the configuration of a run or checkpoint; return whether the place is one."""
     if place.is_dir():
-        versions = [p for p in place.glob("version_*/config.yaml") if p.parent.name[8:].isdecimal()]
-        newest = max(versions, key=lambda path: int(path.parent.name[8:]), default=None)
-        file = place / "config.yaml" if (place / "config.yaml").is_file() else newest
-        if file is None:
+        whole = (place / "config.yaml").is_file()
+        if not (runs := [place] if whole else versions_in(place, "config.yaml")):
             return False
+        file = runs[-1] / "config.yaml"
         command.words.append(f"--config={file}")
         command.complete.add(str(file))
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from numbers import Integral, Real
@@ -81,18 +81,24 @@ def arguments_of(kind: type[Any]) -> dict[str, inspect.Parameter]:
         kind: The class.
     """
     found: dict[str, inspect.Parameter] = {}
-    for each in kind.__mro__:
-        if "__init__" not in vars(each):
-            continue
-        given = inspect.signature(vars(each)["__init__"]).parameters
-        passes_on = any(p.kind is p.VAR_KEYWORD for p in given.values())
+    for constructor in constructors_of(kind):
+        given = inspect.signature(constructor).parameters
         own = {n: p for n, p in given.items() if p.kind is not p.VAR_KEYWORD and n != "self"}
         if found:
             own = {name: p for name, p in own.items() if p.kind is p.KEYWORD_ONLY}
         found |= {name: p for name, p in own.items() if name not in found}
-        if not passes_on:
-            break
     return found
+
+
+def constructors_of(kind: type[Any]) -> Iterator[Callable[..., None]]:
+    """Yield a class's constructor, and those that it passes arguments on to by keyword."""
+    for each in kind.__mro__:
+        if "__init__" in vars(each):
+            constructor = vars(each)["__init__"]
+            yield constructor
+            given = inspect.signature(constructor).parameters.values()
+            if all(p.kind is not p.VAR_KEYWORD for p in given):
+                return
 
 
 def _as(kind: Any, value: Any) -> Any:  # noqa: ANN401 - any value

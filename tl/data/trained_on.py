@@ -105,8 +105,10 @@ def _size(given: int | Sequence[int]) -> Size:
     return int(height), int(width)
 
 
-def sources_of(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return a checkpoint's data description by source, also for a single source."""
+def sources_of(record: object) -> dict[str, Mapping[str, Any]]:
+    """Return a checkpoint's data description by source, also for a single source; maybe none."""
+    if not isinstance(record, Mapping):
+        return {}
     return {str(record["name"]): record} if "fingerprint" in record else dict(record)
 
 

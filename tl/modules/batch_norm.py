@@ -157,9 +157,6 @@ def _has_children_only(layer: nn.Module) -> bool:
 def without_sources(backbone: nn.Module) -> nn.Module:
     """Return a network with ordinary batch norm for the mixture of the sources.
 
-    Args:
-        backbone: A network.
-
     Returns:
         The network itself if it has no statistics per source, else a copy with the same parameter
         names.

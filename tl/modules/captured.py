@@ -83,13 +83,7 @@ class CapturedStep:
     def __call__(
         self, module: SharedBackboneModule, batch: AnyBatch, batch_idx: int
     ) -> Replayed | None:
-        """Return losses, outputs and sums for the log; ``None`` if the step must run as usual.
-
-        Args:
-            module: The module.
-            batch: The batch, on the device.
-            batch_idx: Its index in the epoch.
-        """
+        """Return losses, outputs and sums for the log; ``None`` if the step must run as usual."""
         if not self._on:
             return None
         if any(self._hooks):

@@ -39,7 +39,7 @@ class RunRecord:
             "metrics": metrics_at(module.trainer),
             "processes": module.trainer.world_size,
             "tasks": [task.record() for task in module.tasks.values()],
-            "data": _description(data),
+            "data": description_of(data),
             "class_names": {k: list(v) for k, v in getattr(data, "class_names", {}).items()},
             **parts,
         }
@@ -92,7 +92,7 @@ class RunRecord:
 
     def end(self, module: SharedBackboneModule) -> None:
         """Record the data that the weights now come from, for an evaluation on others."""
-        self._trained_on = _description(module.datamodule)
+        self._trained_on = description_of(module.datamodule)
 
     def adopt(self, module: SharedBackboneModule, stage: str) -> None:
         """Have the data read as they were when these weights trained, before an evaluation.
@@ -113,7 +113,8 @@ def class_names(data: object) -> Mapping[str, Sequence[str]]:
     return {} if getattr(data, "waits", False) else getattr(data, "class_names", {})
 
 
-def _description(data: object) -> Any:  # noqa: ANN401 - plain types
+def description_of(data: object) -> Any:  # noqa: ANN401 - plain types
+    """Return what data say of themselves, in plain types; ``None`` if they say nothing."""
     describe = getattr(data, "describe", None)
     return describe() if callable(describe) else None
 

@@ -182,12 +182,7 @@ class Evaluations(nn.ModuleList):
 
 
 def loader_suffix(loader: int, count: int) -> str:
-    """Return the suffix of a loader's metrics, as in Lightning; empty for a single loader.
-
-    Args:
-        loader: Index of the loader.
-        count: Number of loaders.
-    """
+    """Return the suffix of a loader's metrics, as in Lightning; empty for a single loader."""
     return f"/dataloader_idx_{loader}" if count > 1 else ""
 
 

@@ -211,10 +211,6 @@ class FiniteGuard:
     def check_weights(self, module: SharedBackboneModule, state: Mapping[str, Tensor]) -> None:
         """Refuse to save non-finite weights or running statistics.
 
-        Args:
-            module: The module.
-            state: State dict to be saved.
-
         Raises:
             ValueError: If one is not finite; names the first.
         """

@@ -98,12 +98,7 @@ class Resuming:
             batches.update(current=nothing, is_last_batch=False)
 
     def begin(self, trainer: Trainer, module: LightningModule) -> None:
-        """Do what remains, after Lightning has set up its loops and before they train.
-
-        Args:
-            trainer: The Trainer.
-            module: The module that it trains.
-        """
+        """Do what remains, after Lightning has set up its loops and before they train."""
         loop = trainer.fit_loop
         steps = loop.epoch_loop
         # for schedules and early stopping, if no validation follows at once

@@ -14,10 +14,6 @@ from tl.tasks import Task
 def check_answers(tasks: Mapping[str, Task], data: object) -> None:
     """Refuse data whose tasks do not fit the heads.
 
-    Args:
-        tasks: The module's tasks by name.
-        data: The data module.
-
     Raises:
         ValueError: If a task predicts something else.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -35,16 +34,6 @@ def weights_follow() -> Iterator[None]:
         _RESTORED.reset(token)
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """The initial weights of an untrained module while an evaluation uses others."""
-
-    state: Mapping[str, Tensor]
-    provenance: dict[str, Any] | None
-    report: TransferReport | None
-    missing: CheckpointError | None
-
-
 class SourceStart:
     """The initial weights of a module.
 
@@ -70,7 +59,8 @@ class SourceStart:
         self.report: TransferReport | None = None
         self.begun = False
         self._missing: CheckpointError | None = None
-        self._kept: _Kept | None = None
+        # an untrained module's weights while an evaluation uses others, and what goes with them
+        self._kept: tuple[Mapping[str, Tensor], dict[str, Any]] | None = None
         self._heads: dict[str, Sequence[str]] = {}  # class names of heads from the source
         self._groups: dict[str, Mapping[str, str]] = {}
 
@@ -160,16 +150,16 @@ class SourceStart:
         has_source = self.file is not None or getattr(module.backbone, "pretrained", False)
         if not self.begun and has_source and self._kept is None:
             state = {name: value.detach().clone() for name, value in module.state_dict().items()}
-            self._kept = _Kept(state, self.provenance, self.report, self._missing)
+            with_it = ("provenance", "report", "_missing")
+            self._kept = state, {name: vars(self)[name] for name in with_it}
         self.provenance = provenance
 
     def restore(self, module: SharedBackboneModule) -> None:
         """Return to the source if an evaluation used other weights before any training."""
         kept, self._kept = self._kept, None
         if kept is not None:
-            module.load_state_dict(kept.state, strict=False)  # penalties read the source again
-            self.provenance, self.report = kept.provenance, kept.report
-            self._missing = kept.missing
+            module.load_state_dict(kept[0], strict=False)  # penalties read the source again
+            vars(self).update(kept[1])
 
     # Heads
 

@@ -46,12 +46,7 @@ class TrainingLog:
         self.take(self.sums_of(losses, outputs))
 
     def sums_of(self, losses: Mapping[str, Tensor], outputs: Outputs) -> dict[str, Tensor]:
-        """Return what a batch adds by task ``(2 + S,)``: loss, scores and number of targets.
-
-        Args:
-            losses: As for :meth:`add`.
-            outputs: As for :meth:`add`.
-        """
+        """Return what a batch adds by task ``(2 + S,)``: loss, scores and number of targets."""
         found: dict[str, Tensor] = {}
         for name, loss in losses.items():
             task, (output, target) = self._tasks[name], outputs[name]

@@ -75,13 +75,7 @@ class Twin(nn.Module):
 def make_twins(
     tasks: Mapping[str, Task], backbone: nn.Module, heads: nn.ModuleDict
 ) -> nn.ModuleDict:
-    """Return the twins of the tasks that want one, by the task that has the head.
-
-    Args:
-        tasks: All tasks by name.
-        backbone: The backbone.
-        heads: The heads by task.
-    """
+    """Return the twins of the tasks that want one, by the task that has the head."""
     found = nn.ModuleDict()
     for name, head in heads.items():
         task = tasks[name]

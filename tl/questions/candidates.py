@@ -40,11 +40,7 @@ class Candidate:
 
 
 def lineage_words(ancestor: Ancestor) -> str:
-    """Return where a network comes from in five words at most.
-
-    Args:
-        ancestor: The network with its sources.
-    """
+    """Return where a network comes from in five words at most."""
     if ancestor.note is not None and len(ancestor.sources) > 1:
         return f"average of {len(ancestor.sources)} checkpoints"
     if ancestor.data is None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tl.batch import Inputs, on_each
-from tl.checkpoints.atomic_io import write_whole
+from tl.checkpoints.whole_files import write_whole
 from tl.data.cache import default_cache
 from tl.questions.samples import Samples
 

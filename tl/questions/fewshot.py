@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,34 +12,16 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tl.checkpoints.atomic_io import write_whole
+from tl.checkpoints.whole_files import write_json, write_whole
 from tl.data.cifar.classes import CIFAR100, CIFAR100_COARSE
 from tl.data.errors import listed
 from tl.questions.candidates import Candidate
 from tl.questions.class_splits import ClassSplit, Part
 from tl.questions.episodes import METHODS, accuracies, draw_episodes
-from tl.transfer.provenance import aligned
+from tl.report.frame import aligned
+from tl.report.intervals import Interval
 
 _Z = 1.959964
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over episodes with its 95 % interval.
-
-    Args:
-        mean: The mean.
-        half: Half the width of the interval.
-    """
-
-    mean: float
-    half: float
-
-    @classmethod
-    def of(cls, values: Tensor) -> Estimate:
-        """Return the estimate of values ``(E,)``."""
-        spread = float(values.std()) if len(values) > 1 else math.nan
-        return cls(float(values.mean()), _Z * spread / math.sqrt(len(values)))
 
 
 @dataclass(frozen=True)
@@ -72,14 +53,14 @@ class FewShot:
         """The sources, in the order given."""
         return list(dict.fromkeys(source for source, _, _ in self.found))
 
-    def estimate(self, source: str, shots: int, method: str) -> Estimate:
+    def estimate(self, source: str, shots: int, method: str) -> Interval:
         """Return the accuracy of a source."""
-        return Estimate.of(self.found[source, shots, method])
+        return _estimate(self.found[source, shots, method])
 
-    def difference(self, source: str, shots: int, method: str) -> Estimate:
+    def difference(self, source: str, shots: int, method: str) -> Interval:
         """Return the difference to the first source, on the same episodes."""
         first = self.found[self.sources[0], shots, method]
-        return Estimate.of(self.found[source, shots, method] - first)
+        return _estimate(self.found[source, shots, method] - first)
 
 
 def check_unseen(candidate: Candidate, split: ClassSplit, part: Part) -> None:
@@ -153,11 +134,11 @@ def table(result: FewShot) -> str:
         rows[0] += [f"{k}-shot over the first" for k in result.shots]
     for source in result.sources:
         for method in METHODS:
-            cells = [_percent(result.estimate(source, k, method)) for k in result.shots]
+            cells = [result.estimate(source, k, method).percent() for k in result.shots]
             if several:
                 first = source == result.sources[0]
                 cells += [
-                    "-" if first else _percent(result.difference(source, k, method), signed=True)
+                    "-" if first else result.difference(source, k, method).percent(signed=True)
                     for k in result.shots
                 ]
             rows.append([source, method, *cells])
@@ -181,14 +162,14 @@ def sentence(result: FewShot) -> str:
         ((s, m) for s in result.sources for m in METHODS),
         key=lambda each: result.estimate(each[0], k, each[1]).mean,
     )
-    value = _percent(result.estimate(best[0], k, best[1]))
+    value = result.estimate(best[0], k, best[1]).percent()
     said = f"{best[0]} with {best[1]} reaches {value} % with {k} labelled samples of each class"
     others = [s for s in result.sources if s != best[0]]
     top = result.found[best[0], k, best[1]]
     close = [
         source
         for source in others
-        if not (gap := Estimate.of(top - result.found[source, k, best[1]])).mean > gap.half
+        if not (gap := _estimate(top - result.found[source, k, best[1]])).mean > gap.half_width
     ]
     if close:
         said += f"; {listed(close)} cannot be distinguished from it on the same episodes"
@@ -206,10 +187,11 @@ def as_dict(result: FewShot) -> dict[str, Any]:
                 "shots": k,
                 "method": method,
                 "accuracy": result.estimate(source, k, method).mean,
-                "half_width": result.estimate(source, k, method).half,
-                "over_the_first": vars(result.difference(source, k, method)),
+                "half_width": result.estimate(source, k, method).half_width,
+                "over_the_first": {"mean": gain.mean, "half": gain.half_width},
             }
             for source, k, method in result.found
+            for gain in [result.difference(source, k, method)]
         ],
         "sentence": sentence(result),
     }
@@ -225,7 +207,7 @@ def figure_of(result: FewShot) -> Figure:
             axes.errorbar(
                 result.shots,
                 [100 * each.mean for each in found],
-                [100 * each.half for each in found],
+                [100 * each.half_width for each in found],
                 marker="o",
                 capsize=3,
                 label=source,
@@ -238,10 +220,9 @@ def figure_of(result: FewShot) -> Figure:
 
 def write(result: FewShot, out: Path) -> list[Path]:
     """Write ``fewshot.txt``, ``fewshot.json`` and ``fewshot.png``; return the files."""
-    out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"fewshot.{ending}" for ending in ("txt", "json", "png")]
     write_whole(paths[0], [f"{table(result)}\n".encode()])
-    write_whole(paths[1], [(json.dumps(as_dict(result), indent=2) + "\n").encode()])
+    write_json(paths[1], as_dict(result))
     figure_of(result).savefig(paths[2], dpi=150)
     return paths
 
@@ -266,6 +247,7 @@ def class_positions(labels: Tensor, names: Sequence[str], wanted: Sequence[str])
     return torch.isin(labels, numbers).nonzero().flatten()
 
 
-def _percent(estimate: Estimate, *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    return f"{100 * estimate.mean:{sign}.1f} ± {100 * estimate.half:.1f}"
+def _estimate(values: Tensor) -> Interval:
+    """Return the mean over episodes ``(E,)`` with its 95 % interval."""
+    spread = float(values.std()) if len(values) > 1 else math.nan
+    return Interval(float(values.mean()), _Z * spread / math.sqrt(len(values)), len(values))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ import yaml
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tl.checkpoints.atomic_io import write_whole
+from tl.checkpoints.whole_files import write_json, write_whole
 from tl.questions.affinity import PairMeans
 from tl.questions.grouping import Grouping, Partition, random_partition
-from tl.transfer.provenance import aligned
+from tl.report.frame import aligned
+from tl.report.intervals import finite
 
 #: Reliability below which affinities do not repeat well enough to group by.
 LEAST_RELIABLE = 0.7
@@ -118,9 +118,9 @@ def as_dict(found: Groups) -> dict[str, Any]:
         "run": found.run,
         "tasks": found.affinity.tasks,
         "measurements": found.affinity.seen,
-        "reliability": _plain(found.reliability),
+        "reliability": finite(found.reliability),
         "reliable": found.reliable,
-        "exact_agreement": _plain(found.agreement),
+        "exact_agreement": finite(found.agreement),
         "groups": found.names,
         "value": best.value,
         "optimal": best.exact,
@@ -128,7 +128,7 @@ def as_dict(found: Groups) -> dict[str, Any]:
         "alone": best.alone,
         "random": list(best.band),
         "affinity": found.affinity.mean().tolist(),
-        "standard_error": [[_plain(v) for v in row] for row in found.affinity.error().tolist()],
+        "standard_error": [[finite(v) for v in row] for row in found.affinity.error().tolist()],
         "sentence": sentence(found),
     }
 
@@ -185,10 +185,9 @@ def partitions(found: Groups, seed: int = 0) -> dict[str, list[list[str]]]:
 
 def write(found: Groups, out: Path) -> list[Path]:
     """Write ``group.txt``, ``group.json`` and ``group.png``; return the files."""
-    out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"group.{ending}" for ending in ("txt", "json", "png")]
     write_whole(paths[0], [f"{table(found)}\n".encode()])
-    write_whole(paths[1], [(json.dumps(as_dict(found), indent=2) + "\n").encode()])
+    write_json(paths[1], as_dict(found))
     figure_of(found).savefig(paths[2], dpi=150)
     return paths
 
@@ -241,7 +240,3 @@ def write_study(
 def _yaml(path: Path, content: Mapping[str, Any]) -> None:
     text = yaml.safe_dump(dict(content), sort_keys=False, width=100)
     write_whole(path, [text.encode()])
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from tl.checkpoints.atomic_io import write_whole
+from tl.checkpoints.whole_files import write_json, write_whole
 from tl.questions.measured import FEWEST_SOURCES, Agreement
 from tl.questions.ranking import CONTROLS, SCORES, Ranked, Ranking
-from tl.transfer.provenance import aligned
+from tl.report.frame import aligned
+from tl.report.intervals import finite
 
 _TITLES = {
     "knn": "kNN",
@@ -101,7 +101,7 @@ def as_dict(ranking: Ranking) -> dict[str, Any]:
                     for other in ranking.sources
                     if other is not each and each.overlaps(other)
                 ],
-                "scores": {name: _plain(value) for name, value in each.scores.items()},
+                "scores": {name: finite(value) for name, value in each.scores.items()},
                 "measured": each.measured,
             }
             for each in ranking.sources
@@ -109,8 +109,8 @@ def as_dict(ranking: Ranking) -> dict[str, Any]:
         "agreements": [
             {
                 "column": each.column,
-                "weighted_tau": _plain(each.tau),
-                "no_relation": [_plain(each.low), _plain(each.high)],
+                "weighted_tau": finite(each.tau),
+                "no_relation": [finite(each.low), finite(each.high)],
                 "sources": each.sources,
             }
             for each in ranking.agreements
@@ -138,19 +138,10 @@ def figure_of(ranking: Ranking) -> Figure:
 
 
 def write(ranking: Ranking, out: Path) -> list[Path]:
-    """Write ``rank.txt``, ``rank.json`` and ``rank.png``.
-
-    Args:
-        ranking: The ranking.
-        out: Folder.
-
-    Returns:
-        The files.
-    """
-    out.mkdir(parents=True, exist_ok=True)
+    """Write ``rank.txt``, ``rank.json`` and ``rank.png``; return the files."""
     paths = [out / f"rank.{ending}" for ending in ("txt", "json", "png")]
     write_whole(paths[0], [f"{table(ranking)}\n".encode()])
-    write_whole(paths[1], [(json.dumps(as_dict(ranking), indent=2) + "\n").encode()])
+    write_json(paths[1], as_dict(ranking))
     figure_of(ranking).savefig(paths[2], dpi=150)
     return paths
 
@@ -167,10 +158,6 @@ def _number(column: str, value: float | None) -> str:
 
 def _signed(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:+.2f}"
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _listed(names: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,7 +38,6 @@ class Samples(ABC):
         self.count = count
         self.targets = dict(targets)
         self.tasks = {task.name: task for task in tasks if task.name in targets}
-        self._fingerprint: str | None = None
 
     def __len__(self) -> int:
         return self.count
@@ -46,16 +46,10 @@ class Samples(ABC):
     def items(self, positions: Tensor) -> list[Any]:
         """Return samples by position ``(B,)``, as a reader takes them."""
 
-    @abstractmethod
-    def inputs_digest(self) -> str:
-        """Return a hash of the inputs, in order."""
-
     @property
+    @abstractmethod
     def fingerprint(self) -> str:
         """A hash of the inputs in their order; targets do not change features."""
-        if self._fingerprint is None:
-            self._fingerprint = self.inputs_digest()
-        return self._fingerprint
 
 
 class ImageSamples(Samples):
@@ -76,7 +70,8 @@ class ImageSamples(Samples):
         """Return images."""
         return [*self.data.pixels(self.data.index[positions]).permute(0, 3, 1, 2)]
 
-    def inputs_digest(self) -> str:
+    @cached_property
+    def fingerprint(self) -> str:
         """Hash the pixels."""
         digest = hashlib.sha256()
         for part in torch.split(torch.arange(len(self)), 512):
@@ -107,7 +102,8 @@ class TextSamples(Samples):
         """Return texts."""
         return [self.texts[row] for row in positions.tolist()]
 
-    def inputs_digest(self) -> str:
+    @cached_property
+    def fingerprint(self) -> str:
         """Hash the texts."""
         return hashlib.sha256(repr(self.texts).encode()).hexdigest()
 
@@ -135,7 +131,8 @@ class TensorSamples(Samples):
             return [{n: part[row] for n, part in self.inputs.items()} for row in positions.tolist()]
         return [*self.inputs[positions]]
 
-    def inputs_digest(self) -> str:
+    @cached_property
+    def fingerprint(self) -> str:
         """Hash the values."""
         digest = hashlib.sha256()
         parts = self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tl.reading import read_text
+from tl.reading import read_object
 from tl.report.conditions import conditions_of_test
+from tl.report.frame import aligned
 
 _LOADER = "/dataloader_idx_"
 _GIGABYTE = 1e9
@@ -21,14 +21,8 @@ def closing_table(run: Path) -> list[str]:
     A row per task: its deciding score in validation at the best epoch and at the last one, in a
     validation of the finished run, and in the test, if there were any. Below it the best epoch,
     time, images per second and memory, and what was unusual about the test or validation.
-
-    Args:
-        run: The run's folder.
     """
-    try:
-        results = json.loads(read_text(run / "results.json"))
-    except (OSError, ValueError):
-        return []
+    results = read_object(run / "results.json")
     evaluated = results.get("evaluated") or {}
     validated = (evaluated.get("val") or {}).get("metrics") or {}
     last: Mapping[str, Any] = results.get("metrics") or validated
@@ -83,14 +77,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Align columns; those that are empty are left out."""
     full = [place for place in range(len(head)) if any(row[place] for row in rows)]
     lines = [[row[place] or "-" for place in full] for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)  # noqa: PLR2004 - names
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    return aligned(lines, range(2, len(full)))  # after the names
 
 
 def _cost(results: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tl.report.finished_run import COSTS, FinishedRun, read_run
+from tl.report.finished_run import COSTS, FinishedRun, read_run, shortened
 from tl.report.intervals import Interval, mean_interval
 
 _SEED = "seed_everything"
@@ -26,7 +26,6 @@ _ASIDE = (
     "shifts",
     "severities",
 )
-_LONGEST = 60
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Comparison:
         ]
         yield f"| seeds | {' | '.join(seeds)} |"
         for key, values in self.differing.items():
-            yield f"| {key} | {' | '.join(map(_short, values))} |"
+            yield f"| {key} | {' | '.join(map(shortened, values))} |"
         for metric in self.metrics:
             yield f"| {metric} | {' | '.join(_said(self.score(g, metric)) for g in self.groups)} |"
         for name in COSTS:
@@ -135,12 +134,7 @@ class Comparison:
         return figure
 
     def write(self, out: Path, metric: str | None = None) -> list[Path]:
-        """Write ``comparison.md``, ``comparison.json`` and ``curves.png``.
-
-        Args:
-            out: Folder to write to.
-            metric: Metric of the curves.
-        """
+        """Write ``comparison.md``, ``comparison.json`` and ``curves.png``."""
         out.mkdir(parents=True, exist_ok=True)
         paths = [out / name for name in ("comparison.md", "comparison.json", "curves.png")]
         paths[0].write_text(self.table() + "\n", encoding="utf-8")
@@ -209,11 +203,6 @@ def _name(group: Sequence[FinishedRun], taken: Mapping[str, object]) -> str:
         if candidate not in taken:
             return candidate
     return str(folder)
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _said(interval: Interval | None) -> str:

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tl.reading import read_text, read_yaml
+from tl.reading import read_text, read_yaml, versions_in
 from tl.report.conditions import conditions_of_test
 
+#: Steps and values of a metric.
+Curve = tuple[list[int], list[float]]
 #: What a run costs, by its names in ``results.json``.
 COSTS = ("seconds", "images_per_second")
+_LONGEST = 60  # letters of a setting
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,26 @@ class FinishedRun:
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """Read a metric over steps from ``metrics.csv``."""
-        try:
-            with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-        except OSError:
-            return []
-        return [(int(r["step"]), float(r[metric])) for r in rows if r.get(metric) and r.get("step")]
+        return list(
+            zip(*read_curves(self.folder / "metrics.csv").get(metric, ((), ())), strict=True)
+        )
+
+
+def read_curves(path: Path) -> dict[str, Curve]:
+    """Read steps and values of each metric from a CSV file; nothing if there is no such file."""
+    found: dict[str, Curve] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                step = row.pop("step", None)
+                for name, value in row.items() if step else ():
+                    if value and name not in ("epoch", None):
+                        steps, values = found.setdefault(name, ([], []))
+                        steps.append(int(step))
+                        values.append(float(value))
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -54,10 +71,7 @@ def read_run(folder: Path) -> FinishedRun:
     Raises:
         ValueError: If there are no results.
     """
-    versions = [p.parent for p in folder.glob("version_*/results.json")]
-    numbered = sorted(
-        (v for v in versions if v.name[8:].isdecimal()), key=lambda v: int(v.name[8:])
-    )
+    numbered = versions_in(folder, "results.json")
     where = folder if (folder / "results.json").exists() or not numbered else numbered[-1]
     try:
         results = json.loads(read_text(where / "results.json"))
@@ -100,3 +114,9 @@ def flat(value: object, key: str = "") -> dict[str, Any]:
     for name, part in parts.items():
         found |= flat(part, f"{key}.{name}" if key else name)
     return found
+
+
+def shortened(value: object) -> str:
+    """Write a setting in so few letters that it fits a line."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

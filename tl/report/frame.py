@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from importlib import import_module
 from importlib.util import find_spec
@@ -73,23 +73,12 @@ class Table(Sequence[dict[str, Any]]):
 
     def __repr__(self) -> str:
         """Write it as aligned text, numbers to the right."""
-        cells = self._cells()
-        widths = [
-            max(len(name), *(len(row[i]) for row in cells)) if cells else len(name)
-            for i, name in enumerate(self.columns)
-        ]
         right = [
-            any(isinstance(row.get(name), int | float) for row in self._rows)
-            for name in self.columns
+            number
+            for number, name in enumerate(self.columns)
+            if any(isinstance(row.get(name), int | float) for row in self._rows)
         ]
-        lines = [
-            "  ".join(
-                text.rjust(width) if to_right else text.ljust(width)
-                for text, width, to_right in zip(row, widths, right, strict=True)
-            ).rstrip()
-            for row in [self.columns, *cells]
-        ]
-        return "\n".join(lines)
+        return "\n".join(aligned([self.columns, *self._cells()], right))
 
     def markdown(self) -> str:
         """Return it as a table in Markdown."""
@@ -106,6 +95,21 @@ class Table(Sequence[dict[str, Any]]):
             for row in self._cells()
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Return the rows of a table as lines with aligned columns.
+
+    Args:
+        rows: Cells by row.
+        right: Numbers of the columns that are aligned to the right, from 0.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    pads = [str.rjust if number in right else str.ljust for number in range(len(widths))]
+    return [
+        "  ".join(pad(c, w) for pad, c, w in zip(pads, row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def as_frame(table: Table) -> Any:  # noqa: ANN401 - by what is installed

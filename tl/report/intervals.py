@@ -41,6 +41,11 @@ class Interval:
         return f"{mean} {spread}"
 
 
+def finite(value: float) -> float | None:
+    """Return a number as JSON has it: ``None`` if it is not finite."""
+    return value if math.isfinite(value) else None
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """Return mean and 95 % confidence interval by Student's t: ``t * s / sqrt(n)``.
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-Curve = tuple[list[int], list[float]]
+from tl.report.finished_run import Curve, read_curves
+
 _MOST = 8  # curves in a legend that can be read
 
 
 def write_plots(run: Path) -> list[Path]:
     """Write ``curves.png`` and ``learning_rates.png``; what was not logged is left out.
-
-    Args:
-        run: The run's folder.
 
     Returns:
         The files that were written.
@@ -29,22 +26,6 @@ def write_plots(run: Path) -> list[Path]:
             figure.savefig(run / name, dpi=120)
             paths.append(run / name)
     return paths
-
-
-def read_curves(path: Path) -> dict[str, Curve]:
-    """Read steps and values of each metric; nothing if there is no such file."""
-    found: dict[str, Curve] = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if value and name not in ("step", "epoch"):
-                        steps, values = found.setdefault(name, ([], []))
-                        steps.append(int(row["step"]))
-                        values.append(float(value))
-    except (OSError, ValueError, KeyError):
-        return {}
-    return found
 
 
 def curves_figure(curves: Mapping[str, Curve]) -> Figure | None:

@@ -102,11 +102,7 @@ def _one(index: int) -> tuple[int, int]:
 
 
 def figure(found: Sequence[ShiftScores]) -> Figure:
-    """Draw each task's score over the severity, a line per shift.
-
-    Args:
-        found: Scores by task.
-    """
+    """Draw each task's score over the severity, a line per shift."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - only where it is drawn
 
     drawn = Figure(figsize=(7.5, 4.2 * len(found)), layout="constrained")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tl.reading import read_text, read_yaml
+from tl.reading import read_object, read_yaml, versions_in
 from tl.report.conditions import conditions_of_test
 
 
@@ -53,24 +51,21 @@ def find_tested(folder: Path) -> TestedRun | None:
     Returns:
         The first version that was tested; ``None`` if there is none.
     """
-    versions = sorted(folder.glob("version_*/results.json"), key=_version)
-    for path in [folder / "results.json", *versions]:
-        if not path.exists():
-            continue
-        content: dict[str, Any] = json.loads(read_text(path))
-        if not any(name.startswith("test/") for name in content["metrics"]):
+    for run in [folder, *versions_in(folder)]:
+        content = read_object(run / "results.json")
+        if not any(name.startswith("test/") for name in content.get("metrics", ())):
             continue
         # those of the test, which may use other data than training
         tested = (content.get("evaluated") or {}).get("test") or {}
         data = tested.get("data") or content.get("data") or {}
         samples = (content.get("samples") or {}).get("test") or {}
         return TestedRun(
-            folder=path.parent,
+            folder=run,
             metrics=content["metrics"],
             fingerprints={
                 name: about["fingerprint"] for name, about in data.items() if "fingerprint" in about
             },
-            seed=_seed(config := _config(path.parent)),
+            seed=_seed(config := _config(run)),
             length=_length(content, config),
             steps=None if _stops_early(config) else content.get("steps"),
             samples={task: count["from"] for task, count in samples.items()},
@@ -87,9 +82,6 @@ def find_tested(folder: Path) -> TestedRun | None:
 
 def read_tested(folder: Path) -> TestedRun:
     """Read a run, which must have been tested.
-
-    Args:
-        folder: As for :func:`find_tested`.
 
     Raises:
         ValueError: If it was not tested, or only on a part of the test images.
@@ -108,11 +100,6 @@ def read_tested(folder: Path) -> TestedRun:
             "it again without `limit_test_batches`, `overfit_batches` and `fast_dev_run`."
         )
     return found
-
-
-def _version(results: Path) -> int:
-    number = results.parent.name.removeprefix("version_")
-    return int(number) if number.isdecimal() else sys.maxsize
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from tl.checkpoints.atomic_io import remove_leftovers
 from tl.checkpoints.errors import CheckpointError
 from tl.checkpoints.files import glance_at, read_checkpoint
+from tl.checkpoints.whole_files import remove_leftovers
 from tl.runs.folders import between_batches, completed_epochs, is_first_process
 from tl.runs.same_run import configuration_in, differences, meaning, said
 

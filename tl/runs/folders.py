@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,13 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tl.checkpoints.errors import CheckpointError
 from tl.checkpoints.files import glance_at
 from tl.modules.resuming import fit_progress, is_over, stopped_within
-from tl.reading import bound_aliases, read_text, read_yaml
-
-
-def numbered_versions(folder: Path) -> list[int]:
-    """List the N of all ``version_N`` in a folder."""
-    names = (path.name.removeprefix("version_") for path in folder.glob("version_*"))
-    return [int(name) for name in names if name.isascii() and name.isdecimal()]
+from tl.reading import bound_aliases, read_object, read_yaml, versions_in
 
 
 def is_first_process() -> bool:
@@ -56,7 +49,8 @@ def new_run_folder(parent: Path) -> Path:
                 f"Cannot store runs in {parent}: it or a parent folder is a file or a broken "
                 "link. Mount the target, or choose another --log_dir."
             ) from None
-    number = max(numbered_versions(parent), default=-1) + 1
+    last = [int(path.name.removeprefix("version_")) for path in versions_in(parent)[-1:]]
+    number = last[0] + 1 if last else 0
     while True:
         folder = parent / f"version_{number}"
         if not is_first_process():
@@ -75,8 +69,8 @@ def latest_checkpoint(folder: Path) -> Path:
     Raises:
         ValueError: If there is none, or the best one is gone.
     """
-    for version in sorted(numbered_versions(folder), reverse=True):
-        if found := best_checkpoint(folder / f"version_{version}"):
+    for version in reversed(versions_in(folder)):
+        if found := best_checkpoint(version):
             return found
     raise ValueError(
         f"No checkpoint to evaluate: there is no {folder}/version_*/checkpoints/*.ckpt. Give one "
@@ -90,9 +84,6 @@ def best_checkpoint(run: Path) -> Path | None:
     ``results.json`` names it, relative to the run's folder: the best one of a resumed run may lie
     in the folder of an earlier version. If a run was killed and left no results, its newest
     checkpoint is read instead. File names are never guessed.
-
-    Args:
-        run: A run's folder.
 
     Returns:
         The file; ``None`` if the folder holds no checkpoint.
@@ -118,11 +109,7 @@ def best_checkpoint(run: Path) -> Path | None:
 
 def results_in(run: Path) -> dict[str, Any]:
     """Return the content of ``results.json`` in a run's folder; empty if there is none."""
-    try:
-        content = json.loads(read_text(run / "results.json"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_object(run / "results.json")
 
 
 def _progress(path: Path) -> tuple[int, Mapping[str, Any]]:
@@ -161,11 +148,9 @@ def run_of_checkpoint(checkpoint: Path) -> Path | None:
     run = run_folder_of(checkpoint)
     if run is None:
         return None
-    file, number = os.path.normpath(checkpoint.absolute()), run.name.removeprefix("version_")
-    for later in sorted(numbered_versions(run.parent), reverse=True):
-        if not number.isdecimal() or later <= int(number):
-            break
-        version = run.parent / f"version_{later}"
+    file, versions = os.path.normpath(checkpoint.absolute()), versions_in(run.parent)
+    after = versions.index(run) + 1 if run in versions else len(versions)
+    for version in reversed(versions[after:]):
         best = results_in(version).get("best")
         named = str(best.get("checkpoint") or "") if isinstance(best, Mapping) else ""
         same = named and os.path.normpath((version / named).absolute()) == file
@@ -224,22 +209,18 @@ def build(configurations: Sequence[Path]) -> tuple[LightningModule, LightningDat
     Raises:
         ValueError: If a file cannot be read, or the files do not describe a run.
     """
-    bound_aliases()
     # the other sections concern training
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     link_data_to_model(parser)
-    merged: Any = None
-    for path in configurations:
-        content = read_yaml(path)
+    contents = {path: read_yaml(path) for path in configurations}
+    for path, content in contents.items():
         if not isinstance(content, dict) or not {"model", "data"} & content.keys():
             raise ValueError(
                 f"{path} is not the configuration of a run; it needs `model` and `data`."
             )
-        sections = {key: content[key] for key in ("model", "data") if key in content}
-        merged = parser.parse_object(sections, merged)
-    built = parser.instantiate_classes(merged)
+    built = _instantiated(parser, contents.values(), ("model", "data"))
     return built.model, built.data
 
 
@@ -252,23 +233,29 @@ def build_data(configurations: Sequence[Path]) -> LightningDataModule:
     Raises:
         ValueError: If a file cannot be read, or none has a section `data`.
     """
-    bound_aliases()
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
-    merged: Any = None
-    for path in configurations:
-        try:
-            content = read_yaml(path)
-        except FileNotFoundError:
-            raise ValueError(f"There is no configuration {path}.") from None
-        if isinstance(content, dict) and "data" in content:
-            merged = parser.parse_object({"data": content["data"]}, merged)
-    if merged is None:
+    try:
+        contents = [read_yaml(path) for path in configurations]
+    except FileNotFoundError as error:
+        raise ValueError(f"There is no configuration {error.filename}.") from None
+    contents = [each for each in contents if isinstance(each, dict) and "data" in each]
+    if not contents:
         named = ", ".join(map(str, configurations))
         raise ValueError(f"{named} has no section `data`; it must describe the target's data.")
-    built = parser.instantiate_classes(merged)
-    data: LightningDataModule = built.data
+    data: LightningDataModule = _instantiated(parser, contents, ("data",)).data
     return data
+
+
+def _instantiated(
+    parser: LightningArgumentParser, contents: Iterable[Mapping[str, Any]], sections: Sequence[str]
+) -> Any:  # noqa: ANN401 - jsonargparse's namespace
+    """Build sections of configurations; later ones override earlier ones."""
+    bound_aliases()
+    merged: Any = None
+    for content in contents:
+        merged = parser.parse_object({k: content[k] for k in sections if k in content}, merged)
+    return parser.instantiate_classes(merged)
 
 
 def completed_epochs(checkpoint: Mapping[str, Any]) -> int | None:

@@ -17,14 +17,14 @@ from tensorboard.summary.writer import event_file_writer
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tl.callbacks.task_names import NamesTask
-from tl.checkpoints.atomic_io import write_whole
+from tl.checkpoints.whole_files import write_whole
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
 class _Said:
-    """Warn once that a log has gaps.
+    """Drop what cannot be written in this context, and warn once that a log has gaps.
 
     Args:
         what: Name of the log.
@@ -34,11 +34,15 @@ class _Said:
         self.what = what
         self.done = False
 
-    def __call__(self, error: OSError) -> None:
-        if not self.done:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> bool:
+        if isinstance(error, OSError) and not self.done:
             self.done = True
             reason = error.strerror or str(error)
             rank_zero_info(f"tl: {self.what}: {reason}. The log has gaps.")
+        return isinstance(error, OSError)
 
 
 class _LosingWriter(RecordWriter):  # type: ignore[misc]  # tensorboard has no types
@@ -53,24 +57,18 @@ class _LosingWriter(RecordWriter):  # type: ignore[misc]  # tensorboard has no t
 
     def write(self, data: bytes) -> None:
         """Write a record."""
-        try:
+        with self._said:
             super().write(data)
-        except OSError as error:
-            self._said(error)
 
     def flush(self) -> None:
         """Flush the file."""
-        try:
+        with self._said:
             super().flush()
-        except OSError as error:
-            self._said(error)
 
     def close(self) -> None:
         """Close the file."""
-        try:
+        with self._said:
             super().close()
-        except OSError as error:
-            self._said(error)
 
 
 class RunTensorBoard(NamesTask, TensorBoardLogger):
@@ -93,10 +91,8 @@ class RunTensorBoard(NamesTask, TensorBoardLogger):
     @rank_zero_only
     def save(self) -> None:
         """Write the hyperparameters."""
-        try:
+        with _Said(str(Path(self.log_dir) / self.NAME_HPARAMS_FILE)):
             super().save()
-        except OSError as error:
-            _Said(str(Path(self.log_dir) / self.NAME_HPARAMS_FILE))(error)
 
 
 class RunCSV(CSVLogger):
@@ -115,19 +111,20 @@ class RunCSV(CSVLogger):
         self._said = self._said or _Said(str(path))
         columns = sorted({*writer.metrics_keys}.union(*writer.metrics))
         size = path.stat().st_size if path.exists() else 0
-        try:
-            if size and columns != writer.metrics_keys:
-                write_whole(path, [_under(columns, path)])
-                size = path.stat().st_size
-                writer.metrics_keys[:] = columns
-            super().save()
-        except OSError as error:
-            with suppress(OSError):
-                if size:
-                    os.truncate(path, size)
-                else:
-                    path.unlink(missing_ok=True)
-            self._said(error)
+        with self._said:
+            try:
+                if size and columns != writer.metrics_keys:
+                    write_whole(path, [_under(columns, path)])
+                    size = path.stat().st_size
+                    writer.metrics_keys[:] = columns
+                super().save()
+            except OSError:
+                with suppress(OSError):
+                    if size:
+                        os.truncate(path, size)
+                    else:
+                        path.unlink(missing_ok=True)
+                raise
 
 
 class RunFolder(Logger):

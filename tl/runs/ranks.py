@@ -78,9 +78,6 @@ def check_rank(trainer: Trainer) -> None:
 
     A process that believes it has a later rank writes nothing, and rank 0 waits for the others.
 
-    Args:
-        trainer: The run's trainer.
-
     Raises:
         ValueError: If they are set.
     """

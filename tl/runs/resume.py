@@ -129,12 +129,7 @@ def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None
 
 
 def log_resumed(resumed: Resumed, here: Mapping[str, Any]) -> None:
-    """Log which checkpoint a run resumes from, and whether machine or length differ.
-
-    Args:
-        resumed: The checkpoint.
-        here: The current configuration.
-    """
+    """Log which checkpoint a run resumes from, and whether machine or length differ."""
     rank_zero_info(
         f"tl: resuming from {resumed.path}, at step {resumed.content.get('global_step')} in epoch "
         f"{completed_epochs(resumed.content)} (counted from 0)."

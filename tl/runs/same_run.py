@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 from tl.reading import read_yaml
+from tl.report.finished_run import flat, shortened
 
 # Data options: where they are stored and how they are read, not what they are.
 _FREE = (
@@ -54,7 +54,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Diffe
 
     A new option that is null is not a difference: an older run does not know it.
     """
-    before, after = _flat(there), _flat(here)
+    before, after = flat(there), flat(here)
     missing = "not set"
     return [
         (key, before.get(key, missing), after.get(key, missing))
@@ -66,21 +66,6 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Diffe
 def _is_new(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     known = key in before or any(other.startswith(f"{key}.") for other in before)
     return not known and after[key] is None
-
-
-def _flat(value: object, key: str = "") -> dict[str, Any]:
-    """Flatten nested mappings and lists, with dotted keys."""
-    parts: dict[str, object] = {}
-    if isinstance(value, Mapping):
-        parts = {str(name): part for name, part in value.items()}
-    elif isinstance(value, list):
-        parts = {str(number): part for number, part in enumerate(value)}
-    if not parts:
-        return {key: value}
-    found: dict[str, Any] = {}
-    for name, part in parts.items():
-        found |= _flat(part, f"{key}.{name}" if key else name)
-    return found
 
 
 def meaning(changes: Sequence[Difference]) -> list[Difference]:
@@ -103,22 +88,16 @@ def _matters(key: str) -> bool:
 def said(changes: Sequence[Difference], limit: int = 4) -> str:
     """Join differences for a message."""
     shown = [
-        f"{key} {_short(there)} there, {_short(here)} here" for key, there, here in changes[:limit]
+        f"{key} {shortened(there)} there, {shortened(here)} here"
+        for key, there, here in changes[:limit]
     ]
     more = len(changes) - limit
     return "; ".join([*shown, f"and {more} more"] if more > 0 else shown)
 
 
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - what fits in a line
-
-
 def say_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Log that a run resumes on another device or in another precision."""
-    keys = {f"trainer.{name}" for name in _MACHINE}
-    changes = [c for c in differences(there, here) if c[0] in keys]
-    if changes:
+    if changes := _of_trainer(differences(there, here), _MACHINE):
         rank_zero_info(
             f"tl: resumes with {said(changes)}: not bit for bit as on the earlier machine."
         )
@@ -126,8 +105,7 @@ def say_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None
 
 def say_other_length(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Log that the length of a run has changed, which learning rates may depend on."""
-    keys = {f"trainer.{name}" for name in _LENGTH}
-    changes = [c for c in differences(there, here) if c[0] in keys]
+    changes = _of_trainer(differences(there, here), _LENGTH)
     if changes and (here["model"].get("init_args") or {}).get("scheduler"):
         rank_zero_info(
             f"tl: resumes with {said(changes)}: a schedule over the whole run, such as "
@@ -135,14 +113,12 @@ def say_other_length(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
         )
 
 
-def say_other_settings(path: Path, content: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Log how a run's settings differ from those of the checkpoint it resumes from.
+def _of_trainer(changes: Sequence[Difference], names: Sequence[str]) -> list[Difference]:
+    return [change for change in changes if change[0] in {f"trainer.{name}" for name in names}]
 
-    Args:
-        path: The checkpoint.
-        content: Its content.
-        here: The current configuration.
-    """
+
+def say_other_settings(path: Path, content: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Log how a run's settings differ from those of the checkpoint it resumes from."""
     there = configuration_in(content, path)
     if there is None:
         return

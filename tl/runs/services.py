@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Sequence
@@ -16,13 +15,13 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from tl.callbacks.task_names import NamesTask
-from tl.checkpoints.atomic_io import write_whole
-from tl.reading import read_text
+from tl.checkpoints.whole_files import write_json
+from tl.reading import read_object
 
 #: Loggers that every run has.
 ALWAYS = ("tensorboard", "csv")
-#: Loggers that a run can have too, and the packages that they need.
-SERVICES = {"wandb": "wandb", "mlflow": "mlflow"}
+#: Loggers that a run can have too, called as the packages that they need.
+SERVICES = ("wandb", "mlflow")
 _NOTES = "loggers.json"
 
 
@@ -43,10 +42,8 @@ def asked_services(names: str) -> list[str]:
             raise ValueError(f"`log` has no logger {name!r}; choose from {known}.")
     services = [name for name in found if name in SERVICES]
     for name in services:
-        if find_spec(SERVICES[name]) is None:
-            raise ModuleNotFoundError(
-                f"`log` {name} needs {SERVICES[name]}: pip install {SERVICES[name]}."
-            )
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"`log` {name} needs {name}: pip install {name}.")
     return services
 
 
@@ -61,11 +58,8 @@ def service_loggers(services: Sequence[str], folder: Path, runs: Path) -> list[L
         runs: Folder of all runs.
     """
     known = _notes(folder)
-    made: list[Logger] = []
-    for service in services:
-        kind = RunWandb if service == "wandb" else RunMLflow
-        made.append(kind(folder, runs, known.get(service)))
-    return made
+    kinds = {"wandb": RunWandb, "mlflow": RunMLflow}
+    return [kinds[name](folder, runs, known.get(name)) for name in services]
 
 
 class RunWandb(NamesTask, WandbLogger):
@@ -162,16 +156,11 @@ class RunMLflow(NamesTask, MLFlowLogger):
 
 def _notes(folder: Path) -> dict[str, str]:
     """Return the ids of a run at services."""
-    try:
-        found = json.loads(read_text(folder / _NOTES))
-    except (OSError, ValueError):
-        return {}
-    return {str(name): str(number) for name, number in found.items()}
+    return {name: str(number) for name, number in read_object(folder / _NOTES).items()}
 
 
 def _note(folder: Path, service: str, number: str) -> None:
     """Write down the id of a run, for evaluations."""
     known = _notes(folder)
     if known.get(service) != number:
-        content = json.dumps({**known, service: number}, indent=2) + "\n"
-        write_whole(folder / _NOTES, [content.encode()])
+        write_json(folder / _NOTES, {**known, service: number})

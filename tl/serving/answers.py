@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from tl.tasks import Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,44 @@ class Answer:
         return f"Answer({said or tuple(self.value.shape)})"
 
 
-class Prediction(Mapping[str, Answer]):
+class ByTask(Mapping[str, T]):
+    """What there is of each task; with a single task also that one's own attributes.
+
+    Args:
+        parts: By task.
+    """
+
+    _several = "There are several tasks"  # said where one is to be chosen
+    _called = "found"  # in an example
+
+    def __init__(self, parts: Mapping[str, T]) -> None:
+        self._parts = dict(parts)
+
+    def __getitem__(self, task: str) -> T:
+        """Return a task's."""
+        return self._parts[task]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the tasks' names."""
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        """Return the number of tasks."""
+        return len(self._parts)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a part's
+        """Return an attribute of the only part."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if len(self) != 1:
+            raise AttributeError(
+                f"{self._several}; choose one, as {self._called}[{next(iter(self))!r}]"
+                f".{name}; they are {', '.join(self)}."
+            )
+        return getattr(next(iter(self._parts.values())), name)
+
+
+class Prediction(ByTask[Answer]):
     """The answers for one sample by task; with a single task also that answer's own attributes.
 
     Args:
@@ -72,44 +111,31 @@ class Prediction(Mapping[str, Answer]):
         error: Why it could not be read; its answers are then missing.
     """
 
+    _several, _called = "The model has several tasks", "prediction"
+
     def __init__(
         self,
         answers: Mapping[str, Answer],
         sample: Any = None,  # noqa: ANN401 - what the user gave
         error: str | None = None,
     ) -> None:
-        self._answers = dict(answers)
+        super().__init__(answers)
         self.sample, self.error = sample, error
 
     def __getitem__(self, task: str) -> Answer:
         """Return a task's answer."""
         if self.error is not None:
             raise KeyError(f"{task}: {self.error}")
-        return self._answers[task]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the tasks' names."""
-        return iter(self._answers)
-
-    def __len__(self) -> int:
-        """Return the number of tasks."""
-        return len(self._answers)
+        return super().__getitem__(task)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - an Answer's
         """Return an attribute of the only answer."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if self.error is not None:
+        if not name.startswith("_") and self.error is not None:
             raise AttributeError(f"There is no answer: {self.error}")
-        if len(self._answers) != 1:
-            raise AttributeError(
-                f"The model has several tasks; choose one, as prediction[{next(iter(self))!r}]"
-                f".{name}; they are {', '.join(self)}."
-            )
-        return getattr(next(iter(self._answers.values())), name)
+        return super().__getattr__(name)
 
     def __repr__(self) -> str:
         """Write it in words."""
         if self.error is not None:
             return f"Prediction(error={self.error!r})"
-        return f"Prediction({', '.join(f'{k}={v!r}' for k, v in self._answers.items())})"
+        return f"Prediction({', '.join(f'{k}={v!r}' for k, v in self.items())})"

@@ -24,7 +24,7 @@ from tl.modules.batch_norm import without_sources
 from tl.private.torchvision import imagenet_accuracy
 from tl.questions.candidates import Candidate, lineage_words, seen_classes
 from tl.questions.features import Network
-from tl.serving.load import load
+from tl.serving.load import load, torch_device
 from tl.serving.readers import ImageReader
 from tl.tasks import Classification
 from tl.transfer.lineage import lineage
@@ -60,8 +60,7 @@ def open_candidate(
         CheckpointError: If a file is missing, damaged, unsafe or not one of a model.
         ValueError: If the network is unknown.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device(device)
     library, _, name = given.partition(":")
     if library in _LIBRARIES and not name.startswith("//"):
         return _of_library(library, name, given, device)
@@ -88,7 +87,7 @@ def _is_path(given: str) -> bool:
 
 
 def _of_checkpoint(
-    given: str, device: str | torch.device, backbone: nn.Module | None, source: str | None
+    given: str, device: torch.device, backbone: nn.Module | None, source: str | None
 ) -> Candidate:
     model = load(given, backbone=backbone, device=device)
     content = glance_at(model.path)
@@ -98,8 +97,7 @@ def _of_checkpoint(
     reader = model.reader(chosen)
     network = without_sources(model.module.backbone)
     ancestor = lineage(model.path)
-    data = record.get("data") or {}
-    described = sources_of(data).get(str(chosen), {}) if data else {}
+    described = sources_of(record.get("data")).get(str(chosen), {})
     return Candidate(
         name=given,
         network=Network(
@@ -150,7 +148,7 @@ def _accuracy(module: SharedBackboneModule, metrics: Mapping[str, float]) -> flo
 # Networks of libraries
 
 
-def _of_library(library: str, name: str, given: str, device: str | torch.device) -> Candidate:
+def _of_library(library: str, name: str, given: str, device: torch.device) -> Candidate:
     name, _, weights = name.partition("@")
     chosen = {"": "DEFAULT", "random": None}.get(weights, weights)
     kinds = {"torchvision": TorchvisionBackbone, "timm": TimmBackbone}

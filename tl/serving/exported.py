@@ -9,7 +9,7 @@ from typing import Any
 
 from tl.checkpoints.errors import CheckpointError, first_line
 from tl.checkpoints.files import read_checkpoint
-from tl.reading import read_text
+from tl.reading import read_object, read_text
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 #: Key of `config.json` that tells an export from other folders with such a file.
@@ -19,10 +19,7 @@ FORMAT = 1
 
 def is_export(place: Path) -> bool:
     """Return whether a folder is an export, by its ``config.json``."""
-    try:
-        return place.is_dir() and KEY in json.loads(read_text(place / CONFIG))
-    except (OSError, ValueError, TypeError):
-        return False
+    return place.is_dir() and KEY in read_object(place / CONFIG)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -47,9 +44,6 @@ def read_export(folder: Path) -> dict[str, Any]:
     """Return an export as the content of a checkpoint, with its network's configuration.
 
     Only `config.json` and `model.safetensors` are read: no code from the folder runs.
-
-    Args:
-        folder: The export.
 
     Raises:
         CheckpointError: If a file is missing or damaged.

@@ -92,8 +92,7 @@ def export(
     if model.path.is_dir():
         raise ValueError(f"{model.path} is an export already; export the checkpoint instead.")
     content, digest = read_hashed(model.path)
-    described = content["tl"].get("data")
-    parts = sources_of(described) if isinstance(described, Mapping) and described else {}
+    parts = sources_of(content["tl"].get("data"))
     class_names = content["tl"].get("class_names") or {}
     graphs = Graphs(model, parts, source, shape)
     files: dict[str, bytes] = {}
@@ -133,8 +132,7 @@ def _config(
     """Return what ``config.json`` holds."""
     record, raw = content["tl"], graphs.raw
     answers = {} if raw is None else graphs.batch(2)[1]
-    described = record.get("data")
-    parts = sources_of(described) if isinstance(described, Mapping) and described else {}
+    parts = sources_of(record.get("data"))
     names = record.get("class_names") or {}
     return {
         KEY: FORMAT,

@@ -131,11 +131,7 @@ class Graphs:
         return self.raw
 
     def batch(self, count: int) -> tuple[Inputs, Answers]:
-        """Return raw inputs, and what the live model answers about them.
-
-        Args:
-            count: Number of samples.
-        """
+        """Return raw inputs, and what the live model answers about them."""
         raw = self.known()
         if raw.kind == "texts":
             texts = [_TEXTS[number % len(_TEXTS)] for number in range(count)]

@@ -108,7 +108,7 @@ def labelled_data(
     if isinstance(given, LightningDataModule):
         data, names = given, sources
     else:
-        name = _one_of(source, sources) if sources else next(iter(sources_of(record or {})), None)
+        name = _one_of(source, sources) if sources else next(iter(sources_of(record)), None)
         data, names = _of_path(given, record, name, batch_size), sources
     # texts that are also masked come as two sources
     twice = isinstance(data, TextSource) and data.masked_tokens and data.kinds
@@ -142,7 +142,7 @@ def _of_path(
     place = Path(given).expanduser()
     if not place.exists():
         raise DataError(f"{given}: no such folder or table; expected class folders, or a .csv.")
-    part = sources_of(record).get(str(source), {}) if record else {}
+    part = sources_of(record).get(str(source), {})
     if place.is_file() and read_text_record(part) is not None:
         return _texts(place, part, batch_size)
     known = read_record(part)

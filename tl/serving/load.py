@@ -80,10 +80,9 @@ def _of_checkpoint(file: Path, backbone: nn.Module | None, device: torch.device)
     _take_weights(module, content["state_dict"], file)
     described = record.get("data")
     described = described if isinstance(described, Mapping) else {}
-    parts = sources_of(described) if described else {}
+    parts = sources_of(described)
     readers: dict[str | None, Reader] = {name: reader_of(part) for name, part in parts.items()}
-    if not readers:
-        readers = {None: reader_of({})}
+    readers = readers or {None: reader_of({})}
     names = record.get("class_names") or {}
     metrics = record.get("metrics") or {}
     return Model(module, readers, names, file, metrics, device, described)

@@ -28,11 +28,7 @@ class OnnxModel:
     outputs: tuple[str, ...]
 
     def answers(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what onnxruntime answers, by the outputs' names.
-
-        Args:
-            inputs: Tensors by name.
-        """
+        """Return what onnxruntime answers, by the outputs' names."""
         import onnxruntime  # noqa: PLC0415 - an extra; `onnx_model` found it
 
         session = onnxruntime.InferenceSession(self.content, providers=["CPUExecutionProvider"])

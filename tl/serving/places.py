@@ -8,7 +8,8 @@ from pathlib import Path
 from tl.backbones.offline import hub_model
 from tl.checkpoints.errors import CheckpointError, listed
 from tl.checkpoints.files import local_file
-from tl.runs.folders import best_checkpoint, latest_checkpoint, numbered_versions
+from tl.reading import versions_in
+from tl.runs.folders import best_checkpoint, latest_checkpoint
 
 # timm's way of writing it, and huggingface_hub's; a Path collapses two slashes into one
 _HUB = re.compile(r"(?:hf[-_]hub:|hf:/+(?:models/)?)(.*)")
@@ -59,7 +60,7 @@ def checkpoint_in(place: Path) -> Path:
         return place
     if found := best_checkpoint(place):
         return found
-    if numbered_versions(place):
+    if versions_in(place):
         return latest_checkpoint(place)
     files = sorted(place.glob("[!.]*.ckpt"))
     if len(files) == 1:

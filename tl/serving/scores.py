@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from tl.report.frame import Table
+from tl.serving.answers import ByTask
 from tl.tasks import Task
 from tl.tasks.confusion import Confusion, label_table
 
@@ -114,7 +114,7 @@ class TaskScores:
         return f"TaskScores({self.task.name}: {said}, loss={self.loss:.4g}, {self.samples} samples)"
 
 
-class Evaluation(Mapping[str, TaskScores]):
+class Evaluation(ByTask[TaskScores]):
     """Scores by task; with a single task also that task's own attributes.
 
     Args:
@@ -123,44 +123,23 @@ class Evaluation(Mapping[str, TaskScores]):
         errors: Why samples could not be read, by name.
     """
 
+    _several, _called = "Several tasks were evaluated", "evaluation"
+
     def __init__(
         self,
         scores: Mapping[str, TaskScores],
         metrics: Mapping[str, float],
         errors: Mapping[str, str],
     ) -> None:
-        self._scores = dict(scores)
+        super().__init__(scores)
         self.metrics, self.errors = dict(metrics), dict(errors)
-
-    def __getitem__(self, task: str) -> TaskScores:
-        """Return a task's scores."""
-        return self._scores[task]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the tasks' names."""
-        return iter(self._scores)
-
-    def __len__(self) -> int:
-        """Return the number of tasks."""
-        return len(self._scores)
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a TaskScores'
-        """Return an attribute of the only task's scores."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if len(self._scores) != 1:
-            raise AttributeError(
-                f"Several tasks were evaluated; choose one, as evaluation[{next(iter(self))!r}]"
-                f".{name}; they are {', '.join(self)}."
-            )
-        return getattr(next(iter(self._scores.values())), name)
 
     @property
     def table(self) -> Table:
         """A row per task: its number of samples, loss and scores."""
         return Table(
             {"task": name, "samples": one.samples, "loss": one.loss, **one.scores}
-            for name, one in self._scores.items()
+            for name, one in self.items()
         )
 
     def _unread(self) -> str:

@@ -122,13 +122,7 @@ def ranking_of(study: Study, cells: Sequence[Cell], metric: str) -> Ranking | No
 
 
 def gains_of(study: Study, cells: Sequence[Cell], metric: str) -> list[Gain]:
-    """Compare every row with its reference, seed by seed.
-
-    Args:
-        study: The study.
-        cells: The table's cells.
-        metric: One of its metrics.
-    """
+    """Compare every row with its reference, seed by seed."""
     report = study.report
     sign = -1 if metric in report.lower_is_better else 1
     pairs: list[tuple[Cell, Cell, list[float], list[float]]] = []

@@ -197,6 +197,6 @@ def _alive_elsewhere(pid: int) -> str:
         os.kill(pid, 0)
     except ProcessLookupError:
         return ""
-    except PermissionError:
-        return "alive"
+    except PermissionError:  # another user's
+        pass
     return "alive"

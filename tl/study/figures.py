@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tl.study.analysis import Overall, Ranking
 from tl.study.cells import DELTA, Cell, metrics_of
 from tl.study.findings import StudyReport
+from tl.study.sections import is_number
 from tl.study.wording import name_of, scaled, short, unit
 
 _DPI = 120
@@ -24,9 +25,6 @@ _DPI = 120
 
 def figures_of(report: StudyReport) -> dict[str, Figure]:
     """Draw what the report's cells allow.
-
-    Args:
-        report: The report.
 
     Returns:
         Figures by name; empty before a run is done.
@@ -39,8 +37,8 @@ def figures_of(report: StudyReport) -> dict[str, Figure]:
     numeric = [
         axis
         for axis in report.study.report.rows
-        if len({_text(c.row[axis]) for c in cells}) > 1
-        and all(_is_number(cell.row[axis]) for cell in cells)
+        if len({repr(c.row[axis]) for c in cells}) > 1
+        and all(is_number(cell.row[axis]) for cell in cells)
     ]
     if numeric:
         found["scores"] = scores_figure(cells, metrics[0], numeric[0])
@@ -58,10 +56,6 @@ def figures_of(report: StudyReport) -> dict[str, Figure]:
 
 def write_figures(report: StudyReport, out: Path) -> list[Path]:
     """Write the figures as PNG, and into ``tensorboard`` for a dashboard.
-
-    Args:
-        report: The report.
-        out: Folder to write to.
 
     Returns:
         The PNG files.
@@ -224,11 +218,3 @@ def _half(cell: Cell, metric: str) -> float:
     interval = cell.interval(metric)
     known = interval is not None and math.isfinite(interval.half_width)
     return scaled(interval.half_width, metric) if known and interval is not None else 0.0
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _text(value: Mapping[str, Any] | object) -> str:
-    return repr(value)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tl.report.intervals import finite
 from tl.study.analysis import Gain, Overall, Ranking, gains_of, overall_of, ranking_of
 from tl.study.cells import Cell, Run, cells_of, directed, metrics_of, read_runs
 from tl.study.dealing import Progress, progress_of
@@ -47,10 +47,6 @@ class StudyReport:
 
 def report_of(study: Study, out: Path) -> StudyReport:
     """Read what the runs of a study have left.
-
-    Args:
-        study: The study.
-        out: Its folder.
 
     Raises:
         ValueError: If no run logs a metric that is asked for.
@@ -108,7 +104,7 @@ def as_dict(report: StudyReport) -> dict[str, Any]:
             {
                 "row": dict(gain.row),
                 "metric": metric,
-                **{k: _finite(v) for k, v in vars(gain.difference).items()},
+                **{k: finite(v) for k, v in vars(gain.difference).items()},
                 "p_holm": gain.p,
                 "verdict": gain.verdict,
                 "unequal_budget": gain.budget or None,
@@ -138,12 +134,8 @@ def _cell_values(cell: Cell, metric: str) -> dict[str, Any]:
     return {
         "values": list(cell.values(metric).values()),
         "mean": None if interval is None else interval.mean,
-        "half_width": None if interval is None else _finite(interval.half_width),
+        "half_width": None if interval is None else finite(interval.half_width),
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def runs_csv(report: StudyReport) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from tl.reading import read_text, read_yaml
+from tl.checkpoints.whole_files import write_json
+from tl.reading import read_object, read_yaml, versions_in
+from tl.report.finished_run import read_curves
 from tl.study.points import Point
 
 State = Literal["done", "failed", "pruned", "unfinished"]
@@ -53,12 +53,8 @@ class RunFolders:
 
     def version(self, point: Point) -> Path | None:
         """Return the newest version that holds results; a resumed run has several."""
-        numbered = [
-            (int(path.parent.name[8:]), path.parent)
-            for path in self.of(point).glob("version_*/results.json")
-            if path.parent.name[8:].isdecimal()
-        ]
-        return max(numbered)[1] if numbered else None
+        found = versions_in(self.of(point), "results.json")
+        return found[-1] if found else None
 
     def results(self, point: Point) -> dict[str, Any]:
         """Return what ``results.json`` holds; empty where there is none."""
@@ -102,9 +98,7 @@ class RunFolders:
 
     def write(self, point: Point, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file in a run's folder, whole or not at all."""
-        folder = self.of(point)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_object(folder / name, content)
+        write_object(self.of(point) / name, content)
 
     def forget_failure(self, point: Point) -> None:
         """Let a failed run be tried again."""
@@ -140,43 +134,12 @@ class RunFolders:
     def curve(self, point: Point, metric: str) -> list[tuple[int, float]]:
         """Read a metric over steps from a run's ``metrics.csv`` files."""
         found: dict[int, float] = {}
-        for path in sorted(self.of(point).glob("version_*/metrics.csv")):
-            for row in _rows(path):
-                if row.get(metric) and row.get("step"):
-                    found[int(row["step"])] = float(row[metric])
+        for version in versions_in(self.of(point)):
+            steps, values = read_curves(version / "metrics.csv").get(metric, ((), ()))
+            found.update(zip(steps, values, strict=True))
         return sorted(found.items())
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where there is none or it cannot be read."""
-    try:
-        content = json.loads(read_text(path))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def write_object(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object whole or not at all."""
-    write_file(path, json.dumps(content, indent=2, default=str) + "\n")
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write a text file beside its name, then rename it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except OSError:
-        return []
+    write_json(path, content, default=str)

@@ -81,15 +81,12 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
     for name, value in more.items():
         key = str(name)
         if key.endswith("+"):
-            key, value = key[:-1], [*(into.get(key[:-1]) or []), *_as_list(value)]  # noqa: PLW2901
+            key, added = key[:-1], value if isinstance(value, list) else [value]
+            value = [*(into.get(key) or []), *added]  # noqa: PLW2901
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value)
         else:
             into[key] = json.loads(json.dumps(value, default=str))
-
-
-def _as_list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _set(into: dict[str, Any], path: Sequence[str], value: object) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tl.checkpoints.whole_files import write_whole
 from tl.report.intervals import Interval
 from tl.study.analysis import Gain, budget_difference, reference_of
 from tl.study.cells import Cell, metrics_of
 from tl.study.findings import StudyReport, as_dict, runs_csv, status_line
-from tl.study.folders import write_file, write_object
+from tl.study.folders import write_object
 from tl.study.wording import amount, name_of, number, scaled, short, unit
 
 _MARK = "‡"
@@ -20,18 +21,13 @@ _MARK = "‡"
 def write_report(report: StudyReport, out: Path) -> list[Path]:
     """Write ``report.md``, ``report.json`` and ``runs.csv``.
 
-    Args:
-        report: The report.
-        out: Folder to write to.
-
     Returns:
         The files.
     """
-    out.mkdir(parents=True, exist_ok=True)
     paths = [out / name for name in ("report.md", "report.json", "runs.csv")]
-    write_file(paths[0], markdown(report))
+    write_whole(paths[0], [markdown(report).encode()])
     write_object(paths[1], as_dict(report))
-    write_file(paths[2], runs_csv(report))
+    write_whole(paths[2], [runs_csv(report).encode()])
     return paths
 
 

@@ -11,11 +11,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from tl.reading import read_object
 from tl.signals import StoppedBySignal
 from tl.study.dealing import Progress, progress_of
-from tl.study.folders import RunFolders, read_object, write_object
+from tl.study.folders import RunFolders, write_object
 from tl.study.gpus import free_gpus, visible_gpus
 from tl.study.points import Point, points_of
 from tl.study.schema import Study
@@ -154,7 +155,7 @@ def _same_study(study: Study, points: Mapping[str, Point], out: Path, *, accept:
         write_object(path, {"question": study.question, "runs": here})
 
 
-def _definition(points: Mapping[str, Point]) -> dict[str, dict[str, object]]:
+def _definition(points: Mapping[str, Point]) -> dict[str, Any]:
     return {
         name: json.loads(
             json.dumps(
@@ -171,16 +172,14 @@ def _definition(points: Mapping[str, Point]) -> dict[str, dict[str, object]]:
     }
 
 
-def _difference(
-    there: Mapping[str, Mapping[str, object]], here: Mapping[str, Mapping[str, object]]
-) -> str:
+def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """Say in a line what differs."""
     before = {str(run["label"]): run for run in there.values()}
     after = {str(run["label"]): run for run in here.values()}
     changed = [x for x in after if x in before and before[x]["hash"] != after[x]["hash"]]
     for label in changed:
         old, new = before[label], after[label]
-        left, right = (dict(_as_dict(run["options"])) for run in (old, new))
+        left, right = (run["options"] for run in (old, new))
         for key in dict.fromkeys([*left, *right]):
             if left.get(key, "not set") != right.get(key, "not set"):
                 return (
@@ -196,10 +195,6 @@ def _difference(
     parts = [f"{len(more)} more, such as {more[0]}"] if more else []
     parts += [f"{len(less)} fewer, such as {less[0]}"] if less else []
     return " and ".join(parts) or "the order of its runs"
-
-
-def _as_dict(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
 
 
 def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None:

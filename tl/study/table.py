@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from tl.reading import versions_in
+from tl.report.finished_run import Curve, read_curves
 from tl.study.folders import RunFolders
 from tl.study.points import Point
 
@@ -38,7 +39,10 @@ class StudyTable:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._start = self._looked = time.monotonic()
         self._states = {name: folders.state(point) for name, point in points.items()}
-        self._before = sum(state != "unfinished" for state in self._states.values())
+        self._before = self._done()
+
+    def _done(self) -> int:
+        return sum(state != "unfinished" for state in self._states.values())
 
     def __enter__(self) -> Self:
         """Start to show it."""
@@ -76,9 +80,8 @@ class StudyTable:
     def _line(self, name: str, point: Point) -> None:
         state = self._states[name]
         more = f": {self.folders.failure(point)}" if state == "failed" else ""
-        done = sum(state != "unfinished" for state in self._states.values())
         self._console.print(
-            f"{done}/{len(self.points)} {name} {state}{more}; {self.remaining()}",
+            f"{self._done()}/{len(self.points)} {name} {state}{more}; {self.remaining()}",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -86,7 +89,7 @@ class StudyTable:
 
     def remaining(self) -> str:
         """Say when the study will be done, at the pace of the runs that ended here."""
-        done = sum(state != "unfinished" for state in self._states.values())
+        done = self._done()
         left, ended = len(self.points) - done, done - self._before
         if not left:
             return "all done"
@@ -96,8 +99,7 @@ class StudyTable:
 
     def render(self) -> Table:
         """Draw the table."""
-        done = sum(state != "unfinished" for state in self._states.values())
-        table = Table(title=f"{done} of {len(self.points)} runs ended; {self.remaining()}")
+        table = Table(title=f"{self._done()} of {len(self.points)} runs ended; {self.remaining()}")
         for column in ("run", "for", "step", "images/s"):
             table.add_column(column)
         for name, point in self.points.items():
@@ -119,11 +121,9 @@ def duration(seconds: float) -> str:
 
 def _latest(folder: Path) -> tuple[str, str]:
     """Return the last step and speed that a run has logged."""
-    step = speed = ""
-    for path in sorted(folder.glob("version_*/metrics.csv"))[-1:]:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                step = row.get("step") or step
-                given = row.get("perf/images_per_second")
-                speed = f"{float(given):.0f}" if given else speed
-    return step, speed
+    curves: dict[str, Curve] = {}
+    for version in versions_in(folder, "metrics.csv")[-1:]:
+        curves = read_curves(version / "metrics.csv")
+    steps = [step for found, _ in curves.values() for step in found]
+    _, speeds = curves.get("perf/images_per_second", ((), ()))
+    return str(max(steps, default="")), f"{speeds[-1]:.0f}" if speeds else ""

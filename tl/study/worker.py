@@ -229,14 +229,13 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
     try:
         worker.work()
-    except (OSError, ValueError) as error:
-        print(f"tl: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
-    except Exception as error:  # of whatever database it is; runs are processes of their own
-        if os.environ.get("TL_DEBUG") == "1":
-            raise
-        reason = " ".join(str(error).split())[:300]
-        print(f"tl: the storage failed a worker: {reason}", file=sys.stderr)  # noqa: T201
+    except Exception as error:
+        reason = str(error)
+        if not isinstance(error, OSError | ValueError):  # of whatever database it is
+            if os.environ.get("TL_DEBUG") == "1":
+                raise
+            reason = f"the storage failed a worker: {' '.join(reason.split())[:300]}"
+        print(f"tl: {reason}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 

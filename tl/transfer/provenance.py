@@ -1,10 +1,11 @@
 """What was loaded into a backbone, and from where: for the log and for the next checkpoint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tl.report.frame import aligned
 from tl.transfer.names import top_level_part
 
 
@@ -66,15 +67,6 @@ class TransferReport:
             "unused": list(self.unused),
             "parent": self.source.get("provenance"),
         }
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows of a table as lines with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def source_record(content: Mapping[str, Any]) -> dict[str, Any]:

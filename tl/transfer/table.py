@@ -9,8 +9,8 @@ from torch import nn
 
 from tl.optim.param_groups import stage_of
 from tl.private.torch import BatchNorm
+from tl.report.frame import aligned
 from tl.transfer.freezing import Strategy
-from tl.transfer.provenance import aligned
 
 _TITLES = ("group", "parameters", "trains from epoch", "lr", "weight decay", "batch norm")
 

@@ -10,7 +10,6 @@ from tl.callbacks import AtomicCheckpointIO
 from tl.runs.averaging.bench import Bench
 from tl.runs.averaging.ingredients import (
     Ingredient,
-    State,
     check_held_out,
     fit_together,
     read_ingredient,
@@ -102,7 +101,8 @@ def average_checkpoints(
     if bench is not None and estimates:
         state = bench.with_statistics(state)
         record["statistics"] = bench.described()
-    _write(out, last.content, state, record)
+    weights_of_all = {**last.content["state_dict"], **state}
+    write_average(out, {**last.content, "state_dict": weights_of_all}, record)
     return _summary(out, parts, record, metric)
 
 
@@ -131,13 +131,17 @@ def _record(
     }
 
 
-def _write(out: Path, last: Mapping[str, Any], state: State, record: dict[str, Any]) -> None:
-    content = {key: value for key, value in last.items() if key not in TRAINING}
-    content["state_dict"] = {**last["state_dict"], **state}
-    # the running window of training and the reference of drift belong to a run
-    kept = {k: v for k, v in last["tl"].items() if k not in ("window", "statistics", "metrics")}
-    content["tl"] = {**kept, "provenance": record}
-    AtomicCheckpointIO().save_checkpoint(content, out)
+def write_average(out: Path, content: Mapping[str, Any], record: dict[str, Any]) -> None:
+    """Write a checkpoint without what belongs to a run, with an average's provenance.
+
+    Args:
+        out: The file.
+        content: A checkpoint with the averaged weights.
+        record: The provenance.
+    """
+    kept = {k: v for k, v in content["tl"].items() if k not in ("window", "statistics", "metrics")}
+    plain = {key: value for key, value in content.items() if key not in TRAINING}
+    AtomicCheckpointIO().save_checkpoint({**plain, "tl": {**kept, "provenance": record}}, out)
 
 
 def _summary(out: Path, parts: Sequence[Ingredient], record: dict[str, Any], metric: str) -> str:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
+from tl.modules.checkpointed import description_of
 from tl.private.torch import BatchNorm
 from tl.runs.averaging.ingredients import State, fingerprints
 from tl.runs.folders import build
@@ -73,8 +74,7 @@ class Bench:
 
     def description(self) -> dict[str, Any]:
         """Return the data's description of themselves, by source; empty if they have none."""
-        describe = getattr(self.data, "describe", None)
-        return describe() if callable(describe) else {}
+        return description_of(self.data) or {}
 
     def described(self) -> dict[str, Any]:
         """Describe what the statistics were estimated on."""

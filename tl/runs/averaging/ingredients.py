@@ -56,7 +56,7 @@ class Ingredient:
     @property
     def sources(self) -> dict[str, Mapping[str, Any]]:
         """The data's records by source."""
-        return sources_of(self.content["tl"].get("data") or {})
+        return sources_of(self.content["tl"].get("data"))
 
     @property
     def heads(self) -> dict[str, tuple[int, ...]]:

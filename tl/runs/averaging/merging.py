@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tl.callbacks import AtomicCheckpointIO
 from tl.checkpoints.files import read_checkpoint
-from tl.runs.averaging.average import TRAINING
+from tl.report.frame import aligned
+from tl.runs.averaging.average import write_average
 from tl.runs.averaging.bench import Bench
 from tl.runs.averaging.ingredients import Ingredient, State, fingerprints, read_ingredient
-from tl.transfer.provenance import aligned
 from tl.transfer.source import rows_by_name
 from tl.transfer.task_vectors import task_arithmetic, ties
 from tl.transfer.weight_space import check_alike
@@ -22,15 +20,6 @@ Method = Literal["task-arithmetic", "ties"]
 #: Coefficients that are tried: the published searches go from 0 to 1 too.
 COEFFICIENTS = tuple(step / 10 for step in range(1, 11))
 _BACKBONE = "backbone."
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """Validation scores by task of each way to serve all tasks."""
-
-    alone: Mapping[str, float]
-    merged: Mapping[str, float]
-    joint: Mapping[str, float]
 
 
 def merge_checkpoints(
@@ -111,7 +100,8 @@ def merge_checkpoints(
         _check_data(other, bench)
         found = bench.measure({**other.weights, **_heads([other], bench, every=True)})
         together = {task: found[bench.name(task)] for task in alone}
-    scores = _Scores(alone, {task: metrics[bench.name(task)] for task in alone}, together)
+    merged_scores = {task: metrics[bench.name(task)] for task in alone}
+    scores = {"fine-tuned alone": alone, "merged": merged_scores, "trained jointly": together}
     said = f"TIES, keep {keep:g}" if method == "ties" else "task arithmetic"
     record = _record(said, [start, *parts], coefficient, metrics[bench.metric], bench)
     _write(out, bench, state, record)
@@ -225,10 +215,7 @@ def _write(out: Path, bench: Bench, state: State, record: dict[str, Any]) -> Non
         content = read_checkpoint(draft)
     finally:
         draft.unlink(missing_ok=True)
-    content = {key: value for key, value in content.items() if key not in TRAINING}
-    kept = {k: v for k, v in content["tl"].items() if k not in ("window", "statistics", "metrics")}
-    content["tl"] = {**kept, "provenance": record}
-    AtomicCheckpointIO().save_checkpoint(content, out)
+    write_average(out, content, record)
 
 
 def _summary(
@@ -237,13 +224,13 @@ def _summary(
     coefficient: float,
     tried: Mapping[float, float],
     bench: Bench,
-    scores: _Scores,
+    scores: Mapping[str, Mapping[str, float]],
 ) -> str:
-    head = ["task", "fine-tuned alone", "merged", *(["trained jointly"] if scores.joint else [])]
-    columns = [scores.alone, scores.merged, *([scores.joint] if scores.joint else [])]
-    rows = [[task, *(f"{column[task]:.4f}" for column in columns)] for task in scores.alone]
+    columns = {name: column for name, column in scores.items() if column}
+    alone, merged = scores["fine-tuned alone"], scores["merged"]
+    rows = [[task, *(f"{column[task]:.4f}" for column in columns.values())] for task in alone]
     searched = ", ".join(f"{value:g}: {score:.4f}" for value, score in tried.items())
-    lost = {task: scores.merged[task] - scores.alone[task] for task in scores.alone}
+    lost = {task: merged[task] - alone[task] for task in alone}
     mean = sum(lost.values()) / len(lost)
     verdict = (
         f"tl: one network in place of {len(lost)} changes the validation scores by {mean:+.4f} in "
@@ -253,7 +240,7 @@ def _summary(
         [
             f"tl: {said} of {len(lost)} tasks: {out}",
             f"tl: {bench.metric} by coefficient: {searched}; {coefficient:g} is taken",
-            *aligned([head, *rows]),
+            *aligned([["task", *columns], *rows]),
             verdict,
         ]
     )

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import torch
 
-from tl.modules.cuda_graphs import Found
+from tl.modules.cuda_graphs import CudaGraphs, Found
 
 
-class Reexecution:
+class Reexecution(CudaGraphs):
     """Records work by keeping it: a replay executes it again.
 
     As with a graph, the results of a replay go into the tensors of the recording, which hold

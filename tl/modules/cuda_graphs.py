@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,28 +12,6 @@ from torch import Tensor
 Found = Sequence[Tensor | None]
 _PASSES = 3  # as in torch's own `make_graphed_callables`
 _WAITED = "called a synchronizing CUDA operation"  # torch's warning
-
-
-class Recorder(Protocol):
-    """Records work that reads and writes the same tensors each time."""
-
-    def warm_up(self, work: Callable[[], object]) -> None:
-        """Execute work before it is recorded, so that libraries initialise and choose kernels.
-
-        Raises:
-            RuntimeError: If it cannot be recorded.
-        """
-
-    def record(self, work: Callable[[], Found]) -> tuple[Found, Callable[[], object]]:
-        """Record work.
-
-        Returns:
-            Its results, tensors that every replay writes into, and the replay. The results hold
-            nothing before the first replay.
-
-        Raises:
-            RuntimeError: If it cannot be recorded.
-        """
 
 
 class CudaGraphs:
@@ -57,6 +34,9 @@ class CudaGraphs:
 
         An operation that waits for the GPU, such as ``.item()``, cannot be recorded. Found here, it
         leaves nothing behind, whereas a recording that fails may disturb the random numbers.
+
+        Raises:
+            RuntimeError: If there is one.
         """
         # graphs of earlier steps in dead cycles would bring their stream into the recording
         gc.collect()
@@ -77,7 +57,15 @@ class CudaGraphs:
             raise RuntimeError("an operation waits for the GPU, as `.item()` does")
 
     def record(self, work: Callable[[], Found]) -> tuple[Found, Callable[[], object]]:
-        """Record work; other threads may use the GPU meanwhile, such as those that load data."""
+        """Record work; other threads may use the GPU meanwhile, such as those that load data.
+
+        Returns:
+            Its results, tensors that every replay writes into, and the replay. The results hold
+            nothing before the first replay.
+
+        Raises:
+            RuntimeError: If it cannot be recorded.
+        """
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from tl.balancing.scalarization import ReadsGradients
 from tl.modules.batch import AnyBatch, Outputs
-from tl.modules.cuda_graphs import Found, Recorder
+from tl.modules.cuda_graphs import CudaGraphs, Found
 from tl.private.torch import foreach_copy_
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class StepGraph:
         ValueError: If the step draws random numbers on the host.
     """
 
-    def __init__(self, module: SharedBackboneModule, batch: AnyBatch, recorder: Recorder) -> None:
+    def __init__(self, module: SharedBackboneModule, batch: AnyBatch, recorder: CudaGraphs) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self._batch = cast("AnyBatch", _on_tensors(lambda t: torch.empty_like(t).copy_(t), batch))
         self._inputs = tensors_of(self._batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from tl.data.multitask import MultiTaskDataModule
+from tl.callbacks.surroundings import data_by_source
 from tl.transfer.hyper_rule import hyper_rule_steps
 
 
@@ -26,10 +26,9 @@ class HyperRuleLength(Callback):
         if stage != "fit":
             return
         data = getattr(trainer, "datamodule", None)
-        sources = list(data.sources.values()) if isinstance(data, MultiTaskDataModule) else [data]
-        splits = [getattr(source, "splits", {}) for source in sources]
+        splits = [getattr(source, "splits", {}) for source in data_by_source(data).values()]
         found = [len(split["train"]) for split in splits if "train" in split]
-        if len(found) < len(sources):
+        if len(found) < len(splits):
             raise ValueError(
                 "HyperRuleLength counts the training images of a data module of tl.data, got "
                 f"{type(data).__name__}; leave it out and set `max_steps`."

@@ -63,14 +63,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Print the ranking, and write it."""
-    from tl.questions.ranking import check_sources, rank  # noqa: PLC0415 - imports torch
+    from tl.questions.ranking import rank  # noqa: PLC0415 - imports torch
     from tl.questions.ranking_report import as_dict, table, write  # noqa: PLC0415 - as above
     from tl.serving.candidates import open_candidate  # noqa: PLC0415 - as above
 
     for name in ("neighbours", "samples", "resamples"):
         if getattr(given, name) < 1:
             raise ValueError(f"`--{name}` must be 1 or more, got {getattr(given, name)}.")
-    check_sources(given.sources)
+    if len(given.sources) < 2:  # noqa: PLR2004 - a ranking compares
+        raise ValueError(
+            "A ranking compares sources, got 1; name two or more, such as an earlier run and "
+            "torchvision:resnet18."
+        )
     data = target_data(given.config)
     at = samples_at(data, given.samples)
     about = getattr(data, "data_name", None)

@@ -86,12 +86,9 @@ def _records(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     if not isinstance(origin, Mapping):
         return
     ingredients = origin.get("ingredients")
-    if isinstance(ingredients, list):
-        for part in ingredients:
-            if isinstance(part, Mapping):
-                yield from _records(part)
-        return
-    yield from _records(origin)
+    for part in ingredients if isinstance(ingredients, list) else [origin]:
+        if isinstance(part, Mapping):
+            yield from _records(part)
 
 
 def _class_names(record: Mapping[str, Any]) -> Iterator[str]:
@@ -99,15 +96,10 @@ def _class_names(record: Mapping[str, Any]) -> Iterator[str]:
     parts: list[Any] = []
     if isinstance(data, Mapping):
         parts = [data] if "fingerprint" in data else [*data.values()]
-    for part in parts:
+    for part in (*parts, record):
         if not isinstance(part, Mapping):
             continue
-        by_target = part.get("class_names")
-        for names in by_target.values() if isinstance(by_target, Mapping) else ():
+        named, groups = part.get("class_names"), part.get("groups")
+        for names in named.values() if isinstance(named, Mapping) else ():
             yield from map(str, names or ())
-        groups = part.get("groups")
-        if isinstance(groups, Mapping):
-            yield from map(str, groups)
-    by_task = record.get("class_names")
-    for names in by_task.values() if isinstance(by_task, Mapping) else ():
-        yield from map(str, names or ())
+        yield from map(str, groups if isinstance(groups, Mapping) else ())

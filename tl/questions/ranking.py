@@ -116,7 +116,15 @@ def rank(
         ValueError: If there is a single source, one has another modality or features that are not
             finite, or `order` is not defined for this task.
     """
-    check_sources([each.name for each in candidates])
+    if len(candidates) < 2:  # noqa: PLR2004 - a ranking compares
+        raise ValueError(
+            f"A ranking compares sources, got {len(candidates)}; name two or more, such as an "
+            "earlier run and torchvision:resnet18."
+        )
+    names = [each.name for each in candidates]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"The source {twice} is named twice; name each once.")
     columns: list[dict[str, Score]] = []
     target: Target | None = None
     for candidate in candidates:
@@ -144,22 +152,6 @@ def rank(
         resamples=resamples,
         agreements=agreements_of(ranked),
     )
-
-
-def check_sources(names: Sequence[str]) -> None:
-    """Refuse to rank a single source, or one beside itself.
-
-    Raises:
-        ValueError: If that is asked.
-    """
-    if len(names) < 2:  # noqa: PLR2004 - a ranking compares
-        raise ValueError(
-            f"A ranking compares sources, got {len(names)}; name two or more, such as an earlier "
-            "run and torchvision:resnet18."
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"The source {twice} is named twice; name each once.")
 
 
 def check_modality(candidate: Candidate, samples: Samples) -> None:

@@ -67,11 +67,9 @@ def open_candidate(
     if _is_path(given) or backbone is not None:
         return _of_checkpoint(given, device, backbone, source)
     name = given.partition("@")[0]
-    if name in models.list_models(module=models):
-        return _of_library("torchvision", given, given, device)
-    if "/" in name:
-        return _of_library("huggingface", given, given, device)
-    return _of_library("timm", given, given, device)
+    others = "huggingface" if "/" in name else "timm"
+    library = "torchvision" if name in models.list_models(module=models) else others
+    return _of_library(library, given, given, device)
 
 
 def _is_path(given: str) -> bool:

@@ -79,10 +79,9 @@ def evaluate(
             if here.get(task):
                 same_names(there, here[task], "classes")
     collector, before = _Collector(), data.trainer
-    kinds = {"cuda": "gpu"}
     with _quiet():
         trainer = Trainer(
-            accelerator=kinds.get(device.type, device.type),
+            accelerator=device.type,
             devices=[device.index or 0] if device.type == "cuda" else 1,
             plugins=[LightningEnvironment()],
             logger=False,

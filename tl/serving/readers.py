@@ -182,9 +182,7 @@ class TensorReader(Reader):
         if self._size is not None and isinstance(given, str | Path | Image.Image):
             found = files_in(given)
             return ([given], True) if found is None else (found, False)
-        many = isinstance(given, Mapping)
-        parts = {str(k): self._tensor(v) for k, v in given.items()} if many else {}
-        parts = parts or {"": self._tensor(given)}
+        parts = self._parts(given)
         if self._shapes and parts.keys() != self._shapes.keys():
             names = " and ".join(map(repr, self._shapes))
             raise ValueError(f"The model reads {names}, got {' and '.join(map(repr, parts))}.")
@@ -206,11 +204,8 @@ class TensorReader(Reader):
             picture = isinstance(sample, Image.Image)
             read = pixels_of(sample, self._size) if picture else decoded(sample, self._size)  # type: ignore[arg-type]  # one or the other
             sample = torch.from_numpy(np.array(read)).permute(2, 0, 1)
-        many = isinstance(sample, Mapping)
-        given = sample if many else {"": sample}
-        parts = {str(k): self._tensor(v) for k, v in given.items()}
         found = {}
-        for name, part in parts.items():
+        for name, part in self._parts(sample).items():
             wanted = self._shapes.get(name)
             if wanted is not None and tuple(part.shape) != wanted:
                 raise ValueError(
@@ -223,7 +218,7 @@ class TensorReader(Reader):
                 mean, std = (v.view(-1, *[1] * (part.ndim - 1)) for v in self._statistics[name])
                 value = (part.float() - mean) / std
             found[name] = value
-        return found if many else found[""]
+        return found if isinstance(sample, Mapping) else found[""]
 
     def _check_kind(self, name: str, part: Tensor) -> None:
         """Refuse other numbers where the network was trained on bytes, and bytes elsewhere."""
@@ -241,6 +236,10 @@ class TensorReader(Reader):
                     f"{what} has values from {low:g} to {high:g}; the model was trained on bytes, "
                     f"whole numbers from 0 to {_MOST}"
                 )
+
+    def _parts(self, given: Any) -> dict[str, Tensor]:  # noqa: ANN401 - a tensor, or a dict of them
+        parts = given if isinstance(given, Mapping) and given else {"": given}
+        return {str(name): self._tensor(part) for name, part in parts.items()}
 
     def _tensor(self, value: Any) -> Tensor:  # noqa: ANN401 - checked here
         if not isinstance(value, Tensor | np.ndarray):

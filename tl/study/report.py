@@ -55,7 +55,7 @@ def _table(report: StudyReport) -> Iterator[str]:
     yield f"| {'--- | ' * (len(heads) + 1)}".rstrip()
     gains = {(m, _key(g.row)): g for m, found in report.gains.items() for g in found}
     for cell in report.cells:
-        mark = _MARK if _unequal(report, cell) else ""
+        mark = _MARK if _budget(report, cell) else ""
         words = [str(cell.row[axis]) for axis in axes]
         words[-1] += f" {mark}" if mark else ""
         for metric in metrics:
@@ -78,23 +78,16 @@ def _gain(gain: Gain | None, metric: str) -> str:
     return number(found, metric, signed=True) + star
 
 
-def _unequal(report: StudyReport, cell: Cell) -> bool:
+def _budget(report: StudyReport, cell: Cell) -> str:
+    """Say which budgets a cell's gain compares; empty where they are equal."""
     reference = reference_of(report.study, report.cells, cell)
-    if reference is None or reference is cell:
-        return len(cell.budgets) > 1
-    return bool(budget_difference(cell, reference))
+    said = budget_difference(cell, reference) if reference and reference is not cell else ""
+    return said or (" or ".join(map(str, cell.budgets)) if len(cell.budgets) > 1 else "")
 
 
 def _budgets(report: StudyReport) -> Iterator[str]:
-    lines = []
-    for cell in report.cells:
-        reference = reference_of(report.study, report.cells, cell)
-        said = budget_difference(cell, reference) if reference and reference is not cell else ""
-        if not said and len(cell.budgets) > 1:
-            said = " or ".join(map(str, cell.budgets))
-        if said:
-            lines.append(f"- {name_of(cell.row)}: {said}")
-    if lines:
+    budgets = {name_of(cell.row): _budget(report, cell) for cell in report.cells}
+    if lines := [f"- {name}: {said}" for name, said in budgets.items() if said]:
         yield from ("", f"{_MARK} These budgets differ, so the rows compare more than the method:")
         yield from ("", *lines)
 

@@ -75,21 +75,16 @@ class TestTimeAdaptation(Callback):
         # on the instance: the class's own method comes back when this is removed
         vars(pl_module)["features"] = features
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the copies away."""
-        self._end(pl_module)
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    def on_test_end(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException | None = None
     ) -> None:
-        """Take the copies away."""
-        self._end(pl_module)
-
-    def _end(self, module: LightningModule) -> None:
+        """Take the copies away, also after an error."""
         if self._reader is not None:
-            vars(module).pop("features", None)
+            vars(pl_module).pop("features", None)
             self._reader = None
             self.forget()
+
+    on_exception = on_test_end
 
     @abstractmethod
     def begin(self, trainer: Trainer, module: SharedBackboneModule) -> None:

@@ -87,18 +87,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             self._write = None
 
     def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | Path,
-        storage_options: Any | None = None,  # noqa: ANN401 - Lightning's signature
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
         """Write a checkpoint.
 
         Args:
             checkpoint: What to save.
             path: Its final name; remote addresses go to Lightning's class.
-            storage_options: Not
-                supported, as in Lightning's class.
+            storage_options: Not supported, as in Lightning's class.
 
         Raises:
             OSError: If it cannot be written, naming the final path.
@@ -192,10 +188,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return True
 
     def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Any = None,  # noqa: ANN401 - Lightning's signature
-        weights_only: bool | None = None,
+        self, path: str | Path, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read and verify a checkpoint on the CPU; no code from it runs.
 

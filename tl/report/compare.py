@@ -176,7 +176,7 @@ def compare(*runs: str | Path) -> Comparison:
     differing = {
         key: [settings.get(key, "not set") for settings in firsts]
         for key in keys
-        if len({_comparable(key, s.get(key, "not set")) for s in firsts}) > 1
+        if len({repr(_without_seed(key, s.get(key, "not set"))) for s in firsts}) > 1
     }
     return Comparison(groups, differing)
 
@@ -190,10 +190,6 @@ def _without_seed(key: str, value: object) -> object:
     if key.endswith("init_from") and isinstance(value, str):
         return re.sub(r"seed=\d+|-[0-9a-f]{10}(?=/)|version_\d+", "", value)
     return value
-
-
-def _comparable(key: str, value: object) -> str:
-    return json.dumps(_without_seed(key, value), default=str)
 
 
 def _name(group: Sequence[FinishedRun], taken: Mapping[str, object]) -> str:

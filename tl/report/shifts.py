@@ -43,9 +43,9 @@ class ShiftScores:
 
     def mean(self, severity: int | None = None) -> float:
         """Return the mean over shifts, of one severity or of all, without those left out."""
-        at = slice(None) if severity is None else slice(*_one(self.severities.index(severity)))
         kept = [s for name, s in self.values.items() if name not in LEFT_OUT]
-        some = [value for scores in kept or self.values.values() for value in scores[at]]
+        pairs = [zip(self.severities, s, strict=True) for s in kept or self.values.values()]
+        some = [value for each in pairs for at, value in each if severity in (None, at)]
         return sum(some) / len(some)
 
     def table(self) -> str:
@@ -95,10 +95,6 @@ class ShiftScores:
             "severities": list(self.severities),
             "shifts": {name: list(scores) for name, scores in self.values.items()},
         }
-
-
-def _one(index: int) -> tuple[int, int]:
-    return index, index + 1
 
 
 def figure(found: Sequence[ShiftScores]) -> Figure:

@@ -114,10 +114,7 @@ class Prediction(ByTask[Answer]):
     _several, _called = "The model has several tasks", "prediction"
 
     def __init__(
-        self,
-        answers: Mapping[str, Answer],
-        sample: Any = None,  # noqa: ANN401 - what the user gave
-        error: str | None = None,
+        self, answers: Mapping[str, Answer], sample: object = None, error: str | None = None
     ) -> None:
         super().__init__(answers)
         self.sample, self.error = sample, error

@@ -157,7 +157,7 @@ class Graphs:
             other = self._model.module.backbone({**given, "token_type_ids": ones})
         return not torch.equal(plain, other)
 
-    def _live(self, samples: Any) -> Answers:  # noqa: ANN401 - what `predict` takes
+    def _live(self, samples: object) -> Answers:
         """Return the live model's answers, each task's as its own source is read."""
         several = isinstance(self._model.module, MultiTaskModule)
         found: Answers = {}

@@ -87,7 +87,7 @@ class LabelledFolder(_Named):
 
 
 def labelled_data(
-    given: Any,  # noqa: ANN401 - whatever a user has
+    given: object,
     record: Mapping[str, Any],
     sources: Sequence[str],
     source: str | None,
@@ -130,10 +130,7 @@ def _one_of(source: str | None, sources: Sequence[str]) -> str:
 
 
 def _of_path(
-    given: Any,  # noqa: ANN401 - whatever a user has
-    record: Mapping[str, Any],
-    source: str | None,
-    batch_size: int,
+    given: object, record: Mapping[str, Any], source: str | None, batch_size: int
 ) -> LightningDataModule:
     if not isinstance(given, str | Path):
         raise DataError(

@@ -66,7 +66,7 @@ class Model:
             return self._names.get(self.tasks[0], [])
         return {name: self._names.get(name, []) for name in self.module.tasks}
 
-    def transform(self, sample: Any, source: str | None = None) -> Inputs:  # noqa: ANN401
+    def transform(self, sample: object, source: str | None = None) -> Inputs:
         """Return a sample, or a list of them, as the inputs that the network takes.
 
         Args:
@@ -76,13 +76,7 @@ class Model:
         reader = self.reader(source)
         return reader.join([reader.read(each) for each in reader.spread(sample)[0]])
 
-    def predict(
-        self,
-        given: Any,  # noqa: ANN401 - whatever a user has
-        *,
-        source: str | None = None,
-        batch_size: int = 256,
-    ) -> Any:  # noqa: ANN401 - one, or a list
+    def predict(self, given: object, *, source: str | None = None, batch_size: int = 256) -> Any:  # noqa: ANN401 - one, or a list
         """Answer about a sample, or about each of several.
 
         A sample that cannot be read among several is named in a warning and in its own
@@ -123,13 +117,7 @@ class Model:
             )
         return found[0] if single else found
 
-    def embed(
-        self,
-        given: Any,  # noqa: ANN401 - as there
-        *,
-        source: str | None = None,
-        batch_size: int = 256,
-    ) -> Tensor:
+    def embed(self, given: object, *, source: str | None = None, batch_size: int = 256) -> Tensor:
         """Return features of the backbone, ``(N, num_features)``, or ``(num_features,)`` of one.
 
         Args:
@@ -245,7 +233,7 @@ def _parts(samples: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
         yield samples[first : first + size]
 
 
-def _one(reader: Reader, sample: Any) -> Any:  # noqa: ANN401
+def _one(reader: Reader, sample: object) -> Any:  # noqa: ANN401
     """Read a sample, with its name in the error."""
     try:
         return reader.read(sample)

@@ -12,7 +12,7 @@ from tl.data.images.decoding import Size, decode, pixels_of
 from tl.data.images.listing import list_images
 
 
-def files_in(given: Any) -> list[Any] | None:  # noqa: ANN401 - whatever a user has
+def files_in(given: object) -> list[Any] | None:
     """Return the images in a folder; ``None`` if it is not one.
 
     Raises:

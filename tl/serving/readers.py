@@ -39,11 +39,11 @@ class Reader(ABC):
         return str(id(self))
 
     @abstractmethod
-    def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401 - whatever a user has
+    def spread(self, given: object) -> tuple[list[Any], bool]:
         """Return the samples that something holds, and whether it is a single one."""
 
     @abstractmethod
-    def read(self, sample: Any) -> Any:  # noqa: ANN401 - what `join` takes
+    def read(self, sample: object) -> Any:  # noqa: ANN401 - what `join` takes
         """Read one sample.
 
         Raises:
@@ -75,7 +75,7 @@ class ImageReader(Reader):
         """Size and normalisation."""
         return f"{self.size} {self._known.mean.tolist()} {self._known.std.tolist()}"
 
-    def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401, D102
+    def spread(self, given: object) -> tuple[list[Any], bool]:  # noqa: D102
         if (found := files_in(given)) is not None:
             return found, False
         if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:  # noqa: PLR2004 - a batch
@@ -84,7 +84,7 @@ class ImageReader(Reader):
             return [*given], False
         return [given], True
 
-    def read(self, sample: Any) -> Any:  # noqa: ANN401
+    def read(self, sample: object) -> Any:  # noqa: ANN401
         """Read one image as ``(size, size, 3)`` uint8, resized as in training."""
         if isinstance(sample, str | Path):
             return decoded(sample, self.size)
@@ -122,17 +122,19 @@ class TextReader(Reader):
         self._backend = known.tokenizer.backend()
         self._backend.enable_truncation(known.max_length)
 
-    def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401, D102
+    def spread(self, given: object) -> tuple[list[Any], bool]:  # noqa: D102
         return ([*given], False) if isinstance(given, list) else ([given], True)
 
-    def read(self, sample: Any) -> Any:  # noqa: ANN401
+    def read(self, sample: object) -> Any:  # noqa: ANN401
         """Cut a text into tokens; a text longer than in training loses its end."""
-        pair = isinstance(sample, tuple) and len(sample) == 2  # noqa: PLR2004
-        if not all(isinstance(text, str) for text in (sample if pair else (sample,))):
+        texts: tuple[Any, ...] = (sample,)
+        if isinstance(sample, tuple) and len(sample) == 2:  # noqa: PLR2004 - a pair
+            texts = sample
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{type(sample).__name__} is not a text; expected {self.takes}")
-        if not "".join(sample).strip():
+        if not "".join(texts).strip():
             raise ValueError("the text is empty")
-        return self._backend.encode(*(sample if pair else (sample,)))
+        return self._backend.encode(*texts)
 
     def join(self, samples: Sequence[Any]) -> Inputs:
         """Return token numbers and attention mask ``(N, L)`` int64, padded to the longest."""
@@ -175,7 +177,7 @@ class TensorReader(Reader):
         if pictures:
             self.takes = f"a path, a folder, a PIL image, or {self.takes}"
 
-    def spread(self, given: Any) -> tuple[list[Any], bool]:  # noqa: ANN401
+    def spread(self, given: object) -> tuple[list[Any], bool]:
         """Tell one sample from several by the number of dimensions in training."""
         if isinstance(given, list | tuple):
             return [*given], False
@@ -198,7 +200,7 @@ class TensorReader(Reader):
         ]
         return [row if isinstance(given, Mapping) else row[""] for row in rows], single
 
-    def read(self, sample: Any) -> Any:  # noqa: ANN401
+    def read(self, sample: object) -> Any:  # noqa: ANN401
         """Check a sample's shape, and normalise what was bytes in training."""
         if self._size is not None and isinstance(sample, str | Path | Image.Image):
             picture = isinstance(sample, Image.Image)
@@ -237,11 +239,11 @@ class TensorReader(Reader):
                     f"whole numbers from 0 to {_MOST}"
                 )
 
-    def _parts(self, given: Any) -> dict[str, Tensor]:  # noqa: ANN401 - a tensor, or a dict of them
+    def _parts(self, given: object) -> dict[str, Tensor]:
         parts = given if isinstance(given, Mapping) and given else {"": given}
         return {str(name): self._tensor(part) for name, part in parts.items()}
 
-    def _tensor(self, value: Any) -> Tensor:  # noqa: ANN401 - checked here
+    def _tensor(self, value: object) -> Tensor:
         if not isinstance(value, Tensor | np.ndarray):
             raise ValueError(  # noqa: TRY004 - as every other input that is wrong
                 f"{type(value).__name__} is not an input of this model; expected {self.takes}"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from tl.study.folders import RunFolders
 from tl.study.points import Point
 from tl.study.schema import Range, Search
-
-if TYPE_CHECKING:
-    import optuna
 
 _RANDOM_FIRST = 4  # trials before TPE has anything to model
 
@@ -77,9 +75,35 @@ def propose(point: Point, trials: Sequence[Trial], search: Search) -> dict[str, 
         trials: The ended trials of the same method.
         search: The search.
     """
-    study = _study(point, trials, search)
-    trial = study.ask()
-    return _suggest(trial, search)
+    import optuna  # noqa: PLC0415 - an extra
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    text = f"{search.seed}/{point.group}/{point.trial}"
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    start = min(_RANDOM_FIRST, max(1, search.trials // 2))
+    study = optuna.create_study(
+        sampler=optuna.samplers.RandomSampler(seed)
+        if search.sampler == "random"
+        else optuna.samplers.TPESampler(seed=seed, n_startup_trials=start),
+        direction="minimize" if search.lower_is_better else "maximize",
+    )
+    spaces: dict[str, optuna.distributions.BaseDistribution] = {
+        option: optuna.distributions.FloatDistribution(given.low, given.high, log=given.log)
+        if isinstance(given, Range)
+        else optuna.distributions.CategoricalDistribution(given)
+        for option, given in search.over.items()
+    }
+    states = optuna.trial.TrialState
+    for trial in sorted(trials, key=lambda each: each.number):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=dict(trial.chosen),
+                distributions=spaces,
+                value=trial.value if _counts(trial) else None,
+                state=states.COMPLETE if _counts(trial) else states.FAIL,
+            )
+        )
+    return dict(study.ask(spaces).params)
 
 
 def should_prune(
@@ -102,8 +126,7 @@ def should_prune(
     ]
     if len(reached) < _RANDOM_FIRST:
         return False
-    ordered = sorted(reached)
-    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    middle = statistics.median(reached)
     best = _until(curve, step, search) or value
     return best > middle if search.lower_is_better else best < middle
 
@@ -132,51 +155,3 @@ def _counts(trial: Trial) -> bool:
 def _until(curve: Sequence[tuple[int, float]], step: int, search: Search) -> float | None:
     values = [value for at, value in curve if at <= step]
     return (min(values) if search.lower_is_better else max(values)) if values else None
-
-
-def _study(point: Point, trials: Sequence[Trial], search: Search) -> optuna.Study:
-    import optuna  # noqa: PLC0415 - an extra
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    text = f"{search.seed}/{point.group}/{point.trial}"
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-    sampler: optuna.samplers.BaseSampler
-    if search.sampler == "random":
-        sampler = optuna.samplers.RandomSampler(seed=seed)
-    else:
-        sampler = optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=min(_RANDOM_FIRST, max(1, search.trials // 2))
-        )
-    study = optuna.create_study(
-        sampler=sampler, direction="minimize" if search.lower_is_better else "maximize"
-    )
-    spaces = {option: _distribution(given) for option, given in search.over.items()}
-    for trial in sorted(trials, key=lambda each: each.number):
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=dict(trial.chosen),
-                distributions=spaces,
-                value=trial.value if _counts(trial) else None,
-                state=optuna.trial.TrialState.COMPLETE
-                if _counts(trial)
-                else optuna.trial.TrialState.FAIL,
-            )
-        )
-    return study
-
-
-def _distribution(given: Range | tuple[Any, ...]) -> optuna.distributions.BaseDistribution:
-    import optuna  # noqa: PLC0415 - an extra
-
-    if isinstance(given, Range):
-        return optuna.distributions.FloatDistribution(given.low, given.high, log=given.log)
-    return optuna.distributions.CategoricalDistribution(given)
-
-
-def _suggest(trial: optuna.Trial, search: Search) -> dict[str, Any]:
-    return {
-        option: trial.suggest_float(option, given.low, given.high, log=given.log)
-        if isinstance(given, Range)
-        else trial.suggest_categorical(option, list(given))
-        for option, given in search.over.items()
-    }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from types import ModuleType
+from typing import Any
 
 from tl.cli.listing import entries
 from tl.cli.on_runs import STRATEGIES
@@ -45,7 +45,7 @@ def run(given: argparse.Namespace) -> None:
     print(shtab.complete(command_line(shtab), shell=given.shell))  # noqa: T201
 
 
-def command_line(shtab: ModuleType) -> argparse.ArgumentParser:
+def command_line(shtab: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - a module
     """Return a parser of all verbs with the options that people use, without importing torch.
 
     Args:
@@ -76,7 +76,9 @@ def command_line(shtab: ModuleType) -> argparse.ArgumentParser:
 
 
 def _add_options(
-    parser: argparse.ArgumentParser, rows: tuple[tuple[str, str], ...], shtab: ModuleType
+    parser: argparse.ArgumentParser,
+    rows: tuple[tuple[str, str], ...],
+    shtab: Any,  # noqa: ANN401
 ) -> None:
     """Add the options that a page of help names."""
     named = {"--balancer": "balancing", "--strategy": "transfer"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from tl.report import against_single
 
@@ -29,16 +30,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Print the comparison."""
-    baselines: dict[str, list[str]] = {}
-    for text in given.baseline:
-        task, equals, folder = text.partition("=")
-        if not (task and equals and folder):
-            raise ValueError(f"`--baseline` must be TASK=FOLDER, got {text!r}.")
-        baselines.setdefault(task, []).append(folder)
-    scores: dict[str, list[str]] = {}
-    for text in given.score:
-        task, _, score = text.partition("=")
-        if not (task and score):
-            raise ValueError(f"`--score` must be TASK=SCORE, got {text!r}.")
-        scores.setdefault(task, []).append(score)
+    baselines = _by_task(given.baseline, "--baseline", "FOLDER")
+    scores = _by_task(given.score, "--score", "SCORE")
     print(against_single(given.runs, baselines, scores).table())  # noqa: T201
+
+
+def _by_task(texts: Sequence[str], option: str, what: str) -> dict[str, list[str]]:
+    """Return the values of an option ``TASK=VALUE`` by task."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        task, _, value = text.partition("=")
+        if not (task and value):
+            raise ValueError(f"`{option}` must be TASK={what}, got {text!r}.")
+        found.setdefault(task, []).append(value)
+    return found

@@ -6,7 +6,7 @@ import pytest
 
 from tests.small import Tiny
 from tl import Classification, MultiTaskModule, TransferModule
-from tl.modules.hyperparameters import arguments_of
+from tl.data.options import arguments_of
 
 
 def test_hyperparameters_are_plain_types() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tl.backbones.streams import shared_part
 from tl.batch import Inputs
+from tl.data.options import arguments_of
 from tl.modules.batch import AnyBatch, Outputs
 from tl.modules.captured import CapturedStep
 from tl.modules.checkpointed import RunRecord
@@ -23,7 +24,6 @@ from tl.modules.features import FeatureReader, Features, check_num_features, nam
 from tl.modules.fine_tuning import FineTuning
 from tl.modules.finite import FiniteGuard, OnNonFinite
 from tl.modules.foreign import TargetCheck
-from tl.modules.hyperparameters import arguments_of
 from tl.modules.losses import batch_losses
 from tl.modules.optimisation import Interval, check_interval
 from tl.modules.penalties import Penalties, PenaltyTerms, attached
@@ -161,7 +161,7 @@ class SharedBackboneModule(LightningModule):
         if strategy is not None:
             strategy.check(list(self.stages()))
         self.source = SourceStart(init_from, getattr(backbone, "provenance", None))
-        self.source.load(self, self.rename, self.reinit, heads=init_heads)
+        self.source.load(self)
         if not self.penalties:  # they read it too
             self.source.close()
         self.twins = make_twins(self.tasks, backbone, self.heads)

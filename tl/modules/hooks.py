@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from tl.checkpoints.files import local_file, read_checkpoint
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, Outputs, source_of, to_predict
-from tl.modules.checkpointed import class_names
 from tl.modules.evaluation import Split
 from tl.modules.features import parameters_without_gradient
 from tl.modules.losses import parameters_beside
@@ -107,13 +106,13 @@ class TrainerHooks(SharedBackboneModule):
             buffers = self.penalties.named_buffers(prefix="penalties")
             keep_out_of_ddp(self, [name for name, _ in buffers])
             if self.penalties and not self.source.begun:
-                self.penalties.prepare(start_of(self, self.source.file, self.rename))
+                self.penalties.prepare(start_of(self))
             self.fine_tuning.setup(self)
             if not self.penalties:  # which may read any of them
                 tasks = self.trained_tasks.values()
                 self._left_out = set(parameters_without_gradient(self.backbone, tasks))
                 keep_out_of_ddp(self, [f"backbone.{name}" for name in sorted(self._left_out)])
-        self.source.order_heads(self, class_names(self.datamodule))
+        self.source.order_heads(self)
         self.run_record.adopt(self, stage)
         self.target_check.setup(self, self.datamodule, stage)
         if stage == "fit":  # an evaluation's checkpoint may tell more about its data
@@ -142,7 +141,7 @@ class TrainerHooks(SharedBackboneModule):
     def on_fit_start(self) -> None:
         """Log what was loaded from the source, at the start of the first training."""
         self.source.need()
-        self.source.log(list(self.heads), heads=self.init_heads)
+        self.source.log(self)
 
     # While it trains
 
@@ -153,7 +152,7 @@ class TrainerHooks(SharedBackboneModule):
         if not self.source.begun:
             start_twins(self)
         if self.penalties and not self.source.begun:
-            self.penalties.start(start_of(self, self.source.file, self.rename))
+            self.penalties.start(start_of(self))
         first = self.source.begin()
         self.guard.start(self.backbone, self.twins)
         self._seed = run_seed()

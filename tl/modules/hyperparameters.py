@@ -10,7 +10,6 @@ from tl.data.options import arguments_of
 from tl.private.lightning import INSTANTIATOR, settle_hyperparameters
 from tl.tasks import as_task
 
-__all__ = ["OBJECTS", "arguments_of", "keep_hyperparameters"]
 OBJECTS = ["backbone", "optimizer", "scheduler", "balancer", "strategy", "penalties"]
 
 

@@ -18,7 +18,6 @@ from tl.modules.plain_batches import plain_batches
 from tl.optim.param_groups import stage_of
 from tl.tasks import Classification, Task
 from tl.transfer.freezing import HEAD
-from tl.transfer.opened import Source
 from tl.transfer.penalties.base import Penalty, Start, Step
 
 if TYPE_CHECKING:
@@ -149,16 +148,8 @@ class PenaltyTerms(nn.ModuleList):
         return self._values
 
 
-def start_of(
-    module: SharedBackboneModule, init_from: Source | None, rename: Mapping[str, str]
-) -> Start:
-    """Return the start of a run as penalties see it.
-
-    Args:
-        module: The module, with a Trainer.
-        init_from: Its source.
-        rename: Beginnings of names in the source and what they are called in the backbone.
-    """
+def start_of(module: SharedBackboneModule) -> Start:
+    """Return the start of a run as penalties see it, from a module with a Trainer."""
     data = module.datamodule
 
     def batches(task: str) -> Iterator[tuple[Inputs, Tensor]]:
@@ -168,8 +159,8 @@ def start_of(
     return Start(
         backbone=shared_part(without_sources(module.backbone)),
         heads=module.heads,
-        init_from=init_from,
-        rename=rename,
+        init_from=module.source.file,
+        rename=module.rename,
         pretrained=bool(getattr(module.backbone, "pretrained", False)),
         classes={
             name: task.num_classes

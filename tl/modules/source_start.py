@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tl.checkpoints.errors import CheckpointError
 from tl.modules.batch_norm import SourceBatchNorm2d
-from tl.modules.checkpointed import as_here
+from tl.modules.checkpointed import as_here, class_names
 from tl.tasks import Classification
 from tl.transfer.opened import OpenedSource
 from tl.transfer.source import check_groups, load_heads, order_heads
@@ -64,24 +64,11 @@ class SourceStart:
         self._heads: dict[str, Sequence[str]] = {}  # class names of heads from the source
         self._groups: dict[str, Mapping[str, str]] = {}
 
-    def load(
-        self,
-        module: SharedBackboneModule,
-        rename: Mapping[str, str],
-        reinit: Sequence[str],
-        *,
-        heads: bool,
-    ) -> None:
-        """Load the source's weights.
+    def load(self, module: SharedBackboneModule) -> None:
+        """Load the source's weights into backbone and heads, as the module's arguments say.
 
         A source that cannot be read is an error only once its weights are needed: a run that
         resumes replaces them.
-
-        Args:
-            module: The module; backbone and heads are changed in place.
-            rename: Beginnings of names in the source and what they are called in the backbone.
-            reinit: Beginnings of names in the backbone that keep their initial values.
-            heads: Whether to load heads too.
 
         Raises:
             ValueError: If the source does not fit the backbone or the heads.
@@ -89,7 +76,9 @@ class SourceStart:
         if self.file is None or _RESTORED.get():
             return
         try:
-            report = load_weights(module.backbone, self.file, rename=rename, reinit=reinit)
+            report = load_weights(
+                module.backbone, self.file, rename=module.rename, reinit=module.reinit
+            )
             for name, layer in module.backbone.named_modules():
                 if isinstance(layer, SourceBatchNorm2d):
                     found = {
@@ -97,7 +86,7 @@ class SourceStart:
                     }
                     layer.spread([s for s in layer.sources if s not in found])
             self.report, self.provenance = report, report.record()
-            if heads:
+            if module.init_heads:
                 taken = load_heads(module.heads, self.file, module.tasks)
                 self._heads = {task: head.class_names for task, head in taken.items()}
                 self._groups = {task: head.groups for task, head in taken.items()}
@@ -163,16 +152,11 @@ class SourceStart:
 
     # Heads
 
-    def order_heads(self, module: SharedBackboneModule, here: Mapping[str, Sequence[str]]) -> None:
-        """Reorder the rows of the source's heads by class name, once the data's are known.
-
-        Args:
-            module: The module, with a Trainer.
-            here: Class names of the data by task.
-        """
-        if not self._heads or not here:
+    def order_heads(self, module: SharedBackboneModule) -> None:
+        """Reorder the rows of the source's heads by class name, once the data's are known."""
+        here = as_here(class_names(module.datamodule), module.tasks) if self._heads else {}
+        if not here:
             return
-        here = as_here(here, module.tasks)
         groups = getattr(module.datamodule, "task_groups", {})
         check_groups(self._groups, as_here(groups, module.tasks))
         for task in order_heads(module.heads, self._heads, here):
@@ -190,18 +174,13 @@ class SourceStart:
         known = {task: here[task] for task in self._heads if here.get(task)}
         self._heads = {**self._heads, **known}
 
-    def log(self, tasks: Sequence[str], *, heads: bool) -> None:
-        """Log what was loaded from the source, at the start of the first training.
-
-        Args:
-            tasks: All tasks.
-            heads: Whether heads were requested from the source.
-        """
+    def log(self, module: SharedBackboneModule) -> None:
+        """Log what was loaded from the source, at the start of the first training."""
         if self.begun or self.report is None:
             return
         rank_zero_info(self.report.table())
-        if heads:
+        if module.init_heads:
             taken = self._heads
-            new = [task for task in tasks if task not in taken]
+            new = [task for task in module.heads if task not in taken]
             line = f"tl: heads of {', '.join(taken)} from the source"
             rank_zero_info(f"{line}, new ones for {', '.join(new)}." if new else f"{line}.")

@@ -73,15 +73,7 @@ def _of_pass(
     vectors: bool,
     source: str | None,
 ) -> float:
-    """Count the backbone's operations for a sample, and those of heads on its maps or tokens.
-
-    Args:
-        module: The module.
-        inputs: Inputs of a source.
-        tasks: Those that read the source's maps or tokens.
-        vectors: Whether vectors are read too.
-        source: The source, where its tasks have streams of their own.
-    """
+    """Count the backbone's operations for a sample, and those of heads on its maps or tokens."""
     backbone = without_sources(without_weights(module.backbone)).train()
     two = _on_meta(inputs, 2, backbone)
     heads = [(task, without_weights(module.head_of(task.name)).train()) for task in tasks]

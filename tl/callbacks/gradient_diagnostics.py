@@ -198,12 +198,7 @@ class GradientDiagnostics(TaskMeasurement):
 
 
 def rates_of(trainer: Trainer, stages: Mapping[str, list[torch.nn.Parameter]]) -> dict[str, float]:
-    """Return the learning rate of each stage in the coming step; that of its first parameter.
-
-    Args:
-        trainer: The Trainer, with its optimizers.
-        stages: Parameters by stage.
-    """
+    """Return the learning rate of each stage in the coming step; that of its first parameter."""
     rates = {
         id(parameter): float(group["lr"])
         for optimizer in trainer.optimizers

@@ -53,15 +53,7 @@ class TaskPictures:
         batch: Any,  # noqa: ANN401
         loader: int,
     ) -> None:
-        """Let each task look at a batch.
-
-        Args:
-            trainer: The Trainer.
-            module: The module.
-            outputs: Outputs and targets by task.
-            batch: The batch.
-            loader: Number of its loader.
-        """
+        """Let each task look at a batch."""
         parts = by_source(batch)
         for name, (output, target) in outputs.items():
             task = module.tasks[name]

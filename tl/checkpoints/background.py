@@ -76,9 +76,6 @@ class Snapshot:
 def snapshot(checkpoint: dict[str, Any]) -> Snapshot | None:
     """Copy a checkpoint, each tensor on its own device.
 
-    Args:
-        checkpoint: As dumped by the Trainer.
-
     Returns:
         ``None`` if a device has little memory left or is neither CPU nor GPU, or if something in
         the checkpoint cannot be copied: it must then be written before training continues.

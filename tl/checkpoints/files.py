@@ -119,13 +119,7 @@ def _check_content(content: object, path: Path) -> None:
 
 
 def _read(file: BinaryIO, path: Path, *, verified: bool) -> object:
-    """Read an open file in the format indicated by its first bytes.
-
-    Args:
-        file: The file, positioned at its start.
-        path: Its name, for messages.
-        verified: Whether the whole file has been verified.
-    """
+    """Read an open file in the format indicated by its first bytes."""
     head = file.read(512)
     file.seek(0)
     if head.startswith(b"PK\x03\x04"):

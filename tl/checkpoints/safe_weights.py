@@ -48,9 +48,6 @@ def to_safetensors(checkpoint: Mapping[str, Any]) -> bytes:
 def from_safetensors(content: bytes) -> dict[str, Any]:
     """Return the content of a safetensors file.
 
-    Args:
-        content: The whole file.
-
     Returns:
         The tensors by name; for a file from :func:`to_safetensors`, the parts of the checkpoint:
         ``state_dict``, ``tl``, ``epoch`` and ``global_step``.

@@ -138,10 +138,6 @@ def _check_file(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
 def check_trainer(trainer: Any, verb: str = "fit") -> None:  # noqa: ANN401 - jsonargparse's namespace
     """Refuse Trainer settings that Lightning accepts silently or explains badly.
 
-    Args:
-        trainer: Its settings.
-        verb: The subcommand.
-
     Raises:
         ValueError: If there is one; names it.
     """

@@ -28,9 +28,6 @@ def run(given: argparse.Namespace) -> None:
 def write_project(folder: Path) -> list[str]:
     """Write a project with a configuration, a data module, a task, a test and a README.
 
-    Args:
-        folder: A new or empty folder.
-
     Returns:
         Names of the files.
 

@@ -23,9 +23,6 @@ def with_own_configuration(arguments: Sequence[str]) -> list[str]:
     That is ``config.yaml`` in the run's folder, otherwise the one in the checkpoint. Overlays,
     which name the class of neither data nor model, follow it.
 
-    Args:
-        arguments: The subcommand and its options.
-
     Returns:
         The arguments, with ``--config`` if one was found.
 

@@ -88,9 +88,6 @@ def _leave_process_group(trainer: Trainer, done: Event) -> None:
 def run(arguments: list[str]) -> TlCLI:
     """Run one of Lightning's subcommands and exit with its code; see `tl.cli.main`.
 
-    Args:
-        arguments: The subcommand and its options.
-
     Returns:
         What ran it.
     """

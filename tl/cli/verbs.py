@@ -101,12 +101,7 @@ def check_verb(arguments: Sequence[str]) -> None:
 
 
 def run_verb(name: str, arguments: list[str]) -> None:
-    """Parse the arguments of one of our verbs, and run it.
-
-    Args:
-        name: One of :data:`VERBS`.
-        arguments: The arguments after it.
-    """
+    """Parse the arguments of one of our verbs, and run it."""
     VERBS[name].module.run(parser_of(name).parse_args(arguments))
 
 

@@ -60,11 +60,7 @@ class CapturedStep:
         return CapturedStep, ()
 
     def begin(self, module: SharedBackboneModule) -> None:
-        """Check whether steps of the coming run can be recorded.
-
-        Args:
-            module: The module, with a Trainer.
-        """
+        """Check whether steps of the coming run can be recorded."""
         self.end()
         if (reason := _unsafe(module)) is not None:
             rank_zero_warn(f"tl: `cuda_graph`: {reason}; steps run without a graph.")

@@ -47,10 +47,6 @@ class RunRecord:
     def read(self, module: SharedBackboneModule, checkpoint: dict[str, Any]) -> Mapping[str, Any]:
         """Return the record in a checkpoint; a single task gets the name that it has here.
 
-        Args:
-            module: The module that receives the weights.
-            checkpoint: The checkpoint; changed in place.
-
         Raises:
             ValueError: If the checkpoint has other tasks.
         """

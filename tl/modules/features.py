@@ -127,10 +127,6 @@ class FeatureReader:
         """Return two views of each sample as one batch ``(2N, ...)``, all first views first.
 
         Other inputs, and views whose task asks for a pass of each, stay as they are.
-
-        Args:
-            inputs: The inputs.
-            source: Where they come from.
         """
         views = views_of(inputs)
         if views is None or any(
@@ -245,12 +241,7 @@ def check_channels(backbone: nn.Module, found: int) -> None:
 def parameters_without_gradient(
     backbone: nn.Module, tasks: Iterable[Task]
 ) -> dict[str, nn.Parameter]:
-    """Return the parameters of a backbone that no loss depends on, by name.
-
-    Args:
-        backbone: The network.
-        tasks: The tasks that have a loss.
-    """
+    """Return the parameters of a backbone that no loss depends on, by name."""
     reads = {task.reads for task in tasks}
     method: Any = "unread_parameters" if "vector" in reads else "pool_parameters"
     found = {id(parameter) for parameter in parameters_of(backbone, method)}

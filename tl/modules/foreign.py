@@ -38,13 +38,7 @@ class TargetCheck:
         self.done = False
 
     def setup(self, module: LightningModule, data: object, stage: str) -> None:
-        """Hook into the transfer of batches if the data are third-party.
-
-        Args:
-            module: The module; changed in place.
-            data: The data module.
-            stage: The stage that is about to run.
-        """
+        """Hook into the transfer of batches if the data are third-party."""
         ours = isinstance(data, ImageDataModule | MultiTaskDataModule)
         self.done = ours
         published = data.tasks if isinstance(data, TensorDataModule) else ()  # it checks those

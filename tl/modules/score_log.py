@@ -20,13 +20,7 @@ def shared_scores(tasks: Iterable[Task]) -> list[str]:
 
 
 def bar_names(split: str, tasks: Iterable[Task], shared: Iterable[str]) -> set[str]:
-    """Return the names of the values that the progress bar shows.
-
-    Args:
-        split: The split.
-        tasks: All tasks.
-        shared: Scores that all of them have.
-    """
+    """Return the names of the values that the progress bar shows."""
     decide = {task.score for task in tasks}
     return {f"{split}/{what}" for what in ("loss", *shared) if what in decide} | {f"{split}/loss"}
 

@@ -90,10 +90,6 @@ def check_speed_options(compile: object, cuda_graph: object) -> None:  # noqa: A
 def check_tasks(given: Sequence[Task | dict[str, Any]], label_smoothing: float) -> dict[str, Task]:
     """Return tasks by name.
 
-    Args:
-        given: Tasks or their fields.
-        label_smoothing: As for :func:`check_label_smoothing`.
-
     Raises:
         ValueError: If there is none, names are not unique or reserved, or the deciding score is
             unknown or has the wrong direction.

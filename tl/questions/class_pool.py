@@ -43,12 +43,7 @@ class ClassPool:
         return [_samples(part) for part in self._of(classes)]
 
     def some(self, classes: Sequence[str], most: int) -> Samples:
-        """Return samples of some classes from the first file, the classes in proportion.
-
-        Args:
-            classes: Names of the classes.
-            most: Number of samples at most.
-        """
+        """Return samples of some classes from the first file, the classes in proportion."""
         first = self._of(classes)[0]
         labels = first.targets[self.target]
         return _samples(first.subset(mixed_order([labels], len(labels))[:most].sort().values))

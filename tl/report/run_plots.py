@@ -31,9 +31,6 @@ def write_plots(run: Path) -> list[Path]:
 def curves_figure(curves: Mapping[str, Curve]) -> Figure | None:
     """Draw losses and each score in a chart of its own, training dashed beside validation.
 
-    Args:
-        curves: Steps and values by metric name.
-
     Returns:
         ``None`` without any curve of training or validation.
     """

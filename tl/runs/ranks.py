@@ -102,9 +102,6 @@ def watch_children(children: Sequence[subprocess.Popen[bytes]]) -> None:
     """End the run when a child process fails.
 
     Runs in a thread, because the main thread may be waiting for the failed process.
-
-    Args:
-        children: The processes of ranks 1, 2, ...
     """
     while True:
         codes = [child.poll() for child in children]

@@ -149,13 +149,7 @@ def _say_between(resumed: Resumed) -> None:
 
 
 def trained_nothing(step: int, folder: Path | None, resumed: Resumed | None) -> bool:
-    """Return whether callbacks ended a resumed run before its first step; remove its folder then.
-
-    Args:
-        step: The step at which it ended.
-        folder: Its run folder.
-        resumed: The checkpoint that it resumed from.
-    """
+    """Return whether callbacks ended a resumed run before any step; then remove its folder."""
     if folder is None or resumed is None or step != resumed.content.get("global_step"):
         return False
     if any(folder.glob("checkpoints/*")):

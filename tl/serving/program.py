@@ -111,11 +111,6 @@ def _passes(
 def exported(program: Program, inputs: Inputs, raw: RawInputs) -> torch.export.ExportedProgram:
     """Return the graph of a program, for any number of samples.
 
-    Args:
-        program: The program.
-        inputs: Two samples or more.
-        raw: What they are.
-
     Raises:
         ExportError: If torch.export cannot take the network; says why.
     """

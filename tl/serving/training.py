@@ -11,13 +11,7 @@ from tl.modules.base import SharedBackboneModule
 def training_said(
     module: SharedBackboneModule, content: Mapping[str, Any], configuration: Mapping[str, Any]
 ) -> str:
-    """Describe as Markdown what was frozen, and what else decided the training.
-
-    Args:
-        module: The module, built as its run built it.
-        content: The checkpoint.
-        configuration: The run's; empty if it is unknown.
-    """
+    """Describe as Markdown what was frozen, and what else decided the training."""
     if not configuration:
         return "The run was a script's own: what it froze is not recorded."
     return "\n".join([*_frozen(module, content, configuration), "", *_options(configuration)])

@@ -84,13 +84,7 @@ def write_figures(report: StudyReport, out: Path) -> list[Path]:
 
 
 def scores_figure(cells: Sequence[Cell], metric: str, axis: str) -> Figure:
-    """Draw a metric over a numeric axis, a line with intervals for each of the other values.
-
-    Args:
-        cells: Cells with runs.
-        metric: The metric.
-        axis: The axis, such as a label fraction.
-    """
+    """Draw a metric over a numeric axis, a line with intervals for each of the other values."""
     figure, plot = _new()
     lines: dict[str, list[tuple[float, Cell]]] = {}
     for cell in cells:

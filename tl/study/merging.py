@@ -24,10 +24,6 @@ def merged(configs: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]
 
     A value that names a YAML file beside the configuration stands for that file's content.
 
-    Args:
-        configs: The files.
-        options: Values by dotted name.
-
     Raises:
         ValueError: If a file cannot be read or is not a mapping.
     """

@@ -111,13 +111,7 @@ def should_prune(
     curve: Sequence[tuple[int, float]],
     search: Search,
 ) -> bool:
-    """Tell whether a running trial is worse than the median of the others at the same step.
-
-    Args:
-        trials: The ended trials of its method.
-        curve: Its metric over steps so far.
-        search: The search.
-    """
+    """Tell whether a running trial is worse than the median of the others at the same step."""
     if not search.pruning or not curve:
         return False
     step, value = curve[-1]

@@ -141,12 +141,7 @@ def probability_of_improvement(
 def performance_profile(
     cells: Sequence[Sequence[float]], thresholds: Sequence[float]
 ) -> list[float]:
-    """Share of runs above each threshold, each cell with the same weight (Dolan & More, 2002).
-
-    Args:
-        cells: Scores by cell.
-        thresholds: Scores to exceed.
-    """
+    """Share of runs above each threshold, each cell with the same weight (Dolan & More, 2002)."""
     return [
         float(np.mean([np.mean(np.asarray(cell, float) > threshold) for cell in cells]))
         for threshold in thresholds

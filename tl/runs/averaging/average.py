@@ -132,13 +132,7 @@ def _record(
 
 
 def write_average(out: Path, content: Mapping[str, Any], record: dict[str, Any]) -> None:
-    """Write a checkpoint without what belongs to a run, with an average's provenance.
-
-    Args:
-        out: The file.
-        content: A checkpoint with the averaged weights.
-        record: The provenance.
-    """
+    """Write a checkpoint without what belongs to a run, with an average's provenance."""
     kept = {k: v for k, v in content["tl"].items() if k not in ("window", "statistics", "metrics")}
     plain = {key: value for key, value in content.items() if key not in TRAINING}
     AtomicCheckpointIO().save_checkpoint({**plain, "tl": {**kept, "provenance": record}}, out)

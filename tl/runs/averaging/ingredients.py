@@ -71,10 +71,6 @@ class Ingredient:
 def read_ingredient(path: str | Path, *, backbone_only: bool) -> Ingredient:
     """Read a checkpoint to average.
 
-    Args:
-        path: The file.
-        backbone_only: Leave its heads out.
-
     Raises:
         CheckpointError: If it cannot be read or is not a checkpoint of this framework.
         ValueError: If the network has LoRA adapters.

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
+from tl.modules.batch import Outputs
 from tl.modules.score_log import bar_names, log_reduced, shared_scores
 from tl.tasks import Task, trained_tasks
 
@@ -115,16 +116,9 @@ class Evaluations(nn.ModuleList):
         self._loaders = 1  # seen in the current evaluation
         self.samples: dict[str, dict[str, int]] = {}
 
-    def add(
-        self,
-        split: Split,
-        loader: int,
-        losses: Mapping[str, Tensor],
-        outputs: Mapping[str, tuple[Tensor, Tensor]],
-        device: torch.device,
-    ) -> None:
+    def add(self, split: Split, loader: int, losses: dict[str, Tensor], outputs: Outputs) -> None:
         """Add a batch of a loader: losses, and outputs with targets, by task."""
-        evaluation = self._of(loader, device)
+        evaluation = self._of(loader, next(iter(losses.values())).device)
         self._loaders = max(self._loaders, loader + 1)
         for name, (output, target) in outputs.items():
             evaluation.add(split, name, losses[name], output, target)

@@ -74,7 +74,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def _evaluation_step(self, batch: AnyBatch, split: Split, loader: int) -> Outputs:
         losses, outputs = self.task_losses(batch)
-        self.evaluations.add(split, loader, losses, outputs, self.device)
+        self.evaluations.add(split, loader, losses, outputs)
         return outputs
 
     def predict_step(

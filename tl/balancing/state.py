@@ -61,10 +61,6 @@ def state_of(method: nn.Module, start: Snapshot) -> dict[str, Any]:
     Unchanged attributes are left out: they are settings, which come from the configuration. Values
     without a plain form are left out with a warning, unless the method can rebuild them (NashMTL's
     solver).
-
-    Args:
-        method: The method.
-        start: Its :func:`snapshot` at construction.
     """
     state: dict[str, Any] = {}
     for owner, path, name, value in attributes(method):

@@ -47,9 +47,6 @@ class Head:
 def read_heads(path: Source) -> dict[str, Head]:
     """Read all linear heads of a checkpoint of this framework, by task.
 
-    Args:
-        path: The checkpoint.
-
     Raises:
         CheckpointError: If the file cannot be read.
         ValueError: If it has no head.

@@ -18,7 +18,6 @@ from tl.data.loaders import EpochSampler, is_cut, make_loader, mixed_order, rand
 from tl.data.run_loaders import RunLoaders
 from tl.data.sampling import balancing_task, labels_to_balance
 from tl.data.source_options import SourceOptions
-from tl.tasks import Task
 
 
 class ImageLoaders(SourceOptions, RunLoaders):
@@ -33,11 +32,6 @@ class ImageLoaders(SourceOptions, RunLoaders):
     splits: dict[str, ImageDataset]
     _pipeline: Pipeline | None
     _unread: DataError | None  # why an evaluation has no images yet
-
-    @property
-    @abstractmethod
-    def tasks(self) -> tuple[Task, ...]:
-        """What is learned from the source."""
 
     @property
     @abstractmethod
@@ -91,11 +85,7 @@ class ImageLoaders(SourceOptions, RunLoaders):
         )
 
     def _refuse_supervised(self) -> None:
-        """Refuse withheld labels that the model in training would read.
-
-        Raises:
-            DataError: If a task of this source trains on labels.
-        """
+        """Refuse withheld labels that the model in training would read."""
         module = self.trainer.lightning_module if self.trainer is not None else None
         given = getattr(module, "tasks", None) or {}
         alone = getattr(self.trainer, "datamodule", None) is self
@@ -191,12 +181,7 @@ class ImageLoaders(SourceOptions, RunLoaders):
     def transform(self, batch: Batch, draws: Tensor | None) -> Batch:
         """Normalise a batch, and augment it first if random numbers are given.
 
-        Args:
-            batch: Images ``(N, 3, H, W)`` uint8, or a `Pick` of them, and their labels.
-            draws: Random numbers of the augmentation ``(5, N)``; ``None`` for evaluation.
-
-        Returns:
-            Images ``(N, 3, H, W)`` float32 in channels-last memory, and the labels.
+        See `tl.data.images.pipeline.Pipeline.transform`.
         """
         return self._ready().transform(batch, draws)
 

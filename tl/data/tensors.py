@@ -8,21 +8,22 @@ from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from tl.batch import Inputs
+from tl.batch import Inputs, on_each, size_of
 from tl.data.errors import DataError
 from tl.data.images.augment import Augment
 from tl.data.images.on_pixels import model_tasks
 from tl.data.images.tensor_augmentation import TensorAugmentation
-from tl.data.sampling import Sampling, check_balanced_by
+from tl.data.loaders import EpochSampler, is_cut, make_loader
+from tl.data.run_loaders import RunLoaders
+from tl.data.sampling import Sampling, balancing_task, check_balanced_by, labels_to_balance
 from tl.data.split import random_split
-from tl.data.tensor_loaders import TensorLoaders
 from tl.data.tensor_set import Layout, TensorSet, said_layout
-from tl.data.trained_on import same_data
 from tl.tasks import Task, as_task
 
 
-class TensorDataModule(TensorLoaders):
+class TensorDataModule(RunLoaders):
     """Inputs and targets that are arrays, tensors, or files of them.
 
     Inputs are one array whose first dimension counts the samples, such as images ``(N, C, H, W)``
@@ -53,6 +54,7 @@ class TensorDataModule(TensorLoaders):
     """
 
     tasks: tuple[Task, ...] = ()
+    _to_resume = "samples, validation size and seed"
 
     def __init__(
         self,
@@ -97,11 +99,6 @@ class TensorDataModule(TensorLoaders):
         self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
         self._layout: Layout | None = None  # of the training samples
         self._augmentation: TensorAugmentation | None = None
-
-    @property
-    def task(self) -> Task | None:
-        """The only task; ``None`` if there are several."""
-        return self.tasks[0] if len(self.tasks) == 1 else None
 
     # Loading
 
@@ -203,6 +200,57 @@ class TensorDataModule(TensorLoaders):
         shape = (1, -1, *[1] * (part.ndim - 2))
         return (part.float() - mean.to(part.device).view(shape)) / std.to(part.device).view(shape)
 
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return shuffled training batches; a resumed run continues within an epoch."""
+        data = self.splits["train"]
+        if self._overfits:
+            loader = self._in_order("train")
+            self._resumable(cast("EpochSampler", loader.sampler))
+            return loader
+        size = self._train_batch(self.batch_size)
+        sampler = EpochSampler(
+            data,
+            batch_size=size,
+            steps_per_epoch=self._steps(size),
+            seed=self.seed,
+            num_replicas=self._world(),
+            rank=self._rank(),
+            balanced=self._balanced(data),
+        )
+        return make_loader(data, self._resumable(sampler), 0)
+
+    def _balanced(self, data: TensorSet) -> Tensor | None:
+        """Return the classes to balance, if any."""
+        if self.sampling != "balanced":
+            return None
+        task = balancing_task(self.tasks, self.balanced_by, "The data")
+        targets = on_each(lambda part: part[data.rows], cast("Inputs", data.targets))
+        return labels_to_balance(task, targets, "The data")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return every test sample once over all processes.
+
+        Raises:
+            DataError: If there are none.
+        """
+        if "test" not in self.splits:
+            raise DataError("There is nothing to test: give `test_inputs` and `test_targets`.")
+        if self.splits["test"].targets is None:
+            raise DataError("`test_inputs` without targets are predicted; give `test_targets`.")
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return the test inputs in order; without any, all other inputs."""
+        data = self.splits["test" if "test" in self.splits else "train"]
+        rows = torch.arange(size_of(data.inputs))
+        self.splits["predict"] = TensorSet(data.inputs, None, rows)
+        return self._in_order("predict")
+
+    def _in_order(self, split: str) -> DataLoader[Any]:
+        data = self.splits[split]
+        sequence = data.mixed() if is_cut(self.trainer, split) else None
+        return make_loader(data, self._sampler_in_order(data, self.batch_size, sequence), 0)
+
     # What was loaded
 
     @property
@@ -260,18 +308,3 @@ class TensorDataModule(TensorLoaders):
             for name, shape in record["shapes"]["train"].items()
         }
         self.splits.clear()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must match."""
-        return {"fingerprint": self.fingerprint}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to resume training on other samples.
-
-        Raises:
-            DataError: If the fingerprint differs from the checkpoint's.
-        """
-        if self.trainer is None or self.trainer.state.fn != "fit":
-            return
-        then = str(state_dict.get("fingerprint"))
-        same_data("The samples", then, self.fingerprint, "samples, validation size and seed")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tl.data.cache import read_cache, write_cache
 from tl.data.dense.listing import DenseFiles
-from tl.data.dense.reading import MapReader, image_size, read_image, read_sample
+from tl.data.dense.reading import MapReader, read_image, read_sample
 from tl.data.errors import DataError
 from tl.data.images.decoding import decoder_key
 from tl.data.images.hashing import FileHashes, Verify
@@ -121,11 +121,6 @@ class SampleHashes:
     def save(self) -> None:
         """Keep the hashes for the next run."""
         self._files.save()
-
-
-def first_size(files: DenseFiles) -> tuple[int, int]:
-    """Return height and width of the first image."""
-    return image_size(files.images[0])
 
 
 def load_samples(

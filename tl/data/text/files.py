@@ -8,13 +8,7 @@ from typing import Any
 from tl.data.errors import DataError, listed
 from tl.data.split import Split
 from tl.data.text.source import TextSource
-from tl.data.text.table import Table, read_table
-
-_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
+from tl.data.text.table import SPLITS, Table, read_table
 
 
 class TextDataModule(TextSource):
@@ -69,22 +63,9 @@ class TextDataModule(TextSource):
     def _by_column(self) -> dict[Split, Table]:
         if self._parts is None:
             whole = read_table(str(self.files["train"]), self.encoding)
-            split_of = {word: split for split, words in _NAMES.items() for word in words}
-            rows: dict[Split, list[int]] = {split: [] for split in _NAMES}
-            for row, cell in enumerate(whole.column(str(self.split), "split")):
-                if (found := split_of.get(str(cell).strip().lower())) is None:
-                    raise DataError(
-                        f"{whole.where(row)} has the split {cell!r}; expected one of "
-                        f"{listed(list(split_of))}."
-                    )
-                rows[found].append(row)
-            if not rows["train"]:
+            expected = f"; expected one of {listed(list(SPLITS))}."
+            parts = whole.by_split(str(self.split), expected)
+            if "train" not in parts:
                 raise DataError(f"{whole.path} has no rows of the split train ({self.split}).")
-            self._parts = {split: whole.rows(some) for split, some in rows.items() if some}
+            self._parts = parts
         return self._parts
-
-    def read_to_predict(self) -> Table | None:
-        """Read the file of sentences to predict, if there is one."""
-        if self.predict_file is None:
-            return None
-        return read_table(self.predict_file, self.encoding, self.text)

@@ -157,11 +157,7 @@ class TextOptions(TextLoaders):
 
     @abstractmethod
     def reload(self, *, tables: bool = False) -> None:
-        """Let the next `setup` load everything again.
-
-        Args:
-            tables: Also read the texts again.
-        """
+        """Let the next `setup` load everything again."""
 
     def _check(self) -> None:
         if self.on_long not in ("cut", "error"):

@@ -21,15 +21,10 @@ _PLAIN = (bool, int, float, str, torch.dtype)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Attributes of a method right after construction.
+    """Attributes of a method right after construction."""
 
-    Attributes:
-        plain: Attributes that have a plain form, encoded.
-        opaque: All others, as they are.
-    """
-
-    plain: dict[str, Any]
-    opaque: dict[str, Any]
+    plain: dict[str, Any]  # those that have a plain form, encoded
+    opaque: dict[str, Any]  # all others, as they are
 
 
 class NotPlainError(Exception):

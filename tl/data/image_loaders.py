@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,9 +61,7 @@ class ImageLoaders(SourceOptions, RunLoaders):
         if self.withholds:
             self._refuse_supervised()
         if self._overfits:
-            loader = self._in_order("train", self.settings.batch_size)
-            self._resumable(cast("EpochSampler", loader.sampler))
-            return loader
+            return self._overfitting(self._in_order("train", self.settings.batch_size))
         stored = self._stored("train")
         device = self._root_device() if stored else None
         sampler = self._train_sampler(data, steps or self.train_steps(), device)

@@ -97,6 +97,11 @@ class RunLoaders(LightningDataModule):
         """Whether the run trains on the same few batches again and again."""
         return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
 
+    def _overfitting(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        """Return a loader of training batches in order, which starts where the run stands."""
+        self._resumable(cast("EpochSampler", loader.sampler))
+        return loader
+
     def _resumable(self, sampler: S) -> S:
         """Let a training pass start where the run stands."""
         if (trainer := self.trainer) is not None:

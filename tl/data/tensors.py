@@ -204,9 +204,7 @@ class TensorDataModule(RunLoaders):
         """Return shuffled training batches; a resumed run continues within an epoch."""
         data = self.splits["train"]
         if self._overfits:
-            loader = self._in_order("train")
-            self._resumable(cast("EpochSampler", loader.sampler))
-            return loader
+            return self._overfitting(self._in_order("train"))
         size = self._train_batch(self.batch_size)
         sampler = EpochSampler(
             data,

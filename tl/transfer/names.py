@@ -129,18 +129,13 @@ def find_target(
 
 @dataclass(frozen=True)
 class Targets:
-    """The tensors to fill in a backbone; names are without torch.compile's part.
+    """The tensors to fill in a backbone; names are without torch.compile's part."""
 
-    Attributes:
-        tensors: Parameters and buffers by name; tied ones once, under their first name.
-        keys: Maps every name to one in ``tensors``, including names without wrappers' prefixes: an
-            adapter around a network does not make it another network.
-        left_out: Names in ``tensors`` that are not filled.
-    """
-
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # parameters and buffers; tied ones once, under their first name
+    # every name to one of these, also names without wrappers' prefixes: an adapter around a network
+    # does not make it another network
     keys: dict[str, str]
-    left_out: frozenset[str]
+    left_out: frozenset[str]  # names of tensors that are not filled
 
 
 def targets_of(backbone: nn.Module, reinit: Sequence[str]) -> Targets:

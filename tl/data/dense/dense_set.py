@@ -30,19 +30,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class DenseReader:
-    """Reads the samples of a split by their number.
-
-    Args:
-        files: The files.
-        readers: What reads the maps of each folder.
-        size: Height and width of all images.
-        resize: Whether images of other sizes are resized and cropped to it.
-    """
+    """Reads the samples of a split by their number."""
 
     files: DenseFiles
-    readers: Mapping[str, MapReader]
-    size: tuple[int, int]
-    resize: bool
+    readers: Mapping[str, MapReader]  # of the maps in each folder
+    size: tuple[int, int]  # height and width of all images
+    resize: bool  # whether images of other sizes are resized and cropped to it
 
     def __len__(self) -> int:
         """How many samples."""

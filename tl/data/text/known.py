@@ -22,20 +22,10 @@ from tl.data.trained_on import record_of
 
 @dataclass(frozen=True)
 class TextTrainedOn:
-    """A source of text as a checkpoint describes it: what an evaluation must match.
+    """A source of text as a checkpoint describes it: what an evaluation must match."""
 
-    Args:
-        fingerprint: Hash of the loaded training and validation texts.
-        classes: Class names by target, in the order of the labels.
-        tokenizer: The tokenizer.
-        max_length: Maximum number of tokens of a text.
-        val_size: Fraction of the training texts that validates.
-        label_fraction: Fraction of the others that trains.
-        seed: Seed of the split.
-    """
-
-    fingerprint: str
-    classes: dict[str, tuple[str, ...]]
+    fingerprint: str  # of what was loaded to train and validate
+    classes: dict[str, tuple[str, ...]]  # names by target, in the order of the labels
     tokenizer: TextTokenizer
     max_length: int
     val_size: float

@@ -79,9 +79,7 @@ class TextLoaders(RunLoaders):
         """
         data = self.splits["train"]
         if self._overfits:
-            loader = self._in_order("train", self.batch_size)
-            self._resumable(cast("EpochSampler", loader.sampler))
-            return loader
+            return self._overfitting(self._in_order("train", self.batch_size))
         sampler = LengthSampler(
             data,
             data.lengths,

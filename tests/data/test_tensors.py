@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,52 @@ def test_the_split_follows_the_seed_and_shares_no_sample() -> None:
 def test_options_are_checked(options: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read(pictures(), labels(), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind", "said"),
+    [
+        ("batch_size", 0, ValueError, "`batch_size` must be 1 or more, got 0"),
+        ("val_size", 1.0, ValueError, "`val_size` must be 0 or more and below 1, got 1"),
+        (
+            "sampling",
+            "even",
+            ValueError,
+            "`sampling` must be one of shuffled, balanced, got 'even'",
+        ),
+        ("augment", "flip", TypeError, "`augment` must be an Augment or null, got 'flip'"),
+        ("batchsize", 4, AttributeError, "no option 'batchsize'. Did you mean 'batch_size'?"),
+        ("inputs", pictures(), AttributeError, "`inputs` cannot change; make a new TensorDataM"),
+        ("test_targets", labels(), AttributeError, "`test_targets` cannot change; make a new"),
+    ],
+)
+def test_options_set_later_are_checked(
+    name: str, value: Any, kind: type[Exception], said: str
+) -> None:
+    data = read(pictures(), labels())
+    before = dict(data.__dict__)
+    with pytest.raises(kind, match=re.escape(said)):
+        setattr(data, name, value)
+    assert data.__dict__ == before
+
+
+def test_tasks_set_later_are_read_at_the_next_setup() -> None:
+    data = read(pictures(), {"a": labels(), "b": torch.arange(40.0)}, tasks=[BOTH[0]])
+    data.setup("fit")
+    data.tasks = (BOTH[1],)
+    data.setup("fit")
+    targets = next(iter(data.train_dataloader()))[1]["b"]
+    assert targets.dtype == torch.float32
+    assert len(targets.unique()) == 8
+
+
+def test_subclasses_elsewhere_may_keep_what_they_were_given() -> None:
+    class Kept(TensorDataModule):
+        def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+            super().__init__(inputs, targets, [KIND])
+            self.inputs = inputs
+
+    assert len(Kept(pictures(), labels()).inputs) == 40
 
 
 BOTH = [Classification("a", 3, target="a"), Regression("b", target="b")]

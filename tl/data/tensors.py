@@ -16,6 +16,7 @@ from tl.data.images.augment import Augment
 from tl.data.images.on_pixels import model_tasks
 from tl.data.images.tensor_augmentation import TensorAugmentation
 from tl.data.loaders import EpochSampler, is_cut, make_loader
+from tl.data.options import arguments_of, refuse_misspelt
 from tl.data.run_loaders import RunLoaders
 from tl.data.sampling import Sampling, balancing_task, check_balanced_by, labels_to_balance
 from tl.data.split import random_split
@@ -71,34 +72,56 @@ class TensorDataModule(RunLoaders):
         augment: Augment | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be 1 or more, got {batch_size}.")
-        if not 0 <= val_size < 1:
-            raise ValueError(f"`val_size` must be 0 or more and below 1, got {val_size}.")
-        if sampling not in get_args(Sampling):
-            raise ValueError(
-                f"`sampling` must be one of {', '.join(get_args(Sampling))}, got {sampling!r}."
-            )
-        if not isinstance(augment, Augment | None):
-            raise TypeError(f"`augment` must be an Augment or null, got {augment!r}.")
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.sampling = sampling
+        self.augment = augment
         if test_inputs is None and test_targets is not None:
             raise ValueError("`test_targets` are of `test_inputs`, which are not set.")
         self.tasks = tuple(as_task(task) for task in tasks)
         if not self.tasks:
             raise ValueError("`tasks` is empty; give at least one task.")
-        self.batch_size = batch_size
-        self.val_size = val_size
         self.seed = seed
-        self.sampling = sampling
         self.balanced_by = balanced_by
-        self.augment = augment
         self.splits: dict[str, TensorSet] = {}
         self._split_by: tuple[int, float] | None = None
         self._own: tuple[int, float] | None = None  # seed and share while a checkpoint decides
-        self._given = (inputs, targets, test_inputs, test_targets)
         self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
         self._layout: Layout | None = None  # of the training samples
         self._augmentation: TensorAugmentation | None = None
+        self._given = (inputs, targets, test_inputs, test_targets)  # last: the rest is set
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - any value
+        """Set an attribute; an option takes effect at the next `setup`.
+
+        Raises:
+            AttributeError: If the name is a misspelt option, or one that cannot change.
+            TypeError: If `augment` is not an `Augment`.
+            ValueError: If the value is out of range; the old value stays.
+        """
+        if name == "batch_size" and value < 1:
+            raise ValueError(f"`batch_size` must be 1 or more, got {value}.")
+        if name == "val_size" and not 0 <= value < 1:
+            raise ValueError(f"`val_size` must be 0 or more and below 1, got {value}.")
+        if name == "sampling" and value not in get_args(Sampling):
+            raise ValueError(
+                f"`sampling` must be one of {', '.join(get_args(Sampling))}, got {value!r}."
+            )
+        if name == "augment" and not isinstance(value, Augment | None):
+            raise TypeError(f"`augment` must be an Augment or null, got {value!r}.")
+        if "_given" in self.__dict__ and name not in self.__dict__:
+            self._check_new(name)
+        elif name == "tasks" and "_given" in self.__dict__:
+            self.splits.clear()  # which hold what the former tasks read
+        super().__setattr__(name, value)
+
+    def _check_new(self, name: str) -> None:
+        """Refuse an attribute that is an option without effect, or resembles one."""
+        options = arguments_of(type(self))
+        if name not in options:
+            refuse_misspelt(self, name, options)
+        elif type(self).__module__.startswith("tl."):  # others may call their own so
+            raise AttributeError(f"`{name}` cannot change; make a new {type(self).__name__}.")
 
     # Loading
 

@@ -63,11 +63,6 @@ class SyntheticScenesDataModule(TensorDataModule):
         draw_seed: int = 0,
         augment: Augment | None = None,
     ) -> None:
-        super().__init__(
-            *(None, None, [_task(each) for each in tasks], batch_size, val_size),
-            seed=seed,
-            augment=augment,
-        )
         for name, value in (("train_size", train_size), ("test_size", test_size)):
             if value < 1:
                 raise ValueError(f"`{name}` must be 1 or more, got {value}.")
@@ -81,6 +76,12 @@ class SyntheticScenesDataModule(TensorDataModule):
             "look": look,
         }
         draw_scenes(1, 1, **self.dials)  # raises early
+        self._drawn: tuple[Any, ...] = ()  # what the scenes in memory were drawn by
+        super().__init__(
+            *(None, None, [_task(each) for each in tasks], batch_size, val_size),
+            seed=seed,
+            augment=augment,
+        )
 
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
@@ -95,9 +96,13 @@ class SyntheticScenesDataModule(TensorDataModule):
 
     def setup(self, stage: str) -> None:
         """Draw what is not drawn yet, and split it."""
-        if self._given[0] is None:
+        wanted = (self.train_size, self.test_size, self.size, self.draw_seed, *self.dials.values())
+        if self._drawn != wanted:
+            if self._drawn:
+                self._clear()
             train = self._draw("train", self.train_size)
             self._given = (*train, *self._draw("test", self.test_size))
+            self._drawn = wanted
         super().setup(stage)
 
     def _draw(self, split: str, count: int) -> tuple[Tensor, dict[str, Tensor]]:

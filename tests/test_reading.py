@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from tl.cli.configuration import check_files
 from tl.data.errors import DataError
 from tl.data.images.decoding import open_image
-from tl.data.images.image_set import load_images
+from tl.data.images.image_set import Reading, load_images
 from tl.reading import bound_aliases, check_regular, read_text, read_yaml
 from tl.runs.folders import build, results_in
 
@@ -61,7 +61,7 @@ def test_an_image_that_is_a_pipe_is_named(tmp_path: Path, device: bool) -> None:
     else:
         os.mkfifo(path)
     with pytest.raises(DataError, match=r"a\.jpg \(is a pipe or a device, not a regular file\)"):
-        load_images([path], 8, None, "images")
+        load_images([path], Reading(8), "images")
 
 
 def test_aliases_are_bounded_wherever_yaml_is_read(tmp_path: Path) -> None:

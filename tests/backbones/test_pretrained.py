@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,20 @@ def test_hugging_faces_weights_are_whole_or_refused(folder: Path, tmp_path: Path
         HuggingFaceBackbone(str(folder), weights=str(tmp_path))
     random = HuggingFaceBackbone(str(tmp_path), weights=None)
     assert not random.pretrained
+
+
+def test_other_files_in_the_folder_are_not_recorded_as_the_weights(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    for name in ("adapter_model.safetensors", "all_states.bin"):
+        (tmp_path / name).write_bytes(b"another file")
+    backbone = HuggingFaceBackbone(str(tmp_path))
+    assert backbone.provenance is not None
+    assert backbone.provenance["path"] == "model.safetensors"
+    content = (folder / "model.safetensors").read_bytes()
+    assert backbone.provenance["sha256"] == hashlib.sha256(content).hexdigest()
 
 
 def test_a_repositorys_code_never_runs(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.small import module, tiny_data, trainer
 from tl import GeneratedDataModule
 from tl.callbacks.dashboard import Dashboard
-from tl.tasks.pictures import ClassPictures
+from tl.tasks.class_pictures import ClassPictures
 
 
 def pictures_in(folder: Path) -> list[str]:

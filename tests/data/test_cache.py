@@ -84,8 +84,11 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert read_cache(tmp_path / "images.npy", IMAGES.shape) is None
 
 
-def test_leftovers_of_a_killed_write_are_removed_and_of_a_living_one_kept(tmp_path: Path) -> None:
-    killed, living = (tmp_path / f".other.npy-{name}.tmp" for name in ("a", "b"))
+@pytest.mark.parametrize("kind", ["npy", "manifest", "safetensors", "json"])
+def test_leftovers_of_a_killed_write_are_removed_and_of_a_living_one_kept(
+    tmp_path: Path, kind: str
+) -> None:
+    killed, living = (tmp_path / f".other.{kind}-{name}.tmp" for name in ("a", "b"))
     others = tmp_path / ".notes.tmp"
     for path in (killed, living, others):
         path.write_bytes(b"half")

@@ -198,6 +198,12 @@ def test_every_mistake_is_one_line(
         made(tmp_path, **options).setup("fit")
 
 
+def test_a_split_without_rows_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "labels.csv", [{**row, "part": "test"} for row in flat(tmp_path)])
+    with pytest.raises(ValueError, match=r"labels\.csv has no row of the split train \(part\)"):
+        made(tmp_path, split="part").setup("fit")
+
+
 @pytest.mark.parametrize("spelling", ["absolute", "around"])
 def test_an_image_is_known_by_any_spelling_of_its_path(tmp_path: Path, spelling: str) -> None:
     rows = flat(tmp_path)

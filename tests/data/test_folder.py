@@ -14,7 +14,7 @@ from tl.data import DataError, FolderDataModule
 from tl.data.cache import Pixels
 from tl.data.images import image_set
 from tl.data.images.decoding import decode
-from tl.data.images.image_set import StreamedDataset, load_images
+from tl.data.images.image_set import Reading, StreamedDataset, load_images
 from tl.data.images.resident import ResidentDataset
 
 CLASSES = ("ant", "bee", "cat")
@@ -66,7 +66,7 @@ def test_grey_palette_alpha_and_rotated_files_become_upright_rgb(tmp_path: Path)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show it rotated by 270 degrees
     Image.fromarray(np.rot90(wide)).save(paths[3], exif=exif, quality=95)
-    for image in load_images(paths, 8, None, "images"):
+    for image in load_images(paths, Reading(8), "images"):
         assert image.shape == (8, 8, 3)
         assert image[:, :3].float().mean() > 240
         assert image[:, 5:].float().mean() < 15
@@ -222,7 +222,7 @@ def test_skipped_images_are_not_decoded_again(
     loaded(folder, on_bad_image="skip")
     decoded: list[Path] = []
 
-    def counted(path: Path, size: int) -> Pixels:
+    def counted(path: Path, size: int, _: object) -> Pixels:
         decoded.append(path)
         return decode(path, size)
 

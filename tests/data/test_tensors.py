@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,52 @@ def test_options_are_checked(options: Any, said: str) -> None:
         read(pictures(), labels(), **options)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kind", "said"),
+    [
+        ("batch_size", 0, ValueError, "`batch_size` must be 1 or more, got 0"),
+        ("val_size", 1.0, ValueError, "`val_size` must be 0 or more and below 1, got 1"),
+        (
+            "sampling",
+            "even",
+            ValueError,
+            "`sampling` must be one of shuffled, balanced, got 'even'",
+        ),
+        ("augment", "flip", TypeError, "`augment` must be an Augment or null, got 'flip'"),
+        ("batchsize", 4, AttributeError, "no option 'batchsize'. Did you mean 'batch_size'?"),
+        ("inputs", pictures(), AttributeError, "`inputs` cannot change; make a new TensorDataM"),
+        ("test_targets", labels(), AttributeError, "`test_targets` cannot change; make a new"),
+    ],
+)
+def test_options_set_later_are_checked(
+    name: str, value: Any, kind: type[Exception], said: str
+) -> None:
+    data = read(pictures(), labels())
+    before = dict(data.__dict__)
+    with pytest.raises(kind, match=re.escape(said)):
+        setattr(data, name, value)
+    assert data.__dict__ == before
+
+
+def test_tasks_set_later_are_read_at_the_next_setup() -> None:
+    data = read(pictures(), {"a": labels(), "b": torch.arange(40.0)}, tasks=[BOTH[0]])
+    data.setup("fit")
+    data.tasks = (BOTH[1],)
+    data.setup("fit")
+    targets = next(iter(data.train_dataloader()))[1]["b"]
+    assert targets.dtype == torch.float32
+    assert len(targets.unique()) == 8
+
+
+def test_subclasses_elsewhere_may_keep_what_they_were_given() -> None:
+    class Kept(TensorDataModule):
+        def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+            super().__init__(inputs, targets, [KIND])
+            self.inputs = inputs
+
+    assert len(Kept(pictures(), labels()).inputs) == 40
+
+
 BOTH = [Classification("a", 3, target="a"), Regression("b", target="b")]
 
 
@@ -364,3 +411,39 @@ def test_several_tasks_of_one_array_of_inputs_train_together(tmp_path: Path) -> 
     run.fit(MultiTaskModule(Flat(), data.tasks), data)
     assert {"val/a/acc", "val/b/mae", "val/b/r2", "val/loss"} <= set(run.callback_metrics)
     assert "val/acc" not in run.callback_metrics
+
+
+def test_every_epoch_has_an_order_of_its_own() -> None:
+    data = read(torch.arange(40)[:, None], labels(), val_size=0.0)
+    data.setup("fit")
+    assert data.val_dataloader() == []
+    loader = data.train_dataloader()
+    epochs = []
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        epochs.append(torch.cat([batch for batch, _ in loader]).flatten().tolist())
+    assert sorted(epochs[0]) == list(range(40))
+    assert epochs[0] != epochs[1]
+
+
+def test_tests_and_predictions(tmp_path: Path) -> None:
+    images, numbers = pictures(), labels()
+    data = read(images, numbers, test_inputs=pictures(9, seed=1), test_targets=labels(9))
+    module, run = TransferModule(Flat(), KIND), trainer(tmp_path)
+    run.fit(module, data)
+    [tested] = run.test(module, data, verbose=False)
+    assert set(tested) == {"test/acc", "test/loss"}
+    assert module.samples["test"] == {"kind": 9}
+    found: Any = run.predict(module, data)
+    assert torch.cat([part["kind"][1] for part in found]).tolist() == list(range(9))
+    unlabelled = read(images, numbers, test_inputs=pictures(9, seed=1))
+    again: Any = trainer(tmp_path).predict(module, unlabelled)
+    for one, two in zip(found, again, strict=True):
+        assert torch.equal(one["kind"][0], two["kind"][0])
+    without = read(images, numbers)
+    whole: Any = trainer(tmp_path).predict(module, without)
+    assert torch.cat([part["kind"][1] for part in whole]).tolist() == list(range(40))
+    with pytest.raises(DataError, match="give `test_inputs` and `test_targets`"):
+        trainer(tmp_path).test(module, without, verbose=False)
+    with pytest.raises(DataError, match="give `test_targets`"):
+        trainer(tmp_path).test(module, unlabelled, verbose=False)

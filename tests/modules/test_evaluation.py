@@ -115,7 +115,7 @@ def test_figures_do_not_mix_loaders(tmp_path: Path) -> None:
         callbacks=[Dashboard(graph=False)],
         logger=TensorBoardLogger(tmp_path),
     )
-    with mock.patch("tl.tasks.pictures.confusion_figure") as draw:
+    with mock.patch("tl.tasks.class_pictures.confusion_figure") as draw:
         draw.side_effect = lambda counts, _, title: shown.update({title: counts}) or Figure()
         runner.validate(network, two_loaders(network))
     first, second = shown.values()

@@ -7,7 +7,7 @@ import torch
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
 from tl.tasks.class_targets import MISSING
-from tl.tasks.label_scores import MeanAveragePrecision, MeanF1
+from tl.tasks.multi_label import MeanAveragePrecision, MeanF1
 
 KINDS = [
     (MeanAveragePrecision, MultilabelAveragePrecision),

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch.nn import functional
 from torchmetrics.functional import mean_absolute_error, mean_squared_error, r2_score
 
 from tl import Regression
-from tl.tasks.regression import R2
+from tl.tasks.pictures import View
+from tl.tasks.regression import R2, NumberPictures
 
 NAN = float("nan")
 
@@ -104,3 +108,33 @@ def test_whole_numbers_are_numbers_and_what_is_predicted_is_written() -> None:
 def test_arguments_are_checked(settings: Any) -> None:
     with pytest.raises(ValueError, match=r"at least 1 output, got 0|one of mse, l1, huber, got"):
         Regression("a", **settings)
+
+
+def points(figure: Figure) -> Any:
+    """What the first output's predictions are drawn at ``(N, 2)``: truth, prediction."""
+    return np.asarray(figure.axes[0].collections[0].get_offsets())
+
+
+def test_numbers_show_predictions_against_the_truth_and_the_largest_errors() -> None:
+    pictures = NumberPictures(1)
+    images = torch.arange(4.0)[:, None, None, None].expand(4, 3, 2, 2)
+    output = torch.tensor([[1.0, 0.0], [0.0, 5.0], [2.0, 2.0], [3.0, 3.0]])
+    truth = torch.tensor([[1.0, 0.5], [0.0, NAN], [NAN, NAN], [3.0, 3.0]])
+    pictures.add(images, output, truth)
+    figures = pictures.figures(View("title"))
+    assert list(figures) == ["scatter", "mistakes"]
+    figures["scatter"].savefig(io.BytesIO(), format="png")
+    assert sorted(points(figures["scatter"])[:, 0].tolist()) == [0, 1, 3]
+    assert figures["mistakes"].texts[1].get_text() == "1; 0.5\n→ 1; 0"
+
+
+def test_many_points_are_a_random_part_and_no_random_number_is_taken_from_training() -> None:
+    before = torch.get_rng_state()
+    pictures = NumberPictures(2)
+    for begin in range(0, 6000, 1000):
+        numbers = torch.arange(begin, begin + 1000.0)[:, None]
+        pictures.add(None, numbers, numbers)
+    shown = points(pictures.figures(View("title"))["scatter"])
+    assert len(shown) == 2000
+    assert 2700 < shown[:, 0].mean() < 3300
+    assert torch.equal(torch.get_rng_state(), before)

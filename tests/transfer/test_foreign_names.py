@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision import models
 
-from tl.transfer.foreign_names import language_model_name, torchvision_name
+from tl.transfer.names import language_model_name, torchvision_name
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import torch
 from tl.backbones import MTAN, CrossStitch
 from tl.backbones.resnet_cifar import ResNetCifar
 from tl.backbones.streams import StreamsBackbone
-from tl.transfer.stream_weights import holds_streams
-from tl.transfer.weights import WeightsMismatchError, load_weights
+from tl.transfer.weights import WeightsMismatchError, holds_streams, load_weights
 
 KINDS: list[type[StreamsBackbone]] = [MTAN, CrossStitch]
 

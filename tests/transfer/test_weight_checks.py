@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.transfer.loading import copied, equal, refused, small_backbone
 from tl.backbones import ResNet18, ResNet20, ResNet32, WideResNet
+from tl.transfer.names import targets_of
+from tl.transfer.weight_checks import other_channels
 from tl.transfer.weights import load_weights
 
 
@@ -142,3 +144,27 @@ def test_a_few_missing_values_are_reported(save: Callable[[object], Path]) -> No
     report = load_weights(small_backbone(1), save(state))
     assert report.reinitialised == ("bn1.bias",)
     assert 0.99 < report.fraction < 1
+
+
+def explained(source: nn.Module, backbone: nn.Module) -> str | None:
+    state = source.state_dict()
+    return other_channels(state, {name: name for name in state}, targets_of(backbone, ()))
+
+
+def test_only_other_input_channels_of_the_first_convolution_are_explained() -> None:
+    colour = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
+    found = explained(colour, nn.Sequential(nn.Conv2d(13, 4, 3), nn.Conv2d(4, 5, 3)))
+    assert found is not None
+    assert "found 3 input channels in 0.weight (4, 3, 3, 3), expected 13" in found
+    assert "set the backbone's `in_channels` to 3, or re-initialise this layer" in found
+    assert "`reinit: [0]`" in found
+    assert explained(colour, colour) is None
+    # a second convolution that differs makes it another architecture
+    assert explained(colour, nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(6, 5, 3))) is None
+    signals = nn.Sequential(nn.Conv1d(1, 4, 3))
+    assert "found 1 input" in str(explained(signals, nn.Sequential(nn.Conv1d(2, 4, 3))))
+
+
+def test_a_network_without_convolutions_is_not_explained() -> None:
+    with torch.no_grad():
+        assert explained(nn.Linear(2, 2), nn.Linear(3, 2)) is None

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Literal
 
 from torch import Tensor, nn
@@ -76,12 +77,8 @@ def parameters_of(
     return list(named()) if callable(named) and not isinstance(named, nn.Module) else []
 
 
-def _requires_grad(parameter: nn.Parameter) -> bool:
-    return parameter.requires_grad
-
-
 def last_block(
-    backbone: nn.Module, trains: Callable[[nn.Parameter], bool] = _requires_grad
+    backbone: nn.Module, trains: Callable[[nn.Parameter], bool] = attrgetter("requires_grad")
 ) -> list[nn.Parameter]:
     """Return the trainable parameters of the last block with weights, and of norms after it.
 

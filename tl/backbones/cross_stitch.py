@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
 
-from tl.backbones.residual import ResidualBackbone
 from tl.backbones.streams import StreamsBackbone
 
 _STITCH = "stitch"
@@ -41,14 +42,8 @@ class CrossStitchUnit(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Mix maps ``(N, C, H, W)``, one of each stream."""
         weight = self.weight[..., None, None] if self.weight.ndim > 2 else self.weight  # noqa: PLR2004
-        mixed = []
-        for row in weight:
-            parts = [w * x for w, x in zip(row, maps, strict=True)]
-            total = parts[0]
-            for part in parts[1:]:
-                total = total + part
-            mixed.append(total)
-        return mixed
+        rows = ((w * x for w, x in zip(row, maps, strict=True)) for row in weight)
+        return [reduce(add, parts) for parts in rows]
 
 
 class CrossStitch(StreamsBackbone):
@@ -91,7 +86,7 @@ class CrossStitch(StreamsBackbone):
             raise ValueError(f"`lr_scale` must be above 0, got {lr_scale}.")
         self.same, self.per_channel, self.lr_scale = same, per_channel, lr_scale
         self._first = [backbone]  # not a part yet: its stream has no name
-        self.network = nn.ModuleDict()
+        self.network: nn.ModuleDict = nn.ModuleDict()
         self.units = nn.ModuleList()
 
     def _build(self, tasks: Sequence[str]) -> None:
@@ -129,10 +124,6 @@ class CrossStitch(StreamsBackbone):
             found.append(x)
         return found
 
-    def networks(self) -> list[ResidualBackbone]:
-        """Return the networks, in the order of the tasks."""
-        return list(self.network.children())  # type: ignore[arg-type]  # nothing else is put there
-
     def mixing(self) -> list[nn.Module]:
         """Return the units."""
         return [self.units]
@@ -144,6 +135,4 @@ class CrossStitch(StreamsBackbone):
     def stages(self) -> dict[str, list[nn.Module]]:
         """Name the parts: each stage of all networks, and at the top the units, ``stitch``."""
         self._check_named()
-        each = [network.stages() for network in self.networks()]
-        stages = {name: [part for one in each for part in one[name]] for name in each[0]}
-        return {**stages, _STITCH: [self.units]}
+        return {**super().stages(), _STITCH: [self.units]}

@@ -109,7 +109,7 @@ class PretrainedBackbone(Backbone):
         finally:
             for module, mode in modes.items():
                 module.training = mode
-        self._check_stride(images, output_stride)
+        self._check_stride(output_stride)
         return features.shape[1]
 
     def _probe_maps(self, images: Tensor, features: Tensor) -> None:
@@ -143,7 +143,7 @@ class PretrainedBackbone(Backbone):
                 names.append(f"{layer}." if alone else name)
         return list(dict.fromkeys(names))
 
-    def _check_stride(self, images: Tensor, output_stride: int | None) -> None:
+    def _check_stride(self, output_stride: int | None) -> None:
         if output_stride is None:
             return
         found = self._strides if self._route is not None else None
@@ -173,17 +173,18 @@ class PretrainedBackbone(Backbone):
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return feature maps ``(N, C_s, H_s, W_s)`` of images ``(N, in_channels, H, W)``."""
-        if self._route is None:
-            raise ValueError(f"{type(self.model).__name__} offers vectors only, not maps.")
-        outputs = self._route.outputs(self.model, self._resized(images))
+        outputs = self._found().outputs(self.model, self._resized(images))
         return [outputs[index] for index in self._taps]
 
     def pool(self, maps: list[Tensor]) -> Tensor:
         """Return the features ``(N, num_features)`` of the network's maps."""
+        last = maps[-1].clone() if self._pool_writes else maps[-1]
+        return self._found().pool(self.model, last)
+
+    def _found(self) -> Route:
         if self._route is None:
             raise ValueError(f"{type(self.model).__name__} offers vectors only, not maps.")
-        last = maps[-1].clone() if self._pool_writes else maps[-1]
-        return self._route.pool(self.model, last)
+        return self._route
 
     def pool_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that no map depends on, such as those of a final norm."""

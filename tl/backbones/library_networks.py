@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, get_args
 
@@ -12,12 +14,13 @@ from tl.backbones.base import check_in_channels
 from tl.backbones.library import OutputStride
 
 
-def library(package: str, extra: str) -> Any:  # noqa: ANN401 - a module
+def library(package: str, extra: str, what: str = "This backbone") -> Any:  # noqa: ANN401 - a module
     """Import an optional library.
 
     Args:
         package: Its name.
         extra: Which extra of this package installs it.
+        what: What needs it, for the message.
 
     Raises:
         ModuleNotFoundError: If it is not installed, with the command that installs it.
@@ -25,9 +28,7 @@ def library(package: str, extra: str) -> Any:  # noqa: ANN401 - a module
     try:
         return import_module(package)
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f"This backbone needs {package}: pip install 'tl[{extra}]'."
-        ) from None
+        raise ModuleNotFoundError(f"{what} needs {package}: pip install 'tl[{extra}]'.") from None
 
 
 def given(weights: str | None) -> str | None:
@@ -35,13 +36,15 @@ def given(weights: str | None) -> str | None:
     return None if weights in ("None", "null") else weights
 
 
+def did_you_mean(name: str, known: Iterable[str], most: int = 3) -> str:
+    """Return a question after the names that resemble a wrong one; empty if none does."""
+    close = difflib.get_close_matches(name, list(known), n=most)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
 def no_such(library: str, name: str, known: list[str]) -> str:
     """Return the message that a library does not have a network, with the closest names."""
-    import difflib  # noqa: PLC0415 - for a mistake only
-
-    close = difflib.get_close_matches(name, known, n=3)
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    return f"{library} has no network {name!r}.{hint}"
+    return f"{library} has no network {name!r}.{did_you_mean(name, known)}"
 
 
 def check_options(in_channels: int, output_stride: int | None, stem: str) -> None:
@@ -83,11 +86,7 @@ def torchvision_network(name: str, output_stride: int | None) -> nn.Module:
         options |= {"dilated": True} if mobile else dilated
     try:
         network: nn.Module = models.get_model(name, weights=None, **options)
-    except (
-        TypeError,
-        NotImplementedError,
-        ValueError,
-    ):  # networks refuse a stride in different ways
+    except (TypeError, NotImplementedError, ValueError):  # refuse a stride in different ways
         if output_stride is None:
             raise
         raise ValueError(not_dilated("torchvision", name, output_stride)) from None
@@ -119,11 +118,7 @@ def timm_network(
     except RuntimeError:
         known = timm.list_models() + timm.list_pretrained()
         raise ValueError(no_such("timm", name, known)) from None
-    except (
-        TypeError,
-        AssertionError,
-        NotImplementedError,
-    ):  # networks refuse a stride in different ways
+    except (TypeError, AssertionError, NotImplementedError):  # as in torchvision
         if output_stride is None:
             raise
         raise ValueError(not_dilated("timm", name, output_stride)) from None

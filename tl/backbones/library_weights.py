@@ -68,28 +68,39 @@ def load(model: nn.Module, path: Path, last: str | None, note: str) -> dict[str,
 def load_folder(
     transformers: Any,  # noqa: ANN401 - a module
     folder: Path,
-    config: Any,  # noqa: ANN401 - untyped
     note: str,
+    config: Any = None,  # noqa: ANN401 - untyped
+    *,
+    pooler: bool = True,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Return a network of Transformers with the weights of a folder, and their provenance.
 
+    Args:
+        transformers: The library.
+        folder: The folder.
+        note: A description for the provenance.
+        config: Configuration; that of the folder by default.
+        pooler: Keep the network's pooler, if the folder has its weights.
+
     Raises:
-        ValueError: If the folder does not hold all weights of the network.
+        ValueError: If the folder does not hold all other weights of the network.
     """
     from tl.checkpoints.files import file_sha256, listed  # noqa: PLC0415 - as above
 
     model, found = transformers.AutoModel.from_pretrained(
         folder, config=config, local_files_only=True, output_loading_info=True, dtype=torch.float32
     )
-    missing = sorted(found["missing_keys"])
-    if missing and all(name.startswith("pooler.") for name in missing):
-        model.pooler = None  # a classifier's checkpoint has none: its class token is the feature
-    elif missing:
+    if missing := sorted(n for n in found["missing_keys"] if not n.startswith("pooler.")):
         raise ValueError(
             f"{folder}: the weights lack {listed(missing, 3)}; do they belong to another network?"
         )
-    files = [p for p in sorted(folder.iterdir()) if p.suffix in (".safetensors", ".bin")]
-    loaded = {name: t for name, t in model.state_dict().items() if name not in missing}
+    # a classifier's checkpoint has none: its class token is the feature
+    if found["missing_keys"] or (not pooler and hasattr(model, "pooler")):
+        model.pooler = None
+    # others may lie beside them, of an optimizer or an adapter
+    patterns = ("model*.safetensors", "pytorch_model*.bin")
+    files = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    loaded = model.state_dict()
     record: dict[str, Any] = {
         "path": files[0].name,
         "sha256": file_sha256(files[0]),

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from tl.backbones.base import Backbone, offered, parameters_of, stages_of
+from tl.backbones.library_networks import library
 from tl.backbones.streams import StreamsBackbone
 from tl.private.torch import BatchNorm
 
@@ -63,13 +64,10 @@ class LoraBackbone(Backbone):
                 "and must train whole; take one or the other."
             )
         names = _adapted(backbone, layers)
-        try:
-            import peft  # noqa: PLC0415 - an extra
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError("LoRA needs peft: pip install 'tl[lora]'.") from None
+        peft = library("peft", "lora", "LoRA")
         # a pattern of whole names: from a list peft takes whatever ends in one of them
         pattern = "|".join(map(re.escape, names))
-        config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern)  # type: ignore[arg-type]
+        config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=pattern)
         self.backbone: nn.Module = peft.inject_adapter_in_model(config, backbone)
         for layer in self.backbone.modules():
             if norms and isinstance(layer, _NORMS):

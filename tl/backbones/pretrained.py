@@ -206,7 +206,7 @@ class HuggingFaceBackbone(PretrainedBackbone):
                 f"set in_channels={own}."
             )
         else:
-            model, record = load_folder(transformers, folder, config, f"transformers' {name}")
+            model, record = load_folder(transformers, folder, f"transformers' {name}", config)
             said = f"weights {record['path']}"
             if own == _RGB:
                 said += change_channels(model, in_channels, average=True)

@@ -15,9 +15,13 @@ class ResidualBackbone(Backbone):
 
     Attributes:
         map_channels: Channels of each stage's map.
+        conv1: The first convolution.
+        bn1: Its norm, or that of the end.
     """
 
     map_channels: tuple[int, ...]
+    conv1: nn.Conv2d
+    bn1: nn.BatchNorm2d
 
     @abstractmethod
     def stem(self, images: Tensor) -> Tensor:
@@ -26,6 +30,11 @@ class ResidualBackbone(Backbone):
     @abstractmethod
     def rows(self) -> list[nn.Sequential]:
         """Return the blocks of each stage, from the highest resolution to the lowest."""
+
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Return the stages: ``stem``, then ``layer1`` and so on."""
+        found: dict[str, list[nn.Module]] = {"stem": [self.conv1, self.bn1]}
+        return found | {f"layer{number}": [row] for number, row in enumerate(self.rows(), start=1)}
 
     def finish(self, top: Tensor) -> Tensor:
         """Return the last map, of what the last block gives: by default the same."""

@@ -2,7 +2,6 @@
 
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
@@ -15,14 +14,11 @@ Stem = Literal["cifar", "imagenet"]
 class _ResNet(ResNet, ResidualBackbone):  # type: ignore[misc]  # torchvision is untyped
     """torchvision's ResNet without its classifier, with a choice of stem."""
 
-    conv1: nn.Conv2d
-    bn1: nn.BatchNorm2d
     layer1: nn.Sequential
     layer2: nn.Sequential
     layer3: nn.Sequential
     layer4: nn.Sequential
     maxpool: nn.Module
-    avgpool: nn.AdaptiveAvgPool2d
     relu: nn.ReLU
 
     def __init__(
@@ -61,20 +57,6 @@ class _ResNet(ResNet, ResidualBackbone):  # type: ignore[misc]  # torchvision is
     def rows(self) -> list[nn.Sequential]:
         """Return ``layer1`` to ``layer4``."""
         return [self.layer1, self.layer2, self.layer3, self.layer4]
-
-    def pool(self, maps: list[Tensor]) -> Tensor:
-        """Return the mean ``(N, num_features)`` of the last map."""
-        return torch.flatten(self.avgpool(maps[-1]), 1)
-
-    def stages(self) -> dict[str, list[nn.Module]]:
-        """Return the stages: ``stem``, ``layer1`` to ``layer4``."""
-        return {
-            "stem": [self.conv1, self.bn1],
-            "layer1": [self.layer1],
-            "layer2": [self.layer2],
-            "layer3": [self.layer3],
-            "layer4": [self.layer4],
-        }
 
 
 class ResNet18(_ResNet):

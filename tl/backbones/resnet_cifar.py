@@ -66,15 +66,6 @@ class ResNetCifar(ResidualBackbone):
         """Return the stages: 16, 32 and 64 channels at 1, 1/2 and 1/4 of the size."""
         return [self.layer1, self.layer2, self.layer3]
 
-    def stages(self) -> dict[str, list[nn.Module]]:
-        """Return the stages: ``stem``, ``layer1`` to ``layer3``."""
-        return {
-            "stem": [self.conv1, self.bn1],
-            "layer1": [self.layer1],
-            "layer2": [self.layer2],
-            "layer3": [self.layer3],
-        }
-
 
 def _stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
     """Stack blocks; if the channels grow, the first block halves the map."""

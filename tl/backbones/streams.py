@@ -21,6 +21,7 @@ class StreamsBackbone(Backbone):
         backbone: One of our residual networks.
 
     Attributes:
+        network: The networks, if there are several.
         tasks: Names of the tasks; empty before they are known.
         num_features: Length of each task's vector.
         map_channels: Channels of each task's maps.
@@ -28,6 +29,8 @@ class StreamsBackbone(Backbone):
     Raises:
         ValueError: If it is another network.
     """
+
+    network: nn.ModuleDict | nn.ModuleList
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -77,9 +80,14 @@ class StreamsBackbone(Backbone):
             What ``forward`` gives, ``(N, num_features)``, and by task the map of each stage.
         """
 
-    @abstractmethod
     def networks(self) -> list[ResidualBackbone]:
         """Return the networks within; weights of a single network start each of them."""
+        return list(self.network.children())  # type: ignore[arg-type]  # nothing else is put there
+
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """Name the parts: each stage of all networks."""
+        each = [network.stages() for network in self.networks()]
+        return {name: [part for one in each for part in one[name]] for name in each[0]}
 
     def shared(self) -> nn.Module:
         """Return the network that belongs to no task: by default all of it."""

@@ -11,6 +11,7 @@ from torch import nn
 _ROWS = ("features", "encoder", "stages", "blocks", "layers", "layer", "trunk_output")
 # Children after the last stage; their parameters belong to it.
 _TOPS = ("fc", "head", "heads", "classifier", "pooler")
+_STEM = ("conv1.", "stem", "conv2d_")  # beginnings of its later convolutions
 _STEM_KERNEL = 3
 _RGB = 3
 
@@ -41,7 +42,9 @@ def stages_by_structure(network: nn.Module) -> dict[str, list[nn.Module]]:
             continue
         has_layers = any(next(child.parameters(), None) is not None for child in part.children())
         starts = has_layers or pooled
-        if starts and name not in _TOPS and stages["stem"] and _is_layered(stages["stem"]):
+        # more than loose parameters, such as a class token
+        layered = any(not isinstance(module, nn.ParameterList) for module in stages["stem"])
+        if starts and name not in _TOPS and layered:
             current = f"stage{name}" if name.isdigit() else name
             while current in stages:
                 current += "_"
@@ -49,11 +52,6 @@ def stages_by_structure(network: nn.Module) -> dict[str, list[nn.Module]]:
         stages[current].append(part)
         pooled = False
     return stages
-
-
-def _is_layered(modules: list[nn.Module]) -> bool:
-    """Return whether there is more than loose parameters, such as a class token."""
-    return any(not isinstance(module, nn.ParameterList) for module in modules)
 
 
 def _parts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -131,14 +129,9 @@ def _first_pooling(network: nn.Module, after: nn.Conv2d) -> str | None:
             behind = True
         elif behind and isinstance(module, nn.MaxPool2d):
             return name
-        elif behind and isinstance(module, nn.Conv2d) and not _is_stem(name):
+        elif behind and isinstance(module, nn.Conv2d) and not name.startswith(_STEM):
             return None
     return None
-
-
-def _is_stem(name: str) -> bool:
-    """Return whether a later convolution is still part of the stem."""
-    return name.startswith(("conv1.", "stem", "conv2d_"))
 
 
 def change_channels(network: nn.Module, in_channels: int, *, average: bool) -> str:

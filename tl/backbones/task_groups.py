@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from tl.backbones.residual import ResidualBackbone
 from tl.backbones.streams import StreamsBackbone
 
 
@@ -37,7 +36,6 @@ class TaskGroups(StreamsBackbone):
                 "`groups` must be lists of tasks, each task in one group, got "
                 f"{[list(group) for group in self.groups]}."
             )
-        assert isinstance(backbone, ResidualBackbone)  # noqa: S101 - checked above
         self.network = nn.ModuleList(
             [backbone, *(copy.deepcopy(backbone) for _ in self.groups[1:])]
         )
@@ -65,12 +63,3 @@ class TaskGroups(StreamsBackbone):
             if wanted:
                 found |= dict.fromkeys(wanted, network.maps(images))
         return self.pool(next(iter(found.values()))), found
-
-    def networks(self) -> list[ResidualBackbone]:
-        """Return the networks, in the order of the groups."""
-        return list(self.network.children())  # type: ignore[arg-type]  # nothing else is put there
-
-    def stages(self) -> dict[str, list[nn.Module]]:
-        """Name the parts: each stage of all networks."""
-        each = [network.stages() for network in self.networks()]
-        return {name: [part for one in each for part in one[name]] for name in each[0]}

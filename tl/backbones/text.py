@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from tl.backbones.base import Backbone
+from tl.backbones.library_networks import did_you_mean, library
+from tl.backbones.library_weights import load_folder
 from tl.backbones.offline import hub_folder
 
 Pooling = Literal["mean", "first"]
@@ -68,7 +69,7 @@ class TextBackbone(Backbone):
                 f"`weights` must be DEFAULT or null, got {weights!r}; set `name` to a folder "
                 "with weights."
             )
-        transformers = _library()
+        transformers = library("transformers", "text", "A language model")
         self.pooling = pooling
         self.layers_per_stage = layers_per_stage
         self.tokenizer_hash: str | None = None
@@ -82,7 +83,8 @@ class TextBackbone(Backbone):
                 known = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
                 self.model = transformers.AutoModel.from_config(known)
             else:
-                self.model, self.provenance = _of_folder(transformers, folder, str(name))
+                note = f"transformers' {name}"
+                self.model, self.provenance = load_folder(transformers, folder, note, pooler=False)
                 self.tokenizer_hash = _tokenizer_beside(folder)
             said = f"{name} ({type(self.model).__name__}), "
             said += "random weights" if weights is None else "its weights"
@@ -171,24 +173,13 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def _library() -> Any:  # noqa: ANN401 - a module
-    try:
-        import transformers  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "A language model needs transformers: pip install 'tl[text]'."
-        ) from None
-    return transformers
-
-
 def _of_config(transformers: Any, given: Mapping[str, Any]) -> nn.Module:  # noqa: ANN401 - a module
     """Build a network from a configuration; refuse keys that its type does not know."""
     options = dict(given)
     kind = options.pop("model_type", None)
     known_types = transformers.CONFIG_MAPPING.keys()
     if kind not in known_types:
-        close = difflib.get_close_matches(str(kind), list(known_types), n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        hint = did_you_mean(str(kind), known_types)
         raise ValueError(f"`config` needs a `model_type` of Transformers, got {kind!r}.{hint}")
     known = transformers.AutoConfig.for_model(kind).to_dict()
     for key in options:  # the library keeps any key, and a misspelt one changes nothing
@@ -202,38 +193,6 @@ def _of_config(transformers: Any, given: Mapping[str, Any]) -> nn.Module:  # noq
     except ValueError as error:
         raise ValueError(f"`config` of {kind}: {' '.join(str(error).split())[:200]}") from None
     return model
-
-
-def _of_folder(
-    transformers: Any,  # noqa: ANN401 - a module
-    folder: Path,
-    name: str,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a network with the weights of a folder, and their provenance."""
-    from tl.checkpoints.files import file_sha256, listed  # noqa: PLC0415 - it imports torch's reader
-
-    model, found = transformers.AutoModel.from_pretrained(
-        folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
-    )
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise ValueError(
-            f"{folder}: the weights lack {listed(missing, 3)}; do they belong to another network?"
-        )
-    files = [
-        *sorted(folder.glob("*.safetensors")),
-        *sorted(folder.glob("pytorch_model*.bin")),
-    ]
-    loaded = {key: value for key, value in model.state_dict().items() if "pooler." not in key}
-    return model, {
-        "path": files[0].name,
-        "sha256": file_sha256(files[0]),
-        "loaded": {"tensors": len(loaded), "values": sum(v.numel() for v in loaded.values())},
-        "reinitialised": [],
-        "unused": sorted(found["unexpected_keys"]),
-        "parent": None,
-        "note": f"transformers' {name}",
-    }
 
 
 def _tokenizer_beside(folder: Path) -> str | None:
@@ -252,11 +211,7 @@ def _most_tokens(model: nn.Module) -> int | None:
 
 
 def _layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Return the name of the sequence of layers, and the sequence.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """Return the name of the sequence of layers, and the sequence."""
     rows = [(n, part) for n, part in model.named_modules() if isinstance(part, nn.ModuleList)]
     if not rows or not len(rows[0][1]):
         raise ValueError(

@@ -99,12 +99,7 @@ class WideResNet(ResidualBackbone):
 
     def stages(self) -> dict[str, list[nn.Module]]:
         """Return the stages: ``stem``, ``layer1`` to ``layer3``; the last has the final norm."""
-        return {
-            "stem": [self.conv1],
-            "layer1": [self.layer1],
-            "layer2": [self.layer2],
-            "layer3": [self.layer3, self.bn1],
-        }
+        return {**super().stages(), "stem": [self.conv1], "layer3": [self.layer3, self.bn1]}
 
 
 def _stage(

@@ -100,8 +100,7 @@ class GradientAggregation(Balancer):
             there = torch.tensor(present).to(factors)
             sums = torch.stack([there * factors, there])
             self._factor_sums = self._factor_sums.to(factors) + sums
-        numbers = {task: number for number, task in enumerate(self.tasks)}
-        terms = [factors[numbers[task]] * loss.float() for task, loss in batch.losses.items()]
+        terms = [factors[self.numbers[task]] * loss.float() for task, loss in batch.losses.items()]
         return torch.stack(terms).sum()
 
     def drop_step(self) -> None:
@@ -122,17 +121,9 @@ class GradientAggregation(Balancer):
         # `rescale` refers to the gradients of the losses, even if the method transforms the losses
         plain = self.rescale != "none" and isinstance(self.method, TransformsLosses)
         rows = Rows(shared, len(self.tasks), run.loss.device) if plain else self._rows
-        # the factor that autograd applies to each loss: loss scale over accumulated batches
-        found = torch.autograd.grad(run.loss, list(losses.values()))
-        add_task_gradients(
-            rows,
-            losses,
-            dict(zip(losses, found, strict=True)),
-            {task: number for number, task in enumerate(self.tasks)},
-            run.graphs,
-            run.own,
-            add_own=None if self._heads is None else self._heads.add,
-        )
+        add_own = None if self._heads is None else self._heads.add
+        given = (losses, run.factors(), self.numbers, run.graphs, run.own)
+        add_task_gradients(rows, *given, add_own=add_own)
         if plain:
             self._rows.matrix.add_(rows.matrix)
             summed = (rows.matrix / self._factors.unsqueeze(1)).sum(dim=0)

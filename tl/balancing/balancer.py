@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import get_args
 
 import torch
@@ -24,20 +25,11 @@ BalancerSpec = (
 _FILLED = ("shape", "n_tasks")
 
 
-def _to_tensor(value: list[float]) -> Tensor:
-    return torch.tensor(value, dtype=torch.float32)
-
-
-def _to_list(value: Tensor) -> list[float]:
-    found: list[float] = value.tolist()
-    return found
-
-
 # lets YAML give torchjd's preference vectors and weights as lists
 register_type(
     Tensor,
-    serializer=_to_list,
-    deserializer=_to_tensor,
+    serializer=Tensor.tolist,
+    deserializer=partial(torch.tensor, dtype=torch.float32),
     deserializer_exceptions=(TypeError, ValueError, RuntimeError),
     fail_already_registered=False,
 )

@@ -69,6 +69,7 @@ class Balancer(nn.Module, ABC):
         rescale: Whether the update is brought to the size of the ``mean`` or the ``sum``.
 
     Attributes:
+        numbers: Place of each task among all.
         weights: Current weight of each task ``(T,)``, NaN for an absent one; ``None`` before the
             first step.
         ratio: Norm of the update over the norm of the mean gradient; ``None`` if the tasks'
@@ -83,6 +84,7 @@ class Balancer(nn.Module, ABC):
         super().__init__()
         self.method = method
         self.tasks = tuple(tasks)
+        self.numbers = {task: number for number, task in enumerate(self.tasks)}
         self.rescale = rescale
         if isinstance(method, NamesTasks):
             method.name_tasks(self.tasks)
@@ -124,9 +126,6 @@ class Balancer(nn.Module, ABC):
 
     def observe(self, batch: MicroBatch) -> tuple[Tensor, list[bool]]:
         """Average the losses over the processes.
-
-        Args:
-            batch: A micro-batch.
 
         Returns:
             Losses ``(T,)`` float32, the last known ones for absent tasks, and which tasks are

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 Reduce = Callable[[Tensor], Tensor]
@@ -62,6 +63,16 @@ class Backward:
     scale: float
     processes: int
     penalty: Tensor | None = None
+
+    def factors(self, *, keep: bool = False) -> dict[str, Tensor]:
+        """Return what autograd multiplies each task's loss by, such as loss scale over batches.
+
+        Args:
+            keep: Keep the graph between the losses and `loss` for another pass.
+        """
+        losses = self.batch.losses
+        found = torch.autograd.grad(self.loss, list(losses.values()), retain_graph=keep)
+        return dict(zip(losses, found, strict=True))
 
     def mean(self, tensor: Tensor) -> Tensor:
         """Average a tensor over the processes."""

@@ -64,11 +64,8 @@ class LossWeighting(Balancer):
     def __init__(self, method: Scalarizer, tasks: Sequence[str], rescale: Rescale) -> None:
         super().__init__(method, tasks, rescale)
         self._rows: Rows | None = None
-        nothing = torch.zeros(len(self.tasks))
-        self._step_losses = (
-            nothing,
-            nothing,
-        )  # of the last step, and how often tasks were present
+        # losses of the last step, and how often tasks were present
+        self._step_losses = torch.zeros(len(self.tasks)), torch.zeros(len(self.tasks))
 
     def _trial(self, method: nn.Module) -> list[str]:
         values = torch.ones(len(self.tasks), requires_grad=True)
@@ -151,17 +148,9 @@ class LossWeighting(Balancer):
             return
         if self._rows is None or not self._rows.fits(parameters):
             self._rows = Rows(parameters, len(self.tasks))
-        losses = run.batch.losses
         # the loss scale, the accumulated batches and the weight of each task, all in one
-        found = torch.autograd.grad(run.loss, list(losses.values()), retain_graph=True)
-        add_task_gradients(
-            self._rows,
-            losses,
-            dict(zip(losses, found, strict=True)),
-            {task: number for number, task in enumerate(self.tasks)},
-            run.graphs,
-            keep=True,
-        )
+        factors, losses = run.factors(keep=True), run.batch.losses
+        add_task_gradients(self._rows, losses, factors, self.numbers, run.graphs, keep=True)
 
     def _stage(self, run: Backward) -> Sequence[nn.Parameter]:
         wanted = getattr(self.method, "stage", None)

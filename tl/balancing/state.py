@@ -21,15 +21,10 @@ _PLAIN = (bool, int, float, str, torch.dtype)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Attributes of a method right after construction.
+    """Attributes of a method right after construction."""
 
-    Attributes:
-        plain: Attributes that have a plain form, encoded.
-        opaque: All others, as they are.
-    """
-
-    plain: dict[str, Any]
-    opaque: dict[str, Any]
+    plain: dict[str, Any]  # those that have a plain form, encoded
+    opaque: dict[str, Any]  # all others, as they are
 
 
 class NotPlainError(Exception):
@@ -61,10 +56,6 @@ def state_of(method: nn.Module, start: Snapshot) -> dict[str, Any]:
     Unchanged attributes are left out: they are settings, which come from the configuration. Values
     without a plain form are left out with a warning, unless the method can rebuild them (NashMTL's
     solver).
-
-    Args:
-        method: The method.
-        start: Its :func:`snapshot` at construction.
     """
     state: dict[str, Any] = {}
     for owner, path, name, value in attributes(method):

@@ -6,7 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
@@ -17,13 +17,12 @@ from tl.data.image_loaders import ImageLoaders
 from tl.data.images.decoding import Size, sides
 from tl.data.images.pipeline import Pipeline
 from tl.data.images.resident import ImageDataset
-from tl.data.shifts.shift import Shift
+from tl.data.settings import DomainOptions
 from tl.data.split import Split
 from tl.data.trained_on import TrainedOn, read_record, record_of, same_data, same_names
-from tl.data.view_options import ViewOptions
 
 
-class TrainedSource(ViewOptions, ImageLoaders, ABC):
+class TrainedSource(DomainOptions, ImageLoaders, ABC):
     """The part of a source of images that keeps to a checkpoint.
 
     Attributes:
@@ -36,8 +35,6 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
     statistics: tuple[Tensor, Tensor] | None
     trained_on: TrainedOn | None
     _adopted: Mapping[str, Any]
-    shift: Shift | None
-    labels: Literal["all", "none"]
 
     @abstractmethod
     def target_classes(self) -> dict[str, tuple[str, ...]]:
@@ -46,13 +43,13 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
         A target without classes, such as a number, has no names: ``()``.
         """
 
-    @abstractmethod
     def official_splits(self) -> tuple[Split, ...]:
-        """Return the splits that the source comes with."""
+        """Return the splits of the source; without ``val``, a part of ``train`` validates."""
+        return ("train", "test")
 
-    @abstractmethod
     def kind(self) -> str:
         """Return where the pixels come from: ``real`` or ``generated``."""
+        return "real"
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -137,11 +134,7 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
         return None
 
     def _take_size(self, size: Size) -> None:
-        """Use the size of a checkpoint's images, or refuse it.
-
-        Raises:
-            DataError: If the images have another, fixed size.
-        """
+        """Use the size of a checkpoint's images, or refuse it."""
         if size != self.image_size:
             raise DataError(
                 f"The checkpoint was trained on images of {_by(size)} pixels, "
@@ -177,11 +170,7 @@ class TrainedSource(ViewOptions, ImageLoaders, ABC):
             self.splits |= self._held_out(known)
 
     def _held_out(self, known: TrainedOn) -> dict[str, ImageDataset]:
-        """Load the validation images of a checkpoint.
-
-        Raises:
-            DataError: If the images have changed, so that they are unknown.
-        """
+        """Load the validation images of a checkpoint."""
         if known.val_folder is not None and "val" in self.official_splits():
             return {"val": self._read("val").only(self.target_classes())}
         found = self._trained_part(known)

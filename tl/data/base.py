@@ -16,14 +16,13 @@ from torch import Tensor
 from tl.data.cache import default_cache
 from tl.data.errors import DataError
 from tl.data.images.decoding import Size
-from tl.data.images.image_set import StreamedDataset, check_images
+from tl.data.images.image_set import Reading, StreamedDataset, check_images
 from tl.data.images.listing import list_files, log_left_out
 from tl.data.images.on_pixels import PixelTargets, model_tasks
 from tl.data.images.resident import ImageDataset
 from tl.data.label_tasks import LabelTasks, are_classes
 from tl.data.options import check_options
 from tl.data.sampling import check_balanced_by
-from tl.data.settings import DomainOptions
 from tl.data.shifts.shift import Shift
 from tl.data.shifts.shifted import shifted, unshifted
 from tl.data.split import Split, random_split, stratified_split
@@ -31,7 +30,7 @@ from tl.tasks import Classification
 
 
 @dataclass(kw_only=True, eq=False)
-class ImageDataModule(DomainOptions, LabelTasks, ABC):
+class ImageDataModule(LabelTasks, ABC):
     """Labelled images of one source: seeded validation split, label fraction, fast loaders.
 
     The values of the options in force are in ``settings``.
@@ -83,17 +82,9 @@ class ImageDataModule(DomainOptions, LabelTasks, ABC):
         )
         return next(single_class, ("", ()))
 
-    def official_splits(self) -> tuple[Split, ...]:
-        """Return the splits of the source; without ``val``, a part of ``train`` validates."""
-        return ("train", "test")
-
     def caches(self) -> bool:
         """Return whether `load` decodes image files into the cache."""
         return False
-
-    def kind(self) -> str:
-        """Return where the pixels come from: ``real`` or ``generated``."""
-        return "real"
 
     # Loading
 
@@ -213,11 +204,7 @@ class ImageDataModule(DomainOptions, LabelTasks, ABC):
         return {"train": whole.subset(train), "val": whole.subset(val)}
 
     def _checked(self, split: Split) -> ImageDataset:
-        """Load a split, and check its targets.
-
-        Raises:
-            DataError: If a target is not one of its task; names the first image.
-        """
+        """Load a split, and check its targets."""
         data = self.load(split)
         if split != "train" or not self.withholds:
             self._check_targets(data, split)
@@ -259,19 +246,14 @@ class ImageDataModule(DomainOptions, LabelTasks, ABC):
         return self._predicted(paths, folder).unlabelled()
 
     def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
-        verify = self.settings.verify
-        check_images(paths, self.image_size, folder, cache=default_cache(), verify=verify)
-        return StreamedDataset(paths, {}, self.image_size, [str(p) for p in paths])
+        check_images(paths, self._reading, folder)
+        return StreamedDataset(paths, {}, self._reading, [str(p) for p in paths])
+
+    @property
+    def _reading(self) -> Reading:
+        return Reading(self.image_size, cache=default_cache(), verify=self.settings.verify)
 
     # What was loaded
-
-    def _channel_statistics(self) -> dict[str, list[float] | None]:
-        """Return ``mean`` and ``std`` of the normalisation, in pixel values."""
-        found = self.statistics or (None, None)
-        return {
-            key: None if value is None else value.tolist()
-            for key, value in zip(("mean", "std"), found, strict=True)
-        }
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data, in plain types.
@@ -279,6 +261,7 @@ class ImageDataModule(DomainOptions, LabelTasks, ABC):
         Reports and dashboards show it; a checkpoint holds it under ``tl.data``, by source if there
         are several.
         """
+        mean, std = (s.tolist() for s in self.statistics) if self.statistics else (None, None)
         return {
             "name": self.data_name,
             "kind": self.kind(),
@@ -289,7 +272,8 @@ class ImageDataModule(DomainOptions, LabelTasks, ABC):
             "class_names": {t: list(names) for t, names in self.target_classes().items()},
             "groups": self.class_groups(),
             "image_size": self.image_size,
-            **self._channel_statistics(),
+            "mean": mean,
+            "std": std,
             "val_size": self.settings.val_size,
             "label_fraction": self.settings.label_fraction,
             "seed": self.settings.seed,

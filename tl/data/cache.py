@@ -1,4 +1,4 @@
-"""Decoded images on disk: complete and verified, or absent."""
+"""Decoded images and other files in the cache: complete and verified, or absent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +19,7 @@ from torch import Tensor
 
 _log = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
+_KINDS = ("npy", "manifest", "safetensors", "json")  # endings of files in the cache
 
 
 def default_cache() -> Path:
@@ -76,35 +78,54 @@ def lock(file: IO[Any] | int) -> bool:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove temporary files of killed processes; those of running ones are locked."""
-    for path in folder.glob(".*.npy-*.tmp"):
+    for path in (path for kind in _KINDS for path in folder.glob(f".*.{kind}-*.tmp")):
         with suppress(OSError), path.open("r+b") as file:
             if lock(file):
                 path.unlink()
 
 
-def write_cache(stored: Path, images: Pixels) -> None:
-    """Write the array and its SHA-256 to a temporary name, and rename: complete or absent.
+def write_whole(stored: Path, write: Callable[[IO[bytes]], object]) -> str:
+    """Write a file to a temporary name, and rename it: complete or absent.
 
-    If the folder is full or not writable, warn and leave nothing there.
+    Args:
+        stored: Its final name.
+        write: Writes its content.
+
+    Returns:
+        Why the folder does not take it, such as a full disk; empty if it does.
     """
-    # a unique name: several processes may write the same images, all correctly
+    # a unique name: several processes may write the same file, all correctly
     temporary = stored.with_name(f".{stored.name}-{uuid.uuid4().hex}.tmp")
     try:
         stored.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(stored.parent)
         with temporary.open("xb") as file:
             lock(file)
-            np.save(file, images)
-            file.write(_checksum(images))
+            write(file)
             file.flush()
             temporary.replace(stored)
     except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)  # even after Ctrl-C
+    return ""
+
+
+def write_cache(stored: Path, images: Pixels) -> None:
+    """Write an array and its SHA-256.
+
+    If the folder is full or not writable, warn and leave nothing there.
+    """
+
+    def write(file: IO[bytes]) -> None:
+        np.save(file, images)
+        file.write(_checksum(images))
+
+    if reason := write_whole(stored, write):
         _log.warning(
             "Decoded images are not cached: cannot write %s (%s). Set TL_CACHE to a folder with "
             "free space to decode only once.",
             stored,
-            error.strerror or error,
+            reason,
         )
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)  # even after Ctrl-C

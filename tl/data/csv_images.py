@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from torch import Tensor
 from tl.data.errors import DataError, listed
 from tl.data.folder import TEST_SEED, FolderDataModule
 from tl.data.images.class_folders import ImageFiles
-from tl.data.images.image_table import ImageTable, check_there
+from tl.data.images.image_table import check_there, read_image_table
 from tl.data.images.layout import Layout
 from tl.data.images.resident import ImageDataset
 from tl.data.naming import plain_name
 from tl.data.split import Split, random_split, stratified_split
+from tl.data.text.table import Table
 from tl.data.text.targets import Kind, find_class_names, make_task, read_target, target_kinds
 from tl.data.trained_on import record_of
 from tl.tasks import Task
@@ -46,19 +47,6 @@ def from_csv(
     return CsvDataModule(
         **{"root": str(path.parent), "table": path.name, "image": image, "targets": tasks} | options
     )
-
-
-@dataclass(frozen=True)
-class TableFiles(ImageFiles):
-    """The image files of one split, with targets by column; ``labels`` are for splitting."""
-
-    targets: Mapping[str, Tensor] | None = None
-
-    def take(self, rows: Tensor) -> TableFiles:
-        """Return some of the files, by position ``(M,)``."""
-        targets = {name: values[rows] for name, values in (self.targets or {}).items()}
-        paths = tuple(self.paths[row] for row in rows.tolist())
-        return replace(self, paths=paths, labels=self.labels[rows], targets=targets)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -92,7 +80,7 @@ class CsvDataModule(FolderDataModule):
     split: str | None = None
 
     def __post_init__(self) -> None:
-        self._read_table: ImageTable | None = None
+        self._read_table: dict[Split, Table] | None = None
         super().__post_init__()
 
     def _check_groups(self) -> None:
@@ -121,10 +109,16 @@ class CsvDataModule(FolderDataModule):
         super()._reload()
 
     @property
-    def _rows(self) -> ImageTable:
+    def _rows(self) -> dict[Split, Table]:
         if self._read_table is None:
-            self._read_table = ImageTable.read(self._path(), self.image, self.split, self._paths)
+            given = (self._path(), self.image, self.split, self._paths)
+            self._read_table = read_image_table(*given)
         return self._read_table
+
+    def _rows_of(self, split: Split) -> Table:
+        if split not in self._rows:
+            raise DataError(f"{self._path()} has no row of the split {split} ({self.split}).")
+        return self._rows[split]
 
     def _start(self) -> Path:
         """Return the folder that the paths of the table start from."""
@@ -139,8 +133,8 @@ class CsvDataModule(FolderDataModule):
     def _layout(self) -> Layout:
         if self.split is None:
             return Layout(self._path(), whole=True)
-        found = self._rows.splits
-        places = {name: self._path() / name for name in ("val", "test") if name in found}
+        names: tuple[Split, ...] = ("val", "test")
+        places = {name: self._path() / name for name in names if name in self._rows}
         return Layout(self._path(), places.get("val"), places.get("test"))
 
     def _targets_asked_for(self) -> tuple[str, ...]:
@@ -154,7 +148,7 @@ class CsvDataModule(FolderDataModule):
         """
         if self.trained_on is not None:
             return self.trained_on.classes
-        table = self._rows.of("train")
+        table = self._rows_of("train")
         return {c: find_class_names(table, c, kind) for c, kind in self.kinds.items()}
 
     @property
@@ -183,8 +177,8 @@ class CsvDataModule(FolderDataModule):
     def _stratified_by(self) -> str | None:
         return next((column for column, kind in self.kinds.items() if kind == "class"), None)
 
-    def _files(self, split: Split) -> TableFiles:
-        table, classes = self._rows.of(split), self.target_classes()
+    def _files(self, split: Split) -> ImageFiles:
+        table, classes = self._rows_of(split), self.target_classes()
         targets = {c: read_target(table, c, kind, classes[c]) for c, kind in self.kinds.items()}
         column, (_, names) = self._stratified_by(), self.strata()
         labels = torch.zeros(len(table), dtype=torch.int64)
@@ -195,7 +189,7 @@ class CsvDataModule(FolderDataModule):
         folder = self._start()
         paths = self._paths([str(cell).strip() for cell in table.columns[self.image]])
         check_there(paths, table, some=self.on_bad_image == "skip")
-        files = TableFiles(folder, names or ("images",), paths, labels, targets=targets)
+        files = ImageFiles(folder, names or ("images",), paths, labels, targets=targets)
         layout = self._layout()
         if not layout.whole:
             return files
@@ -215,8 +209,7 @@ class CsvDataModule(FolderDataModule):
         return files.take(train if split == "train" else test)
 
     def _labels(self, files: ImageFiles) -> dict[str, Tensor]:
-        found = dict(files.targets or {}) if isinstance(files, TableFiles) else {}
-        return {**found, _STRATUM: files.labels}
+        return {**files.targets, _STRATUM: files.labels}
 
     def _checked(self, split: Split) -> ImageDataset:
         data = self.load(split)
@@ -230,15 +223,7 @@ class CsvDataModule(FolderDataModule):
     # Evaluation
 
     def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
-        """Evaluate as a checkpoint was trained; its only target is the only column here.
-
-        Args:
-            record: As in `FolderDataModule.adopt`.
-            sources: As there.
-
-        Raises:
-            DataError: As there.
-        """
+        """Evaluate as a checkpoint was trained; its only target is the only column here."""
         part = record_of(record, self.data_name, sources or 1)
         names = part.get("class_names") or {}
         if len(names) == len(self.kinds) == 1:

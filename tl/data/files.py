@@ -46,12 +46,9 @@ class FilesDataModule(ImageDataModule, ABC):
             return plain_name(self.folder) or otherwise
         return name_of_folder(Path(self.root or "data")) or otherwise
 
-    def prepare_data(self) -> None:
-        """Fill the cache before several processes load, so that only one decodes."""
-        super().prepare_data()
-        trainer = self.trainer
-        fits = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-        if trainer is not None and trainer.world_size > 1 and fits and self.caches():
+    def _fill_cache(self, stage: str | None) -> None:
+        super()._fill_cache(stage)
+        if stage == TrainerFn.FITTING and self.caches():
             for split in self.official_splits():
                 if split != "train":
                     self.load(split)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tl.data.cache import default_cache
 from tl.data.errors import DataError, listed
 from tl.data.folder_as_trained import FolderAsTrained
 from tl.data.images.class_folders import ImageFiles, find_classes, find_images
-from tl.data.images.decoding import PixelRange
 from tl.data.images.groups import read_groups
-from tl.data.images.hashing import Verify
-from tl.data.images.image_set import StreamedDataset, check_images, load_images, reasons
+from tl.data.images.image_set import (
+    Reading,
+    StreamedDataset,
+    check_images,
+    load_images,
+    reasons,
+)
 from tl.data.images.layout import Layout, find_layout
 from tl.data.images.listing import log_left_out
 from tl.data.images.resident import ImageDataset, ResidentDataset
@@ -29,13 +32,6 @@ from tl.data.trained_on import same_names
 
 #: Seed of the test split of a folder without splits, which is independent of `seed`.
 TEST_SEED = 0x7E57
-
-
-class _Reading(TypedDict):
-    cache: Path
-    pixel_range: PixelRange | None
-    skipped: dict[int, str] | None
-    verify: Verify
 
 
 @dataclass(kw_only=True, eq=False)
@@ -210,24 +206,19 @@ class FolderDataModule(FolderAsTrained):
         log_left_out(files.loose, files.folder, "lie outside the class folders")
         what = f"{self.data_name} {split} images"
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
-        reading = self._reading(skipped)
         data: ImageDataset
         if self._too_large(self._bytes_of(files)):
-            hashes = check_images(files.paths, self.size, what, **reading)
+            hashes = check_images(files.paths, self._reading, what, skipped)
             labels, names = self._labels(files), files.names()
-            data = StreamedDataset(files.paths, labels, self.size, names, self.pixel_range, hashes)
+            data = StreamedDataset(files.paths, labels, self._reading, names, hashes)
         else:
-            images = load_images(files.paths, self.size, what=what, **reading)
+            images = load_images(files.paths, self._reading, what, skipped)
             data = ResidentDataset(images, self._labels(files), files.names())
         return self._without(skipped, data, files, split) if skipped else data
 
-    def _reading(self, skipped: dict[int, str] | None) -> _Reading:
-        return {
-            "cache": default_cache(),
-            "pixel_range": self.pixel_range,
-            "skipped": skipped,
-            "verify": self.settings.verify,
-        }
+    @property
+    def _reading(self) -> Reading:
+        return replace(super()._reading, pixel_range=self.pixel_range)
 
     def _without(
         self, skipped: Mapping[int, str], data: ImageDataset, files: ImageFiles, split: Split
@@ -253,11 +244,11 @@ class FolderDataModule(FolderAsTrained):
 
     def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
-        check_images(paths, self.size, folder, **self._reading(skipped))
+        check_images(paths, self._reading, folder, skipped)
         self._log_skipped(skipped or {}, paths, "predict")
         good = [path for row, path in enumerate(paths) if row not in (skipped or {})]
         names = [str(path) for path in good]
-        return StreamedDataset(good, {}, self.size, names, self.pixel_range)
+        return StreamedDataset(good, {}, self._reading, names)
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data, with layout and number of skipped images."""

@@ -71,12 +71,8 @@ class FolderAsTrained(FilesDataModule, ABC):
     def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
         """Evaluate as a checkpoint was trained; its source's name becomes the task's name.
 
-        Args:
-            record: As in `ImageDataModule.adopt`.
-            sources: As there.
-
         Raises:
-            DataError: As there, and if `groups` differs from training.
+            DataError: As in `ImageDataModule.adopt`, and if `groups` differs from training.
         """
         super().adopt(record, sources)
         known = self.trained_on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from tl.data.loaders import EpochSampler, is_cut, make_loader, mixed_order, rand
 from tl.data.run_loaders import RunLoaders
 from tl.data.sampling import balancing_task, labels_to_balance
 from tl.data.source_options import SourceOptions
-from tl.tasks import Task
 
 
 class ImageLoaders(SourceOptions, RunLoaders):
@@ -33,11 +32,6 @@ class ImageLoaders(SourceOptions, RunLoaders):
     splits: dict[str, ImageDataset]
     _pipeline: Pipeline | None
     _unread: DataError | None  # why an evaluation has no images yet
-
-    @property
-    @abstractmethod
-    def tasks(self) -> tuple[Task, ...]:
-        """What is learned from the source."""
 
     @property
     @abstractmethod
@@ -67,9 +61,7 @@ class ImageLoaders(SourceOptions, RunLoaders):
         if self.withholds:
             self._refuse_supervised()
         if self._overfits:
-            loader = self._in_order("train", self.settings.batch_size)
-            self._resumable(cast("EpochSampler", loader.sampler))
-            return loader
+            return self._overfitting(self._in_order("train", self.settings.batch_size))
         stored = self._stored("train")
         device = self._root_device() if stored else None
         sampler = self._train_sampler(data, steps or self.train_steps(), device)
@@ -91,11 +83,7 @@ class ImageLoaders(SourceOptions, RunLoaders):
         )
 
     def _refuse_supervised(self) -> None:
-        """Refuse withheld labels that the model in training would read.
-
-        Raises:
-            DataError: If a task of this source trains on labels.
-        """
+        """Refuse withheld labels that the model in training would read."""
         module = self.trainer.lightning_module if self.trainer is not None else None
         given = getattr(module, "tasks", None) or {}
         alone = getattr(self.trainer, "datamodule", None) is self
@@ -191,12 +179,7 @@ class ImageLoaders(SourceOptions, RunLoaders):
     def transform(self, batch: Batch, draws: Tensor | None) -> Batch:
         """Normalise a batch, and augment it first if random numbers are given.
 
-        Args:
-            batch: Images ``(N, 3, H, W)`` uint8, or a `Pick` of them, and their labels.
-            draws: Random numbers of the augmentation ``(5, N)``; ``None`` for evaluation.
-
-        Returns:
-            Images ``(N, 3, H, W)`` float32 in channels-last memory, and the labels.
+        See `tl.data.images.pipeline.Pipeline.transform`.
         """
         return self._ready().transform(batch, draws)
 

@@ -79,19 +79,15 @@ class JointLoaders(LightningDataModule):
         if not isinstance(batch, dict):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         return {
-            name: None
-            if part is None
-            else self.sources[name].transfer_batch_to_device(part, device, dataloader_idx)
-            for name, part in batch.items()
+            n: part and self.sources[n].transfer_batch_to_device(part, device, dataloader_idx)
+            for n, part in batch.items()
         }
 
     def on_after_batch_transfer(self, batch: MultiBatch, dataloader_idx: int) -> MultiBatch:
         """Augment and normalise each source's images, on the training device."""
         return {
-            name: None
-            if part is None
-            else self.sources[name].on_after_batch_transfer(part, dataloader_idx)
-            for name, part in batch.items()
+            n: part and self.sources[n].on_after_batch_transfer(part, dataloader_idx)
+            for n, part in batch.items()
         }
 
 

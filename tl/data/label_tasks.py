@@ -39,11 +39,6 @@ class LabelTasks(TrainedSource, ABC):
         )
 
     @property
-    def task(self) -> Task | None:
-        """The only task; ``None`` if there are several."""
-        return self.tasks[0] if len(self.tasks) == 1 else None
-
-    @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
         """Class names by task, in the order of the labels."""
         if self.learns is not None:

@@ -35,8 +35,8 @@ def as_batch(batch: Batch | list[Any]) -> Batch:
     A worker moves them to shared memory here, so that a lack of space reaches the loader; an error
     in the sending thread would make it hang.
     """
-    images, targets = batch
     if get_worker_info() is not None:
+        images, targets = batch
         labels = targets.values() if isinstance(targets, dict) else [targets]
         for tensor in (images, *labels):
             tensor.share_memory_()
@@ -220,9 +220,6 @@ def position_of(trainer: Trainer) -> tuple[int, int]:
 
     Call it when the pass starts: the loader may be created before the progress of a resumed run is
     known. Such a run continues at the step after its last one.
-
-    Args:
-        trainer: The Trainer.
     """
     loop: Any = trainer.fit_loop  # Lightning's type is too narrow
     done = loop.epoch_loop.batch_progress.current.processed

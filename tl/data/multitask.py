@@ -10,8 +10,14 @@ from tl.data.errors import DataError, listed
 from tl.data.joint_loaders import JointLoaders
 from tl.data.options import check_options, refuse_misspelt
 from tl.data.settings import SharedOptions, StandInOptions
-from tl.data.sources import Source, as_sources, claim
-from tl.data.text.several import check_tokenizers, refuse_idle, share_tokenizer
+from tl.data.sources import (
+    Source,
+    as_sources,
+    check_tokenizers,
+    claim,
+    refuse_idle,
+    share_tokenizer,
+)
 from tl.tasks import Task, with_relations
 
 _OWN = ("sources", "epoch_length", "shares", "trains")  # all other options belong to the sources

@@ -21,11 +21,6 @@ def checked_option(owner: type, name: str, value: Any) -> Any:  # noqa: ANN401 -
     Numbers of other libraries become Python numbers, and paths become strings, so that checkpoints
     hold plain types. Only numbers, strings, choices and dataclasses are checked.
 
-    Args:
-        owner: The dataclass with the option.
-        name: Name of the option.
-        value: Its value.
-
     Raises:
         TypeError: If it has the wrong type.
         ValueError: If it is not one of the choices.
@@ -75,11 +70,7 @@ def refuse_misspelt(owner: object, name: str, options: Iterable[str]) -> None:
 
 
 def arguments_of(kind: type[Any]) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a constructor, with those that it passes on by keyword.
-
-    Args:
-        kind: The class.
-    """
+    """Return the arguments of a constructor, with those that it passes on by keyword."""
     found: dict[str, inspect.Parameter] = {}
     for constructor in constructors_of(kind):
         given = inspect.signature(constructor).parameters

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from tl.data.loaders import EpochSampler, InOrderSampler, even_batch_size, position_of
 from tl.data.options import arguments_of
+from tl.data.trained_on import same_data
+from tl.tasks import Task
 
 S = TypeVar("S", bound=EpochSampler)
 
@@ -27,6 +29,7 @@ class RunLoaders(LightningDataModule):
     """
 
     splits: Any  # a dict of data sets, of one kind for each kind of source
+    _to_resume: ClassVar[str]  # what a resumed run must keep, for its message
     _fixed: ClassVar[tuple[str, ...]] = ()  # arguments of the base that a subclass sets itself
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - as Python's own
@@ -35,6 +38,35 @@ class RunLoaders(LightningDataModule):
         if "__init__" in vars(cls):
             given = [each for name, each in arguments_of(cls).items() if name not in cls._fixed]
             cls.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]
+
+    @property
+    @abstractmethod
+    def tasks(self) -> tuple[Task, ...]:
+        """What is learned from the source."""
+
+    @property
+    def task(self) -> Task | None:
+        """The only task; ``None`` if there are several."""
+        return self.tasks[0] if len(self.tasks) == 1 else None
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Kind of the data, and a hash of what trains and validates."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must match."""
+        return {"fingerprint": self.fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to resume training on other data.
+
+        Raises:
+            DataError: If the fingerprint differs from the checkpoint's.
+        """
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            name, then = getattr(self, "data_name", "The samples"), state_dict.get("fingerprint")
+            same_data(name, str(then), self.fingerprint, self._to_resume)
 
     @abstractmethod
     def _in_order(self, split: str) -> DataLoader[Any]:
@@ -64,6 +96,11 @@ class RunLoaders(LightningDataModule):
     def _overfits(self) -> bool:
         """Whether the run trains on the same few batches again and again."""
         return self.trainer is not None and bool(self.trainer.overfit_batches)  # type: ignore[attr-defined]
+
+    def _overfitting(self, loader: DataLoader[Any]) -> DataLoader[Any]:
+        """Return a loader of training batches in order, which starts where the run stands."""
+        self._resumable(cast("EpochSampler", loader.sampler))
+        return loader
 
     def _resumable(self, sampler: S) -> S:
         """Let a training pass start where the run stands."""

@@ -8,21 +8,23 @@ from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from tl.batch import Inputs
+from tl.batch import Inputs, on_each, size_of
 from tl.data.errors import DataError
 from tl.data.images.augment import Augment
 from tl.data.images.on_pixels import model_tasks
 from tl.data.images.tensor_augmentation import TensorAugmentation
-from tl.data.sampling import Sampling, check_balanced_by
+from tl.data.loaders import EpochSampler, is_cut, make_loader
+from tl.data.options import arguments_of, refuse_misspelt
+from tl.data.run_loaders import RunLoaders
+from tl.data.sampling import Sampling, balancing_task, check_balanced_by, labels_to_balance
 from tl.data.split import random_split
-from tl.data.tensor_loaders import TensorLoaders
 from tl.data.tensor_set import Layout, TensorSet, said_layout
-from tl.data.trained_on import same_data
 from tl.tasks import Task, as_task
 
 
-class TensorDataModule(TensorLoaders):
+class TensorDataModule(RunLoaders):
     """Inputs and targets that are arrays, tensors, or files of them.
 
     Inputs are one array whose first dimension counts the samples, such as images ``(N, C, H, W)``
@@ -53,6 +55,7 @@ class TensorDataModule(TensorLoaders):
     """
 
     tasks: tuple[Task, ...] = ()
+    _to_resume = "samples, validation size and seed"
 
     def __init__(
         self,
@@ -69,39 +72,56 @@ class TensorDataModule(TensorLoaders):
         augment: Augment | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be 1 or more, got {batch_size}.")
-        if not 0 <= val_size < 1:
-            raise ValueError(f"`val_size` must be 0 or more and below 1, got {val_size}.")
-        if sampling not in get_args(Sampling):
-            raise ValueError(
-                f"`sampling` must be one of {', '.join(get_args(Sampling))}, got {sampling!r}."
-            )
-        if not isinstance(augment, Augment | None):
-            raise TypeError(f"`augment` must be an Augment or null, got {augment!r}.")
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.sampling = sampling
+        self.augment = augment
         if test_inputs is None and test_targets is not None:
             raise ValueError("`test_targets` are of `test_inputs`, which are not set.")
         self.tasks = tuple(as_task(task) for task in tasks)
         if not self.tasks:
             raise ValueError("`tasks` is empty; give at least one task.")
-        self.batch_size = batch_size
-        self.val_size = val_size
         self.seed = seed
-        self.sampling = sampling
         self.balanced_by = balanced_by
-        self.augment = augment
         self.splits: dict[str, TensorSet] = {}
         self._split_by: tuple[int, float] | None = None
         self._own: tuple[int, float] | None = None  # seed and share while a checkpoint decides
-        self._given = (inputs, targets, test_inputs, test_targets)
         self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
         self._layout: Layout | None = None  # of the training samples
         self._augmentation: TensorAugmentation | None = None
+        self._given = (inputs, targets, test_inputs, test_targets)  # last: the rest is set
 
-    @property
-    def task(self) -> Task | None:
-        """The only task; ``None`` if there are several."""
-        return self.tasks[0] if len(self.tasks) == 1 else None
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - any value
+        """Set an attribute; an option takes effect at the next `setup`.
+
+        Raises:
+            AttributeError: If the name is a misspelt option, or one that cannot change.
+            TypeError: If `augment` is not an `Augment`.
+            ValueError: If the value is out of range; the old value stays.
+        """
+        if name == "batch_size" and value < 1:
+            raise ValueError(f"`batch_size` must be 1 or more, got {value}.")
+        if name == "val_size" and not 0 <= value < 1:
+            raise ValueError(f"`val_size` must be 0 or more and below 1, got {value}.")
+        if name == "sampling" and value not in get_args(Sampling):
+            raise ValueError(
+                f"`sampling` must be one of {', '.join(get_args(Sampling))}, got {value!r}."
+            )
+        if name == "augment" and not isinstance(value, Augment | None):
+            raise TypeError(f"`augment` must be an Augment or null, got {value!r}.")
+        if "_given" in self.__dict__ and name not in self.__dict__:
+            self._check_new(name)
+        elif name == "tasks" and "_given" in self.__dict__:
+            self.splits.clear()  # which hold what the former tasks read
+        super().__setattr__(name, value)
+
+    def _check_new(self, name: str) -> None:
+        """Refuse an attribute that is an option without effect, or resembles one."""
+        options = arguments_of(type(self))
+        if name not in options:
+            refuse_misspelt(self, name, options)
+        elif type(self).__module__.startswith("tl."):  # others may call their own so
+            raise AttributeError(f"`{name}` cannot change; make a new {type(self).__name__}.")
 
     # Loading
 
@@ -203,6 +223,55 @@ class TensorDataModule(TensorLoaders):
         shape = (1, -1, *[1] * (part.ndim - 2))
         return (part.float() - mean.to(part.device).view(shape)) / std.to(part.device).view(shape)
 
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return shuffled training batches; a resumed run continues within an epoch."""
+        data = self.splits["train"]
+        if self._overfits:
+            return self._overfitting(self._in_order("train"))
+        size = self._train_batch(self.batch_size)
+        sampler = EpochSampler(
+            data,
+            batch_size=size,
+            steps_per_epoch=self._steps(size),
+            seed=self.seed,
+            num_replicas=self._world(),
+            rank=self._rank(),
+            balanced=self._balanced(data),
+        )
+        return make_loader(data, self._resumable(sampler), 0)
+
+    def _balanced(self, data: TensorSet) -> Tensor | None:
+        """Return the classes to balance, if any."""
+        if self.sampling != "balanced":
+            return None
+        task = balancing_task(self.tasks, self.balanced_by, "The data")
+        targets = on_each(lambda part: part[data.rows], cast("Inputs", data.targets))
+        return labels_to_balance(task, targets, "The data")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return every test sample once over all processes.
+
+        Raises:
+            DataError: If there are none.
+        """
+        if "test" not in self.splits:
+            raise DataError("There is nothing to test: give `test_inputs` and `test_targets`.")
+        if self.splits["test"].targets is None:
+            raise DataError("`test_inputs` without targets are predicted; give `test_targets`.")
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Return the test inputs in order; without any, all other inputs."""
+        data = self.splits["test" if "test" in self.splits else "train"]
+        rows = torch.arange(size_of(data.inputs))
+        self.splits["predict"] = TensorSet(data.inputs, None, rows)
+        return self._in_order("predict")
+
+    def _in_order(self, split: str) -> DataLoader[Any]:
+        data = self.splits[split]
+        sequence = data.mixed() if is_cut(self.trainer, split) else None
+        return make_loader(data, self._sampler_in_order(data, self.batch_size, sequence), 0)
+
     # What was loaded
 
     @property
@@ -260,18 +329,3 @@ class TensorDataModule(TensorLoaders):
             for name, shape in record["shapes"]["train"].items()
         }
         self.splits.clear()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run must match."""
-        return {"fingerprint": self.fingerprint}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to resume training on other samples.
-
-        Raises:
-            DataError: If the fingerprint differs from the checkpoint's.
-        """
-        if self.trainer is None or self.trainer.state.fn != "fit":
-            return
-        then = str(state_dict.get("fingerprint"))
-        same_data("The samples", then, self.fingerprint, "samples, validation size and seed")

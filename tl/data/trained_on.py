@@ -16,39 +16,22 @@ from tl.data.naming import composed, composed_names
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """One source as recorded in a checkpoint, which evaluation must match.
-
-    Args:
-        name: Name of the source.
-        kind: ``real`` or ``generated``.
-        fingerprint: Hash of what was loaded to train and validate.
-        classes: Class names by target, in the order of the labels.
-        groups: The group of each class by name, or ``None``.
-        image_size: Pixels of both sides, or height and width.
-        mean: Per channel, in pixel values ``(3,)``.
-        std: Per channel, in pixel values ``(3,)``.
-        val_size: Fraction of each class for validation.
-        label_fraction: Fraction of each class's training images that was used.
-        seed: Seed of the split.
-        val_folder: Name of the validation folder, or ``None``.
-        test_size: Test fraction of each class in a folder without splits, otherwise ``None``.
-        labels: ``none`` if training saw no labels, otherwise ``all``.
-    """
+    """One source as recorded in a checkpoint, which evaluation must match."""
 
     name: str
-    kind: str
-    fingerprint: str
-    classes: dict[str, tuple[str, ...]]
-    groups: dict[str, str] | None
+    kind: str  # real or generated
+    fingerprint: str  # of what was loaded to train and validate
+    classes: dict[str, tuple[str, ...]]  # names by target, in the order of the labels
+    groups: dict[str, str] | None  # by class
     image_size: Size
-    mean: Tensor
+    mean: Tensor  # per channel, in pixel values (3,); as std
     std: Tensor
     val_size: float
     label_fraction: float
     seed: int
-    val_folder: str | None
-    test_size: float | None = None
-    labels: str = "all"
+    val_folder: str | None  # its name
+    test_size: float | None = None  # of each class in a folder without splits
+    labels: str = "all"  # or none, if training saw none
 
     @property
     def unshifted(self) -> str:

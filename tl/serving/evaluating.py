@@ -18,9 +18,10 @@ from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import Outputs
 from tl.modules.checkpointed import as_here, class_names
 from tl.serving.scores import Evaluation, TaskScores
+from tl.tasks.class_pictures import ClassPictures, LabelPictures
 from tl.tasks.confusion import Confusion
 from tl.tasks.map_pictures import SegmentationPictures
-from tl.tasks.pictures import ClassPictures, LabelPictures, Pictures
+from tl.tasks.pictures import Pictures
 
 _LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
 

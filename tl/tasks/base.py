@@ -270,14 +270,15 @@ class Task(ABC):
     def answer(self, output: Tensor) -> Tensor:
         """Return the predictions for outputs of the head, one row per sample."""
 
-    @abstractmethod
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
-        """Return one row of ``predictions.csv`` per prediction, by column.
+        """Return one row of ``predictions.csv`` per prediction, by column; by default no columns.
 
         Args:
             answer: Predictions from :meth:`answer`.
             names: Class names, if the data have them.
         """
+        del names
+        return [{} for _ in answer]
 
     def pictures(self, most: int) -> Pictures | None:
         """Return a collector of pictures of a split for TensorBoard; ``None`` shows nothing.

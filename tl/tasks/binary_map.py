@@ -55,6 +55,9 @@ class BinaryMap(PixelTask):
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
     accuracy: ClassVar[str | None] = "acc"
     columns: ClassVar[tuple[str, ...]] = ("share",)
+    answers = "yes or no for pixels"
+    channels = 1
+    expected = "0 or 1, -1 if missing, of shape (N, H, W) or (N, 1, H, W)"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,21 +65,6 @@ class BinaryMap(PixelTask):
             raise ValueError(
                 f"The `pos_weight` of task {self.name!r} must be positive, got {self.pos_weight}."
             )
-
-    @property
-    def answers(self) -> str:
-        """Yes or no."""
-        return "yes or no for pixels"
-
-    @property
-    def channels(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def expected(self) -> str:
-        """Zeros and ones."""
-        return "0 or 1, -1 if missing, of shape (N, H, W) or (N, 1, H, W)"
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
         """Return floats ``(N, 1, H, W)``: 0, 1, or -1 if missing."""
@@ -87,12 +75,7 @@ class BinaryMap(PixelTask):
         return found
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean binary cross-entropy over all labelled pixels.
-
-        Args:
-            output: ``(N, 1, H, W)``.
-            target: ``(N, 1, H, W)``.
-        """
+        """Return the mean cross-entropy over all labelled pixels of maps ``(N, 1, H, W)``."""
         known = target != MISSING
         terms = functional.binary_cross_entropy_with_logits(
             output,

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from tl.tasks.base import Direction, Task
+from tl.tasks.class_pictures import ClassPictures
 from tl.tasks.class_targets import (
     MISSING,
     check,
@@ -21,7 +22,7 @@ from tl.tasks.class_targets import (
     wrong_label,
 )
 from tl.tasks.heads import linear_head, vector_length
-from tl.tasks.pictures import ClassPictures, Pictures
+from tl.tasks.pictures import Pictures
 
 
 @dataclass(frozen=True)

@@ -51,17 +51,11 @@ class Confusion:
 
         A value without anything to divide by is ``None``.
         """
-        rows = []
         parts = [part.tolist() for part in self._sums()]
-        for name, right, there, said in zip(self.names, *parts, strict=True):
-            rows.append(
-                {
-                    "class": name,
-                    "samples": int(there),
-                    **class_scores("accuracy", right, there, said),
-                }
-            )
-        return Table(rows)
+        return Table(
+            {"class": name, "samples": int(there)} | class_scores("accuracy", right, there, said)
+            for name, right, there, said in zip(self.names, *parts, strict=True)
+        )
 
     def most_confused(self, count: int = 10) -> Table:
         """Return the pairs of classes that are confused most often, in one direction each.

@@ -69,6 +69,9 @@ class Depth(PixelTask):
     }
     tallied: ClassVar[tuple[str, ...]] = ("abs",)
     columns: ClassVar[tuple[str, ...]] = ("mean_depth",)
+    channels = 1
+    expected = "depths above 0, NaN if missing, of shape (N, 1, H, W) or (N, H, W)"
+    right_or_wrong = True  # off by a factor below 1.25 or not
 
     def __init__(
         self,
@@ -111,16 +114,6 @@ class Depth(PixelTask):
         kind = f"logarithms of {kind}" if self.loss_name == "silog" else kind
         return f"{kind} from {self.start:g}" if self.start else kind
 
-    @property
-    def channels(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def expected(self) -> str:
-        """Depths."""
-        return "depths above 0, NaN if missing, of shape (N, 1, H, W) or (N, H, W)"
-
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
         """Return floats ``(N, 1, H, W)``, NaN if missing."""
         found = self._maps(target, 1).float()
@@ -136,12 +129,7 @@ class Depth(PixelTask):
         return target * factor if self.inverse else target / factor
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over all labelled pixels.
-
-        Args:
-            output: ``(N, 1, H, W)``.
-            target: ``(N, 1, H, W)``.
-        """
+        """Return the mean over all labelled pixels of maps ``(N, 1, H, W)``."""
         known = ~target.isnan()
         count = known.sum()
         output = self._counted(output)
@@ -164,11 +152,6 @@ class Depth(PixelTask):
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return the sum of the absolute errors."""
         return [(self.answer(output) - target).abs().nansum()]
-
-    @property
-    def right_or_wrong(self) -> bool:
-        """Depths off by a factor below 1.25 are right."""
-        return True
 
     def right(self, output: Tensor, target: Tensor) -> Tensor:
         """Return how many known depths are off by a factor below 1.25."""

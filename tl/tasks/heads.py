@@ -11,9 +11,6 @@ from torch import nn
 def vector_length(num_features: int | Sequence[int]) -> int:
     """Return the length of the vectors or tokens that a head reads.
 
-    Args:
-        num_features: Argument of :meth:`tl.tasks.Task.head`.
-
     Raises:
         TypeError: If it holds the channels of maps.
     """
@@ -27,9 +24,6 @@ def vector_length(num_features: int | Sequence[int]) -> int:
 
 def map_channels(num_features: int | Sequence[int]) -> tuple[int, ...]:
     """Return the channels of the maps that a head reads, the lowest resolution last.
-
-    Args:
-        num_features: Argument of :meth:`tl.tasks.Task.head`.
 
     Raises:
         TypeError: If it is the length of a vector.
@@ -47,10 +41,6 @@ def linear_head(num_features: int, num_classes: int) -> nn.Linear:
 
     Weights are uniform in ``+-1 / sqrt(num_features)``, torch's own default; the bias is zero, so
     that a new head does not prefer a class.
-
-    Args:
-        num_features: Length of a feature vector.
-        num_classes: Number of logits.
     """
     for name, value in (("num_features", num_features), ("num_classes", num_classes)):
         if value < 1:

@@ -12,9 +12,10 @@ from torch import Tensor
 from tl.batch import Inputs
 from tl.report.frame import Table
 from tl.tasks.class_figures import confusion_figure
+from tl.tasks.class_pictures import class_tables
 from tl.tasks.figures import drawable_part
 from tl.tasks.map_figures import maps_figure, shares_figure
-from tl.tasks.pictures import Pictures, View, Worst, class_tables
+from tl.tasks.pictures import Pictures, View, Worst
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,6 +105,12 @@ class MapPictures(Pictures):
         )
 
 
+def ious(counts: Tensor) -> Tensor:
+    """Return the IoU of each class ``(C,)`` of a confusion ``(C, C)``; NaN if it does not occur."""
+    right = counts.diagonal().double()
+    return right / (counts.sum(0) + counts.sum(1) - right)
+
+
 class SegmentationPictures(MapPictures):
     """Maps, IoU of each class, and the confusion matrix of all pixels.
 
@@ -140,11 +147,8 @@ class SegmentationPictures(MapPictures):
         if not int(self.counts.sum()):
             return {}
         names = view.class_names(len(self.counts))
-        counts = self.counts.double().cpu()
-        right = counts.diagonal()
-        ious = right / (counts.sum(0) + counts.sum(1) - right)
         return {
-            "iou": shares_figure(ious, names, "IoU", view.title),
+            "iou": shares_figure(ious(self.counts.cpu()), names, "IoU", view.title),
             "confusion": confusion_figure(self.counts, names, view.title),
             **super().figures(view),
         }

@@ -90,12 +90,7 @@ class MaskedTokens(Task):
         return found
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean cross-entropy over the hidden tokens.
-
-        Args:
-            output: Logits ``(..., vocab_size)``.
-            target: Token ids ``(...)``, -1 for tokens that are not hidden.
-        """
+        """Return the mean cross-entropy of logits ``(..., vocab_size)`` over the hidden tokens."""
         logits, hidden = self._hidden(output, target)
         return functional.cross_entropy(logits, hidden, reduction="sum") / max(len(hidden), 1)
 

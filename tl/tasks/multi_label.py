@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
+from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
+from torchmetrics.functional.classification import multilabel_average_precision
+from torchmetrics.utilities import dim_zero_cat
 
+from tl.tasks.class_pictures import LabelPictures
 from tl.tasks.class_targets import MISSING, settled_labels
 from tl.tasks.classification import Classification
-from tl.tasks.label_scores import MeanAveragePrecision, MeanF1
-from tl.tasks.pictures import LabelPictures, Pictures
+from tl.tasks.pictures import Pictures
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class _MultiLabel(Classification):
     score: ClassVar[str] = "map"
     tallied: ClassVar[tuple[str, ...]] = ()
     accuracy: ClassVar[str | None] = None
+    right_or_wrong = True  # each label is
 
     @property
     def answers(self) -> str:
@@ -73,11 +77,6 @@ class _MultiLabel(Classification):
         """Return an empty list: these scores are not sums over samples."""
         return []
 
-    @property
-    def right_or_wrong(self) -> bool:
-        """Each label is."""
-        return True
-
     def right(self, output: Tensor, target: Tensor) -> Tensor:
         """Return how many of the known labels are on the right side of one half."""
         return ((output > 0) == (target == 1))[target != MISSING].sum()
@@ -103,3 +102,51 @@ class _MultiLabel(Classification):
     def pictures(self, most: int) -> Pictures | None:
         """Return a collector of each label's scores and the samples with the worst labels."""
         return LabelPictures(self.num_classes, most)
+
+
+class MeanAveragePrecision(MultilabelAveragePrecision):
+    """Average precision, averaged over the labels that are known for some sample.
+
+    torchmetrics fails on a label without any known target.
+
+    Args:
+        num_labels: Number of labels.
+    """
+
+    def __init__(self, num_labels: int) -> None:
+        super().__init__(num_labels, average="macro", ignore_index=MISSING)
+
+    def compute(self) -> Tensor:  # type: ignore[override]  # as its base does
+        """Return the mean, a scalar in [0, 1]; NaN if no label is known."""
+        chances, target = dim_zero_cat(self.preds), dim_zero_cat(self.target)
+        known = (target >= 0).any(0)
+        if bool(known.all()):
+            return super().compute()
+        if not bool(known.any()):
+            return torch.full((), torch.nan, device=target.device)
+        return multilabel_average_precision(
+            chances[:, known],
+            target[:, known],
+            int(known.sum()),
+            ignore_index=MISSING,
+            validate_args=False,  # which refuses a single label
+        )
+
+
+class MeanF1(MultilabelF1Score):
+    """F1 score at a probability of 0.5, averaged over the labels that are known for some sample.
+
+    Args:
+        num_labels: Number of labels.
+    """
+
+    def __init__(self, num_labels: int) -> None:
+        super().__init__(num_labels, average="macro", ignore_index=MISSING)
+
+    def compute(self) -> Tensor:
+        """Return the mean, a scalar in [0, 1]; NaN if no label is known."""
+        tp, fp, tn, fn = map(dim_zero_cat, (self.tp, self.fp, self.tn, self.fn))
+        known = tp + fp + tn + fn > 0
+        if bool(known.all()):
+            return super().compute()
+        return (2 * tp / (2 * tp + fp + fn).clamp(min=1))[known].mean()

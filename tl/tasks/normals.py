@@ -60,21 +60,10 @@ class Normals(PixelTask):
     }
     tallied: ClassVar[tuple[str, ...]] = ("mean",)
     columns: ClassVar[tuple[str, ...]] = ("mean_normal",)
-
-    @property
-    def answers(self) -> str:
-        """Unit vectors."""
-        return "normals"
-
-    @property
-    def channels(self) -> int:
-        """Three."""
-        return 3
-
-    @property
-    def expected(self) -> str:
-        """Unit vectors."""
-        return "vectors of length 1, NaN if missing, of shape (N, 3, H, W)"
+    answers = "normals"
+    channels = 3
+    expected = "vectors of length 1, NaN if missing, of shape (N, 3, H, W)"
+    right_or_wrong = True  # within 11.25 degrees or not
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
         """Return floats ``(N, 3, H, W)``, NaN if missing."""
@@ -91,12 +80,7 @@ class Normals(PixelTask):
         return target * signs.view(3, 1, 1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean of ``1 - cos`` over all labelled pixels.
-
-        Args:
-            output: ``(N, 3, H, W)``, of any length.
-            target: ``(N, 3, H, W)``.
-        """
+        """Return the mean of ``1 - cos`` over all labelled pixels of maps ``(N, 3, H, W)``."""
         known = ~target.isnan().any(1)
         filled = torch.where(known.unsqueeze(1), target, 0.0)
         cosine = functional.cosine_similarity(output, filled, dim=1)
@@ -109,11 +93,6 @@ class Normals(PixelTask):
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return the sum of the angles."""
         return [angles(output, target).sum()]
-
-    @property
-    def right_or_wrong(self) -> bool:
-        """Normals within 11.25 degrees are right."""
-        return True
 
     def right(self, output: Tensor, target: Tensor) -> Tensor:
         """Return how many normals are within 11.25 degrees."""

@@ -83,11 +83,7 @@ class PixelTask(Task):
         return decoder_class(self.decoder)(*given, *([] if self.width is None else [self.width]))
 
     def map_file(self, answer: Tensor) -> MapFile:
-        """Return what ``predict`` writes of answers as files beside its CSV.
-
-        Args:
-            answer: As :meth:`answer` gives it.
-        """
+        """Return what ``predict`` writes of answers as files beside its CSV."""
         return MapFile(answer)
 
     def _maps(self, target: object, channels: int | None) -> Tensor:

@@ -166,7 +166,3 @@ class Prototypes(Task):
             f"Task {self.name!r} tells classes by supports, and single samples have none; measure "
             "the network by `tl fewshot`, or take its features with `tl.load(...).embed(...)`."
         )
-
-    def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
-        """Return rows without columns."""
-        return [{} for _ in answer]

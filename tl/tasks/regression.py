@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
+from tl.batch import Inputs
 from tl.tasks.base import Direction, Task
+from tl.tasks.figures import scatter_figure
 from tl.tasks.heads import linear_head, vector_length
-from tl.tasks.pictures import NumberPictures, Pictures
+from tl.tasks.pictures import Pictures, View, Worst
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_POINTS = 2000  # of a scatter plot
 _LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
     "l1": functional.l1_loss,
@@ -102,12 +108,7 @@ class Regression(Task):
         return found
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over all known numbers.
-
-        Args:
-            output: ``(N, outputs)``.
-            target: ``(N, outputs)``.
-        """
+        """Return the mean over all known numbers of ``(N, outputs)``."""
         if output.shape != target.shape:  # it would be broadcast
             raise ValueError(
                 f"The head of task {self.name!r} returns shape {tuple(output.shape)}; expected "
@@ -190,3 +191,42 @@ class R2(Metric):
         spread = squares - total**2 / count
         found: Tensor = 1 - residual / spread
         return found[(count > 1) & (spread > 0)].mean().float()
+
+
+class NumberPictures(Pictures):
+    """Predictions against targets, and the samples with the largest errors.
+
+    If there are too many points, a random subset of those in this process is drawn.
+
+    Args:
+        most: Maximum number of samples to keep.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.worst = Worst(most)
+        self._points: Tensor | None = None  # (N, 1 + 2 K): a random number, predictions, truth
+        self._random = torch.Generator().manual_seed(0)
+
+    def add(self, inputs: Inputs | None, output: Tensor, target: Tensor) -> None:
+        """Add numbers ``(N, K)``, NaN if missing."""
+        numbers, target = output.detach().float().cpu(), target.float().cpu()
+        drawn = torch.rand(len(numbers), 1, generator=self._random)
+        points = torch.cat([drawn, numbers, target], 1)[~target.isnan().all(1)]
+        if self._points is not None:
+            points = torch.cat([self._points, points])
+        self._points = points[points[:, 0].argsort()[:_POINTS]]
+        errors = (numbers - target).abs().nan_to_num(0.0).amax(1)
+        self.worst.add(inputs, errors, numbers, target)
+
+    def figures(self, view: View) -> dict[str, Figure]:
+        """Return ``scatter`` and ``mistakes``; nothing if no number is known."""
+        if self._points is None or not len(self._points):
+            return {}
+        predicted, true = self._points[:, 1:].chunk(2, 1)
+
+        def caption(output: Tensor, target: Tensor) -> str:
+            said = ("; ".join(f"{value:.3g}" for value in part) for part in (target, output))
+            return "{}\n→ {}".format(*said)
+
+        points = scatter_figure(predicted, true, view.title)
+        return {"scatter": points, **self.worst.figures(view, caption)}

@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from tl.tasks.base import Direction
 from tl.tasks.class_targets import MISSING
-from tl.tasks.map_pictures import Drawn, SegmentationPictures
+from tl.tasks.map_pictures import Drawn, SegmentationPictures, ious
 from tl.tasks.palette import class_colours, palette
 from tl.tasks.pictures import Pictures
 from tl.tasks.pixels import DECODER, MapFile, PixelSums, PixelTask
@@ -106,12 +106,7 @@ class Segmentation(PixelTask):
         return found
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over all labelled pixels.
-
-        Args:
-            output: ``(N, num_classes, H, W)``.
-            target: ``(N, H, W)``.
-        """
+        """Return the mean over all labelled pixels of logits ``(N, num_classes, H, W)``."""
         weight = None if self.class_weights is None else output.new_tensor(self.class_weights)
         total = functional.cross_entropy(
             output, target, weight=weight, ignore_index=MISSING, reduction="sum"
@@ -194,14 +189,8 @@ class MeanIoU(Confusion):
 
     def compute(self) -> Tensor:
         """Return the mean, a scalar."""
-        ious = self.ious()
-        return ious[~ious.isnan()].mean()
-
-    def ious(self) -> Tensor:
-        """Return the IoU of each class ``(C,)``, NaN if it does not occur."""
-        counts = self.sums.double()
-        right = counts.diagonal()
-        return (right / (counts.sum(0) + counts.sum(1) - right)).float()
+        found = ious(self.sums).float()
+        return found[~found.isnan()].mean()
 
 
 class PixelAccuracy(Confusion):

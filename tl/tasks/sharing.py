@@ -60,20 +60,12 @@ def with_relations(
 
 
 def trained_tasks(tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """Return the tasks that train.
-
-    Args:
-        tasks: All tasks by name.
-    """
+    """Return the tasks that train."""
     return {name: task for name, task in tasks.items() if task.trains}
 
 
 def owner_of(name: str, tasks: Mapping[str, Task]) -> str:
     """Return the task whose head a task uses: itself, or the one that it shares with.
-
-    Args:
-        name: Name of the task.
-        tasks: All tasks by name.
 
     Raises:
         ValueError: If that task does not exist, or tasks share heads in a circle.
@@ -93,9 +85,6 @@ def owner_of(name: str, tasks: Mapping[str, Task]) -> str:
 
 def owners(tasks: Mapping[str, Task]) -> dict[str, str]:
     """Return, for each task, the task whose head it uses.
-
-    Args:
-        tasks: All tasks by name.
 
     Raises:
         ValueError: If no task trains, a head belongs to a task that does not train, or a task

@@ -106,12 +106,6 @@ def loss_increases(
 
     ``L(x, w without filter c) - L(x, w)`` (Li et al., 2019, equation 5), averaged over the samples.
 
-    Args:
-        backbone: Images to features; in evaluation mode.
-        head: Features to logits.
-        samples: Images and labels.
-        layers: Names of the layers.
-
     Returns:
         ``(C,)`` by layer.
     """

@@ -58,18 +58,11 @@ class Strategy(ABC):
         return dict.fromkeys(stages, 1.0)
 
     def left_out(self, stages: Mapping[str, Sequence[nn.Module]]) -> list[nn.Parameter]:
-        """Return parameters that never train, even in stages that do.
-
-        Args:
-            stages: Modules by stage.
-        """
+        """Return parameters that never train, even in stages that do."""
         return []
 
     def hooks(self, backbone: nn.Module) -> list[RemovableHandle]:
         """Register what changes the backbone's forward pass while a run trains.
-
-        Args:
-            backbone: The backbone.
 
         Returns:
             Handles, which the end of the run removes.
@@ -177,7 +170,7 @@ class GradualUnfreezing(Strategy):
         return {stage: self.factor**-depth for depth, stage in enumerate(reversed(stages))}
 
 
-class LayerWiseDecay(Strategy):
+class LayerWiseDecay(FullFineTuning):
     """Train everything, each stage slower than the one above it.
 
     ``lr[l] = lr * decay ** (L - l)`` (Clark et al., 2020, ELECTRA, arXiv:2003.10555, and, for
@@ -200,10 +193,6 @@ class LayerWiseDecay(Strategy):
         if not 0 < decay <= 1:
             raise ValueError(f"`decay` must be above 0 and at most 1, got {decay}.")
         self.decay = decay
-
-    def trainable(self, epoch: int, stages: Sequence[str]) -> set[str]:
-        """All stages."""
-        return set(stages)
 
     def lr_scales(self, stages: Sequence[str]) -> dict[str, float]:
         """Return ``decay ** depth``, the head at depth 0."""

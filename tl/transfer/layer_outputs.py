@@ -18,10 +18,6 @@ _BESIDE = ("downsample", "shortcut", ".base_layer", ".lora_")
 def outputs_of(network: nn.Module, layers: Sequence[str]) -> Iterator[LayerOutputs]:
     """Keep what layers return while the context lasts.
 
-    Args:
-        network: The network.
-        layers: Names of layers in it.
-
     Yields:
         The outputs by layer, one for each pass through it.
     """
@@ -67,9 +63,6 @@ def last_convolutions(network: nn.Module) -> list[str]:
     """Return the name of the last 2-D convolution of each stage after the stem.
 
     Those of a residual block's side branch do not count. A network of one stage has no stem.
-
-    Args:
-        network: A backbone.
     """
     names = {id(module): name for name, module in network.named_modules()}
     stages = list(stages_of(network).values())

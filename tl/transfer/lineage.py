@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tl.checkpoints.files import listed, local_file, read_hashed
 from tl.transfer.provenance import source_record
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,7 @@ class Ancestor:
         return "\n".join(self.lines())
 
     def lines(self, indent: str = "") -> Iterator[str]:
-        """Yield the lines of the table.
-
-        Args:
-            indent: Prefix of each line.
-        """
+        """Yield the lines of the table."""
         yield f"{indent}{listed([self.path])}"
         for title, text in self._facts():
             yield f"{indent}  {title.ljust(7)} {text}"
@@ -123,28 +121,28 @@ def _ancestor(record: Mapping[str, Any], origin: Mapping[str, Any] | None) -> An
     tasks, data = record.get("tasks"), _mapping(record.get("data"))
     start: dict[str, Any] | None = None
     sources: tuple[Ancestor, ...] = ()
-    note = _text(record.get("note"))
+    note = _as(str, record.get("note"))
     if origin is not None and isinstance(origin.get("ingredients"), list):
-        note = _text(origin.get("method")) or "an average"
+        note = _as(str, origin.get("method")) or "an average"
         parts = [part for part in map(_mapping, origin["ingredients"]) if part is not None]
         sources = tuple(_ancestor(part, _mapping(part.get("parent"))) for part in parts)
     elif origin is not None:
         loaded = _mapping(origin.get("loaded")) or {}
         start = {
-            "tensors": _whole(loaded.get("tensors")) or 0,
-            "values": _whole(loaded.get("values")) or 0,
+            "tensors": _as(int, loaded.get("tensors")) or 0,
+            "values": _as(int, loaded.get("values")) or 0,
             "reinitialised": _names(origin.get("reinitialised")),
             "unused": _names(origin.get("unused")),
         }
         sources = (_ancestor(origin, _mapping(origin.get("parent"))),)
     weight = record.get("weight")
     return Ancestor(
-        path=_text(record.get("path")) or "unknown",
-        sha256=_text(record.get("sha256")),
+        path=_as(str, record.get("path")) or "unknown",
+        sha256=_as(str, record.get("sha256")),
         tasks=_tasks(tasks) if isinstance(tasks, list) else None,
         data=_data(data) if data is not None else None,
-        epoch=_whole(record.get("epoch")),
-        global_step=_whole(record.get("global_step")),
+        epoch=_as(int, record.get("epoch")),
+        global_step=_as(int, record.get("global_step")),
         start=start,
         note=note,
         weight=float(weight) if isinstance(weight, float | int) else None,
@@ -155,16 +153,12 @@ def _ancestor(record: Mapping[str, Any], origin: Mapping[str, Any] | None) -> An
 # A checkpoint may come from anywhere: values of unexpected types are left out.
 
 
+def _as(kind: type[_T], value: object) -> _T | None:
+    return value if isinstance(value, kind) else None
+
+
 def _mapping(value: object) -> Mapping[str, Any] | None:
     return value if isinstance(value, Mapping) else None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None
 
 
 def _names(value: object) -> list[str]:
@@ -173,7 +167,7 @@ def _names(value: object) -> list[str]:
 
 def _tasks(records: list[Any]) -> dict[str, int]:
     found = [task for task in map(_mapping, records) if task is not None]
-    return {str(task.get("name")): _whole(task.get("num_classes")) or 0 for task in found}
+    return {str(task.get("name")): _as(int, task.get("num_classes")) or 0 for task in found}
 
 
 def _data(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -184,7 +178,7 @@ def _data(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if isinstance(part, Mapping):
             images = _mapping(part.get("images")) or {}
             found[name] = {
-                "images": _whole(images.get("train")),
-                "fingerprint": _text(part.get("fingerprint")),
+                "images": _as(int, images.get("train")),
+                "fingerprint": _as(str, part.get("fingerprint")),
             }
     return found

@@ -1,6 +1,7 @@
 """Match names in a checkpoint to names in a backbone."""
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,6 @@ from torch.nn.parameter import is_lazy
 
 from tl.checkpoints.files import listed
 from tl.private.torch import COMPILED
-from tl.transfer.foreign_names import language_model_name, torchvision_name
 
 # Where training scripts keep a state dict, in search order.
 CONTAINERS = (
@@ -28,15 +28,21 @@ CONTAINERS = (
 WRAPPERS = ("module", "model", "net", "encoder", "backbone")
 # Classifiers, which are not part of the features.
 HEADS = ("fc", "head", "heads", "classifier")
+# Layers of Hugging Face's ResNets.
+_STEM = re.compile(r"(?:resnet\.)?embedder\.embedder\.(convolution|normalization)\.(\w+)")
+_BLOCK = re.compile(
+    r"(?:resnet\.)?encoder\.stages\.(\d+)\.layers\.(\d+)\."
+    r"(?:layer\.(\d+)|shortcut)\.(convolution|normalization)\.(\w+)"
+)
+# beginnings of names in Transformers' models with a head, by family; others say `model`
+_LANGUAGE_MODELS = (
+    *("bert", "roberta", "distilbert", "electra", "albert", "deberta", "mpnet", "xlm", "ernie"),
+    *("camembert", "longformer", "big_bird", "squeezebert", "nomic_bert", "megatron_bert"),
+)
 
 
 def find_state(content: Mapping[str, Any], depth: int = 4) -> Mapping[str, Any] | None:
-    """Return the state dict in a checkpoint: the first in ``CONTAINERS``, or the content itself.
-
-    Args:
-        content: What the file holds.
-        depth: How deeply containers may be nested.
-    """
+    """Return the state dict in a checkpoint: the first in ``CONTAINERS``, or the content itself."""
     inner = [content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)]
     for candidate in inner if depth else []:
         state = find_state(candidate, depth - 1)
@@ -123,18 +129,13 @@ def find_target(
 
 @dataclass(frozen=True)
 class Targets:
-    """The tensors to fill in a backbone; names are without torch.compile's part.
+    """The tensors to fill in a backbone; names are without torch.compile's part."""
 
-    Attributes:
-        tensors: Parameters and buffers by name; tied ones once, under their first name.
-        keys: Maps every name to one in ``tensors``, including names without wrappers' prefixes: an
-            adapter around a network does not make it another network.
-        left_out: Names in ``tensors`` that are not filled.
-    """
-
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # parameters and buffers; tied ones once, under their first name
+    # every name to one of these, also names without wrappers' prefixes: an adapter around a network
+    # does not make it another network
     keys: dict[str, str]
-    left_out: frozenset[str]
+    left_out: frozenset[str]  # names of tensors that are not filled
 
 
 def targets_of(backbone: nn.Module, reinit: Sequence[str]) -> Targets:
@@ -172,3 +173,38 @@ def targets_of(backbone: nn.Module, reinit: Sequence[str]) -> Targets:
             raise ValueError(f"`reinit` names {entry!r}, which the backbone does not have; {hint}")
     left_out = {keys[name] for name in keys if any(is_below(name, entry) for entry in reinit)}
     return Targets(tensors, keys, frozenset(left_out))
+
+
+def language_model_name(name: str) -> str | None:
+    """Remove what Transformers puts before the names of an encoder that has a head.
+
+    ``bert.encoder.layer.0.output.dense.weight`` is ``encoder.layer.0.output.dense.weight`` of the
+    encoder alone.
+
+    Returns:
+        The encoder's own name; ``None`` without such a beginning.
+    """
+    first, _, rest = name.partition(".")
+    return rest if rest and first in _LANGUAGE_MODELS else None
+
+
+def torchvision_name(name: str) -> str | None:
+    """Translate a name of Hugging Face's ResNet into torchvision's, which we use too.
+
+    ``encoder.stages.1.layers.0.shortcut.convolution.weight`` is
+    ``layer2.0.downsample.0.weight``. Their bottlenecks stride in the 3x3 convolution by default,
+    as torchvision's do.
+
+    Returns:
+        Torchvision's name; ``None`` for anything that is not a layer of such a network.
+    """
+    if stem := _STEM.fullmatch(name):
+        kind, rest = stem.groups()
+        return f"{'conv1' if kind == 'convolution' else 'bn1'}.{rest}"
+    if block := _BLOCK.fullmatch(name):
+        stage, number, layer, kind, rest = block.groups()
+        place = f"layer{int(stage) + 1}.{number}"
+        if layer is None:
+            return f"{place}.downsample.{0 if kind == 'convolution' else 1}.{rest}"
+        return f"{place}.{'conv' if kind == 'convolution' else 'bn'}{int(layer) + 1}.{rest}"
+    return None

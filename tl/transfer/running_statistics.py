@@ -30,10 +30,6 @@ def statistics_drift(backbone: nn.Module, start: dict[str, Tensor]) -> float:
     averaged over channels, ``(v / v0 + (m - m0)^2 / v0 - 1 - log(v / v0)) / 2`` in nats: 0 if and
     only if nothing moved.
 
-    Args:
-        backbone: The network.
-        start: Initial statistics by name, from :func:`running_statistics`.
-
     Returns:
         The divergence, 0 or more; 0 without statistics.
     """

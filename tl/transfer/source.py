@@ -25,30 +25,18 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Head:
-    """A head in a checkpoint.
+    """A head in a checkpoint."""
 
-    Args:
-        task: Name of its task.
-        weight: ``(C, D)``.
-        bias: ``(C,)``, or ``None``.
-        class_names: Names of its classes; empty where the checkpoint has none.
-        groups: The group of each class by name, if its classes are groups.
-        answers: What it predicts, such as ``10 classes``; ``None`` if the checkpoint has no tasks.
-    """
-
-    task: str
-    weight: Tensor
-    bias: Tensor | None
-    class_names: tuple[str, ...] = ()
-    groups: Mapping[str, str] = field(default_factory=dict)
-    answers: str | None = None
+    task: str  # its name
+    weight: Tensor  # (C, D)
+    bias: Tensor | None  # (C,)
+    class_names: tuple[str, ...] = ()  # empty where the checkpoint has none
+    groups: Mapping[str, str] = field(default_factory=dict)  # by class, if its classes are groups
+    answers: str | None = None  # such as `10 classes`; None if the checkpoint has no tasks
 
 
 def read_heads(path: Source) -> dict[str, Head]:
     """Read all linear heads of a checkpoint of this framework, by task.
-
-    Args:
-        path: The checkpoint.
 
     Raises:
         CheckpointError: If the file cannot be read.

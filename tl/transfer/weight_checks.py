@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from tl.checkpoints.files import CheckpointError, listed
-from tl.transfer.channels import other_channels
 from tl.transfer.names import Targets, find_target, is_adapter, spellings, top_level_part
+
+_CONVOLUTION = 3  # dimensions of its weight, or more
 
 
 class WeightsMismatchError(CheckpointError):
@@ -157,3 +158,29 @@ def converted(
             f"{listed(infinite)}; did its training diverge? Use an earlier checkpoint."
         )
     return values
+
+
+def other_channels(
+    state: Mapping[str, Tensor], matches: Mapping[str, str], targets: Targets
+) -> str | None:
+    """Return what to do if the first convolution has other input channels than the source's.
+
+    Args:
+        state: Tensors of the source by name.
+        matches: Names in the source by names in the backbone, in the backbone's order.
+        targets: Tensors of the backbone.
+
+    Returns:
+        One line, or ``None`` if the first convolution reads the same channels.
+    """
+    for target, name in matches.items():
+        old, new = targets.tensors[target].shape, state[name].shape
+        if len(old) == len(new) >= _CONVOLUTION and old[0] == new[0] and old[2:] == new[2:]:
+            if old[1] == new[1]:
+                return None  # it reads the same
+            return (
+                f"found {new[1]} input channels in {name} {tuple(new)}, expected {old[1]} as in "
+                f"the backbone's {tuple(old)}; set the backbone's `in_channels` to {new[1]}, or "
+                f"re-initialise this layer with `reinit: [{target.rpartition('.')[0]}]`."
+            )
+    return None

@@ -1,6 +1,7 @@
 """Load weights from a checkpoint into a backbone: match, check, load, report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from tl.transfer.names import (
     find_target,
     targets_of,
     uncompiled,
+    unwrapped,
 )
 from tl.transfer.opened import Source, opened
 from tl.transfer.provenance import TransferReport, source_record
-from tl.transfer.stream_weights import holds_streams, spread
 from tl.transfer.weight_checks import (
     WeightsMismatchError,
     check_statistics,
@@ -176,3 +177,40 @@ def _match(
 def _equal(a: Tensor, b: Tensor) -> bool:
     """Return whether two tensors are equal in type, shape and value."""
     return a.dtype == b.dtype and torch.equal(a, b)
+
+
+def holds_streams(names: Collection[str], backbone: StreamsBackbone) -> bool:
+    """Return whether a file has all that the streams of a backbone are made of."""
+    there = {spelling for name in names for spelling in unwrapped(name)}
+    return {name for name, _ in backbone.named_parameters()} <= there
+
+
+def spread(backbone: StreamsBackbone, report: TransferReport) -> TransferReport:
+    """Copy the weights that its first network has got to the others.
+
+    Args:
+        backbone: The backbone; changed in place.
+        report: What was loaded into the first network.
+
+    Returns:
+        What was loaded into the backbone, by its names.
+    """
+    first, *others = backbone.networks()
+    for other in others:
+        other.load_state_dict(first.state_dict())
+    names = {id(module): name for name, module in backbone.named_modules()}
+    prefixes = [f"{names[id(network)]}." for network in (first, *others)]
+    loaded = [f"{prefix}{name}" for prefix in prefixes for name in report.loaded]
+    found = set(loaded)
+    sizes = {k: v.numel() for k, v in backbone.state_dict().items() if isinstance(v, Tensor)}
+    left = {name: size for name, size in sizes.items() if name not in found}
+    return replace(
+        report,
+        loaded=tuple(loaded),
+        reinitialised=tuple(left),
+        values={
+            **report.values,
+            "loaded": {name: sizes[name] for name in loaded},
+            "re-initialised": left,
+        },
+    )

@@ -15,6 +15,7 @@ from tl.data.errors import DataError
 from tl.data.images import image_set as module
 from tl.data.images.decoding import decode
 from tl.data.images.image_set import (
+    Reading,
     StreamedDataset,
     check_images,
     load_images,
@@ -47,31 +48,31 @@ def test_the_cache_saves_decoding_and_is_keyed_by_content(
     decoded: list[Path] = []
     honest = decode
 
-    def counted(path: Path, size: int) -> Pixels:
+    def counted(path: Path, size: int, _: object) -> Pixels:
         decoded.append(path)
         return honest(path, size)
 
     monkeypatch.setattr(module, "decode", counted)
-    first = load_images(paths, 8, cache, "images")
+    first = load_images(paths, Reading(8, cache=cache), "images")
     assert sorted(decoded) == paths
     decoded.clear()
-    assert torch.equal(load_images(paths, 8, cache, "images"), first)
+    assert torch.equal(load_images(paths, Reading(8, cache=cache), "images"), first)
     assert decoded == []
     moved = paths[0].rename(tmp_path / "renamed.png")
-    assert torch.equal(load_images([moved, *paths[1:]], 8, cache, "images"), first)
+    assert torch.equal(load_images([moved, *paths[1:]], Reading(8, cache=cache), "images"), first)
     assert decoded == []  # a name is no content
 
     before = moved.stat()
     halves(8, 8).save(moved)
     os.utime(moved, ns=(before.st_atime_ns, before.st_mtime_ns))  # and a date is none either
-    changed = load_images([moved, *paths[1:]], 8, cache, "images")
+    changed = load_images([moved, *paths[1:]], Reading(8, cache=cache), "images")
     assert decoded
     assert torch.equal(changed[1:], first[1:])
     assert torch.equal(changed[0, 0, 0], torch.tensor(RED, dtype=torch.uint8))
 
     decoded.clear()
-    assert load_images(paths[1:], 4, cache, "images").shape == (2, 4, 4, 3)
-    assert load_images(paths[:0:-1], 8, cache, "images").shape == (2, 8, 8, 3)
+    assert load_images(paths[1:], Reading(4, cache=cache), "images").shape == (2, 4, 4, 3)
+    assert load_images(paths[:0:-1], Reading(8, cache=cache), "images").shape == (2, 8, 8, 3)
     assert len(decoded) == 4  # another size, another order
 
 
@@ -80,7 +81,9 @@ def test_a_damaged_cache_decodes_again_with_a_warning(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths, cache = files(tmp_path, 4), tmp_path / "cache"
-    first = load_images(paths, 8, cache, "images").clone()  # not the file's pages, cut off below
+    first = load_images(
+        paths, Reading(8, cache=cache), "images"
+    ).clone()  # not the file's pages, cut off below
     (stored,) = cache.iterdir()
     content = stored.read_bytes()
     if damage == "short":
@@ -93,10 +96,12 @@ def test_a_damaged_cache_decodes_again_with_a_warning(
         np.save(stored, np.array([{"a": 1}]), allow_pickle=True)
     else:
         stored.write_bytes(content[:-7] + bytes(255 - b for b in content[-7:]))
-    assert torch.equal(load_images(paths, 8, cache, "images"), first)
+    assert torch.equal(load_images(paths, Reading(8, cache=cache), "images"), first)
     assert "Decoding again" in caplog.text
     caplog.clear()
-    assert torch.equal(load_images(paths, 8, cache, "images"), first)  # it was written anew
+    assert torch.equal(
+        load_images(paths, Reading(8, cache=cache), "images"), first
+    )  # it was written anew
     assert caplog.text == ""
 
 
@@ -105,8 +110,8 @@ def test_unreadable_files_are_named_up_to_twenty_then_counted(tmp_path: Path) ->
     for path in paths[2:]:
         path.write_bytes(path.read_bytes()[:60])
     for read in (
-        lambda: load_images(paths, 8, None, "images"),
-        lambda: check_images(paths, 8, "images"),
+        lambda: load_images(paths, Reading(8), "images"),
+        lambda: check_images(paths, Reading(8), "images"),
     ):
         with pytest.raises(DataError) as error:
             read()
@@ -229,10 +234,10 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(
 def test_streamed_pixels_equal_those_in_memory(tmp_path: Path) -> None:
     paths = files(tmp_path, 5)
     targets, names = {"fine": torch.arange(5)}, [p.name for p in paths]
-    hashes = check_images(paths, 8, "images")
-    streamed = StreamedDataset(paths, targets, 8, names, hashes=hashes)
+    hashes = check_images(paths, Reading(8), "images")
+    streamed = StreamedDataset(paths, targets, Reading(8), names, hashes=hashes)
     rows = torch.tensor([4, 0, 2])
-    assert torch.equal(streamed.pixels(rows), load_images(paths, 8, None, "images")[rows])
+    assert torch.equal(streamed.pixels(rows), load_images(paths, Reading(8), "images")[rows])
     assert streamed.subset(rows).digest() != streamed.subset(rows.flip(0)).digest()
 
 
@@ -242,7 +247,11 @@ def test_a_streamed_file_that_is_replaced_by_one_of_its_size_is_noticed(tmp_path
 
     def digest() -> str:
         return StreamedDataset(
-            paths, targets, 8, ["0", "1", "2"], hashes=check_images(paths, 8, "images")
+            paths,
+            targets,
+            Reading(8),
+            ["0", "1", "2"],
+            hashes=check_images(paths, Reading(8), "images"),
         ).digest()
 
     before = digest()
@@ -257,7 +266,9 @@ def test_a_streamed_file_that_is_replaced_by_one_of_its_size_is_noticed(tmp_path
 
 def test_a_streamed_file_that_vanishes_is_named(tmp_path: Path) -> None:
     paths = files(tmp_path, 4)
-    streamed = StreamedDataset(paths, {"fine": torch.arange(4)}, 8, [p.name for p in paths])
+    streamed = StreamedDataset(
+        paths, {"fine": torch.arange(4)}, Reading(8), [p.name for p in paths]
+    )
     paths[2].unlink()
     loader = DataLoader(streamed, batch_size=4, num_workers=1, collate_fn=as_batch)
     with pytest.raises(DataError, match=r"02.png can no longer be read \(No such file"):
@@ -274,8 +285,8 @@ def test_whatever_a_decoder_trips_on_is_named(
 
     monkeypatch.setattr(module, "decode", tripping)  # a TIFF with a damaged tag does it
     with pytest.raises(DataError, match=r"^3 of 3 image files .*00.png \('bytes' object cannot"):
-        load_images(paths, 8, None, "images")
-    streamed = StreamedDataset(paths, {"fine": torch.arange(3)}, 8, ["0", "1", "2"])
+        load_images(paths, Reading(8), "images")
+    streamed = StreamedDataset(paths, {"fine": torch.arange(3)}, Reading(8), ["0", "1", "2"])
     with pytest.raises(DataError, match=r"01.png can no longer be read \('bytes' object cannot"):
         streamed.pixels(torch.tensor([1]))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tl.data import DataError
-from tl.data.images.image_table import ImageTable, check_there
+from tl.data.images.image_table import check_there, read_image_table
 
 
 def files(cells: Sequence[str]) -> list[Path]:
@@ -20,12 +20,12 @@ def written(folder: Path, *rows: str) -> Path:
 
 def test_rows_by_the_names_that_splits_have(tmp_path: Path) -> None:
     path = written(tmp_path, "a.png,Train", "b.png,dev", "c.png,testing", "d.png,training")
-    table = ImageTable.read(path, "image", "part", files)
-    assert table.of("train").columns["image"] == ["a.png", "d.png"]
-    assert table.of("val").columns["image"] == ["b.png"]
-    assert table.of("test").columns["image"] == ["c.png"]
-    whole = ImageTable.read(path, "image", None, files)
-    assert len(whole.of("test")) == len(whole.of("train")) == 4
+    table = read_image_table(path, "image", "part", files)
+    assert table["train"].columns["image"] == ["a.png", "d.png"]
+    assert table["val"].columns["image"] == ["b.png"]
+    assert table["test"].columns["image"] == ["c.png"]
+    whole = read_image_table(path, "image", None, files)
+    assert len(whole["test"]) == len(whole["train"]) == 4
 
 
 @pytest.mark.parametrize(
@@ -38,19 +38,12 @@ def test_rows_by_the_names_that_splits_have(tmp_path: Path) -> None:
 )
 def test_rows_that_cannot_be_are_named(tmp_path: Path, rows: list[str], said: str) -> None:
     with pytest.raises(DataError, match=said):
-        ImageTable.read(written(tmp_path, *rows), "image", "part", files)
-
-
-def test_a_split_without_rows_is_named(tmp_path: Path) -> None:
-    table = ImageTable.read(written(tmp_path, "a.png,train"), "image", "part", files)
-    with pytest.raises(DataError, match=r"no row of the split test \(part\)"):
-        table.of("test")
+        read_image_table(written(tmp_path, *rows), "image", "part", files)
 
 
 def test_missing_images_are_a_mistake_unless_some_may_be(tmp_path: Path) -> None:
-    table = ImageTable.read(
-        written(tmp_path, "a.png,train", "b.png,train"), "image", "part", files
-    ).whole
+    path = written(tmp_path, "a.png,train", "b.png,train")
+    table = read_image_table(path, "image", None, files)["train"]
     (tmp_path / "a.png").touch()
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     check_there(paths, table, some=True)

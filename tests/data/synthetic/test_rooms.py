@@ -84,3 +84,17 @@ def test_one_network_learns_all_four() -> None:
 def test_bad_options_are_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         rooms(**given)
+
+
+def test_options_set_later_draw_again_or_are_refused() -> None:
+    data = rooms()
+    data.setup("fit")
+    before = data.fingerprint
+    data.setup("fit")
+    assert data.fingerprint == before
+    data.draw_seed, data.size = 5, 8
+    data.setup("fit")
+    assert data.fingerprint != before
+    assert next(iter(data.train_dataloader()))[0].shape[-2:] == (8, 8)
+    with pytest.raises(AttributeError, match="`light` cannot change; make a new SyntheticScenes"):
+        data.light = 0.1

@@ -49,6 +49,24 @@ def test_a_column_tells_the_split(tmp_path: Path) -> None:
         other.setup("fit")
 
 
+def test_another_file_or_column_takes_effect(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", splits=["train", "train", "dev", "test"])
+    data = read(path, split="split")
+    data.setup("fit")
+    less = write(tmp_path / "b.csv", ROWS[:40], splits=["train", "dev"])
+    for change, wanted in (
+        ({"train": less}, {"train": 20, "val": 20}),
+        ({"split": None}, {"train": 36, "val": 4}),
+        ({"val": path}, {"train": 40, "val": 80}),
+    ):
+        for name, value in change.items():
+            setattr(data, name, value)
+        data.setup("fit")
+        assert {split: len(part) for split, part in data.splits.items()} == wanted
+    with pytest.raises(AttributeError, match="`name` cannot change; make a new TextDataModule"):
+        data.name = "topics"
+
+
 def test_files_per_split(tmp_path: Path) -> None:
     paths = [
         write(tmp_path / f"{name}.csv", ROWS[first : first + 20])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from tl.data import SyntheticTextDataModule
@@ -9,9 +11,11 @@ from tl.data.text.text_set import Masking, TextSet
 
 
 def texts() -> tuple[TextSet, Masking]:
-    data = SyntheticTextDataModule(train_size=40, targets=["topic", "sentiment"])
+    targets = ["topic", "sentiment"]
+    data = SyntheticTextDataModule(train_size=40, targets=targets, masked_tokens=0.3)
     data.setup("fit")
-    return data.splits["train"], Masking(data.tokenizer, 0.3, 0)
+    loader: Any = data.val_dataloader()
+    return data.splits["train"], loader.dataset.masking
 
 
 def test_masks_alone_or_beside_the_targets() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tl.data.text.windows import LengthSampler
+from tl.data.text.text_loaders import LengthSampler
 
 LENGTHS = torch.randint(3, 40, (200,), generator=torch.Generator().manual_seed(0))
 

@@ -91,14 +91,11 @@ class CifarDataModule(StandInOptions, ImageDataModule):
 
     def target_classes(self) -> dict[str, tuple[str, ...]]:
         """Class names by target: the official ones, or those of the synthetic images."""
-        if self._generated():
-            return named_targets(drawn_classes(self._size()), self.targets)
-        return named_targets(self._official(), self.targets)
+        return named_targets(self._known(), self.targets)
 
     def strata(self) -> tuple[str, tuple[str, ...]]:
         """Fine classes, whichever labels are requested."""
-        classes = drawn_classes(self._size()) if self._generated() else self._official()
-        return "fine", classes.names
+        return "fine", self._known().names
 
     def caches(self) -> bool:
         """Return whether the set exists as image folders."""
@@ -113,6 +110,9 @@ class CifarDataModule(StandInOptions, ImageDataModule):
         return DrawnClasses(
             official.CIFAR100, official.CIFAR100_COARSE, official.CIFAR100_COARSE_OF_FINE
         )
+
+    def _known(self) -> DrawnClasses:
+        return drawn_classes(self._size()) if self._generated() else self._official()
 
     # Finding and fetching
 
@@ -156,11 +156,7 @@ class CifarDataModule(StandInOptions, ImageDataModule):
         return Path(self.settings.root).expanduser()
 
     def _where(self) -> Literal["unpacked", "folders", "nowhere"]:
-        """Find the set below `root`; a damaged folder does not count.
-
-        Raises:
-            DataError: If `root` cannot be read.
-        """
+        """Find the set below `root`; a damaged folder does not count."""
         try:
             if self._archive.folder.is_dir():
                 return "unpacked" if self._archive.is_whole() else "nowhere"
@@ -229,11 +225,8 @@ class CifarDataModule(StandInOptions, ImageDataModule):
         """Read one official split."""
         if self._generated():
             size = self.generated_size or 5000
-            return draw_split(
-                split,
-                self._size(),
-                size if split == "train" else max(size // 5, self._size()),
-            )
+            count = size if split == "train" else max(size // 5, self._size())
+            return draw_split(split, self._size(), count)
         groups = torch.tensor(self._official().coarse_of_fine)
         if self._where() == "unpacked":
             (images, fine), names = self._unpickled(split), None
@@ -242,13 +235,7 @@ class CifarDataModule(StandInOptions, ImageDataModule):
             self._check_classes(find_classes(folder), folder)
             files = find_images(folder, self._official().names)
             log_left_out(files.others, folder)
-            images = load_images(
-                files.paths,
-                self.image_size,
-                default_cache(),
-                f"{self.name} {split} images",
-                verify=self.settings.verify,
-            )
+            images = load_images(files.paths, self._reading, f"{self.name} {split} images")
             fine, names = files.labels, files.names()
         return ResidentDataset(images, {"fine": fine, "coarse": groups[fine]}, names)
 

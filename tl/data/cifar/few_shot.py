@@ -88,13 +88,7 @@ class CifarFewShotDataModule(CifarSubsetDataModule):
             return super().load(split)
         names = (self.test_classes if split == "test" else None) or self.val_classes or ()
         data = CifarDataModule.load(self, "test" if split == "test" else "train")
-        official = self._official().names
-        chosen = [official.index(name) for name in names]
-        number = torch.full((len(official),), -1)
-        number[chosen] = torch.arange(len(chosen))
-        kept = data.subset((number[data.targets["fine"]] >= 0).nonzero().flatten())
-        kept.all_targets = {"fine": number[data.all_targets["fine"]]}
-        return kept
+        return self._only_of(data, [self._official().names.index(name) for name in names])
 
     def _divide(
         self, whole: ImageDataset, val_size: float, label_fraction: float, seed: int

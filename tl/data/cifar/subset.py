@@ -56,11 +56,13 @@ class CifarSubsetDataModule(CifarDataModule):
 
     def load(self, split: Split) -> ImageDataset:
         """Read one official split, and keep the images of the chosen classes."""
-        data = super().load(split)
-        fine = data.targets["fine"]
+        return self._only_of(super().load(split), self._chosen())
+
+    def _only_of(self, data: ImageDataset, chosen: list[int]) -> ImageDataset:
+        """Return the images of some classes by their official numbers, numbered in this order."""
         number = torch.full((len(self._official().names),), -1)
-        number[self._chosen()] = torch.arange(len(self._chosen()))
-        kept = data.subset((number[fine] >= 0).nonzero().flatten())
+        number[chosen] = torch.arange(len(chosen))
+        kept = data.subset((number[data.targets["fine"]] >= 0).nonzero().flatten())
         # targets are those of all images, of which the subset picks
         kept.all_targets = {"fine": number[data.all_targets["fine"]]}
         return kept

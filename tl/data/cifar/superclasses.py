@@ -12,7 +12,6 @@ from tl.data.errors import listed
 from tl.data.images.resident import ImageDataset
 from tl.data.split import Split
 from tl.data.synthetic.generated import TargetChoice
-from tl.data.synthetic.vocabulary import DrawnClasses, drawn_classes
 
 _MISSING = -1
 
@@ -51,9 +50,6 @@ class CifarSuperclassesDataModule(CifarDataModule):
             raise ValueError(f"`superclasses`: CIFAR-100 has no superclass {listed(unknown)}.")
         if len(set(self.superclasses or ())) != len(self.superclasses or ()):
             raise ValueError(f"`superclasses` names one twice: {listed(self.superclasses or ())}.")
-
-    def _known(self) -> DrawnClasses:
-        return drawn_classes(self._size()) if self._generated() else self._official()
 
     def _groups(self) -> list[int]:
         """Return the numbers of the superclasses that are tasks."""

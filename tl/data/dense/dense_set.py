@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tl.data.cache import read_cache, write_cache
 from tl.data.dense.listing import DenseFiles
-from tl.data.dense.reading import MapReader, image_size, read_image, read_sample
+from tl.data.dense.reading import MapReader, read_image, read_sample
 from tl.data.errors import DataError
 from tl.data.images.decoding import decoder_key
 from tl.data.images.hashing import FileHashes, Verify
@@ -30,19 +30,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class DenseReader:
-    """Reads the samples of a split by their number.
-
-    Args:
-        files: The files.
-        readers: What reads the maps of each folder.
-        size: Height and width of all images.
-        resize: Whether images of other sizes are resized and cropped to it.
-    """
+    """Reads the samples of a split by their number."""
 
     files: DenseFiles
-    readers: Mapping[str, MapReader]
-    size: tuple[int, int]
-    resize: bool
+    readers: Mapping[str, MapReader]  # of the maps in each folder
+    size: tuple[int, int]  # height and width of all images
+    resize: bool  # whether images of other sizes are resized and cropped to it
 
     def __len__(self) -> int:
         """How many samples."""
@@ -121,11 +114,6 @@ class SampleHashes:
     def save(self) -> None:
         """Keep the hashes for the next run."""
         self._files.save()
-
-
-def first_size(files: DenseFiles) -> tuple[int, int]:
-    """Return height and width of the first image."""
-    return image_size(files.images[0])
 
 
 def load_samples(

@@ -14,13 +14,12 @@ from tl.data.cache import default_cache
 from tl.data.dense.dense_set import (
     STRATUM,
     DenseReader,
-    first_size,
     load_samples,
     stream_samples,
 )
 from tl.data.dense.listing import DenseFiles, find_files, find_splits
 from tl.data.dense.published import PUBLISHED, LayoutName, expected_files
-from tl.data.dense.reading import MapReader
+from tl.data.dense.reading import MapReader, image_size
 from tl.data.errors import DataError, listed
 from tl.data.files import FilesDataModule
 from tl.data.images.augment import Augment
@@ -219,7 +218,7 @@ class DenseFolderDataModule(FilesDataModule):
         files = self._files(split)
         if self.trained_on is None:
             first = files if split == "train" or self.size else self._files("train")
-            self.image_size = sides(self.size or first_size(first))
+            self.image_size = sides(self.size or image_size(first.images[0]))
         maps = {name: readers[name] for name in files.maps}
         return DenseReader(files, maps, sides(self.image_size), resize=self.size is not None)
 

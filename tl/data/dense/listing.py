@@ -16,17 +16,11 @@ MAP_EXTENSIONS = (".png", ".npy")
 
 @dataclass(frozen=True)
 class DenseFiles:
-    """The images of a split and their maps.
-
-    Args:
-        folder: Folder of the split.
-        images: The images.
-        maps: The maps of each kind, in the order of the images.
-    """
+    """The images of a split and their maps."""
 
     folder: Path
     images: tuple[Path, ...]
-    maps: Mapping[str, tuple[Path, ...]]
+    maps: Mapping[str, tuple[Path, ...]]  # of each kind, in the order of the images
 
     def names(self) -> list[str]:
         """Paths of the images, relative to the split's folder."""

@@ -15,19 +15,12 @@ LayoutName = Literal["files", "nyuv2", "cityscapes"]
 
 @dataclass(frozen=True)
 class Published:
-    """What a preprocessed set holds, in files ``{train,val}/<folder>/<number>.npy``.
+    """What a preprocessed set holds, in files ``{train,val}/<folder>/<number>.npy``."""
 
-    Args:
-        tasks: What is learned from it; their targets are the folders.
-        void: Value of pixels without a target, by folder.
-        classes: Names of the classes by folder, where they are known.
-        arrays: What the arrays are, for messages.
-    """
-
-    tasks: tuple[Task, ...]
-    void: Mapping[str, float]
-    classes: Mapping[str, tuple[str, ...]]
-    arrays: str
+    tasks: tuple[Task, ...]  # their targets are the folders
+    void: Mapping[str, float]  # value of pixels without a target, by folder
+    classes: Mapping[str, tuple[str, ...]]  # names by folder, where they are known
+    arrays: str  # what they are, for messages
 
 
 #: The sets of Liu et al. (2019, arXiv:1803.10704), by the name of their layout. The published codes

@@ -31,23 +31,14 @@ _YES = 255  # of a binary map with 8 bits
 
 @dataclass(frozen=True)
 class MapReader:
-    """Reads the maps of one kind.
+    """Reads the maps of one kind."""
 
-    Args:
-        folder: Name of their folder, for messages.
-        task: What they are.
-        void: Value of pixels without a target; a vector is one if all its parts have this value.
-            NaN always is one.
-        scale: What whole numbers and other units are multiplied by, such as 0.001 for millimetres.
-        resized: Whether normals were resized by interpolation, which changes their length: they are
-            then brought to length 1 again.
-    """
-
-    folder: str
+    folder: str  # its name, for messages
     task: Task
+    # of pixels without a target, besides NaN; a vector is one if all its parts have this value
     void: float | None = None
-    scale: float | None = None
-    resized: bool = False
+    scale: float | None = None  # what units are multiplied by, such as 0.001 for millimetres
+    resized: bool = False  # by interpolation, after which normals are brought to length 1 again
 
     @property
     def dtype(self) -> torch.dtype:

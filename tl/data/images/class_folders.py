@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +18,10 @@ from tl.data.naming import composed
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The image files of one split: ``paths[i]`` shows class ``classes[labels[i]]``."""
+    """The image files of one split: ``paths[i]`` shows class ``classes[labels[i]]``.
+
+    Of a table, `targets` are its columns, and labels are for splitting.
+    """
 
     folder: Path
     classes: tuple[str, ...]
@@ -26,11 +29,13 @@ class ImageFiles:
     labels: Tensor
     others: tuple[Path, ...] = ()  # left out: not images
     loose: tuple[Path, ...] = ()  # left out: outside the class folders
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
 
     def take(self, rows: Tensor) -> ImageFiles:
         """Return some of the files, by position ``(M,)``."""
         paths = tuple(self.paths[row] for row in rows.tolist())
-        return replace(self, paths=paths, labels=self.labels[rows])
+        targets = {name: values[rows] for name, values in self.targets.items()}
+        return replace(self, paths=paths, labels=self.labels[rows], targets=targets)
 
     def names(self) -> list[str]:
         """Paths relative to the split's folder."""

@@ -165,11 +165,7 @@ def _deep_grey(
 
 
 def _range_of(values: NDArray[np.float64], file: Image.Image, *, sixteen: bool) -> PixelRange:
-    """Return the values that become 0 and 255.
-
-    Raises:
-        ValueError: If the file does not tell them.
-    """
+    """Return the values that become 0 and 255."""
     low, high = float(values.min()), float(values.max())
     found = f"{low:g} to {high:g}"
     if sixteen:

@@ -10,6 +10,8 @@ from tl.data.errors import DataError, listed
 from tl.data.naming import composed
 from tl.reading import check_regular
 
+_COLUMNS = (("class", "group"), ("fine_name", "coarse_name"))
+
 
 def read_groups(path: Path, classes: Sequence[str]) -> Mapping[str, str]:
     """Return the group of each class by name.
@@ -28,14 +30,7 @@ def read_groups(path: Path, classes: Sequence[str]) -> Mapping[str, str]:
             reader = csv.DictReader(file, skipinitialspace=True)
             columns = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = columns
-            pair = next(
-                (
-                    p
-                    for p in (("class", "group"), ("fine_name", "coarse_name"))
-                    if set(p) <= set(columns)
-                ),
-                None,
-            )
+            pair = next((names for names in _COLUMNS if set(names) <= set(columns)), None)
             if pair is None:
                 raise DataError(
                     f"{path} must have the columns class,group, got {','.join(columns) or 'none'}."

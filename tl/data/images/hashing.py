@@ -1,25 +1,185 @@
-"""Hashes of image files' contents, read again only where a file has changed."""
+"""Hashes of files' contents, kept from one run to the next by size and times."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from tl.data.images.manifest import Entry, Manifest, stat_of
+from lightning.pytorch.utilities import rank_zero_info
+
+from tl.data.cache import write_whole
 from tl.reading import check_regular
 
 Verify = Literal["changed", "full"]
+#: Raise it whenever the columns change: a manifest of another version is not read.
+VERSION = 1
+#: Nanoseconds; the coarsest timestamps of a file system in use are those of FAT.
+TICK = 2 * 10**9
+
+
+class Stat(NamedTuple):
+    """What the file system tells of a file without reading it; times in nanoseconds."""
+
+    size: int
+    modified: int
+    changed: int
+
+
+class Entry(NamedTuple):
+    """What an earlier run found in a file.
+
+    Attributes:
+        stat: Size and times of the file then.
+        hashed: When it was read, in nanoseconds.
+        sha256: Hash of its content, hexadecimal.
+        decoded: Key of the decoder that has read the whole image; empty if none has.
+    """
+
+    stat: Stat
+    hashed: int
+    sha256: str
+    decoded: str = ""
+
+    def holds(self, now: Stat) -> bool:
+        """Return whether the file is still the one that was hashed.
+
+        Size, modification time and change time must be as they were. The change time is the
+        kernel's: restoring a modification time does not hide a change. A file that was changed
+        less than a tick before it was hashed may have been changed again within that tick, so it
+        does not count as known.
+        """
+        return self.stat == now and max(now.modified, now.changed) + TICK <= self.hashed
+
+
+class Manifest:
+    """The entries of the files below one folder, by path relative to it.
+
+    Args:
+        folder: The folder.
+        stored: Where the manifest is kept; ``None`` keeps nothing.
+    """
+
+    def __init__(self, folder: str, stored: Path | None) -> None:
+        self.folder = folder
+        self.stored = stored
+        self.entries: dict[str, Entry] = {}
+        self._changed = False
+        if stored is not None and stored.is_file():
+            self._read(stored)
+
+    @classmethod
+    def of(cls, paths: Sequence[str], cache: Path | None) -> Manifest:
+        """Return the manifest of the folder that holds all these files.
+
+        Args:
+            paths: Absolute paths, at least one.
+            cache: Folder of manifests and decoded images; ``None`` keeps nothing.
+        """
+        folder = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
+        return cls(folder, cache / f"{name}.manifest" if cache else None)
+
+    def entry(self, path: str) -> Entry | None:
+        """Return the entry of a file, whether it still holds or not."""
+        return self.entries.get(self._name(path))
+
+    def known(self, path: str, now: Stat) -> Entry | None:
+        """Return the entry of a file if it is still the file that was hashed."""
+        entry = self.entry(path)
+        return entry if entry is not None and entry.holds(now) else None
+
+    def add(self, path: str, entry: Entry) -> None:
+        """Enter a file."""
+        name = self._name(path)
+        if self.entries.get(name) != entry:
+            self.entries[name] = entry
+            self._changed = True
+
+    def save(self) -> None:
+        """Write the manifest if it has changed, complete or not at all; drop vanished files.
+
+        Without room or permission nothing is kept, and the next run hashes again.
+        """
+        if self.stored is None or not self._changed:
+            return
+        here = {n: e for n, e in self.entries.items() if os.path.lexists(self._path(n))}
+        body = json.dumps(_columns(here), separators=(",", ":")).encode()
+        head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(body).hexdigest()})
+        # if it cannot be, the cache of decoded images warns of the same folder
+        write_whole(self.stored, lambda file: file.write(head.encode() + b"\n" + body))
+        self._changed = False
+
+    def _name(self, path: str) -> str:
+        return path[len(self.folder) :].lstrip("/")
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, name)  # noqa: PTH118 - 100,000 of them
+
+    def _read(self, stored: Path) -> None:
+        try:
+            head, _, body = stored.read_bytes().partition(b"\n")
+            said = json.loads(head)
+            if said["version"] != VERSION:
+                self._explain(f"is of version {said['version']}, this is version {VERSION}")
+                return
+            intact = said["sha256"] == hashlib.sha256(body).hexdigest()
+            entries = _rows(json.loads(body)) if intact else None
+        except OSError as error:
+            self._explain(f"cannot be read ({error.strerror})")
+        except Exception as error:  # noqa: BLE001 - damaged JSON raises whatever it trips on
+            self._explain(f"is damaged ({str(error) or type(error).__name__})")
+        else:
+            self._take(entries)
+
+    def _take(self, entries: dict[str, Entry] | None) -> None:
+        if entries is None:
+            self._explain("is damaged (its checksum is wrong)")
+            return
+        ahead = max((entry.hashed for entry in entries.values()), default=0) - time.time_ns()
+        if ahead > 0:
+            self._explain(f"was written {ahead / 1e9:.1f} s from now, so the clock went back")
+        else:
+            self.entries = entries
+
+    def _explain(self, why: str) -> None:
+        rank_zero_info(
+            f"tl: hashing all files below {self.folder} again: the manifest {self.stored} {why}."
+        )
+
+
+def stat_of(path: str) -> Stat:
+    """Return size and times of a file.
+
+    Raises:
+        OSError: If there is none.
+    """
+    found = os.stat(path)  # noqa: PTH116 - 100,000 of them
+    return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _columns(entries: dict[str, Entry]) -> dict[str, list[Any]]:
+    rows = [(name, *e.stat, e.hashed, e.sha256, e.decoded) for name, e in entries.items()]
+    columns: Iterable[Iterable[Any]] = zip(*rows, strict=True) if rows else [[]] * 7
+    names = ("path", "size", "modified", "changed", "hashed", "sha256", "decoded")
+    return {key: list(column) for key, column in zip(names, columns, strict=True)}
+
+
+def _rows(columns: dict[str, list[Any]]) -> dict[str, Entry]:
+    stats = map(Stat, columns["size"], columns["modified"], columns["changed"])
+    entries = map(Entry, stats, columns["hashed"], columns["sha256"], columns["decoded"])
+    return dict(zip(columns["path"], entries, strict=True))
 
 
 class FileHashes:
     """SHA-256 of the contents of files, by their number.
 
     A manifest in the cache keeps the hashes with the size and times of each file. A file that looks
-    the same is not read again; see `tl.data.images.manifest.Entry.holds`.
+    the same is not read again; see `Entry.holds`.
 
     Args:
         paths: The files.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,15 +23,35 @@ from tl.data.images.threads import in_threads
 _R = TypeVar("_R")
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How image files are read.
+
+    Args:
+        size: Pixels of both sides, or height and width.
+        pixel_range: See `tl.data.images.decoding.decode`.
+        cache: Folder of decoded images, and of what earlier runs have found in the files; ``None``
+            decodes every file.
+        verify: See `FileHashes`.
+    """
+
+    size: Size
+    pixel_range: PixelRange | None = None
+    cache: Path | None = None
+    verify: Verify = "changed"
+
+    @property
+    def key(self) -> str:
+        """Everything besides a file's content that determines its pixels."""
+        return decoder_key(self.size, self.pixel_range)
+
+    def decode(self, path: Path) -> Pixels:
+        """Read one image ``(H, W, 3)``."""
+        return decode(path, self.size, self.pixel_range)
+
+
 def load_images(
-    paths: Sequence[Path],
-    size: Size,
-    cache: Path | None,
-    what: str,
-    *,
-    pixel_range: PixelRange | None = None,
-    skipped: dict[int, str] | None = None,
-    verify: Verify = "changed",
+    paths: Sequence[Path], reading: Reading, what: str, skipped: dict[int, str] | None = None
 ) -> Tensor:
     """Decode files into one ``(N, H, W, 3)`` uint8 tensor, or read them from the cache.
 
@@ -39,48 +60,45 @@ def load_images(
 
     Args:
         paths: The files.
-        size: Pixels of both sides, or height and width.
-        cache: Folder of the cache; ``None`` turns it off.
+        reading: How they are read.
         what: Description for the progress bar.
-        pixel_range: See `tl.data.images.decoding.decode`.
         skipped: Receives the reason of each file that cannot be read, by its row, whose pixels are
             then 0. Without it such a file is an error.
-        verify: See `FileHashes`.
 
     Raises:
         DataError: If files cannot be read, naming the first 20 of them.
     """
     bad: dict[int, str] = {}
-    hashes = FileHashes(paths, cache, verify)
-    keys = _collect(hashes.of, paths, f"Checking {what}", bad)
+    cache, checking = reading.cache, f"Checking {what}"
+    hashes = FileHashes(paths, cache, reading.verify)
+    keys = _collect(hashes.of, paths, checking, bad)
     hashes.save()
     _refuse(bad, paths, skipped)
-    digest = hashlib.sha256(decoder_key(size, pixel_range).encode())
+    digest = hashlib.sha256(reading.key.encode())
     for key in keys:
         digest.update(key or b"unreadable")
     name = digest.hexdigest()[:32]
-    height, width = sides(size)
+    height, width = sides(reading.size)
     stored = cache / f"{name}-{len(paths)}x{height}.npy" if cache else None
     # with gaps: no name under which those who want all images would find them
     gaps = [cache / f"{name}-{part}.npy" for part in ("part", "gaps")] if cache else None
     shape = (len(paths), height, width, 3)
     if stored and not bad and (images := read_cache(stored, shape)) is not None:
         return images
-    more = (pixel_range,) if pixel_range else ()
     if gaps and skipped is not None and gaps[1].exists():
         images, missing = read_cache(gaps[0], shape), read_cache(gaps[1], (len(paths),))
         if images is not None and missing is not None:
             rows = missing.nonzero().flatten().tolist()
             again = [paths[row] for row in rows]
             found: dict[int, str] = {}
-            _collect(lambda row: decode(again[row], size, *more), again, f"Checking {what}", found)
+            _collect(lambda row: reading.decode(again[row]), again, checking, found)
             skipped |= {row: found.get(n, "cannot be read") for n, row in enumerate(rows)}
             return images
     pixels = np.zeros(shape, np.uint8)  # filled in place: a list of all would take as much again
 
     def fill(row: int) -> None:
         if row not in bad:
-            pixels[row] = decode(paths[row], size, *more)
+            pixels[row] = reading.decode(paths[row])
 
     _collect(fill, paths, f"Decoding {what}", bad)
     _refuse(bad, paths, skipped)
@@ -97,29 +115,12 @@ def load_images(
 
 
 def check_images(
-    paths: Sequence[Path],
-    size: Size,
-    what: str,
-    *,
-    pixel_range: PixelRange | None = None,
-    skipped: dict[int, str] | None = None,
-    cache: Path | None = None,
-    verify: Verify = "changed",
+    paths: Sequence[Path], reading: Reading, what: str, skipped: dict[int, str] | None = None
 ) -> list[bytes]:
     """Decode every file once and discard the pixels, to find bad files before training.
 
     A file that an earlier run has decoded in the same way, and that is unchanged, is not decoded
-    again.
-
-    Args:
-        paths: The files.
-        size: Pixels of both sides, or height and width.
-        what: Description for the progress bar.
-        pixel_range: See `tl.data.images.decoding.decode`.
-        skipped: Receives the reason of each file that cannot be read, by its row. Without it such
-            a file is an error.
-        cache: Folder of what earlier runs have found; ``None`` decodes every file.
-        verify: See `FileHashes`.
+    again. Arguments are those of :func:`load_images`.
 
     Returns:
         A hash of each file's content; empty for one that cannot be read.
@@ -127,11 +128,10 @@ def check_images(
     Raises:
         DataError: If files cannot be read, naming the first 20 of them.
     """
-    more = (pixel_range,) if pixel_range else ()
-    hashes = FileHashes(paths, cache, verify, decoder_key(size, pixel_range))
+    hashes = FileHashes(paths, reading.cache, reading.verify, reading.key)
 
     def check(row: int) -> bytes:
-        return hashes.of(row, lambda: decode(paths[row], size, *more))
+        return hashes.of(row, lambda: reading.decode(paths[row]))
 
     bad: dict[int, str] = {}
     found = _collect(check, paths, f"Checking {what}", bad)
@@ -146,9 +146,8 @@ class StreamedDataset(ImageDataset):
     Args:
         paths: The files.
         targets: Labels by name, each ``(N,)`` int64.
-        size: Pixels of both sides, or height and width.
+        reading: How they are read.
         names: Name of each file for reports.
-        pixel_range: See `tl.data.images.decoding.decode`.
         hashes: What :func:`check_images` gave; without it such data cannot be told from others.
     """
 
@@ -156,16 +155,12 @@ class StreamedDataset(ImageDataset):
         self,
         paths: Sequence[Path],
         targets: Mapping[str, Tensor],
-        size: Size,
+        reading: Reading,
         names: Sequence[str],
-        pixel_range: PixelRange | None = None,
         hashes: Sequence[bytes] = (),
     ) -> None:
         super().__init__(len(paths), targets, names)
-        self.hashes = hashes
-        self.paths = paths
-        self.size = size
-        self.pixel_range = pixel_range
+        self.hashes, self.paths, self.reading = hashes, paths, reading
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Decode images by row: ``(B, H, W, 3)`` uint8.
@@ -177,7 +172,7 @@ class StreamedDataset(ImageDataset):
 
     def _decoded(self, path: Path) -> Pixels:
         try:
-            return decode(path, self.size, *((self.pixel_range,) if self.pixel_range else ()))
+            return self.reading.decode(path)
         except Exception as error:
             raise DataError(
                 f"{path} can no longer be read ({_reason(error, path)}). "
@@ -186,7 +181,7 @@ class StreamedDataset(ImageDataset):
 
     def digest(self) -> str:
         """SHA-256 over the files' contents and labels, in order."""
-        digest = hashlib.sha256(f"{self.pixel_range or ''}".encode())
+        digest = hashlib.sha256(f"{self.reading.pixel_range or ''}".encode())
         for row in self.index.tolist():
             digest.update(self.hashes[row])
         for name, labels in sorted(self.targets.items()):

@@ -4,100 +4,51 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import get_args
 
 from tl.data.errors import DataError
-from tl.data.images.layout import VALIDATION
 from tl.data.split import Split
 from tl.data.text.table import Table, read_table
 
-_SPLITS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    **dict.fromkeys((*VALIDATION, "dev"), "val"),
-}
 
-
-@dataclass(frozen=True)
-class ImageTable:
-    """Rows by split.
+def read_image_table(
+    path: Path, image: str, column: str | None, paths: Callable[[Sequence[str]], Sequence[Path]]
+) -> dict[Split, Table]:
+    """Read a table, and check that each row has its own image.
 
     Args:
-        whole: All rows, each with its own image.
+        path: The file.
+        image: Column of the images.
         column: Column of the splits; ``None`` if the rows are yet to be split.
-        splits: The rows of each split that the column names.
+        paths: Gives the files that cells of `image` name.
+
+    Returns:
+        The rows of each split that the column names; without one, all rows for each.
+
+    Raises:
+        DataError: If the file cannot be read, a row names no image or that of another row, or a
+            split is unknown.
     """
-
-    whole: Table
-    column: str | None
-    splits: Mapping[str, Table]
-
-    @classmethod
-    def read(
-        cls,
-        path: Path,
-        image: str,
-        column: str | None,
-        paths: Callable[[Sequence[str]], Sequence[Path]],
-    ) -> Self:
-        """Read a table, and check that each row has its own image.
-
-        Args:
-            path: The file.
-            image: Column of the images.
-            column: Column of the splits.
-            paths: Gives the files that cells of `image` name.
-
-        Raises:
-            DataError: If the file cannot be read, a row names no image or that of another row, or
-                a split is unknown.
-        """
-        table = read_table(path)
-        cells = [str(cell or "").strip() for cell in table.column(image, "image")]
-        for row, cell in enumerate(cells):
-            if not cell:
-                raise DataError(f"{table.where(row)} names no image ({image}).")
-        # the same file by any spelling: absolute, relative, with ..
-        files = [os.path.normpath(file.absolute()) for file in paths(cells)]
-        if twice := [file for file, count in Counter(files).items() if count > 1]:
-            rows = [row for row, file in enumerate(files) if file == twice[0]]
-            lines = " and ".join(str(table.lines[row]) for row in rows[:2])
-            raise DataError(
-                f"{table.path} names {len(twice)} images in more than one row, the first "
-                f"{cells[rows[0]]} in lines {lines}; they could train and validate at once. Keep "
-                "one row per image; a cell may hold several labels, separated by semicolons."
-            )
-        return cls(table, column, {} if column is None else _by_split(table, column))
-
-    def of(self, split: Split) -> Table:
-        """Return the rows of a split; all of them if they are yet to be split.
-
-        Raises:
-            DataError: If there is none.
-        """
-        if self.column is None:
-            return self.whole
-        if split not in self.splits:
-            raise DataError(f"{self.whole.path} has no row of the split {split} ({self.column}).")
-        return self.splits[split]
-
-
-def _by_split(table: Table, column: str) -> dict[str, Table]:
-    rows: dict[Split, list[int]] = {}
-    for row, cell in enumerate(table.column(column, "split")):
-        name = str(cell or "").strip().lower()
-        if name not in _SPLITS:
-            raise DataError(
-                f"{table.where(row)} has the split {cell!r} ({column}); expected train, val or "
-                "test."
-            )
-        rows.setdefault(_SPLITS[name], []).append(row)
-    return {split: table.rows(chosen) for split, chosen in rows.items()}
+    table = read_table(path)
+    cells = [str(cell or "").strip() for cell in table.column(image, "image")]
+    for row, cell in enumerate(cells):
+        if not cell:
+            raise DataError(f"{table.where(row)} names no image ({image}).")
+    # the same file by any spelling: absolute, relative, with ..
+    files = [os.path.normpath(file.absolute()) for file in paths(cells)]
+    if twice := [file for file, count in Counter(files).items() if count > 1]:
+        rows = [row for row, file in enumerate(files) if file == twice[0]]
+        lines = " and ".join(str(table.lines[row]) for row in rows[:2])
+        raise DataError(
+            f"{table.path} names {len(twice)} images in more than one row, the first "
+            f"{cells[rows[0]]} in lines {lines}; they could train and validate at once. Keep "
+            "one row per image; a cell may hold several labels, separated by semicolons."
+        )
+    if column is None:
+        return dict.fromkeys(get_args(Split), table)
+    return table.by_split(column, f" ({column}); expected train, val or test.")
 
 
 def check_there(paths: Sequence[Path], table: Table, *, some: bool) -> None:

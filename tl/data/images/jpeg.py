@@ -32,9 +32,6 @@ def plain_jpeg(path: Path) -> Pixels | None:
 
     Plain is an intact file of 8 bits, grey or in colour, without Exif and of a size that Pillow
     takes without a warning.
-
-    Args:
-        path: The file.
     """
     check_regular(path)
     with path.open("rb") as file:
@@ -100,12 +97,7 @@ def as_pillow() -> bool:
     Both are libjpeg-turbo in the packages of today; another build may round otherwise.
     """
     rng = np.random.default_rng(0)
-    for channels, subsampling, progressive in (
-        (3, 0, False),
-        (3, 2, True),
-        (3, 1, False),
-        (1, 0, 0),
-    ):
+    for channels, subsampling, progressive in _TRIED:
         coarse = rng.integers(0, 256, (9, 12, channels), dtype=np.uint8).squeeze()
         image = Image.fromarray(coarse).resize((45, 31), Image.Resampling.BICUBIC)
         file = io.BytesIO()

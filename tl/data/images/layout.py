@@ -15,19 +15,12 @@ _SPLITS = {"train", "training", "test", "testing", *VALIDATION, "dev", "eval", "
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders of classes: ``train``, ``test`` and ``val`` where they exist.
+    """Folders of classes: ``train``, ``test`` and ``val`` where they exist."""
 
-    Args:
-        train: Folder of the training images; where `whole`, of all images.
-        val: Folder of the validation images, or ``None``.
-        test: Folder of the test images, or ``None``.
-        whole: Whether the class folders lie in one folder, whose images are to be split.
-    """
-
-    train: Path
+    train: Path  # where `whole`, of all images
     val: Path | None = None
     test: Path | None = None
-    whole: bool = False
+    whole: bool = False  # the class folders lie in one folder, whose images are to be split
 
     def folder(self, split: Literal["train", "val", "test"]) -> Path:
         """Return the class folders' parent of a split that exists."""

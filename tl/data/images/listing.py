@@ -76,11 +76,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """List a folder; one that has vanished is empty.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
+    """List a folder; one that has vanished is empty."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)

@@ -90,12 +90,6 @@ class Pipeline:
         They are drawn for many steps at once, which costs less, and on a GPU leaves nothing to be
         moved in a step.
 
-        Args:
-            batch: The batch.
-            epoch: The epoch.
-            step: The step in it.
-            rank: This process.
-
         Returns:
             ``(5 or 8, N)`` int64 on the images' device; see `tl.data.images.augment.draw`. For
             two views floats, see `tl.data.images.views.draw_views`.
@@ -118,9 +112,6 @@ class Pipeline:
 
     def evaluation_draws(self, batch: Batch | tuple[Pick, object]) -> Tensor | None:
         """Random numbers of views in evaluation: always the same for each position in a batch.
-
-        Args:
-            batch: The batch.
 
         Returns:
             As :meth:`draws`; ``None`` if there is one view, which evaluations do not augment.

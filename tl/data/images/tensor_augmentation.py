@@ -88,15 +88,7 @@ class TensorAugmentation:
     def __call__(
         self, inputs: Inputs, targets: Inputs, epoch: int, step: int, rank: int
     ) -> tuple[Inputs, Inputs]:
-        """Augment a training batch: a function of (seed, epoch, step, rank).
-
-        Args:
-            inputs: The inputs, standardised.
-            targets: Their targets.
-            epoch: The epoch.
-            step: The step in it.
-            rank: This process.
-        """
+        """Augment a training batch: a function of (seed, epoch, step, rank)."""
         parts = dict(inputs) if isinstance(inputs, Mapping) else {"": inputs}
         draws: Tensor | None = None
         for name, pipeline in self._pipelines.items():

@@ -160,17 +160,13 @@ def _windows(
     left = (at[1] * (width - wide + 1)).floor().minimum(width - wide)
     none = ~fits.any(0)
     # the central window, of the nearest allowed shape
-    central_wide = min(width, round(height * _RATIO[1]))
-    central_tall = min(height, round(width / _RATIO[0]))
-    central = torch.tensor(
-        [
-            [(height - central_tall) // 2],
-            [(width - central_wide) // 2],
-            [central_tall],
-            [central_wide],
-        ]
+    most_wide, most_tall = (
+        min(width, round(height * _RATIO[1])),
+        min(height, round(width / _RATIO[0])),
     )
-    return torch.where(none, central, torch.stack([top, left, tall, wide]))
+    central = [(height - most_tall) // 2, (width - most_wide) // 2, most_tall, most_wide]
+    found = torch.stack([top, left, tall, wide])
+    return torch.where(none, torch.tensor(central)[:, None], found)
 
 
 def make_views(images: Tensor, settings: Views, draws: Tensor) -> Tensor:

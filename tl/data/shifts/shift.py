@@ -19,27 +19,20 @@ from tl.data.shifts.fog import fog
 SEVERITIES = (1, 2, 3, 4, 5)
 #: Shifts without random numbers.
 FIXED: dict[str, Callable[[Tensor, int], Tensor]] = {
-    "gaussian_blur": blurs.gaussian_blur,
-    "defocus_blur": blurs.defocus_blur,
-    "zoom_blur": blurs.zoom_blur,
-    "contrast": colours.contrast,
-    "brightness": colours.brightness,
-    "saturate": colours.saturate,
-    "pixelate": warps.pixelate,
-    "jpeg": warps.jpeg,
-    "grey": colours.grey,
-    "colour_rotation": colours.colour_rotation,
-    "sketch": blurs.sketch,
+    each.__name__: each
+    for each in (
+        *(blurs.gaussian_blur, blurs.defocus_blur, blurs.zoom_blur, blurs.sketch),
+        *(colours.contrast, colours.brightness, colours.saturate, colours.grey),
+        *(colours.colour_rotation, warps.pixelate, warps.jpeg),
+    )
 }
 #: Shifts that draw random numbers for each image.
 RANDOM: dict[str, Callable[[Tensor, int, ImageDraws], Tensor]] = {
-    "gaussian_noise": noises.gaussian_noise,
-    "shot_noise": noises.shot_noise,
-    "impulse_noise": noises.impulse_noise,
-    "speckle_noise": noises.speckle_noise,
-    "motion_blur": blurs.motion_blur,
-    "fog": fog,
-    "elastic": warps.elastic,
+    each.__name__: each
+    for each in (
+        *(noises.gaussian_noise, noises.shot_noise, noises.impulse_noise, noises.speckle_noise),
+        *(blurs.motion_blur, fog, warps.elastic),
+    )
 }
 #: Shifts by family.
 FAMILIES = {

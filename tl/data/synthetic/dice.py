@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+GOLDEN = -0x61C8864680B583EB  # between the counters, as int64
 _SLOTS = 96  # random numbers per image
 
 
@@ -22,7 +23,7 @@ def keys_of(index: Tensor, seed: int, num_classes: int) -> Tensor:
 
 def uniform(keys: Tensor, counts: int) -> Tensor:
     """Return ``counts`` float32 numbers in [0, 1) per key, shape (N, counts)."""
-    counters = torch.arange(1, counts + 1) * -0x61C8864680B583EB
+    counters = torch.arange(1, counts + 1) * GOLDEN
     return ((mix(keys[:, None] + counters) >> 40) & 0xFFFFFF).float() / (1 << 24)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tl.data.images.augment import Augment
 from tl.data.images.resident import mixed_seed
-from tl.data.synthetic.scenes import OBJECTS, SURFACES, Look, Scenes, draw_scenes
+from tl.data.synthetic.scenes import OBJECTS, SURFACES, Look, draw_scenes
 from tl.data.tensors import TensorDataModule
 from tl.tasks import Classification, Depth, Normals, Segmentation, Task
 
@@ -63,11 +63,6 @@ class SyntheticScenesDataModule(TensorDataModule):
         draw_seed: int = 0,
         augment: Augment | None = None,
     ) -> None:
-        super().__init__(
-            *(None, None, [_task(each) for each in tasks], batch_size, val_size),
-            seed=seed,
-            augment=augment,
-        )
         for name, value in (("train_size", train_size), ("test_size", test_size)):
             if value < 1:
                 raise ValueError(f"`{name}` must be 1 or more, got {value}.")
@@ -81,6 +76,12 @@ class SyntheticScenesDataModule(TensorDataModule):
             "look": look,
         }
         draw_scenes(1, 1, **self.dials)  # raises early
+        self._drawn: tuple[Any, ...] = ()  # what the scenes in memory were drawn by
+        super().__init__(
+            *(None, None, [_task(each) for each in tasks], batch_size, val_size),
+            seed=seed,
+            augment=augment,
+        )
 
     @property
     def class_names(self) -> dict[str, tuple[str, ...]]:
@@ -95,17 +96,19 @@ class SyntheticScenesDataModule(TensorDataModule):
 
     def setup(self, stage: str) -> None:
         """Draw what is not drawn yet, and split it."""
-        if self._given[0] is None:
-            train, test = (
-                self._draw(split, count)
-                for split, count in (("train", self.train_size), ("test", self.test_size))
-            )
-            self._given = (train.images, _targets(train), test.images, _targets(test))
+        wanted = (self.train_size, self.test_size, self.size, self.draw_seed, *self.dials.values())
+        if self._drawn != wanted:
+            if self._drawn:
+                self._clear()
+            train = self._draw("train", self.train_size)
+            self._given = (*train, *self._draw("test", self.test_size))
+            self._drawn = wanted
         super().setup(stage)
 
-    def _draw(self, split: str, count: int) -> Scenes:
+    def _draw(self, split: str, count: int) -> tuple[Tensor, dict[str, Tensor]]:
         seed = mixed_seed(split, self.draw_seed)
-        return draw_scenes(count, self.size, seed=seed, **self.dials)
+        scenes = draw_scenes(count, self.size, seed=seed, **self.dials)
+        return scenes.images, {name: getattr(scenes, name) for name in _TASKS}
 
     @property
     def fingerprint(self) -> str:
@@ -116,10 +119,6 @@ class SyntheticScenesDataModule(TensorDataModule):
         """Return in plain types what was drawn, for reports, dashboards and checkpoints."""
         drawn = {"size": self.size, "draw_seed": self.draw_seed, **self.dials}
         return {**super().describe(), "name": "scenes", "kind": "generated", "scenes": drawn}
-
-
-def _targets(scenes: Scenes) -> dict[str, Any]:
-    return {name: getattr(scenes, name) for name in _TASKS}
 
 
 def _task(task: str | Task) -> Task:

@@ -32,35 +32,10 @@ def _box(x: Tensor, y: Tensor, width: float, height: float) -> Tensor:
     return torch.maximum(x.abs() - width, y.abs() - height)
 
 
-def disc(x: Tensor, y: Tensor) -> Tensor:
-    """Filled circle."""
-    return _length(x, y) - 0.8
-
-
-def triangle(x: Tensor, y: Tensor) -> Tensor:
-    """Equilateral triangle."""
-    return torch.maximum(-y, 0.866 * x.abs() + 0.5 * y) - 0.5
-
-
-def square(x: Tensor, y: Tensor) -> Tensor:
-    """Square."""
-    return _box(x, y, 0.7, 0.7)
-
-
 def star(x: Tensor, y: Tensor) -> Tensor:
     """Five-pointed star."""
     x, y = _fold(x, y)
     return 0.883 * x + 0.469 * (y - 1.05)
-
-
-def ring(x: Tensor, y: Tensor) -> Tensor:
-    """Thick circle with a hole."""
-    return (_length(x, y) - 0.64).abs() - 0.26
-
-
-def cross(x: Tensor, y: Tensor) -> Tensor:
-    """Plus sign."""
-    return torch.minimum(_box(x, y, 0.9, 0.3), _box(x, y, 0.3, 0.9))
 
 
 def heart(x: Tensor, y: Tensor) -> Tensor:
@@ -85,16 +60,6 @@ def arrow(x: Tensor, y: Tensor) -> Tensor:
     """Triangular head on a shaft."""
     head = torch.maximum(-y, 0.75 * x.abs() + 0.66 * y - 0.6)
     return torch.minimum(head, _box(x, y + 0.45, 0.26, 0.5))
-
-
-def pill(x: Tensor, y: Tensor) -> Tensor:
-    """Bar with round ends."""
-    return _length(x, (y.abs() - 0.55).clamp(min=0)) - 0.42
-
-
-def hourglass(x: Tensor, y: Tensor) -> Tensor:
-    """Two triangles, tip to tip."""
-    return torch.maximum(y.abs() - 0.8, 0.78 * x.abs() - 0.62 * y.abs() - 0.12)
 
 
 def drop(x: Tensor, y: Tensor) -> Tensor:
@@ -128,45 +93,10 @@ def _cell(x: Tensor) -> Tensor:
     return x - x.round()
 
 
-def striped(x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG001 - the same along y
-    """Even straight stripes."""
-    return _wave(x)
-
-
-def zigzag(x: Tensor, y: Tensor) -> Tensor:
-    """Stripes bent to and fro."""
-    return 0.75 * _wave(x + 2.2 * _wave(0.55 * y))
-
-
-def ringed(x: Tensor, y: Tensor) -> Tensor:
-    """Concentric rings."""
-    return _wave(_length(x, y))
-
-
-def gridded(x: Tensor, y: Tensor) -> Tensor:
-    """Thin crossing lines."""
-    return torch.maximum(_wave(0.75 * x), _wave(0.75 * y)) - 0.1
-
-
-def pinstriped(x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG001 - the same along y
-    """Thin lines, far apart."""
-    return 1.4 * (_wave(0.7 * x) - 0.13)
-
-
 def checked(x: Tensor, y: Tensor) -> Tensor:
     """Checkerboard."""
     a, b = _wave(0.7 * x), _wave(0.7 * y)
     return torch.maximum(torch.minimum(a, b), torch.minimum(-a, -b)) * 1.4
-
-
-def dotted(x: Tensor, y: Tensor) -> Tensor:
-    """Round spots on a lattice."""
-    return 0.3 - _length(_cell(0.9 * x), _cell(0.9 * y))
-
-
-def hooped(x: Tensor, y: Tensor) -> Tensor:
-    """Small rings on a lattice."""
-    return 0.2 - 1.8 * (_length(_cell(0.6 * x), _cell(0.6 * y)) - 0.32).abs()
 
 
 def crossed(x: Tensor, y: Tensor) -> Tensor:
@@ -187,11 +117,6 @@ def bricked(x: Tensor, y: Tensor) -> Tensor:
     y = 0.9 * y
     shift = 0.25 * y.round()
     return 0.12 - torch.minimum(_cell(y + 0.5).abs(), 2 * _cell(0.45 * x + 2 * shift).abs())
-
-
-def blotched(x: Tensor, y: Tensor) -> Tensor:
-    """Camouflage: large irregular patches."""
-    return _wave(0.45 * x + _wave(0.31 * y)) + _wave(0.37 * y + 1.3 * _wave(0.29 * x)) - 0.02
 
 
 def dashed(x: Tensor, y: Tensor) -> Tensor:
@@ -215,35 +140,42 @@ def rayed(x: Tensor, y: Tensor) -> Tensor:
 
 
 SHAPES: dict[str, Word] = {
-    "triangle": triangle,
-    "ring": ring,
-    "cross": cross,
-    "square": square,
+    "triangle": lambda x, y: torch.maximum(-y, 0.866 * x.abs() + 0.5 * y) - 0.5,
+    "ring": lambda x, y: (_length(x, y) - 0.64).abs() - 0.26,  # thick circle with a hole
+    "cross": lambda x, y: torch.minimum(_box(x, y, 0.9, 0.3), _box(x, y, 0.3, 0.9)),  # plus sign
+    "square": lambda x, y: _box(x, y, 0.7, 0.7),
     "crescent": crescent,
     "star": star,
-    "disc": disc,
+    "disc": lambda x, y: _length(x, y) - 0.8,  # filled circle
     "heart": heart,
     "flower": flower,
     "arrow": arrow,
-    "pill": pill,
-    "hourglass": hourglass,
+    "pill": lambda x, y: _length(x, (y.abs() - 0.55).clamp(min=0)) - 0.42,  # bar with round ends
+    # two triangles, tip to tip
+    "hourglass": lambda x, y: torch.maximum(y.abs() - 0.8, 0.78 * x.abs() - 0.62 * y.abs() - 0.12),
     "drop": drop,
     "house": house,
     "chevron": chevron,
 }
 TEXTURES: dict[str, Word] = {
-    "striped": striped,
+    "striped": lambda x, _: _wave(x),  # even straight stripes
     "checked": checked,
-    "ringed": ringed,
-    "dotted": dotted,
-    "gridded": gridded,
-    "zigzag": zigzag,
-    "pinstriped": pinstriped,
-    "hooped": hooped,
+    "ringed": lambda x, y: _wave(_length(x, y)),  # concentric rings
+    # round spots on a lattice
+    "dotted": lambda x, y: 0.3 - _length(_cell(0.9 * x), _cell(0.9 * y)),
+    # thin crossing lines
+    "gridded": lambda x, y: torch.maximum(_wave(0.75 * x), _wave(0.75 * y)) - 0.1,
+    "zigzag": lambda x, y: 0.75 * _wave(x + 2.2 * _wave(0.55 * y)),  # stripes bent to and fro
+    "pinstriped": lambda x, _: 1.4 * (_wave(0.7 * x) - 0.13),  # thin lines, far apart
+    # small rings on a lattice
+    "hooped": lambda x, y: 0.2 - 1.8 * (_length(_cell(0.6 * x), _cell(0.6 * y)) - 0.32).abs(),
     "crossed": crossed,
     "speckled": speckled,
     "bricked": bricked,
-    "blotched": blotched,
+    # camouflage: large irregular patches
+    "blotched": lambda x, y: (
+        _wave(0.45 * x + _wave(0.31 * y)) + _wave(0.37 * y + 1.3 * _wave(0.29 * x)) - 0.02
+    ),
     "dashed": dashed,
     "scaled": scaled,
     "rayed": rayed,

@@ -19,17 +19,11 @@ _OTHER_TEXTURES = ("bricked", "blotched", "dashed", "scaled", "rayed")
 
 @dataclass(frozen=True)
 class DrawnClasses:
-    """Names and groups of a synthetic class set.
+    """Names and groups of a synthetic class set."""
 
-    Attributes:
-        names: One name per class, ``"<texture>_<shape>"``; unique.
-        coarse_names: Names of the groups.
-        coarse_of_fine: Group index of each class, in class order.
-    """
-
-    names: tuple[str, ...]
-    coarse_names: tuple[str, ...]
-    coarse_of_fine: tuple[int, ...]
+    names: tuple[str, ...]  # one per class, "<texture>_<shape>"
+    coarse_names: tuple[str, ...]  # of the groups
+    coarse_of_fine: tuple[int, ...]  # group index of each class
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,7 @@ from typing import Any
 from tl.data.errors import DataError, listed
 from tl.data.split import Split
 from tl.data.text.source import TextSource
-from tl.data.text.table import Table, read_table
-
-_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
+from tl.data.text.table import SPLITS, Table, read_table
 
 
 class TextDataModule(TextSource):
@@ -51,7 +45,7 @@ class TextDataModule(TextSource):
         **shared: Any,  # noqa: ANN401 - the types are those of the base
     ) -> None:
         super().__init__(name=name or Path(train).name.partition(".")[0], **shared)
-        self.files: dict[Split, str | None] = {"train": train, "val": val, "test": test}
+        self.train, self.val, self.test = train, val, test
         self.split, self.encoding = split, encoding
         self.predict_file = predict_file
         self._parts: dict[Split, Table] | None = None
@@ -62,29 +56,23 @@ class TextDataModule(TextSource):
         Raises:
             DataError: If the file cannot be read, or its split column holds another word.
         """
-        if (path := self.files[split]) is not None and (split != "train" or self.split is None):
+        path: str | None = getattr(self, split)
+        if path is not None and (split != "train" or self.split is None):
             return read_table(path, self.encoding)
         return self._by_column().get(split) if self.split is not None else None
 
     def _by_column(self) -> dict[Split, Table]:
         if self._parts is None:
-            whole = read_table(str(self.files["train"]), self.encoding)
-            split_of = {word: split for split, words in _NAMES.items() for word in words}
-            rows: dict[Split, list[int]] = {split: [] for split in _NAMES}
-            for row, cell in enumerate(whole.column(str(self.split), "split")):
-                if (found := split_of.get(str(cell).strip().lower())) is None:
-                    raise DataError(
-                        f"{whole.where(row)} has the split {cell!r}; expected one of "
-                        f"{listed(list(split_of))}."
-                    )
-                rows[found].append(row)
-            if not rows["train"]:
+            whole = read_table(self.train, self.encoding)
+            expected = f"; expected one of {listed(list(SPLITS))}."
+            parts = whole.by_split(str(self.split), expected)
+            if "train" not in parts:
                 raise DataError(f"{whole.path} has no rows of the split train ({self.split}).")
-            self._parts = {split: whole.rows(some) for split, some in rows.items() if some}
+            self._parts = parts
         return self._parts
 
-    def read_to_predict(self) -> Table | None:
-        """Read the file of sentences to predict, if there is one."""
-        if self.predict_file is None:
-            return None
-        return read_table(self.predict_file, self.encoding, self.text)
+    def reload(self, *, tables: bool = False) -> None:
+        """Let the next `setup` load everything again; with `tables` also the rows by split."""
+        super().reload(tables=tables)
+        if tables:
+            self._parts = None

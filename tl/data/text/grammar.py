@@ -54,9 +54,6 @@ def sentences(seed: int) -> Iterator[tuple[str, str, str]]:
     ``[unlike the <noun of another topic>,] the <noun> and the <noun> <verb> <time> near the
     <place>, and everyone said that it was [not] [<degree>] <adjective>.`` The subject
     determines the topic. ``not`` inverts the sentiment, so single words do not determine it.
-
-    Args:
-        seed: Seed of the sentences.
     """
     # the generator's choices are the same in all versions of Python
     rng = random.Random(f"grammar/{seed}")  # noqa: S311 - no secret

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from tl.data.images.resident import mixed_seed
+from tl.data.synthetic.dice import GOLDEN, mix
 from tl.tasks.class_targets import MISSING
 
 _TO_MASK, _TO_RANDOM = 0.8, 0.9  # Devlin et al., 2019, section 3.1
+_MANTISSA = (1 << 53) - 1
 _STREAMS = 3  # which tokens are chosen, what happens to them, and which tokens replace them
 
 
@@ -70,29 +72,6 @@ def uniform(key: int, index: Tensor, length: int) -> Tensor:
     """
     streams = torch.arange(_STREAMS, device=index.device)[:, None, None]
     places = torch.arange(length, device=index.device)
-    rows = _mixed(index.long()[:, None] ^ key)
-    return (
-        _mixed(rows + _GOLDEN * (_STREAMS * places + streams + 1)) & _MANTISSA
-    ).double() * 2.0**-53
-
-
-def _mixed(x: Tensor) -> Tensor:
-    """Mix the bits of int64; products wrap around like unsigned ones."""
-    x = (x ^ _shifted(x, 30)) * _FIRST
-    x = (x ^ _shifted(x, 27)) * _SECOND
-    return x ^ _shifted(x, 31)
-
-
-def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Shift right, filling with zeros, like unsigned integers."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _signed(x: int) -> int:
-    return x - (1 << 64) if x >> 63 else x
-
-
-_GOLDEN = _signed(0x9E3779B97F4A7C15)
-_FIRST = _signed(0xBF58476D1CE4E5B9)
-_SECOND = _signed(0x94D049BB133111EB)
-_MANTISSA = (1 << 53) - 1
+    rows = mix(index.long()[:, None] ^ key)
+    mixed = mix(rows + GOLDEN * (_STREAMS * places + streams + 1))
+    return (mixed & _MANTISSA).double() * 2.0**-53

@@ -132,7 +132,7 @@ class TextOptions(TextLoaders):
         """Set an attribute; an option that selects texts takes effect at the next `setup`.
 
         Raises:
-            AttributeError: If the name is a misspelt option, or `targets`, which cannot change.
+            AttributeError: If the name is a misspelt option, or one that cannot change.
             ValueError: If the value is out of range; the old value stays.
         """
         options, name = arguments_of(type(self)).keys() | _SHARED, _attribute(name)
@@ -141,8 +141,8 @@ class TextOptions(TextLoaders):
                 refuse_misspelt(self, name, options)
             super().__setattr__(name, value)
             return
-        if name == "targets":
-            raise AttributeError(f"`targets` cannot change; make a new {type(self).__name__}.")
+        if name in ("targets", "name"):
+            raise AttributeError(f"`{name}` cannot change; make a new {type(self).__name__}.")
         first, before = name not in self.__dict__, self.__dict__.get(name)
         super().__setattr__(name, value)
         try:
@@ -157,11 +157,7 @@ class TextOptions(TextLoaders):
 
     @abstractmethod
     def reload(self, *, tables: bool = False) -> None:
-        """Let the next `setup` load everything again.
-
-        Args:
-            tables: Also read the texts again.
-        """
+        """Let the next `setup` load everything again."""
 
     def _check(self) -> None:
         if self.on_long not in ("cut", "error"):

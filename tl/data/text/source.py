@@ -11,9 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from tl.data.errors import DataError, listed
 from tl.data.split import Split, random_split
-from tl.data.text.as_trained import TextAsTrained
-from tl.data.text.known import check_model
-from tl.data.text.table import Table
+from tl.data.text.known import TextAsTrained, check_model
+from tl.data.text.table import Table, read_table
 from tl.data.text.targets import find_class_names, make_task, read_target
 from tl.data.text.text_set import TextSet
 from tl.data.text.tokenizer import TextTokenizer, find_tokenizer
@@ -30,6 +29,9 @@ class TextSource(TextAsTrained):
     Raises:
         ValueError: If an option is out of range.
     """
+
+    predict_file: str | None = None
+    encoding = "utf-8"
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - each has its type there
         self.splits: dict[str, TextSet] = {}
@@ -51,10 +53,6 @@ class TextSource(TextAsTrained):
             DataError: If they cannot be read.
         """
 
-    @abstractmethod
-    def read_to_predict(self) -> Table | None:
-        """Return the rows of the file of sentences to predict; ``None`` without one."""
-
     # Tasks
 
     @property
@@ -74,11 +72,6 @@ class TextSource(TextAsTrained):
             masked = MaskedTokens(name, self.tokenizer.vocab_size)
             found.append(masked.read_from("masked" if source else None))
         return tuple(found)
-
-    @property
-    def task(self) -> Task | None:
-        """The only task; ``None`` if there are several."""
-        return self.tasks[0] if len(self.tasks) == 1 else None
 
     def target_classes(self) -> dict[str, tuple[str, ...]]:
         """Class names by target, in the order of their numbers."""
@@ -129,9 +122,6 @@ class TextSource(TextAsTrained):
     def share_with(self, sources: Sequence[TextSource]) -> None:
         """Share one tokenizer with other sources; the first source trains it on the texts of all.
 
-        Args:
-            sources: All sources, including this one.
-
         Raises:
             ValueError: If their `vocab_size` differs.
         """
@@ -158,9 +148,10 @@ class TextSource(TextAsTrained):
         """
         if stage == "fit" and self.trained_on is not None:
             self._forget()
-        predicts_file = stage == "predict" and (table := self.read_to_predict()) is not None
+        predicts_file = stage == "predict" and self.predict_file is not None
         if predicts_file:
-            self.splits["predict"] = self._set(cast("Table", table), labelled=False).unlabelled()
+            table = read_table(str(self.predict_file), self.encoding, self.text)
+            self.splits["predict"] = self._set(table, labelled=False).unlabelled()
         if stage in ("fit", "validate") and "train" not in self.splits:
             self._split()
         wants_test = stage == "test" or (stage == "predict" and not predicts_file)
@@ -284,11 +275,7 @@ class TextSource(TextAsTrained):
         }
 
     def reload(self, *, tables: bool = False) -> None:
-        """Let the next `setup` load everything again.
-
-        Args:
-            tables: Also read the texts again.
-        """
+        """Let the next `setup` load everything again."""
         self._tokenizer, self._fingerprint = None, None
         self.splits.clear()
         if tables:

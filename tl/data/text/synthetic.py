@@ -8,7 +8,7 @@ from typing import Any
 from tl.data.split import Split
 from tl.data.text.grammar import sentences
 from tl.data.text.source import TextSource
-from tl.data.text.table import Table, read_table
+from tl.data.text.table import Table
 
 
 class SyntheticTextDataModule(TextSource):
@@ -77,10 +77,6 @@ class SyntheticTextDataModule(TextSource):
         rows = list(islice(sentences(self.draw_seed), first, first + count))
         columns = {name: [row[i] for row in rows] for i, name in enumerate(_COLUMNS)}
         return Table(columns, range(1, count + 1), f"the synthetic {split} sentences")
-
-    def read_to_predict(self) -> Table | None:
-        """Read the file of sentences to predict, if there is one."""
-        return None if self.predict_file is None else read_table(self.predict_file)
 
 
 _COLUMNS = ("text", "topic", "sentiment")

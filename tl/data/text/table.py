@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from tl.data.errors import DataError, listed
+from tl.data.images.layout import VALIDATION
+from tl.data.split import Split
 from tl.reading import check_regular
 
+#: What a column may call the splits.
+SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys((*VALIDATION, "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 _OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open}
 _FORMATS = (".csv", ".tsv", ".jsonl", ".txt")
 _MOST_CHARACTERS = 2**27  # of a csv cell; the module's own limit is 131,072
@@ -63,6 +71,24 @@ class Table:
         """Return some of the rows."""
         columns = {name: [cells[i] for i in chosen] for name, cells in self.columns.items()}
         return Table(columns, [self.lines[i] for i in chosen], self.path)
+
+    def by_split(self, column: str, expected: str) -> dict[Split, Table]:
+        """Return the rows of each split that a column names.
+
+        Args:
+            column: Name of the column.
+            expected: End of the message about another name.
+
+        Raises:
+            DataError: If there is no such column, or a cell holds another name.
+        """
+        rows: dict[Split, list[int]] = {}
+        for row, cell in enumerate(self.column(column, "split")):
+            split = SPLITS.get(str(cell).strip().lower())
+            if split is None:
+                raise DataError(f"{self.where(row)} has the split {cell!r}{expected}")
+            rows.setdefault(split, []).append(row)
+        return {split: self.rows(chosen) for split, chosen in rows.items()}
 
 
 def read_table(path: str | Path, encoding: str = "utf-8", text: str = "text") -> Table:
@@ -122,8 +148,7 @@ def _with_mark(encoding: str) -> str:
     return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
 
 
-def _csv(file: IO[str], path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    del text
+def _csv(file: IO[str], path: Path, _: str) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(_MOST_CHARACTERS)
     reader = csv.reader(file, delimiter="\t" if ".tsv" in path.suffixes else ",", strict=True)
     names = [name.strip() for name in next(reader, [])]
@@ -140,8 +165,7 @@ def _csv(file: IO[str], path: Path, text: str) -> Iterator[tuple[int, dict[str, 
         yield reader.line_num, dict(zip(names, cells, strict=True))
 
 
-def _jsonl(file: IO[str], path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    del text
+def _jsonl(file: IO[str], path: Path, _: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
@@ -157,8 +181,7 @@ def _jsonl(file: IO[str], path: Path, text: str) -> Iterator[tuple[int, dict[str
         yield number, row
 
 
-def _txt(file: IO[str], path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    del path
+def _txt(file: IO[str], _: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(file, start=1):
         yield number, {text: line.rstrip("\r\n")}
 

@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tl.data.loaders import EpochSampler, LazyLoader, is_cut
+from tl.data.images.resident import mixed_seed
+from tl.data.loaders import EpochSampler, is_cut, make_loader
 from tl.data.run_loaders import RunLoaders
+from tl.data.text.masking import mask_tokens
 from tl.data.text.text_set import Masking, TextSet
 from tl.data.text.tokenizer import TextTokenizer
-from tl.data.text.windows import LengthSampler
+
+
+class LengthSampler(EpochSampler):
+    """Shuffle, sort by length within windows, cut batches, and shuffle these within each window.
+
+    Sorting within a window of several batches leaves little padding and keeps batches random. The
+    order is a function of (seed, epoch), and a batch of (seed, epoch, step). The ranks divide each
+    joint batch, so `k` ranks train on the batches of a single rank with `k` times the batch size.
+
+    Args:
+        dataset: The data set; only its length is used.
+        lengths: Number of tokens of each sample ``(N,)``.
+        window: Batches per window, 1 or more; 1 keeps the shuffled order.
+        **options: As for :class:`~tl.data.loaders.EpochSampler`.
+    """
+
+    def __init__(self, dataset: Any, lengths: Tensor, window: int, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(dataset, **options)
+        self.lengths = lengths
+        self.window = window
+
+    def order(self) -> Tensor:
+        """All ranks' positions of this training epoch, ``(steps * batch * ranks,)`` int64."""
+        plain = super().order()
+        if self.window == 1:
+            return plain
+        size = self.batch_size * self.num_replicas
+        generator = torch.Generator()
+        generator.manual_seed(mixed_seed("windows", self.seed, self.epoch))
+        windows = []
+        for part in torch.split(plain, self.window * size):
+            batches = part[self.lengths[part].argsort(stable=True)].view(-1, size)
+            windows.append(batches[torch.randperm(len(batches), generator=generator)].flatten())
+        return torch.cat(windows)
 
 
 class TextLoaders(RunLoaders):
-    """The part of a source of text that builds the loaders of its splits.
-
-    Attributes:
-        splits: The texts by split.
-        batch_size: Texts per step and process.
-        eval_batch_size: Texts per evaluation step and process.
-        length_window: Number of batches that are sorted by length together.
-        masked_tokens: Fraction of the tokens to predict.
-        seed: Seed of order and masks.
-    """
+    """The part of a source of text that builds the loaders of its splits; see `TextOptions`."""
 
     splits: dict[str, TextSet]
     batch_size: int
@@ -51,9 +79,7 @@ class TextLoaders(RunLoaders):
         """
         data = self.splits["train"]
         if self._overfits:
-            loader = self._in_order("train", self.batch_size)
-            self._resumable(cast("EpochSampler", loader.sampler))
-            return loader
+            return self._overfitting(self._in_order("train", self.batch_size))
         sampler = LengthSampler(
             data,
             data.lengths,
@@ -65,7 +91,7 @@ class TextLoaders(RunLoaders):
             rank=self._rank(),
         )
         masked = data.masked(self._masking(), lambda: sampler.epoch)
-        return _loader(masked, self._resumable(sampler))
+        return make_loader(masked, self._resumable(sampler), 0)
 
     def _in_order(self, split: str, batch_size: int | None = None) -> DataLoader[Any]:
         data = self.splits[split]
@@ -73,23 +99,17 @@ class TextLoaders(RunLoaders):
         if sequence is None and split != "predict":
             sequence = data.lengths.argsort(stable=True)  # little padding
         sampler = self._sampler_in_order(data, batch_size or self.eval_batch_size, sequence)
-        return _loader(data if split == "predict" else data.masked(self._masking()), sampler)
+        shown = data if split == "predict" else data.masked(self._masking())
+        return make_loader(shown, sampler, 0)
 
     def _masking(self) -> Masking | None:
         if not self.masked_tokens:
             return None
-        return Masking(self.tokenizer, self.masked_tokens, self.seed)
-
-
-def _loader(data: TextSet, sampler: EpochSampler) -> DataLoader[Any]:
-    return LazyLoader(
-        data,
-        batch_size=None,  # the sampler yields whole batches, as tensors
-        sampler=sampler,
-        collate_fn=_as_it_is,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - a pair, or a dict of them
-    return batch
+        return partial(
+            mask_tokens,
+            seed=self.seed,
+            rate=self.masked_tokens,
+            mask_id=cast("int", self.tokenizer.mask_id),  # the source refuses a tokenizer without
+            special=self.tokenizer.special_ids,
+            vocab_size=self.tokenizer.vocab_size,
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -14,42 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tl.data.loaders import mixed_order
-from tl.data.text.masking import mask_tokens
-from tl.data.text.tokenizer import TextTokenizer
 from tl.data.text.tokens import Tokens
 from tl.tasks import Task
 
-Inputs = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Masking:
-    """How tokens are hidden for a language model.
-
-    Args:
-        tokenizer: The tokenizer of the texts.
-        rate: Share of the tokens to guess.
-        seed: Seed.
-    """
-
-    tokenizer: TextTokenizer
-    rate: float
-    seed: int
-
-    def hide(self, ids: Tensor, index: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return tokens with some hidden, and what they were; see `mask_tokens`."""
-        mask_id = self.tokenizer.mask_id
-        assert mask_id is not None  # noqa: S101 - checked by the data module
-        return mask_tokens(
-            ids,
-            index,
-            seed=self.seed,
-            epoch=epoch,
-            rate=self.rate,
-            mask_id=mask_id,
-            special=self.tokenizer.special_ids,
-            vocab_size=self.tokenizer.vocab_size,
-        )
+#: `tl.data.text.masking.mask_tokens` with all but tokens, indices and epoch.
+Masking = Callable[..., tuple[Tensor, Tensor]]
 
 
 class TextSet(Dataset[Any]):
@@ -143,7 +111,7 @@ class TextSet(Dataset[Any]):
         if self.masking is None:
             return plain
         epoch = -1 if self.epoch is None else self.epoch()
-        ids, hidden = self.masking.hide(inputs["input_ids"], rows, epoch)
+        ids, hidden = self.masking(inputs["input_ids"], rows, epoch=epoch)
         masked = ({**inputs, "input_ids": ids}, hidden)
         return {"text": plain, "masked": masked} if self.all_targets else masked
 

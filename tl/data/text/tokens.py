@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import track
 from torch import Tensor
 
-from tl.data.cache import default_cache
+from tl.data.cache import default_cache, write_whole
 from tl.data.text.tokenizer import TextTokenizer, train_wordpiece
 
 _log = logging.getLogger(__name__)
@@ -180,19 +177,10 @@ def _checksum(parts: Sequence[Tensor]) -> str:
 
 
 def _put(stored: Path, content: bytes) -> None:
-    """Write a file beside its final name, and rename it: whole or absent."""
-    temporary = stored.with_name(f".{stored.name}-{uuid.uuid4().hex}.tmp")
-    try:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, stored)  # noqa: PTH105 - it replaces on every system
-    except OSError as error:
+    if reason := write_whole(stored, lambda file: file.write(content)):
         _log.warning(
             "Tokens are not cached: cannot write %s (%s). Set TL_CACHE to a folder with room to "
             "tokenise only once.",
             stored,
-            error.strerror or error,
+            reason,
         )
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)  # also after Ctrl-C

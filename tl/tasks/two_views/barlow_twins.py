@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tl.tasks.two_views.base import TwoViews, positive
+from tl.tasks.two_views.base import TwoViews
 
 _EPS = 1e-5  # of the batch norm without scale and shift in the authors' code
 
@@ -53,10 +53,7 @@ class BarlowTwins(TwoViews):
     weight: float = field(default=5e-3, kw_only=True)
     kind: ClassVar[str] = "barlow_twins"
     layers: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("weight", self.weight)
+    positive: ClassVar[tuple[str, ...]] = ("weight",)
 
     def agreement(self, first: Tensor, second: Tensor) -> Tensor:
         """Return :func:`barlow_twins`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class TwoViews(Task):
 
     Attributes:
         layers: Number of the projector's hidden layers.
+        positive: Names of the method's numbers that must be positive.
 
     Raises:
         ValueError: If a number is out of range.
@@ -55,6 +56,7 @@ class TwoViews(Task):
     shares: str | None = None
     trains: bool = True
     layers: ClassVar[int] = 1
+    positive: ClassVar[tuple[str, ...]] = ()
     supervised: ClassVar[bool] = False
     directions: ClassVar[Mapping[str, Direction]] = {"spread": "max"}
 
@@ -65,6 +67,9 @@ class TwoViews(Task):
         for name, value in (("hidden", self.hidden), ("size", self.size)):
             if value < 1:
                 raise ValueError(f"`{name}` must be 1 or more, got {value}.")
+        for name in self.positive:
+            if not 0 < (value := getattr(self, name)) < float("inf"):
+                raise ValueError(f"`{name}` must be positive, got {value}.")
 
     @property
     def answers(self) -> str:
@@ -104,9 +109,6 @@ class TwoViews(Task):
 
     def single(self, output: Tensor) -> Tensor:
         """Return the loss of a single image in an evaluation: 0, which `present` leaves out.
-
-        Args:
-            output: The outputs of its views.
 
         Raises:
             ValueError: In training.
@@ -157,10 +159,6 @@ class TwoViews(Task):
             "with `init_from`, or take its features with `tl.load(...).embed(...)`."
         )
 
-    def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
-        """Return rows without columns."""
-        return [{} for _ in answer]
-
     def twin(self, head: nn.Module) -> nn.Module | None:
         """Return the part of the head that has a momentum twin, with the backbone's.
 
@@ -178,13 +176,3 @@ class TwoViews(Task):
         """
         del progress
         return 1.0
-
-
-def positive(name: str, value: Any) -> None:  # noqa: ANN401 - a number
-    """Refuse a number that is not positive.
-
-    Raises:
-        ValueError: If it is 0, negative or infinite.
-    """
-    if not 0 < value < float("inf"):
-        raise ValueError(f"`{name}` must be positive, got {value}.")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tl.tasks.two_views.base import TwoViews, positive
+from tl.tasks.two_views.base import TwoViews
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float = 0.5) -> Tensor:
@@ -51,10 +51,7 @@ class NTXent(TwoViews):
     hidden: int = 512
     size: int = 128
     kind: ClassVar[str] = "nt_xent"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("temperature", self.temperature)
+    positive: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def agreement(self, first: Tensor, second: Tensor) -> Tensor:
         """Return :func:`nt_xent`."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from tl.tasks.two_views.base import TwoViews, positive
+from tl.tasks.two_views.base import TwoViews
 
 _EPS = 1e-4  # added to the variances, the paper's
 
@@ -74,11 +74,7 @@ class VICReg(TwoViews):
     covariance: float = field(default=1.0, kw_only=True)
     kind: ClassVar[str] = "vicreg"
     layers: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("invariance", "variance", "covariance"):
-            positive(name, getattr(self, name))
+    positive: ClassVar[tuple[str, ...]] = ("invariance", "variance", "covariance")
 
     def agreement(self, first: Tensor, second: Tensor) -> Tensor:
         """Return :func:`vicreg`."""

@@ -16,10 +16,6 @@ T = TypeVar("T")
 def need_batch_norm(method: str, network: nn.Module) -> list[nn.Module]:
     """Return the batch norm layers of a network.
 
-    Args:
-        method: What needs them, for the message.
-        network: The network.
-
     Raises:
         ValueError: If there is none.
     """
@@ -37,11 +33,6 @@ def adapt_statistics(backbone: nn.Module, batches: Iterable[T], forward: Callabl
     "Revisiting Batch Normalization For Practical Domain Adaptation", arXiv:1603.04779, algorithm 1:
     each layer's mean and variance over the target's samples, without labels; scale and shift stay.
     Layers are normalised by their batch while the statistics are collected.
-
-    Args:
-        backbone: The network, changed in place.
-        batches: The target's samples in random order.
-        forward: Passes a batch through the network.
 
     Returns:
         The number of batches.

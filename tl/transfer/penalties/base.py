@@ -143,10 +143,6 @@ class Penalty(nn.Module, ABC):
 def require_source(penalty: nn.Module, start: Start) -> None:
     """Refuse to pull toward random weights.
 
-    Args:
-        penalty: The penalty.
-        start: The start of the run.
-
     Raises:
         ValueError: If there is no source.
     """
@@ -159,10 +155,6 @@ def require_source(penalty: nn.Module, start: Start) -> None:
 
 def require_checkpoint(penalty: nn.Module, start: Start) -> Source:
     """Return the source's checkpoint.
-
-    Args:
-        penalty: The penalty.
-        start: The start of the run.
 
     Raises:
         ValueError: If there is none.

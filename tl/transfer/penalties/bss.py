@@ -17,7 +17,7 @@ class BSS(Penalty):
     the feature matrix ``(N, D)`` of the batch (Chen et al., 2019, "Catastrophic Forgetting Meets
     Negative Transfer: Batch Spectral Shrinkage for Safe Transfer Learning"): directions of small
     singular values do not transfer. It needs no source; without one it is an ordinary regulariser.
-    Unlike the other terms it does not start at 0. Several processes compute it on their joint batch.
+    Unlike the other terms it does not start at 0. Several processes compute it on the joint batch.
     The authors' code gives the head 10 times the learning rate, which is not part of the term.
 
     Args:

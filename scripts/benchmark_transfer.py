@@ -98,6 +98,7 @@ def arguments(
 ) -> tuple[str, ...]:
     """What the runs have in common."""
     drawn = ("--data.init_args.images=generated", "--data.init_args.generated_size=2000")
+    drawn = (*drawn, "--dashboard.every_n_epochs=0")
     return (
         *("--config", config, "--config", "configs/overlays/cpu.yaml"),
         *(f"--data.init_args.name={name}", f"--data.init_args.root={options.root}"),

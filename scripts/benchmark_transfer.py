@@ -97,7 +97,10 @@ def arguments(
     options: argparse.Namespace, config: str, name: str, seed: int, epochs: int, fraction: float
 ) -> tuple[str, ...]:
     """What the runs have in common."""
-    drawn = ("--data.init_args.images=generated", "--data.init_args.generated_size=2000")
+    drawn = (
+        *("--data.init_args.images=generated", "--data.init_args.generated_size=2000"),
+        "--dashboard.every_n_epochs=0",
+    )
     return (
         *("--config", config, "--config", "configs/overlays/cpu.yaml"),
         *(f"--data.init_args.name={name}", f"--data.init_args.root={options.root}"),

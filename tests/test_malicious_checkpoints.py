@@ -19,7 +19,7 @@ from tl.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = "source_cifar10"
-SMALL = ("--dashboard.graph=false", "--trainer.limit_train_batches=1")
+SMALL = ("--trainer.limit_train_batches=1",)
 PLACES = {
     "state": ("state_dict", "heads.cifar10.weight"),
     "hyper-parameters": ("hyper_parameters", "label_smoothing"),

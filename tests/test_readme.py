@@ -148,7 +148,8 @@ def fit(overlay: str, folder: Path, *more: str) -> dict[str, float]:
             *("fit", "--config=configs/multitask.yaml", "--config=configs/overlays/quick.yaml"),
             *(f"--config={folder / 'overlay.yaml'}", f"--log_dir={folder}", "--name=shown"),
             *("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--dashboard.graph=no"),
-            *("--trainer.enable_progress_bar=false", "--throughput.mfu=false", *more),
+            *("--trainer.enable_progress_bar=false", "--throughput.mfu=false"),
+            *("--dashboard.every_n_epochs=0", *more),
         ]
     )
     if code:

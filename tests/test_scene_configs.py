@@ -32,8 +32,9 @@ TINY = (
     *("--data.init_args.train_size=40", "--data.init_args.test_size=8", "--data.init_args.size=16"),
     *("--data.init_args.batch_size=8", "--trainer.limit_train_batches=2", "--trainer.max_epochs=1"),
     *("--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1", "--dashboard.graph=false"),
-    "--trainer.enable_progress_bar=false",
+    *("--trainer.enable_progress_bar=false", "--dashboard.every_n_epochs=0"),
 )
+SHOWN = ("--data.init_args.look=night", "--dashboard.every_n_epochs=1")
 _BALANCER = "--model.init_args.balancer.init_args.weights"
 _SOURCE = "--model.init_args.penalties.init_args.data"
 MORE: dict[str, tuple[str, ...]] = {
@@ -66,7 +67,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A network that has learned the other look, by the command in the header."""
     folder, patch = tmp_path_factory.mktemp("source"), pytest.MonkeyPatch()
     patch.chdir(ROOT)
-    main([*command(QUICK), *TINY, "--data.init_args.look=night", f"--log_dir={folder}"])
+    main([*command(QUICK), *TINY, *SHOWN, f"--log_dir={folder}"])
     patch.undo()
     return str(folder / "scenes" / "version_0" / "checkpoints" / "best.ckpt")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from tests.small import module, multitask_module, tiny_data, trainer, two_source
 from tl import MultiTaskModule
 from tl.backbones.resnet_cifar import ResNetCifar
 from tl.callbacks import RunCheckpoint, RunResults, Throughput
-from tl.callbacks.results import number, scores_of
-from tl.tasks import Depth, Segmentation
+from tl.callbacks.results import number, samples_of, scores_of
+from tl.tasks import Classification, Depth, Segmentation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,3 +113,12 @@ def test_the_score_that_decides_comes_first() -> None:
     assert list(found["a"].items()) == [("miou", "max"), ("acc", "max")]
     assert found["b"] == {"abs": "min", "rel": "min", "rmse": "min", "delta1": "max"}
     assert next(iter(found["b"])) == "abs"
+
+
+def test_labelled_pixels_are_not_counted_against_images() -> None:
+    tasks = {"depth": Depth("depth"), "kind": Classification("kind", 2)}
+    data = SimpleNamespace(splits={"test": [0, 1]})
+    module: Any = SimpleNamespace(tasks=tasks, samples={"test": {"depth": 99, "kind": 1}})
+    trained: Any = SimpleNamespace(datamodule=data)
+    found = samples_of(module, trained)
+    assert found["test"] == {"depth": {"from": 99, "of": None}, "kind": {"from": 1, "of": 2}}

@@ -26,7 +26,6 @@ from tl.cli import main
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "source_cifar10"
 SMALL = (
-    "--dashboard.graph=false",
     "--data.init_args.batch_size=32",
     "--trainer.limit_train_batches=3",  # of five
 )

@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 MULTI = "configs/multitask.yaml"
 SOURCE = "configs/source_cifar10.yaml"
 TARGET = "configs/transfer_cifar100.yaml"
+# drawing takes half of a tiny run; tests of what is drawn give DRAWN
+UNDRAWN = ("--dashboard.graph=false", "--dashboard.every_n_epochs=0")
+DRAWN = ("--dashboard.graph=true", "--dashboard.every_n_epochs=5")
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +42,7 @@ def arguments(verb: str, config: str, log_dir: Path, *more: str) -> list[str]:
         *(verb, "--config", config, "--config", "configs/overlays/quick.yaml"),
         *("--data.init_args.generated_size=200", "--trainer.max_epochs=1"),
         *(f"--log_dir={log_dir}", "--trainer.log_every_n_steps=1", "--trainer.accelerator=cpu"),
-        "--trainer.enable_progress_bar=false",
+        *("--trainer.enable_progress_bar=false", *UNDRAWN),
         *more,
     ]
 
@@ -60,7 +63,7 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 
 def test_a_run_from_fit_to_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(arguments("fit", MULTI, tmp_path))
+    main(arguments("fit", MULTI, tmp_path, *DRAWN))
     said = capsys.readouterr()
     assert "best.ckpt" in said.out
     # a warning for either source, once and whole
@@ -374,7 +377,7 @@ def test_code_in_a_checkpoint_never_runs(
 def test_whatever_the_loggers_a_run_has_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], logs: set[str]
 ) -> None:
-    given = arguments("fit", SOURCE, tmp_path, "--log_dir=runs", "--name=mine", *more)
+    given = arguments("fit", SOURCE, tmp_path, "--log_dir=runs", "--name=mine", *DRAWN, *more)
     monkeypatch.chdir(tmp_path)
     main([str(ROOT / word) if word.startswith("configs/") else word for word in given])
     assert {path.name for path in tmp_path.iterdir()} <= {"cache", "runs"}

@@ -22,6 +22,7 @@ def test_a_run_becomes_a_folder_that_knows_its_network(
             *(f"--config={configs / 'overlays' / 'quick.yaml'}", "--name=a", "--log_dir=logs"),
             *("--data.init_args.generated_size=60", "--trainer.max_epochs=1"),
             *("--trainer.limit_train_batches=1", "--dashboard.graph=false"),
+            "--dashboard.every_n_epochs=0",
             *("--throughput.mfu=false", "--trainer.enable_progress_bar=false"),
             "--model.init_args.strategy=tl.transfer.LinearProbe",
         ]

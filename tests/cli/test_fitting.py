@@ -20,7 +20,7 @@ from tl.serving.run import Run
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "trainer": {"enable_progress_bar": False, "enable_model_summary": False},
-    "dashboard.graph": False,
+    "dashboard": {"graph": False, "every_n_epochs": 0},
     "throughput.mfu": False,
 }
 

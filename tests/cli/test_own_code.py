@@ -96,7 +96,7 @@ def test_a_typo_shows_where_it_is(
 ) -> None:
     (tmp_path / "typos.py").write_text(PROJECT)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert main(arguments("fit", SOURCE, tmp_path, "--dashboard.graph=false", *given)) != 0
+    assert main(arguments("fit", SOURCE, tmp_path, *given)) != 0
     err = capsys.readouterr().err
     assert line in err
     assert said in err.splitlines()[-1]

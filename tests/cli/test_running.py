@@ -32,7 +32,7 @@ def test_an_error_is_a_mistake_until_training_begins(
     (tmp_path / "stops_a_run.py").write_text(STOPS)
     monkeypatch.syspath_prepend(str(tmp_path))
     mine = ("--trainer.callbacks+=stops_a_run.Stops", f"--trainer.callbacks.hook={hook}")
-    found = main(arguments("fit", SOURCE, tmp_path, "--dashboard.graph=false", *mine))
+    found = main(arguments("fit", SOURCE, tmp_path, *mine))
     assert found == code
     assert capsys.readouterr().err.splitlines()[-1] == "tl: the door is shut"
     assert (tmp_path / "source_cifar10" / "version_0").exists() == (code == 1)

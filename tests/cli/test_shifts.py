@@ -18,6 +18,7 @@ def quick(folder: Path) -> list[str]:
         *("--data.init_args.generated_size=100", "--model.init_args.backbone=tests.small.Tiny"),
         *("--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--dashboard.graph=false"),
         *("--trainer.enable_progress_bar=false", f"--log_dir={folder}"),
+        "--dashboard.every_n_epochs=0",
     ]
 
 

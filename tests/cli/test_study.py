@@ -47,6 +47,7 @@ def test_an_option_that_no_run_has_and_then_a_study_of_real_runs(
         "trainer.log_every_n_steps": 1,
         "trainer.accelerator": "cpu",
         "dashboard.graph": False,
+        "dashboard.every_n_epochs": 0,
     }
     study = {
         "question": "Does the seed matter?",

@@ -17,13 +17,15 @@ from tests.processes import run_two_processes
 from tests.small import trainer
 from tests.transfer.penalties.steps import Small, checkpoint
 from tl import Classification, MultiTaskModule
-from tl.transfer.penalties import DELTA, L2SP, CoTuning, LwF
+from tl.transfer.penalties import BSS, DELTA, L2SP, CoTuning, LwF
 
 CASES: dict[str, Any] = {
     "both": lambda: ([L2SP(alpha=0.5, beta=0.1), LwF()], None),
     # the second process has no label of the task in its half of a batch
     "co_tuning": lambda: ([Kept(task="a")], None),
     "delta": lambda: (Even(task="a"), None),
+    # the joint batch has other singular values than either half
+    "bss": lambda: (BSS(k=2, eta=0.5), None),
     "aggregated": lambda: ([L2SP(alpha=0.5, beta=0.1), LwF()], UPGrad()),
 }
 
@@ -115,7 +117,7 @@ def test_both_processes_hold_the_same_weights(case: str, folder: Path) -> None:
         assert torch.equal(value, second[name]), name
 
 
-@pytest.mark.parametrize("case", ["both", "delta", "aggregated"])
+@pytest.mark.parametrize("case", ["both", "delta", "bss", "aggregated"])
 def test_two_processes_equal_one_on_the_joint_batch(case: str, folder: Path) -> None:
     joint = run(case, folder, slice(None))
     found = torch.load(folder / "rank0.pt", weights_only=True)[case]

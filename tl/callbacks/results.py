@@ -175,7 +175,8 @@ def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str,
             whole = getattr(owner, "splits", {}).get(split)
             found.setdefault(split, {})[name] = {
                 "from": count,
-                "of": None if whole is None else _size(whole, task),
+                # a split does not know how many pixels have a label
+                "of": None if whole is None or _on_pixels(task) else _size(whole, task),
             }
     return found
 
@@ -195,6 +196,10 @@ def scores_of(module: LightningModule) -> dict[str, dict[str, str]]:
             if known := task.directions.get(score, way):
                 found.setdefault(name, {})[score] = known
     return found
+
+
+def _on_pixels(task: object) -> bool:
+    return bool(getattr(task, "on_pixels", False))
 
 
 def _size(split: Any, task: Any) -> int:  # noqa: ANN401 - whatever a data module has

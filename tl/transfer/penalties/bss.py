@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tl.tasks.two_views.gather import gathered_rows
 from tl.transfer.penalties.base import Penalty, Step
 from tl.transfer.source import at_least_float32
 
@@ -16,8 +17,8 @@ class BSS(Penalty):
     the feature matrix ``(N, D)`` of the batch (Chen et al., 2019, "Catastrophic Forgetting Meets
     Negative Transfer: Batch Spectral Shrinkage for Safe Transfer Learning"): directions of small
     singular values do not transfer. It needs no source; without one it is an ordinary regulariser.
-    Unlike the other terms it does not start at 0. The authors' code gives the head 10 times the
-    learning rate, which is not part of the term.
+    Unlike the other terms it does not start at 0. Several processes compute it on the joint batch.
+    The authors' code gives the head 10 times the learning rate, which is not part of the term.
 
     Args:
         k: Number of singular values, 1 or more, capped at all of them; the default is the authors'
@@ -39,7 +40,7 @@ class BSS(Penalty):
 
     def forward(self, step: Step) -> Tensor:
         """Return the term, computed on the features of all sources together."""
-        features = torch.cat(list(step.features.values()))
+        features = gathered_rows(torch.cat(list(step.features.values())))
         return self.eta * smallest_energy(features, self.k)
 
 

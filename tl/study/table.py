@@ -98,7 +98,7 @@ class StudyTable:
         """Draw the table."""
         done = sum(state != "unfinished" for state in self._states.values())
         table = Table(title=f"{done} of {len(self.points)} runs ended; {self.remaining()}")
-        for column in ("run", "for", "step", "images/s"):
+        for column in ("run", "for", "step", "samples/s"):
             table.add_column(column)
         for name, point in self.points.items():
             if self._states[name] != "unfinished" or self.folders.silence(point) > _RECENT:
@@ -124,6 +124,6 @@ def _latest(folder: Path) -> tuple[str, str]:
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 step = row.get("step") or step
-                given = row.get("perf/images_per_second")
+                given = row.get("perf/images_per_second") or row.get("perf/samples_per_second")
                 speed = f"{float(given):.0f}" if given else speed
     return step, speed

@@ -203,7 +203,7 @@ class TextSource(TextAsTrained):
             )
 
     def _warn_of_copies(self) -> None:
-        evaluated = {"validation": self.splits["val"].shown()}
+        evaluated: dict[str, Sequence[str]] = {"validation": self.splits["val"].shown()}
         with suppress(DataError):  # said where the test texts are needed
             if (test := self._table("test", needed=False)) is not None:
                 pairs = self._texts(test, self.pair)

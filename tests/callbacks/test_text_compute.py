@@ -85,6 +85,8 @@ def test_a_run_logs_its_utilisation(masks: float, tmp_path: Path) -> None:
     assert seen.mfu is not None
     assert 0 < seen.mfu < 1
     assert made.progress_bar_metrics["mfu"] > 0
+    assert made.progress_bar_metrics["texts/s"] > 0
+    assert "perf/images_per_second" not in made.callback_metrics
     # all steps but the first, with the numbers of the batches that were read
     found = text_operations(module, next(iter(data.train_dataloader())))
     assert found is not None

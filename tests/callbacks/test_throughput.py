@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.small import module, tiny_data, trainer
 from tl import TransferModule
-from tl.callbacks.throughput import Throughput, images_in
+from tl.callbacks.throughput import Throughput, holds_texts, images_in
 
 
 def test_images_of_a_batch_are_counted_once() -> None:
@@ -20,6 +20,15 @@ def test_images_of_a_batch_are_counted_once() -> None:
     assert images_in({"a": part, "b": None, "c": part}) == 6
     with pytest.raises(TypeError, match="got str"):
         images_in("batch")
+
+
+def test_texts_are_told_from_images() -> None:
+    tokens = {"input_ids": torch.zeros(3, 4), "attention_mask": torch.ones(3, 4)}
+    part = (tokens, torch.zeros(3))
+    assert holds_texts(part)
+    assert holds_texts({"text": part, "masked": part})
+    assert not holds_texts((torch.zeros(3, 3, 2, 2), torch.zeros(3)))
+    assert not holds_texts(({"left": torch.zeros(3, 2)}, torch.zeros(3)))
 
 
 def test_the_first_step_and_validation_take_no_time() -> None:

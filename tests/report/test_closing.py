@@ -33,6 +33,11 @@ def test_tasks_are_rows_with_their_scores(tmp_path: Path) -> None:
     )
 
 
+def test_a_run_on_texts_counts_texts(tmp_path: Path) -> None:
+    data = {"glosses": {"tokenizer": {"hash": "a", "vocab_size": 9}}}
+    assert "3,401 texts/s," in " ".join(table(tmp_path, {**RESULTS, "data": data})[-1])
+
+
 def test_the_only_task_has_metrics_without_its_name(tmp_path: Path) -> None:
     found = {"metrics": {"val/mae": 0.5}, "scores": {"level": {"mae": "min"}}}
     assert table(tmp_path, found)[1] == ["level", "mae", "0.5000"]

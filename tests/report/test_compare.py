@@ -44,7 +44,7 @@ def test_seeds_are_folded_and_settings_that_differ_are_shown(tmp_path: Path) -> 
     assert "| model.depth | not set | 3 |" in text
     assert "| test/a/acc | 0.275 ± 0.32 | 0.45 |" in text
     assert "train/loss" not in text
-    assert "| images per second | 100 ± 0 | 100 |" in text
+    assert "| samples per second | 100 ± 0 | 100 |" in text
     assert "3 runs of 2 settings, which differ in model.depth. One run does not show" in text
 
 

@@ -31,7 +31,7 @@ def test_raw_numbers_of_every_run_are_a_table(tmp_path: Path) -> None:
     assert [row["state"] for row in rows] == ["done"] * 9 + ["failed"]
     for row in rows[:-1]:
         assert float(row["test/acc"]) == noise(points[row["run"]])["test/acc"]  # all digits
-        assert (row["steps"], row["images"], row["seconds"]) == ("10", "40", "2.0")
+        assert (row["steps"], row["samples"], row["seconds"]) == ("10", "40", "2.0")
     assert status_line(report) == "9 of 10 runs are done, 1 failed."
     assert as_dict(report)["failed"] == {last.name: "it broke"}
     assert len(as_dict(report)["cells"]) == 4

@@ -52,7 +52,7 @@ def test_unequal_budgets_are_marked(tmp_path: Path) -> None:
     assert "| 0.1 | full ‡ |" in text
     assert "| 0.5 | full |" in text
     assert (
-        "- part 0.1, full: 30 steps, 120 images, 0 tuning trials, against 10 steps, 40 images, "
+        "- part 0.1, full: 30 steps, 120 samples, 0 tuning trials, against 10 steps, 40 samples, "
         "0 tuning trials" in text
     )
 

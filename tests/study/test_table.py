@@ -24,14 +24,15 @@ def test_a_line_says_that_a_run_ended(tmp_path: Path) -> None:
     assert second.name not in said.getvalue()
 
 
-def test_the_table_shows_what_runs_and_how_fast(tmp_path: Path) -> None:
+@pytest.mark.parametrize("counted", ["images", "samples"])
+def test_the_table_shows_what_runs_and_how_fast(counted: str, tmp_path: Path) -> None:
     points = points_of(read_study(write_study(tmp_path)))
     folders = RunFolders(tmp_path / "out")
     first = next(iter(points.values()))
     folders.write(first, "point.json", {})
     version = folders.of(first) / "version_0"
     version.mkdir()
-    (version / "metrics.csv").write_text("step,perf/images_per_second\n7,\n9,123.4\n")
+    (version / "metrics.csv").write_text(f"step,perf/{counted}_per_second\n7,\n9,123.4\n")
     (version / "config.yaml").write_text(json.dumps({}))
     with folders.locked(first):
         table = StudyTable(points, folders, 1, io.StringIO()).render()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
+from tl.backbones import TextBackbone
 from tl.tasks import MaskedTokens, as_task
 
 TASK = MaskedTokens("words", 7)
@@ -79,3 +83,33 @@ def test_targets_are_checked() -> None:
             TASK.check(wrong)
     with pytest.raises(ValueError, match="vocabulary of at least 2"):
         MaskedTokens("words", 1)
+
+
+def test_loss_and_gradients_are_those_of_transformers() -> None:
+    torch.manual_seed(0)
+    size = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    size |= {"intermediate_size": 32, "max_position_embeddings": 16}
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    net = TextBackbone(config={"model_type": "bert", **size, **still})
+    task = MaskedTokens("words", 40)
+    head: Any = task.head(16)
+    config = transformers.BertConfig(**size, **still, tie_word_embeddings=False)
+    plain: Any = transformers.BertForMaskedLM(config)
+    plain.bert.load_state_dict(net.model.state_dict())
+    last = plain.cls.predictions
+    last.transform.dense.load_state_dict(head[0].state_dict())
+    last.transform.LayerNorm.load_state_dict(head[2].state_dict())
+    last.transform.LayerNorm.eps = head[2].eps
+    last.decoder.load_state_dict(head[3].state_dict())
+    ids = torch.randint(5, 40, (3, 7))
+    mask = (torch.arange(7) < torch.tensor([[7], [5], [2]])).long()
+    target = torch.where((torch.rand(3, 7) < 0.4) & (mask > 0), ids, -1)
+    ours = task.loss(head(net.maps({"input_ids": ids, "attention_mask": mask})), target)
+    labels = target.masked_fill(target < 0, -100)
+    theirs = plain(input_ids=ids, attention_mask=mask, labels=labels).loss
+    torch.testing.assert_close(ours, theirs)
+    ours.backward()
+    theirs.backward()
+    wanted = dict(plain.bert.named_parameters())
+    for name, parameter in net.model.named_parameters():
+        torch.testing.assert_close(parameter.grad, wanted[name].grad)

@@ -13,7 +13,7 @@ from tl.callbacks.checkpoint import best_of
 from tl.callbacks.knn_monitor import KNN
 from tl.callbacks.progress import bar_is_readable
 from tl.callbacks.surroundings import callbacks_of
-from tl.callbacks.throughput import Throughput
+from tl.callbacks.throughput import IN_BAR, SPEEDS, Throughput
 from tl.modules.base import SharedBackboneModule
 from tl.modules.score_log import shared_scores
 from tl.report.closing import duration
@@ -30,10 +30,10 @@ class EpochTable(Callback):
     Columns: the training loss of the last logged steps, the validation loss, the mean of the
     tasks' common score, the deciding score of each task, the accuracy of nearest neighbours where a
     `KNNMonitor` measures it, the metric that chooses the checkpoint if it is another one, the
-    seconds of the epoch, and images per second. ``*`` marks the best epoch so far, by that metric;
-    of several validations in it, the line shows the best one, and of those in other epochs the
-    last. In a terminal, columns that do not fit are left out and long names are shortened; a file
-    gets all.
+    seconds of the epoch, and images or texts per second. ``*`` marks the best epoch so far, by that
+    metric; of several validations in it, the line shows the best one, and of those in other epochs
+    the last. In a terminal, columns that do not fit are left out and long names are shortened; a
+    file gets all.
 
     Attributes:
         best_epoch: The best epoch so far, counted from 0; ``None`` without validation.
@@ -134,11 +134,12 @@ class EpochTable(Callback):
         }
         if (speed := speed_of(trainer)) and speed.seconds > self._images[1]:
             images = speed.images - self._images[0]
-            cells["img/s"] = f"{images / (speed.seconds - self._images[1]):,.0f}"
-        for line in self._as_lines(cells, bool(last and last > 0)):
+            cells[IN_BAR[speed.rate]] = f"{images / (speed.seconds - self._images[1]):,.0f}"
+        rate = IN_BAR[speed.rate] if speed else SPEEDS[0]
+        for line in self._as_lines(cells, rate, bool(last and last > 0)):
             print(line, flush=True)  # noqa: T201
 
-    def _as_lines(self, cells: Mapping[str, str], counted: bool) -> list[str]:
+    def _as_lines(self, cells: Mapping[str, str], rate: str, counted: bool) -> list[str]:
         if not self._widths:
             width = get_console().width if bar_is_readable() else None
             widest = {"epoch": 2 * len(cells["epoch"].partition("/")[2]) + 2 if counted else 6}
@@ -147,7 +148,7 @@ class EpochTable(Callback):
                 for label, cell in cells.items()
             }
             # the first epoch may be too short to be timed
-            self._widths = fitted({**found, "img/s": max(7, found.get("img/s", 0))}, width)
+            self._widths = fitted({**found, rate: max(7, found.get(rate, 0))}, width)
         header = self._lines % _REPEAT == 0
         self._lines += 1
         shown = [(label, middle_cut(label, width), width) for label, width in self._widths]
@@ -207,7 +208,7 @@ def fitted(widths: Mapping[str, int], most: int | None) -> list[tuple[str, int]]
     def total() -> int:
         return sum(kept.values()) + 2 * (len(kept) - 1)
 
-    for dropped in ("img/s", "train loss", "time"):
+    for dropped in (*SPEEDS, "train loss", "time"):
         if most is not None and total() > most:
             kept.pop(dropped, None)
     while most is not None and total() > most and max(kept.values()) > _NARROWEST:

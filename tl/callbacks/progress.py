@@ -10,10 +10,11 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich import get_console
 from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 
+from tl.callbacks.throughput import SPEEDS
+
 _SHORTEST, _LONGEST = 5, 40  # of the bar, in columns
 _BESIDE = 74  # epoch, step, time and three values
 _MOST = 3  # values beside the bar
-_SPEED = "img/s"
 _FIRST = ("train/loss", "val/loss")  # the first of them is shown first
 
 
@@ -105,7 +106,7 @@ def few(metrics: Mapping[str, Any]) -> dict[str, str]:
     chosen = [
         *[name for name in _FIRST if name in numbers][:1],
         *sorted(scores, key=lambda name: not name.startswith("val/"))[:1],
-        *[name for name in (_SPEED,) if name in numbers],
+        *[name for name in SPEEDS if name in numbers],
     ]
     others = [n for n in numbers if n not in (*chosen, *scores, *_FIRST, "v_num")]
     foreign = [] if chosen else others  # of a module that is not ours
@@ -116,4 +117,4 @@ def few(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _rounded(name: str, value: float) -> str:
-    return f"{value:,.0f}" if name == _SPEED else f"{value:.3g}"
+    return f"{value:,.0f}" if name in SPEEDS else f"{value:.3g}"

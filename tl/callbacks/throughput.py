@@ -21,17 +21,20 @@ from tl.modules.step_log import is_due
 #: Short names for the progress bar.
 IN_BAR = {
     "perf/images_per_second": "img/s",
+    "perf/samples_per_second": "texts/s",
     "perf/mfu": "mfu",
     "perf/data_share": "data",
     "perf/peak_memory_mb": "MB",
 }
+#: Those of them that are the speed.
+SPEEDS = (IN_BAR["perf/images_per_second"], IN_BAR["perf/samples_per_second"])
 
 
 class Throughput(Callback):
     """Count images and seconds; log the training speed with the other training metrics.
 
     - ``perf/images_per_second``: images trained per second, over all processes, counting an image
-      once even if several tasks read it;
+      once even if several tasks read it; of texts it is ``perf/samples_per_second``;
     - ``perf/mfu``: model FLOPs utilisation (Chowdhery et al., 2022, arXiv:2204.02311, appendix B),
       the arithmetic of the network's step as a fraction of the fastest matrix product in the run's
       precision, measured at the start of the run; of a language model the arithmetic on the first
@@ -41,7 +44,7 @@ class Throughput(Callback):
       outside the step (on a GPU, which works asynchronously, this is host time);
     - ``perf/peak_memory_mb``: peak memory so far, of the GPU or otherwise of the process.
 
-    The progress bar shows them as ``img/s``, ``mfu``, ``data`` and ``MB``.
+    The progress bar shows them as ``img/s`` or ``texts/s``, ``mfu``, ``data`` and ``MB``.
 
     Validation during training is excluded from the training time, and so is an epoch's first step,
     which starts workers and tunes kernels.
@@ -51,7 +54,8 @@ class Throughput(Callback):
             of a second at the start of a run.
 
     Attributes:
-        images: Images timed since the stage began, over all processes.
+        images: Images or texts timed since the stage began, over all processes.
+        rate: Metric of the speed, by what the last batch held.
         seconds: Their time.
         data_seconds: The part of that time between steps.
         clock: Times the steps.
@@ -59,6 +63,7 @@ class Throughput(Callback):
 
     def __init__(self, mfu: bool = True) -> None:
         self.images = 0
+        self.rate = "perf/images_per_second"
         self.seconds = 0.0
         self.data_seconds = 0.0
         self.wants_mfu = mfu
@@ -111,6 +116,7 @@ class Throughput(Callback):
 
     def _count(self, trainer: Trainer, batch: object) -> None:
         seconds = self.clock.tick()
+        self.rate = f"perf/{'samples' if holds_texts(batch) else 'images'}_per_second"
         if seconds is not None:
             self.seconds += seconds
             self.images += images_in(batch) * trainer.world_size
@@ -189,7 +195,7 @@ class Throughput(Callback):
         if not images or not seconds:
             return
         values = {
-            "perf/images_per_second": images / seconds,
+            self.rate: images / seconds,
             "perf/data_share": data / seconds,
             "perf/peak_memory_mb": peak_memory_bytes() / 1e6,
         }
@@ -228,3 +234,10 @@ def images_in(batch: object) -> int:
     if isinstance(batch, tuple | list):
         return size_of(batch[0])
     raise TypeError(f"Expected a batch (images, targets), got {type(batch).__name__}.")
+
+
+def holds_texts(batch: object) -> bool:
+    """Return whether a batch, of one source or several, holds tokens."""
+    parts: Any = batch.values() if isinstance(batch, Mapping) else [batch]
+    inputs = [part[0] for part in parts if isinstance(part, tuple | list)]
+    return any(isinstance(each, Mapping) and "input_ids" in each for each in inputs)

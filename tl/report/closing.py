@@ -89,12 +89,18 @@ def _cost(results: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
     if (seconds := results.get("seconds")) is not None:
         parts.append(duration(seconds))
     if speed := results.get("images_per_second"):
-        parts.append(f"{speed:,.0f} images/s")
+        parts.append(f"{speed:,.0f} {samples_of(results)}/s")
     if share := results.get("mfu"):
         parts.append(f"{share:.0%} of the device's peak")
     if memory := results.get("peak_memory_bytes"):
         parts.append(f"{memory / _GIGABYTE:.1f} GB")
     return [", ".join(parts) + "."] if parts else []
+
+
+def samples_of(results: Mapping[str, Any]) -> str:
+    """Return what a run trained on, ``images`` or ``texts``, which a tokenizer tells."""
+    sources = (results.get("data") or {}).values()
+    return "texts" if any((source or {}).get("tokenizer") for source in sources) else "images"
 
 
 def _conditions(results: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ _ASIDE = (
     "shifts",
     "severities",
 )
+_COST_LABELS = {"seconds": "seconds", "images_per_second": "samples per second"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Comparison:
         return mean_interval(values) if values else None
 
     def cost(self, group: str, name: str) -> Interval | None:
-        """Return the mean and interval of seconds or images a second."""
+        """Return the mean and interval of seconds or samples a second."""
         values = [run.costs[name] for run in self.groups[group] if name in run.costs]
         return mean_interval(values) if values else None
 
@@ -74,7 +75,7 @@ class Comparison:
             yield f"| {metric} | {' | '.join(_said(self.score(g, metric)) for g in self.groups)} |"
         for name in COSTS:
             said = [_said(self.cost(group, name)) for group in self.groups]
-            yield f"| {name.replace('_', ' ')} | {' | '.join(said)} |"
+            yield f"| {_COST_LABELS[name]} | {' | '.join(said)} |"
         yield ""
         yield self._sentence()
 

@@ -23,17 +23,17 @@ class Budget:
 
     Args:
         steps: Optimiser steps.
-        images: Images in training, counted again in each epoch.
+        samples: Images or texts in training, counted again in each epoch.
         trials: Trials of the search for its options.
     """
 
     steps: int | None
-    images: int | None
+    samples: int | None
     trials: int
 
     def __str__(self) -> str:
         """Write it in words."""
-        return f"{self.steps} steps, {self.images} images, {self.trials} tuning trials"
+        return f"{self.steps} steps, {self.samples} samples, {self.trials} tuning trials"
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Run:
         scores: By task, which way its scores are better: ``min`` or ``max``.
         budget: What it was given.
         seconds: Seconds of its training, without those before it was resumed.
-        images_per_second: Speed of its training.
+        samples_per_second: Speed of its training.
     """
 
     point: Point
     metrics: Mapping[str, float]
     budget: Budget
     seconds: float | None = None
-    images_per_second: float | None = None
+    samples_per_second: float | None = None
     scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -143,19 +143,19 @@ def _read(study: Study, point: Point, folders: RunFolders) -> Run:
     steps = results.get("steps")
     search = study.search
     tuned = search.trials if search is not None and point.stage == search.stage else 0
-    size = _images_of_a_step(configuration)
-    images = None if size is None or steps is None else size * int(steps)
+    size = _samples_of_a_step(configuration)
+    samples = None if size is None or steps is None else size * int(steps)
     return Run(
         point,
         metrics,
-        Budget(steps, images, tuned),
+        Budget(steps, samples, tuned),
         results.get("seconds"),
         results.get("images_per_second"),
         results.get("scores") or {},
     )
 
 
-def _images_of_a_step(configuration: Mapping[str, Any]) -> int | None:
+def _samples_of_a_step(configuration: Mapping[str, Any]) -> int | None:
     size = value_at(configuration, "data.init_args.batch_size")
     if not isinstance(size, int):
         return None

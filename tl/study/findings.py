@@ -142,7 +142,7 @@ def runs_csv(report: StudyReport) -> str:
     """Write the raw numbers of every run, a row each."""
     axes = list(dict.fromkeys(axis for point in report.points.values() for axis in point.values))
     names = sorted({name for run in report.runs.values() for name in run.metrics})
-    costs = ["steps", "images", "trials", "seconds", "images_per_second"]
+    costs = ["steps", "samples", "trials", "seconds", "samples_per_second"]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["run", "stage", "state", "trial", *axes, *costs, *names])
@@ -151,7 +151,13 @@ def runs_csv(report: StudyReport) -> str:
         cost: list[Any] = [""] * len(costs)
         if run is not None:
             budget = run.budget
-            cost = [budget.steps, budget.images, budget.trials, run.seconds, run.images_per_second]
+            cost = [
+                budget.steps,
+                budget.samples,
+                budget.trials,
+                run.seconds,
+                run.samples_per_second,
+            ]
         writer.writerow(
             [
                 *(name, point.stage, report.progress.states[name]),

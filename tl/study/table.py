@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -100,7 +100,7 @@ class StudyTable:
     def render(self) -> Table:
         """Draw the table."""
         table = Table(title=f"{self._done()} of {len(self.points)} runs ended; {self.remaining()}")
-        for column in ("run", "for", "step", "images/s"):
+        for column in ("run", "for", "step", "samples/s"):
             table.add_column(column)
         for name, point in self.points.items():
             if self._states[name] != "unfinished" or self.folders.silence(point) > _RECENT:
@@ -125,5 +125,7 @@ def _latest(folder: Path) -> tuple[str, str]:
     for version in versions_in(folder, "metrics.csv")[-1:]:
         curves = read_curves(version / "metrics.csv")
     steps = [step for found, _ in curves.values() for step in found]
-    _, speeds = curves.get("perf/images_per_second", ((), ()))
+    speeds: Sequence[float] = ()
+    for key in ("perf/images_per_second", "perf/samples_per_second"):
+        speeds = curves[key][1] if key in curves else speeds
     return str(max(steps, default="")), f"{speeds[-1]:.0f}" if speeds else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from tests.small import every_strategy, name_of, trainer
 from tests.text import CONFIG, adam, build, read
 from tl import MultiTaskModule, TransferModule
 from tl.backbones import LoraBackbone, TextBackbone
-from tl.transfer import Strategy
+from tl.transfer import BitFit, NormTuning, StochNorm, Strategy
 from tl.transfer.penalties import BSS, DELTA, EWC, L2SP, CoTuning, Distillation, LwF
 
 BALANCERS = sorted(path.stem for path in OVERLAYS.glob("*.yaml"))
+TRANSFER = OVERLAYS.parent / "transfer"
+PARTIAL: dict[str, Any] = {"bitfit": BitFit, "norm_tuning": NormTuning}
 PENALTIES = ("bss", "co_tuning", "distillation", "ewc", "l2_sp", "lwf")
 
 
@@ -92,6 +95,35 @@ def test_a_penalty_adds_its_term(name: str, source: str, tmp_path: Path) -> None
     values = module.penalty_values()
     assert values
     assert all(value.isfinite() for value in values.values())
+
+
+def test_no_overlay_is_left_out() -> None:
+    tried = {*PENALTIES, *PARTIAL, "delta", "lora", "stoch_norm"}
+    tried |= {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name_of(s)).lower() for s in every_strategy()}
+    tried = {{"lpft": "lp_ft"}.get(name, name) for name in tried}
+    found = {path.stem for path in TRANSFER.glob("*.yaml")}
+    assert found - tried == {"bit_hyper_rule"}  # full fine-tuning, with a callback for images
+
+
+@pytest.mark.parametrize("name", PARTIAL)
+def test_partial_tuning_trains_its_part_and_the_head(
+    name: str, source: str, tmp_path: Path
+) -> None:
+    data = read(tokenizer=source)
+    module = build(data, strategy=PARTIAL[name](), init_from=source)
+    before = copied(module)
+    trainer(tmp_path, max_epochs=1, limit_train_batches=2).fit(module, data)
+    changed = {n for n in moved(module, before) if n.startswith("backbone.")}
+    part = {"bitfit": ".bias", "norm_tuning": "LayerNorm"}[name]
+    assert changed
+    assert all(part in n for n in changed)
+
+
+def test_a_strategy_for_batch_norm_is_refused(source: str, tmp_path: Path) -> None:
+    data = read(tokenizer=source)
+    module = build(data, strategy=StochNorm(), init_from=source)
+    with pytest.raises(ValueError, match="StochNorm needs a backbone with batch norm"):
+        trainer(tmp_path, max_epochs=1, limit_train_batches=2).fit(module, data)
 
 
 def test_a_penalty_on_feature_maps_is_refused() -> None:

@@ -26,6 +26,18 @@ def test_kinds_are_named_or_are_classes() -> None:
         target_kinds({"y": "numbers"})
 
 
+def test_a_list_is_not_one_class() -> None:
+    for cell in (["a", "b"], {"a": 1}):
+        with pytest.raises(DataError, match=r"a\.csv, line 3 holds a \w+ \(y\).*\{y: labels\}"):
+            find_class_names(table(["a", cell]), "y", "class")
+
+
+def test_nan_in_json_is_a_missing_class() -> None:
+    cells = table(["a", float("nan"), "b"])
+    assert find_class_names(cells, "y", "class") == ("a", "b")
+    assert read_target(cells, "y", "class", ("a", "b")).tolist() == [0, -1, 1]
+
+
 def test_classes_are_sorted_names() -> None:
     cells = table(["dog", " cat ", "dog", ""])
     names = find_class_names(cells, "y", "class")

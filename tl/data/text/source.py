@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast, get_args
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from tl.data.errors import DataError, listed
 from tl.data.split import Split, random_split
+from tl.data.text.copies import warn_of_copies
 from tl.data.text.known import TextAsTrained, check_model
 from tl.data.text.table import Table, read_table
 from tl.data.text.targets import find_class_names, make_task, read_target
-from tl.data.text.text_set import TextSet
+from tl.data.text.text_set import TextSet, shown_texts
 from tl.data.text.tokenizer import TextTokenizer, find_tokenizer
 from tl.data.text.tokens import tokenise, trained_tokenizer
 from tl.tasks import MaskedTokens, Task
@@ -183,12 +185,22 @@ class TextSource(TextAsTrained):
         self.splits["train"] = whole.subset(train)
         self.splits["val"] = whole.subset(val) if own is None else self._set(own)
         self._fingerprint = None
+        self._warn_of_copies()
         if self.trained_on is not None and self.fingerprint != self.trained_on.fingerprint:
             raise DataError(
                 f"{self.data_name}: the checkpoint was trained on {self.trained_on.fingerprint}, "
                 f"the training texts here are {self.fingerprint}: which of them it held out cannot "
                 "be determined. Validate on the texts that it was trained on, or use `test`."
             )
+
+    def _warn_of_copies(self) -> None:
+        evaluated: dict[str, Sequence[str]] = {"validation": self.splits["val"].shown()}
+        with suppress(DataError):  # said where the test texts are needed
+            if (test := self._table("test", needed=False)) is not None:
+                pairs = self._texts(test, self.pair)
+                evaluated["test"] = shown_texts(self._texts(test, self.text), pairs)
+        for split, texts in evaluated.items():
+            warn_of_copies(self.data_name, self.splits["train"].shown(), split, texts)
 
     def _table(self, split: Split, *, needed: bool = True) -> Table:
         if split not in self._tables:
@@ -233,7 +245,7 @@ class TextSource(TextAsTrained):
         classes = self.target_classes()
         kinds = self.kinds if labelled else {}
         targets = {c: read_target(table, c, kind, classes[c]) for c, kind in kinds.items()}
-        shown = texts if pairs is None else [" | ".join(p) for p in zip(texts, pairs, strict=True)]
+        shown = shown_texts(texts, pairs)
         return TextSet(tokens, targets, shown, tokenizer.pad_id, types=pairs is not None)
 
     def _log_splits(self) -> None:

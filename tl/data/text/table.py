@@ -136,7 +136,7 @@ def read_table(path: str | Path, encoding: str = "utf-8", text: str = "text") ->
         if row.keys() != columns.keys():
             raise DataError(
                 f"{path}, line {number} has the keys {listed(list(row))}; the first line has "
-                f"{listed(names)}."
+                f"{listed(names)}. Give each line the same keys, with null for a missing value."
             )
         for name, cell in row.items():
             columns[name].append(cell)

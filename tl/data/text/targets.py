@@ -54,10 +54,20 @@ def make_task(name: str, kind: Kind, classes: Sequence[str], target: str | None)
 
 
 def find_class_names(table: Table, column: str, kind: Kind) -> tuple[str, ...]:
-    """Return the class names of a column in the order of the labels; empty for numbers."""
+    """Return the class names of a column in the order of the labels; empty for numbers.
+
+    Raises:
+        DataError: If a cell holds several classes where one is expected.
+    """
     if kind == "number":
         return ()
     cells = table.column(column, "targets")
+    for row, cell in enumerate(cells):
+        if kind == "class" and isinstance(cell, list | dict):
+            raise DataError(
+                f"{table.where(row)} holds a {type(cell).__name__} ({column}) where one class is "
+                f"expected; if rows have several, set `targets` to {{{column}: labels}}."
+            )
     found = {name for cell in cells for name in _labels(cell, kind)}
     return tuple(sorted(found))
 
@@ -101,7 +111,7 @@ def read_target(table: Table, column: str, kind: Kind, classes: Sequence[str]) -
 
 def _labels(cell: Any, kind: Kind) -> list[str]:  # noqa: ANN401 - whatever JSON holds
     """Return the labels of a cell: at most one if it holds a class."""
-    if cell is None:
+    if cell is None or cell != cell:  # noqa: PLR0124 - NaN, which JSON of tables may hold
         return []
     if kind == "class":
         name = composed(str(cell)).strip()

@@ -20,6 +20,11 @@ from tl.tasks import Task
 Masking = Callable[..., tuple[Tensor, Tensor]]
 
 
+def shown_texts(texts: Sequence[str], pairs: Sequence[str] | None) -> Sequence[str]:
+    """Return texts as they are shown, both texts of a pair in one line."""
+    return [" | ".join(both) for both in zip(texts, pairs, strict=True)] if pairs else texts
+
+
 class TextSet(Dataset[Any]):
     """Texts of a split, as tokens.
 
@@ -124,6 +129,10 @@ class TextSet(Dataset[Any]):
     def name(self, position: int) -> str:
         """Return the text at a position."""
         return self.texts[int(self.index[position])]
+
+    def shown(self) -> list[str]:
+        """Return the texts of this set."""
+        return [self.texts[row] for row in self.index.tolist()]
 
     def mixed(self) -> Tensor:
         """Return an order ``(M,)`` whose every prefix is a fair sample of the whole."""

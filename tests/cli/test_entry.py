@@ -596,7 +596,7 @@ def test_the_unit_of_a_schedule_is_asked_for_and_set(
     ]
     code, line = failure(capsys, *arguments("fit", SOURCE, tmp_path, *settings))
     assert code == 2
-    assert "its `step_size` of 3 is beyond the 1 epochs" in line
+    assert "its `step_size` of 3 is beyond the 1 epoch" in line
     assert "or set `scheduler_interval` to step or epoch" in line
     unit = "--model.init_args.scheduler_interval=step"
     small = "--data.init_args.batch_size=20"
@@ -630,3 +630,10 @@ def test_a_terminal_without_unicode_shows_bars(monkeypatch: pytest.MonkeyPatch) 
         Console(file=terminal).print("0:00:01 \u2022 0:00:02")
         terminal.detach()
     assert shown.getvalue().count(b"0:00:01 \\u2022 0:00:02") == 2
+
+
+def test_a_reader_that_ends_first_ends_the_command_without_a_word() -> None:
+    command = f"{sys.executable} -m tl.cli list transfer | true; exit ${{PIPESTATUS[0]}}"
+    shell = ["bash", "-c", command]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (141, "")

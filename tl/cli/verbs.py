@@ -34,7 +34,8 @@ class VerbParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print an error and exit with 2."""
-        print(f"tl: {message.rstrip('.')}.", file=sys.stderr)  # noqa: T201
+        more = f" `{self.prog} --help` explains them." if "are required" in message else ""
+        print(f"tl: {message.rstrip('.')}.{more}", file=sys.stderr)  # noqa: T201
         self.exit(2)
 
 

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from tl.counting import counted
 from tl.data.cache import default_cache
 from tl.data.errors import DataError, listed
 from tl.data.folder_as_trained import FolderAsTrained
@@ -174,8 +175,9 @@ class FolderDataModule(FolderAsTrained):
         train, val = len(self.splits["train"]), len(self.splits["val"])
         where = f"of {layout.val.name}/" if layout.val else "of the training split"
         line = (
-            f"tl: {self.data_name}: {train + val} images to train and validate: {train} train, "
-            f"{val} {where} validate"
+            f"tl: {self.data_name}: {counted(train + val, 'image')} to train and validate: "
+            f"{train:,} train, "
+            f"{val:,} {where} validate"
         )
         if layout.val:
             line += " (`val_size` is not used)"
@@ -207,7 +209,7 @@ class FolderDataModule(FolderAsTrained):
             raise DataError(f"{self.data_name} has no {split} split: {self._no_test()}")
         files = self._files(split)
         log_left_out(files.others, files.folder)
-        log_left_out(files.loose, files.folder, "lie outside the class folders")
+        log_left_out(files.loose, files.folder, "outside the class folders")
         what = f"{self.data_name} {split} images"
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
         reading = self._reading(skipped)

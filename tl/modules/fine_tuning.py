@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from tl.backbones.streams import StreamsBackbone
+from tl.counting import counted
 from tl.optim.param_groups import keep_learning_rates, scale_learning_rates
 from tl.transfer.freezing import HEAD, Strategy
 from tl.transfer.running_statistics import running_statistics, statistics_drift
@@ -215,7 +216,8 @@ def _warn_of_never(module: SharedBackboneModule, strategy: Strategy, *, new_head
     if late:
         rank_zero_warn(
             f"{type(strategy).__name__} unfreezes {', '.join(late)} after the end of this run of "
-            f"{epochs} epochs: they never train. Increase `max_epochs`, or unfreeze earlier."
+            f"{counted(epochs or 0, 'epoch')}: they never train. Increase `max_epochs`, or "
+            "unfreeze earlier."
         )
     if new_heads and firsts[HEAD] is None:
         rank_zero_warn(

@@ -11,6 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from tl.counting import counted
 from tl.report.finished_run import COSTS, FinishedRun, read_run
 from tl.report.intervals import Interval, mean_interval
 
@@ -87,10 +88,13 @@ class Comparison:
         single = [name for name, runs in self.groups.items() if len(runs) == 1]
         spread = " One run does not show the spread over seeds." if single else ""
         if len(self.groups) == 1:
-            return f"{count} runs of the same settings.{spread}"
+            return f"{counted(count, 'run')} of the same settings.{spread}"
         if not keys:
-            return f"{count} runs whose settings cannot be distinguished.{spread}"
-        return f"{count} runs of {len(self.groups)} settings, which differ in {keys}.{spread}"
+            return f"{counted(count, 'run')} whose settings cannot be distinguished.{spread}"
+        return (
+            f"{counted(count, 'run')} of {len(self.groups)} settings, which differ in "
+            f"{keys}.{spread}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in plain types."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tl.counting import counted
 from tl.report.frame import Table
 from tl.tasks import Task
 from tl.tasks.confusion import Confusion, label_table
@@ -111,7 +112,10 @@ class TaskScores:
     def __repr__(self) -> str:
         """Describe it in a line."""
         said = ", ".join(f"{name}={value:.4g}" for name, value in self.scores.items())
-        return f"TaskScores({self.task.name}: {said}, loss={self.loss:.4g}, {self.samples} samples)"
+        return (
+            f"TaskScores({self.task.name}: {said}, loss={self.loss:.4g}, "
+            f"{counted(self.samples, 'sample')})"
+        )
 
 
 class Evaluation(Mapping[str, TaskScores]):

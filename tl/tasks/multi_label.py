@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric
 
+from tl.counting import counted
 from tl.tasks.class_targets import MISSING, settled_labels
 from tl.tasks.classification import Classification
 from tl.tasks.label_scores import MeanAveragePrecision, MeanF1
@@ -28,7 +29,7 @@ class _MultiLabel(Classification):
     @property
     def answers(self) -> str:
         """The number of labels."""
-        return f"{self.num_classes} labels"
+        return counted(self.num_classes, "label")
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
         """Return floats ``(N, num_classes)``, NaN if a label is unknown."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tl.counting import counted
 from tl.data.errors import DataError
 from tl.data.images.layout import VALIDATION
 from tl.data.split import Split
@@ -68,7 +69,8 @@ class ImageTable:
             rows = [row for row, file in enumerate(files) if file == twice[0]]
             lines = " and ".join(str(table.lines[row]) for row in rows[:2])
             raise DataError(
-                f"{table.path} names {len(twice)} images in more than one row, the first "
+                f"{table.path} names {counted(len(twice), 'image')} in more than one row, the "
+                "first "
                 f"{cells[rows[0]]} in lines {lines}; they could train and validate at once. Keep "
                 "one row per image; a cell may hold several labels, separated by semicolons."
             )

@@ -74,7 +74,7 @@ def average_checkpoints(
             f"{len(paths)} checkpoints."
         )
     parts = [read_ingredient(path, backbone_only=backbone_only) for path in paths]
-    fit_together(parts, backbone_only=backbone_only)
+    unchecked = fit_together(parts, backbone_only=backbone_only)
     last, states = parts[-1], [part.weights for part in parts]
     if greedy:
         check_held_out(parts)
@@ -103,7 +103,7 @@ def average_checkpoints(
         state = bench.with_statistics(state)
         record["statistics"] = bench.described()
     _write(out, last.content, state, record)
-    return _summary(out, parts, record, metric)
+    return "\n".join([_summary(out, parts, record, metric), *unchecked])
 
 
 def _equal(members: Sequence[int], count: int) -> list[float]:

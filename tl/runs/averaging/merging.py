@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from tl.callbacks import AtomicCheckpointIO
 from tl.checkpoints.files import read_checkpoint
+from tl.counting import counted
 from tl.runs.averaging.average import TRAINING
 from tl.runs.averaging.bench import Bench
 from tl.runs.averaging.ingredients import Ingredient, State, fingerprints, read_ingredient
@@ -251,7 +252,7 @@ def _summary(
     )
     return "\n".join(
         [
-            f"tl: {said} of {len(lost)} tasks: {out}",
+            f"tl: {said} of {counted(len(lost), 'task')}: {out}",
             f"tl: {bench.metric} by coefficient: {searched}; {coefficient:g} is taken",
             *aligned([head, *rows]),
             verdict,

@@ -18,7 +18,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare_runs(given: argparse.Namespace) -> None:
     """Print the comparison."""
-    from tl.report.compare import compare  # noqa: PLC0415 - with matplotlib
+    from tl.report.compare import compare  # noqa: PLC0415 - `--help` needs none of it
 
     found = compare(*given.runs)
     if given.out:

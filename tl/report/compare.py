@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from tl.counting import counted
 from tl.report.finished_run import COSTS, FinishedRun, read_run
 from tl.report.intervals import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SEED = "seed_everything"
 # follow from the seed, or say where a run lies
@@ -119,6 +120,8 @@ class Comparison:
         Raises:
             ValueError: If no run has a curve of it.
         """
+        from matplotlib.figure import Figure  # noqa: PLC0415 - half of the time of `tl compare`
+
         every = [run for runs in self.groups.values() for run in runs]
         metric = metric or next((r.monitor for r in every if r.monitor), None) or "val/loss"
         figure = Figure(figsize=(7, 4), layout="constrained")

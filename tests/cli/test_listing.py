@@ -50,6 +50,13 @@ def test_a_sentence_does_not_end_within_a_citation() -> None:
     assert first_sentence("Is it :class:`~tl.A`? More.") == "Is it tl.A?"
 
 
+def test_a_misspelt_kind_gets_the_close_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "balacing"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("tl: there is no 'balacing' here; choose balancing, transfer, ")
+    assert line.endswith("Did you mean 'balancing'?")
+
+
 def test_a_long_line_hangs_below_its_text() -> None:
     lines = hanging("name  ", "a line that is longer than the terminal", 30).splitlines()
     assert lines == ["name  a line that is longer", "      than the terminal"]

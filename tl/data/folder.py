@@ -197,6 +197,9 @@ class FolderDataModule(FolderAsTrained):
         layout = self._layout()
         if layout.whole:
             return "`test_size` is 0."
+        if not (root := self._folder()).is_dir():
+            here = "" if root.is_absolute() else f", seen from {Path.cwd()}"
+            return f"there is no folder {root}{here}. Set `root` to where the data lie."
         return f"there is no folder {layout.train.parent / 'test'}."
 
     def load(self, split: Split) -> ImageDataset:

@@ -292,7 +292,10 @@ def test_commands_without_what_they_need(
 ) -> None:
     assert failure(capsys, "fit") == (
         2,
-        "tl: give a configuration, such as --config configs/multitask.yaml.",
+        (
+            "tl: fit takes a folder of images, or a configuration, such as --config "
+            "configs/multitask.yaml."
+        ),
     )
     assert "there is no verb 'fitt'" in failure(capsys, "fitt")[1]
     code, line = failure(capsys, *arguments("test", MULTI, tmp_path))

@@ -10,7 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 # the size that the cell with the tag `parameters` sets instead, and what the last cell shows
-SMALL = {"transfer": (200, "total"), "multitask": (200, "PCGrad"), "own_data": (20, "model.pt2")}
+SMALL = {
+    "transfer": (200, "re-initialised"),
+    "multitask": (200, "PCGrad"),
+    "own_data": (20, "model.pt2"),
+}
 LIMITS = {f"limit_{split}_batches": 1 for split in ("train", "val", "test")}
 
 

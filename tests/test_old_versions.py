@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tl import load
 from tl.cli import main
 
 FILES = Path(__file__).parent
@@ -36,6 +37,14 @@ def test_version_0_1_0_is_evaluated_and_resumed(
     saved = torch.load(tmp_path / "more/version_0/checkpoints/last.ckpt", weights_only=True)
     assert saved["epoch"] == 1
     assert all(task["kind"] == "classification" for task in saved["tl"]["tasks"])
+
+
+def test_a_model_of_version_0_1_0_answers_tensors_and_says_what_else_would() -> None:
+    model = load(FILES / "version_0_1_0" / "transfer" / "last.ckpt")
+    with pytest.raises(ValueError, match=r"does not record how inputs were read .*tl predict CHE"):
+        model.predict("x.png")
+    [answer] = model.predict([torch.zeros(3, 32, 32)])
+    assert answer.label in model.class_names
 
 
 PUBLIC_IN_0_1_0 = {

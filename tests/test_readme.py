@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.images import class_folders
 from tl import cli
 from tl.cli.verbs import VERBS, parser_of
 
@@ -130,12 +131,14 @@ def test_the_twelve_lines_run(
     """On a few synthetic images and steps."""
     code = block("twelve", "python")
     assert len([line for line in code.splitlines() if line]) <= 12
-    small = code.replace("max_epochs=10", "max_epochs=1, limit_train_batches=1")
+    quick = ", accelerator='cpu', trainer={'limit_train_batches': 1}"
+    small = code.replace("epochs=10", f"epochs=1{quick}").replace("epochs=5", f"epochs=2{quick}")
     few = "CifarDataModule(name, images='generated', generated_size=300)"
     small = small.replace("CifarDataModule(name)", few)
-    assert small.count("limit_train_batches") == small.count("generated_size") == 1
+    assert (small.count("limit_train_batches"), small.count("generated_size")) == (2, 1)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (50, 40), (9, 99, 199)).save("photo.png")
+    class_folders(tmp_path / "photos", ["leaf", "rose"], 8)
     exec(compile(small, "README.md", "exec"), {"__name__": "__main__"})  # noqa: S102
     assert capsys.readouterr().out.strip()
 

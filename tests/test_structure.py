@@ -15,7 +15,7 @@ MODULES = sorted(ROOT.glob("tl/**/*.py"))
 FLOORS = (
     ("private",),  # other libraries' private names
     ("checkpoints",),
-    ("reading",),
+    ("reading", "counting"),
     ("report",),  # reads files only
     ("tasks", "batch", "hardware", "signals"),
     ("data", "backbones", "optim", "transfer", "balancing"),

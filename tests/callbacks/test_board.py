@@ -52,6 +52,11 @@ def test_plain_types_are_an_indented_block() -> None:
     assert rows == [r"| a | b\|c |", "| d / e | 1, 2 |", "| d / f | {} |", "| g / 0 / h | i j |"]
 
 
+def test_numbers_have_six_digits() -> None:
+    [*_, row] = as_markdown({"mean": [121.18649291992188, 0.1]}).splitlines()
+    assert row == "| mean | 121.186, 0.1 |"
+
+
 def test_long_values_are_broken_so_that_their_names_are_not() -> None:
     [_, _, row] = as_markdown({"classes": [f"class_{n}" for n in range(100)]}).splitlines()
     name, value = row.strip("|").split("|")

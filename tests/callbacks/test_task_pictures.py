@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from tests.small import module, tiny_data, trainer
 from tl import GeneratedDataModule
@@ -59,6 +62,44 @@ def test_nothing_is_drawn_as_a_file_between_epochs(
     trainer(tmp_path, logger=logger, callbacks=[dashboard], max_epochs=3).fit(module(data), data)
     assert drawn == ["generated10, val, epoch 3"]
     assert len(pictures_in(Path(logger.log_dir))) == 3, "without TensorBoard too"
+
+
+class Chosen(Callback):
+    """Scores the validation of each epoch by a given number."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = scores
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            pl_module.log("val/chosen", self.scores[trainer.current_epoch])
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_the_files_of_a_run_are_of_its_best_checkpoint(
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, Tensor] = {}
+    before = ClassPictures.figures
+
+    def figures(self: ClassPictures, view: Any) -> Any:
+        drawn[view.title] = self.counts
+        return before(self, view)
+
+    monkeypatch.setattr(ClassPictures, "figures", figures)
+    data = tiny_data()
+    ours, logger = module(data), TensorBoardLogger(tmp_path, "runs")
+    best = ModelCheckpoint(monitor="val/chosen", mode="max")
+    callbacks = [Dashboard(every, 4, 0, graph=False), Chosen(0.1, 0.9, 0.5), best]
+    run = trainer(
+        tmp_path, logger=logger, callbacks=callbacks, max_epochs=3, enable_checkpointing=True
+    )
+    run.fit(ours, data)
+    assert [*drawn] == ["generated10, val, epoch 2, the best checkpoint"]
+    assert len(pictures_in(Path(logger.log_dir))) == 3
+    [counts] = drawn.values()
+    run.validate(ours, data, ckpt_path=best.best_model_path, verbose=False)
+    assert drawn["generated10, val"].equal(counts)
 
 
 def test_each_loader_has_its_own(tmp_path: Path) -> None:

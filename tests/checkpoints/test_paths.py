@@ -22,6 +22,13 @@ def test_missing_files_suggest_what_is_there(tmp_path: Path) -> None:
     assert "download the file first" in message(Path("s3://bucket/a.pt"))
 
 
+def test_a_missing_run_suggests_the_one_of_a_close_name(tmp_path: Path) -> None:
+    (tmp_path / "version_0").mkdir()
+    (tmp_path / "baseline").mkdir()
+    assert message(tmp_path / "basline").endswith(f"did you mean {tmp_path / 'baseline'}?")
+    assert "that folder has no checkpoint" in message(tmp_path / "other")
+
+
 def test_folders_suggest_their_checkpoints(tmp_path: Path) -> None:
     assert message(tmp_path).endswith("is a folder; name a checkpoint in it.")
     (tmp_path / "checkpoints").mkdir()

@@ -18,6 +18,7 @@ CONFIG = str(ROOT / "configs" / "multitask.yaml")
         ("--data.help", ["CifarDataModule", "FolderDataModule"]),
         ("--model.backbone.help", ["ResNet18", "WideResNet"]),
         ("--model.penalties.help", ["EWC", "L2SP"]),
+        ("--trainer.callbacks.help", ["KNNMonitor", "GradientDiagnostics"]),
     ],
 )
 def test_without_a_class_it_lists_ours(option: str, named: list[str]) -> None:
@@ -27,7 +28,8 @@ def test_without_a_class_it_lists_ours(option: str, named: list[str]) -> None:
     assert max(map(len, lines)) <= 100
     listed = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
     assert {*named} <= {*listed}
-    assert not {"Penalty", "SharedBackboneModule", "Module"} & {*listed}
+    others = {"Penalty", "SharedBackboneModule", "Module", "Step", "NoProfiler"}
+    assert not others & {*listed}
     assert lines[-1].startswith(f"options of one:  tl fit {option} tl.")
 
 
@@ -35,12 +37,18 @@ def test_only_a_question_without_a_class_gets_the_list() -> None:
     for command in (
         ["fit", "--model.help", "tl.modules.TransferModule"],
         ["fit", "--model.help=tl.modules.TransferModule"],
-        ["fit", "--model.optimizer.help"],
+        ["fit", "--model.optimizer.help", "torch.optim.SGD"],
+        ["fit", "--trainer.strategy.help"],
         ["fit", f"--config={CONFIG}", "--data.help"],
         ["--help"],
         [],
     ):
         assert classes_of(command) is None
+
+
+def test_where_classes_are_of_several_packages_one_is_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"such as --model\.optimizer\.help torch\.optim\.AdamW"):
+        classes_of(["fit", "--model.optimizer.help"])
 
 
 def test_the_class_of_a_configuration_is_explained() -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+import pty
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,4 +83,46 @@ def test_bash_completes(
 def test_zsh_has_a_script(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("shtab")
     assert main(["completion", "zsh"]) == 0
-    assert capsys.readouterr().out.startswith("#compdef tl")
+    script = capsys.readouterr().out
+    assert script.startswith("#compdef tl")
+    # each `--config`, also `--config=`, and each of several runs
+    assert '"*--config=[' in script
+    assert '"*:Run folder' in script
+    assert '"(*)' not in script
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("tl fit --config configs/multitask.yaml --conf", "--config="),
+        ("tl fit --config=configs/multi", "--config=configs/multitask.yaml"),
+        ("tl fit --balancer pcg", "pcgrad"),
+        ("tl compare tl configs/over", "configs/overlays/"),
+    ],
+)
+def test_zsh_completes(
+    typed: str, completed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("shtab")
+    zsh = shutil.which("zsh")
+    if zsh is None:
+        pytest.skip("needs zsh")
+    assert main(["completion", "zsh"]) == 0
+    (tmp_path / "_tl").write_text(capsys.readouterr().out)
+    (tmp_path / ".zshrc").write_text(
+        f"fpath=({tmp_path} $fpath); autoload -Uz compinit && compinit -u -D\n"
+        f"note() {{ print -r -- $BUFFER > {tmp_path}/typed }}; zle -N note; bindkey '^X' note\n"
+    )
+    ours, its = pty.openpty()  # a terminal, in which keys are typed
+    keys = os.environ | {"ZDOTDIR": str(tmp_path), "TERM": "dumb"}
+    with subprocess.Popen([zsh, "-i"], stdin=its, stdout=its, stderr=its, env=keys) as shell:
+        os.write(ours, f"{typed}\t\x18".encode())
+        line = ""
+        for _ in range(300):
+            time.sleep(0.1)
+            if (tmp_path / "typed").is_file() and (line := (tmp_path / "typed").read_text()):
+                break
+        shell.kill()
+    os.close(ours)
+    os.close(its)
+    assert line.split()[-1] == completed

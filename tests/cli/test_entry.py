@@ -295,7 +295,10 @@ def test_commands_without_what_they_need(
 ) -> None:
     assert failure(capsys, "fit") == (
         2,
-        "tl: give a configuration, such as --config configs/multitask.yaml.",
+        (
+            "tl: fit takes a folder of images, or a configuration, such as --config "
+            "configs/multitask.yaml."
+        ),
     )
     assert "there is no verb 'fitt'" in failure(capsys, "fitt")[1]
     code, line = failure(capsys, *arguments("test", MULTI, tmp_path))
@@ -599,7 +602,7 @@ def test_the_unit_of_a_schedule_is_asked_for_and_set(
     ]
     code, line = failure(capsys, *arguments("fit", SOURCE, tmp_path, *settings))
     assert code == 2
-    assert "its `step_size` of 3 is beyond the 1 epochs" in line
+    assert "its `step_size` of 3 is beyond the 1 epoch" in line
     assert "or set `scheduler_interval` to step or epoch" in line
     unit = "--model.init_args.scheduler_interval=step"
     small = "--data.init_args.batch_size=20"
@@ -633,3 +636,10 @@ def test_a_terminal_without_unicode_shows_bars(monkeypatch: pytest.MonkeyPatch) 
         Console(file=terminal).print("0:00:01 \u2022 0:00:02")
         terminal.detach()
     assert shown.getvalue().count(b"0:00:01 \\u2022 0:00:02") == 2
+
+
+def test_a_reader_that_ends_first_ends_the_command_without_a_word() -> None:
+    command = f"{sys.executable} -m tl.cli list transfer | true; exit ${{PIPESTATUS[0]}}"
+    shell = ["bash", "-c", command]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (141, "")

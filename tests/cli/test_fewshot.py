@@ -38,7 +38,7 @@ def test_checkpoints_are_compared_on_new_classes(
 
     split.write_text(yaml.safe_dump({"test": [*names[:5], old[0]]}))
     said = failure(capsys, "fewshot", sources[0], *given)
-    assert f"was trained on 1 classes of the test part of own: {old[0]}" in said
+    assert f"was trained on 1 class of the test part of own: {old[0]}" in said
 
 
 def test_texts_are_answered_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +72,7 @@ def test_a_text_source_has_not_seen_the_classes(
     split.write_text(yaml.safe_dump({"test": [topic]}))
     capsys.readouterr()
     said = failure(capsys, "fewshot", source, f"--split={split}")
-    assert f"was trained on 1 classes of the test part of topics: {topic}" in said
+    assert f"was trained on 1 class of the test part of topics: {topic}" in said
 
 
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

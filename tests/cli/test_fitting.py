@@ -92,6 +92,20 @@ def test_configurations_and_sections(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("balancer", "option"),
+    [
+        ("pcgrad", "--balancer=pcgrad"),  # as the command line has it
+        ("tl.balancing.GradNorm", "--model.init_args.balancer=tl.balancing.GradNorm"),
+        (None, "--model.init_args.balancer=null"),
+    ],
+)
+def test_a_balancer_goes_by_name_or_class(
+    monkeypatch: pytest.MonkeyPatch, balancer: str | None, option: str
+) -> None:
+    assert arguments(monkeypatch, "a.yaml", balancer=balancer) == ["fit", "--config=a.yaml", option]
+
+
 def test_data_modules_are_written_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sources = {
         "a": FolderDataModule(root=str(tmp_path), size=48, augment=Augment(padding=2)),

@@ -64,7 +64,7 @@ def test_help_lists_comparisons_and_projects_need_neither_torch_nor_lightning(
         (["fit", "--model.help"], ",matplotlib,numpy"),
         (["list", "tasks"], ",matplotlib,numpy"),
         (["new", str(tmp_path / "project")], ",matplotlib,numpy"),
-        (["compare", str(run)], ""),
+        (["compare", str(run)], ",matplotlib"),
     ):
         words = [sys.executable, "-c", LIGHT, HEAVY + more, *command]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tl.cli import main
-from tl.cli.listing import KINDS, entries, first_sentence
+from tl.cli.listing import KINDS, entries, first_sentence, hanging
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,3 +48,15 @@ def test_without_configurations_it_says_where_they_are(
 def test_a_sentence_does_not_end_within_a_citation() -> None:
     assert first_sentence("A (Yu et al., 2020), or B. c is 1.") == "A (Yu et al., 2020), or B."
     assert first_sentence("Is it :class:`~tl.A`? More.") == "Is it tl.A?"
+
+
+def test_a_misspelt_kind_gets_the_close_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "balacing"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("tl: there is no 'balacing' here; choose balancing, transfer, ")
+    assert line.endswith("Did you mean 'balancing'?")
+
+
+def test_a_long_line_hangs_below_its_text() -> None:
+    lines = hanging("name  ", "a line that is longer than the terminal", 30).splitlines()
+    assert lines == ["name  a line that is longer", "      than the terminal"]

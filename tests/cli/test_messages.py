@@ -51,6 +51,11 @@ def test_lines_are_folded() -> None:
             "Unrecognized arguments: --trainer.max_epoch=3",
             "unknown option --trainer.max_epoch. Did you mean 'trainer.max_epochs'?",
         ),
+        ("Unrecognized arguments: --epoch=3", "unknown option --epoch. Did you mean 'epochs'?"),
+        (
+            "Unrecognized arguments: --batchsize=3",
+            "unknown option --batchsize. Did you mean 'data.init_args.batch_size'?",
+        ),
         ("the following arguments are required: fit.model", "give a configuration, such as "),
         (
             """Parser key "model":

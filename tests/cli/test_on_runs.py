@@ -192,3 +192,9 @@ def test_every_strategy_of_the_box_is_accepted(name: str) -> None:
 )
 def test_places_stand_anywhere(words: list[str], places: list[str], options: list[str]) -> None:
     assert places_and_options(words) == (places, options)
+
+
+@pytest.mark.parametrize(("verb", "what"), [("fit", "a folder of images"), ("test", "a run, such")])
+def test_a_verb_alone_names_what_it_takes(verb: str, what: str) -> None:
+    with pytest.raises(ValueError, match=f"{verb} takes {what}.* or a configuration, such as"):
+        expanded([verb])

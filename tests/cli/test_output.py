@@ -59,6 +59,17 @@ def test_an_evaluation_writes_to_the_runs_own(run: Path, tmp_path: Path) -> None
     assert isinstance(only, RunFolder)
 
 
+def test_a_run_that_cannot_be_written_to_is_not_evaluated(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    monkeypatch.setattr("os.access", lambda path, _: path != run)  # also as root
+    with pytest.raises(ValueError, match=r"version_0 cannot be written to.* evaluate a copy"):
+        Output(config(tmp_path), "test", checkpoint)
+    Output(config(tmp_path), "predict", checkpoint)  # its file may go elsewhere
+    Output(config(tmp_path), "fit", checkpoint)
+
+
 def test_a_checkpoint_of_no_run_is_evaluated_in_a_new_folder(tmp_path: Path) -> None:
     output = Output(config(tmp_path), "test", tmp_path / "moved.ckpt")
     output.loggers(None)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.images import class_folders
 from tl.cli.recipe import around, recipe
-from tl.data import CsvDataModule
+from tl.data import CsvDataModule, GeneratedDataModule
 
 
 @pytest.mark.parametrize(("side", "size"), [(8, 32), (40, 32), (70, 64), (200, 128)])
@@ -45,6 +45,13 @@ def test_options_of_the_data_go_first() -> None:
     found, line = around(CsvDataModule, {"size": 16, "batch_size": 4}, "a", [], None)
     assert found["data"]["init_args"] | {"size": 16, "batch_size": 4} == found["data"]["init_args"]
     assert "16x16" in line
+
+
+def test_data_that_are_not_resized_have_no_size_in_the_line() -> None:
+    found, line = around(GeneratedDataModule, {}, "a", [], None)
+    assert " from scratch, 30 epochs" in line
+    assert "size" not in found["data"]["init_args"]
+    assert found["data"]["init_args"]["augment"]["padding"] == 4
 
 
 def test_splits_of_other_names_are_refused(tmp_path: Path) -> None:

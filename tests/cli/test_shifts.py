@@ -33,8 +33,8 @@ def test_one_command_tests_under_shifts(
     assert "| cifar10 acc, % | 1 | 5 | mean |" in said.out
     assert said.err.count("GENERATED IMAGES") <= 3  # those of the test itself
     run = tmp_path / "source_cifar10" / "version_0"
-    record = json.loads((run / "shifts.json").read_text())
-    assert (run / "shifts.png").exists()
+    record = json.loads((run / "shifts_severity_1_5.json").read_text())
+    assert (run / "shifts_severity_1_5.png").exists()
     assert record["checkpoint"].endswith("best.ckpt")
     assert set(record["tasks"]["cifar10"]["shifts"]) == {"contrast", "jpeg"}
     # what the run itself reached is as it was

@@ -32,7 +32,9 @@ def test_status_and_report(
     assert (tmp_path / "out" / "seeds.png").exists()
     main(["study", "status", *more, "--json"])
     assert json.loads(capsys.readouterr().out)["missing"] == []
-    assert "invalid choice: 'go'" in failure(capsys, "study", "go", str(path))
+    assert "there is no 'go' here; choose run, status, report" in failure(
+        capsys, "study", "go", str(path)
+    )
     assert "`--workers` must be 1 or more" in failure(capsys, "study", "run", *more, "--workers=0")
     assert "`--set` must be KEY=VALUE" in failure(capsys, "study", "status", *more, "--set=a")
 

@@ -183,7 +183,7 @@ def test_unreadable_images_are_skipped_by_name(
         (
             {},
             {"image": "1.png"},
-            r"names 1 images in more than one row, the first 1\.png in lines 2",
+            r"names 1 image in more than one row, the first 1\.png in lines 2",
         ),
         ({}, {"image": "x.png"}, r"1 of 30 images .* the first .*x\.png \(line 2\)"),
     ],
@@ -210,7 +210,7 @@ def test_an_image_is_known_by_any_spelling_of_its_path(tmp_path: Path, spelling:
     again = tmp_path / "1.png" if spelling == "absolute" else Path("..") / tmp_path.name / "1.png"
     rows[0] |= {"image": str(again)}
     write(tmp_path / "labels.csv", rows)
-    with pytest.raises(DataError, match=r"names 1 images in more than one row, .* in lines 2 and"):
+    with pytest.raises(DataError, match=r"names 1 image in more than one row, .* in lines 2 and"):
         made(tmp_path).setup("fit")
 
 

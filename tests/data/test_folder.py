@@ -288,7 +288,7 @@ def test_files_outside_the_class_folders_are_named(
     Image.new("RGB", (8, 8)).save(folder / "train" / "loose.png")
     with caplog.at_level(logging.INFO):
         loaded(folder)
-    assert "left out 1 files that lie outside the class folders: " in caplog.text
+    assert "left out 1 file (outside the class folders): " in caplog.text
     (folder / "train" / "dog").symlink_to(folder / "gone")
     with pytest.raises(DataError, match="links to nothing: dog"):
         loaded(folder)

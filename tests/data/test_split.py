@@ -54,7 +54,7 @@ def test_the_advice_for_a_class_of_one_image_works(fraction: float) -> None:
             labels, val_size=val_size, label_fraction=label_fraction, seed=0, classes=("a", "b")
         )
 
-    with pytest.raises(DataError, match=r"a \(1 images\)\. .*set `val_size` to 0") as error:
+    with pytest.raises(DataError, match=r"a \(1 image\)\. .*set `val_size` to 0") as error:
         attempt(0.01, fraction)
     assert ("`label_fraction` to 1" in str(error.value)) == (fraction < 1)
     attempt(0, 1.0)

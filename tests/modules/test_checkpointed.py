@@ -70,9 +70,9 @@ def test_a_source_head_of_other_groups_of_the_same_names_is_refused(tmp_path: Pa
         TransferModule(Tiny(), same.task, init_from=str(path), init_heads=True), same
     )
     net = TransferModule(Tiny(), other.task, init_from=str(path), init_heads=True)
-    with pytest.raises(ValueError, match=r"groups 1 classes differently .*: bee b there, a here\."):
+    with pytest.raises(ValueError, match=r"groups 1 class differently .*: bee b there, a here\."):
         trainer(tmp_path, max_epochs=1).fit(net, other)
     own = other.task_groups
-    with pytest.raises(ValueError, match="groups 1 classes differently from the checkpoint's"):
+    with pytest.raises(ValueError, match="groups 1 class differently from the checkpoint's"):
         other.adopt(data.describe())
     assert other.task_groups == own  # what is refused is not kept

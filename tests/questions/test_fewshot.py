@@ -61,7 +61,7 @@ def test_it_is_a_table_that_ends_in_a_sentence(tmp_path: Path) -> None:
 def test_a_class_that_was_seen_is_refused() -> None:
     network = Network(nn.Identity(), lambda samples: torch.stack(list(samples)), "")
     seen = Candidate("s", network, "images", "", 0, seen=frozenset({"a", "c"}))
-    with pytest.raises(ValueError, match="trained on 1 classes of the test part of own: c"):
+    with pytest.raises(ValueError, match="trained on 1 class of the test part of own: c"):
         check_unseen(seen, SPLIT, "test")
     check_unseen(seen, SPLIT, "val")
     check_unseen(Candidate("u", network, "images", "", 0), SPLIT, "test")

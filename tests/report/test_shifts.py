@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tl.report.shifts import ShiftScores, figure, write
+from tl.report.shifts import ShiftScores, figure, with_earlier, write
 
 
 def scores(**changes: object) -> ShiftScores:
@@ -60,3 +60,28 @@ def test_files(tmp_path: Path) -> None:
     lines = figure([scores()]).axes[0].get_lines()
     assert [line.get_label() for line in lines] == ["fog", "grey", "jpeg", "clean"]
     assert np.asarray(lines[0].get_ydata()) == pytest.approx([80.0, 60.0])
+
+
+def test_a_test_under_other_shifts_adds_to_an_earlier_one(tmp_path: Path) -> None:
+    about = {"checkpoint": "best.ckpt", "adaptation": []}
+    write([scores()], tmp_path, "shifts", about)
+    new = scores(values={"grey": [0.1, 0.2], "blur": [0.3, 0.4]})
+    file = tmp_path / "shifts.json"
+    [both] = with_earlier([new], file, about)
+    assert both.values == {
+        "fog": [0.8, 0.6],
+        "grey": [0.1, 0.2],
+        "jpeg": [0.9, 0.9],
+        "blur": [0.3, 0.4],
+    }
+    # other weights, another adaptation, other severities, none
+    assert with_earlier([scores(clean=0.8)], file, about) == [scores(clean=0.8)]
+    assert with_earlier([new], file, {**about, "checkpoint": "last.ckpt"}) == [new]
+    other = scores(severities=[1], values={"blur": [0.3]})
+    assert with_earlier([other], file, about) == [other]
+    assert with_earlier([new], tmp_path / "none.json", about) == [new]
+
+
+def test_one_shift_is_not_the_worst_of_several() -> None:
+    said = scores(count=1, values={"fog": [0.8, 0.6]}).sentence()
+    assert "70.0 % under 1 shift, fog (one model, 1 image: " in said

@@ -108,7 +108,7 @@ def test_it_never_starts_from_zero_where_there_are_checkpoints(
 ) -> None:
     for version in (0, 1):
         damage(save(checkpoint(tmp_path, version, "last.ckpt"), version))
-    with pytest.raises(CheckpointError, match="cannot resume from any of its 2 checkpoints"):
+    with pytest.raises(CheckpointError, match="cannot resume from its 2 checkpoints"):
         found(tmp_path)
     assert len(lines) == 2
 
@@ -126,7 +126,7 @@ def test_code_in_a_checkpoint_does_not_run(
         path.parent.mkdir(parents=True)
         for zipped in (True, False):
             torch.save({**content(9), key: Evil()}, path, _use_new_zipfile_serialization=zipped)
-            with pytest.raises(CheckpointError, match="cannot resume from any of its"):
+            with pytest.raises(CheckpointError, match="cannot resume from its"):
                 found(tmp_path)
     assert all("posix.mkdir" in line for line in lines)
     assert len(lines) == 2 * (1 + 2 + 3)
@@ -159,7 +159,7 @@ def test_a_flipped_bit_in_the_configuration_is_damage_and_not_another_run(
     assert found(tmp_path) == path
     assert len(lines) == 2
     path.unlink()
-    with pytest.raises(CheckpointError, match="cannot resume from any of its 2 checkpoints"):
+    with pytest.raises(CheckpointError, match="cannot resume from its 2 checkpoints"):
         found(tmp_path)
 
 
@@ -177,7 +177,7 @@ def test_between_the_batches_of_a_step_there_is_nothing_to_resume(
     assert "between the batches of one step" in lines[0]
     assert "starting from scratch" in lines[1]
     damage(save(checkpoint(tmp_path, 0, "last.ckpt"), 30, halves))
-    with pytest.raises(CheckpointError, match="cannot resume from any of its 2 checkpoints"):
+    with pytest.raises(CheckpointError, match="cannot resume from its 2 checkpoints"):
         found(tmp_path, halves)
 
 

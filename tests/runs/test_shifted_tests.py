@@ -23,6 +23,7 @@ def test_shifts_are_named_alone_by_family_or_all() -> None:
     assert shifts_named(["fog", "noise"]) == [
         *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "fog"),
     ]
+    assert shifts_named("fog, jpeg") == ["fog", "jpeg"]
     with pytest.raises(ValueError, match=r"no shift 'snow'; choose gaussian_noise"):
         shifts_named(["snow"])
     with pytest.raises(ValueError, match="`shifts` is empty"):

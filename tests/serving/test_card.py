@@ -38,7 +38,10 @@ def test_scores_stand_with_their_seeds_or_say_that_there_are_none() -> None:
     assert "the study *methods*" in text
     alone = card(RunScores({"val/acc": 0.8}))
     assert "One run with one seed" in alone
-    assert "no test scores" in alone
+    assert "no test scores: this checkpoint was not tested" in alone
+    adapted = card(RunScores({"val/acc": 0.8}, set_aside="adaptation AdaBN"))
+    assert "its last test was with adaptation AdaBN" in adapted
+    assert "was not tested" not in adapted
     assert "records no scores" in card(RunScores({}))
 
 

@@ -50,9 +50,9 @@ def test_an_adapted_test_is_not_the_score_of_the_weights(tmp_path: Path) -> None
         "adaptation": [{"name": "AdaBN"}],
     }
     (run / "results.json").write_text(json.dumps({"evaluated": {"test": test}}))
-    assert run_scores(run / "checkpoints" / "best.ckpt", {"val/acc": 0.5}).metrics == {
-        "val/acc": 0.5
-    }
+    found = run_scores(run / "checkpoints" / "best.ckpt", {"val/acc": 0.5})
+    assert found.metrics == {"val/acc": 0.5}
+    assert found.set_aside == "adaptation AdaBN"
 
 
 def test_a_file_outside_a_run_has_what_it_records(tmp_path: Path) -> None:

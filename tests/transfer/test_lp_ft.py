@@ -86,7 +86,7 @@ def test_steps_that_end_with_the_probe_are_refused(
 ) -> None:
     data = tiny_data()
     built = module(data, strategy=strategy)
-    with pytest.raises(ValueError, match=r"LPFT probes for 1 epochs, and the run has 1: nothing"):
+    with pytest.raises(ValueError, match=r"LPFT probes for 1 epoch, and the run has 1: nothing"):
         trainer(tmp_path, max_epochs=epochs, max_steps=5).fit(built, data)
 
 

@@ -84,7 +84,8 @@ def _rows(content: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 def _cell(value: object) -> str:
-    return str(value).replace("|", r"\|")
+    said = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return said.replace("|", r"\|")
 
 
 def how_started() -> dict[str, str]:

@@ -52,13 +52,14 @@ class Dashboard(Callback):
     each class and the classes most often confused.
 
     Pictures, texts and hyper-parameters go to Weights & Biases and MLflow too, if the Trainer has
-    their loggers. At the end of a run the figures of the last validation that was shown are
-    written to its folder, ``confusion_<task>.png`` and so on; those of a test to its subfolder
-    ``test``. Single samples are those that the first process saw; a confusion matrix counts all.
-    Between epochs the matrix is an image without class names.
+    their loggers. At the end of a run the figures of the best checkpoint's validation are written
+    to its folder, ``confusion_<task>.png`` and so on; those of a test to its subfolder ``test``.
+    Single samples are those that the first process saw; a confusion matrix counts all. Between
+    epochs the matrix is an image without class names.
 
     Args:
-        every_n_epochs: Epochs between the pictures of validation; 0 turns them off.
+        every_n_epochs: Epochs between the pictures of validation; 0 turns them off, also those at
+            the end.
         mistakes: How many samples with the worst answers to show per task.
         images: How many augmented training images to show per source.
         graph: Show the network.
@@ -93,7 +94,7 @@ class Dashboard(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write texts, layout and hyper-parameters, which need no training."""
         self._shown = False
-        self._of_tasks.begin()
+        self._of_tasks.begin(trainer)
         loggers = takers(trainer)
         if not loggers or not isinstance(pl_module, SharedBackboneModule):
             return
@@ -143,9 +144,12 @@ class Dashboard(Callback):
 
     # Validation
 
-    def _wanted(self, trainer: Trainer) -> bool:
-        if trainer.sanity_checking or not self.every_n_epochs or not trainer.loggers:
-            return False
+    def _collects(self, trainer: Trainer) -> bool:
+        """Whether pictures are collected: of each validation, as any may be the best."""
+        return bool(not trainer.sanity_checking and self.every_n_epochs and trainer.loggers)
+
+    def _draws(self, trainer: Trainer) -> bool:
+        """Whether the pictures of this validation or test are shown."""
         if trainer.state.fn != "fit":
             return True
         last = trainer.current_epoch + 1 == trainer.max_epochs
@@ -153,8 +157,8 @@ class Dashboard(Callback):
         return last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop the pictures of the last validation."""
-        self._of_tasks.drop()
+        """Drop the pictures of the last validation, unless its checkpoint is the best."""
+        self._of_tasks.drop(trainer)
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -168,26 +172,25 @@ class Dashboard(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Let each task look at a batch."""
-        if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
+        if not self._collects(trainer) or not isinstance(pl_module, SharedBackboneModule):
             return
         self._of_tasks.add(trainer, pl_module, outputs, batch, dataloader_idx)
-        if batch_idx == dataloader_idx == 0:
+        if batch_idx == dataloader_idx == 0 and self._draws(trainer):
             show_attention(trainer, pl_module, batch)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the pictures that the tasks have collected."""
-        if not self._wanted(trainer) or not isinstance(pl_module, SharedBackboneModule):
-            return
-        self._of_tasks.show(trainer, pl_module)
+        if self._collects(trainer) and isinstance(pl_module, SharedBackboneModule):
+            self._of_tasks.show(trainer, pl_module, draw=self._draws(trainer))
 
     on_test_epoch_end = on_validation_epoch_end
 
     # The end
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the figures of the last validation that was shown, and write its tables."""
+        """Draw the figures of the best checkpoint's validation, and write its tables."""
         self._of_tasks.finish(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

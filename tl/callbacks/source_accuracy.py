@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from tl.checkpoints.files import read_checkpoint
+from tl.counting import counted
 from tl.data.base import ImageDataModule
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import labels_of
@@ -130,7 +131,7 @@ class SourceAccuracy(Callback):
             lost = 100 * (self.before - self.after)
             rank_zero_info(
                 f"tl: source accuracy {100 * self.before:.1f} % before, {100 * self.after:.1f} % "
-                f"after {self._epochs} epochs: forgetting {lost:+.1f} points."
+                f"after {counted(self._epochs, 'epoch')}: forgetting {lost:+.1f} points."
             )
 
     def _kept_head(self, module: SharedBackboneModule) -> SourceHead | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from tl.callbacks.board import class_names_of, statistics_of
+from tl.callbacks.checkpoint import best_of
 from tl.checkpoints.whole_files import write_whole
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source, source_of
@@ -25,7 +28,9 @@ class TaskPictures:
     """Lets tasks look at the batches of a split, and shows what they have collected.
 
     Between epochs, images go to the loggers. At the end of a run, after a test and after a
-    stand-alone validation, figures and tables follow, and the figures are written as files.
+    stand-alone validation, figures and tables follow, and the figures are written as files. Those
+    of a run are of the validation whose checkpoint is the best; without one, or if it was saved
+    before a resume, of the last validation. Their titles name the epoch.
 
     Args:
         mistakes: How many samples with the worst answers to show per task.
@@ -36,14 +41,25 @@ class TaskPictures:
         self._collected: dict[tuple[int, str], Pictures | None] = {}  # by loader and task
         self._kept: dict[str, _Kept] = {}  # of the last validation, by task and loader
         self._drawn: set[str] = set()  # figures that the loggers have of it, by tag
+        self._best: dict[str, _Kept] = {}  # of the best validation
+        self._drawn_of_best: set[str] = set()
+        self._score: float | None = None  # of the best checkpoint
 
-    def begin(self) -> None:
+    def begin(self, trainer: Trainer) -> None:
         """Forget everything, before a run."""
         self._collected, self._kept, self._drawn = {}, {}, set()
+        self._best, self._score = {}, _best_score(trainer)
 
-    def drop(self) -> None:
-        """Forget what was collected, before a split."""
+    def drop(self, trainer: Trainer) -> None:
+        """Forget what was collected, before a split; the best checkpoint's pictures are kept."""
         self._collected = {}
+        self._note_best(trainer)
+
+    def _note_best(self, trainer: Trainer) -> None:
+        """Keep the pictures of the last validation if the best checkpoint was saved after it."""
+        score = _best_score(trainer)
+        if score is not None and score != self._score:
+            self._score, self._best, self._drawn_of_best = score, self._kept, self._drawn
 
     def add(
         self,
@@ -67,8 +83,14 @@ class TaskPictures:
             self._collected[loader, task] = module.tasks[task].pictures(self.mistakes)
         return self._collected[loader, task]
 
-    def show(self, trainer: Trainer, module: SharedBackboneModule) -> None:
-        """Show what was collected, at the end of a split; all processes call this."""
+    def show(self, trainer: Trainer, module: SharedBackboneModule, *, draw: bool = True) -> None:
+        """Show what was collected, at the end of a split; all processes call this.
+
+        Args:
+            trainer: The Trainer.
+            module: The module.
+            draw: In a run, show it now, between epochs; otherwise it is kept for the end.
+        """
         split = "test" if trainer.testing else "val"
         verb = trainer.state.fn
         self._kept, self._drawn = {}, set()
@@ -92,7 +114,7 @@ class TaskPictures:
         self._collected = {}
         if verb is not None and verb != "fit":
             self.finish(trainer, verb.value)
-        elif trainer.current_epoch + 1 != trainer.max_epochs:
+        elif draw and trainer.current_epoch + 1 != trainer.max_epochs:
             self._show_between(trainer)
 
     def _show_between(self, trainer: Trainer) -> None:
@@ -108,28 +130,56 @@ class TaskPictures:
                     self._drawn.add(tag)
 
     def finish(self, trainer: Trainer, folder: str = "") -> None:
-        """Draw the figures of the last split, and write its tables; all processes call this.
+        """Draw the figures of a split, and write its tables; all processes call this.
+
+        After training these are of the best validation that the run has pictures of, otherwise
+        of the last.
 
         Args:
             trainer: The Trainer.
             folder: Where the files go, inside the run's folder.
         """
         run = trainer.log_dir if trainer.loggers else None  # the first process tells the others
-        kept, self._kept = self._kept, {}
+        kept, drawn = self._kept, self._drawn
+        if trainer.state.fn == "fit":
+            self._note_best(trainer)
+            if self._best and self._score == _best_score(trainer):
+                kept, drawn = self._best, self._drawn_of_best
+                kept = {task: _called_best(one, trainer.global_step) for task, one in kept.items()}
+        self._kept, self._best = {}, {}
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         place = None if run is None else Path(run) / folder
         if place is None and not takers(trainer):
             return
+        self._write(trainer, kept, drawn, place)
+
+    @staticmethod
+    def _write(
+        trainer: Trainer, kept: dict[str, _Kept], drawn: Collection[str], place: Path | None
+    ) -> None:
         for task, (split, pictures, view, step) in kept.items():
             for what, figure in pictures.figures(view).items():
                 content = png(figure)
-                if f"{split}/{what}/{task}" not in self._drawn:
+                if f"{split}/{what}/{task}" not in drawn:
                     log_png(trainer, f"{split}/{what}/{task}", content, step)
                 if place is not None:
                     _write(place / f"{what}_{task.replace('/', '_')}.png", content)
             for what, table in pictures.tables(view).items():
                 log_text(trainer, f"{split}/{what}/{task}", table.markdown(), step)
+
+
+def _best_score(trainer: Trainer) -> float | None:
+    """Return the score of the best checkpoint; ``None`` if there is none."""
+    best = best_of(trainer)
+    score = None if best is None else best.best_model_score
+    return None if score is None else float(score)
+
+
+def _called_best(one: _Kept, step: int) -> _Kept:
+    """Return pictures whose title says that they are of the best checkpoint, for the last step."""
+    split, pictures, view, _ = one
+    return split, pictures, replace(view, title=f"{view.title}, the best checkpoint"), step
 
 
 def _write(path: Path, content: bytes) -> None:

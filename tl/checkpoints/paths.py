@@ -73,6 +73,10 @@ def _nearby(path: Path) -> str:
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist either."
     names = _checkpoints_in(path.parent)
+    if path.suffix not in _SUFFIXES:  # the folder of a run, misspelt
+        folders = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+        if close := difflib.get_close_matches(path.name, folders, n=1):
+            return f"did you mean {path.parent / close[0]}?"
     if close := difflib.get_close_matches(path.name, names, n=3):
         return f"did you mean {' or '.join(close)}?"
     return f"that folder has {listed(names) or 'no checkpoint'}."

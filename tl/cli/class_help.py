@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from textwrap import fill
 
 from tl.cli.annotated import WIDTH
-from tl.cli.listing import public_classes
+from tl.cli.listing import hanging, public_classes
 from tl.cli.origins import Origins
 from tl.cli.short_forms import written_out
 
@@ -17,9 +16,17 @@ _PLACES = {
     "model": ("modules", "Module"),
     "data": ("data", "DataModule"),
     "backbone": ("backbones", ""),
+    "callbacks": ("callbacks", ""),
     "task": ("tasks", ""),
     "tasks": ("tasks", ""),
     "penalties": ("transfer.penalties", ""),
+}
+#: Options of the model whose classes are of several packages, each with an example.
+_EXAMPLES = {
+    "balancer": "tl.balancing.GradNorm",
+    "optimizer": "torch.optim.AdamW",
+    "scheduler": "tl.modules.WarmupCosine",
+    "strategy": "tl.transfer.LPFT",
 }
 _KNOWN = ", known subclasses: "  # as jsonargparse writes it
 
@@ -33,9 +40,17 @@ def classes_of(arguments: Sequence[str]) -> str | None:
 
     Returns:
         ``None`` if the command does not ask for them, or names a class or a configuration with one.
+
+    Raises:
+        ValueError: If it asks for one of the model's whose classes are of several packages.
     """
     asked = _HELP.fullmatch(arguments[-1]) if len(arguments) > 1 else None
     option = asked.group(1).rpartition(".")[2] if asked else ""
+    if asked and asked.group(1).startswith("model.") and option in _EXAMPLES:
+        raise ValueError(
+            f"{arguments[-1]} explains one class; give it, such as "
+            f"{arguments[-1]} {_EXAMPLES[option]}."
+        )
     if asked is None or option not in _PLACES or _chosen(arguments, asked.group(1)):
         return None
     package, end = _PLACES[option]
@@ -45,20 +60,10 @@ def classes_of(arguments: Sequence[str]) -> str | None:
         [
             f"Classes for --{asked.group(1)} in tl.{package}:",
             "",
-            *(_wrapped(f"  {name:{width}}  ", line) for name, line in rows),
+            *(hanging(f"  {name:{width}}  ", line, WIDTH) for name, line in rows),
             "",
             f"options of one:  tl {' '.join(arguments)} tl.{package}.{rows[0][0]}",
         ]
-    )
-
-
-def _wrapped(start: str, line: str) -> str:
-    return fill(
-        line,
-        WIDTH,
-        initial_indent=start,
-        subsequent_indent=" " * len(start),
-        break_on_hyphens=False,
     )
 
 

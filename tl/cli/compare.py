@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Print the comparison."""
-    from tl.report.compare import compare  # noqa: PLC0415 - with matplotlib
+    from tl.report.compare import compare  # noqa: PLC0415 - `--help` needs none of it
 
     found = compare(*given.runs)
     if given.out:

@@ -21,7 +21,8 @@ _CHOICES = {
     "--trainer.accelerator": ("auto", "cpu", "gpu"),
     "--trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
-_PLACES = {"FILE": "FILE", "CHECKPOINT": "FILE", "DIR": "DIRECTORY"}
+_PLACES = {"FILE": "FILE", "CHECKPOINT": "FILE", "RUN": "FILE", "DIR": "DIRECTORY"}
+_REPEATED = ("--config", "--strategy", "--balancer")  # options that may be given more than once
 _FILES = ("--config", "--out", "--measured", "--baseline")  # options of our verbs that name one
 
 
@@ -42,7 +43,17 @@ def run(given: argparse.Namespace) -> None:
         raise ModuleNotFoundError(
             "Shell completion needs shtab: pip install 'tl[completion]'."
         ) from None
-    print(shtab.complete(command_line(shtab), shell=given.shell))  # noqa: T201
+    script = shtab.complete(command_line(shtab), shell=given.shell)
+    print(_mended(script) if given.shell == "zsh" else script)  # noqa: T201
+
+
+def _mended(script: str) -> str:
+    """Let zsh complete each of several places, and the value of ``--option=``.
+
+    shtab 1.8 marks places so that zsh completes the first only, and options without the ``=``.
+    """
+    script = re.sub(r'^  "\(\*\)::?', '  "*:', script, flags=re.MULTILINE)
+    return re.sub(r'^(  "\*?--[\w.-]+)(\[.*\]:)', r"\1=\2", script, flags=re.MULTILINE)
 
 
 def command_line(shtab: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - a module
@@ -84,11 +95,18 @@ def _add_options(
     named = {"--balancer": "balancing", "--strategy": "transfer"}
     for options, text in rows:
         for option, value in _OPTION.findall(options):
+            if option.endswith("KEY"):
+                continue  # any name
             if not value:
                 parser.add_argument(option, action="store_true", help=text)
                 continue
             choices = _CHOICES.get(option) or (_names(named[option]) if option in named else None)
-            action = parser.add_argument(option, choices=choices, help=text.replace("`", ""))
+            action = parser.add_argument(
+                option,
+                action="append" if option in _REPEATED else "store",
+                choices=choices,
+                help=text.replace("`", ""),
+            )
             if value in _PLACES:
                 _place(action, getattr(shtab, _PLACES[value]))
 

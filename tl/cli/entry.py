@@ -25,6 +25,7 @@ from tl.cli.verbs import VERBS, check_verb, run_verb
 from tl.signals import CommandEnded, StoppedBySignal, signals_as_before, stop_on_signals
 
 T = TypeVar("T")
+_SIGPIPE = 13  # Windows has no such signal
 
 
 def main(args: list[str] | None = None) -> int:
@@ -32,8 +33,9 @@ def main(args: list[str] | None = None) -> int:
 
     Exit codes: 0 done, or nothing left to do for ``--resume auto``; 1 failed; 2 a mistake in the
     command, the configuration or the data, found before training; 128 + the signal's number when
-    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a run, which can be resumed. An error in code of
-    the user's own shows its traceback, and with ``TL_DEBUG=1`` every error does.
+    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a run, which can be resumed; 141 if the reader of its
+    output, such as ``head``, ended. An error in code of the user's own shows its traceback, and
+    with ``TL_DEBUG=1`` every error does.
 
     Args:
         args: Arguments in place of ``sys.argv``.
@@ -44,6 +46,11 @@ def main(args: list[str] | None = None) -> int:
     try:
         with nullcontext() if args is None else signals_as_before():
             run_command(args)
+            sys.stdout.flush()
+    except BrokenPipeError:  # its reader has seen enough, as `| head` has
+        # nothing more can be written, not even by the interpreter's end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + _SIGPIPE
     except SystemExit as ended:  # of the parser, of the run, or of a failure
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)  # noqa: T201
@@ -113,6 +120,8 @@ def _or_one_line(act: Callable[[], T]) -> T:
     except StoppedBySignal as stopped:
         print(f"tl: {stopped}.", file=sys.stderr)  # noqa: T201
         sys.exit(128 + stopped.number)
+    except BrokenPipeError:
+        raise
     except Exception as error:  # a command ends in one line, whatever went wrong
         if os.environ.get("TL_DEBUG") == "1":
             raise

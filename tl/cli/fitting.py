@@ -50,11 +50,12 @@ def fit(
             folders, a table, or a data module such as :func:`tl.from_csv` gives.
         *overlays: Further configurations, which override earlier ones.
         **options: Options of the command line. Short names: ``epochs``, ``batch_size``, ``lr``,
-            ``size``, ``backbone``, ``balancer``, ``seed``, ``accelerator``, ``devices``,
-            ``precision``; ``source``, a run to start from, as ``--from``; ``strategy``, such as
-            ``"lp_ft"``; ``name``, ``log_dir``, ``resume``. A dict sets options of a section, as
-            ``data={"val_size": 0.2}``, ``model=...`` or ``trainer=...``; any other option goes by
-            its full name, as ``**{"dashboard.graph": False}``.
+            ``size``, ``backbone``, ``balancer`` (a class, or a name as ``--balancer`` takes it),
+            ``seed``, ``accelerator``, ``devices``, ``precision``; ``source``, a run to start from,
+            as ``--from``; ``strategy``, such as ``"lp_ft"``; ``name``, ``log_dir``, ``resume``. A
+            dict sets options of a section, as ``data={"val_size": 0.2}``, ``model=...`` or
+            ``trainer=...``; any other option goes by its full name, as
+            ``**{"dashboard.graph": False}``.
 
     Returns:
         The run: ``history``, ``results``, ``metrics``, ``best``, ``folder``, ``model``, ``plot()``.
@@ -128,6 +129,8 @@ def _given(data: Any) -> dict[str, Any]:  # noqa: ANN401 - a data module
 
 def _option(key: str, value: object) -> list[str]:
     """Return an option as the command line has it."""
+    if key == "balancer" and isinstance(value, str) and "." not in value:
+        return [f"--balancer={value}"]
     if key in _SECTIONS and isinstance(value, Mapping) and "class_path" not in value:
         return [f"--{_SECTIONS[key]}.{name}={_text(part)}" for name, part in value.items()]
     return [f"--{SHORT.get(key, key)}={_text(value)}"]

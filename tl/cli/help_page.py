@@ -15,14 +15,18 @@ DESCRIPTIONS = {
     "predict": "Write a checkpoint's predictions to predictions.csv.",
 }
 _START = {
-    "fit": "tl fit --config FILE [--config OVERLAY] [options]",
-    "validate": "tl validate --ckpt_path CHECKPOINT [options]",
-    "test": "tl test --ckpt_path CHECKPOINT [options]",
-    "predict": "tl predict --ckpt_path CHECKPOINT [options]",
+    "fit": (
+        "tl fit --config FILE [--config OVERLAY] [options]",
+        "tl fit FOLDER|TABLE [--from RUN] [options]",
+    ),
+    "validate": ("tl validate RUN [options]", "tl validate --config FILE [options]"),
+    "test": ("tl test RUN [options]", "tl test --config FILE [options]"),
+    "predict": ("tl predict RUN [PATH...] [options]", "tl predict --config FILE [options]"),
 }
 _TRAINING = (
     ("--epochs N", "length of training"),
     ("--model.init_from CHECKPOINT", "start from a source's weights"),
+    ("--from RUN", "start from a run's weights; with FOLDER by its recipe too"),
     ("--strategy NAME", "what moves and what is kept: `tl list transfer`"),
     ("--balancer NAME", "how tasks share: `tl list balancing`"),
     ("--model.KEY VALUE", "any option of the model's class"),
@@ -31,6 +35,7 @@ _TRAINING = (
     ("--resume auto", "resume the newest run of this name, or start one"),
     ("--seed_everything N", "seed of weights, order and augmentation"),
 )
+_TESTING = (("--shifts NAMES", "also test under shifts: all, noise, blur, fog, ..."),)
 _COMMON = (
     ("--config FILE", "configuration; later ones override it, `key+:` appends to a list"),
     ("--ckpt_path FILE", "checkpoint to resume (fit) or to evaluate"),
@@ -39,7 +44,6 @@ _COMMON = (
     ("--trainer.accelerator NAME", "auto, cpu, gpu"),
     ("--trainer.devices N", "how many of them"),
     ("--trainer.precision P", "32-true, bf16-mixed, ...; by default bf16 where a GPU supports it"),
-    ("--print_config", "print the resolved configuration and exit"),
     ("--model.help CLASS", "options of a class, such as tl.modules.TransferModule"),
     ("--help-all", "every option"),
 )
@@ -80,7 +84,8 @@ def overview() -> str:
 
 def rows_of(verb: str) -> tuple[tuple[str, str], ...]:
     """Return the options that people use with one of Lightning's verbs, each with a line."""
-    return (*(_TRAINING if verb == "fit" else ()), *_COMMON)
+    own = {"fit": _TRAINING, "test": _TESTING}
+    return (*own.get(verb, ()), *_COMMON)
 
 
 def page_of(verb: str) -> str:
@@ -89,7 +94,8 @@ def page_of(verb: str) -> str:
     width = max(len(option) for option, _ in rows)
     return "\n".join(
         [
-            f"usage: {_START[verb]}",
+            f"usage: {_START[verb][0]}",
+            *(f"       {start}" for start in _START[verb][1:]),
             "",
             DESCRIPTIONS[verb],
             "",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import ast
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import fill
 
 from tl.cli.messages import one_line
 
@@ -31,12 +33,16 @@ _USES = {
     "tasks": "tasks: [{class_path: tl.tasks.NAME, init_args: {name: ...}}] in a configuration",
 }
 _BASES = {
+    "AtomicCheckpointIO",
     "Backbone",
     "ImageDataModule",
+    "NoProfiler",
     "Penalty",
     "SharedBackboneModule",
+    "Start",
+    "Step",
     "Task",
-}  # for classes of one's own
+}  # for classes of one's own, and what no option takes
 
 
 def configs_folder() -> Path | None:
@@ -47,16 +53,25 @@ def configs_folder() -> Path | None:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl list``."""
-    parser.add_argument("kind", choices=KINDS, help="What to list.")
+    parser.add_argument("kind", choices=KINDS, metavar="|".join(KINDS), help="What to list.")
 
 
 def run(given: argparse.Namespace) -> None:
     """Print the entries of a kind and how to use one."""
     rows = list(entries(given.kind))
     width = max((len(name) for name, _ in rows), default=0)
+    # a file has a line per entry
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for name, line in rows:
-        print(f"{name:{width}}  {line}")  # noqa: T201
+        print(hanging(f"{name:{width}}  ", line, columns))  # noqa: T201
     print(f"\nuse: {_USES[given.kind]}", file=sys.stdout)  # noqa: T201
+
+
+def hanging(start: str, text: str, columns: int) -> str:
+    """Return a text after a start, its further lines below the first one's text."""
+    indent = " " * len(start)
+    width = max(columns, len(start) + 20)
+    return fill(text, width, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def entries(kind: str) -> Iterator[tuple[str, str]]:

@@ -33,6 +33,7 @@ _PLACES = (
     *("lightning.pytorch.callbacks", "lightning.pytorch.loggers", "lightning.pytorch.profilers"),
     *("lightning.pytorch.strategies", "torch.optim", "torch.optim.lr_scheduler"),
 )
+_SHORT = ("epochs", "balancer", "strategy", "from")  # not options of the parser
 _TYPES = {"NoneType": "null", "str": "text", "bool": "true or false"}
 
 
@@ -67,6 +68,22 @@ def elsewhere(option: str, owner: str = "") -> str:
     return ""
 
 
+def _meant(option: str, options: Iterable[str]) -> str:
+    """Return what an unknown option of the command line may stand for."""
+    near = elsewhere(option) or did_you_mean(option, [*options, *_SHORT])
+    if near or "." in option:
+        return near
+    # `batchsize` is close to an option of a class
+    known = {
+        name: f"{section}.{name}"
+        for section, classes in _SECTIONS.items()
+        for each in classes
+        for name in _arguments_of(each)
+    }
+    close = difflib.get_close_matches(option, known, n=1, cutoff=0.8)
+    return f" Did you mean {known[close[0]]!r}?" if close else ""
+
+
 def one_line(text: str) -> str:
     """Fold a text into one line."""
     return " ".join(text.split())
@@ -95,10 +112,10 @@ def parse_error_line(  # noqa: PLR0911 - a return for each kind of mistake
         return f"{prefix}{_not_accepted(missing.group(1), owner, options)}"
     if unknown := wording.UNKNOWN_TO_VERB.search(message):
         name = unknown.group(1)
-        return f"unknown option {name!r}.{elsewhere(name) or did_you_mean(name, options)}"
+        return f"unknown option {name!r}.{_meant(name, options)}"
     if unknown := wording.UNRECOGNIZED.search(message):
         name = unknown.group(1).lstrip("-").split("=")[0]
-        return f"unknown option --{name}.{elsewhere(name) or did_you_mean(name, options)}"
+        return f"unknown option --{name}.{_meant(name, options)}"
     if line := _wrong_class(message) or _class_line(message, owners):
         return prefix + line
     reasons = wording.REASON.findall(message)

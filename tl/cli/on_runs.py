@@ -46,6 +46,15 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     verb = arguments[0] if arguments else ""
     if verb not in (*_EVALUATE, "fit"):
         return list(arguments)
+    if len(arguments) == 1:
+        what = (
+            "a folder of images"
+            if verb == "fit"
+            else "a run, such as lightning_logs/NAME/version_0"
+        )
+        raise ValueError(
+            f"{verb} takes {what}, or a configuration, such as --config configs/multitask.yaml."
+        )
     named, options = places_and_options(arguments[1:])
     if verb == "fit":
         return _fit(named, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,19 @@ from tl.runs.services import asked_services, service_loggers
 _NAMED = 6  # pictures whose names fit a line
 
 
+def check_writable(run: Path) -> None:
+    """Refuse the folder of a run that the results of an evaluation could not be written to.
+
+    Raises:
+        ValueError: If it cannot be written to.
+    """
+    if not os.access(run, os.W_OK):
+        raise ValueError(
+            f"{shown(run)} cannot be written to, and the results of an evaluation go there; "
+            "evaluate a copy of the folder, or `tl.load(RUN).evaluate(DATA)` in Python."
+        )
+
+
 class Output:
     """Loggers and folder of one command.
 
@@ -30,6 +44,9 @@ class Output:
         config: The configuration of the verb.
         verb: One of Lightning's.
         checkpoint: The checkpoint to load.
+
+    Raises:
+        ValueError: If the run to validate or test lies in a folder that cannot be written to.
 
     Attributes:
         new: Folder of the new run; ``None`` before there is one, and in an evaluation.
@@ -41,6 +58,8 @@ class Output:
         self.new: Path | None = None
         evaluates = verb != "fit" and checkpoint is not None
         self.evaluated = run_of_checkpoint(checkpoint) if evaluates and checkpoint else None
+        if self.evaluated is not None and verb != "predict":
+            check_writable(self.evaluated)
         self._board: Path | None = None  # new curves of an evaluation
         self._services = asked_services(config.get("log") or "")
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from tl.checkpoints.files import read_checkpoint
+from tl.counting import counted
 from tl.data import CsvDataModule, FolderDataModule
 from tl.data.images.layout import find_layout
 from tl.data.images.listing import list_images
@@ -81,11 +82,13 @@ def around(
         The configuration, and a line that says what was chosen.
     """
     single = kind is FolderDataModule
-    if source is None:
-        chosen, line = _usual(images, options.get("size"), single=single)
-    else:
-        chosen, line = _of_source(source, single=single)
     known = {field.name for field in fields(kind)}
+    resizes = "size" in known  # the others have the size of CIFAR
+    if source is None:
+        size = options.get("size") if resizes else _SIZES[0]
+        chosen, line = _usual(images, size, single=single, resizes=resizes)
+    else:
+        chosen, line = _of_source(source, single=single, resizes=resizes)
     usual = {key: value for key, value in chosen["data"].items() if key in known}
     data = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": usual | options}
     named = {"name": plain_name(name) or "run", "seed_everything": 0}
@@ -116,7 +119,7 @@ def _some(paths: Sequence[Path]) -> Sequence[Path]:
 
 
 def _usual(
-    images: Sequence[Path], given: int | None, *, single: bool
+    images: Sequence[Path], given: int | None, *, single: bool, resizes: bool
 ) -> tuple[dict[str, Any], str]:
     """Return a recipe for training from scratch."""
     sides = []
@@ -151,14 +154,15 @@ def _usual(
             "log_every_n_steps": 1 if few else 10,
         },
     }
+    on = f" on {size}x{size} pixels" if resizes else ""
     line = (
-        f"{network} from scratch on {size}x{size} pixels, 30 epochs of AdamW, unless options say "
+        f"{network} from scratch{on}, 30 epochs of AdamW, unless options say "
         "otherwise; --from RUN starts from a run's weights."
     )
     return found, line
 
 
-def _of_source(source: str, *, single: bool) -> tuple[dict[str, Any], str]:
+def _of_source(source: str, *, single: bool, resizes: bool) -> tuple[dict[str, Any], str]:
     """Return the recipe of a source's run, with its weights."""
     file = source_checkpoint(source)
     content = read_checkpoint(file)
@@ -190,9 +194,9 @@ def _of_source(source: str, *, single: bool) -> tuple[dict[str, Any], str]:
         "trainer": {key: trainer[key] for key in _TRAINER if trainer.get(key) is not None},
     }
     said = [_named(model["backbone"]), _named(kept.get("optimizer")), _named(kept.get("scheduler"))]
-    pixels = f"{data['size']}x{data['size']} pixels" if "size" in data else ""
+    pixels = f"{data['size']}x{data['size']} pixels" if resizes and "size" in data else ""
     count = trainer.get("max_epochs")
-    epochs = f"{count} epoch{'' if count == 1 else 's'}" if count else ""
+    epochs = counted(count, "epoch") if count else ""
     parts = ", ".join(filter(None, [*said, pixels, epochs]))
     return found, f"{parts}, as in {shown(file)}, whose weights the backbone starts from."
 

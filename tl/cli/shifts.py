@@ -11,9 +11,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from tl.callbacks.surroundings import callbacks_of
 from tl.callbacks.test_time import TestTimeAdaptation
+from tl.data.shifts.shift import SEVERITIES
 from tl.modules.base import SharedBackboneModule
 from tl.reading import shown
-from tl.report.shifts import write
+from tl.report.shifts import with_earlier, write
 from tl.runs.shifted_tests import (
     check_processes,
     image_sources,
@@ -86,6 +87,8 @@ class AskedShifts:
     ) -> None:
         """Test, print a table, and write it as JSON with a figure.
 
+        Shifts of an earlier test of the same weights at the same severities stay in it.
+
         Args:
             trainer: Has tested the model; its device, precision and adaptation are taken.
             module: The model.
@@ -111,12 +114,16 @@ class AskedShifts:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        found = scores_under_shifts(module, data, again, self.shifts, self.severities)
+        scores = scores_under_shifts(module, data, again, self.shifts, self.severities)
         about = {
             "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
             "adaptation": [each.adaptation for each in adapting],
         }
-        name = "_".join(["shifts", *(type(each).__name__.lower() for each in adapting)])
+        parts = ["shifts", *(type(each).__name__.lower() for each in adapting)]
+        if self.severities != list(SEVERITIES):
+            parts += ["severity", *map(str, self.severities)]
+        name = "_".join(parts)
+        found = with_earlier(scores, folder / f"{name}.json", about)
         paths = write(found, folder, name, about)
         print("\n\n".join(each.table() for each in found))  # noqa: T201
         print(f"tl: wrote {', '.join(shown(path) for path in paths)}")  # noqa: T201

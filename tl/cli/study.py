@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tl.counting import counted
+
 if TYPE_CHECKING:
     from tl.study.schema import Study
 
@@ -70,7 +72,8 @@ def _run(given: argparse.Namespace, out: Path) -> None:
     _report(given, task.study(), out)
     if ended.failures:
         print(  # noqa: T201
-            f"tl: {len(ended.failures)} runs failed; the report names them. Try them again with "
+            f"tl: {counted(len(ended.failures), 'run')} failed; the report names them. Try them "
+            "again with "
             "--retry-failed.",
             file=sys.stderr,
         )

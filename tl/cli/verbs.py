@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from tl.private.jsonargparse import options_of
 
 #: Lightning's verbs, which need its parser.
 LIGHTNINGS = ("fit", "validate", "test", "predict")
+_INVALID = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
+_QUOTED = re.compile(r"[^\s,']+")
 _TAKES_A_VALUE = ("-c", "--config")  # options that may precede the verb
 
 
@@ -36,7 +39,12 @@ class VerbParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print an error and exit with 2."""
-        print(f"tl: {message.rstrip('.')}.", file=sys.stderr)  # noqa: T201
+        more = f" `{self.prog} --help` explains them." if "are required" in message else ""
+        if wrong := _INVALID.search(message):
+            name, known = wrong.group(1), _QUOTED.findall(wrong.group(2))
+            more = did_you_mean(name, known)
+            message = f"there is no {name!r} here; choose {', '.join(known)}"
+        print(f"tl: {message.rstrip('.')}.{more}", file=sys.stderr)  # noqa: T201
         self.exit(2)
 
 

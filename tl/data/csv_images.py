@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from tl.counting import counted
 from tl.data.errors import DataError, listed
 from tl.data.folder import TEST_SEED, FolderDataModule
 from tl.data.images.class_folders import ImageFiles
@@ -243,7 +244,8 @@ class CsvDataModule(FolderDataModule):
         held = len(self._files("test").paths) if "test" in self.official_splits() else 0
         how = f"as the column {self.split!r} says" if self.split else "the same test rows always"
         rank_zero_info(
-            f"tl: {self.data_name}: {train} images to train, {val} to validate, {held} to test, "
+            f"tl: {self.data_name}: {counted(train, 'image')} to train, {val:,} to validate, "
+            f"{held:,} to test, "
             f"{how}; targets {listed([f'{c} ({kind})' for c, kind in self.kinds.items()])}."
         )
 

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from tl.counting import counted
 from tl.data.errors import DataError, listed
 from tl.data.folder_as_trained import FolderAsTrained
 from tl.data.images.class_folders import ImageFiles, find_classes, find_images
@@ -170,8 +171,9 @@ class FolderDataModule(FolderAsTrained):
         train, val = len(self.splits["train"]), len(self.splits["val"])
         where = f"of {layout.val.name}/" if layout.val else "of the training split"
         line = (
-            f"tl: {self.data_name}: {train + val} images to train and validate: {train} train, "
-            f"{val} {where} validate"
+            f"tl: {self.data_name}: {counted(train + val, 'image')} to train and validate: "
+            f"{train:,} train, "
+            f"{val:,} {where} validate"
         )
         if layout.val:
             line += " (`val_size` is not used)"
@@ -191,6 +193,9 @@ class FolderDataModule(FolderAsTrained):
         layout = self._layout()
         if layout.whole:
             return "`test_size` is 0."
+        if not (root := self._folder()).is_dir():
+            here = "" if root.is_absolute() else f", seen from {Path.cwd()}"
+            return f"there is no folder {root}{here}. Set `root` to where the data lie."
         return f"there is no folder {layout.train.parent / 'test'}."
 
     def load(self, split: Split) -> ImageDataset:
@@ -203,7 +208,7 @@ class FolderDataModule(FolderAsTrained):
             raise DataError(f"{self.data_name} has no {split} split: {self._no_test()}")
         files = self._files(split)
         log_left_out(files.others, files.folder)
-        log_left_out(files.loose, files.folder, "lie outside the class folders")
+        log_left_out(files.loose, files.folder, "outside the class folders")
         what = f"{self.data_name} {split} images"
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
         data: ImageDataset

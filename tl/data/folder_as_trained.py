@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from tl.counting import counted
 from tl.data.errors import DataError, listed
 from tl.data.files import FilesDataModule
 from tl.data.images.decoding import Size
@@ -85,6 +86,7 @@ class FolderAsTrained(FilesDataModule, ABC):
             if moved := regrouped(known.groups, here):
                 self._forget()
                 raise DataError(
-                    f"{self.groups} groups {len(moved)} classes differently from the checkpoint's "
+                    f"{self.groups} groups {counted(len(moved), 'class', 'classes')} differently "
+                    "from the checkpoint's "
                     f"training: {listed(moved)}. Use the groups of training."
                 )

@@ -21,6 +21,7 @@ from torch.utils.data import (
     get_worker_info,
 )
 
+from tl.counting import counted
 from tl.data.errors import DataError
 from tl.data.images.resident import Batch, mixed_seed
 from tl.data.images.store import StoredDataset
@@ -283,7 +284,8 @@ def even_batch_size(size: int, world: int, batch_size: int) -> int:
     most, least = math.ceil(size / world), size // world
     if least == 0:
         raise DataError(
-            f"{size} images cannot be divided among {world} processes; use fewer processes."
+            f"{counted(size, 'image')} cannot be divided among {world} processes; use fewer "
+            "processes."
         )
     wanted = min(batch_size, most)
     nearest: list[int] = [*range(wanted, wanted // 2, -1), *range(wanted + 1, most + 1)]

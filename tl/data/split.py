@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tl.counting import counted
 from tl.data.errors import DataError, listed
 from tl.data.images.resident import mixed_seed
 from tl.data.loaders import class_by_class
@@ -61,7 +62,7 @@ def stratified_split(
         kept = int((len(members) - first) * label_fraction + 1e-9)
         if kept == 0:
             left = by_fraction if len(members) > first else by_share
-            left.append(f"{name} ({len(members)} images)")
+            left.append(f"{name} ({counted(len(members), 'image')})")
         val.append(members[:first])
         train.append(members[first : first + kept])
     of = f"of {len(classes)} classes without a training image"

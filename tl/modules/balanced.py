@@ -19,6 +19,7 @@ from tl.backbones.base import last_block, stages_of
 from tl.balancing.base import Balancer, NonFiniteError
 from tl.balancing.passes import Backward, MicroBatch
 from tl.balancing.scalarization import LossWeighting
+from tl.counting import counted
 from tl.data.images.resident import mixed_seed
 from tl.modules.batch import AnyBatch, Outputs, by_source, source_of
 from tl.modules.finite import FiniteGuard
@@ -87,7 +88,8 @@ class BalancedStep:
         epochs = module.trainer.max_epochs or 0
         if stage == "fit" and 0 < epochs <= warmup:
             rank_zero_warn(
-                f"{balancer.name} warms up for {warmup} epochs, but the run has {epochs}: it "
+                f"{balancer.name} warms up for {counted(warmup, 'epoch')}, but the run has "
+                f"{epochs}: it "
                 "uses the warm-up's loss throughout. Decrease `warmup_epochs` or train longer."
             )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tl.batch import Inputs, size_of, views_of
+from tl.counting import counted
 from tl.data.images.resident import Batch, Targets
 from tl.tasks import Task, TwoViews
 
@@ -200,8 +201,8 @@ def checked(batch: AnyBatch, tasks: Iterable[Task], known: set[str]) -> AnyBatch
         known.add(task.name)
         if (count := size_of(inputs)) != len(target):
             raise ValueError(
-                f"Task {task.name!r} has {len(target)} targets for the {count} samples of the "
-                "batch."
+                f"Task {task.name!r} has {counted(len(target), 'target')} for the "
+                f"{counted(count, 'sample')} of the batch."
             )
         key = task.target if isinstance(given, Mapping) else None
         settled.setdefault((source, key), []).append(target)

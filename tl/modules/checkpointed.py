@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from tl.counting import counted
 from tl.data.trained_on import same_names
 from tl.modules.resuming import Resuming, metrics_at
 from tl.tasks import Task, as_task
@@ -76,7 +77,8 @@ class RunRecord:
         there, here = checkpoint.get("tl", {}).get("processes"), trainer.world_size
         if trainer.state.fn == "fit" and there not in (None, here):
             rank_zero_info(
-                f"tl: the checkpoint is from {there} processes, this run has {here}: the number of "
+                f"tl: the checkpoint is from {counted(there, 'process', 'processes')}, this run "
+                f"has {here}: the number of "
                 "samples per step and of steps per epoch changes."
             )
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from tl.backbones.streams import StreamsBackbone
+from tl.counting import counted
 from tl.transfer.freezing import HEAD, Strategy
 from tl.transfer.running_statistics import running_statistics, statistics_drift
 from tl.transfer.stage_modes import set_modes, set_requires_grad
@@ -199,7 +200,8 @@ def _warn_of_never(module: SharedBackboneModule, strategy: Strategy, *, new_head
     if late:
         rank_zero_warn(
             f"{type(strategy).__name__} unfreezes {', '.join(late)} after the end of this run of "
-            f"{epochs} epochs: they never train. Increase `max_epochs`, or unfreeze earlier."
+            f"{counted(epochs or 0, 'epoch')}: they never train. Increase `max_epochs`, or "
+            "unfreeze earlier."
         )
     if new_heads and firsts[HEAD] is None:
         rank_zero_warn(

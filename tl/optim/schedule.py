@@ -21,6 +21,8 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
+from tl.counting import counted
+
 
 class WarmupCosine(LambdaLR):
     """Warm up linearly, then decay along half a cosine (Loshchilov & Hutter, 2017, equation 5).
@@ -207,13 +209,14 @@ def _ask_about_lengths(
         if 0 < (last := epochs()) < length:
             raise ValueError(
                 f"{name} advances per epoch by default, and its `{key}` of {length} is beyond the "
-                f"{last} epochs of this run; if it counts steps, set that: {_ASK}."
+                f"{counted(last, 'epoch')} of this run; if it counts steps, set that: {_ASK}."
             )
     for key, length in lengths.items() if interval == "step" else ():
         if length <= epochs() < count():
             raise ValueError(
                 f"{name} advances per step, and its `{key}` of {length} is at most the number of "
-                f"epochs ({epochs()}) of this run, which has {count()} steps; state the unit: "
+                f"epochs ({epochs()}) of this run, which has {counted(count(), 'step')}; state "
+                "the unit: "
                 f"{_ASK}."
             )
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tl.checkpoints.whole_files import write_json, write_whole
+from tl.counting import counted
 from tl.data.cifar.classes import CIFAR100, CIFAR100_COARSE
 from tl.data.errors import listed
 from tl.questions.candidates import Candidate
@@ -74,9 +75,10 @@ def check_unseen(candidate: Candidate, split: ClassSplit, part: Part) -> None:
         known |= {*CIFAR100}
     if seen := sorted(known & {*split.part(part)}):
         raise ValueError(
-            f"{candidate.name} or one of its sources was trained on {len(seen)} classes of the "
-            f"{part} part of {split.name}: {listed(seen)}. Few-shot accuracy is about classes that "
-            "are new; train on the classes of 'train' only."
+            f"{candidate.name} or one of its sources was trained on "
+            f"{counted(len(seen), 'class', 'classes')} of the {part} part of {split.name}: "
+            f"{listed(seen)}. Few-shot accuracy is about classes that are new; train on the "
+            "classes of 'train' only."
         )
 
 

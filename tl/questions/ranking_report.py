@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from tl.checkpoints.whole_files import write_json, write_whole
+from tl.counting import counted
 from tl.questions.measured import FEWEST_SOURCES, Agreement
 from tl.questions.ranking import CONTROLS, SCORES, Ranked, Ranking
 from tl.report.frame import aligned
@@ -37,7 +38,7 @@ def table(ranking: Ranking) -> str:
         row += [_number(name, each.scores[name]) for name in (*SCORES, *CONTROLS)]
         rows.append(row + ([_number("measured", each.measured)] if measured else []))
     what = "R2" if ranking.classes is None else f"{ranking.classes} classes"
-    lines = [f"{ranking.task}: {ranking.samples:,} samples, {what}"]
+    lines = [f"{ranking.task}: {counted(ranking.samples, 'sample')}, {what}"]
     lines += aligned(rows)
     if ranking.agreements:
         lines += ["", *_agreement_lines(ranking)]
@@ -71,7 +72,8 @@ def _agreement_sentence(agreements: tuple[Agreement, ...]) -> str:
     most = max(each.sources for each in agreements)
     if most < FEWEST_SOURCES:
         return (
-            f"{most} sources are too few to distinguish a score that predicts fine-tuning from one "
+            f"{counted(most, 'source')} {'is' if most == 1 else 'are'} too few to distinguish a "
+            "score that predicts fine-tuning from one "
             f"that does not; measure {FEWEST_SOURCES} or more."
         )
     told = [_TITLES[each.column] for each in agreements if each.beyond_chance]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tl.counting import counted
 from tl.reading import read_object
 from tl.report.conditions import conditions_of_test
 from tl.report.frame import aligned
@@ -83,7 +84,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _cost(results: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
     parts = []
     if epochs := results.get("epochs"):
-        which = f"best epoch {best['epoch']} of {epochs}" if "epoch" in best else f"{epochs} epochs"
+        which = (
+            f"best epoch {best['epoch']} of {epochs}"
+            if "epoch" in best
+            else counted(epochs, "epoch")
+        )
         by = f" by {best['monitor']}" if "epoch" in best and best.get("monitor") else ""
         parts.append(f"{which}{by}")
     if (seconds := results.get("seconds")) is not None:

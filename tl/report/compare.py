@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-
+from tl.counting import counted
 from tl.report.finished_run import COSTS, FinishedRun, read_run, shortened
 from tl.report.intervals import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SEED = "seed_everything"
 # follow from the seed, or say where a run lies
@@ -87,10 +89,13 @@ class Comparison:
         single = [name for name, runs in self.groups.items() if len(runs) == 1]
         spread = " One run does not show the spread over seeds." if single else ""
         if len(self.groups) == 1:
-            return f"{count} runs of the same settings.{spread}"
+            return f"{counted(count, 'run')} of the same settings.{spread}"
         if not keys:
-            return f"{count} runs whose settings cannot be distinguished.{spread}"
-        return f"{count} runs of {len(self.groups)} settings, which differ in {keys}.{spread}"
+            return f"{counted(count, 'run')} whose settings cannot be distinguished.{spread}"
+        return (
+            f"{counted(count, 'run')} of {len(self.groups)} settings, which differ in "
+            f"{keys}.{spread}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in plain types."""
@@ -115,6 +120,8 @@ class Comparison:
         Raises:
             ValueError: If no run has a curve of it.
         """
+        from matplotlib.figure import Figure  # noqa: PLC0415 - half of the time of `tl compare`
+
         every = [run for runs in self.groups.values() for run in runs]
         metric = metric or next((r.monitor for r in every if r.monitor), None) or "val/loss"
         figure = Figure(figsize=(7, 4), layout="constrained")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tl.counting import counted
+from tl.reading import read_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,15 +73,17 @@ class ShiftScores:
         by_shift = {name: sum(scores) / len(scores) for name, scores in kept.items()}
         worst = (min if self.higher_is_better else max)(by_shift, key=lambda name: by_shift[name])
         unit = " %" if self.share else ""
+        worse = f"; the worst is {worst} with {self._said(by_shift[worst])}{unit}"
+        worse = worse if len(kept) > 1 else f", {worst}"
         text = (
             f"{self.task}: {self.score} {self._said(self.clean)}{unit} on clean images and "
-            f"{self._said(self.mean())}{unit} under {len(kept)} shifts; the worst is {worst} with "
-            f"{self._said(by_shift[worst])}{unit}"
+            f"{self._said(self.mean())}{unit} under {counted(len(kept), 'shift')}{worse}"
         )
+        of = counted(self.count, "image")
         if self.share:
             error = 100 * 0.5 / math.sqrt(self.count)
-            return f"{text} (one model, {self.count:,} images: standard error up to {error:.1f})."
-        return f"{text} (one model, {self.count:,} images)."
+            return f"{text} (one model, {of}: standard error up to {error:.1f})."
+        return f"{text} (one model, {of})."
 
     def _said(self, value: float) -> str:
         return f"{100 * value:.1f}" if self.share else f"{value:.4g}"
@@ -117,6 +122,35 @@ def figure(found: Sequence[ShiftScores]) -> Figure:
         axis.set_ylabel(f"{each.task} {each.score}{', %' if each.share else ''}")
         axis.legend(fontsize=7, ncols=1, loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn
+
+
+def with_earlier(
+    found: Sequence[ShiftScores], file: Path, about: Mapping[str, Any]
+) -> list[ShiftScores]:
+    """Return scores with those of an earlier test of the same weights under other shifts.
+
+    Args:
+        found: Scores by task.
+        file: What the earlier test wrote, if there was one.
+        about: Checkpoint and adaptation, as for :func:`write`.
+
+    Returns:
+        The scores alone if the earlier ones are of another checkpoint, adaptation, number of
+        images, severities or score on clean images.
+    """
+    try:
+        earlier = json.loads(read_text(file))
+        tasks = earlier["tasks"]
+        same = all(earlier[key] == value for key, value in about.items()) and all(
+            tasks[each.task][key] == value
+            for each in found
+            for key, value in each.record().items()
+            if key in ("score", "count", "clean", "severities")
+        )
+        before = {each.task: dict(tasks[each.task]["shifts"]) for each in found} if same else {}
+    except (OSError, ValueError, KeyError, TypeError):  # none, or not one of ours
+        before = {}
+    return [replace(each, values={**before.get(each.task, {}), **each.values}) for each in found]
 
 
 def write(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tl.counting import counted
 from tl.reading import read_object, read_yaml, versions_in
 from tl.report.conditions import conditions_of_test
 
@@ -113,9 +114,9 @@ def _length(results: dict[str, Any], config: dict[str, Any]) -> str | None:
     limits = {key: trainer.get(key) for key in ("limit_train_batches", "overfit_batches")}
     part = "".join(f" with {key}={value}" for key, value in limits.items() if _limits(value))
     if _stops_early(config):
-        return f"up to {trainer.get('max_epochs')} epochs{part}"
+        return f"up to {counted(int(trainer.get('max_epochs') or 0), 'epoch')}{part}"
     epochs = results.get("epochs")
-    return None if epochs is None else f"{epochs} epochs{part}"
+    return None if epochs is None else f"{counted(epochs, 'epoch')}{part}"
 
 
 def _stops_early(config: dict[str, Any]) -> bool:

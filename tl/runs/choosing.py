@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from tl.checkpoints.errors import CheckpointError
 from tl.checkpoints.files import glance_at, read_checkpoint
 from tl.checkpoints.whole_files import remove_leftovers
+from tl.counting import counted
 from tl.runs.folders import between_batches, completed_epochs, is_first_process
 from tl.runs.same_run import configuration_in, differences, meaning, said
 
@@ -124,7 +125,8 @@ def _choose(
         rank_zero_info("tl: starting from scratch, which gives the same result as the stopped run.")
         return None
     raise CheckpointError(
-        f"{folder}: cannot resume from any of its {len(paths)} checkpoints. Restore a good copy, "
+        f"{folder}: cannot resume from its {counted(len(paths), 'checkpoint')}. Restore a good "
+        "copy, "
         "or start a new run under another --name."
     )
 

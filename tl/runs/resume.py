@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from tl.checkpoints.files import local_file, read_checkpoint
+from tl.counting import counted
 from tl.runs.choosing import Resumed, choose_checkpoint
 from tl.runs.folders import between_batches, completed_epochs, is_first_process
 from tl.runs.same_run import (
@@ -112,11 +113,15 @@ def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None
     more = averages and any(key.endswith("running_mean") for key in content["state_dict"])
     if epochs is not None and most_epochs not in (None, -1) and epochs >= most_epochs + more:
         return (
-            f"has completed {epochs} of {most_epochs} epochs. Raise --trainer.max_epochs to "
+            f"has completed {epochs} of {counted(most_epochs, 'epoch')}. Raise "
+            "--trainer.max_epochs to "
             "continue."
         )
     if isinstance(step, int) and most_steps not in (None, -1) and step >= most_steps:
-        return f"has completed {step} of {most_steps} steps. Raise --trainer.max_steps to continue."
+        return (
+            f"has completed {step} of {counted(most_steps, 'step')}. Raise --trainer.max_steps "
+            "to continue."
+        )
     if "EarlyStopping" not in str(limits.get("callbacks")):
         return None
     for name, state in content.get("callbacks", {}).items():
@@ -124,7 +129,10 @@ def trained(content: Mapping[str, Any], limits: Mapping[str, Any]) -> str | None
         # a stop before `min_epochs` was ignored
         enough = (epochs or 0) >= (limits.get("min_epochs") or 0)
         if enough and stopped and stopped == content.get("epoch"):
-            return f"was ended by early stopping after {epochs} epochs. Leave it out to continue."
+            return (
+                f"was ended by early stopping after {counted(epochs or 0, 'epoch')}. Leave it "
+                "out to continue."
+            )
     return None
 
 

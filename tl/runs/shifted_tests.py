@@ -22,14 +22,15 @@ def shifts_named(given: str | Sequence[str]) -> list[str]:
     """Return the shifts that are asked for, in their usual order.
 
     Args:
-        given: ``all``, the name of a shift or of a family, or several of them.
+        given: ``all``, the name of a shift or of a family, or several of them, also in one text
+            with commas between them.
 
     Raises:
         ValueError: If there is no such shift or family, or nothing is asked for.
     """
-    asked = [given] if isinstance(given, str) else list(given)
+    asked = given.split(",") if isinstance(given, str) else list(given)
     found: set[str] = set()
-    for name in asked:
+    for name in map(str.strip, asked):
         if name == "all":
             found |= set(SHIFTS)
         elif name in FAMILIES:

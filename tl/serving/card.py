@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tl.counting import counted
 from tl.serving.run_scores import RunScores
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
@@ -73,7 +74,7 @@ class ModelCard:
         return (
             f"A {network['name']} with {network['parameters']:,} parameters, trained by "
             f"tl {config['versions']['tl']} to answer "
-            f"{count} task{'s' if count > 1 else ''}. Checkpoint {config['checkpoint']['file']}, "
+            f"{counted(count, 'task')}. Checkpoint {config['checkpoint']['file']}, "
             f"epoch {config['checkpoint']['epoch']} (counted from 0), step "
             f"{config['checkpoint']['step']}, sha256 `{config['checkpoint']['sha256']}`."
         )
@@ -107,9 +108,15 @@ class ModelCard:
         elif scores.study is None:
             yield "One run with one seed; how much the seed changes was not measured."
         if not any(name.startswith("test/") for name in scores.metrics):
+            why = (
+                f"its last test was with {scores.set_aside}, which is not how it answers here. "
+                "`tl test RUN` tests it as it is"
+                if scores.set_aside
+                else "this checkpoint was not tested"
+            )
             yield (
-                "There are no test scores: this checkpoint was not tested. Validation scores chose "
-                "it and are therefore optimistic."
+                f"There are no test scores: {why}. Validation scores chose it and are therefore "
+                "optimistic."
             )
 
     def _data(self) -> Iterator[str]:
@@ -209,7 +216,7 @@ def _seeds(scores: RunScores, name: str) -> str:
     if name not in scores.seeds:
         return "-"
     mean, half, count = scores.seeds[name]
-    return f"{mean:.4g}{'' if half is None else f' ± {half:.2g}'} ({count} seeds)"
+    return f"{mean:.4g}{'' if half is None else f' ± {half:.2g}'} ({counted(count, 'seed')})"
 
 
 def _zeros(part: Mapping[str, Any]) -> str:

@@ -238,7 +238,8 @@ def _one(reader: Reader, sample: object) -> Any:  # noqa: ANN401
     try:
         return reader.read(sample)
     except (OSError, ValueError) as error:
-        where = f"{sample}: " if isinstance(sample, str | Path) and len(str(sample)) < 200 else ""  # noqa: PLR2004
+        named = isinstance(sample, str | Path) and len(str(sample)) < 200  # noqa: PLR2004
+        where = f"{sample}: " if named and str(sample) not in str(error) else ""
         raise ValueError(f"{where}{' '.join(str(error).split())}.".replace("..", ".")) from error
 
 

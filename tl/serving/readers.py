@@ -244,6 +244,13 @@ class TensorReader(Reader):
         return {str(name): self._tensor(part) for name, part in parts.items()}
 
     def _tensor(self, value: object) -> Tensor:
+        if not isinstance(value, Tensor | np.ndarray) and not self._shapes:
+            raise ValueError(
+                "the checkpoint does not record how inputs were read (tl 0.1.0 wrote it, or its "
+                "data module has no `describe()`): give tensors (N, ...) as the network took them "
+                "in training, or name a folder to `tl predict CHECKPOINT FOLDER`, which reads the "
+                "training data"
+            )
         if not isinstance(value, Tensor | np.ndarray):
             raise ValueError(  # noqa: TRY004 - as every other input that is wrong
                 f"{type(value).__name__} is not an input of this model; expected {self.takes}"

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tl.counting import counted
 from tl.report.frame import Table, as_frame
 from tl.runs.folders import best_checkpoint, results_in
 from tl.serving.load import load
@@ -136,6 +137,6 @@ class Run:
         elif self.best is not None:
             lines.append(f"  checkpoint {self.best}")
         epochs = found.get("epochs")
-        length = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
+        length = [counted(epochs, "epoch")] if epochs else []
         length += [f"{found['seconds']:.4g} s"] if found.get("seconds") else []
         return "\n".join([*lines, *([f"  {', '.join(length)}"] if length else [])])

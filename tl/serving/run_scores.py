@@ -27,12 +27,15 @@ class RunScores:
         study: Name of the study that the run belongs to; ``None`` outside of one.
         seeds: By metric, mean, half width of the 95 % interval (``None`` for one seed) and number
             of seeds, over the study's runs that differ from this one by the seed only.
+        set_aside: Why the test of this checkpoint does not count, in words; empty if none was set
+            aside.
     """
 
     metrics: Mapping[str, float]
     samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     study: str | None = None
     seeds: Mapping[str, tuple[float, float | None, int]] = field(default_factory=dict)
+    set_aside: str = ""
 
 
 def run_scores(checkpoint: Path, recorded: Mapping[str, float]) -> RunScores:
@@ -50,6 +53,7 @@ def run_scores(checkpoint: Path, recorded: Mapping[str, float]) -> RunScores:
     if run is None:
         return RunScores(metrics)
     samples: dict[str, Mapping[str, Any]] = {}
+    set_aside = ""
     results = results_in(run)
     evaluated, unusual = results.get("evaluated"), conditions_of_test(results)
     for split, found in evaluated.items() if isinstance(evaluated, Mapping) else ():
@@ -59,12 +63,14 @@ def run_scores(checkpoint: Path, recorded: Mapping[str, float]) -> RunScores:
             checkpoint.absolute()
         ):
             continue
-        if split == "test" and {"adaptation", "shift"} & unusual.keys():
+        why = [f"{key} {unusual[key]}" for key in ("adaptation", "shift") if key in unusual]
+        if split == "test" and why:
+            set_aside = ", ".join(why)
             continue  # not the scores of these weights on the run's own images
         metrics |= found.get("metrics") or {}
         samples[split] = found.get("samples") or {}
     study, seeds = _study(run)
-    return RunScores(metrics, samples, study, seeds)
+    return RunScores(metrics, samples, study, seeds, set_aside)
 
 
 def _study(run: Path) -> tuple[str | None, dict[str, tuple[float, float | None, int]]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from tl.counting import counted
 from tl.report.frame import Table
 from tl.serving.answers import ByTask
 from tl.tasks import Task
@@ -111,7 +112,10 @@ class TaskScores:
     def __repr__(self) -> str:
         """Describe it in a line."""
         said = ", ".join(f"{name}={value:.4g}" for name, value in self.scores.items())
-        return f"TaskScores({self.task.name}: {said}, loss={self.loss:.4g}, {self.samples} samples)"
+        return (
+            f"TaskScores({self.task.name}: {said}, loss={self.loss:.4g}, "
+            f"{counted(self.samples, 'sample')})"
+        )
 
 
 class Evaluation(ByTask[TaskScores]):

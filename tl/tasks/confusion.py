@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from tl.counting import counted
 from tl.report.frame import Table
 from tl.tasks.class_figures import confusion_figure
 
@@ -93,7 +94,7 @@ class Confusion:
     def __repr__(self) -> str:
         """Describe it in a line."""
         total, wrong = int(self.counts.sum()), int(self.counts.sum() - self.counts.trace())
-        return f"Confusion({len(self.names)} classes, {total} samples, {wrong} wrong)"
+        return f"Confusion({len(self.names)} classes, {counted(total, 'sample')}, {wrong} wrong)"
 
     def _sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return by class how many are right, how many there are, and how many are predicted."""

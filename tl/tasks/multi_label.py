@@ -14,6 +14,7 @@ from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1
 from torchmetrics.functional.classification import multilabel_average_precision
 from torchmetrics.utilities import dim_zero_cat
 
+from tl.counting import counted
 from tl.tasks.class_pictures import LabelPictures
 from tl.tasks.class_targets import MISSING, settled_labels
 from tl.tasks.classification import Classification
@@ -32,7 +33,7 @@ class _MultiLabel(Classification):
     @property
     def answers(self) -> str:
         """The number of labels."""
-        return f"{self.num_classes} labels"
+        return counted(self.num_classes, "label")
 
     def settle(self, target: object, *, checked: bool = False) -> Tensor:
         """Return floats ``(N, num_classes)``, NaN if a label is unknown."""

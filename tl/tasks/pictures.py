@@ -102,8 +102,9 @@ class Worst:
         if samples is None:
             return
         values, rows = badness.topk(min(self.most, len(badness)))
+        least = self.kept[-1][0] if len(self.kept) == self.most else 0.0
         for value, row in zip(values.tolist(), rows.tolist(), strict=True):
-            if value > 0:
+            if value > max(least, 0.0):
                 parts = (part[row].detach().cpu() for part in (output, target, samples))
                 self.kept.append((value, *parts))
         self.kept = sorted(self.kept, key=lambda kept: -kept[0])[: self.most]

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
 from tl.batch import Inputs
+from tl.counting import counted
 from tl.tasks.base import Direction, Task
 from tl.tasks.figures import scatter_figure
 from tl.tasks.heads import linear_head, vector_length
@@ -86,7 +87,7 @@ class Regression(Task):
     @property
     def answers(self) -> str:
         """The number of outputs."""
-        return f"{self.outputs} number{'s' if self.outputs > 1 else ''}"
+        return counted(self.outputs, "number")
 
     def head(self, num_features: int | Sequence[int]) -> nn.Module:
         """Return a linear layer."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tl.checkpoints.files import listed, local_file, read_hashed
+from tl.counting import counted
 from tl.transfer.provenance import source_record
 
 _T = TypeVar("_T")
@@ -70,7 +71,7 @@ class Ancestor:
             yield "tasks", listed([f"{n} ({c} classes)" for n, c in self.tasks.items()], 20)
         for name, part in (self.data or {}).items():
             images = part["images"]
-            count = f"{images:,} training images, " if isinstance(images, int) else ""
+            count = f"{counted(images, 'training image')}, " if isinstance(images, int) else ""
             yield "data", listed([f"{name}: {count}fingerprint {part['fingerprint']}"])
         if isinstance(self.epoch, int):
             step = f", step {self.global_step:,}" if isinstance(self.global_step, int) else ""

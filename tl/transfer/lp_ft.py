@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from tl.counting import counted
 from tl.transfer.freezing import HEAD, BatchNormMode, Strategy
 
 
@@ -66,7 +67,8 @@ class LPFT(Strategy):
         self._epochs = length or math.ceil((epochs or 1) / 2)
         if epochs is not None and epochs <= self._epochs:
             raise ValueError(
-                f"LPFT probes for {self._epochs} epochs, and the run has {epochs}: nothing would "
+                f"LPFT probes for {counted(self._epochs, 'epoch')}, and the run has {epochs}: "
+                "nothing would "
                 "be fine-tuned. Raise `trainer.max_epochs` (or `max_steps`) or lower "
                 "`probe_epochs`."
             )
@@ -125,7 +127,8 @@ class ProbeThenCosine(LambdaLR):
             )
         if probe_steps >= total_steps:
             raise ValueError(
-                f"LPFT probes for {probe_steps} steps, and the run has {total_steps}: nothing "
+                f"LPFT probes for {counted(probe_steps, 'step')}, and the run has {total_steps}: "
+                "nothing "
                 "would be fine-tuned. Make the run longer or lower `probe_epochs`."
             )
         for name, value in (("probe_lr", probe_lr), ("fine_tune_lr", fine_tune_lr)):

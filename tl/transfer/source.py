@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tl.checkpoints.files import listed
+from tl.counting import counted
 from tl.data.naming import composed_names
 from tl.data.trained_on import groups_by_task, regrouped
 from tl.tasks import Task, as_task
@@ -165,7 +166,8 @@ def check_groups(
     for task, groups in there.items():
         if moved := regrouped(groups, here.get(task, {})):
             raise ValueError(
-                f"The source's head of {task!r} groups {len(moved)} classes differently from the "
+                f"The source's head of {task!r} groups {counted(len(moved), 'class', 'classes')} "
+                "differently from the "
                 f"data: {listed(moved)}. Use the source's groups, or leave out `init_heads`."
             )
 

@@ -78,7 +78,7 @@ def test_without_a_test_split_fit_says_so_and_test_reads_nothing(
     assert "no test split, so `test` is not possible" in caplog.text
     new = FolderDataModule(root=str(tmp_path), size=8)
     for stage in ("test", "predict"):
-        with pytest.raises(DataError, match="has no test split: there is no folder"):
+        with pytest.raises(DataError, match=r"has no test split: there is no folder .*test\."):
             new.setup(stage)
     assert new.splits == {}
 
@@ -119,3 +119,11 @@ def test_data_sets_are_not_classes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="whole data sets, not classes: photos"):
         fitted(tmp_path)
     assert len(fitted(tmp_path, folder="photos").splits["train"]) == 6
+
+
+def test_a_folder_that_is_not_seen_from_here_is_named_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"no folder moved, seen from .*Set `root` to where"):
+        FolderDataModule(root="moved").load("test")

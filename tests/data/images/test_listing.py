@@ -42,7 +42,7 @@ def test_what_looks_like_an_image_counts_and_other_files_are_named(
     assert list_files(tmp_path) == (images, sorted([*others, tmp_path / "pipe"]))
     with caplog.at_level(logging.INFO):
         log_left_out([Path(f"{i:02}.txt") for i in range(23)], "a folder")
-    assert "a folder: left out 23 files that are not images" in caplog.text
+    assert "a folder: left out 23 files (not images)" in caplog.text
     assert "19.txt and 3 more" in caplog.text
     assert "20.txt" not in caplog.text
 

@@ -44,6 +44,17 @@ def test_one_table_in_any_format(ending: str, tmp_path: Path) -> None:
     assert table.where(1) == f"{path}, line 3"
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_spreadsheet_s_separator_and_mark_are_seen(separator: str, tmp_path: Path) -> None:
+    rows = [["text", "label"], ["A cat, asleep", "animal"], ["One red rose", "plant"]]
+    lines = "\r\n".join(separator.join(row) for row in rows)
+    (tmp_path / "a.csv").write_bytes(f"\ufeff{lines}\r\n".encode())
+    assert read_table(tmp_path / "a.csv").columns == {
+        "text": ["A cat, asleep", "One red rose"],
+        "label": ["animal", "plant"],
+    }
+
+
 def test_sentences_are_a_column_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("One.\nTwo.\n")
     assert read_table(tmp_path / "a.txt", text="says").columns == {"says": ["One.", "Two."]}

@@ -83,5 +83,5 @@ def test_what_is_wrong_names_line_and_label() -> None:
     said = r"line 3 has the label 'cow' \(y\), which the training split lacks; so have 1 of 2 rows"
     with pytest.raises(DataError, match=said):
         read_target(table(["cat", "cow"]), "y", "class", ("cat", "dog"))
-    with pytest.raises(DataError, match="has 1 classes in the training split"):
+    with pytest.raises(DataError, match="has 1 class in the training split"):
         make_task("animal", "class", ("cat",), None)

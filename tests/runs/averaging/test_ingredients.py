@@ -84,7 +84,7 @@ def test_heads_of_other_groups_of_the_same_names_are_refused(
         content["tl"]["data"] |= {"groups": groups, "class_names": {"coarse": ["a", "b"]}}
         torch.save(content, tmp_path / f"{number}.ckpt")
     paths = [tmp_path / "0.ckpt", tmp_path / "1.ckpt"]
-    with pytest.raises(ValueError, match=r"groups 1 classes differently .* bee a there, b in"):
+    with pytest.raises(ValueError, match=r"groups 1 class differently .* bee a there, b in"):
         average_checkpoints(paths, out, average_statistics=True)
     average_checkpoints(paths, out, average_statistics=True, backbone_only=True)
 
@@ -119,3 +119,24 @@ def test_the_rounding_of_statistics_is_not_another_normalisation(
     average_checkpoints(
         [other, made[1]], tmp_path / "b.ckpt", average_statistics=True, backbone_only=True
     )
+
+
+def test_backbones_of_other_image_sizes_are_refused_whatever_their_sources_are_called(
+    made: list[Path], tmp_path: Path
+) -> None:
+    content, other, out = read(made[0]), tmp_path / "other.ckpt", tmp_path / "out.ckpt"
+    one = {**content["tl"]["data"], "image_size": 64}
+    content["tl"]["data"] = {"a": {**one, "name": "a"}, "b": {**one, "name": "b"}}
+    torch.save(content, other)
+    with pytest.raises(ValueError, match="images of 64x64 pixels, the last checkpoint on 32x32"):
+        average_checkpoints([other, made[1]], out, average_statistics=True, backbone_only=True)
+
+
+def test_an_image_size_that_is_not_recorded_is_named(made: list[Path], tmp_path: Path) -> None:
+    content, other = read(made[0]), tmp_path / "other.ckpt"
+    del content["tl"]["data"]["image_size"]
+    torch.save(content, other)
+    options: dict[str, Any] = {"average_statistics": True, "backbone_only": True}
+    said = average_checkpoints([other, made[1]], tmp_path / "a.ckpt", **options)
+    assert said.splitlines()[-1].startswith(f"tl: {other} does not record the size of its images")
+    assert "does not record" not in average_checkpoints(made[:2], tmp_path / "b.ckpt", **options)

@@ -138,7 +138,7 @@ def test_a_teacher_of_other_groups_of_the_same_names_is_refused(tmp_path: Path) 
         penalty.prepare(start(backbone, heads, str(path), groups={"task": groups}))
     other = {"task": {"ant": "a", "bee": "a"}}
     with pytest.raises(
-        ValueError, match=r"groups 1 classes differently \(bee b there, a in the data"
+        ValueError, match=r"groups 1 class differently \(bee b there, a in the data"
     ):
         penalty.prepare(start(backbone, heads, str(path), groups=other))
 

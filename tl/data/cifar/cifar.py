@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from tl.counting import counted
 from tl.data.base import ImageDataModule
 from tl.data.cache import default_cache, read_cache, write_cache
 from tl.data.cifar import classes as official
@@ -217,7 +218,8 @@ class CifarDataModule(StandInOptions, ImageDataModule):
         name = self.name.upper()
         why = f" {self._stand_in} Looked in {self._root().absolute()}." if self._stand_in else ""
         show_banner(
-            f"These are {self.generated_size or 5000:,} synthetic images, NOT {name}. Results say "
+            f"These are {counted(self.generated_size or 5000, 'synthetic image')}, NOT {name}. "
+            "Results say "
             f"nothing about {name}.{why}"
         )
 

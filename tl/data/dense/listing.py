@@ -80,7 +80,7 @@ def find_files(folder: Path, image: str, maps: Sequence[str], expected: str) -> 
         log_left_out(
             [there[stem] for stem in sorted(there.keys() - images.keys())],
             folder / name,
-            f"have no image in {folder / image}",
+            f"no image in {folder / image}",
         )
         found[name] = tuple(there[stem] for stem in stems)
     return DenseFiles(folder, tuple(images[stem] for stem in stems), found)
@@ -106,5 +106,5 @@ def _by_stem(folder: Path, extensions: Sequence[str], expected: str) -> dict[str
             )
         else:
             found[stem] = path
-    log_left_out(others, folder, f"do not end in {', '.join(extensions[:4])}, ...")
+    log_left_out(others, folder, f"not ending in {', '.join(extensions[:4])}, ...")
     return found

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tl.counting import counted
 from tl.data.errors import DataError, listed
 from tl.data.naming import composed
 from tl.reading import check_regular
@@ -46,5 +47,8 @@ def read_groups(path: Path, classes: Sequence[str]) -> Mapping[str, str]:
     if torn := sorted({str(name) for name, group in rows if group != group_of[name]}):
         raise DataError(f"{path} assigns classes to two groups: {listed(torn)}.")
     if missing := [name for name in classes if not group_of.get(name.strip())]:
-        raise DataError(f"{path} has no group for {len(missing)} classes: {listed(missing)}.")
+        raise DataError(
+            f"{path} has no group for {counted(len(missing), 'class', 'classes')}: "
+            f"{listed(missing)}."
+        )
     return {name: group_of[name.strip()] for name in classes}

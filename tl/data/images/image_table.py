@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
+from tl.counting import counted
 from tl.data.errors import DataError
 from tl.data.split import Split
 from tl.data.text.table import Table, read_table
@@ -42,9 +43,9 @@ def read_image_table(
         rows = [row for row, file in enumerate(files) if file == twice[0]]
         lines = " and ".join(str(table.lines[row]) for row in rows[:2])
         raise DataError(
-            f"{table.path} names {len(twice)} images in more than one row, the first "
-            f"{cells[rows[0]]} in lines {lines}; they could train and validate at once. Keep "
-            "one row per image; a cell may hold several labels, separated by semicolons."
+            f"{table.path} names {counted(len(twice), 'image')} in more than one row, "
+            f"the first {cells[rows[0]]} in lines {lines}; they could train and validate at once. "
+            "Keep one row per image; a cell may hold several labels, separated by semicolons."
         )
     if column is None:
         return dict.fromkeys(get_args(Split), table)

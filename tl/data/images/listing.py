@@ -10,6 +10,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image, UnidentifiedImageError
 
+from tl.counting import counted
 from tl.data.errors import DataError, listed
 from tl.data.images.decoding import open_image, raster_formats
 from tl.data.naming import composed
@@ -91,11 +92,11 @@ def list_images(folder: Path) -> list[Path]:
     return list_files(folder)[0]
 
 
-def log_left_out(paths: Sequence[Path], folder: object, why: str = "are not images") -> None:
+def log_left_out(paths: Sequence[Path], folder: object, why: str = "not images") -> None:
     """Log which files below a folder are ignored, the first 20 by name."""
     if paths:
         names = listed([str(path) for path in paths])
-        rank_zero_info(f"tl: {folder}: left out {len(paths)} files that {why}: {names}.")
+        rank_zero_info(f"tl: {folder}: left out {counted(len(paths), 'file')} ({why}): {names}.")
 
 
 def _is_image(name: str) -> bool:

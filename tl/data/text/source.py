@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from tl.counting import counted
 from tl.data.errors import DataError, listed
 from tl.data.split import Split, random_split
 from tl.data.text.copies import warn_of_copies
@@ -251,8 +252,9 @@ class TextSource(TextAsTrained):
     def _log_splits(self) -> None:
         train, val = self.splits["train"], self.splits["val"]
         rank_zero_info(
-            f"tl: {self.data_name}: {len(train)} texts train ({int(train.lengths.sum())} tokens), "
-            f"{len(val)} validate; {self.tokenizer.vocab_size} word pieces."
+            f"tl: {self.data_name}: {counted(len(train), 'text')} to train "
+            f"({counted(int(train.lengths.sum()), 'token')}), "
+            f"{len(val):,} to validate; {self.tokenizer.vocab_size} word pieces."
         )
         for column, names in self.target_classes().items():
             target = train.targets[column]

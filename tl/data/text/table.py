@@ -9,6 +9,7 @@ import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -96,7 +97,8 @@ def read_table(path: str | Path, encoding: str = "utf-8", text: str = "text") ->
 
     Args:
         path: ``.csv``, ``.tsv``, ``.jsonl`` (an object per line) or ``.txt`` (a sentence per line),
-            optionally followed by ``.xz`` or ``.gz``.
+            optionally followed by ``.xz`` or ``.gz``. A ``.csv`` whose first line has no comma is
+            separated by semicolons or tabs if that line has them.
         encoding: Encoding of the characters.
         text: Name of the only column of a ``.txt``.
 
@@ -148,9 +150,19 @@ def _with_mark(encoding: str) -> str:
     return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
 
 
+def _separator(first: str) -> str:
+    """Return what separates the columns of a ``.csv``, by its first line.
+
+    Spreadsheets write semicolons in countries whose decimals have a comma.
+    """
+    return next((each for each in ",;\t" if each in first), ",")
+
+
 def _csv(file: IO[str], path: Path, _: str) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(_MOST_CHARACTERS)
-    reader = csv.reader(file, delimiter="\t" if ".tsv" in path.suffixes else ",", strict=True)
+    first = file.readline()
+    separator = "\t" if ".tsv" in path.suffixes else _separator(first)
+    reader = csv.reader(chain([first] if first else [], file), delimiter=separator, strict=True)
     names = [name.strip() for name in next(reader, [])]
     if len(set(names)) < len(names):
         raise DataError(f"{path} has two columns of one name: {listed(names)}.")

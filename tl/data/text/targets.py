@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from tl.counting import counted
 from tl.data.errors import DataError, listed
 from tl.data.naming import composed
 from tl.data.text.table import Table
@@ -47,8 +48,8 @@ def make_task(name: str, kind: Kind, classes: Sequence[str], target: str | None)
         return Regression(name, target=target)
     if len(classes) < 2:  # noqa: PLR2004 - a classification has two sides at least
         raise DataError(
-            f"The target {target or name!r} has {len(classes)} classes in the training split "
-            f"({listed(classes) or 'none'}); a classification needs at least 2."
+            f"The target {target or name!r} has {counted(len(classes), 'class', 'classes')} in the "
+            f"training split ({listed(classes) or 'none'}); a classification needs at least 2."
         )
     return Classification(name, len(classes), target=target, multi_label=kind == "labels")
 

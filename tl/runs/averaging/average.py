@@ -73,7 +73,7 @@ def average_checkpoints(
             f"{len(paths)} checkpoints."
         )
     parts = [read_ingredient(path, backbone_only=backbone_only) for path in paths]
-    fit_together(parts, backbone_only=backbone_only)
+    unchecked = fit_together(parts, backbone_only=backbone_only)
     last, states = parts[-1], [part.weights for part in parts]
     if greedy:
         check_held_out(parts)
@@ -103,7 +103,7 @@ def average_checkpoints(
         record["statistics"] = bench.described()
     weights_of_all = {**last.content["state_dict"], **state}
     write_average(out, {**last.content, "state_dict": weights_of_all}, record)
-    return _summary(out, parts, record, metric)
+    return "\n".join([_summary(out, parts, record, metric), *unchecked])
 
 
 def _equal(members: Sequence[int], count: int) -> list[float]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from tl.checkpoints.files import CheckpointError, listed, local_file, read_hashed
+from tl.counting import counted
 from tl.data.trained_on import groups_by_task, regrouped, sources_of
 from tl.transfer.names import is_adapter
 from tl.transfer.provenance import source_record
@@ -59,6 +60,12 @@ class Ingredient:
         return sources_of(self.content["tl"].get("data"))
 
     @property
+    def image_sizes(self) -> set[tuple[int, int]]:
+        """Height and width of the images of its sources, as far as they are recorded."""
+        found = [source.get("image_size") for source in self.sources.values()]
+        return {(s, s) if isinstance(s, int) else (s[0], s[1]) for s in found if s}
+
+    @property
     def heads(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the heads' weights by task."""
         return {
@@ -98,12 +105,15 @@ def fingerprints(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part.get("fingerprint") for name, part in sources_of(data).items()}
 
 
-def fit_together(parts: Sequence[Ingredient], *, backbone_only: bool) -> None:
+def fit_together(parts: Sequence[Ingredient], *, backbone_only: bool) -> list[str]:
     """Match the heads of all checkpoints to the last one's, and refuse what cannot be averaged.
 
     Args:
         parts: The checkpoints; rows of their heads are reordered by class name.
         backbone_only: The backbones alone: tasks and normalisation may differ.
+
+    Returns:
+        A line for each checkpoint whose image size could not be compared.
 
     Raises:
         ValueError: If networks, classes, groups, image sizes or normalisations differ.
@@ -116,6 +126,15 @@ def fit_together(parts: Sequence[Ingredient], *, backbone_only: bool) -> None:
     for part in parts[:-1]:
         _check_shapes(part, last)
         _check_inputs(part, last, backbone_only=backbone_only)
+    sizes = [part.image_sizes for part in parts]
+    if not any(sizes):
+        return []  # of texts or other tensors
+    return [
+        f"tl: {part.path} does not record the size of its images; average only networks that were "
+        "trained at the same size"
+        for part, size in zip(parts, sizes, strict=True)
+        if not size
+    ]
 
 
 def check_held_out(parts: Sequence[Ingredient]) -> None:
@@ -157,18 +176,19 @@ def _check_shapes(part: Ingredient, last: Ingredient) -> None:
 def _check_inputs(part: Ingredient, last: Ingredient, *, backbone_only: bool) -> None:
     """Refuse weights trained with other image sizes or normalisations.
 
-    With `backbone_only`, a source and a target may each have the statistics of their images.
+    Backbones read all sources, so the sizes of all of them count, whatever their names are. With
+    `backbone_only`, a source and a target may each have the statistics of their images.
     """
+    sizes = [part.image_sizes, last.image_sizes]
+    if all(sizes) and sizes[0] != sizes[1]:
+        said = [" and ".join(f"{h}x{w}" for h, w in sorted(each)) for each in sizes]
+        raise ValueError(
+            f"{part.path} was trained on images of {said[0]} pixels, the last checkpoint on "
+            f"{said[1]}; only weights trained at the same size can be averaged."
+        )
     wanted = last.sources
     here = _paired(part.sources, wanted)
     for name in [name for name in wanted if name in here]:
-        sizes = [source[name].get("image_size") for source in (here, wanted)]
-        if None not in sizes and sizes[0] != sizes[1]:
-            raise ValueError(
-                f"{part.path} was trained on images of {sizes[0]}x{sizes[0]} pixels, the last "
-                f"checkpoint on {sizes[1]}x{sizes[1]}; only weights trained at the same size can "
-                "be averaged."
-            )
         for key in ("mean", "std"):
             one, other = here[name].get(key), wanted[name].get(key)
             if backbone_only or not one or not other or _alike(one, other):
@@ -222,6 +242,7 @@ def _check_groups(part: Ingredient, last: Ingredient) -> None:
     for task in here.keys() & wanted.keys():
         if moved := regrouped(here[task], wanted[task], "in the last one"):
             raise ValueError(
-                f"{part.path} groups {len(moved)} classes differently from the last checkpoint: "
+                f"{part.path} groups {counted(len(moved), 'class', 'classes')} differently from "
+                "the last checkpoint: "
                 f"{listed(moved)}; only heads with the same groups can be averaged. {_BACKBONES}."
             )

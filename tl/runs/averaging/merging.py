@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tl.checkpoints.files import read_checkpoint
+from tl.counting import counted
 from tl.report.frame import aligned
 from tl.runs.averaging.average import write_average
 from tl.runs.averaging.bench import Bench
@@ -238,7 +239,7 @@ def _summary(
     )
     return "\n".join(
         [
-            f"tl: {said} of {len(lost)} tasks: {out}",
+            f"tl: {said} of {counted(len(lost), 'task')}: {out}",
             f"tl: {bench.metric} by coefficient: {searched}; {coefficient:g} is taken",
             *aligned([["task", *columns], *rows]),
             verdict,

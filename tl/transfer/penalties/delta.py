@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tl.backbones.streams import StreamsBackbone
 from tl.batch import join, size_of
+from tl.counting import counted
 from tl.transfer.channel_attention import attention_of, gather, loss_increases, probe
 from tl.transfer.layer_outputs import channels_of, last_convolutions, outputs_of
 from tl.transfer.network import SourceNetwork
@@ -129,7 +130,7 @@ class DELTA(Penalty):
         filters = sum(channels_of(source.get_submodule(name)) for name in self.reads_layers)
         rank_zero_info(
             f"tl: DELTA zeroes {filters} filters of {len(self.reads_layers)} layers one by one, on "
-            f"up to {self.images} training images of {task!r}."
+            f"up to {counted(self.images, 'training image')} of {task!r}."
         )
         features, target, samples = gather(source, start.batches(task), self.images)
         head = probe(features, target, start.classes[task])

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tl.checkpoints.files import listed
+from tl.counting import counted
 from tl.data.naming import composed_names
 from tl.data.trained_on import regrouped
 from tl.transfer.network import SourceNetwork
@@ -99,7 +100,9 @@ class Distillation(Penalty):
         elif names and wanted and names != wanted:
             differs = f"knows {listed(names, 3)}, the task {task!r} is {listed(wanted, 3)}"
         elif moved := regrouped(head.groups, start.groups.get(task, {}), "in the data"):
-            differs = f"groups {len(moved)} classes differently ({listed(moved, 3)})"
+            differs = (
+                f"groups {counted(len(moved), 'class', 'classes')} differently ({listed(moved, 3)})"
+            )
         if differs:
             raise ValueError(
                 f"The teacher {path} {differs}; a teacher must have the same classes. To preserve "

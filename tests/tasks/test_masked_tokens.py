@@ -87,9 +87,14 @@ def test_targets_are_checked() -> None:
 
 def test_loss_and_gradients_are_those_of_transformers() -> None:
     torch.manual_seed(0)
-    size = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    size: dict[str, Any] = {
+        "vocab_size": 40,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     size |= {"intermediate_size": 32, "max_position_embeddings": 16}
-    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    still: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     net = TextBackbone(config={"model_type": "bert", **size, **still})
     task = MaskedTokens("words", 40)
     head: Any = task.head(16)
@@ -108,8 +113,7 @@ def test_loss_and_gradients_are_those_of_transformers() -> None:
     labels = target.masked_fill(target < 0, -100)
     theirs = plain(input_ids=ids, attention_mask=mask, labels=labels).loss
     torch.testing.assert_close(ours, theirs)
-    ours.backward()
-    theirs.backward()
+    torch.autograd.backward([ours, theirs])
     wanted = dict(plain.bert.named_parameters())
     for name, parameter in net.model.named_parameters():
         torch.testing.assert_close(parameter.grad, wanted[name].grad)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from torchvision import models
 from tests.serving.test_load import saved
 from tests.small import Tiny, module, multitask_module, tiny_data, two_sources
 from tests.text import build, read
-from tl.serving.candidates import open_candidate
+from tl import MultiTaskModule
+from tl.serving.candidates import _accuracy, open_candidate
+from tl.tasks import Classification, Segmentation
 
 
 def test_a_checkpoint_reads_as_it_was_trained(tmp_path: Path) -> None:
@@ -96,3 +100,18 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
         open_candidate(str(tmp_path / "none.ckpt"))
     with pytest.raises(ValueError, match="no such file"):
         open_candidate(str(tmp_path / "photoss"))  # a run's name, misspelt; not asked of the Hub
+
+
+def test_accuracy_is_the_mean_of_classifications_as_a_number() -> None:
+    tasks = {
+        "a": Classification("a", 2),
+        "b": Classification("b", 2),
+        "map": Segmentation("map", 2),
+    }
+    metrics: Any = {
+        f"val/{n}/acc": torch.tensor(v) for n, v in zip(tasks, (0.5, 1, 0), strict=True)
+    }
+    found = _accuracy(MultiTaskModule(Tiny(), [*tasks.values()][:2]), metrics)
+    assert (type(found), found) == (float, 0.75)
+    other: Any = SimpleNamespace(tasks={"map": tasks["map"]})
+    assert _accuracy(other, metrics) is None

@@ -136,8 +136,9 @@ def _heads(module: SharedBackboneModule) -> dict[str, nn.Module]:
 def _accuracy(module: SharedBackboneModule, metrics: Mapping[str, float]) -> float | None:
     """Return the mean validation accuracy of the classifications, if the run measured it."""
     plain = metrics.get("val/acc")
-    found = [metrics.get(f"val/{name}/acc") for name in module.tasks]
-    values = [value for value in found if value is not None]
+    named = [name for name, task in module.tasks.items() if isinstance(task, Classification)]
+    found = [metrics.get(f"val/{name}/acc") for name in named]
+    values = [float(value) for value in found if value is not None]
     if plain is not None:
         return float(plain)
     return sum(values) / len(values) if values else None

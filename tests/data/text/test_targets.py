@@ -10,7 +10,7 @@ import torch
 from tl import Classification, Regression
 from tl.data.errors import DataError
 from tl.data.text.table import Table
-from tl.data.text.targets import find_class_names, make_task, read_target, target_kinds
+from tl.data.text.targets import Kind, find_class_names, make_task, read_target, target_kinds
 
 
 def table(cells: list[Any]) -> Table:
@@ -30,6 +30,30 @@ def test_a_list_is_not_one_class() -> None:
     for cell in (["a", "b"], {"a": 1}):
         with pytest.raises(DataError, match=r"a\.csv, line 3 holds a \w+ \(y\).*\{y: labels\}"):
             find_class_names(table(["a", cell]), "y", "class")
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "said"),
+    [
+        (["a|b", "b"], "labels", r"1 label of the column y, such as 'a\|b', may hold several"),
+        (["a,b", "b,c"], "labels", "2 labels of the column y, such as 'a,b', may hold several"),
+        (["0.5", "-1", "2"], "class", r"the 3 numbers .* such as 0\.5, .*\{y: number\}"),
+    ],
+)
+def test_what_may_be_another_kind_is_named(cells: list[Any], kind: Kind, said: str) -> None:
+    with pytest.warns(UserWarning, match=said):
+        find_class_names(table(cells), "y", kind)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [(["a;b", "b,c"], "labels"), (["1", "2.0"], "class"), (["0.5", "x"], "class"), ([""], "class")],
+)
+def test_other_labels_are_taken_as_they_are(
+    cells: list[Any], kind: Kind, recwarn: pytest.WarningsRecorder
+) -> None:
+    find_class_names(table(cells), "y", kind)
+    assert not recwarn.list
 
 
 def test_nan_in_json_is_a_missing_class() -> None:

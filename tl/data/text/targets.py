@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from tl.counting import counted
@@ -18,6 +20,7 @@ from tl.tasks.class_targets import MISSING
 
 Kind = Literal["class", "number", "labels"]
 _SEPARATOR = ";"  # between the labels of a cell of a csv file
+_NUMBER = re.compile(r"[+-]?\d*\.?\d+")
 
 
 def target_kinds(given: str | Sequence[str] | Mapping[str, str] | None) -> dict[str, Kind]:
@@ -70,7 +73,27 @@ def find_class_names(table: Table, column: str, kind: Kind) -> tuple[str, ...]:
                 f"expected; if rows have several, set `targets` to {{{column}: labels}}."
             )
     found = {name for cell in cells for name in _labels(cell, kind)}
+    _warn_of_other_kinds(table, column, kind, found)
     return tuple(sorted(found))
+
+
+def _warn_of_other_kinds(table: Table, column: str, kind: Kind, names: Collection[str]) -> None:
+    """Name labels that seem to be several in one, and classes that seem to be numbers."""
+    joined = sorted(name for name in names if "|" in name or "," in name)
+    if kind == "labels" and joined and not any(_SEPARATOR in str(c) for c in table.columns[column]):
+        rank_zero_warn(
+            f"{table.path}: {counted(len(joined), 'label')} of the column {column}, such as "
+            f"{joined[0]!r}, may hold several; labels are separated by semicolons, and lists of "
+            "them (jsonl) need no separator."
+        )
+    if kind == "class" and names and all(_NUMBER.fullmatch(name) for name in names):
+        fractions = [name for name in names if not float(name).is_integer()]
+        if fractions:
+            rank_zero_warn(
+                f"{table.path}: the {counted(len(names), 'number')} of the column {column}, such "
+                f"as {min(fractions)}, become a class each; to predict the number, set `targets` "
+                f"to {{{column}: number}}."
+            )
 
 
 def read_target(table: Table, column: str, kind: Kind, classes: Sequence[str]) -> Tensor:

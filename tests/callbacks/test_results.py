@@ -16,7 +16,7 @@ from tl import MultiTaskModule
 from tl.backbones.resnet_cifar import ResNetCifar
 from tl.callbacks import RunCheckpoint, RunResults, Throughput
 from tl.callbacks.results import number, samples_of, scores_of
-from tl.tasks import Classification, Depth, Segmentation
+from tl.tasks import Classification, Depth, MaskedTokens, Prototypes, Segmentation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -115,10 +115,13 @@ def test_the_score_that_decides_comes_first() -> None:
     assert next(iter(found["b"])) == "abs"
 
 
-def test_labelled_pixels_are_not_counted_against_images() -> None:
-    tasks = {"depth": Depth("depth"), "kind": Classification("kind", 2)}
-    data = SimpleNamespace(splits={"test": [0, 1]})
-    module: Any = SimpleNamespace(tasks=tasks, samples={"test": {"depth": 99, "kind": 1}})
-    trained: Any = SimpleNamespace(datamodule=data)
-    found = samples_of(module, trained)
-    assert found["test"] == {"depth": {"from": 99, "of": None}, "kind": {"from": 1, "of": 2}}
+def test_pixels_tokens_and_queries_are_not_counted_against_samples() -> None:
+    others = [Depth("depth"), MaskedTokens("words", 9), Prototypes("few", 5)]
+    tasks = {task.name: task for task in [*others, Classification("kind", 2)]}
+    counts = {"depth": 99, "words": 3, "few": 1, "kind": 1}
+    module: Any = SimpleNamespace(tasks=tasks, samples={"test": counts})
+    trained: Any = SimpleNamespace(datamodule=SimpleNamespace(splits={"test": [0, 1]}))
+    found = samples_of(module, trained)["test"]
+    assert {name: each["from"] for name, each in found.items()} == counts
+    whole = {name: each["of"] for name, each in found.items()}
+    assert whole == {"depth": None, "words": None, "few": None, "kind": 2}

@@ -175,8 +175,8 @@ def samples_of(module: LightningModule, trainer: Trainer) -> dict[str, dict[str,
             whole = getattr(owner, "splits", {}).get(split)
             found.setdefault(split, {})[name] = {
                 "from": count,
-                # a split does not know how many pixels have a label
-                "of": None if whole is None or _on_pixels(task) else _size(whole, task),
+                # a split does not know how many pixels have a label, nor what is masked
+                "of": None if whole is None or _counts_other(task) else _size(whole, task),
             }
     return found
 
@@ -198,8 +198,10 @@ def scores_of(module: LightningModule) -> dict[str, dict[str, str]]:
     return found
 
 
-def _on_pixels(task: object) -> bool:
-    return bool(getattr(task, "on_pixels", False))
+def _counts_other(task: object) -> bool:
+    """Whether a task counts pixels, tokens or queries instead of samples."""
+    on_pixels = getattr(task, "on_pixels", False)
+    return bool(on_pixels or not getattr(task, "counts_samples", True))
 
 
 def _size(split: Any, task: Any) -> int:  # noqa: ANN401 - whatever a data module has

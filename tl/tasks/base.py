@@ -38,6 +38,7 @@ class Task(ABC):
         reads: What the head reads from the backbone: ``vector``, ``maps`` or ``tokens``.
         on_pixels: Whether targets lie on the pixels, as ``(N, H, W)`` or ``(N, C, H, W)``: the data
             then crop, flip and resize them with the images.
+        counts_samples: Whether `present` counts samples, not pixels, tokens or queries.
         resizes: How such targets are resized; ``nearest`` does not mix values.
         score: The score that decides which run is better.
         higher_is_better: Whether a higher value of it is better.
@@ -58,6 +59,7 @@ class Task(ABC):
     kind: ClassVar[str]
     reads: ClassVar[Reads] = "vector"
     on_pixels: ClassVar[bool] = False
+    counts_samples: ClassVar[bool] = True
     resizes: ClassVar[Literal["nearest", "bilinear"]] = "nearest"
     score: ClassVar[str] = "loss"
     higher_is_better: ClassVar[bool] = False

@@ -44,6 +44,7 @@ class MaskedTokens(Task):
     trains: bool = True
     kind: ClassVar[str] = "masked_tokens"
     reads: ClassVar[Reads] = "tokens"
+    counts_samples: ClassVar[bool] = False
     tallied: ClassVar[tuple[str, ...]] = ("acc",)
     columns: ClassVar[tuple[str, ...]] = ("tokens",)
 

@@ -90,6 +90,7 @@ class Prototypes(Task):
     shares: str | None = None
     trains: bool = True
     kind: ClassVar[str] = "prototypes"
+    counts_samples: ClassVar[bool] = False
     score: ClassVar[str] = "acc"
     higher_is_better: ClassVar[bool] = True
     directions: ClassVar[Mapping[str, Direction]] = {"acc": "max"}

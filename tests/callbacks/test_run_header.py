@@ -54,6 +54,21 @@ def test_data_without_classes_are_described_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("described", "line"),
+    [
+        ({"rows": 64, "image_size": "small"}, "data."),
+        ({"name": "plants", "images": 64, "class_names": 3}, "plants."),
+        ({"samples": {"train": "all", "val": 2}, "image_size": [3]}, "data, 2 val."),
+        ({}, "."),
+    ],
+)
+def test_a_data_module_of_ones_own_may_use_the_words_otherwise(
+    described: dict[str, object], line: str
+) -> None:
+    assert data_line(described) == line
+
+
+@pytest.mark.parametrize(
     ("number", "text"), [(999, "999"), (1000, "1 k"), (269_722, "270 k"), (11.2e6, "11.2 M")]
 )
 def test_numbers_have_three_digits(number: float, text: str) -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
+from torch import Tensor, tensor
 
 from tests.small import module, tiny_data, trainer
 from tl import GeneratedDataModule
@@ -100,6 +100,29 @@ def test_the_files_of_a_run_are_of_its_best_checkpoint(
     [counts] = drawn.values()
     run.validate(ours, data, ckpt_path=best.best_model_path, verbose=False)
     assert drawn["generated10, val"].equal(counts)
+
+
+class Lost(ModelCheckpoint):
+    """In the third epoch the second one's checkpoint, the best, turns out not to be written."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if trainer.current_epoch == 2:
+            self.best_model_score = tensor(0.1)
+
+
+def test_pictures_of_a_checkpoint_that_was_not_written_are_not_called_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, object] = {}
+    monkeypatch.setattr(ClassPictures, "figures", lambda _, view: drawn.setdefault(view.title, {}))
+    data = tiny_data()
+    scores = Chosen(0.1, 0.9, 0.5, 0.4)
+    callbacks = [Dashboard(5, 4, 0, graph=False), scores, Lost(monitor="val/chosen", mode="max")]
+    settings: dict[str, Any] = {"max_epochs": 4, "enable_checkpointing": True}
+    logger = CSVLogger(tmp_path, "runs")
+    trainer(tmp_path, logger=logger, callbacks=callbacks, **settings).fit(module(data), data)
+    assert [*drawn] == ["generated10, val, epoch 4"]
 
 
 def test_each_loader_has_its_own(tmp_path: Path) -> None:

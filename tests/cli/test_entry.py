@@ -643,3 +643,15 @@ def test_a_reader_that_ends_first_ends_the_command_without_a_word() -> None:
     shell = ["bash", "-c", command]
     done = subprocess.run(shell, capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_another_pipe_that_breaks_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")  # as that of a process of one's own is
+
+    monkeypatch.setattr("tl.cli.entry.run_verb", broken)
+    code, line = failure(capsys, "list", "transfer")
+    assert code == 2
+    assert "Broken pipe" in line

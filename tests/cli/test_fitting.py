@@ -97,6 +97,7 @@ def test_configurations_and_sections(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("pcgrad", "--balancer=pcgrad"),  # as the command line has it
         ("tl.balancing.GradNorm", "--model.init_args.balancer=tl.balancing.GradNorm"),
+        ("GradNorm", "--model.init_args.balancer=GradNorm"),  # which the parser finds too
         (None, "--model.init_args.balancer=null"),
     ],
 )

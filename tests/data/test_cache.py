@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tl.data.cache import default_cache, lock, read_cache, write_cache
+from tl.data.cache import default_cache, lock, read_cache, write_cache, write_whole
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
 
@@ -124,3 +124,21 @@ def test_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert default_cache() == tmp_path / "xdg" / "tl"
     monkeypatch.setenv("TL_CACHE", "~/images")
     assert default_cache() == Path.home() / "images"
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [1]
+
+    def flock(file: Any, how: int) -> None:
+        del file, how
+        if others:  # another process, which looks for leftovers, was faster
+            others.clear()
+            [temporary] = tmp_path.glob(".*.tmp")
+            temporary.unlink()
+
+    monkeypatch.setattr("tl.data.cache.fcntl.flock", flock)
+    assert write_whole(tmp_path / "hashes.manifest", lambda file: file.write(b"all")) == ""
+    assert (tmp_path / "hashes.manifest").read_bytes() == b"all"
+    assert len([*tmp_path.iterdir()]) == 1

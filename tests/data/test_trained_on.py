@@ -13,7 +13,7 @@ from PIL import Image
 from tl import FolderDataModule, TransferModule
 from tl.backbones import ResNet20
 from tl.data.errors import DataError
-from tl.data.trained_on import readable
+from tl.data.trained_on import readable, sources_of
 
 COLOURS = {"ant": (0, 40, 90), "bee": (70, 170, 120), "cat": (230, 60, 30)}
 
@@ -167,3 +167,20 @@ def test_what_is_missing_is_said_where_no_checkpoint_tells_it(
 def test_a_packed_tokenizer_is_for_machines() -> None:
     kept = {"name": "a", "tokenizer": {"hash": "1", "packed": "x"}, "samples": {"train": 3}}
     assert readable(kept) == {"name": "a", "tokenizer": {"hash": "1"}, "samples": {"train": 3}}
+
+
+@pytest.mark.parametrize(
+    ("record", "sources"),
+    [
+        ({"name": "a", "fingerprint": "b"}, ["a"]),
+        ({"a": {"fingerprint": "b"}, "c": {"fingerprint": "d"}}, ["a", "c"]),
+        ({"rows": 64, "parts": {"train": 48}}, ["data"]),  # of a user's own data module
+        ({"name": "plants", "rows": 64}, ["plants"]),
+        ({}, []),
+        (None, []),
+    ],
+)
+def test_descriptions_are_by_source(record: object, sources: list[str]) -> None:
+    found = sources_of(record)
+    assert [*found] == sources
+    assert all(isinstance(part, dict) for part in found.values())

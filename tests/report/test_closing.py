@@ -38,6 +38,11 @@ def test_a_run_on_texts_counts_texts(tmp_path: Path) -> None:
     assert "3,401 texts/s," in " ".join(table(tmp_path, {**RESULTS, "data": data})[-1])
 
 
+def test_data_that_describe_themselves_in_their_own_way_are_images(tmp_path: Path) -> None:
+    data = {"rows": 64, "file": "x.csv"}
+    assert "3,401 images/s," in " ".join(table(tmp_path, {**RESULTS, "data": data})[-1])
+
+
 def test_the_only_task_has_metrics_without_its_name(tmp_path: Path) -> None:
     found = {"metrics": {"val/mae": 0.5}, "scores": {"level": {"mae": "min"}}}
     assert table(tmp_path, found)[1] == ["level", "mae", "0.5000"]

@@ -53,3 +53,22 @@ def test_data_without_a_fingerprint_are_no_obstacle(tmp_path: Path) -> None:
     content = {"metrics": {"test/acc": 0.25}, "data": {"mine": {"name": "mine"}}}
     (folder / "results.json").write_text(json.dumps(content))
     assert read_tested(folder).fingerprints == {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "length"),
+    [
+        ("max_epochs: 1", "up to 1 epoch"),
+        ("max_epochs: -1, max_steps: 500", "up to 500 steps"),
+        ("max_epochs: 9, max_steps: 500", "up to 9 epochs or 500 steps"),
+        ("max_epochs: null", "up to any length"),
+    ],
+)
+def test_the_length_with_early_stopping_is_its_limits(
+    tmp_path: Path, limits: str, length: str
+) -> None:
+    folder = leave(tmp_path / "run", {"test/acc": 0.25})
+    (folder / "config.yaml").write_text(
+        f"trainer: {{{limits}, callbacks: [{{class_path: EarlyStopping}}]}}"
+    )
+    assert read_tested(folder).length == length

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -63,16 +63,18 @@ def data_line(description: Mapping[str, Any]) -> str:
     Args:
         description: Of one source, or by source.
     """
-    several = sources_of(description).values()
-    return "; ".join(_of_source(each) for each in several if isinstance(each, Mapping)) + "."
+    return "; ".join(map(_of_source, sources_of(description).values())) + "."
 
 
 def _of_source(found: Mapping[str, Any]) -> str:
+    # a user's own data module may mean something else by these words
     synthetic = " (synthetic)" if found.get("kind") in ("generated", "synthetic") else ""
-    sizes = found.get("images") or found.get("samples") or {}
+    given = _mapping(found.get("images") or found.get("samples"))
+    sizes = {split: count for split, count in given.items() if isinstance(count, int)}
     order = sorted(sizes, key=lambda split: (split != "train", split == "test"))
     splits = [f"{sizes[split]:,} {split}" for split in order]
-    classes = {target: len(names) for target, names in (found.get("class_names") or {}).items()}
+    named = _mapping(found.get("class_names"))
+    classes = {target: len(names) for target, names in named.items() if isinstance(names, Sized)}
     several = len(classes) > 1
     kinds = [
         f"{count} {target} classes" if several else f"{count} classes"
@@ -80,8 +82,13 @@ def _of_source(found: Mapping[str, Any]) -> str:
     ]
     size = found.get("image_size")
     sides = [size, size] if isinstance(size, int) else size
-    pixels = [f"{sides[0]}x{sides[1]} pixels"] if isinstance(sides, list) else []
+    known = isinstance(sides, list) and len(sides) == 2  # noqa: PLR2004 - height and width
+    pixels = [f"{sides[0]}x{sides[1]} pixels"] if known and isinstance(sides, list) else []
     return ", ".join([f"{found.get('name', 'data')}{synthetic}", *splits, *kinds, *pixels])
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def model_line(module: SharedBackboneModule, inputs: Inputs, flops: float | None) -> str:

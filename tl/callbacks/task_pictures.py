@@ -57,9 +57,13 @@ class TaskPictures:
 
     def _note_best(self, trainer: Trainer) -> None:
         """Keep the pictures of the last validation if the best checkpoint was saved after it."""
-        score = _best_score(trainer)
-        if score is not None and score != self._score:
-            self._score, self._best, self._drawn_of_best = score, self._kept, self._drawn
+        best, score = best_of(trainer), _best_score(trainer)
+        if best is None or score is None or score == self._score:
+            return
+        better = self._score is None or (score > self._score) == (best.mode == "max")
+        # otherwise the better one could not be written, and an earlier one is the best again
+        self._best, self._drawn_of_best = (self._kept if better else {}), self._drawn
+        self._score = score
 
     def add(
         self,

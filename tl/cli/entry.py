@@ -6,9 +6,10 @@ Checks that do not need Lightning run here first, because importing it takes sec
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from io import TextIOWrapper
 from typing import TypeVar
 
@@ -48,6 +49,8 @@ def main(args: list[str] | None = None) -> int:
             run_command(args)
             sys.stdout.flush()
     except BrokenPipeError:  # its reader has seen enough, as `| head` has
+        if _has_reader():
+            raise
         # nothing more can be written, not even by the interpreter's end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + _SIGPIPE
@@ -120,12 +123,20 @@ def _or_one_line(act: Callable[[], T]) -> T:
     except StoppedBySignal as stopped:
         print(f"tl: {stopped}.", file=sys.stderr)  # noqa: T201
         sys.exit(128 + stopped.number)
-    except BrokenPipeError:
-        raise
     except Exception as error:  # a command ends in one line, whatever went wrong
-        if os.environ.get("TL_DEBUG") == "1":
+        ended = isinstance(error, BrokenPipeError) and not _has_reader()  # or of another pipe
+        if ended or os.environ.get("TL_DEBUG") == "1":
             raise
         show_own(error)
         line = exception_line(error)
         print(f"tl: {line}", file=sys.stderr)  # noqa: T201
         raise CommandEnded(line, USAGE_ERROR) from error
+
+
+def _has_reader() -> bool:
+    """Return whether somebody still reads what is printed."""
+    with suppress(OSError):  # without a file, as in a notebook
+        watched = select.poll()
+        watched.register(sys.stdout.fileno(), select.POLLERR)
+        return not watched.poll(0)
+    return True

@@ -129,8 +129,8 @@ def _given(data: Any) -> dict[str, Any]:  # noqa: ANN401 - a data module
 
 def _option(key: str, value: object) -> list[str]:
     """Return an option as the command line has it."""
-    if key == "balancer" and isinstance(value, str) and "." not in value:
-        return [f"--balancer={value}"]
+    if key == "balancer" and isinstance(value, str) and value.islower() and "." not in value:
+        return [f"--balancer={value}"]  # names are in lower case, as no class is
     if key in _SECTIONS and isinstance(value, Mapping) and "class_path" not in value:
         return [f"--{_SECTIONS[key]}.{name}={_text(part)}" for name, part in value.items()]
     return [f"--{SHORT.get(key, key)}={_text(value)}"]

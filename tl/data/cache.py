@@ -84,6 +84,17 @@ def _remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
+def _created(path: Path) -> IO[bytes]:
+    """Create a file, and lock it before another process takes it for a leftover."""
+    while True:
+        file = path.open("xb")
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # it was removed between the two
+
+
 def write_whole(stored: Path, write: Callable[[IO[bytes]], object]) -> str:
     """Write a file to a temporary name, and rename it: complete or absent.
 
@@ -99,8 +110,7 @@ def write_whole(stored: Path, write: Callable[[IO[bytes]], object]) -> str:
     try:
         stored.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(stored.parent)
-        with temporary.open("xb") as file:
-            lock(file)
+        with _created(temporary) as file:
             write(file)
             file.flush()
             temporary.replace(stored)

@@ -89,10 +89,16 @@ def _size(given: int | Sequence[int]) -> Size:
 
 
 def sources_of(record: object) -> dict[str, Mapping[str, Any]]:
-    """Return a checkpoint's data description by source, also for a single source; maybe none."""
+    """Return a checkpoint's data description by source, also for a single source; maybe none.
+
+    A user's own data module may describe itself by any plain types: these are of one source.
+    """
     if not isinstance(record, Mapping):
         return {}
-    return {str(record["name"]): record} if "fingerprint" in record else dict(record)
+    by_source = all(isinstance(part, Mapping) for part in record.values())
+    if by_source and "fingerprint" not in record:
+        return dict(record)
+    return {str(record.get("name", "data")): record}
 
 
 def readable(record: Mapping[str, Any]) -> dict[str, Any]:

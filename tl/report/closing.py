@@ -105,7 +105,8 @@ def _cost(results: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
 def samples_of(results: Mapping[str, Any]) -> str:
     """Return what a run trained on, ``images`` or ``texts``, which a tokenizer tells."""
     sources = (results.get("data") or {}).values()
-    return "texts" if any((source or {}).get("tokenizer") for source in sources) else "images"
+    texts = any(isinstance(source, Mapping) and source.get("tokenizer") for source in sources)
+    return "texts" if texts else "images"
 
 
 def _conditions(results: Mapping[str, Any]) -> list[str]:

@@ -114,7 +114,9 @@ def _length(results: dict[str, Any], config: dict[str, Any]) -> str | None:
     limits = {key: trainer.get(key) for key in ("limit_train_batches", "overfit_batches")}
     part = "".join(f" with {key}={value}" for key, value in limits.items() if _limits(value))
     if _stops_early(config):
-        return f"up to {counted(int(trainer.get('max_epochs') or 0), 'epoch')}{part}"
+        most = {unit: trainer.get(f"max_{unit}s") for unit in ("epoch", "step")}
+        known = [counted(n, unit) for unit, n in most.items() if isinstance(n, int) and n != -1]
+        return f"up to {' or '.join(known) or 'any length'}{part}"
     epochs = results.get("epochs")
     return None if epochs is None else f"{counted(epochs, 'epoch')}{part}"
 

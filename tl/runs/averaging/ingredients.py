@@ -63,7 +63,9 @@ class Ingredient:
     def image_sizes(self) -> set[tuple[int, int]]:
         """Height and width of the images of its sources, as far as they are recorded."""
         found = [source.get("image_size") for source in self.sources.values()]
-        return {(s, s) if isinstance(s, int) else (s[0], s[1]) for s in found if s}
+        sides = [[size, size] if isinstance(size, int) else size for size in found]
+        # a user's own data module may mean something else by it
+        return {(s[0], s[1]) for s in sides if isinstance(s, list | tuple) and len(s) == 2}  # noqa: PLR2004
 
     @property
     def heads(self) -> dict[str, tuple[int, ...]]:

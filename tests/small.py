@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule, TransferModule
-from tl.transfer import LPFT, Strategy, SurgicalFineTuning
+from tl.transfer import LPFT, LayerWiseDecay, Strategy, SurgicalFineTuning
 from tl.transfer.freezing import BatchNormMode
 
 
@@ -65,7 +65,8 @@ ARGUMENTS: dict[type[Strategy], dict[str, Any]] = {
 
 def every_strategy(bn: BatchNormMode = "train") -> list[Strategy]:
     """One of each kind, for a run of five epochs of :class:`Staged`."""
-    ours = [kind for kind in Strategy.__subclasses__() if kind.__module__.startswith("tl.")]
+    kinds = [*Strategy.__subclasses__(), LayerWiseDecay]  # those on parts of layers have own tests
+    ours = [kind for kind in kinds if kind.__module__.startswith("tl.")]
     return [kind(**ARGUMENTS.get(kind, {}), bn=bn) for kind in ours]
 
 

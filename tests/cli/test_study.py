@@ -80,6 +80,6 @@ def test_an_option_that_no_run_has_and_then_a_study_of_real_runs(
     assert report["status"] == "3 of 3 runs are done."
     [cell] = report["cells"]
     assert cell["seeds"] == [0, 1]
-    assert cell["budgets"] == [{"steps": 2, "images": 128, "trials": 0}]
+    assert cell["budgets"] == [{"steps": 2, "samples": 128, "trials": 0}]
     [target, _] = (tmp_path / "out" / "target").glob("*/version_0/results.json")
     assert json.loads(target.read_text())["provenance"]

@@ -26,7 +26,8 @@ TEXTS = {
     "_no_decay",  # end of a parameter group's name
     "_coarse",  # end of a task's name
     *("_T", "_R"),  # type variables
-    *("_outer", "_handed_down", "_built", "_batches"),  # attributes of our own modules and loaders
+    # attributes of our own modules, data and loaders
+    *("_outer", "_handed_down", "_built", "_batches", "_given", "_missing"),
 }
 
 

@@ -65,7 +65,8 @@ ARGUMENTS: dict[type[Strategy], dict[str, Any]] = {
 
 def every_strategy(bn: BatchNormMode = "train") -> list[Strategy]:
     """One of each kind, for a run of five epochs of :class:`Staged`."""
-    kinds = [*Strategy.__subclasses__(), LayerWiseDecay]  # those on parts of layers have own tests
+    # those on parts of layers have own tests
+    kinds: list[type[Strategy]] = [*Strategy.__subclasses__(), LayerWiseDecay]
     ours = [kind for kind in kinds if kind.__module__.startswith("tl.")]
     return [kind(**ARGUMENTS.get(kind, {}), bn=bn) for kind in ours]
 

@@ -649,7 +649,7 @@ def test_another_pipe_that_breaks_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:
-        raise BrokenPipeError(32, "Broken pipe")  # as that of a process of one's own is
+        raise BrokenPipeError(32, "Broken pipe")  # as a pipe to a subprocess may break
 
     monkeypatch.setattr("tl.cli.entry.run_verb", broken)
     code, line = failure(capsys, "list", "transfer")

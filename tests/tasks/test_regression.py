@@ -111,7 +111,7 @@ def test_arguments_are_checked(settings: Any) -> None:
 
 
 def points(figure: Figure) -> Any:
-    """What the first output's predictions are drawn at ``(N, 2)``: truth, prediction."""
+    """Return the points of the scatter plot of the first output ``(N, 2)``: truth, prediction."""
     return np.asarray(figure.axes[0].collections[0].get_offsets())
 
 

@@ -59,7 +59,7 @@ def write_whole(path: Path, parts: Sequence[bytes | memoryview]) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with suppress(OSError):  # without a folder there is no file
+        with suppress(OSError):  # the folder itself may be missing
             beside.unlink(missing_ok=True)
 
 

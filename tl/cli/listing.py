@@ -42,7 +42,7 @@ _BASES = {
     "Start",
     "Step",
     "Task",
-}  # for classes of one's own, and what no option takes
+}  # base classes for your own, and classes that no option takes
 
 
 def configs_folder() -> Path | None:

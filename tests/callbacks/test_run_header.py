@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from tests.small import module, multitask_module, tiny_data, trainer, two_sources
+from tl.backbones import ResNet20
 from tl.callbacks import RunHeader
 from tl.callbacks.compute import forward_flops
-from tl.callbacks.run_header import data_line, part_table, short
+from tl.callbacks.run_header import data_line, model_line, part_table, short
+from tl.modules import MultiTaskModule
+from tl.tasks import Classification, Depth
 
 
 def test_data_and_model_have_a_line_each(
@@ -30,16 +33,30 @@ def test_the_operations_are_those_of_the_network() -> None:
     data = tiny_data()
     net = module(data)
     # a 3x3 convolution of stride 4 from 3 to 8 channels on 32x32 pixels: 8x8 places
-    assert forward_flops(net, torch.zeros(5, 3, 32, 32), None) == 2 * 8 * 8 * 8 * 3 * 9
-    rows = [line.split() for line in part_table(net, 27648.0)]
+    found = forward_flops(net, torch.zeros(5, 3, 32, 32), None)
+    assert found["backbone"] == 2 * 8 * 8 * 8 * 3 * 9
+    rows = [line.split() for line in part_table(net, found)]
     assert rows[1] == ["backbone", "Tiny", "240", "240", "27.6", "k"]
     assert rows[2][-2:] == ["90", "160"], "2 x 8 features x 10 classes"
+
+
+def test_the_operations_of_decoders_count() -> None:
+    tasks = [Depth("far", source="rooms"), Classification("ten", 10, source="rooms")]
+    net = MultiTaskModule(ResNet20(), tasks)
+    images = torch.zeros(2, 3, 64, 64)
+    found = forward_flops(net, images, "rooms")
+    lateral = 64 * 64 * 16 * 32 + 32 * 32 * 32 * 32 + 16 * 16 * 64 * 32
+    assert found["head far"] == 2 * (lateral + 64 * 64 * (2 * 32 * 32 * 9 + 32))
+    assert found["head ten"] == 2 * 64 * 10
+    line = model_line(net, images, found, "rooms")
+    assert f"{short(sum(found.values()))}FLOPs forward for 3x64x64" in line
+    assert "head far" not in forward_flops(net, images, "photos"), "another source's"
 
 
 def test_frozen_parts_are_told() -> None:
     net = module(tiny_data())
     net.backbone.requires_grad_(requires_grad=False)
-    rows = [line.split() for line in part_table(net, None)]
+    rows = [line.split() for line in part_table(net, {})]
     assert rows[1] == ["backbone", "Tiny", "240", "0", "-"]
 
 

@@ -18,7 +18,7 @@ from tl.hardware import matmul_peak
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source, source_of
 from tl.modules.batch_norm import without_sources
-from tl.modules.features import FeatureReader
+from tl.modules.features import FeatureReader, Features
 from tl.tasks import Task, owners
 
 _TYPES = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
@@ -92,30 +92,43 @@ def _of_pass(
     return float(counter.get_total_flops()) / 2
 
 
-def forward_flops(module: SharedBackboneModule, inputs: Inputs, source: str | None) -> float:
-    """Count the operations of one forward pass of the backbone, for one sample.
+def forward_flops(
+    module: SharedBackboneModule, inputs: Inputs, source: str | None
+) -> dict[str, float]:
+    """Count the operations of one forward pass of a sample, by part.
 
     They are counted from shapes; nothing is computed.
 
     Args:
         module: The module.
         inputs: Inputs of a source.
-        source: The source, where its tasks have streams of their own.
+        source: The source; heads on maps are counted for the tasks that read it.
 
     Returns:
-        Operations (additions and multiplications).
+        Operations (additions and multiplications) of ``backbone`` and of each head on vectors or
+        maps, ``head TASK``. What a head takes on tokens depends on which it reads.
     """
     backbone = without_sources(without_weights(module.backbone)).eval()
     one = _on_meta(inputs, 1, backbone)
     text = next((part for part in backbone.modules() if isinstance(part, TextBackbone)), None)
+    found: Features | None = None
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         if text is not None and isinstance(one, Mapping):
             # without a mask: to see whether one hides anything, Transformers reads its numbers
             net: Any = text.model
             net(input_ids=one["input_ids"])
         else:
-            FeatureReader(module.tasks.values())(backbone, one, source)
-    return float(counter.get_total_flops())
+            found = FeatureReader(module.tasks.values())(backbone, one, source)
+    flops = {"backbone": float(counter.get_total_flops())}
+    for name, head in module.heads.named_children():
+        task = module.tasks[name]
+        if task.reads == "vector":
+            flops[f"head {name}"] = 2.0 * sum(p.numel() for p in head.parameters() if p.ndim > 1)
+        elif task.reads == "maps" and found is not None and source in (task.source, None):
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                found.read_by(task, without_weights(head).eval())
+            flops[f"head {name}"] = float(counter.get_total_flops())
+    return flops
 
 
 def _on_meta(inputs: Inputs, count: int, backbone: nn.Module) -> Inputs:

@@ -49,10 +49,10 @@ class RunHeader(Callback):
             return
         source, (inputs, _) = next(iter(by_source(batch).items()))
         try:
-            flops: float | None = forward_flops(pl_module, inputs, source)
+            flops: dict[str, float] = forward_flops(pl_module, inputs, source)
         except Exception:  # noqa: BLE001 - the step that follows runs the network, and raises
-            flops = None
-        print(f"tl: model: {model_line(pl_module, inputs, flops)}", flush=True)  # noqa: T201
+            flops = {}
+        print(f"tl: model: {model_line(pl_module, inputs, flops, source)}", flush=True)  # noqa: T201
         if self.table:
             print("\n".join(part_table(pl_module, flops)), flush=True)  # noqa: T201
 
@@ -91,13 +91,27 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def model_line(module: SharedBackboneModule, inputs: Inputs, flops: float | None) -> str:
-    """Describe a model in one line: backbone, heads, parameters, operations, initial weights."""
+def model_line(
+    module: SharedBackboneModule, inputs: Inputs, flops: Mapping[str, float], source: str | None
+) -> str:
+    """Describe a model in one line: backbone, heads, parameters, operations, initial weights.
+
+    Args:
+        module: The module.
+        inputs: Inputs of a source.
+        flops: As `forward_flops` counts them; empty if they could not be.
+        source: That source; its tasks' heads count.
+    """
     heads = ", ".join(f"{name} ({task.answers})" for name, task in module.tasks.items())
     every, train = counts(module.backbone), counts(module.heads)
     total, trained = every[0] + train[0], every[1] + train[1]
     moving = "all train" if total == trained else f"{short(trained)} train"
-    each = "" if flops is None else f"; {short(flops)}FLOPs forward for {shape_of(inputs)}"
+    passed = sum(
+        count
+        for part, count in flops.items()
+        if part == "backbone" or source in (module.tasks[part.removeprefix("head ")].source, None)
+    )
+    each = f"; {short(passed)}FLOPs forward for {shape_of(inputs)}" if flops else ""
     start = f"; weights from {module.init_from}" if module.init_from else ""
     return (
         f"{type(module.backbone).__name__} for {heads}; {short(total)} parameters, "
@@ -105,21 +119,26 @@ def model_line(module: SharedBackboneModule, inputs: Inputs, flops: float | None
     )
 
 
-def part_table(module: SharedBackboneModule, flops: float | None) -> Iterator[str]:
-    """Return the lines of a table of the parts that have parameters."""
-    parts: list[tuple[str, nn.Module, float | None]] = [("backbone", module.backbone, flops)]
-    for name, head in module.heads.named_children():
-        reads_vector = module.tasks[name].reads == "vector"
-        weights = sum(p.numel() for p in head.parameters() if p.ndim > 1)
-        parts.append((f"head {name}", head, 2.0 * weights if reads_vector else None))
+def part_table(module: SharedBackboneModule, flops: Mapping[str, float]) -> Iterator[str]:
+    """Return the lines of a table of the parts that have parameters.
+
+    Args:
+        module: The module.
+        flops: As `forward_flops` counts them; a part without a count shows a dash.
+    """
+    parts = [("backbone", module.backbone)]
+    parts += [(f"head {name}", head) for name, head in module.heads.named_children()]
     parts += [
-        (name, part, None)
-        for name, part in module.named_children()
-        if name not in ("backbone", "heads")
+        (name, part) for name, part in module.named_children() if name not in ("backbone", "heads")
     ]
     rows = [
-        (name, type(part).__name__, *map(short, counts(part)), "-" if f is None else short(f))
-        for name, part, f in parts
+        (
+            name,
+            type(part).__name__,
+            *map(short, counts(part)),
+            short(flops[name]) if name in flops else "-",
+        )
+        for name, part in parts
         if counts(part)[0]
     ]
     rows.insert(0, ("part", "class", "parameters", "trained", "FLOPs"))

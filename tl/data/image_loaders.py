@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -32,11 +31,6 @@ class ImageLoaders(SourceOptions, RunLoaders):
     splits: dict[str, ImageDataset]
     _pipeline: Pipeline | None
     _unread: DataError | None  # why an evaluation has no images yet
-
-    @property
-    @abstractmethod
-    def withholds(self) -> bool:
-        """Whether training sees no labels."""
 
     @abstractmethod
     def _restore_train_split(self) -> None:
@@ -81,20 +75,6 @@ class ImageLoaders(SourceOptions, RunLoaders):
             device=device,
             balanced=self._balanced(data),
         )
-
-    def _refuse_supervised(self) -> None:
-        """Refuse withheld labels that the model in training would read."""
-        module = self.trainer.lightning_module if self.trainer is not None else None
-        given = getattr(module, "tasks", None) or {}
-        alone = getattr(self.trainer, "datamodule", None) is self
-        for task in given.values() if isinstance(given, Mapping) else ():
-            here = task.source == self.data_name or (alone and task.source is None)
-            if here and task.trains and task.supervised:
-                raise DataError(
-                    f"Task {task.name!r} trains on labels, and its source {self.data_name} has "
-                    "`labels: none`; set `labels: all`, or put it beside a labelled source in a "
-                    "MultiTaskDataModule whose `shares` names the head that evaluates it."
-                )
 
     def _balanced(self, data: ImageDataset) -> Tensor | None:
         """Return the classes to balance, if any."""

@@ -146,10 +146,13 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, JointLoaders):
         names = self.class_names if self.shares else {}
         for task, other in (self.shares or {}).items():
             if task in names and other in names and names[task] != names[other]:
+                own, theirs = ({*names[each]} for each in (task, other))
                 raise ValueError(
-                    f"Task {task!r} has the classes {listed(names[task])}; {other!r}, whose head "
-                    f"it shares, has {listed(names[other])}. One head needs the same classes in "
-                    "the same order."
+                    f"Task {task!r} has the classes {listed(names[task], 5)}; {other!r}, whose "
+                    f"head it shares, has {listed(names[other], 5)}. One head needs the same "
+                    f"classes in the same order; only the first has "
+                    f"{listed(sorted(own - theirs), 5) or 'none'}, only the second "
+                    f"{listed(sorted(theirs - own), 5) or 'none'}."
                 )
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tl.data.errors import DataError
 from tl.data.loaders import EpochSampler, InOrderSampler, even_batch_size, position_of
 from tl.data.options import arguments_of
 from tl.data.trained_on import same_data
@@ -25,9 +26,11 @@ class RunLoaders(LightningDataModule):
     """What the loaders of all sources have in common.
 
     Attributes:
+        data_name: Name of the source.
         splits: The samples by split.
     """
 
+    data_name: str
     splits: Any  # a dict of data sets, of one kind for each kind of source
     _to_resume: ClassVar[str]  # what a resumed run must keep, for its message
     _fixed: ClassVar[tuple[str, ...]] = ()  # arguments of the base that a subclass sets itself
@@ -53,6 +56,25 @@ class RunLoaders(LightningDataModule):
     @abstractmethod
     def fingerprint(self) -> str:
         """Kind of the data, and a hash of what trains and validates."""
+
+    @property
+    def withholds(self) -> bool:
+        """Whether training sees no labels."""
+        return False
+
+    def _refuse_supervised(self) -> None:
+        """Refuse withheld labels that the model in training would read."""
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        given = getattr(module, "tasks", None) or {}
+        alone = getattr(self.trainer, "datamodule", None) is self
+        for task in given.values() if isinstance(given, Mapping) else ():
+            here = task.source == self.data_name or (alone and task.source is None)
+            if here and task.trains and task.supervised:
+                raise DataError(
+                    f"Task {task.name!r} trains on labels, and its source {self.data_name} has "
+                    "`labels: none`; set `labels: all`, or put it beside a labelled source in a "
+                    "MultiTaskDataModule whose `shares` names the head that evaluates it."
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must match."""

@@ -71,6 +71,12 @@ def test_classes_are_sorted_names() -> None:
     assert task == Classification("animal", 2)
 
 
+@pytest.mark.parametrize("kind", ["class", "labels"])
+def test_a_whole_number_is_one_label_however_json_writes_it(kind: Kind) -> None:
+    both = [[1], [1.0], [2.5]] if kind == "labels" else [1, 1.0, 2.5]
+    assert find_class_names(table(both), "y", kind) == ("1", "2.5")
+
+
 def test_numbers_of_jsonl_are_class_names_too() -> None:
     cells = table([3, 1, None])
     names = find_class_names(cells, "y", "class")

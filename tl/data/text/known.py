@@ -31,6 +31,7 @@ class TextTrainedOn:
     val_size: float
     label_fraction: float
     seed: int
+    labels: str = "all"  # or none, if training saw none
 
     def same_tokenizer(self, other: TextTokenizer, where: str) -> None:
         """Refuse a tokenizer that differs from the checkpoint's.
@@ -54,6 +55,7 @@ def read_text_record(record: Mapping[str, Any]) -> TextTrainedOn | None:
         val_size=float(record["val_size"]),
         label_fraction=float(record["label_fraction"]),
         seed=int(record["seed"]),
+        labels=str(record.get("labels", "all")),
     )
 
 
@@ -129,6 +131,11 @@ class TextAsTrained(TextOptions, ABC):
     @abstractmethod
     def target_classes(self) -> dict[str, tuple[str, ...]]:
         """Return class names by target."""
+
+    @property
+    def withholds(self) -> bool:
+        """Whether training sees no labels; in an evaluation, whether it saw none."""
+        return (self.trained_on.labels if self.trained_on else self.labels) == "none"
 
     def kind(self) -> str:
         """Return where the texts come from: ``real`` or ``generated``."""

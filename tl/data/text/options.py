@@ -38,6 +38,8 @@ class TextOptions(TextLoaders):
         pair: Column of a second text, for tasks on pairs.
         targets: Column to learn, several columns, or the kind of each: ``class``, ``number``, or
             ``labels`` (any number of classes, separated by semicolons or in a list).
+        labels: ``all`` (default), or ``none``: training sees the texts alone, split at random, and
+            validation and test keep the targets. For a source that penalties adapt to.
         masked_tokens: Fraction of the tokens that a language model predicts, 0.15 in the paper; 0
             for no such task. If there are `targets` too, each batch holds its texts twice: as they
             are, and masked.
@@ -75,6 +77,7 @@ class TextOptions(TextLoaders):
         text: str = "text",
         pair: str | None = None,
         targets: Targets = None,
+        labels: Literal["all", "none"] = "all",
         masked_tokens: float = 0.0,
         tokenizer: str | None = None,
         vocab_size: int = 8000,
@@ -89,6 +92,7 @@ class TextOptions(TextLoaders):
     ) -> None:
         super().__init__()
         self.kinds = target_kinds(targets)
+        self.labels = labels
         if not self.kinds and not masked_tokens:
             raise ValueError("There is nothing to learn: give `targets`, `masked_tokens` or both.")
         self.data_name = re.sub(r"[^A-Za-z0-9_-]", "_", name).lstrip("_-") or "text"
@@ -162,6 +166,13 @@ class TextOptions(TextLoaders):
     def _check(self) -> None:
         if self.on_long not in ("cut", "error"):
             raise ValueError(f"`on_long` must be cut or error, got {self.on_long!r}.")
+        if self.labels not in ("all", "none"):
+            raise ValueError(f"`labels` must be all or none, got {self.labels!r}.")
+        if self.labels == "none" and self.masked_tokens:
+            raise ValueError(
+                "`labels: none` withholds targets, and `masked_tokens` learns from the texts "
+                "themselves; set one of them, or give the texts twice, as two sources."
+            )
         share, fraction, held = self.masked_tokens, self.label_fraction, self.val_size
         limits: dict[str, tuple[float, bool, str]] = {
             "masked_tokens": (share, 0 <= share < 1, "0 or more and below 1"),

@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast, get_args
 
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 
-from tl.counting import counted
 from tl.data.errors import DataError, listed
 from tl.data.split import Split, random_split
-from tl.data.text.copies import warn_of_copies
 from tl.data.text.known import TextAsTrained, check_model
 from tl.data.text.table import Table, read_table
 from tl.data.text.targets import find_class_names, make_task, read_target
 from tl.data.text.text_set import TextSet, shown_texts
 from tl.data.text.tokenizer import TextTokenizer, find_tokenizer
 from tl.data.text.tokens import tokenise, trained_tokenizer
+from tl.data.text.told import tell_sizes, warn_of_absent, warn_of_copies
 from tl.tasks import MaskedTokens, Task
 
 
@@ -167,7 +166,7 @@ class TextSource(TextAsTrained):
         longest = max(int(part.lengths.max()) for part in self.splits.values() if len(part))
         check_model(self.trainer, self.tokenizer, longest, starts=stage == "fit")
         if stage == "fit":
-            self._log_splits()
+            self._tell()
 
     def whole(self) -> list[TextSet]:
         """Return all texts of the source with their targets, by file."""
@@ -181,9 +180,11 @@ class TextSource(TextAsTrained):
         classes = (t for t in whole.targets.values() if t.ndim == 1 and not t.is_floating_point())
         share = 0.0 if own is not None else self.val_size
         train, val = random_split(
-            len(whole), share, self.label_fraction, self.seed, "texts", next(classes, None)
+            *(len(whole), share, self.label_fraction, self.seed, "texts"),
+            None if self.withholds else next(classes, None),
         )
-        self.splits["train"] = whole.subset(train)
+        part = whole.subset(train)
+        self.splits["train"] = part.withheld() if self.withholds else part
         self.splits["val"] = whole.subset(val) if own is None else self._set(own)
         self._fingerprint = None
         self._warn_of_copies()
@@ -249,23 +250,14 @@ class TextSource(TextAsTrained):
         shown = shown_texts(texts, pairs)
         return TextSet(tokens, targets, shown, tokenizer.pad_id, types=pairs is not None)
 
-    def _log_splits(self) -> None:
+    def _tell(self) -> None:
+        """Say what trains, of what classes, and which texts are evaluated too."""
         train, val = self.splits["train"], self.splits["val"]
-        rank_zero_info(
-            f"tl: {self.data_name}: {counted(len(train), 'text')} to train "
-            f"({counted(int(train.lengths.sum()), 'token')}), "
-            f"{len(val):,} to validate; {self.tokenizer.vocab_size} word pieces."
-        )
+        tell_sizes(self.data_name, train.lengths, len(val), self.tokenizer.vocab_size)
         for column, names in self.target_classes().items():
-            target = train.targets[column]
-            if self.kinds[column] != "class":
-                continue
-            gone = [name for i, name in enumerate(names) if not bool((target == i).any())]
-            if gone:
-                rank_zero_warn(
-                    f"{self.data_name}: {len(gone)} of {len(names)} classes of {column} have no "
-                    f"training text at `label_fraction={self.label_fraction:g}`: {listed(gone, 5)}."
-                )
+            if self.kinds[column] == "class" and not self.withholds:
+                given = train.targets[column]
+                warn_of_absent(self.data_name, column, names, given, self.label_fraction)
 
     # What was loaded
 
@@ -285,6 +277,7 @@ class TextSource(TextAsTrained):
             "val_size": self.val_size,
             "label_fraction": self.label_fraction,
             "seed": self.seed,
+            **({"labels": "none"} if self.withholds else {}),
             "tokenizer": self.tokenizer.record(),
         }
 

@@ -137,11 +137,16 @@ def _labels(cell: Any, kind: Kind) -> list[str]:  # noqa: ANN401 - whatever JSON
     """Return the labels of a cell: at most one if it holds a class."""
     if cell is None or cell != cell:  # noqa: PLR0124 - NaN, which JSON of tables may hold
         return []
-    if kind == "class":
-        name = composed(str(cell)).strip()
-        return [name] if name else []
-    parts = cell if isinstance(cell, list) else str(cell).split(_SEPARATOR)
-    return [name for part in parts if (name := composed(str(part)).strip())]
+    parts = [cell]
+    if kind == "labels":
+        parts = cell if isinstance(cell, list) else str(cell).split(_SEPARATOR)
+    return [name for part in parts if (name := _name(part))]
+
+
+def _name(part: Any) -> str:  # noqa: ANN401 - as above
+    """Return the label that a part of a cell names; JSON's 1 and 1.0 are one."""
+    whole = isinstance(part, float) and part.is_integer()
+    return composed(str(int(part) if whole else part)).strip()
 
 
 def _number(table: Table, row: int, cell: Any) -> float:  # noqa: ANN401 - as above

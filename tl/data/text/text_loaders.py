@@ -78,6 +78,8 @@ class TextLoaders(RunLoaders):
             steps: Length of the epoch; one pass by default.
         """
         data = self.splits["train"]
+        if self.withholds:
+            self._refuse_supervised()
         if self._overfits:
             return self._overfitting(self._in_order("train", self.batch_size))
         sampler = LengthSampler(

@@ -40,6 +40,7 @@ class TextSet(Dataset[Any]):
         masking: How tokens are masked; ``None`` leaves them visible.
         epoch: Returns the epoch of the masks; ``None`` for those of evaluation.
         with_targets: Whether batches hold targets; if not, they hold positions instead.
+        withholds: Whether targets are withheld; batches then hold an empty dict instead.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class TextSet(Dataset[Any]):
         self.masking: Masking | None = None
         self.epoch: Callable[[], int] | None = None
         self.with_targets = True
+        self.withholds = False
 
     def __len__(self) -> int:
         """The number of texts."""
@@ -81,6 +83,12 @@ class TextSet(Dataset[Any]):
         """Return the same texts with positions instead of targets."""
         same = self.masked(None)
         same.with_targets = False
+        return same
+
+    def withheld(self) -> Self:
+        """Return the same texts without their targets."""
+        same = copy.copy(self)
+        same.all_targets, same.withholds = {}, True
         return same
 
     def labelled(self, task: Task) -> int:
@@ -121,6 +129,8 @@ class TextSet(Dataset[Any]):
         return {"text": plain, "masked": masked} if self.all_targets else masked
 
     def _targets(self, rows: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
+        if self.withholds:
+            return {}
         if not self.with_targets or not self.all_targets:
             return positions
         found = {name: target[rows] for name, target in self.all_targets.items()}

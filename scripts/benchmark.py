@@ -22,10 +22,13 @@ first step (each in its own process, not counting workers; A also imports everyt
 script imports, including Lightning), and how an epoch's time grows (``benchmark.png``). Then what
 stands between two epochs of 20 steps, with one batch of validation; how long JPEG files of 32
 pixels take to list, to hash, and to decode in threads; and where the time of a profiled step goes:
-operators, launches of kernels, and Python, which includes waiting.
+operators, launches of kernels, and Python, which includes waiting. On a GPU also steps replayed
+from CUDA graphs, with the backbone compiled and not, and the shipped 60 epochs to their end with
+test scores (``--gpu`` tries these rows on a CPU, where no graph is captured).
 
 On a GPU the network is ResNet-18 with 256 images of each set, in bf16; on a CPU ResNet-20 with 64
-of each, on one thread. ``--smoke`` makes two rounds of one step with tiny batches.
+of each, on one thread. ``--smoke`` makes two rounds of one step with tiny batches. The rows for a
+GPU are unmeasured so far.
 
 Measured with ``--root DIR``, 2026-11-28, torch 2.14.1, one thread of an AVX2 CPU with 2 shared
 cores, load 1.2; 0.242 GFLOP an image, matrix products at 105 GFLOP/s; A and B ended with the same
@@ -111,6 +114,8 @@ from scripts.speed.beside import as_markdown, beside
 from scripts.speed.growth import growth, plot
 from scripts.speed.loops import Article, Bare, data_path
 from scripts.speed.runs import Rounds, Usually, framework
+from scripts.speed.whole import as_markdown as gpu_tables
+from scripts.speed.whole import captured, whole
 from tl.backbones import ResNet18, ResNet20
 from tl.callbacks.compute import flops_per_image
 from tl.hardware import matmul_peak, peak_memory_bytes
@@ -206,6 +211,9 @@ def main() -> None:
     length = 2 if options.smoke else 20
     profiled, images = (1, 20) if options.smoke else (10, 2000)
     found["beside"] = beside(arguments_of, options.epochs, length, profiled, images)
+    if options.gpu:
+        found["captured"] = captured(arguments_of, options.steps, options.rounds)
+        found["whole"] = whole(whole_arguments(options))
     text = tables(found)
     print(text)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -231,6 +239,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("benchmark"), help="folder for figures")
     parser.add_argument("--epochs", type=int, default=11, help="whose ends are timed")
     parser.add_argument("--growth", type=int, default=3, help="rounds of that; 0 leaves it out")
+    parser.add_argument("--gpu", action="store_true", default=GPU, help="the rows for a GPU too")
     parser.add_argument("--smoke", action="store_true", help="two rounds of one step")
     parser.add_argument("--child", choices=("A", "B", "C"), help=argparse.SUPPRESS)
     parser.add_argument("--since", type=float, help=argparse.SUPPRESS)
@@ -242,14 +251,25 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def data_arguments(options: argparse.Namespace) -> list[str]:
+    """Which images the framework's run reads."""
+    if options.root:
+        return [f"--data.init_args.root={options.root}", "--data.init_args.offline=error"]
+    return ["--data.init_args.images=generated", "--data.init_args.generated_size=5000"]
+
+
+def whole_arguments(options: argparse.Namespace) -> list[str]:
+    """What the whole run is told beside its configuration."""
+    small = ["--data.init_args.generated_size=200", "--trainer.max_epochs=1"]
+    small += ["--data.init_args.batch_size=50", "--model.init_args.backbone=tl.backbones.ResNet20"]
+    return [*data_arguments(options), "--trainer.devices=1", *(small if options.smoke else [])]
+
+
 def run_arguments(options: argparse.Namespace, folder: Path, epochs: int) -> list[str]:
     """What the framework's run is told beside its configuration."""
-    data = ["--data.init_args.images=generated", "--data.init_args.generated_size=5000"]
-    if options.root:
-        data = [f"--data.init_args.root={options.root}", "--data.init_args.offline=error"]
     network = "ResNet18" if GPU else "ResNet20"
     return [
-        *data,
+        *data_arguments(options),
         f"--data.init_args.batch_size={options.batch}",
         f"--data.init_args.epoch_length={options.steps + 1}",
         f"--model.init_args.backbone=tl.backbones.{network}",
@@ -428,6 +448,9 @@ def tables(found: dict[str, Any]) -> str:
     lines += ["", "an epoch's end (validation of one batch, checkpoints): "]
     lines[-1] += f"{found['epoch_end_seconds']:.2f} s"
     lines += as_markdown(found["beside"])
+    if "whole" in found:
+        images = 2 * int(found["options"]["batch"])
+        lines += gpu_tables(found["captured"], images, found["whole"])
     return "\n".join(lines) + "\n"
 
 

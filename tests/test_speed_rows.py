@@ -1,0 +1,39 @@
+"""The benchmark's rows for a GPU, in their smallest form on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.speed import whole
+
+DATA = ["--data.init_args.images=generated", "--data.init_args.generated_size=200"]
+SMALL = [*DATA, "--data.init_args.batch_size=50", "--trainer.devices=1"]
+SMALL += ["--model.init_args.backbone=tl.backbones.ResNet20", "--trainer.accelerator=cpu"]
+SMALL += ["--dashboard.graph=false"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_steps_are_timed_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {name: given for name, given in whole._KINDS.items() if "compile" not in name}
+    monkeypatch.setattr(whole, "_KINDS", kinds)
+
+    def arguments(folder: Path, epochs: int) -> list[str]:
+        less = ["--trainer.limit_val_batches=1", "--trainer.num_sanity_val_steps=0"]
+        more = [f"--log_dir={folder}", "--trainer.log_every_n_steps=2"]
+        return [*SMALL, f"--trainer.max_epochs={epochs}", *less, *more]
+
+    found = whole.captured(arguments, 2, 1)
+    assert list(found) == ["eager", "eager, captured"]
+    assert all(seconds > 0 for seconds in found.values())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_whole_run_ends_with_test_scores() -> None:
+    found = whole.whole([*SMALL, "--trainer.max_epochs=1"])
+    assert found["epochs"] == 1
+    assert {"test/cifar10/acc", "test/cifar100/acc"} <= found["test"].keys()
+    lines = whole.as_markdown({"eager": 0.5}, 8, found)
+    assert "| eager | 16 |" in lines
+    assert any(line.startswith("| test/cifar10/acc | 0.") for line in lines)

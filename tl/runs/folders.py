@@ -56,7 +56,7 @@ def new_run_folder(parent: Path) -> Path:
         if not is_first_process():
             return folder
         try:
-            folder.mkdir()
+            folder.mkdir(parents=True)  # a refused run may have just removed its empty parent
         except FileExistsError:
             number += 1
         else:

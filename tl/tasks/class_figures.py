@@ -39,8 +39,8 @@ def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure
     """
     if len(names) > _FEW:
         return _large_confusion(counts, names, title)
-    names = [drawable(name) for name in names]
-    side = 3.5 + 0.3 * len(names)
+    names = [_cut(drawable(name)) for name in names]
+    side = 2.8 + 0.3 * len(names) + 0.055 * max(map(len, names), default=0)
     figure = new_figure(side + 1, side)
     axes = figure.add_subplot()
     image = axes.imshow(_shares(counts).numpy(), vmin=0, vmax=1, cmap="viridis")
@@ -132,7 +132,7 @@ def accuracy_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
     more = f", the {_BARS} worst of {len(order)} classes" if left_out else ""
     high = 0.75 + _LINE * len(rows)
     figure = new_figure(NARROW, high, dpi=SHARP, layout=None)
-    start = 0.1 + 0.058 * max((len(shown[row]) for row in rows), default=1)
+    start = 0.1 + 0.062 * max((len(shown[row]) for row in rows), default=1)
     axes = figure.add_axes(
         (start / NARROW, 0.4 / high, 1 - (start + 0.1) / NARROW, 1 - 0.75 / high)
     )

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +42,21 @@ def test_handlers_are_restored_after_a_command() -> None:
     assert (ended.code, ended.line) == (2, "it is gone")
     assert main(["fit", "nowhere"]) == 2
     assert {number: signal.getsignal(number) for number in SIGNALS} == before
+
+
+def test_ctrl_c_during_the_imports_ends_in_one_line(tmp_path: Path) -> None:
+    pressed = (
+        "import os, runpy, signal, sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'tl.cli.entry':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "sys.argv = ['tl', 'fit', 'nowhere']\n"
+        "runpy.run_module('tl.cli', run_name='__main__')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", pressed], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert ran.returncode == 128 + signal.SIGINT
+    assert ran.stderr == "tl: stopped by SIGINT, nothing was saved.\n"

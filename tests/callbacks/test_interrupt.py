@@ -289,6 +289,7 @@ def test_the_checkpoint_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     SaveOnSignal.tell(StoppedBySignal(signal.SIGTERM, "runs/interrupted.ckpt"))
     assert "SIGTERM" in (said := capsys.readouterr().err)
     assert "--ckpt_path runs/interrupted.ckpt" in said
+    assert "  " not in said
     assert len(said.strip().splitlines()) == 1
 
 

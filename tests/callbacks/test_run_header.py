@@ -76,6 +76,7 @@ def test_data_without_classes_are_described_too() -> None:
         ({"rows": 64, "image_size": "small"}, "data."),
         ({"name": "plants", "images": 64, "class_names": 3}, "plants."),
         ({"samples": {"train": "all", "val": 2}, "image_size": [3]}, "data, 2 val."),
+        ({"name": "t", "class_names": {"kind": ["a", "b"], "age": []}}, "t, 2 kind classes."),
         ({}, "."),
     ],
 )

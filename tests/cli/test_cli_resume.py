@@ -323,3 +323,21 @@ def test_a_checkpoint_between_the_batches_of_a_step_is_passed_over(
     main(small(tmp_path, 2, *halves, *AUTO))
     assert "starting from scratch" in lines[1]
     assert results_of(tmp_path / RUN / "version_1")["epochs"] == 2
+
+
+def test_a_requeued_slurm_job_resumes_its_own_checkpoint_and_no_others(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = {"JOB_ID": "77", "JOB_NAME": "a", "NTASKS": "1"}
+    for name, value in {**slurm, "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.chdir(run)
+    command = [str(ROOT / word) if (ROOT / word).is_file() else word for word in small(run, 2)]
+    last = run / RUN / "version_0" / "checkpoints" / "last.ckpt"
+    shutil.copy(last, "hpc_ckpt_1.ckpt")  # of whichever job began here before
+    for number, (job, trained) in enumerate({"76": {"0", "1"}, "77": {"1"}}.items(), 1):
+        (run / RUN / f"job_{job}").mkdir()
+        shutil.copy(last, run / RUN / f"job_{job}" / "hpc_ckpt_1.ckpt")
+        assert main(command) == 0
+        with (run / RUN / f"version_{number}" / "metrics.csv").open() as file:
+            assert {row["epoch"] for row in csv.DictReader(file)} - {""} == trained

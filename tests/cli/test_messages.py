@@ -263,6 +263,12 @@ def test_what_data_refuse_while_they_are_asked_is_said_alone() -> None:
     assert exception_line(error) == "No groups."
 
 
+def test_a_missing_package_is_told_without_the_type_of_its_error() -> None:
+    error = ModuleNotFoundError("`--log wandb` needs wandb: pip install wandb.")
+    assert exception_line(error) == str(error)
+    assert exception_line(ModuleNotFoundError("No module named 'x'")).startswith("ModuleNotFound")
+
+
 def test_an_option_of_another_section_is_named() -> None:
     assert elsewhere("batch_size") == " Did you mean 'data.init_args.batch_size'?"
     assert elsewhere("max_epochs", "tl.modules.TransferModule") == (

@@ -92,6 +92,21 @@ def test_a_folder_stays_once_a_step_is_trained_or_a_checkpoint_saved(
     assert output.new.exists() == stays
 
 
+def test_a_refused_run_leaves_none_of_the_folders_that_it_made(tmp_path: Path) -> None:
+    new = tmp_path / "runs" / "of" / "today"
+    first, second = (Output(config(new), "fit", None) for _ in range(2))
+    first.loggers(None)
+    second.loggers(None)
+    first.drop_if_empty(None, 0)
+    assert [path.name for path in new.rglob("version_*")] == ["version_1"]
+    second.drop_if_empty(None, 0)  # the first made the folders above
+    assert list(new.iterdir()) == [new / "a"]
+    alone = Output(config(tmp_path / "more" / "runs"), "fit", None)
+    alone.loggers(None)
+    alone.drop_if_empty(None, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
 def test_a_logger_of_the_users_is_told_where_and_its_settings_can_be_put_back(
     tmp_path: Path,
 ) -> None:

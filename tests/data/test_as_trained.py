@@ -53,6 +53,19 @@ def test_predict_needs_no_training_images(insects: Path, tmp_path: Path) -> None
     data.describe()
 
 
+def test_it_says_whether_everything_has_to_be_loaded_again(insects: Path) -> None:
+    data = read(insects)
+    data.setup("fit")
+    record = data.describe()
+    assert not data.adopt(record)  # the very data
+    other = {**record, "fingerprint": "real:other"}
+    assert data.adopt(other)
+    assert not data.adopt(other)
+    both = MultiTaskDataModule(sources={"insects": read(insects)})
+    assert both.adopt({"insects": other})
+    assert not both.adopt({"insects": other})
+
+
 def test_a_test_split_may_have_a_part_of_the_classes(insects: Path) -> None:
     record = trained(insects)
     shutil.rmtree(insects / "test" / "ant")

@@ -289,6 +289,9 @@ def test_files_outside_the_class_folders_are_named(
     with caplog.at_level(logging.INFO):
         loaded(folder)
     assert "left out 1 file (outside the class folders): " in caplog.text
+    with caplog.at_level(logging.INFO):
+        loaded(folder / "train", test_size=0.25)
+    assert caplog.text.count(f"{folder / 'train'}: left out") == 2  # once by each data module
     (folder / "train" / "dog").symlink_to(folder / "gone")
     with pytest.raises(DataError, match="links to nothing: dog"):
         loaded(folder)

@@ -26,6 +26,10 @@ def test_a_folder_is_matched_by_class_name(tmp_path: Path) -> None:
     assert found.per_class["samples"] == [0, 5, 5]
     # of the folder that was split for training, only what was held out
     assert model.evaluate(root).samples == 6
+    moved = root.rename(tmp_path / "moved")
+    assert model.evaluate(moved).samples == 6
+    min((moved / "red").iterdir()).rename(tmp_path / "taken.png")
+    assert model.evaluate(moved).samples == 23  # other images
     (other / "yellow").mkdir()
     with pytest.raises(ValueError, match="only here: yellow"):
         model.evaluate(other)

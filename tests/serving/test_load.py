@@ -78,6 +78,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_answered(tmp_path: Path
     model = tl.load(path, backbone=Tiny())
     pixels = data.splits["test"].images[0].numpy()  # type: ignore[attr-defined]
     (tmp_path / "bad.png").write_bytes(b"no image")
+    (tmp_path / "up").mkdir()
     with pytest.warns(UserWarning, match=r"1 of 3 samples cannot be read, the first: .*bad\.png"):
         first, bad, last = model.predict([pixels, tmp_path / "bad.png", pixels])
     assert first.label == last.label
@@ -86,6 +87,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_answered(tmp_path: Path
         _ = bad.label
     for wrong, said in (
         (tmp_path / "bad.png", "cannot identify image"),
+        (tmp_path / "up" / ".." / "bad.png", r"/up/\.\./bad\.png'\.$"),
         (tmp_path / "none.png", "no such file"),
         (3, "int is not an image; expected a path"),
         (np.zeros((4, 4, 7), np.uint8), r"shape \(4, 4, 7\) is not an image; expected \(H, W, 3\)"),

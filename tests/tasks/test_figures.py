@@ -54,6 +54,7 @@ def test_signals_are_drawn_as_lines() -> None:
 
 def test_captions_stay_readable_where_a_board_shows_a_picture_350_pixels_wide() -> None:
     captions = ["aquarium_fish\n→ bicycle-built-for-two, tandem\n98%"] * 16
+    captions[1:3] = ["phenacogrammus_interruptus_var_albus\n→ supercalifragilistic\n9%"] * 2
     figure = examples_figure(torch.rand(16, 3, 4, 4), captions, None, "title")
     width = Image.open(io.BytesIO(png(figure))).width
     captions_drawn = figure.texts[1:]
@@ -67,3 +68,5 @@ def test_captions_stay_readable_where_a_board_shows_a_picture_350_pixels_wide() 
     assert all(text.y1 < above.y0 for text, above in zip(boxes[4:], pictures, strict=False))
     words = captions_drawn[0].get_text().replace("\n", " ").replace("- ", "-")
     assert "bicycle-built-for-two, tandem 98%" in words, "nothing is cut off"
+    lines = captions_drawn[1].get_text().split("\n")
+    assert lines == ["phenacogramm…", "interruptus_var_", "albus", "→ supercalifra…", "9%"]

@@ -148,7 +148,7 @@ class SaveOnSignal(Callback):
         more = ""
         if stopped.checkpoint is not None:
             more = (
-                "  Resume with the same command and --resume auto, or with "
+                " Resume with the same command and --resume auto, or with "
                 f"--ckpt_path {stopped.checkpoint}."
             )
         print(f"tl: {stopped}.{more}", file=sys.stderr)  # noqa: T201

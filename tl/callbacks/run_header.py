@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tl.batch import Inputs
 from tl.callbacks.compute import forward_flops
 from tl.callbacks.surroundings import description_of
+from tl.counting import counted
 from tl.data.trained_on import sources_of
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
@@ -79,6 +80,7 @@ def _of_source(found: Mapping[str, Any]) -> str:
     kinds = [
         f"{count} {target} classes" if several else f"{count} classes"
         for target, count in classes.items()
+        if count  # a number has none
     ]
     size = found.get("image_size")
     sides = [size, size] if isinstance(size, int) else size
@@ -164,4 +166,6 @@ def short(number: float) -> str:
 def shape_of(inputs: Inputs) -> str:
     """Return the shape of one sample, such as ``3x32x32``."""
     part = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+    if part.ndim == 2 and not part.is_floating_point():  # noqa: PLR2004 - texts
+        return counted(part.shape[1], "token")
     return "x".join(map(str, part.shape[1:])) or "a number"

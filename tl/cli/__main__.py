@@ -2,6 +2,6 @@
 
 import sys
 
-from tl.cli.entry import main
+from tl.cli import main
 
 sys.exit(main())

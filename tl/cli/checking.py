@@ -11,7 +11,7 @@ import json
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 
-from tl.cli.entry import main
+from tl.cli import main
 
 
 def refusal(arguments: list[str]) -> str | None:

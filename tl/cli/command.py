@@ -46,7 +46,12 @@ from tl.modules.source_start import weights_follow
 from tl.private.jsonargparse import list_verb
 from tl.reading import shown
 from tl.runs.choosing import Resumed
-from tl.runs.folders import latest_checkpoint, link_data_to_model, versions_folder
+from tl.runs.folders import (
+    latest_checkpoint,
+    link_data_to_model,
+    requeue_folder,
+    versions_folder,
+)
 from tl.runs.ranks import check_rank, use_our_launcher
 from tl.runs.resume import named, newest, trained_nothing
 
@@ -219,6 +224,10 @@ class TlCLI(LightningCLI):
             kwargs["logger"] = self.output.loggers(given.logger)
         if given.profiler is None:
             kwargs["profiler"] = NoProfiler()
+        if self.subcommand == "fit" and config.trainer.default_root_dir is None:
+            kwargs["default_root_dir"] = requeue_folder(
+                versions_folder(config.log_dir, config.name)
+            )
         ours = isinstance(self.model, SharedBackboneModule)
         kwargs |= printing(
             config.trainer, given.callbacks or [], trains=self.subcommand == "fit", ours=ours

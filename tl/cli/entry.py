@@ -9,7 +9,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import TypeVar
 
@@ -23,31 +23,17 @@ from tl.cli.own_code import show_own
 from tl.cli.predict_files import run_predict_files
 from tl.cli.short_forms import written_out
 from tl.cli.verbs import VERBS, check_verb, run_verb
-from tl.signals import CommandEnded, StoppedBySignal, signals_as_before, stop_on_signals
+from tl.signals import CommandEnded, StoppedBySignal, stop_on_signals
 
 T = TypeVar("T")
 _SIGPIPE = 13  # Windows has no such signal
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the command line, and return its exit code.
-
-    Exit codes: 0 done, or nothing left to do for ``--resume auto``; 1 failed; 2 a mistake in the
-    command, the configuration or the data, found before training; 128 + the signal's number when
-    Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 stopped a run, which can be resumed; 141 if the reader of its
-    output, such as ``head``, ended. An error in code of the user's own shows its traceback, and
-    with ``TL_DEBUG=1`` every error does.
-
-    Args:
-        args: Arguments in place of ``sys.argv``.
-
-    Returns:
-        The exit code. From Python, check it: no error is raised.
-    """
+def run_to_end(args: list[str] | None) -> int:
+    """Run the command line and return its exit code; see :func:`tl.cli.main`."""
     try:
-        with nullcontext() if args is None else signals_as_before():
-            run_command(args)
-            sys.stdout.flush()
+        run_command(args)
+        sys.stdout.flush()
     except BrokenPipeError:  # its reader has seen enough, as `| head` has
         if _has_reader():
             raise

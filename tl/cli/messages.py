@@ -232,6 +232,8 @@ def exception_line(  # noqa: PLR0911 - a return for each kind of mistake
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror}."
     plain = ValueError | TypeError if "`" in text else ValueError  # a setting is named
+    if isinstance(error, ImportError) and "pip install" in text:
+        return text
     # by its name: this module must not import Lightning
     of_lightning = "MisconfigurationException" in (kind.__name__ for kind in type(error).__mro__)
     if (of_lightning or isinstance(error, plain | RuntimeError)) and text:

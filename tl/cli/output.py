@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,6 +61,7 @@ class Output:
         self.evaluated = run_of_checkpoint(checkpoint) if evaluates and checkpoint else None
         if self.evaluated is not None and verb != "predict":
             check_writable(self.evaluated)
+        self._made: list[Path] = []  # folders above that of the new run, innermost first
         self._board: Path | None = None  # new curves of an evaluation
         self._services = asked_services(config.get("log") or "")
 
@@ -80,7 +82,7 @@ class Output:
         before = [(one, one.clone()) for one, _ in loggers]
         own, runs = self.evaluated, Path(config.log_dir)
         if loggers and own is None and not config.trainer.fast_dev_run:
-            self.new = new_run_folder(runs / config.name)
+            self._make_folder()
         for one, kind in loggers:
             takes = inspect.signature(kind).parameters
             # for some, the version is the id of a run on a server
@@ -94,6 +96,11 @@ class Output:
                     one.name = config.name
         return before
 
+    def _make_folder(self) -> None:
+        versions = Path(self.config.log_dir) / self.config.name
+        self._made = [folder for folder in (versions, *versions.parents) if not folder.exists()]
+        self.new = new_run_folder(versions)
+
     def loggers(self, given: Any) -> list[Logger]:  # noqa: ANN401 - as the Trainer takes it
         """Return the loggers for a new run folder, or for that of the evaluated run.
 
@@ -102,7 +109,7 @@ class Output:
         """
         config, own = self.config, self.evaluated
         if own is None and self.new is None:
-            self.new = new_run_folder(Path(config.log_dir) / config.name)
+            self._make_folder()
         folder = cast("Path", own or self.new)
         services = service_loggers(self._services, folder, Path(config.log_dir))
         if given not in (None, True):
@@ -139,6 +146,9 @@ class Output:
         # a signal before the first step leaves a checkpoint too, whose path was reported
         if self.new is not None and not begun and not any(self.new.rglob("*.ckpt")):
             shutil.rmtree(self.new, ignore_errors=True)
+            with suppress(OSError):  # another run lies there by now
+                for folder in self._made:
+                    folder.rmdir()
 
     @rank_zero_only
     def report(self, trainer: Trainer) -> None:

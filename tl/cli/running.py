@@ -57,6 +57,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     # `main(args)` may be called from Python too
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+    # without one, an error follows
+    warnings.filterwarnings("ignore", message=".*this model can only resume from a checkpoint")
     # an evaluation saves no checkpoints
     warnings.filterwarnings("ignore", message="The dirpath has changed from")
     # the new folder holds the other logger's files; the CSV logger deletes only its own

@@ -70,7 +70,7 @@ class TrainedSource(DomainOptions, ImageLoaders, ABC):
     ) -> dict[str, ImageDataset]:
         """Split the training images into ``train`` and ``val``."""
 
-    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
+    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> bool:
         """Evaluate as a checkpoint was trained: by its classes, image size, statistics and split.
 
         Labels follow the checkpoint's class names, whatever the order of the folders now. The
@@ -80,13 +80,16 @@ class TrainedSource(DomainOptions, ImageLoaders, ABC):
             record: The result of `describe` when the checkpoint was written, by source or of one.
             sources: Number of sources, if this is one of several.
 
+        Returns:
+            Whether this changes anything: `setup` has to load again.
+
         Raises:
             DataError: If the checkpoint has other sources, targets or classes.
         """
         part = record_of(record, self.data_name, sources or 1)
-        if self.trained_on is not None:
+        if changed := self.trained_on is not None:
             if part == self._adopted:
-                return
+                return False
             self._forget()  # of another checkpoint
         known = read_record(part)
         if known is None:
@@ -94,11 +97,11 @@ class TrainedSource(DomainOptions, ImageLoaders, ABC):
                 f"tl: the checkpoint does not hold the classes and the normalisation of "
                 f"{self.data_name}; using those of the training images found here."
             )
-            return
+            return changed
         if "train" in self.splits and self.fingerprint == known.fingerprint:
             for target, names in self.target_classes().items():
                 same_names(known.classes.get(target, ()), names, "classes", self.data_name)
-            return  # the very data that were trained on
+            return False  # the very data that were trained on
         self._forget()
         own = self._targets_asked_for()
         if own is not None and set(own) != set(known.classes):
@@ -110,6 +113,7 @@ class TrainedSource(DomainOptions, ImageLoaders, ABC):
         self._say_other_split(known)
         self.trained_on, self._adopted = known, dict(part)
         self._reload()
+        return True
 
     def _forget(self) -> None:
         self.trained_on = None
@@ -238,9 +242,7 @@ class TrainedSource(DomainOptions, ImageLoaders, ABC):
         stage = self.trainer.state.fn if self.trainer is not None else None
         fits = stage in (None, TrainerFn.FITTING)
         if stage is not None and not fits and record:
-            before = self.trained_on
-            self.adopt(record)
-            if self.trained_on is not before:
+            if self.adopt(record):
                 self.setup(stage.value)
             return
         if self._unread is not None:

@@ -223,7 +223,7 @@ class CsvDataModule(FolderDataModule):
 
     # Evaluation
 
-    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
+    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> bool:
         """Evaluate as a checkpoint was trained; its only target is the only column here."""
         part = record_of(record, self.data_name, sources or 1)
         names = part.get("class_names") or {}
@@ -231,7 +231,7 @@ class CsvDataModule(FolderDataModule):
             renamed = dict(zip(self.kinds, names.values(), strict=True))
             own = self.data_name if sources is not None else part["name"]
             part = {**part, "name": own, "class_names": renamed, "groups": None}
-        super().adopt(part, sources)
+        return super().adopt(part, sources)
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data, with the columns that were read."""

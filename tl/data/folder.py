@@ -90,6 +90,7 @@ class FolderDataModule(FolderAsTrained):
             raise ValueError(f"`test_size` must be 0 or more and below 1, got {self.test_size}.")
         self.image_size = self.size
         self._skipped: dict[str, int] = {}
+        self._left_out: set[Path] = set()  # folders whose other files were named
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - whatever it is
         """Set an attribute; see `ImageDataModule`."""
@@ -207,8 +208,10 @@ class FolderDataModule(FolderAsTrained):
         if split not in self.official_splits():
             raise DataError(f"{self.data_name} has no {split} split: {self._no_test()}")
         files = self._files(split)
-        log_left_out(files.others, files.folder)
-        log_left_out(files.loose, files.folder, "outside the class folders")
+        if files.folder not in self._left_out:  # one folder may hold several splits
+            self._left_out.add(files.folder)
+            log_left_out(files.others, files.folder)
+            log_left_out(files.loose, files.folder, "outside the class folders")
         what = f"{self.data_name} {split} images"
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
         data: ImageDataset

@@ -69,16 +69,19 @@ class FolderAsTrained(FilesDataModule, ABC):
         object.__setattr__(self, "size", size)  # not a changed option
         self.image_size = size
 
-    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
+    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> bool:
         """Evaluate as a checkpoint was trained; its source's name becomes the task's name.
+
+        Returns:
+            Whether this changes anything: `setup` has to load again.
 
         Raises:
             DataError: As in `ImageDataModule.adopt`, and if `groups` differs from training.
         """
-        super().adopt(record, sources)
+        changed = super().adopt(record, sources)
         known = self.trained_on
         if known is None:
-            return
+            return changed
         if sources is None:
             self.data_name = known.name
         if known.groups and self.groups is not None and Path(self.groups).expanduser().exists():
@@ -90,3 +93,4 @@ class FolderAsTrained(FilesDataModule, ABC):
                     "from the checkpoint's "
                     f"training: {listed(moved)}. Use the groups of training."
                 )
+        return changed

@@ -235,17 +235,20 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, JointLoaders):
         """Return a description of the loaded data by source, in plain types."""
         return {name: source.describe() for name, source in self.sources.items()}
 
-    def adopt(self, record: Mapping[str, Any]) -> None:
+    def adopt(self, record: Mapping[str, Any]) -> bool:
         """Evaluate each source as a checkpoint was trained; see `ImageDataModule.adopt`.
 
         Args:
             record: The result of `describe` when the checkpoint was written.
 
+        Returns:
+            Whether this changes anything: `setup` has to load again.
+
         Raises:
             DataError: If the checkpoint has other sources, targets or classes.
         """
-        for source in self.sources.values():
-            source.adopt(record, len(self.sources))
+        changed = [source.adopt(record, len(self.sources)) for source in self.sources.values()]
+        return any(changed)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must match, by source."""

@@ -303,17 +303,20 @@ class TensorDataModule(RunLoaders):
             "seed": self.seed,
         }
 
-    def adopt(self, record: Mapping[str, Any]) -> None:
+    def adopt(self, record: Mapping[str, Any]) -> bool:
         """Evaluate as a checkpoint was trained: by its statistics and its split.
 
         The next `setup` for ``fit`` ends this.
 
         Args:
             record: The result of `describe` when the checkpoint was written.
+
+        Returns:
+            Whether `setup` has to load again.
         """
         statistics = record.get("statistics")
         if statistics is None:
-            return
+            return False
         if self._own is None:
             self._own = (self.seed, self.val_size)
         self.val_size, self.seed = float(record["val_size"]), int(record["seed"])
@@ -329,3 +332,4 @@ class TensorDataModule(RunLoaders):
             for name, shape in record["shapes"]["train"].items()
         }
         self.splits.clear()
+        return True

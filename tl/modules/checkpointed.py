@@ -101,8 +101,9 @@ class RunRecord:
         if stage == "fit":
             self._trained_on = None
         adopt = getattr(data, "adopt", None)
-        if self._trained_on and data is not None and callable(adopt):
-            adopt(self._trained_on)  # does nothing if they are already read so
+        if not self._trained_on or data is None or not callable(adopt):
+            return
+        if adopt(self._trained_on) is not False:  # else they are read so already
             data.setup(stage)
 
 

@@ -35,6 +35,22 @@ def versions_folder(log_dir: str, name: str) -> Path:
     return log_dir / path
 
 
+def requeue_folder(versions: Path) -> Path | None:
+    """Return the folder of the checkpoint of a SLURM job that Lightning requeues.
+
+    It belongs to the run and the job: any run without a checkpoint to load starts from the newest
+    of these in the Trainer's `default_root_dir`, whichever run saved it.
+
+    Args:
+        versions: Folder of the run's versions.
+
+    Returns:
+        The folder, which may not exist yet; ``None`` outside SLURM.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    return versions / f"job_{job}" if job else None
+
+
 def new_run_folder(parent: Path) -> Path:
     """Create ``parent/version_N`` with the next free N; only the first process does.
 
@@ -56,7 +72,7 @@ def new_run_folder(parent: Path) -> Path:
         if not is_first_process():
             return folder
         try:
-            folder.mkdir()
+            folder.mkdir(parents=True)  # a refused run may have just removed its empty parent
         except FileExistsError:
             number += 1
         else:

@@ -43,7 +43,7 @@ def asked_services(names: str) -> list[str]:
     services = [name for name in found if name in SERVICES]
     for name in services:
         if find_spec(name) is None:
-            raise ModuleNotFoundError(f"`log` {name} needs {name}: pip install {name}.")
+            raise ModuleNotFoundError(f"`--log {name}` needs {name}: pip install {name}.")
     return services
 
 

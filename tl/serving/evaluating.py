@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -143,7 +144,7 @@ def _scores(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Log only what this framework says of the data, not what Lightning says of the machine."""
+    """Log what this framework says of the data; nothing of the machine or of Lightning's code."""
 
     def ours(entry: logging.LogRecord) -> bool:
         return entry.getMessage().startswith("tl: ") or entry.levelno > logging.INFO
@@ -152,7 +153,9 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.addFilter(ours)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+            yield
     finally:
         for logger in loggers:
             logger.removeFilter(ours)

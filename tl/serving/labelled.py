@@ -85,6 +85,24 @@ class LabelledFolder(_Named):
     def _targets_asked_for(self) -> tuple[str, ...]:
         return self.asked
 
+    def was_split(self, record: Mapping[str, Any], known: TrainedOn) -> bool:
+        """Return whether training split these very images, wherever they lay.
+
+        Args:
+            record: The checkpoint's description of the source.
+            known: The same, read.
+        """
+        try:
+            self.adopt(record)
+            if known.label_fraction == 1:  # far fewer or more files need not be read
+                used = sum((record.get("images") or {}).values())
+                skipped = sum((record.get("skipped_images") or {}).values())
+                if not used <= len(self._files("train").paths) <= used + skipped:
+                    return False
+            return self._hash(self._trained_part(known)) == known.unshifted
+        except DataError:  # of other classes
+            return False
+
 
 def labelled_data(
     given: object,
@@ -198,7 +216,10 @@ def _folder(
     layout = find_layout(folder)
     trained = Path(str(part.get("root"))).expanduser().resolve()
     places = {trained, trained / known.name}
-    own = layout.whole and folder.resolve() in places and known.test_size is not None
+    own = layout.whole and known.test_size is not None
+    if own and folder.resolve() not in places:  # moved, or of an export, which names no folder
+        there = LabelledFolder(root=str(folder), on_bad_image="skip", asked=tuple(known.classes))
+        own = there.was_split(part, known)
     if folder.resolve() in {place / "train" for place in places}:
         warnings.warn(
             f"{folder} holds the images that the model was trained on: expect lower scores on "

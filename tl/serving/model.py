@@ -240,7 +240,7 @@ def _one(reader: Reader, sample: object) -> Any:  # noqa: ANN401
     except (OSError, ValueError) as error:
         named = isinstance(sample, str | Path) and len(str(sample)) < 200  # noqa: PLR2004
         where = f"{sample}: " if named and str(sample) not in str(error) else ""
-        raise ValueError(f"{where}{' '.join(str(error).split())}.".replace("..", ".")) from error
+        raise ValueError(f"{where}{' '.join(str(error).split()).removesuffix('.')}.") from error
 
 
 def _read(

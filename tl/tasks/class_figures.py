@@ -39,17 +39,21 @@ def confusion_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure
     """
     if len(names) > _FEW:
         return _large_confusion(counts, names, title)
-    names = [drawable(name) for name in names]
-    side = 3.5 + 0.3 * len(names)
-    figure = new_figure(side + 1, side)
+    names = [_cut(drawable(name)) for name in names]
+    longest = max(map(len, names), default=0)
+    side = max(NARROW, 1.2 + _LINE * len(names) + 0.06 * longest)
+    figure = new_figure(side, side - 0.5, dpi=SHARP)
     axes = figure.add_subplot()
     image = axes.imshow(_shares(counts).numpy(), vmin=0, vmax=1, cmap="viridis")
-    figure.colorbar(image, ax=axes, shrink=0.8, label=_MEANING)
-    axes.set(xlabel="predicted", ylabel="true")
-    axes.set_title(drawable(title), parse_math=False)
-    # a class may be called `$x^2`, which must not be parsed as a formula
-    axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8)
+    bar.set_label(_MEANING, size=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    axes.set_xlabel("predicted", size=SMALL)
+    axes.set_ylabel("true", size=SMALL)
+    # a class may be called `$x^2$`, which must not be parsed as a formula
+    axes.set_title(drawable(title), size=SMALL, parse_math=False)
+    axes.set_xticks(range(len(names)), names, rotation=90, size=SMALL, parse_math=False)
+    axes.set_yticks(range(len(names)), names, size=SMALL, parse_math=False)
     return figure
 
 
@@ -132,7 +136,7 @@ def accuracy_figure(counts: Tensor, names: Sequence[str], title: str) -> Figure:
     more = f", the {_BARS} worst of {len(order)} classes" if left_out else ""
     high = 0.75 + _LINE * len(rows)
     figure = new_figure(NARROW, high, dpi=SHARP, layout=None)
-    start = 0.1 + 0.058 * max((len(shown[row]) for row in rows), default=1)
+    start = 0.14 + 0.062 * max((len(shown[row]) for row in rows), default=1)
     axes = figure.add_axes(
         (start / NARROW, 0.4 / high, 1 - (start + 0.1) / NARROW, 1 - 0.75 / high)
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +20,9 @@ _IMAGES, _SIGNALS = 4, 3  # dimensions of a batch of them
 _COLOURS = 3
 _LINE = 0.115  # inches from a line of text to the next
 _COLUMN = 0.9  # inches of a sample
-_CHARACTERS = 15  # of a line above a sample
+_CHARACTERS = 16  # of a line above a sample
+# a word, with what follows it; an arrow stays with its word
+_WORD = re.compile(r"(?:→ )?[^\s_-]+[\s_-]*|[\s_-]+")
 #: Width in inches, and size of the text in points, of figures that stay readable in TensorBoard,
 #: which shows an image about 350 pixels wide.
 NARROW, SMALL = 3.6, 7.0
@@ -105,7 +107,7 @@ def examples_figure(
     # placed by hand: matplotlib's layout of so many parts takes longer than everything else
     columns = min(4, len(samples))
     rows = math.ceil(len(samples) / columns)
-    texts = [_wrapped(caption) for caption in captions]
+    texts = ["\n".join(_wrapped(caption)) for caption in captions]
     above = _LINE * max((text.count("\n") + 1 for text in texts), default=1) + 0.05
     wide, high = NARROW, 0.3 + rows * (_COLUMN + above)
     figure = new_figure(wide, high, dpi=SHARP, layout=None)
@@ -152,10 +154,27 @@ def examples_figure(
     return figure
 
 
-def _wrapped(caption: str) -> str:
-    """Break a caption into lines that fit above a sample."""
-    lines = (textwrap.wrap(line, _CHARACTERS) or [""] for line in caption.split("\n"))
-    return "\n".join(part for line in lines for part in line)
+def _wrapped(caption: str) -> Iterator[str]:
+    """Break a caption between words into lines that fit above a sample; shorten longer words."""
+    for whole in caption.split("\n"):
+        line = ""
+        for word in _WORD.findall(whole):
+            if line and _width(line + word.rstrip()) > _CHARACTERS:
+                yield line.rstrip()
+                line = ""
+            line += word if _width(word.rstrip()) <= _CHARACTERS else _shortened(word)
+        yield line.rstrip()
+
+
+def _shortened(word: str) -> str:
+    while _width(f"{word}…") > _CHARACTERS:
+        word = word[:-1]
+    return f"{word}… "
+
+
+def _width(text: str) -> float:
+    """Return the width of a text in characters of usual width."""
+    return len(text) + 0.8 * sum(letter in "mwMW…" for letter in text)
 
 
 def new_figure(

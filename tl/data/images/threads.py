@@ -38,16 +38,19 @@ def in_threads(function: Callable[[int], _T], count: int, what: str) -> list[_T]
 def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
     """Show a progress bar on standard error while iterating, if it is long enough to wait for.
 
-    Of several processes that do the same, one shows it.
+    Of several processes that do the same, one shows it. Piped, there is none.
     """
+    console = Console(stderr=True)
     return iter(
         track(
             items,
             total=total,
             description=escape(what),  # a folder's name may look like markup
-            console=Console(stderr=True),
+            console=console,
             transient=True,
             disable=total < 200  # noqa: PLR2004 - done before a bar could be read
-            or getattr(rank_zero_only, "rank", 0) > 0,
+            or getattr(rank_zero_only, "rank", 0) > 0
+            # a file would receive its empty last line
+            or not (console.is_interactive or console.is_jupyter),
         )
     )

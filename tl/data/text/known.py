@@ -153,22 +153,25 @@ class TextAsTrained(TextOptions, ABC):
             self._fingerprint = f"{self.kind()}:{digest.hexdigest()[:16]}"
         return self._fingerprint
 
-    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> None:
+    def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> bool:
         """Evaluate as a checkpoint was trained: by its tokenizer, classes, length and split.
 
         Args:
             record: The result of `describe` when the checkpoint was written, by source or of one.
             sources: Number of sources, if this is one of several.
 
+        Returns:
+            Whether this changes anything: `setup` has to load again.
+
         Raises:
             DataError: If the checkpoint has another tokenizer than the named one, or other targets.
         """
         known = read_text_record(record_of(record, self.data_name, sources or 1))
         if known is None or known == self.trained_on:
-            return
+            return False
         same = self.trained_on is None and "train" in self.splits
         if same and self.fingerprint == known.fingerprint:
-            return  # the very data that were trained on
+            return False  # the very data that were trained on
         if self.tokenizer_name is not None:
             known.same_tokenizer(find_tokenizer(self.tokenizer_name), f"`{self.tokenizer_name}`")
         if set(self.kinds) != set(known.classes):
@@ -182,6 +185,7 @@ class TextAsTrained(TextOptions, ABC):
         for name in ("max_length", "seed", "val_size", "label_fraction"):
             self._replaced[name] = getattr(self, name)
             object.__setattr__(self, name, getattr(known, name))
+        return True
 
     def _forget(self) -> None:
         """Restore the options that a checkpoint replaced."""

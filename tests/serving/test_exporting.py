@@ -139,6 +139,23 @@ class Forgetful(Tiny):
         return super().forward(images) * self.calls
 
 
+class Deciding(Tiny):
+    """A network that looks at its numbers."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = super().forward(images)
+        return found if found.sum() > 0 else -found
+
+
+def test_torch_does_not_print_its_graph(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = tiny_data()
+    path = saved(tmp_path, module(data, Deciding), data)
+    [problem] = export(path, tmp_path / "out", backbone=Deciding()).problems
+    assert "torch.export cannot take Deciding: " in problem
+    said = capfd.readouterr()
+    assert "def forward" not in said.out + said.err
+
+
 def test_what_torch_export_cannot_take_is_named_and_the_rest_is_written(tmp_path: Path) -> None:
     data = tiny_data()
     path = saved(tmp_path, module(data, Branching), data)

@@ -22,6 +22,8 @@ def test_onnx_answers_alike_and_holds_the_class_names(tmp_path: Path) -> None:
     assert not done.problems
     file = done.folder / "model.onnx"
     metadata = {prop.key: json.loads(prop.value) for prop in onnx.load(file).metadata_props}
+    [size, *_] = onnx.load(file).graph.input[0].type.tensor_type.shape.dim
+    assert size.dim_param == "batch"
     live = tl.load(path, backbone=Tiny())
     [name] = live.tasks
     assert metadata["class_names"] == {name: live.class_names}

@@ -23,6 +23,7 @@ from tl.runs.same_run import configuration_in
 from tl.serving.exported import is_export, read_export
 from tl.serving.model import Model
 from tl.serving.places import checkpoint_in, located
+from tl.serving.quiet import quiet
 from tl.serving.readers import Reader, reader_of
 from tl.tasks import as_task
 
@@ -95,7 +96,8 @@ def _module(
     tasks = [as_task(task) for task in record["tasks"]]
     configuration = configuration_in(content, file) or {}
     model = configuration.get("model")
-    with weights_follow():
+    # a network says that its weights are random, and those of the file follow
+    with weights_follow(), quiet("lightning.pytorch.utilities.rank_zero"):
         if backbone is not None:
             if len(tasks) == 1:
                 return TransferModule(backbone, tasks[0])

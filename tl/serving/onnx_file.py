@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tl.serving.program import ExportError, reason
+from tl.serving.quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,8 @@ def onnx_model(
     except ModuleNotFoundError as error:
         raise ExportError(f"it needs {error.name}: pip install 'tl[onnx]'") from None
     try:
-        with _quiet():
+        with quiet("torch.onnx", "onnxscript", "onnx_ir"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             made: Any = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -73,23 +73,22 @@ def onnx_model(
     except Exception as error:
         raise ExportError(f"torch.onnx cannot take it: {reason(error)}") from error
     model = made.model_proto
+    _name_sizes(model.graph)
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
     return OnnxModel(model.SerializeToString(), tuple(node.name for node in model.graph.output))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out what torch and onnxscript say about their own progress."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+def _name_sizes(graph: Any) -> None:  # noqa: ANN401 - onnx is an extra
+    """Call the free sizes of a graph ``batch`` and, of texts, ``length``."""
+    names = {
+        size.dim_param: name
+        for node in graph.input
+        for name, size in zip(("batch", "length"), node.type.tensor_type.shape.dim, strict=False)
+        if size.dim_param
+    }
+    for node in (*graph.input, *graph.output, *graph.value_info):
+        for size in node.type.tensor_type.shape.dim:
+            if size.dim_param in names:
+                size.dim_param = names[size.dim_param]

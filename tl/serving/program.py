@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from tl.batch import Inputs
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch_norm import source_statistics
+from tl.serving.quiet import quiet
 from tl.serving.raw_inputs import RawInputs
 from tl.tasks.sharing import owner_of
 
@@ -123,7 +125,8 @@ def exported(program: Program, inputs: Inputs, raw: RawInputs) -> torch.export.E
     }
     shapes: Any = next(iter(free.values())) if raw.single else free
     try:
-        with torch.no_grad():
+        # torch prints the graph up to what it cannot take; the error says what that is
+        with torch.no_grad(), quiet("torch"), redirect_stderr(io.StringIO()):
             return torch.export.export(
                 program, (inputs,), dynamic_shapes={"inputs": shapes}, strict=False
             )

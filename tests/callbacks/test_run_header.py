@@ -51,6 +51,9 @@ def test_the_operations_of_decoders_count() -> None:
     line = model_line(net, images, found, "rooms")
     assert f"{short(sum(found.values()))}FLOPs forward for 3x64x64" in line
     assert "head far" not in forward_flops(net, images, "photos"), "another source's"
+    assert "head far" in forward_flops(net, images, None), "a batch without sources"
+    only = MultiTaskModule(ResNet20(), [Depth("far")])
+    assert forward_flops(only, images, "rooms")["head far"] == found["head far"]
 
 
 def test_frozen_parts_are_told() -> None:

@@ -122,9 +122,10 @@ def forward_flops(
     flops = {"backbone": float(counter.get_total_flops())}
     for name, head in module.heads.named_children():
         task = module.tasks[name]
+        here = source is None or task.source in (None, source)
         if task.reads == "vector":
             flops[f"head {name}"] = 2.0 * sum(p.numel() for p in head.parameters() if p.ndim > 1)
-        elif task.reads == "maps" and found is not None and source in (task.source, None):
+        elif task.reads == "maps" and found is not None and here:
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 found.read_by(task, without_weights(head).eval())
             flops[f"head {name}"] = float(counter.get_total_flops())

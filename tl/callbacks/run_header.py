@@ -108,11 +108,12 @@ def model_line(
     every, train = counts(module.backbone), counts(module.heads)
     total, trained = every[0] + train[0], every[1] + train[1]
     moving = "all train" if total == trained else f"{short(trained)} train"
-    passed = sum(
-        count
-        for part, count in flops.items()
-        if part == "backbone" or source in (module.tasks[part.removeprefix("head ")].source, None)
-    )
+    others = {
+        f"head {name}"
+        for name, task in module.tasks.items()
+        if source is not None and task.source not in (None, source)
+    }
+    passed = sum(count for part, count in flops.items() if part not in others)
     each = f"; {short(passed)}FLOPs forward for {shape_of(inputs)}" if flops else ""
     start = f"; weights from {module.init_from}" if module.init_from else ""
     return (

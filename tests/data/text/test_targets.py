@@ -73,7 +73,7 @@ def test_classes_are_sorted_names() -> None:
 
 @pytest.mark.parametrize("kind", ["class", "labels"])
 def test_a_whole_number_is_one_label_however_json_writes_it(kind: Kind) -> None:
-    both = [[1], [1.0], [2.5]] if kind == "labels" else [1, 1.0, 2.5]
+    both = [1, [1.0], 1.0, "2.5"] if kind == "labels" else [1, 1.0, 2.5]
     assert find_class_names(table(both), "y", kind) == ("1", "2.5")
 
 

@@ -138,8 +138,10 @@ def _labels(cell: Any, kind: Kind) -> list[str]:  # noqa: ANN401 - whatever JSON
     if cell is None or cell != cell:  # noqa: PLR0124 - NaN, which JSON of tables may hold
         return []
     parts = [cell]
-    if kind == "labels":
-        parts = cell if isinstance(cell, list) else str(cell).split(_SEPARATOR)
+    if kind == "labels" and isinstance(cell, list):
+        parts = cell
+    elif kind == "labels" and isinstance(cell, str):
+        parts = cell.split(_SEPARATOR)
     return [name for part in parts if (name := _name(part))]
 
 

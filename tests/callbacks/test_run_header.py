@@ -9,7 +9,7 @@ from tests.small import module, multitask_module, tiny_data, trainer, two_source
 from tl.backbones import ResNet20
 from tl.callbacks import RunHeader
 from tl.callbacks.compute import forward_flops
-from tl.callbacks.run_header import data_line, model_line, part_table, short
+from tl.callbacks.run_header import data_line, model_line, part_table, shape_of, short
 from tl.modules import MultiTaskModule
 from tl.tasks import Classification, Depth
 
@@ -54,6 +54,21 @@ def test_the_operations_of_decoders_count() -> None:
     assert "head far" in forward_flops(net, images, None), "a batch without sources"
     only = MultiTaskModule(ResNet20(), [Depth("far")])
     assert forward_flops(only, images, "rooms")["head far"] == found["head far"]
+
+
+def test_a_shared_head_counts_for_each_source_that_uses_it() -> None:
+    there = Depth("far", source="rooms")
+    net = MultiTaskModule(ResNet20(), [there, Depth("near", source="photos", shares="far")])
+    images = torch.zeros(2, 3, 32, 32)
+    by_owner, by_borrower = (forward_flops(net, images, name) for name in ("rooms", "photos"))
+    assert by_owner == by_borrower
+    lines = {model_line(net, images, by_owner, name) for name in ("rooms", "photos", None)}
+    assert len(lines) == 1
+
+
+def test_only_texts_have_tokens() -> None:
+    assert shape_of({"input_ids": torch.zeros(2, 7, dtype=torch.int64)}) == "7 tokens"
+    assert shape_of(torch.zeros(2, 7, dtype=torch.int64)) == "7"
 
 
 def test_frozen_parts_are_told() -> None:

@@ -147,6 +147,23 @@ class Deciding(Tiny):
         return found if found.sum() > 0 else -found
 
 
+class Talking(Tiny):
+    """A network that says something while its graph is taken."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            sys.stderr.write("images come")
+        return super().forward(images)
+
+
+def test_what_a_network_says_is_heard(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = tiny_data()
+    path = saved(tmp_path, module(data, Talking), data)
+    capfd.readouterr()
+    assert not export(path, tmp_path / "out", backbone=Talking()).problems
+    assert "images come" in capfd.readouterr().err
+
+
 def test_torch_does_not_print_its_graph(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = tiny_data()
     path = saved(tmp_path, module(data, Deciding), data)

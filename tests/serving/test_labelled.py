@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,13 @@ def test_training_images_are_not_evaluated_silently(tmp_path: Path) -> None:
     model = tl.load(trained(tmp_path, module(data), data, 1), backbone=Tiny())  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="that the model was trained on: expect lower scores"):
         model.evaluate(tmp_path / "photos" / "train")
+    moved = (tmp_path / "photos").rename(tmp_path / "moved")
+    with pytest.warns(UserWarning, match="that the model was trained on: expect lower scores"):
+        model.evaluate(moved / "train")
+    min((moved / "train" / "red").iterdir()).unlink()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*that the model was trained on")
+        model.evaluate(moved / "train")  # other images
 
 
 def test_a_table_of_texts_is_evaluated(tmp_path: Path) -> None:

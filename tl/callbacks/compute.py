@@ -120,16 +120,25 @@ def forward_flops(
         else:
             found = FeatureReader(module.tasks.values())(backbone, one, source)
     flops = {"backbone": float(counter.get_total_flops())}
+    here = heads_of_source(module, source)
     for name, head in module.heads.named_children():
         task = module.tasks[name]
-        here = source is None or task.source in (None, source)
         if task.reads == "vector":
             flops[f"head {name}"] = 2.0 * sum(p.numel() for p in head.parameters() if p.ndim > 1)
-        elif task.reads == "maps" and found is not None and here:
+        elif task.reads == "maps" and found is not None and name in here:
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 found.read_by(task, without_weights(head).eval())
             flops[f"head {name}"] = float(counter.get_total_flops())
     return flops
+
+
+def heads_of_source(module: SharedBackboneModule, source: str | None) -> set[str]:
+    """Return the heads that a pass over a source uses; all of them over a batch without sources."""
+    return {
+        module.owners[name]
+        for name, task in module.tasks.items()
+        if source is None or task.source in (None, source)
+    }
 
 
 def _on_meta(inputs: Inputs, count: int, backbone: nn.Module) -> Inputs:

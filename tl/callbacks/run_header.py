@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from tl.batch import Inputs
-from tl.callbacks.compute import forward_flops
+from tl.callbacks.compute import forward_flops, heads_of_source
 from tl.callbacks.surroundings import description_of
 from tl.counting import counted
 from tl.data.trained_on import sources_of
@@ -108,12 +108,8 @@ def model_line(
     every, train = counts(module.backbone), counts(module.heads)
     total, trained = every[0] + train[0], every[1] + train[1]
     moving = "all train" if total == trained else f"{short(trained)} train"
-    others = {
-        f"head {name}"
-        for name, task in module.tasks.items()
-        if source is not None and task.source not in (None, source)
-    }
-    passed = sum(count for part, count in flops.items() if part not in others)
+    used = {"backbone", *(f"head {name}" for name in heads_of_source(module, source))}
+    passed = sum(count for part, count in flops.items() if part in used)
     each = f"; {short(passed)}FLOPs forward for {shape_of(inputs)}" if flops else ""
     start = f"; weights from {module.init_from}" if module.init_from else ""
     return (
@@ -166,7 +162,7 @@ def short(number: float) -> str:
 
 def shape_of(inputs: Inputs) -> str:
     """Return the shape of one sample, such as ``3x32x32``."""
+    if isinstance(inputs, Mapping) and "input_ids" in inputs:
+        return counted(inputs["input_ids"].shape[1], "token")
     part = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
-    if part.ndim == 2 and not part.is_floating_point():  # noqa: PLR2004 - texts
-        return counted(part.shape[1], "token")
     return "x".join(map(str, part.shape[1:])) or "a number"

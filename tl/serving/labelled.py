@@ -215,12 +215,16 @@ def _folder(
 ) -> LabelledFolder:
     layout = find_layout(folder)
     trained = Path(str(part.get("root"))).expanduser().resolve()
-    places = {trained, trained / known.name}
-    own = layout.whole and known.test_size is not None
-    if own and folder.resolve() not in places:  # moved, or of an export, which names no folder
-        there = LabelledFolder(root=str(folder), on_bad_image="skip", asked=tuple(known.classes))
-        own = there.was_split(part, known)
-    if folder.resolve() in {place / "train" for place in places}:
+
+    def trained_there(root: Path) -> bool:
+        if root.resolve() in {trained, trained / known.name}:
+            return True
+        # moved, or of an export, which names no folder
+        there = LabelledFolder(root=str(root), on_bad_image="skip", asked=tuple(known.classes))
+        return there.was_split(part, known)
+
+    own = layout.whole and known.test_size is not None and trained_there(folder)
+    if not own and folder.name == "train" and trained_there(folder.parent):
         warnings.warn(
             f"{folder} holds the images that the model was trained on: expect lower scores on "
             "others.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import dataclass
@@ -124,16 +125,19 @@ def exported(program: Program, inputs: Inputs, raw: RawInputs) -> torch.export.E
         for part in raw.parts
     }
     shapes: Any = next(iter(free.values())) if raw.single else free
+    said = io.StringIO()
     try:
         # torch prints the graph up to what it cannot take; the error says what that is
-        with torch.no_grad(), quiet("torch"), redirect_stderr(io.StringIO()):
-            return torch.export.export(
+        with torch.no_grad(), quiet("torch"), redirect_stderr(said):
+            made = torch.export.export(
                 program, (inputs,), dynamic_shapes={"inputs": shapes}, strict=False
             )
     except Exception as error:
         raise ExportError(
             f"torch.export cannot take {type(program.backbone).__name__}: {reason(error)}"
         ) from error
+    sys.stderr.write(said.getvalue())  # the network's own
+    return made
 
 
 def check_equal(expected: Answers, found: Mapping[str, Tensor], what: str) -> float:

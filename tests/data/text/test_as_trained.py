@@ -126,3 +126,18 @@ def test_training_after_an_evaluation_has_its_own_split_again() -> None:
     plain = read(seed=3)
     plain.setup("fit")
     assert data.fingerprint == plain.fingerprint
+
+
+def test_a_checkpoint_without_a_record_ends_what_another_decided(
+    trained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = read(max_length=60)
+    record = torch.load(trained / "labels.ckpt", weights_only=True)["tl"]["data"]
+    assert data.adopt({**record, "max_length": 40})
+    assert data.max_length == 40
+    with caplog.at_level("INFO"):
+        assert data.adopt({"name": record["name"]})
+    assert data.max_length == 60
+    assert data.trained_on is None
+    assert "does not hold the classes and the tokenizer" in caplog.text
+    assert not data.adopt({"name": record["name"]})

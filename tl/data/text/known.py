@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from tl.checkpoints.errors import CheckpointError
 from tl.data.errors import DataError, listed
@@ -167,7 +168,15 @@ class TextAsTrained(TextOptions, ABC):
             DataError: If the checkpoint has another tokenizer than the named one, or other targets.
         """
         known = read_text_record(record_of(record, self.data_name, sources or 1))
-        if known is None or known == self.trained_on:
+        if known is None:
+            rank_zero_info(
+                f"tl: the checkpoint does not hold the classes and the tokenizer of "
+                f"{self.data_name}; using those of the texts found here."
+            )
+            if changed := self.trained_on is not None:
+                self._forget()  # of another checkpoint
+            return changed
+        if known == self.trained_on:
             return False
         same = self.trained_on is None and "train" in self.splits
         if same and self.fingerprint == known.fingerprint:

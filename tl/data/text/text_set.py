@@ -129,7 +129,7 @@ class TextSet(Dataset[Any]):
         return {"text": plain, "masked": masked} if self.all_targets else masked
 
     def _targets(self, rows: Tensor, positions: Tensor) -> Tensor | dict[str, Tensor]:
-        if self.withholds:
+        if self.withholds and self.with_targets:
             return {}
         if not self.with_targets or not self.all_targets:
             return positions

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -22,6 +22,7 @@ from tests.cli.test_entry import SOURCE, arguments, failure, results_of
 from tests.processes import PATIENCE, wait_until
 from tests.server import serving
 from tl.cli import main
+from tl.runs.folders import requeue_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "source_cifar10"
@@ -328,16 +329,30 @@ def test_a_checkpoint_between_the_batches_of_a_step_is_passed_over(
 def test_a_requeued_slurm_job_resumes_its_own_checkpoint_and_no_others(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slurm = {"JOB_ID": "77", "JOB_NAME": "a", "NTASKS": "1"}
+    slurm = {"JOB_NAME": "a", "NTASKS": "1"}
     for name, value in {**slurm, "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.chdir(run)
     command = [str(ROOT / word) if (ROOT / word).is_file() else word for word in small(run, 2)]
     last = run / RUN / "version_0" / "checkpoints" / "last.ckpt"
     shutil.copy(last, "hpc_ckpt_1.ckpt")  # of whichever job began here before
-    for number, (job, trained) in enumerate({"76": {"0", "1"}, "77": {"1"}}.items(), 1):
-        (run / RUN / f"job_{job}").mkdir()
-        shutil.copy(last, run / RUN / f"job_{job}" / "hpc_ckpt_1.ckpt")
-        assert main(command) == 0
+    looked: list[Path] = []
+
+    def record(*given: Any) -> Path:
+        looked.append(cast("Path", requeue_folder(*given)))
+        return looked[-1]
+
+    monkeypatch.setattr("tl.cli.command.requeue_folder", record)
+    expected = (("76", "0", {"0", "1"}), ("77", "0", {"1"}), ("77", "1", {"0", "1"}))
+    for number, (job, seed, trained) in enumerate(expected, 1):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        assert main([*command, f"--seed_everything={seed}"]) == 0
         with (run / RUN / f"version_{number}" / "metrics.csv").open() as file:
             assert {row["epoch"] for row in csv.DictReader(file)} - {""} == trained
+        if number == 1:
+            requeued = Path(str(looked[0]).replace("job_76_", "job_77_"))
+            requeued.mkdir()
+            shutil.copy(last, requeued / "hpc_ckpt_1.ckpt")
+    assert looked[1] == requeued
+    assert looked[2].parent == requeued.parent
+    assert looked[2] != requeued, "another run of the same job"

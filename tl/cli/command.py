@@ -225,9 +225,8 @@ class TlCLI(LightningCLI):
         if given.profiler is None:
             kwargs["profiler"] = NoProfiler()
         if self.subcommand == "fit" and config.trainer.default_root_dir is None:
-            kwargs["default_root_dir"] = requeue_folder(
-                versions_folder(config.log_dir, config.name)
-            )
+            versions = versions_folder(config.log_dir, config.name)
+            kwargs["default_root_dir"] = requeue_folder(versions, self.described())
         ours = isinstance(self.model, SharedBackboneModule)
         kwargs |= printing(
             config.trainer, given.callbacks or [], trains=self.subcommand == "fit", ours=ours

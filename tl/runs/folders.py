@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -35,20 +37,23 @@ def versions_folder(log_dir: str, name: str) -> Path:
     return log_dir / path
 
 
-def requeue_folder(versions: Path) -> Path | None:
+def requeue_folder(versions: Path, configuration: Mapping[str, Any]) -> Path | None:
     """Return the folder of the checkpoint of a SLURM job that Lightning requeues.
 
-    It belongs to the run and the job: any run without a checkpoint to load starts from the newest
-    of these in the Trainer's `default_root_dir`, whichever run saved it.
+    It belongs to one run of one job: any run without a checkpoint to load starts from the newest of
+    these in the Trainer's `default_root_dir`, whichever run saved it.
 
     Args:
         versions: Folder of the run's versions.
+        configuration: The run's, in plain types; a job may run several.
 
     Returns:
         The folder, which may not exist yet; ``None`` outside SLURM.
     """
     job = os.environ.get("SLURM_JOB_ID")
-    return versions / f"job_{job}" if job else None
+    text = json.dumps(configuration, sort_keys=True, default=str)
+    run = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return versions / f"job_{job}_{run}" if job else None
 
 
 def new_run_folder(parent: Path) -> Path:

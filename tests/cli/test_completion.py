@@ -15,7 +15,8 @@ from tests.cli.test_verbs import failure
 from tl.cli import main
 from tl.cli.completion import command_line
 from tl.cli.listing import KINDS
-from tl.cli.verbs import LIGHTNINGS, VERBS
+from tl.cli.short_forms import LIGHTNINGS
+from tl.cli.verbs import VERBS
 from tl.private.jsonargparse import options_of
 
 ROOT = Path(__file__).resolve().parents[2]

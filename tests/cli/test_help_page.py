@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from tl.cli.help_page import help_of, page_of
-from tl.cli.verbs import LIGHTNINGS, VERBS
+from tl.cli.short_forms import LIGHTNINGS
+from tl.cli.verbs import VERBS
 
 
 def test_help_fits_a_screen() -> None:

@@ -40,6 +40,13 @@ def test_overlays_follow_the_configuration_wherever_they_stand() -> None:
     ]
 
 
+@pytest.mark.parametrize("files", [("--config", "a.yaml", "-c=b.yaml"), ("--config=a.yaml",)])
+def test_an_option_holds_against_files_that_follow_it(files: tuple[str, ...]) -> None:
+    options = ("--trainer.max_epochs", "3", "--seed_everything=1")
+    assert written_out(["fit", *options, *files]) == ["fit", *files, *options]
+    assert written_out(["-c", "x", "fit", *options, *files])[:3] == ["-c", "x", "fit"]
+
+
 def test_a_name_that_there_is_not_has_a_neighbour() -> None:
     with pytest.raises(
         ValueError, match=r"--balancer: there is no 'pcgard'\. Did you mean 'pcgrad'"

@@ -8,7 +8,8 @@ import pytest
 from lightning.pytorch.cli import LightningCLI
 
 from tl.cli import main
-from tl.cli.verbs import LIGHTNINGS, check_verb, verb_of
+from tl.cli.short_forms import LIGHTNINGS
+from tl.cli.verbs import check_verb, verb_of
 
 
 def failure(capsys: pytest.CaptureFixture[str], *args: str) -> str:

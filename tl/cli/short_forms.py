@@ -9,15 +9,18 @@ from tl.cli.messages import did_you_mean
 
 _FOLDERS = {"--balancer": "balancing", "--strategy": "transfer"}
 _CONFIGS = ("--config", "-c")
+#: The verbs that Lightning runs.
+LIGHTNINGS = ("fit", "validate", "test", "predict")
 _OWN = ("class_path", "init_args", "help")
 
 
 def written_out(arguments: Iterable[str]) -> list[str]:
-    """Replace short forms by what they stand for.
+    """Replace short forms by what they stand for, and put files before options.
 
+    A value that is typed holds against every file, wherever they stand on the command line.
     ``--epochs N`` is ``--trainer.max_epochs N``; ``--data.X`` and ``--model.X`` are options of the
     class, ``--data.init_args.X``; ``--balancer NAME`` and ``--strategy NAME`` are the shipped
-    overlays of that name, which follow the last ``--config``, wherever they stand.
+    overlays of that name, which follow the last ``--config``.
 
     Args:
         arguments: One of Lightning's verbs, and its options.
@@ -25,9 +28,12 @@ def written_out(arguments: Iterable[str]) -> list[str]:
     Raises:
         ValueError: If there is no overlay of a name; lists them.
     """
-    found: list[str] = []
-    overlays: list[str] = []
     words = list(arguments)
+    start = next((place for place, word in enumerate(words) if word in LIGHTNINGS), -1) + 1
+    before, words = words[:start], words[start:]
+    files: list[str] = []
+    overlays: list[str] = []
+    options: list[str] = []
     while words:
         word = words.pop(0)
         option, equals, value = word.partition("=")
@@ -35,19 +41,13 @@ def written_out(arguments: Iterable[str]) -> list[str]:
             if not equals and not words:
                 raise ValueError(f"{option} needs a name; `tl list {_FOLDERS[option]}` has them.")
             overlays.append(f"--config={overlay(option, value if equals else words.pop(0))}")
+        elif option in _CONFIGS and (equals or words):
+            files += [word] if equals else [word, words.pop(0)]
         elif option == "--epochs":
-            found.append(f"--trainer.max_epochs{equals}{value}")
+            options.append(f"--trainer.max_epochs{equals}{value}")
         else:
-            found.append(f"{_of_class(option)}{equals}{value}")
-    if not overlays:
-        return found
-    ends = [
-        place + (1 if "=" in word else 2)
-        for place, word in enumerate(found)
-        if word.partition("=")[0] in _CONFIGS
-    ]
-    end = max(ends, default=1)
-    return [*found[:end], *overlays, *found[end:]]
+            options.append(f"{_of_class(option)}{equals}{value}")
+    return [*before, *files, *overlays, *options]
 
 
 def overlay(option: str, name: str) -> str:

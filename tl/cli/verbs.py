@@ -25,10 +25,10 @@ from tl.cli import (
     study,
 )
 from tl.cli.messages import did_you_mean
+from tl.cli.short_forms import LIGHTNINGS
 from tl.private.jsonargparse import options_of
 
 #: Lightning's verbs, which need its parser.
-LIGHTNINGS = ("fit", "validate", "test", "predict")
 _INVALID = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)")
 _QUOTED = re.compile(r"[^\s,']+")
 _TAKES_A_VALUE = ("-c", "--config")  # options that may precede the verb

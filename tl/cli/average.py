@@ -71,37 +71,41 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Write the average, and print what it is made of."""
     from tl.cli.devices import check_devices  # noqa: PLC0415 - imports Lightning
-    from tl.runs.averaging import average_checkpoints, merge_checkpoints  # noqa: PLC0415 - as above
+    from tl.serving.quiet import quiet_lightning  # noqa: PLC0415 - as above
 
     check_devices(given.accelerator)
+    with quiet_lightning():
+        report = _report(given)
+    print(report)  # noqa: T201
+
+
+def _report(given: argparse.Namespace) -> str:
+    """Write the average, and return what it is made of."""
+    from tl.runs.averaging import average_checkpoints, merge_checkpoints  # noqa: PLC0415 - as above
+
     if given.method is not None:
         source, *others = given.checkpoints
         searched = {} if given.coefficients is None else {"coefficients": given.coefficients}
-        print(  # noqa: T201
-            merge_checkpoints(
-                source,
-                others,
-                given.out,
-                method=given.method,
-                keep=given.keep,
-                joint=given.joint,
-                configurations=given.config,
-                accelerator=given.accelerator,
-                **searched,
-            )
-        )
-        return
-    if given.joint is not None or given.coefficients is not None:
-        raise ValueError("--joint and --coefficients belong to --method; name one.")
-    print(  # noqa: T201
-        average_checkpoints(
-            given.checkpoints,
+        return merge_checkpoints(
+            source,
+            others,
             given.out,
-            alpha=given.alpha,
-            greedy=given.greedy,
-            backbone_only=given.backbone_only,
-            average_statistics=given.average_statistics,
+            method=given.method,
+            keep=given.keep,
+            joint=given.joint,
             configurations=given.config,
             accelerator=given.accelerator,
+            **searched,
         )
+    if given.joint is not None or given.coefficients is not None:
+        raise ValueError("--joint and --coefficients belong to --method; name one.")
+    return average_checkpoints(
+        given.checkpoints,
+        given.out,
+        alpha=given.alpha,
+        greedy=given.greedy,
+        backbone_only=given.backbone_only,
+        average_statistics=given.average_statistics,
+        configurations=given.config,
+        accelerator=given.accelerator,
     )

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,13 +15,12 @@ from tl.data.trained_on import same_names
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import Outputs
 from tl.modules.checkpointed import as_here, class_names
+from tl.serving.quiet import quiet_lightning
 from tl.serving.scores import Evaluation, TaskScores
 from tl.tasks.class_pictures import ClassPictures, LabelPictures
 from tl.tasks.confusion import Confusion
 from tl.tasks.map_pictures import SegmentationPictures
 from tl.tasks.pictures import Pictures
-
-_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
 
 
 class _Collector(Callback):
@@ -81,7 +77,7 @@ def evaluate(
             if here.get(task):
                 same_names(there, here[task], "classes")
     collector, before = _Collector(), data.trainer
-    with _quiet():
+    with quiet_lightning():
         trainer = Trainer(
             accelerator=device.type,
             devices=[device.index or 0] if device.type == "cuda" else 1,
@@ -140,22 +136,3 @@ def _scores(
         elif isinstance(pictures, LabelPictures):
             labels = counts
     return TaskScores(task, samples, values, confusion, labels, shown)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Log what this framework says of the data; nothing of the machine or of Lightning's code."""
-
-    def ours(entry: logging.LogRecord) -> bool:
-        return entry.getMessage().startswith("tl: ") or entry.levelno > logging.INFO
-
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    for logger in loggers:
-        logger.addFilter(ours)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-            yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(ours)

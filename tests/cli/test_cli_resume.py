@@ -334,6 +334,7 @@ def test_a_requeued_slurm_job_resumes_its_own_checkpoint_and_no_others(
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.chdir(run)
     command = [str(ROOT / word) if (ROOT / word).is_file() else word for word in small(run, 2)]
+    command.append("--trainer.logger=lightning.pytorch.loggers.CSVLogger")  # told the version
     last = run / RUN / "version_0" / "checkpoints" / "last.ckpt"
     shutil.copy(last, "hpc_ckpt_1.ckpt")  # of whichever job began here before
     looked: list[Path] = []
@@ -356,3 +357,10 @@ def test_a_requeued_slurm_job_resumes_its_own_checkpoint_and_no_others(
     assert looked[1] == requeued
     assert looked[2].parent == requeued.parent
     assert looked[2] != requeued, "another run of the same job"
+    there = run / "elsewhere" / RUN / requeued.name
+    there.mkdir(parents=True)
+    shutil.copy(last, there / "hpc_ckpt_1.ckpt")
+    again = [*command, "--seed_everything=0", f"--log_dir={run / 'elsewhere'}", *AUTO]
+    assert main(again) == 0
+    with (there.parent / "version_0" / "metrics.csv").open() as file:
+        assert {row["epoch"] for row in csv.DictReader(file)} - {""} == {"1"}, "--resume auto"

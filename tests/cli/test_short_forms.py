@@ -47,6 +47,15 @@ def test_an_option_holds_against_files_that_follow_it(files: tuple[str, ...]) ->
     assert written_out(["-c", "x", "fit", *options, *files])[:3] == ["-c", "x", "fit"]
 
 
+def test_an_option_holds_against_files_however_they_are_named() -> None:
+    option = "--data.init_args.batch_size=5"
+    assert written_out(["fit", option, "-cb.yaml"]) == ["fit", "--config=b.yaml", option]
+    for section in (["--data", "data.yaml"], ["--data=data.yaml"]):
+        assert written_out(["fit", option, *section]) == ["fit", *section, option]
+    for cut in ("-c", "--data"):
+        assert written_out(["fit", option, cut]) == ["fit", option, cut]
+
+
 def test_a_name_that_there_is_not_has_a_neighbour() -> None:
     with pytest.raises(
         ValueError, match=r"--balancer: there is no 'pcgard'\. Did you mean 'pcgrad'"

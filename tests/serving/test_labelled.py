@@ -13,6 +13,7 @@ from tests.images import class_folders, trained
 from tests.small import Tiny, module
 from tests.text import build, read
 from tl.data import FolderDataModule
+from tl.serving.exporting import export
 
 
 def test_a_folder_is_matched_by_class_name(tmp_path: Path) -> None:
@@ -91,6 +92,37 @@ def test_a_table_of_texts_is_evaluated(tmp_path: Path) -> None:
     found = model.evaluate(tmp_path / "texts.csv")
     assert found.samples == expected.samples == 40
     assert found.confusion.counts.equal(expected.confusion.counts)
+
+
+def test_the_table_that_training_split_is_recognised(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "set" / "photos")
+    paths = sorted(root.rglob("*.png"))
+    rows = [f"{path.relative_to(root)},{path.parent.name}" for path in paths]
+    table = root.parent / "labels.csv"
+    table.write_text("\n".join(["image,label", *rows]))
+    data = tl.from_csv(table, folder="photos", test_size=0.25, size=8, batch_size=6)
+    path = trained(tmp_path, module(data), data, 1)  # type: ignore[arg-type]
+    model = tl.load(path, backbone=Tiny())
+    held_out = model.evaluate(table).samples
+    assert 0 < held_out < len(rows)
+    export(path, tmp_path / "out", backbone=Tiny())
+    shipped = tl.load(tmp_path / "out", backbone=Tiny())
+    assert shipped.evaluate(table).samples == held_out
+    moved = (tmp_path / "set").rename(tmp_path / "moved") / table.name
+    assert model.evaluate(moved).samples == shipped.evaluate(moved).samples == held_out
+    bare = tmp_path / "moved" / "photos" / "labels.csv"
+    bare.write_text("\n".join(["image,label", *rows[1:]]))  # other images
+    assert shipped.evaluate(bare).samples == len(rows) - 1
+
+
+def test_training_images_are_recognised_beside_validation_images(tmp_path: Path) -> None:
+    for name, count in (("train", 6), ("val", 2), ("test", 2)):
+        class_folders(tmp_path / "photos" / name, count=count)
+    data = FolderDataModule(root=str(tmp_path / "photos"), size=8, batch_size=6)
+    model = tl.load(trained(tmp_path, module(data), data, 1), backbone=Tiny())  # type: ignore[arg-type]
+    moved = (tmp_path / "photos").rename(tmp_path / "moved")
+    with pytest.warns(UserWarning, match="that the model was trained on: expect lower scores"):
+        model.evaluate(moved / "train")
 
 
 def test_a_table_needs_known_columns(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ class TlCLI(LightningCLI):
 
     output: Output  # from before anything is built
     resumed: Resumed | None = None  # for the Trainer to load
+    requeued: Path | None = None  # folder of what Lightning saves to requeue a SLURM job
     found_by_itself = False
     shifts: AskedShifts | None = None  # to test under
     given_tasks: GivenTasks
@@ -175,9 +176,12 @@ class TlCLI(LightningCLI):
         # config.yaml describes the run, not how it was started
         resume, config.resume = config.resume, None
         here = self.described()
+        if self.subcommand == "fit" and config.trainer.default_root_dir is None:
+            # before loggers receive the number of this version: the job's next run has another
+            self.requeued = requeue_folder(folder, here)
         if self.subcommand == "fit" and resume is not None:
             own = {config.get(f"{key}.dirpath") for key in ("checkpoint", "last_checkpoint")}
-            others = [Path(path) for path in own if path]
+            others = [Path(path) for path in (*own, self.requeued) if path]
             self.found_by_itself = True
             self.resumed = newest(folder, here, others=others, ckpt_path=config.ckpt_path)
         elif config.ckpt_path is not None:
@@ -224,9 +228,8 @@ class TlCLI(LightningCLI):
             kwargs["logger"] = self.output.loggers(given.logger)
         if given.profiler is None:
             kwargs["profiler"] = NoProfiler()
-        if self.subcommand == "fit" and config.trainer.default_root_dir is None:
-            versions = versions_folder(config.log_dir, config.name)
-            kwargs["default_root_dir"] = requeue_folder(versions, self.described())
+        if self.requeued is not None:
+            kwargs["default_root_dir"] = self.requeued
         ours = isinstance(self.model, SharedBackboneModule)
         kwargs |= printing(
             config.trainer, given.callbacks or [], trains=self.subcommand == "fit", ours=ours

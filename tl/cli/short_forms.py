@@ -9,6 +9,7 @@ from tl.cli.messages import did_you_mean
 
 _FOLDERS = {"--balancer": "balancing", "--strategy": "transfer"}
 _CONFIGS = ("--config", "-c")
+_SECTIONS = ("--data", "--model", "--trainer")  # each takes a file, too
 #: The verbs that Lightning runs.
 LIGHTNINGS = ("fit", "validate", "test", "predict")
 _OWN = ("class_path", "init_args", "help")
@@ -33,6 +34,7 @@ def written_out(arguments: Iterable[str]) -> list[str]:
     before, words = words[:start], words[start:]
     files: list[str] = []
     overlays: list[str] = []
+    sections: list[str] = []
     options: list[str] = []
     while words:
         word = words.pop(0)
@@ -43,11 +45,15 @@ def written_out(arguments: Iterable[str]) -> list[str]:
             overlays.append(f"--config={overlay(option, value if equals else words.pop(0))}")
         elif option in _CONFIGS and (equals or words):
             files += [word] if equals else [word, words.pop(0)]
+        elif option.startswith("-c") and option != "-c":  # as in `-cFILE`
+            files.append(f"--config={word.removeprefix('-c')}")
+        elif option in _SECTIONS and (equals or words):
+            sections += [word] if equals else [word, words.pop(0)]
         elif option == "--epochs":
             options.append(f"--trainer.max_epochs{equals}{value}")
         else:
             options.append(f"{_of_class(option)}{equals}{value}")
-    return [*before, *files, *overlays, *options]
+    return [*before, *files, *overlays, *sections, *options]
 
 
 def overlay(option: str, name: str) -> str:

@@ -50,6 +50,28 @@ class _Named(FolderDataModule):
             raise DataError(f"No image in {files.folder} can be read: {said}.")
         return data.subset(torch.tensor(kept))
 
+    def was_split(self, record: Mapping[str, Any], known: TrainedOn) -> bool:
+        """Return whether training split these very images, wherever they lay.
+
+        Args:
+            record: The checkpoint's description of the source.
+            known: The same, read.
+        """
+        try:
+            self.adopt(record)
+            # far fewer or more files need not be read
+            if known.label_fraction == 1 and known.val_folder is None:
+                used = sum((record.get("images") or {}).values())
+                skipped = sum((record.get("skipped_images") or {}).values())
+                if not used <= len(self._files("train").paths) <= used + skipped:
+                    return False
+            found = self._trained_part(known)
+            if known.val_folder is not None:
+                found |= self._held_out(known)
+            return self._hash(found) == known.unshifted
+        except DataError:  # of other classes
+            return False
+
 
 @dataclass(kw_only=True, eq=False)
 class LabelledTable(_Named, CsvDataModule):
@@ -84,24 +106,6 @@ class LabelledFolder(_Named):
 
     def _targets_asked_for(self) -> tuple[str, ...]:
         return self.asked
-
-    def was_split(self, record: Mapping[str, Any], known: TrainedOn) -> bool:
-        """Return whether training split these very images, wherever they lay.
-
-        Args:
-            record: The checkpoint's description of the source.
-            known: The same, read.
-        """
-        try:
-            self.adopt(record)
-            if known.label_fraction == 1:  # far fewer or more files need not be read
-                used = sum((record.get("images") or {}).values())
-                skipped = sum((record.get("skipped_images") or {}).values())
-                if not used <= len(self._files("train").paths) <= used + skipped:
-                    return False
-            return self._hash(self._trained_part(known)) == known.unshifted
-        except DataError:  # of other classes
-            return False
 
 
 def labelled_data(
@@ -193,21 +197,30 @@ def _table(path: Path, known: TrainedOn, part: Mapping[str, Any], batch_size: in
             f"{path}: the model was not trained on a table, so its columns are not known; name "
             "them by tl.from_csv, and evaluate that."
         )
-    own = (Path(str(part["root"])).expanduser() / str(part["table"])).resolve() == path.resolve()
-    held_out = own and (columns["split"] is not None or known.test_size is not None)
-    return LabelledTable(
-        root=str(part["root"] if own else path.parent),
-        table=str(part["table"] if own else path.name),
-        folder=columns["folder"] if own else None,
-        image=columns["image"],
-        suffix=columns["suffix"],
-        targets=columns["targets"],
-        split=columns["split"] if held_out else None,
-        eval_batch_size=batch_size,
-        on_bad_image="skip",
-        # of the table that was split for training, only what was held out counts
-        whole=not held_out,
-    )
+    root, table = Path(str(part.get("root"))).expanduser(), Path(str(part["table"]))
+
+    def read(root: Path, *, own: bool) -> LabelledTable:
+        held_out = own and (columns["split"] is not None or known.test_size is not None)
+        return LabelledTable(
+            root=str(root),
+            table=str(path.absolute() if own else path.name),
+            folder=columns["folder"] if own else None,
+            image=columns["image"],
+            suffix=columns["suffix"],
+            targets=columns["targets"],
+            split=columns["split"] if held_out else None,
+            eval_batch_size=batch_size,
+            on_bad_image="skip",
+            # of the table that was split for training, only what was held out counts
+            whole=not held_out,
+        )
+
+    if (root / table).resolve() == path.resolve():
+        return read(root, own=True)
+    # moved, or of an export, which names no folder
+    above = path.absolute().parents[: 1 if table.is_absolute() else len(table.parts)]
+    own = read(above[-1], own=True).was_split(part, known)
+    return read(above[-1] if own else path.parent, own=own)
 
 
 def _folder(

@@ -77,6 +77,14 @@ def test_a_whole_number_is_one_label_however_json_writes_it(kind: Kind) -> None:
     assert find_class_names(table(both), "y", kind) == ("1", "2.5")
 
 
+def test_null_in_a_list_is_not_a_label() -> None:
+    cells = table([["a", None], [float("nan")], None, ["b"]])
+    assert find_class_names(cells, "y", "labels") == ("a", "b")
+    found = read_target(cells, "y", "labels", ("a", "b"))
+    assert found[:2].tolist() == [[1, 0], [0, 0]]
+    assert found[2].isnan().all()
+
+
 def test_numbers_of_jsonl_are_class_names_too() -> None:
     cells = table([3, 1, None])
     names = find_class_names(cells, "y", "class")

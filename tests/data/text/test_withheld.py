@@ -90,6 +90,21 @@ def test_labels_of_the_source_do_not_matter(tmp_path: Path) -> None:
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
+def test_training_texts_may_have_no_labels(tmp_path: Path) -> None:
+    data = styles(tmp_path)
+    path = tmp_path / "short.tsv"
+    rows = [row.split("\t") for row in path.read_text().splitlines()]
+    bare = [[text, "" if split == "train" else topic, split] for text, topic, split in rows]
+    path.write_text("\n".join("\t".join(row) for row in bare) + "\n")
+    assert data.class_names["short"] == data.class_names["long"]
+    module = model(data, penalties=CORAL(weight=1.0))
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(module, data)
+    run.test(module, data, verbose=False)
+    assert module.samples["test"]["short"] == 12
+    assert "test/short/oracle" not in run.callback_metrics, "only validation chooses"
+
+
 def test_an_evaluation_knows_what_training_saw(tmp_path: Path) -> None:
     data = styles(tmp_path)
     data.setup("fit")

@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any, cast, get_args
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -80,8 +81,13 @@ class TextSource(TextAsTrained):
         if self.trained_on is not None:
             return self.trained_on.classes
         if self._classes is None:
-            table = self._table("train")
-            self._classes = {c: find_class_names(table, c, k) for c, k in self.kinds.items()}
+            # where training sees no labels, its texts may have none
+            splits = get_args(Split) if self.withholds else ("train",)
+            tables = [t for split in splits if (t := self._table(split, needed=split == "train"))]
+            self._classes = {}
+            for column, kind in self.kinds.items():
+                names = chain(*(find_class_names(table, column, kind) for table in tables))
+                self._classes[column] = tuple(sorted({*names}))
         return self._classes
 
     @property

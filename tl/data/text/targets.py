@@ -135,8 +135,6 @@ def read_target(table: Table, column: str, kind: Kind, classes: Sequence[str]) -
 
 def _labels(cell: Any, kind: Kind) -> list[str]:  # noqa: ANN401 - whatever JSON holds
     """Return the labels of a cell: at most one if it holds a class."""
-    if cell is None or cell != cell:  # noqa: PLR0124 - NaN, which JSON of tables may hold
-        return []
     parts = [cell]
     if kind == "labels" and isinstance(cell, list):
         parts = cell
@@ -146,7 +144,9 @@ def _labels(cell: Any, kind: Kind) -> list[str]:  # noqa: ANN401 - whatever JSON
 
 
 def _name(part: Any) -> str:  # noqa: ANN401 - as above
-    """Return the label that a part of a cell names; JSON's 1 and 1.0 are one."""
+    """Return the label that a part of a cell names, or nothing; JSON's 1 and 1.0 are one."""
+    if part is None or part != part:  # noqa: PLR0124 - NaN, which JSON of tables may hold
+        return ""
     whole = isinstance(part, float) and part.is_integer()
     return composed(str(int(part) if whole else part)).strip()
 

@@ -169,7 +169,8 @@ class Output:
             lines.append("tl: no best checkpoint, as none was saved after a validation")
         if self.new:
             lines.append(f"tl: dashboards: tensorboard --logdir {shown(self.config.log_dir)}")
-            lines += next_commands(self.new, path)
+            last = next(iter(self.new.rglob("last.ckpt")), "")
+            lines += next_commands(self.new, path or str(last))
         print("\n".join(lines), flush=True)  # noqa: T201
 
     @staticmethod

@@ -71,7 +71,7 @@ def test_reports_of_studies_become_sections(tmp_path: Path) -> None:
     (study / "runs.csv").touch()
     said = report_sections(tmp_path)
     assert said.startswith(
-        "## balancing\n\n`python -m tl.cli study run configs/studies/balancing.yaml`"
+        "## Do they?\n\n`python -m tl.cli study run configs/studies/balancing.yaml`"
     )
     assert "### Ranks" in said
     assert said.endswith("![test acc](figures/balancing-test_acc.png)")

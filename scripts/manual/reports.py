@@ -9,12 +9,15 @@ from pathlib import Path
 def report_sections(root: Path) -> str:
     """Return the reports of `scripts/reports/<study>/report.md` as Markdown, with their figures.
 
+    A report begins with the study's name and its question, which becomes the heading.
+
     Args:
         root: The repository.
     """
     parts = []
     for path in sorted(root.glob("scripts/reports/*/report.md")):
         text = re.sub(r"^(#+) ", r"#\1 ", path.read_text(), flags=re.MULTILINE)
+        _, question, rest = text.split("\n\n", 2)
         figures = [
             f"![{file.stem.replace('_', ' ')}](figures/{name})"
             if file.suffix == ".png"
@@ -22,8 +25,7 @@ def report_sections(root: Path) -> str:
             for name, file in _named(path)
         ]
         command = f"`python -m tl.cli study run configs/studies/{path.parent.name}.yaml`"
-        first, _, rest = text.partition("\n")
-        parts.append("\n\n".join([first, command, rest.strip(), *figures]))
+        parts.append("\n\n".join([f"## {question}", command, rest.strip(), *figures]))
     return "\n\n".join(parts)
 
 

@@ -158,6 +158,17 @@ def test_a_trial_run_saves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*.ckpt")) == []
 
 
+def test_a_run_that_ends_before_its_first_validation_warns_of_no_metric(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    data = tiny_data()
+    best = RunCheckpoint(tmp_path, filename="best", monitor="auto")
+    run = trainer(tmp_path, enable_checkpointing=True, callbacks=[best], max_steps=2)
+    run.fit(module(data), data)
+    assert best.best_model_path == ""
+    assert not [each for each in recwarn if "monitored key" in str(each.message)]
+
+
 def test_the_last_state_is_saved_also_after_the_last_validation(tmp_path: Path) -> None:
     data = tiny_data()  # five steps per epoch
     last = RunCheckpoint(tmp_path, filename="last")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,13 @@ from PIL import Image
 import tl
 from tl.cli import main
 from tl.transfer import LinearProbe
+
+
+class SilentTerminal(io.StringIO):
+    """A terminal at which nobody answers."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def test_a_run_becomes_a_folder_that_knows_its_network(
@@ -45,6 +53,7 @@ def test_a_run_becomes_a_folder_that_knows_its_network(
     said = capsys.readouterr().out
     assert said.startswith("Prediction(")
     assert repr(tl.load(run).predict("photo.png")) == said.strip()
+    monkeypatch.setattr("sys.stdin", SilentTerminal())
     main(["export", "logs/a", "--out=again"])
     assert "the card states no licence; give one by --license" in capsys.readouterr().err
     monkeypatch.setattr("torch.export.export", lambda *_, **__: 1 / 0)

@@ -161,7 +161,11 @@ def test_services_are_logged_to_beside_tensorboard(
 
 
 def test_a_run_names_its_pictures(tmp_path: Path) -> None:
-    assert pictures_named(tmp_path) == ""
-    for number in range(8):
-        (tmp_path / f"{number}.png").touch()
-    assert pictures_named(tmp_path) == " with 0.png, 1.png, 2.png, 3.png, 4.png, 5.png and 2 more"
+    assert pictures_named(tmp_path) == []
+    for number in range(10):
+        (tmp_path / f"confusion_of_{number}.png").touch()
+    lines = pictures_named(tmp_path)
+    assert all(len(line) <= 100 and line.startswith("  ") for line in lines)
+    said = " ".join(line.strip() for line in lines)
+    assert said.startswith("confusion_of_0.png, confusion_of_1.png, ")
+    assert said.endswith("confusion_of_7.png, 2 more")

@@ -10,8 +10,10 @@ import pytest
 import tl
 from tests.images import class_folders, trained
 from tests.small import Tiny, module
+from tests.text import CONFIG, build, read
+from tl.backbones import TextBackbone
 from tl.cli.predict_files import run_predict_files
-from tl.data import FolderDataModule
+from tl.data import FolderDataModule, MultiTaskDataModule
 from tl.serving import load as loading
 
 
@@ -37,3 +39,26 @@ def test_files_and_folders_are_answered(
     assert "tl: not read: " in said
     assert "bad.png" in said
     assert "tl: 4 predictions in " in said
+
+
+def test_files_of_texts_are_answered_for_every_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = {name: read(max_length=length) for name, length in (("a", 16), ("b", 24))}
+    data = MultiTaskDataModule(sources=sources, batch_size=16)
+    module_ = build(data)  # type: ignore[arg-type]
+    path = trained(tmp_path, module_, data, 1)
+    model = tl.load(path, backbone=TextBackbone(config=CONFIG))
+    monkeypatch.setattr(loading, "load", lambda _: model)
+    lines, table, out = tmp_path / "lines.txt", tmp_path / "table.csv", tmp_path / "out.csv"
+    lines.write_text("one text\n\nanother\n")
+    table.write_text("text,note\na third,x\n")
+    run_predict_files(["run", str(lines), str(table), f"--out={out}"])
+    with out.open(newline="") as file:
+        rows = [(row["image"], row["task"]) for row in csv.DictReader(file)]
+    assert rows == [
+        (text, task) for text in ("one text", "another", "a third") for task in model.tasks
+    ]
+    said = capsys.readouterr().out
+    assert f"tl: not read: {lines}, text 2: the text is empty." in said
+    assert "tl: 6 predictions in " in said

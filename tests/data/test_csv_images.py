@@ -223,3 +223,13 @@ def test_a_label_that_training_lacks_is_named(tmp_path: Path) -> None:
     data = made(tmp_path, split="part")
     with pytest.raises(DataError, match=r"line 2 has the label 'violet'.* training split lacks"):
         data.setup("fit")
+
+
+def test_a_table_elsewhere_names_images_below_the_root(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "notes").mkdir()
+    rows = flat(tmp_path / "photos")
+    table = write(tmp_path / "notes" / "labels.csv", rows)
+    data = tl.from_csv(table, root=str(tmp_path / "photos"), size=8)
+    data.setup("fit")
+    assert len(data.splits["train"]) + len(data.splits["val"]) == 24

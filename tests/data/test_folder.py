@@ -238,18 +238,22 @@ def test_a_class_without_a_readable_image_is_named(folder: Path) -> None:
         loaded(folder, on_bad_image="skip")
 
 
-def test_predict_skips_bad_images_too(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_predict_answers_the_images_that_can_be_read_and_names_the_others(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pictures = folder / "test" / "bee"
     (pictures / "bad.png").write_bytes(b"broken")
     (pictures / "notes.txt").write_text("no image")
-    data = FolderDataModule(root=str(folder), predict_folder=str(pictures), on_bad_image="skip")
+    data = FolderDataModule(root=str(folder), predict_folder=str(pictures))
     with caplog.at_level(logging.INFO):
         data.setup("predict")
     assert len(data.splits["predict"]) == 4
-    assert "skipped 1 of 5 predict images" in caplog.text
+    assert "not predicted, 1 of 5 images cannot be read: " in caplog.text
+    assert "bad.png" in caplog.text
     assert "notes.txt" in caplog.text
-    assert data.describe()["skipped_images"]["predict"] == 1
-    with pytest.raises(DataError, match=r"1 of 5 image files .*bad.png"):
+    for path in pictures.rglob("*.*"):
+        path.write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"of \d images cannot be read: "):
         FolderDataModule(root=str(folder), predict_folder=str(pictures)).setup("predict")
 
 

@@ -24,6 +24,7 @@ PARTS = (
     "fit_loop.reset_restart_stage",
     "fit_loop.epoch_loop._batches_that_stepped",
     "fit_loop.epoch_loop._should_check_val_fx",
+    "fit_loop.epoch_loop.val_loop._has_run",
     "fit_loop.epoch_loop.val_loop._restart_stage",
     "fit_loop.epoch_loop.val_loop.restarted_mid_evaluation",
     "_logger_connector.log_metrics",

@@ -62,6 +62,25 @@ def test_a_comparison_is_written_with_its_curves(tmp_path: Path) -> None:
         found.figure("val/f1")
 
 
+def test_the_only_task_of_a_run_stands_beside_the_same_of_several(tmp_path: Path) -> None:
+    alone = leave(tmp_path / "alone" / "version_0", 0, 0.5, dropout=None)
+    both = leave(tmp_path / "both" / "version_0", 0, 0.7)
+    for run, tasks in ((alone, ["a"]), (both, ["a", "b"])):
+        results = json.loads((run / "results.json").read_text())
+        results["scores"] = {task: {"acc": "max"} for task in tasks}
+        if run is both:
+            results["best"]["metrics"] |= {"val/a/acc": 0.8, "val/b/acc": 0.6}
+        (run / "results.json").write_text(json.dumps(results))
+    (both / "metrics.csv").write_text("step,val/a/acc\n1,0.8\n")
+    found = compare(alone, both)
+    text = found.table()
+    assert "| val/a/acc | 0.5 | 0.8 |" in text
+    assert "| val/b/acc | - | 0.6 |" in text
+    assert "dropout" not in text  # null and not set are alike
+    [plot] = found.figure("val/a/acc").axes
+    assert len(plot.lines) == 2
+
+
 def test_a_source_of_another_seed_is_the_same_setting(tmp_path: Path) -> None:
     out = "studies/x/source"
     runs = [

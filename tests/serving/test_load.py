@@ -83,6 +83,12 @@ def test_what_cannot_be_read_is_named_and_the_others_are_answered(tmp_path: Path
         first, bad, last = model.predict([pixels, tmp_path / "bad.png", pixels])
     assert first.label == last.label
     assert "bad.png" in bad.error
+    with pytest.warns(UserWarning, match=r"1 of 3 samples cannot be read, the first: .*bad\.png"):
+        features = model.embed([pixels, tmp_path / "bad.png", pixels], batch_size=1)
+    torch.testing.assert_close(features[[0, 2]], model.embed([pixels, pixels]))
+    assert features[1].isnan().all()
+    with pytest.raises(ValueError, match=r"No sample can be read, the first: .*bad\.png"):
+        model.embed([tmp_path / "bad.png"])
     with pytest.raises(AttributeError, match=r"There is no answer: .*bad\.png"):
         _ = bad.label
     for wrong, said in (
@@ -111,8 +117,12 @@ def test_several_tasks_answer_by_name(tmp_path: Path) -> None:
     model = tl.load(path, backbone=Tiny())
     pixels = data.sources["ten"].splits["test"].images  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="each in its own way; choose one by `source`"):
-        model.predict(pixels[0].numpy())
-    found = model.predict(pixels[0].numpy(), source="ten")
+        model.embed(pixels[0].numpy())
+    found = model.predict(pixels[0].numpy())
+    assert [*found] == model.tasks
+    for source in model.sources:
+        for task, answer in model.predict(pixels[0].numpy(), source=source).items():
+            torch.testing.assert_close(found[task].value, answer.value)
     assert found["ten"].label in model.class_names["ten"]
     assert sorted(model.class_names) == sorted(model.tasks)
     if len(found) > 1:
@@ -159,6 +169,9 @@ def test_a_text_is_answered(tmp_path: Path) -> None:
     )
     assert model.predict(texts[0]).label == found[0].label
     assert model.predict((texts[0], texts[1])).label in model.class_names
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(texts[:3]) + "\n")
+    assert [each.label for each in model.predict(file)] == [each.label for each in found[:3]]
     with pytest.raises(ValueError, match="the text is empty"):
         model.predict("  ")
     with pytest.raises(ValueError, match="int is not a text"):

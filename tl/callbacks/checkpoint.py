@@ -11,11 +11,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
 
 from tl.callbacks.checkpoint_writes import WrittenCheckpoint, settle_checkpoints
 from tl.callbacks.surroundings import callbacks_of
 from tl.checkpoints.atomic_io import AtomicCheckpointIO, weights_beside
 from tl.modules.direction import check_direction
+from tl.private.lightning import has_validated
 from tl.tasks import Direction, deciding_score
 
 _INFINITY = torch.tensor(torch.inf)
@@ -110,6 +112,14 @@ class RunCheckpoint(WrittenCheckpoint):
             self._waits = True
         else:
             super().on_validation_end(trainer, pl_module)
+
+    def _save_topk_checkpoint(
+        self, trainer: Trainer, monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        """Save unless nothing has been validated yet, for which Lightning lists every metric."""
+        scored = self.monitor is None or self.monitor in monitor_candidates
+        if scored or has_validated(trainer):
+            super()._save_topk_checkpoint(trainer, monitor_candidates)
 
     def _save_what_waits(self, trainer: Trainer) -> None:
         waits, self._waits = self._waits, False

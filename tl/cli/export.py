@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 
 _FAILED = 1
 
@@ -39,8 +40,9 @@ def run(given: argparse.Namespace) -> None:
 
     licence = given.licence
     if licence is None and sys.stdin.isatty():
-        asked = input("Licence of the weights, such as mit or cc-by-nc-4.0 (empty: none stated): ")
-        licence = asked.strip() or None
+        asked = "Licence of the weights, such as mit or cc-by-nc-4.0 (empty: none stated): "
+        with suppress(EOFError):  # nobody answers
+            licence = input(asked).strip() or None
     done = export(
         given.model,
         given.out,

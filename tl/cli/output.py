@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
+import textwrap
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +23,8 @@ from tl.runs.folders import new_run_folder, run_of_checkpoint
 from tl.runs.logs import RunCSV, RunFolder, RunTensorBoard
 from tl.runs.services import asked_services, service_loggers
 
-_NAMED = 6  # pictures whose names fit a line
+_NAMED = 8  # pictures
+_WIDTH = 100  # of a line
 
 
 def check_writable(run: Path) -> None:
@@ -157,15 +159,18 @@ class Output:
         lines = closing_table(self.new) if self.new else []
         if self.new:
             self._plot(self.new)
-            lines.append(f"tl: run folder {shown(self.new)}{pictures_named(self.new)}")
+            lines += [f"tl: run folder {shown(self.new)}", *pictures_named(self.new)]
         path = best.best_model_path if best is not None else ""
         if best is not None and path:
             score = best.best_model_score
             value = f" ({best.monitor} {float(score):.4f})" if score is not None else ""
             lines.append(f"tl: best checkpoint {shown(path)}{value}")
+        elif best is not None and best.monitor and self.new:
+            lines.append("tl: no best checkpoint, as none was saved after a validation")
         if self.new:
             lines.append(f"tl: dashboards: tensorboard --logdir {shown(self.config.log_dir)}")
-            lines += next_commands(self.new, path)
+            last = next(iter(self.new.rglob("last.ckpt")), "")
+            lines += next_commands(self.new, path or str(last))
         print("\n".join(lines), flush=True)  # noqa: T201
 
     @staticmethod
@@ -187,7 +192,7 @@ class Output:
         lines = [*closing_table(folder), *_without_targets(trainer)]
         lines.append(f"tl: scores in {shown(folder / 'results.json')}")
         if drawn := pictures_named(folder / self.verb):
-            lines.append(f"tl: folder {shown(folder / self.verb)}{drawn}")
+            lines += [f"tl: folder {shown(folder / self.verb)}", *drawn]
         print("\n".join(lines), flush=True)  # noqa: T201
 
 
@@ -206,8 +211,11 @@ def _without_targets(trainer: Trainer) -> list[str]:
     return [f"tl: no {split} sample has a target for {', '.join(without)}, so they have no score."]
 
 
-def pictures_named(folder: Path) -> str:
-    """Name the pictures in a folder, after what is said of it."""
+def pictures_named(folder: Path) -> list[str]:
+    """Return lines that name the pictures in a folder, below what is said of it."""
     names = sorted(path.name for path in folder.glob("*.png") if path.is_file())
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f" with {', '.join(names[:_NAMED])}{more}" if names else ""
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    said = ", ".join([*names[:_NAMED], *more])
+    return textwrap.wrap(
+        *(said, _WIDTH), initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+    )

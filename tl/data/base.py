@@ -16,7 +16,7 @@ from torch import Tensor
 from tl.data.cache import default_cache
 from tl.data.errors import DataError
 from tl.data.images.decoding import Size
-from tl.data.images.image_set import Reading, StreamedDataset, check_images
+from tl.data.images.image_set import Reading, StreamedDataset, check_images, reasons
 from tl.data.images.listing import list_files, log_left_out
 from tl.data.images.on_pixels import PixelTargets, model_tasks
 from tl.data.images.resident import ImageDataset
@@ -246,8 +246,16 @@ class ImageDataModule(LabelTasks, ABC):
         return self._predicted(paths, folder).unlabelled()
 
     def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
-        check_images(paths, self._reading, folder)
-        return StreamedDataset(paths, {}, self._reading, [str(p) for p in paths])
+        """Return the images in a folder that can be read; the others are named."""
+        bad: dict[int, str] = {}
+        check_images(paths, self._reading, folder, bad)
+        said = f"{len(bad)} of {len(paths)} images cannot be read: {reasons(bad, paths)}."
+        if len(bad) == len(paths):
+            raise DataError(f"{folder}: {said}")
+        if bad:
+            rank_zero_info(f"tl: {self.data_name}: not predicted, {said}")
+        good = [path for row, path in enumerate(paths) if row not in bad]
+        return StreamedDataset(good, {}, self._reading, [str(path) for path in good])
 
     @property
     def _reading(self) -> Reading:

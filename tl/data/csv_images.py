@@ -39,15 +39,16 @@ def from_csv(
 
     Args:
         table: A ``.csv``, ``.tsv`` or ``.jsonl`` with a row per image.
-        image: Column of the paths, which start from the table's folder.
+        image: Column of the paths, which start from the table's folder, or from ``root`` if given.
         tasks: Column to learn, or several, or their kinds by column: ``class``, ``number`` or
             ``labels``.
         **options: As for :class:`CsvDataModule`.
     """
     path = Path(table).expanduser()
-    return CsvDataModule(
-        **{"root": str(path.parent), "table": path.name, "image": image, "targets": tasks} | options
-    )
+    place = {"root": str(path.parent), "table": path.name}
+    if "root" in options and path.is_file():
+        place = {"table": str(path.absolute()), "folder": "."}
+    return CsvDataModule(**{**place, "image": image, "targets": tasks} | options)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -250,14 +250,6 @@ class FolderDataModule(FolderAsTrained):
                 f"unreadable: {reasons(skipped, paths)}."
             )
 
-    def _predicted(self, paths: Sequence[Path], folder: str) -> StreamedDataset:
-        skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
-        check_images(paths, self._reading, folder, skipped)
-        self._log_skipped(skipped or {}, paths, "predict")
-        good = [path for row, path in enumerate(paths) if row not in (skipped or {})]
-        names = [str(path) for path in good]
-        return StreamedDataset(good, {}, self._reading, names)
-
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data, with layout and number of skipped images."""
         layout = self._layout()

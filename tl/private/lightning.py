@@ -54,6 +54,11 @@ def validation_is_due(loop: _FitLoop) -> bool:
     return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
 
 
+def has_validated(trainer: Trainer) -> bool:
+    """Return whether training has validated, after any sanity check."""
+    return trainer.fit_loop.epoch_loop.val_loop._has_run
+
+
 def count_steps_for_loggers(loop: _FitLoop, by: int) -> None:
     """Change the number of steps that loggers see."""
     loop.epoch_loop._batches_that_stepped += by

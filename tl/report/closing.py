@@ -132,7 +132,7 @@ def next_commands(run: Path, checkpoint: str) -> list[str]:
 
     Args:
         run: The run's folder.
-        checkpoint: Its best checkpoint; empty if there is none.
+        checkpoint: Its best checkpoint, or the last; empty if there is none.
     """
     commands = [f"tl compare {_typed(run)} OTHER_RUN"]
     if checkpoint:

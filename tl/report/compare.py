@@ -51,8 +51,9 @@ class Comparison:
 
     def score(self, group: str, metric: str) -> Interval | None:
         """Return a metric's mean and interval over the seeds of a group."""
-        values = [run.metrics[metric] for run in self.groups[group] if metric in run.metrics]
-        return mean_interval(values) if values else None
+        values = [run.value(metric) for run in self.groups[group]]
+        known = [value for value in values if value is not None]
+        return mean_interval(known) if known else None
 
     def cost(self, group: str, name: str) -> Interval | None:
         """Return the mean and interval of seconds or samples a second."""
@@ -184,7 +185,8 @@ def compare(*runs: str | Path) -> Comparison:
     differing = {
         key: [settings.get(key, "not set") for settings in firsts]
         for key in keys
-        if len({repr(_without_seed(key, s.get(key, "not set"))) for s in firsts}) > 1
+        # what only the class of one run has, and is null there, distinguishes nothing
+        if len({repr(_without_seed(key, s.get(key))) for s in firsts}) > 1
     }
     return Comparison(groups, differing)
 

@@ -30,6 +30,7 @@ class FinishedRun:
         metrics: Metrics by name.
         costs: Seconds and images a second of its training.
         monitor: Metric that chose its best checkpoint.
+        task: Its only task, which its metrics do not name; ``None`` of several.
     """
 
     folder: Path
@@ -37,12 +38,20 @@ class FinishedRun:
     metrics: Mapping[str, float]
     costs: Mapping[str, float]
     monitor: str | None = None
+    task: str | None = None
+
+    def value(self, metric: str) -> float | None:
+        """Return a metric; of the only task also by a name with the task in it."""
+        return self.metrics.get(metric, self.metrics.get(self._unnamed(metric)))
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
-        """Read a metric over steps from ``metrics.csv``."""
-        return list(
-            zip(*read_curves(self.folder / "metrics.csv").get(metric, ((), ())), strict=True)
-        )
+        """Read a metric over steps from ``metrics.csv``, as :meth:`value` does."""
+        curves = read_curves(self.folder / "metrics.csv")
+        found = curves.get(metric) or curves.get(self._unnamed(metric)) or ((), ())
+        return list(zip(*found, strict=True))
+
+    def _unnamed(self, metric: str) -> str:
+        return metric if self.task is None else metric.replace(f"/{self.task}/", "/", 1)
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -84,7 +93,7 @@ def read_run(folder: Path) -> FinishedRun:
         settings = flat(read_yaml(where / "config.yaml"))
     except (OSError, ValueError):
         settings = {}
-    best = results.get("best") or {}
+    best, tasks = results.get("best") or {}, results.get("scores") or {}
     # of the best checkpoint, which is the one that is tested, and not of the last epoch
     chosen = {k: v for k, v in (best.get("metrics") or {}).items() if k.startswith("val/")}
     tested = {f"test: {name}": said for name, said in conditions_of_test(results).items()}
@@ -98,6 +107,7 @@ def read_run(folder: Path) -> FinishedRun:
         },
         {name: float(results[name]) for name in COSTS if results.get(name) is not None},
         best.get("monitor"),
+        next(iter(tasks)) if len(tasks) == 1 else None,
     )
 
 

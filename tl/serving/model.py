@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tl.batch import Inputs, on_each
 from tl.modules.base import SharedBackboneModule
+from tl.modules.batch_norm import source_statistics
 from tl.serving.answers import Answer, Prediction
 from tl.serving.evaluating import evaluate
 from tl.serving.labelled import labelled_data
@@ -84,10 +85,10 @@ class Model:
 
         Args:
             given: Images: a path, a folder, a PIL image, an array ``(H, W, 3)``, a tensor
-                ``(3, H, W)``, a batch of these, or a list. Texts: a text, a pair as a tuple, or a
-                list. Tensors in the shapes of training.
-            source: The source it is read as, where several read differently; then only its tasks
-                answer if batch norm keeps statistics per source.
+                ``(3, H, W)``, a batch of these, or a list. Texts: a text, a pair as a tuple, a
+                list, or a ``pathlib.Path`` of a file. Tensors in the shapes of training.
+            source: The source it is read as; then only its tasks answer. By default all answer,
+                each reading the sample as its own source was read.
             batch_size: Samples in one pass.
 
         Returns:
@@ -96,6 +97,21 @@ class Model:
         Raises:
             ValueError: If no sample can be read.
         """
+        names = self.sources if source is None and not self._alike else [source]
+        parts = [self._predict(given, name, batch_size) for name in names]
+        found = [
+            Prediction(
+                {k: v for each in same for k, v in each.items()}, same[0].sample, same[0].error
+            )
+            for same in zip(*(answers for answers, _ in parts), strict=True)
+        ]
+        _name_unread([each.error for each in found])
+        return found[0] if parts[0][1] else found
+
+    def _predict(
+        self, given: object, source: str | None, batch_size: int
+    ) -> tuple[list[Prediction], bool]:
+        """Answer what one source's tasks, or all, ask; return also whether it is one sample."""
         reader = self.reader(source)
         samples, single = reader.spread(given)
         found: list[Prediction] = []
@@ -107,38 +123,35 @@ class Model:
                     found.append(Prediction(next(answers), sample))
                 else:
                     found.append(Prediction({}, sample, error))
-        bad = [each for each in found if each.error is not None]
-        if found and len(bad) == len(found):
-            raise ValueError(f"No sample can be read, the first: {bad[0].error}")
-        if bad:
-            warnings.warn(
-                f"{len(bad)} of {len(found)} samples cannot be read, the first: {bad[0].error}",
-                stacklevel=2,
-            )
-        return found[0] if single else found
+        return found, single
 
     def embed(self, given: object, *, source: str | None = None, batch_size: int = 256) -> Tensor:
         """Return features of the backbone, ``(N, num_features)``, or ``(num_features,)`` of one.
 
+        A sample that cannot be read among several is named in a warning, and its row is NaN.
+
         Args:
             given: As for :meth:`predict`.
-            source: As there.
-            batch_size: As there.
+            source: The source it is read as, where several read differently.
+            batch_size: Samples in one pass.
 
         Raises:
-            ValueError: If a sample cannot be read.
+            ValueError: If no sample can be read.
         """
         reader = self.reader(source)
         samples, single = reader.spread(given)
-        found = []
+        size: Any = self.module.backbone.num_features
+        found = [torch.empty(0, size)]
+        reasons: list[str | None] = []
         for part in _parts(samples, batch_size):
-            inputs = reader.join([_one(reader, each) for each in part])
-            with torch.inference_mode():
-                features = self.module.backbone(on_each(lambda x: x.to(self.device), inputs))
-            found.append(features.float().cpu())
-        if not found:
-            size: Any = self.module.backbone.num_features
-            return torch.empty(0, size)
+            read, errors = _read(reader, part, single=single)
+            rows = torch.full((len(part), size), torch.nan)
+            if read:
+                known = torch.tensor([error is None for error in errors])
+                rows[known] = self._features(reader.join(read), source)
+            found.append(rows)
+            reasons += errors
+        _name_unread(reasons)
         every = torch.cat(found)
         return every[0] if single else every
 
@@ -173,6 +186,13 @@ class Model:
         module = labelled_data(data, self._record, sources, source, batch_size)
         return evaluate(self.module, module, self._record, self._names, self.device)
 
+    def _features(self, inputs: Inputs, source: str | None) -> Tensor:
+        """Return the features of a batch, with a source's own statistics where there are some."""
+        backbone = self.module.backbone
+        with torch.inference_mode(), source_statistics(backbone, source or str(self.sources[0])):
+            features: Tensor = backbone(on_each(lambda x: x.to(self.device), inputs))
+        return features.float().cpu()
+
     def _answers(self, inputs: Inputs, source: str | None) -> Iterator[dict[str, Answer]]:
         """Answer a batch, sample by sample."""
         with torch.inference_mode():
@@ -206,11 +226,19 @@ class Model:
         """
         if source in self._readers:
             return self._readers[source]
-        if source is None and len({reader.way for reader in self._readers.values()}) == 1:
+        if source is None and self._alike:
             return next(iter(self._readers.values()))
         raise ValueError(
             f"The model reads the sources {', '.join(map(str, self._readers))}, each in its own "
             f"way; choose one by `source`{'' if source is None else f', not {source!r}'}."
+        )
+
+    @property
+    def _alike(self) -> bool:
+        """Whether one pass answers for all sources: they read alike, with the same statistics."""
+        own = getattr(self.module, "batch_norm", None) == "per_source_statistics"
+        return len({r.way for r in self._readers.values()}) == 1 and (
+            not own or len(self.sources) == 1
         )
 
     def __repr__(self) -> str:
@@ -224,6 +252,21 @@ class Model:
         lines.append(f"  {count:,} parameters on {self.device}")
         scores = [f"{name} {value:.4g}" for name, value in self.metrics.items() if "val/" in name]
         return "\n".join([*lines, *([f"  {', '.join(scores)}"] if scores else [])])
+
+
+def _name_unread(errors: Sequence[str | None]) -> None:
+    """Warn of the samples that could not be read.
+
+    Raises:
+        ValueError: If none could.
+    """
+    bad = [error for error in errors if error is not None]
+    if bad and len(bad) == len(errors):
+        raise ValueError(f"No sample can be read, the first: {bad[0]}")
+    if bad:
+        warnings.warn(
+            f"{len(bad)} of {len(errors)} samples cannot be read, the first: {bad[0]}", stacklevel=3
+        )
 
 
 def _parts(samples: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

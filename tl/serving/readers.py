@@ -16,6 +16,7 @@ from tl.batch import Inputs
 from tl.data.images.augment import Normalisation
 from tl.data.images.decoding import pixels_of
 from tl.data.text.known import TextTrainedOn, read_text_record
+from tl.data.text.table import read_table
 from tl.data.trained_on import TrainedOn, read_record
 from tl.serving.pictures import as_picture, decoded, files_in
 
@@ -112,17 +113,33 @@ class TextReader(Reader):
 
     Args:
         known: How the source was read in training.
+        columns: The columns of its tables that held ``text`` and ``pair``.
     """
 
-    takes = "a text, a pair of texts as a tuple, or a list of these"
+    takes = "a text, a pair of texts as a tuple, a list of these, or a file of texts as a Path"
     modality = "texts"
 
-    def __init__(self, known: TextTrainedOn) -> None:
+    def __init__(self, known: TextTrainedOn, columns: Mapping[str, str | None]) -> None:
+        self._columns = columns
+        self._way = f"{known.tokenizer.hash} {known.max_length} {columns}"
         self._tokenizer = known.tokenizer
         self._backend = known.tokenizer.backend()
         self._backend.enable_truncation(known.max_length)
 
-    def spread(self, given: object) -> tuple[list[Any], bool]:  # noqa: D102
+    @property
+    def way(self) -> str:
+        """Tokenizer, length, and columns of a table."""
+        return self._way
+
+    def spread(self, given: object) -> tuple[list[Any], bool]:
+        """Tell one text from several; a path is a file of texts, as training reads them."""
+        if isinstance(given, Path):
+            text, pair = self._columns.get("text") or "text", self._columns.get("pair")
+            table = read_table(given, text=text)
+            texts = table.column(text, "text")
+            if pair is None:
+                return texts, False
+            return [*zip(texts, table.column(pair, "pair"), strict=True)], False
         return ([*given], False) if isinstance(given, list) else ([given], True)
 
     def read(self, sample: object) -> Any:  # noqa: ANN401
@@ -274,7 +291,7 @@ def reader_of(record: Mapping[str, Any]) -> Reader:
         DataError: If the tokenizer in it is damaged.
     """
     if (text := read_text_record(record)) is not None:
-        return TextReader(text)
+        return TextReader(text, record.get("columns") or {})
     if (images := read_record(record)) is not None:
         return ImageReader(images)
     return TensorReader(record)

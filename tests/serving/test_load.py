@@ -214,12 +214,14 @@ def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
     path, _ = saved(tmp_path, module(data), data)
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "logs" / "mine" / "version_0").mkdir(parents=True)
     torch.save({"a": torch.zeros(2)}, tmp_path / "weights.pt")
     for wrong, said in (
         (tmp_path / "text.ckpt", "is not a checkpoint"),
         (tmp_path / "none.ckpt", "no such file"),
         (tmp_path / "weights.pt", "holds weights but no tasks, so it cannot answer"),
         (tmp_path, r"holds 2 checkpoints, last\.ckpt, text\.ckpt; choose one"),
+        (tmp_path / "logs", "holds the runs mine; choose one"),
         (tmp_path / "empty", "is a folder without runs; expected a run folder"),
     ):
         with pytest.raises(CheckpointError, match=rf"\A[^\n]*{said}[^\n]*\Z"):

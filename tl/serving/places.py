@@ -69,6 +69,8 @@ def checkpoint_in(place: Path) -> Path:
         raise CheckpointError(
             f"{place}: holds {len(files)} checkpoints, {listed(f.name for f in files)}; choose one."
         )
+    if names := sorted(each.name for each in place.iterdir() if versions_in(each)):
+        raise CheckpointError(f"{place}: holds the runs {listed(names)}; choose one.")
     raise CheckpointError(
         f"{place}: is a folder without runs; expected a run folder (with checkpoints/), a folder "
         "of version_N, or a checkpoint."

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from scripts.manual.methods import measured_costs, method_pages
 from scripts.manual.reports import report_figures, report_sections
+from scripts.manual.rooms import PICTURE, rooms
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path: text for pages in method_pages(ROOT).values() for path, text in pages}
@@ -80,3 +84,9 @@ def test_reports_of_studies_become_sections(tmp_path: Path) -> None:
         "balancing-runs.csv": study / "runs.csv",
         "balancing-test_acc.png": study / "test_acc.png",
     }
+
+
+def test_the_picture_of_rooms_is_what_the_data_module_draws() -> None:
+    there = torch.from_numpy(np.array(Image.open(PICTURE))).permute(2, 0, 1)
+    apart = (rooms().float() - there.float()).abs()
+    assert apart.mean() < 1  # of 255: other machines round otherwise

@@ -52,6 +52,8 @@ def test_an_option_holds_against_files_however_they_are_named() -> None:
     assert written_out(["fit", option, "-cb.yaml"]) == ["fit", "--config=b.yaml", option]
     for section in (["--data", "data.yaml"], ["--data=data.yaml"]):
         assert written_out(["fit", option, *section]) == ["fit", *section, option]
+    for kept in (["--data", "my.Data"], ["--data=my.Data"]):
+        assert written_out(["fit", option, *kept]) == ["fit", option, *kept]
     for cut in ("-c", "--data"):
         assert written_out(["fit", option, cut]) == ["fit", option, cut]
 

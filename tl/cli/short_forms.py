@@ -10,6 +10,7 @@ from tl.cli.messages import did_you_mean
 _FOLDERS = {"--balancer": "balancing", "--strategy": "transfer"}
 _CONFIGS = ("--config", "-c")
 _SECTIONS = ("--data", "--model", "--trainer")  # each takes a file, too
+_FILES = (".yaml", ".yml", ".json")
 #: The verbs that Lightning runs.
 LIGHTNINGS = ("fit", "validate", "test", "predict")
 _OWN = ("class_path", "init_args", "help")
@@ -48,7 +49,9 @@ def written_out(arguments: Iterable[str]) -> list[str]:
         elif option.startswith("-c") and option != "-c":  # as in `-cFILE`
             files.append(f"--config={word.removeprefix('-c')}")
         elif option in _SECTIONS and (equals or words):
-            sections += [word] if equals else [word, words.pop(0)]
+            said = [word] if equals else [word, words.pop(0)]
+            # a class keeps its place: options before it were the other class's
+            (sections if said[-1].endswith(_FILES) else options).extend(said)
         elif option == "--epochs":
             options.append(f"--trainer.max_epochs{equals}{value}")
         else:

@@ -8,7 +8,7 @@ import torch
 
 from tests.small import Staged, module, multitask_module, tiny_data, two_sources
 from tl.serving.model import Model
-from tl.serving.readers import Reader, reader_of
+from tl.serving.readers import Reader, TensorReader, reader_of
 
 
 def model(readers: dict[str | None, Reader]) -> Model:
@@ -31,6 +31,9 @@ def test_a_source_is_chosen_where_they_read_differently() -> None:
         different.transform(picture)
     with pytest.raises(ValueError, match="choose one by `source`, not 'z'"):
         different.transform(picture, "z")
+    tensors = model({"x": read(0.0), "y": TensorReader({})})  # a path is no tensor
+    with pytest.raises(ValueError, match="each in its own way; choose one"):
+        tensors.predict(picture)
     assert torch.equal(different.transform(picture, "y"), torch.full((1, 3, 8, 8), -1.0))  # type: ignore[arg-type]
 
 

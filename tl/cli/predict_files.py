@@ -38,7 +38,8 @@ def predict_files(arguments: argparse.Namespace) -> None:
     from tl.serving.load import load  # noqa: PLC0415 - as above
 
     model = load(arguments.run)
-    reader = model.reader(arguments.source or model.sources[0])
+    first = model.sources[0] if model.each_can_read else None
+    reader = model.reader(arguments.source or first)
     named = [
         (f"{path}, text {row}: " if reader.modality == "texts" else "", sample)
         for path in arguments.paths

@@ -88,7 +88,7 @@ class Model:
                 ``(3, H, W)``, a batch of these, or a list. Texts: a text, a pair as a tuple, a
                 list, or a ``pathlib.Path`` of a file. Tensors in the shapes of training.
             source: The source it is read as; then only its tasks answer. By default all answer,
-                each reading the sample as its own source was read.
+                each reading the sample as its own source was read, if all are of one modality.
             batch_size: Samples in one pass.
 
         Returns:
@@ -97,11 +97,13 @@ class Model:
         Raises:
             ValueError: If no sample can be read.
         """
-        names = self.sources if source is None and not self._alike else [source]
+        names = self.sources if source is None and self.each_can_read else [source]
         parts = [self._predict(given, name, batch_size) for name in names]
         found = [
             Prediction(
-                {k: v for each in same for k, v in each.items()}, same[0].sample, same[0].error
+                {k: v for each in same for k, v in each.items()},
+                same[0].sample,
+                next((each.error for each in same if each.error is not None), None),
             )
             for same in zip(*(answers for answers, _ in parts), strict=True)
         ]
@@ -232,6 +234,11 @@ class Model:
             f"The model reads the sources {', '.join(map(str, self._readers))}, each in its own "
             f"way; choose one by `source`{'' if source is None else f', not {source!r}'}."
         )
+
+    @property
+    def each_can_read(self) -> bool:
+        """Whether sources of one modality read differently, so that each answers in its turn."""
+        return not self._alike and len({r.modality for r in self._readers.values()}) == 1
 
     @property
     def _alike(self) -> bool:

@@ -10,14 +10,22 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from tests.processes import PATIENCE
-from tl.runs.ranks import PARENT, check_rank, end_with_parent, is_secondary, watch_children
+from tl.runs.ranks import (
+    PARENT,
+    check_rank,
+    end_with_parent,
+    fail,
+    is_secondary,
+    watch_children,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -146,6 +154,40 @@ def test_the_watch_ends_with_its_children(monkeypatch: pytest.MonkeyPatch) -> No
         else:
             with pytest.raises(SystemExit, match="3"):
                 watch_children([child])
+
+
+def test_a_process_killed_because_the_run_ends_is_not_the_cause(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Child:
+        """A process that the watch finds dead as soon as it is killed."""
+
+        code: int | None = None
+
+        def poll(self) -> int | None:
+            return self.code
+
+        def kill(self) -> None:
+            self.code = -signal.SIGKILL
+            watch_children([cast("Any", self)])
+
+        def wait(self, timeout: float) -> None:
+            del timeout
+
+    def ended(code: int) -> None:
+        raise SystemExit(code)
+
+    child = Child()
+    launcher = SimpleNamespace(procs=[child], cluster_environment=None)
+    trainer: Any = SimpleNamespace(
+        world_size=2, global_rank=0, strategy=SimpleNamespace(launcher=launcher)
+    )
+    monkeypatch.setattr("os._exit", ended)
+    monkeypatch.setattr("tl.runs.ranks._ENDING", threading.Event())
+    with pytest.raises(SystemExit, match="1"):
+        fail("the disk is on fire", 1, trainer)
+    assert child.code == -signal.SIGKILL
+    assert capsys.readouterr().err == "tl: rank 0: the disk is on fire\n"
 
 
 def test_a_rank_without_other_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ PARENT = "TL_PARENT"
 PATIENCE = 3.0
 _LOST = 20.0
 _POLL = 0.2
+_ENDING = threading.Event()  # set before this process kills the others
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # read by Lightning
 _SECONDARY = (
     "gloo",
@@ -105,7 +106,7 @@ def watch_children(children: Sequence[subprocess.Popen[bytes]]) -> None:
     """
     while True:
         codes = [child.poll() for child in children]
-        if all(code == 0 for code in codes):
+        if _ENDING.is_set() or all(code == 0 for code in codes):
             return
         for rank, code in enumerate(codes, 1):
             if not code:
@@ -191,6 +192,7 @@ def _started(trainer: Trainer) -> bool:
 
 
 def _end(code: int, children: Sequence[subprocess.Popen[bytes]]) -> NoReturn:
+    _ENDING.set()
     for child in children:
         if child.poll() is None:
             child.kill()  # it may hang in a collective

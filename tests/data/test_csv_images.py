@@ -233,3 +233,15 @@ def test_a_table_elsewhere_names_images_below_the_root(tmp_path: Path) -> None:
     data = tl.from_csv(table, root=str(tmp_path / "photos"), size=8)
     data.setup("fit")
     assert len(data.splits["train"]) + len(data.splits["val"]) == 24
+
+
+def test_a_table_that_is_not_there_is_looked_for_below_the_root(tmp_path: Path) -> None:
+    for name in ("photos", "photos/notes"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "labels.csv", flat(tmp_path / name)[:: 2 if "/" in name else 1])
+    data = tl.from_csv("notes/labels.csv", root=str(tmp_path / "photos"), size=8)
+    data.setup("fit")
+    assert len(data.splits["train"]) + len(data.splits["val"]) == 12  # of 15
+    missing = tl.from_csv("other/labels.csv", root=str(tmp_path / "photos"), size=8)
+    with pytest.raises(DataError, match=r"No such file: .*photos/other/labels\.csv"):
+        missing.setup("fit")

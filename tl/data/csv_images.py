@@ -46,8 +46,9 @@ def from_csv(
     """
     path = Path(table).expanduser()
     place = {"root": str(path.parent), "table": path.name}
-    if "root" in options and path.is_file():
-        place = {"table": str(path.absolute()), "folder": "."}
+    if "root" in options:
+        here = {"table": str(path.absolute()), "folder": "."}
+        place = here if path.is_file() else {"table": str(path)}
     return CsvDataModule(**{**place, "image": image, "targets": tasks} | options)
 
 

@@ -33,3 +33,8 @@ def test_many_values_use_the_widest_table_entry_left() -> None:
 def test_no_values_are_refused() -> None:
     with pytest.raises(ValueError, match="no values"):
         mean_interval([])
+
+
+def test_a_mean_that_rounds_to_zero_has_no_minus() -> None:
+    assert Interval(-0.0001, 0.001, 3).percent() == "0.0 ± 0.1"
+    assert Interval(-0.0001, 0.001, 3).percent(signed=True) == "+0.0 ± 0.1"

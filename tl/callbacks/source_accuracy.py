@@ -131,7 +131,7 @@ class SourceAccuracy(Callback):
             lost = 100 * (self.before - self.after)
             rank_zero_info(
                 f"tl: source accuracy {100 * self.before:.1f} % before, {100 * self.after:.1f} % "
-                f"after {counted(self._epochs, 'epoch')}: forgetting {lost:+.1f} points."
+                f"after {counted(self._epochs, 'epoch')}: forgetting {lost:+z.1f} points."
             )
 
     def _kept_head(self, module: SharedBackboneModule) -> SourceHead | None:

@@ -159,7 +159,7 @@ def _number(column: str, value: float | None) -> str:
 
 
 def _signed(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:+.2f}"
+    return "-" if math.isnan(value) else f"{value:+z.2f}"
 
 
 def _listed(names: list[str]) -> str:

@@ -56,7 +56,7 @@ class AgainstSingle:
         mark = " **negative transfer**" if change.below_zero else ""
         each = zip(self.seeds, self.reached, self.alone, strict=True)
         by_seed = ", ".join(
-            f"{seed}: {100 * delta_m(v, b, self.lower_is_better):+.1f}" for seed, v, b in each
+            f"{seed}: {100 * delta_m(v, b, self.lower_is_better):+z.1f}" for seed, v, b in each
         )
         lines += ["", f"Delta_m {change.percent(signed=True)} %{mark} (by seed: {by_seed})"]
         return "\n".join(lines)

@@ -36,7 +36,7 @@ class Interval:
 
     def percent(self, *, signed: bool = False) -> str:
         """Format as percentages: ``42.1 +- 0.8``, a single value as ``42.1 (one run)``."""
-        mean = f"{100 * self.mean:{'+' if signed else ''}.1f}"
+        mean = f"{100 * self.mean:{'+' if signed else ''}z.1f}"
         spread = f"± {100 * self.half_width:.1f}" if self.count > 1 else "(one run)"
         return f"{mean} {spread}"
 

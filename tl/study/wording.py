@@ -19,7 +19,7 @@ def number(interval: Interval | None, metric: str, *, signed: bool = False) -> s
     if is_share(metric):
         return interval.percent(signed=signed)
     spread = f"± {interval.half_width:.3g}" if interval.count > 1 else "(one run)"
-    return f"{interval.mean:{sign}.4g} {spread}"
+    return f"{interval.mean:{sign}z.4g} {spread}"
 
 
 def scaled(value: float, metric: str) -> float:

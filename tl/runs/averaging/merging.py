@@ -232,9 +232,9 @@ def _summary(
     rows = [[task, *(f"{column[task]:.4f}" for column in columns.values())] for task in alone]
     searched = ", ".join(f"{value:g}: {score:.4f}" for value, score in tried.items())
     lost = {task: merged[task] - alone[task] for task in alone}
-    mean = round(sum(lost.values()) / len(lost), 4) + 0.0  # never minus zero
+    mean = sum(lost.values()) / len(lost)
     verdict = (
-        f"tl: one network in place of {len(lost)} changes the validation scores by {mean:+.4f} in "
+        f"tl: one network in place of {len(lost)} changes the validation scores by {mean:+z.4f} in "
         "the mean; the coefficient was chosen on these images, so test on others"
     )
     return "\n".join(

@@ -97,16 +97,16 @@ class Model:
         Raises:
             ValueError: If no sample can be read.
         """
-        names = self.sources if source is None and self.each_can_read else [source]
+        names = [source]
+        if source is None and self.each_can_read:
+            read = {task.source for task in self.module.tasks.values()}
+            names = [name for name in self.sources if name in read]
         parts = [self._predict(given, name, batch_size) for name in names]
-        found = [
-            Prediction(
-                {k: v for each in same for k, v in each.items()},
-                same[0].sample,
-                next((each.error for each in same if each.error is not None), None),
-            )
-            for same in zip(*(answers for answers, _ in parts), strict=True)
-        ]
+        found: list[Prediction] = []
+        for same in zip(*(answers for answers, _ in parts), strict=True):
+            error = next((each.error for each in same if each.error is not None), None)
+            answers = {k: v for each in same for k, v in each.items()} if error is None else {}
+            found.append(Prediction(answers, same[0].sample, error))
         _name_unread([each.error for each in found])
         return found[0] if parts[0][1] else found
 
@@ -197,11 +197,15 @@ class Model:
 
     def _answers(self, inputs: Inputs, source: str | None) -> Iterator[dict[str, Answer]]:
         """Answer a batch, sample by sample."""
+        if len(self.sources) == 1:  # all tasks are its own, also where they do not name it
+            source = self.sources[0] if self._own_statistics else None
         with torch.inference_mode():
             inputs = on_each(lambda x: x.to(self.device), inputs)
             outputs = self.module(inputs) if source is None else self.module(inputs, source)
             if isinstance(outputs, Tensor):
                 outputs = {self.tasks[0]: outputs}
+            if not outputs:
+                raise ValueError(f"No task of the model reads the source {source!r}.")
             values = {
                 name: self.module.tasks[name].answer(output.float()).cpu()
                 for name, output in outputs.items()
@@ -237,16 +241,20 @@ class Model:
 
     @property
     def each_can_read(self) -> bool:
-        """Whether sources of one modality read differently, so that each answers in its turn."""
-        return not self._alike and len({r.modality for r in self._readers.values()}) == 1
+        """Whether sources that take the same samples read them differently: each answers then."""
+        return not self._alike and len({r.form for r in self._readers.values()}) == 1
 
     @property
     def _alike(self) -> bool:
         """Whether one pass answers for all sources: they read alike, with the same statistics."""
-        own = getattr(self.module, "batch_norm", None) == "per_source_statistics"
         return len({r.way for r in self._readers.values()}) == 1 and (
-            not own or len(self.sources) == 1
+            not self._own_statistics or len(self.sources) == 1
         )
+
+    @property
+    def _own_statistics(self) -> bool:
+        """Whether batch norm normalises each source by its own statistics."""
+        return getattr(self.module, "batch_norm", None) == "per_source_statistics"
 
     def __repr__(self) -> str:
         """Describe it in a few lines."""

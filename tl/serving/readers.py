@@ -39,6 +39,11 @@ class Reader(ABC):
         """What readers have in common that read alike; no two do by default."""
         return str(id(self))
 
+    @property
+    def form(self) -> str:
+        """What readers have in common that take the same samples."""
+        return self.modality
+
     @abstractmethod
     def spread(self, given: object) -> tuple[list[Any], bool]:
         """Return the samples that something holds, and whether it is a single one."""
@@ -193,6 +198,11 @@ class TensorReader(Reader):
         self._size = (size[0], size[1]) if pictures else None
         if pictures:
             self.takes = f"a path, a folder, a PIL image, or {self.takes}"
+
+    @property
+    def form(self) -> str:
+        """Tensors of the shapes of training."""
+        return f"{self.modality} {self._shapes}"
 
     def spread(self, given: object) -> tuple[list[Any], bool]:
         """Tell one sample from several by the number of dimensions in training."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.small import Tiny, module
 from tests.text import CONFIG, build, read
 from tl.backbones import TextBackbone
 from tl.cli.predict_files import run_predict_files
-from tl.data import FolderDataModule, MultiTaskDataModule
+from tl.data import FolderDataModule, MultiTaskDataModule, TextDataModule
 from tl.serving import load as loading
 
 
@@ -62,3 +63,30 @@ def test_files_of_texts_are_answered_for_every_source(
     said = capsys.readouterr().out
     assert f"tl: not read: {lines}, text 2: the text is empty." in said
     assert "tl: 6 predictions in " in said
+
+
+def test_each_source_reads_its_own_columns_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "train.jsonl"
+    rows = [{"one": f"word {i}", "two": f"other {i}", "label": "xy"[i % 2]} for i in range(40)]
+    table.write_text("\n".join(map(json.dumps, rows)))
+    columns = {"a": {"text": "one"}, "b": {"text": "two", "pair": "one"}}
+    sources = {
+        name: TextDataModule(str(table), targets="label", vocab_size=300, **given)
+        for name, given in columns.items()
+    }
+    data = MultiTaskDataModule(sources=sources, batch_size=8)
+    network = build(data)  # type: ignore[arg-type]
+    model = tl.load(trained(tmp_path, network, data, 1), backbone=network.backbone)
+    monkeypatch.setattr(loading, "load", lambda _: model)
+    new, out = tmp_path / "new.jsonl", tmp_path / "out.csv"
+    new.write_text('{"one": "word", "two": "other"}\n{"one": "word", "two": null}\n')
+    run_predict_files(["run", str(new), f"--out={out}"])
+    with out.open(newline="") as file:
+        found = {row["task"]: float(row["probability"]) for row in csv.DictReader(file)}
+    for name, text in (("a", "word"), ("b", ("other", "word"))):
+        expected = model.predict(text, source=name).probability
+        assert found[name] == pytest.approx(expected, abs=1e-6)
+    said = f"tl: not read: {new}, text 2: NoneType is not a text; expected"
+    assert said in capsys.readouterr().out

@@ -40,14 +40,17 @@ def predict_files(arguments: argparse.Namespace) -> None:
     model = load(arguments.run)
     first = model.sources[0] if model.each_can_read else None
     reader = model.reader(arguments.source or first)
+    texts = reader.modality == "texts"
     named = [
-        (f"{path}, text {row}: " if reader.modality == "texts" else "", sample)
+        (f"{path}, text {row}: " if texts else "", sample)
         for path in arguments.paths
         for row, sample in enumerate(reader.spread(Path(path))[0], start=1)
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # each is named below
-        answers = model.predict([sample for _, sample in named], source=arguments.source)
+        # sources may read different columns of a file
+        given = [*map(Path, arguments.paths)] if texts else [sample for _, sample in named]
+        answers = model.predict(given, source=arguments.source)
     tasks = model.module.tasks
     columns = tuple(dict.fromkeys(name for task in tasks.values() for name in task.columns))
     run = run_of_checkpoint(model.path)
@@ -55,9 +58,10 @@ def predict_files(arguments: argparse.Namespace) -> None:
     rows = RowFile(out, ("image", "task", *columns))
     shown_lines = 0
     for (where, sample), prediction in zip(named, answers, strict=True):
-        called = " | ".join(sample) if isinstance(sample, tuple) else str(sample)
         if prediction.error is not None:
             print(f"tl: not read: {where}{prediction.error}")  # noqa: T201
+            continue
+        called = " | ".join(sample) if isinstance(sample, tuple) else str(sample)
         for name, answer in prediction.items():
             cells = answer.cells
             rows.add([[called, name, *(cells.get(column, "") for column in columns)]])

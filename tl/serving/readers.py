@@ -138,22 +138,25 @@ class TextReader(Reader):
 
     def spread(self, given: object) -> tuple[list[Any], bool]:
         """Tell one text from several; a path is a file of texts, as training reads them."""
-        if isinstance(given, Path):
-            text, pair = self._columns.get("text") or "text", self._columns.get("pair")
-            table = read_table(given, text=text)
-            texts = table.column(text, "text")
-            if pair is None:
-                return texts, False
-            return [*zip(texts, table.column(pair, "pair"), strict=True)], False
-        return ([*given], False) if isinstance(given, list) else ([given], True)
+        if isinstance(given, list):
+            return [sample for each in given for sample in self._texts(each)], False
+        return self._texts(given), not isinstance(given, Path)
+
+    def _texts(self, given: object) -> list[Any]:
+        if not isinstance(given, Path):
+            return [given]
+        text, pair = self._columns.get("text") or "text", self._columns.get("pair")
+        table = read_table(given, text=text)
+        texts = table.column(text, "text")
+        return texts if pair is None else [*zip(texts, table.column(pair, "pair"), strict=True)]
 
     def read(self, sample: object) -> Any:  # noqa: ANN401
         """Cut a text into tokens; a text longer than in training loses its end."""
         texts: tuple[Any, ...] = (sample,)
         if isinstance(sample, tuple) and len(sample) == 2:  # noqa: PLR2004 - a pair
             texts = sample
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{type(sample).__name__} is not a text; expected {self.takes}")
+        if others := [text for text in texts if not isinstance(text, str)]:
+            raise ValueError(f"{type(others[0]).__name__} is not a text; expected {self.takes}")
         if not "".join(texts).strip():
             raise ValueError("the text is empty")
         return self._backend.encode(*texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,22 @@ def test_a_file_of_sentences_is_predicted_in_order(tmp_path: Path) -> None:
     assert positions.tolist() == [0, 1, 2]
     assert data.splits["predict"].name(1) == "The soup was dreadful and cold again."
     assert inputs["attention_mask"].sum(1).argmax() == 1
+
+
+def test_rows_to_predict_without_a_text_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = tmp_path / "new.txt"
+    new.write_text("A violin.\n\nRain.\n \n")
+    data = read(write(tmp_path / "a.csv"), predict_file=str(new))
+    with caplog.at_level(logging.INFO):
+        data.setup("predict")
+    found = data.splits["predict"]
+    assert [found.name(row) for row in range(len(found))] == ["A violin.", "Rain."]
+    assert f"not predicted, 2 of 4 rows of {new} have no text: line 2, 4." in caplog.text
+    new.write_text("\n\n")
+    with pytest.raises(DataError, match="line 1 has no text"):
+        read(write(tmp_path / "a.csv"), predict_file=str(new)).setup("predict")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tl.data.text.targets import find_class_names, make_task, read_target
 from tl.data.text.text_set import TextSet, shown_texts
 from tl.data.text.tokenizer import TextTokenizer, find_tokenizer
 from tl.data.text.tokens import tokenise, trained_tokenizer
-from tl.data.text.told import tell_sizes, warn_of_absent, warn_of_copies
+from tl.data.text.told import tell_sizes, warn_of_absent, warn_of_copies, with_texts
 from tl.tasks import MaskedTokens, Task
 
 
@@ -159,6 +159,8 @@ class TextSource(TextAsTrained):
         predicts_file = stage == "predict" and self.predict_file is not None
         if predicts_file:
             table = read_table(str(self.predict_file), self.encoding, self.text)
+            columns = [c for c in (self.text, self.pair) if c in table.columns]
+            table = with_texts(self.data_name, table, columns)
             self.splits["predict"] = self._set(table, labelled=False).unlabelled()
         if stage in ("fit", "validate") and "train" not in self.splits:
             self._split()

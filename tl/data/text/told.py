@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tl.counting import counted
 from tl.data.errors import listed
+from tl.data.text.table import Table
 
 
 def warn_of_copies(name: str, train: Sequence[str], split: str, texts: Sequence[str]) -> None:
@@ -26,6 +27,29 @@ def warn_of_copies(name: str, train: Sequence[str], split: str, texts: Sequence[
             f"{name}: {len(copies)} of {len(texts)} {split} texts are also training texts, such as "
             f"{copies[0][:60]!r}; scores on them are too good. Remove the copies."
         )
+
+
+def with_texts(name: str, table: Table, columns: Sequence[str]) -> Table:
+    """Return the rows of a table to predict that have a text in each column; name the others.
+
+    Args:
+        name: Name of the source.
+        table: The table; one without any such row is returned whole.
+        columns: Its columns of texts.
+    """
+    good = [
+        row
+        for row in range(len(table))
+        if all(isinstance(t := table.columns[c][row], str) and t.strip() for c in columns)
+    ]
+    if len(good) in (0, len(table)):
+        return table
+    lines = [str(table.lines[row]) for row in sorted({*range(len(table))} - {*good})]
+    rank_zero_info(
+        f"tl: {name}: not predicted, {len(lines)} of {len(table)} rows of {table.path} have no "
+        f"text: line {listed(lines)}."
+    )
+    return table.rows(good)
 
 
 def tell_sizes(name: str, train: Tensor, val: int, pieces: int) -> None:

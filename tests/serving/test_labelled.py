@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import warnings
 from pathlib import Path
 
@@ -60,7 +61,9 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         model.evaluate(other)
 
 
-def test_training_images_are_not_evaluated_silently(tmp_path: Path) -> None:
+def test_training_images_are_not_evaluated_silently(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class_folders(tmp_path / "photos" / "train")
     class_folders(tmp_path / "photos" / "test", count=2)
     data = FolderDataModule(root=str(tmp_path / "photos"), size=8, batch_size=6)
@@ -68,8 +71,13 @@ def test_training_images_are_not_evaluated_silently(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="that the model was trained on: expect lower scores"):
         model.evaluate(tmp_path / "photos" / "train")
     moved = (tmp_path / "photos").rename(tmp_path / "moved")
-    with pytest.warns(UserWarning, match="that the model was trained on: expect lower scores"):
+    caplog.clear()
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.warns(UserWarning, match="that the model was trained on: expect lower scores"),
+    ):
         model.evaluate(moved / "train")
+    assert caplog.text.count("reading images at 8x8 pixels as in training") == 1
     min((moved / "train" / "red").iterdir()).unlink()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*that the model was trained on")
@@ -92,6 +100,20 @@ def test_a_table_of_texts_is_evaluated(tmp_path: Path) -> None:
     found = model.evaluate(tmp_path / "texts.csv")
     assert found.samples == expected.samples == 40
     assert found.confusion.counts.equal(expected.confusion.counts)
+    with pytest.raises(ValueError, match=r"reads the sources sentences; .* not 'others'"):
+        model.evaluate(tmp_path / "texts.csv", source="others")
+
+
+def test_a_table_is_evaluated_where_texts_were_also_masked(tmp_path: Path) -> None:
+    data = read(masked_tokens=0.15)
+    network = build(data)
+    model = tl.load(trained(tmp_path, network, data, 1), backbone=network.backbone)
+    names = data.target_classes()["topic"]
+    rows = [f"word {i},{names[i % len(names)]}" for i in range(8)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,topic", *rows]))
+    found = model.evaluate(tmp_path / "texts.csv")
+    assert found["sentences_topic"].samples == 8
+    assert [*found] == model.tasks
 
 
 def test_the_table_that_training_split_is_recognised(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tl.data.split import Split
 from tl.data.text.known import read_text_record
 from tl.data.text.source import TextSource
 from tl.data.trained_on import TrainedOn, read_record, sources_of
+from tl.serving.quiet import quiet
 
 
 class _Named(FolderDataModule):
@@ -57,6 +58,11 @@ class _Named(FolderDataModule):
             record: The checkpoint's description of the source.
             known: The same, read.
         """
+        with quiet("lightning.pytorch.utilities.rank_zero"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the evaluation says it of what counts
+            return self._was_split(record, known)
+
+    def _was_split(self, record: Mapping[str, Any], known: TrainedOn) -> bool:
         try:
             self.adopt(record)
             # far fewer or more files need not be read
@@ -127,15 +133,19 @@ def labelled_data(
     Raises:
         DataError: If it cannot be evaluated, such as a folder without class folders.
     """
+    parts = sources_of(record)
+    # texts that are also masked are one source, and come as two
+    named = bool(sources) and all(name in parts for name in sources)
+    if (parts or sources) and source not in (None, *parts, *sources):
+        _one_of(source, [*parts] or sources)  # refuses it
     if isinstance(given, LightningDataModule):
-        data, names = given, sources
+        data = given
     else:
-        name = _one_of(source, sources) if sources else next(iter(sources_of(record)), None)
-        data, names = _of_path(given, record, name, batch_size), sources
-    # texts that are also masked come as two sources
+        name = _one_of(source, sources) if named else next(iter(parts), None)
+        data = _of_path(given, record, name, batch_size)
     twice = isinstance(data, TextSource) and data.masked_tokens and data.kinds
-    if names and isinstance(data, Source) and not twice:
-        return MultiTaskDataModule({_one_of(source, names): data})
+    if sources and isinstance(data, Source) and not twice:
+        return MultiTaskDataModule({_one_of(source, sources): data})
     return data
 
 

@@ -56,6 +56,8 @@ def test_a_folder_or_files_are_predicted(place: Path, capsys: pytest.CaptureFixt
     assert len(of_folder) == 9
     files = [str(reds / f"{number}.png") for number in (0, 3)]
     assert expanded(["predict", str(run(place)), *files])[0] == PREDICT_FILES
+    for option in ("--out=a.csv", "--source=photos"):
+        assert expanded(["predict", str(run(place)), str(reds), option])[0] == PREDICT_FILES
     assert main(["predict", str(run(place)), *files]) == 0
     of_files = out.read_text().splitlines()
     assert of_files == [of_folder[0], of_folder[1], of_folder[4]]

@@ -19,6 +19,7 @@ from tl.cli.short_forms import overlay
 
 _EVALUATE = ("validate", "test", "predict")
 _VALUES = ("--from", "--strategy")  # options of ours that take a value
+_OF_FILES = ("--out", "--source")  # options of `predict RUN FILE...` alone
 _FLAGS = ("-h", "--help", "--help-all", "--all", "--print_config")  # options without a value
 #: Stands for ``predict`` of single files, which needs no Trainer.
 PREDICT_FILES = "predict RUN FILE..."
@@ -96,7 +97,7 @@ def _on_run(verb: str, named: Sequence[str], options: list[str]) -> list[str]:
     missing = [path for path in paths if not Path(path).expanduser().exists()]
     if missing:
         raise ValueError(f"{missing[0]}: no such file or folder to predict.")
-    if len(paths) == 1:
+    if len(paths) == 1 and not any(word.partition("=")[0] in _OF_FILES for word in options):
         option = "predict_folder" if Path(paths[0]).expanduser().is_dir() else "predict_file"
         if _data_takes(checkpoint, option):
             return [*command, f"--data.init_args.{option}={paths[0]}", *options]

@@ -9,6 +9,7 @@ import torch
 from tl import MultiTaskModule, TransferModule
 from tl.backbones import TextBackbone
 from tl.data import SyntheticTextDataModule
+from tl.data.text.source import TextSource
 
 CONFIG: dict[str, Any] = {
     "model_type": "bert",
@@ -32,7 +33,7 @@ def read(**options: Any) -> SyntheticTextDataModule:
     return SyntheticTextDataModule(**given)
 
 
-def build(data: SyntheticTextDataModule, **options: Any) -> TransferModule | MultiTaskModule:
+def build(data: TextSource, **options: Any) -> TransferModule | MultiTaskModule:
     """A module for all tasks of the data."""
     torch.manual_seed(0)
     given = {"optimizer": adam, **options}

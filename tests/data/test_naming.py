@@ -11,10 +11,10 @@ from lightning.pytorch import Trainer
 from PIL import Image
 
 from tests.small import Tiny, trainer
-from tl import FolderDataModule, TransferModule
+from tl import CsvDataModule, FolderDataModule, TextDataModule, TransferModule
 from tl.data import DataError
 from tl.data.images.class_folders import find_classes, find_images
-from tl.data.naming import composed, name_of_folder, plain_name
+from tl.data.naming import composed, name_of_folder, name_of_table, plain_name
 from tl.data.trained_on import same_names
 from tl.transfer.source import rows_by_name
 
@@ -113,3 +113,12 @@ def test_data_in_a_folder_called_train_have_the_name_around_it(tmp_path: Path) -
     data = FolderDataModule(root=str(root / "train"), val_size=0.4)
     assert [task.name for task in data.tasks] == ["flowers"]
     TransferModule(Tiny(), data.tasks[0])  # torch refuses a head called train
+
+
+def test_data_in_a_table_called_train_have_the_name_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "flowers 2"
+    assert name_of_table(folder / "train.csv.xz") == "flowers_2"
+    assert name_of_table(folder / "labels.csv") == "labels"
+    text = TextDataModule(str(folder / "train.csv"), targets={"label": "class"})
+    images = CsvDataModule(root=str(folder), table="train.csv")
+    assert (text.data_name, images.data_name) == ("flowers_2", "flowers_2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import shutil
 import warnings
 from pathlib import Path
 
@@ -114,6 +115,47 @@ def test_a_table_is_evaluated_where_texts_were_also_masked(tmp_path: Path) -> No
     found = model.evaluate(tmp_path / "texts.csv")
     assert found["sentences_topic"].samples == 8
     assert [*found] == model.tasks
+
+
+def text_table(path: Path, count: int = 24, column: str = "", words: str = "small") -> Path:
+    """Write labelled texts, every fourth of them to test and every fifth to validate."""
+    splits = {0: ",test", 1: ",val"} if column else {}
+    rows = [
+        f"{('red', 'blue')[i % 2]} {words} thing {i},{'ab'[i % 2]}"
+        + splits.get(i % 4, ",train" if column else "")
+        for i in range(count)
+    ]
+    path.write_text("\n".join([f"text,label{column and f',{column}'}", *rows]))
+    return path
+
+
+@pytest.mark.parametrize("validated", ["share", "file"])
+def test_training_texts_are_not_evaluated_silently(validated: str, tmp_path: Path) -> None:
+    train = text_table(tmp_path / "train.csv")
+    other = text_table(tmp_path / "other.csv", 8, words="large")
+    own = {"val_size": 0.25} if validated == "share" else {"val": str(other)}
+    data = tl.TextDataModule(str(train), targets={"label": "class"}, vocab_size=100, **own)
+    network = build(data)
+    model = tl.load(trained(tmp_path, network, data, 1), backbone=network.backbone)
+    copied = Path(shutil.copy(train, tmp_path / "copied.csv"))
+    with pytest.warns(
+        UserWarning, match=r"copied\.csv holds the texts that the model was trained on"
+    ):
+        assert model.evaluate(copied).samples == 24
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*that the model was trained on")
+        assert model.evaluate(other).samples == 8
+        assert model.evaluate(text_table(tmp_path / "more.csv", 25)).samples == 25
+
+
+def test_only_test_rows_count_of_the_texts_that_a_column_divided(tmp_path: Path) -> None:
+    table = text_table(tmp_path / "table.csv", column="part")
+    data = tl.TextDataModule(str(table), split="part", targets={"label": "class"}, vocab_size=100)
+    network = build(data)
+    model = tl.load(trained(tmp_path, network, data, 1), backbone=network.backbone)
+    assert model.evaluate(table).samples == 6
+    other = text_table(tmp_path / "other.csv", 20, column="part", words="large")
+    assert model.evaluate(other).samples == 20
 
 
 def test_the_table_that_training_split_is_recognised(tmp_path: Path) -> None:

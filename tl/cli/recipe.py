@@ -15,7 +15,7 @@ from tl.counting import counted
 from tl.data import CsvDataModule, FolderDataModule
 from tl.data.images.layout import find_layout
 from tl.data.images.listing import list_images
-from tl.data.naming import name_of_folder, plain_name
+from tl.data.naming import name_of_folder, name_of_table, plain_name
 from tl.data.text.table import read_table
 from tl.data.trained_on import sources_of
 from tl.reading import shown
@@ -60,7 +60,7 @@ def recipe(place: str, source: str | None) -> tuple[dict[str, Any], str]:
     if table:
         options["table"] = path.name
         images = [] if source else _in_table(path)
-        return around(CsvDataModule, options, path.name.partition(".")[0], images, source)
+        return around(CsvDataModule, options, name_of_table(path), images, source)
     find_layout(path)  # names what is wrong with it
     images = [] if source else list_images(path)
     return around(FolderDataModule, options, name_of_folder(path), images, source)

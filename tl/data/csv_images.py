@@ -18,7 +18,7 @@ from tl.data.images.class_folders import ImageFiles
 from tl.data.images.image_table import check_there, read_image_table
 from tl.data.images.layout import Layout
 from tl.data.images.resident import ImageDataset
-from tl.data.naming import plain_name
+from tl.data.naming import name_of_table, plain_name
 from tl.data.split import Split, random_split, stratified_split
 from tl.data.text.table import Table
 from tl.data.text.targets import Kind, find_class_names, make_task, read_target, target_kinds
@@ -102,7 +102,7 @@ class CsvDataModule(FolderDataModule):
     # The table
 
     def _default_name(self) -> str:
-        return plain_name(Path(self.table).name.partition(".")[0]) or "images"
+        return plain_name(name_of_table(Path(self.root or "data") / self.table)) or "images"
 
     def _path(self) -> Path:
         return Path(self.settings.root).expanduser() / self.table

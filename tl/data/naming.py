@@ -31,6 +31,12 @@ def name_of_folder(folder: Path) -> str:
     return plain_name(folder.parent.name if folder.name == "train" else folder.name)
 
 
+def name_of_table(path: Path) -> str:
+    """Return the name of the data in a table: its own, or for ``train`` its folder's."""
+    name = path.name.partition(".")[0]
+    return name_of_folder(path.expanduser().resolve().parent) if name == "train" else name
+
+
 def composed_names(names: Iterable[object]) -> tuple[str, ...]:
     """Return names from a checkpoint in this form."""
     return tuple(composed(str(name)) for name in names)

@@ -186,18 +186,28 @@ def _of_path(
 
 
 def _texts(path: Path, part: Mapping[str, Any], batch_size: int) -> TextDataModule:
-    """Return a table of texts, all of whose rows are evaluated."""
+    """Return a table of texts, of which all rows are evaluated, or those that training left out."""
     columns = part.get("columns") or {"text": "text", "pair": None}
-    return TextDataModule(
-        str(path),
-        test=str(path),
-        text=columns["text"],
-        pair=columns["pair"],
-        targets=part.get("targets") or None,
-        masked_tokens=part.get("masked_tokens") or 0.0,
-        name=str(part["name"]),
-        eval_batch_size=batch_size,
-    )
+
+    def read(split: str | None) -> TextDataModule:
+        return TextDataModule(
+            str(path),
+            test=None if split else str(path),
+            split=split,
+            text=columns["text"],
+            pair=columns["pair"],
+            targets=part.get("targets") or None,
+            masked_tokens=part.get("masked_tokens") or 0.0,
+            name=str(part["name"]),
+            eval_batch_size=batch_size,
+        )
+
+    with quiet("lightning.pytorch.utilities.rank_zero"):  # said of what is evaluated
+        held_out = columns.get("split") is not None and read(columns["split"]).trained(part)
+        own = not held_out and read(None).trained(part)
+    if own:
+        _warn_of_own(path, "texts")
+    return read(columns["split"] if held_out else None)
 
 
 def _table(path: Path, known: TrainedOn, part: Mapping[str, Any], batch_size: int) -> LabelledTable:
@@ -248,11 +258,7 @@ def _folder(
 
     own = layout.whole and known.test_size is not None and trained_there(folder)
     if not own and folder.name == "train" and trained_there(folder.parent):
-        warnings.warn(
-            f"{folder} holds the images that the model was trained on: expect lower scores on "
-            "others.",
-            stacklevel=4,
-        )
+        _warn_of_own(folder, "images")
     return LabelledFolder(
         root=str(folder),
         eval_batch_size=batch_size,
@@ -260,4 +266,11 @@ def _folder(
         asked=tuple(known.classes),
         # of the folder that was split for training, only what was held out counts
         whole=layout.whole and not own,
+    )
+
+
+def _warn_of_own(place: Path, what: str) -> None:
+    warnings.warn(
+        f"{place} holds the {what} that the model was trained on: expect lower scores on others.",
+        stacklevel=5,
     )

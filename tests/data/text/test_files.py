@@ -78,7 +78,7 @@ def test_files_per_split(tmp_path: Path) -> None:
     data.setup("test")
     assert [len(data.splits[name]) for name in ("train", "val", "test")] == [20, 20, 20]
     assert data.tasks[0].name == "of_topics"
-    assert read(paths[0]).tasks[0].name == "train"
+    assert read(paths[1]).tasks[0].name == "val"
 
 
 def test_several_targets_are_several_tasks(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tl.data.errors import DataError, listed
+from tl.data.naming import name_of_table
 from tl.data.split import Split
 from tl.data.text.source import TextSource
 from tl.data.text.table import SPLITS, Table, read_table
@@ -26,7 +27,7 @@ class TextDataModule(TextSource):
         encoding: Encoding of the files.
         predict_file: File to predict: a table with the same text columns, or a ``.txt`` with one
             sentence per line. By default the test texts.
-        name: Name of the source; the name of the file by default.
+        name: Name of the source; by default that of the file, or of its folder for ``train``.
         **shared: Options of all sources of text, see `TextSource`.
 
     Raises:
@@ -44,7 +45,7 @@ class TextDataModule(TextSource):
         name: str | None = None,
         **shared: Any,  # noqa: ANN401 - the types are those of the base
     ) -> None:
-        super().__init__(name=name or Path(train).name.partition(".")[0], **shared)
+        super().__init__(name=name or name_of_table(Path(train)), **shared)
         self.train, self.val, self.test = train, val, test
         self.split, self.encoding = split, encoding
         self.predict_file = predict_file
@@ -60,6 +61,11 @@ class TextDataModule(TextSource):
         if path is not None and (split != "train" or self.split is None):
             return read_table(path, self.encoding)
         return self._by_column().get(split) if self.split is not None else None
+
+    def describe(self) -> dict[str, Any]:
+        """Return a description of the loaded data in plain types, with the column of splits."""
+        found = super().describe()
+        return found | {"columns": found["columns"] | {"split": self.split}}
 
     def _by_column(self) -> dict[Split, Table]:
         if self._parts is None:

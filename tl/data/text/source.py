@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any, cast, get_args
@@ -185,15 +185,9 @@ class TextSource(TextAsTrained):
         """Split off validation texts, unless the source has a validation split."""
         whole = self._set(self._table("train"))
         own = self._table("val", needed=False)
-        classes = (t for t in whole.targets.values() if t.ndim == 1 and not t.is_floating_point())
         share = 0.0 if own is not None else self.val_size
-        train, val = random_split(
-            *(len(whole), share, self.label_fraction, self.seed, "texts"),
-            None if self.withholds else next(classes, None),
-        )
-        part = whole.subset(train)
-        self.splits["train"] = part.withheld() if self.withholds else part
-        self.splits["val"] = whole.subset(val) if own is None else self._set(own)
+        self.splits["train"], val = self._divided(whole, share)
+        self.splits["val"] = val if own is None else self._set(own)
         self._fingerprint = None
         self._warn_of_copies()
         if self.trained_on is not None and self.fingerprint != self.trained_on.fingerprint:
@@ -202,6 +196,30 @@ class TextSource(TextAsTrained):
                 f"the training texts here are {self.fingerprint}: which of them it held out cannot "
                 "be determined. Validate on the texts that it was trained on, or use `test`."
             )
+
+    def _divided(self, whole: TextSet, share: float) -> tuple[TextSet, TextSet]:
+        """Return the texts that train, and a share of the whole that validates."""
+        classes = (t for t in whole.targets.values() if t.ndim == 1 and not t.is_floating_point())
+        train, val = random_split(
+            *(len(whole), share, self.label_fraction, self.seed, "texts"),
+            None if self.withholds else next(classes, None),
+        )
+        part = whole.subset(train)
+        return (part.withheld() if self.withholds else part), whole.subset(val)
+
+    def trained(self, record: Mapping[str, Any]) -> bool:
+        """Return whether these training texts are a checkpoint's, whatever validated it.
+
+        Args:
+            record: The checkpoint's description of the source.
+        """
+        try:
+            self.adopt(record)
+            whole = self._set(self._table("train"))
+            parts = (self._divided(whole, share)[0] for share in (self.val_size, 0.0))
+            return any(part.digest().hex() == record.get("train_hash") for part in parts)
+        except DataError:  # others
+            return False
 
     def _warn_of_copies(self) -> None:
         evaluated: dict[str, Sequence[str]] = {"validation": self.splits["val"].shown()}
@@ -276,6 +294,7 @@ class TextSource(TextAsTrained):
             "name": self.data_name,
             "kind": self.kind(),
             "fingerprint": self.fingerprint if known else None,
+            "train_hash": self.splits["train"].digest().hex() if "train" in self.splits else None,
             "samples": {split: len(data) for split, data in self.splits.items()},
             "targets": dict(self.kinds),
             "columns": {"text": self.text, "pair": self.pair},

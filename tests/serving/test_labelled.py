@@ -7,6 +7,7 @@ import logging
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,10 +151,13 @@ def test_training_texts_are_not_evaluated_silently(validated: str, tmp_path: Pat
 
 def test_only_test_rows_count_of_the_texts_that_a_column_divided(tmp_path: Path) -> None:
     table = text_table(tmp_path / "table.csv", column="part")
-    data = tl.TextDataModule(str(table), split="part", targets={"label": "class"}, vocab_size=100)
+    table.write_text(table.read_text().replace("thing", "thé"), encoding="latin-1")
+    read: dict[str, Any] = {"encoding": "latin-1", "vocab_size": 100}
+    data = tl.TextDataModule(str(table), split="part", targets={"label": "class"}, **read)
     network = build(data)
     model = tl.load(trained(tmp_path, network, data, 1), backbone=network.backbone)
     assert model.evaluate(table).samples == 6
+    assert [each.sample for each in model.predict(table)][:1] == ["red small thé 0"]
     other = text_table(tmp_path / "other.csv", 20, column="part", words="large")
     assert model.evaluate(other).samples == 20
 

@@ -172,8 +172,9 @@ def test_a_text_is_answered(tmp_path: Path) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("\n".join(texts[:3]) + "\n")
     assert [each.label for each in model.predict(file)] == [each.label for each in found[:3]]
-    with pytest.raises(ValueError, match="the text is empty"):
-        model.predict("  ")
+    for empty in ("  ", ("a text", "")):
+        with pytest.raises(ValueError, match="the text is empty"):
+            model.predict(empty)
     with pytest.raises(ValueError, match="int is not a text"):
         model.predict(3)
 

@@ -196,6 +196,7 @@ def _texts(path: Path, part: Mapping[str, Any], batch_size: int) -> TextDataModu
             split=split,
             text=columns["text"],
             pair=columns["pair"],
+            encoding=part.get("encoding") or "utf-8",
             targets=part.get("targets") or None,
             masked_tokens=part.get("masked_tokens") or 0.0,
             name=str(part["name"]),

@@ -119,14 +119,17 @@ class TextReader(Reader):
     Args:
         known: How the source was read in training.
         columns: The columns of its tables that held ``text`` and ``pair``.
+        encoding: Encoding of its files.
     """
 
     takes = "a text, a pair of texts as a tuple, a list of these, or a file of texts as a Path"
     modality = "texts"
 
-    def __init__(self, known: TextTrainedOn, columns: Mapping[str, str | None]) -> None:
-        self._columns = columns
-        self._way = f"{known.tokenizer.hash} {known.max_length} {columns}"
+    def __init__(
+        self, known: TextTrainedOn, columns: Mapping[str, str | None], encoding: str = "utf-8"
+    ) -> None:
+        self._columns, self._encoding = columns, encoding
+        self._way = f"{known.tokenizer.hash} {known.max_length} {columns} {encoding}"
         self._tokenizer = known.tokenizer
         self._backend = known.tokenizer.backend()
         self._backend.enable_truncation(known.max_length)
@@ -146,7 +149,7 @@ class TextReader(Reader):
         if not isinstance(given, Path):
             return [given]
         text, pair = self._columns.get("text") or "text", self._columns.get("pair")
-        table = read_table(given, text=text)
+        table = read_table(given, self._encoding, text)
         texts = table.column(text, "text")
         return texts if pair is None else [*zip(texts, table.column(pair, "pair"), strict=True)]
 
@@ -157,7 +160,7 @@ class TextReader(Reader):
             texts = sample
         if others := [text for text in texts if not isinstance(text, str)]:
             raise ValueError(f"{type(others[0]).__name__} is not a text; expected {self.takes}")
-        if not "".join(texts).strip():
+        if not all(text.strip() for text in texts):
             raise ValueError("the text is empty")
         return self._backend.encode(*texts)
 
@@ -304,7 +307,7 @@ def reader_of(record: Mapping[str, Any]) -> Reader:
         DataError: If the tokenizer in it is damaged.
     """
     if (text := read_text_record(record)) is not None:
-        return TextReader(text, record.get("columns") or {})
+        return TextReader(text, record.get("columns") or {}, record.get("encoding") or "utf-8")
     if (images := read_record(record)) is not None:
         return ImageReader(images)
     return TensorReader(record)

@@ -63,9 +63,10 @@ class TextDataModule(TextSource):
         return self._by_column().get(split) if self.split is not None else None
 
     def describe(self) -> dict[str, Any]:
-        """Return a description of the loaded data in plain types, with the column of splits."""
+        """Return a description of the loaded data in plain types, also of how files are read."""
         found = super().describe()
-        return found | {"columns": found["columns"] | {"split": self.split}}
+        columns = found["columns"] | {"split": self.split}
+        return found | {"columns": columns, "encoding": self.encoding}
 
     def _by_column(self) -> dict[Split, Table]:
         if self._parts is None:

@@ -100,7 +100,7 @@ class Model:
         names = [source]
         if source is None and self.each_can_read:
             read = {task.source for task in self.module.tasks.values()}
-            names = [name for name in self.sources if name in read]
+            names = [name for name in self.sources if name in read] or [None]
         parts = [self._predict(given, name, batch_size) for name in names]
         found: list[Prediction] = []
         for same in zip(*(answers for answers, _ in parts), strict=True):

@@ -17,6 +17,7 @@ from tests.small import Tiny, module
 from tests.text import build, read
 from tl.data import FolderDataModule
 from tl.serving.exporting import export
+from tl.serving.readers import reader_of
 
 
 def test_a_folder_is_matched_by_class_name(tmp_path: Path) -> None:
@@ -158,6 +159,9 @@ def test_only_test_rows_count_of_the_texts_that_a_column_divided(tmp_path: Path)
     model = tl.load(trained(tmp_path, network, data, 1), backbone=network.backbone)
     assert model.evaluate(table).samples == 6
     assert [each.sample for each in model.predict(table)][:1] == ["red small thé 0"]
+    record = data.describe()
+    files = record | {"columns": record["columns"] | {"split": None}}
+    assert reader_of(record).way == reader_of(files).way  # one pass answers for both
     other = text_table(tmp_path / "other.csv", 20, column="part", words="large")
     assert model.evaluate(other).samples == 20
 

@@ -186,7 +186,7 @@ def _of_path(
 
 
 def _texts(path: Path, part: Mapping[str, Any], batch_size: int) -> TextDataModule:
-    """Return a table of texts, of which all rows are evaluated, or those that training left out."""
+    """Return a table of texts: all its rows, or the test rows of the table that training split."""
     columns = part.get("columns") or {"text": "text", "pair": None}
 
     def read(split: str | None) -> TextDataModule:
@@ -204,8 +204,8 @@ def _texts(path: Path, part: Mapping[str, Any], batch_size: int) -> TextDataModu
         )
 
     with quiet("lightning.pytorch.utilities.rank_zero"):  # said of what is evaluated
-        held_out = columns.get("split") is not None and read(columns["split"]).trained(part)
-        own = not held_out and read(None).trained(part)
+        held_out = columns.get("split") is not None and read(columns["split"]).was_trained_on(part)
+        own = not held_out and read(None).was_trained_on(part)
     if own:
         _warn_of_own(path, "texts")
     return read(columns["split"] if held_out else None)

@@ -128,15 +128,17 @@ class TextReader(Reader):
     def __init__(
         self, known: TextTrainedOn, columns: Mapping[str, str | None], encoding: str = "utf-8"
     ) -> None:
-        self._columns, self._encoding = columns, encoding
-        self._way = f"{known.tokenizer.hash} {known.max_length} {columns} {encoding}"
+        self._text, self._pair = columns.get("text") or "text", columns.get("pair")
+        self._encoding = encoding
+        read = (known.tokenizer.hash, known.max_length, self._text, self._pair, encoding)
+        self._way = str(read)
         self._tokenizer = known.tokenizer
         self._backend = known.tokenizer.backend()
         self._backend.enable_truncation(known.max_length)
 
     @property
     def way(self) -> str:
-        """Tokenizer, length, and columns of a table."""
+        """Tokenizer, length, and columns and encoding of a table."""
         return self._way
 
     def spread(self, given: object) -> tuple[list[Any], bool]:
@@ -148,10 +150,11 @@ class TextReader(Reader):
     def _texts(self, given: object) -> list[Any]:
         if not isinstance(given, Path):
             return [given]
-        text, pair = self._columns.get("text") or "text", self._columns.get("pair")
-        table = read_table(given, self._encoding, text)
-        texts = table.column(text, "text")
-        return texts if pair is None else [*zip(texts, table.column(pair, "pair"), strict=True)]
+        table = read_table(given, self._encoding, self._text)
+        texts = table.column(self._text, "text")
+        if self._pair is None:
+            return texts
+        return [*zip(texts, table.column(self._pair, "pair"), strict=True)]
 
     def read(self, sample: object) -> Any:  # noqa: ANN401
         """Cut a text into tokens; a text longer than in training loses its end."""

@@ -207,8 +207,8 @@ class TextSource(TextAsTrained):
         part = whole.subset(train)
         return (part.withheld() if self.withholds else part), whole.subset(val)
 
-    def trained(self, record: Mapping[str, Any]) -> bool:
-        """Return whether these training texts are a checkpoint's, whatever validated it.
+    def was_trained_on(self, record: Mapping[str, Any]) -> bool:
+        """Return whether a checkpoint was trained on these training texts, whatever validated it.
 
         Args:
             record: The checkpoint's description of the source.
@@ -218,7 +218,7 @@ class TextSource(TextAsTrained):
             whole = self._set(self._table("train"))
             parts = (self._divided(whole, share)[0] for share in (self.val_size, 0.0))
             return any(part.digest().hex() == record.get("train_hash") for part in parts)
-        except DataError:  # others
+        except DataError:  # other columns or classes
             return False
 
     def _warn_of_copies(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,13 @@ def _one_thread() -> None:
     # tiny tensors: threads cost more than they bring, and results must not depend on their number
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    # a shell starts background commands with Ctrl-C ignored, and their children inherit that
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,7 @@ ROWS = {
 
 
 def test_there_are_scripts() -> None:
-    assert "benchmark_transfer.py" in {path.name for path in SCRIPTS}
+    assert "benchmark_balancing.py" in {path.name for path in SCRIPTS}
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

@@ -9,7 +9,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.studies import content, leave_results, noise, write_study
 from tests.study.test_analysis import cells, ranked
 from tl.study.cells import DELTA, Budget, Cell, Run
-from tl.study.figures import delta_m_figure, figures_of, trade_off_figure, write_figures
+from tl.study.figures import (
+    delta_m_figure,
+    figures_of,
+    scores_figure,
+    trade_off_figure,
+    write_figures,
+)
 from tl.study.findings import as_dict, report_of
 from tl.study.points import points_of
 from tl.study.report import markdown
@@ -32,6 +38,30 @@ def test_figures_follow_from_the_report(tmp_path: Path) -> None:
     assert all(path.stat().st_size > 1000 for path in paths)
     board = EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
     assert board.Tags()["images"] == ["study/seeds", "study/scores"]
+
+
+def test_what_is_compared_are_lines_and_other_axes_are_plots(tmp_path: Path) -> None:
+    point = next(iter(points_of(read_study(write_study(tmp_path))).values()))
+    given = [
+        Cell(
+            {"direction": direction, "part": part, "method": method},
+            {0: Run(point, {"test/acc": part}, Budget(1, None, 0))},
+            1,
+        )
+        for direction in ("there", "back")
+        for part in (0.05, 0.02)
+        for method in ("scratch", "full")
+    ]
+    figure = scores_figure(given, "test/acc", "part", ["method"])
+    assert [plot.get_title() for plot in figure.axes] == ["there", "back"]
+    for plot in figure.axes:
+        assert plot.get_legend_handles_labels()[1] == ["scratch", "full"]
+        assert [tick.get_text() for tick in plot.get_xticklabels()] == ["0.02", "0.05"]
+        assert [list(line.get_xdata()) for line in plot.lines[::3]] == [[0.02, 0.05]] * 2
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["scratch", "full"]
+    [together] = scores_figure(given, "test/acc", "part").axes
+    assert together.get_legend_handles_labels()[1][0] == "there, scratch"
 
 
 def test_two_tasks_are_a_plane_and_delta_m_is_bars(tmp_path: Path) -> None:

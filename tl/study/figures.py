@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -21,6 +22,7 @@ from tl.study.sections import is_number
 from tl.study.wording import name_of, scaled, short, unit
 
 _DPI = 120
+_ASIDE = 0.05  # inches between lines of one figure
 
 
 def figures_of(report: StudyReport) -> dict[str, Figure]:
@@ -41,7 +43,8 @@ def figures_of(report: StudyReport) -> dict[str, Figure]:
         and all(is_number(cell.row[axis]) for cell in cells)
     ]
     if numeric:
-        found["scores"] = scores_figure(cells, metrics[0], numeric[0])
+        compared = report.study.report.against
+        found["scores"] = scores_figure(cells, metrics[0], numeric[0], compared)
     if DELTA in metrics and any(cell.values(DELTA) for cell in cells):
         found["delta_m"] = delta_m_figure(cells)
     tasks = [metric for metric in metrics if metric.count("/") == 2]  # noqa: PLR2004 - split/task/score
@@ -83,29 +86,57 @@ def write_figures(report: StudyReport, out: Path) -> list[Path]:
     return paths
 
 
-def scores_figure(cells: Sequence[Cell], metric: str, axis: str) -> Figure:
-    """Draw a metric over a numeric axis, a line with intervals for each of the other values."""
-    figure, plot = _new()
-    lines: dict[str, list[tuple[float, Cell]]] = {}
+def scores_figure(
+    cells: Sequence[Cell], metric: str, axis: str, compared: Collection[str] = ()
+) -> Figure:
+    """Draw a metric over a numeric axis, with intervals.
+
+    Args:
+        cells: The cells.
+        metric: The metric.
+        axis: The numeric axis of the rows.
+        compared: Axes of the rows whose values are lines; each value of the others has a plot of
+            its own. By default all are lines.
+    """
+    panels: dict[str, dict[str, list[tuple[float, Cell]]]] = {}
     for cell in cells:
         rest = {key: value for key, value in cell.row.items() if key != axis}
-        lines.setdefault(name_of(rest) or metric, []).append((float(cell.row[axis]), cell))
-    for name, points in lines.items():
-        points.sort(key=lambda each: each[0])
-        plot.errorbar(
-            [x for x, _ in points],
-            [_mean(cell, metric) for _, cell in points],
-            [_half(cell, metric) for _, cell in points],
-            label=name,
-            marker="o",
-            capsize=3,
-        )
-    xs = [x for points in lines.values() for x, _ in points]
-    if min(xs) > 0 and max(xs) / min(xs) > 4:  # noqa: PLR2004 - wide enough for logarithms
-        plot.set_xscale("log")
-    plot.set_xlabel(short(axis))
-    plot.set_ylabel(f"{metric}{unit(metric)}")
-    plot.legend()
+        line = {key: value for key, value in rest.items() if key in compared} or rest
+        panel = name_of({key: value for key, value in rest.items() if key not in line})
+        lines = panels.setdefault(panel, {})
+        lines.setdefault(name_of(line) or metric, []).append((float(cell.row[axis]), cell))
+    figure = Figure(figsize=(4.5 * len(panels) + 2.5, 4), layout="constrained")
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    handles: dict[str, Any] = {}
+    for plot, (panel, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for name, points in lines.items():
+            points.sort(key=lambda each: each[0])
+            aside = _ASIDE * (names.index(name) - (len(names) - 1) / 2)  # intervals do not overlap
+            handles[name] = plot.errorbar(
+                [x for x, _ in points],
+                [_mean(cell, metric) for _, cell in points],
+                [_half(cell, metric) for _, cell in points],
+                label=name,
+                color=f"C{names.index(name)}",
+                marker="o",
+                capsize=3,
+            )
+            shift = ScaledTranslation(aside, 0, figure.dpi_scale_trans)
+            for artist in handles[name].get_children():
+                artist.set_transform(artist.get_transform() + shift)
+        xs = sorted({x for points in lines.values() for x, _ in points})
+        if min(xs) > 0 and max(xs) / min(xs) > 4:  # noqa: PLR2004 - wide enough for logarithms
+            plot.set_xscale("log")
+        if len(xs) <= 8:  # noqa: PLR2004 - there is room for each
+            plot.set_xticks(xs, [f"{x:g}" for x in xs])
+            plot.minorticks_off()
+        plot.margins(x=0.1)
+        plot.set_title(panel)
+        plot.set_xlabel(short(axis))
+        plot.set_ylabel(f"{metric}{unit(metric)}")
+    figure.legend(handles.values(), handles, loc="outside right upper")
     return figure
 
 

@@ -57,7 +57,7 @@ def test_what_is_compared_are_lines_and_other_axes_are_plots(tmp_path: Path) -> 
     for plot in figure.axes:
         assert plot.get_legend_handles_labels()[1] == ["scratch", "full"]
         assert [tick.get_text() for tick in plot.get_xticklabels()] == ["0.02", "0.05"]
-        assert [list(line.get_xdata()) for line in plot.lines[::3]] == [[0.02, 0.05]] * 2
+        assert all(np.array_equal(line.get_xdata(), [0.02, 0.05]) for line in plot.lines[::3])
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["scratch", "full"]
     [together] = scores_figure(given, "test/acc", "part").axes

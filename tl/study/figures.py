@@ -22,7 +22,8 @@ from tl.study.sections import is_number
 from tl.study.wording import name_of, scaled, short, unit
 
 _DPI = 120
-_ASIDE = 0.05  # inches between lines of one figure
+_ASIDE = 0.05  # inches between the lines of a plot
+_WIDEST = 0.5  # inches between the first and the last
 
 
 def figures_of(report: StudyReport) -> dict[str, Figure]:
@@ -113,7 +114,8 @@ def scores_figure(
     ):
         for name, points in lines.items():
             points.sort(key=lambda each: each[0])
-            aside = _ASIDE * (names.index(name) - (len(names) - 1) / 2)  # intervals do not overlap
+            place = names.index(name) - (len(names) - 1) / 2  # intervals do not overlap
+            aside = place * min(_ASIDE, _WIDEST / len(names))
             handles[name] = plot.errorbar(
                 [x for x, _ in points],
                 [_mean(cell, metric) for _, cell in points],

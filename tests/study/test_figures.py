@@ -48,12 +48,12 @@ def test_what_is_compared_are_lines_and_other_axes_are_plots(tmp_path: Path) -> 
             {0: Run(point, {"test/acc": part}, Budget(1, None, 0))},
             1,
         )
-        for direction in ("there", "back")
+        for direction in ("there", "back", "up", "down")
         for part in (0.05, 0.02)
         for method in ("scratch", "full")
     ]
     figure = scores_figure(given, "test/acc", "part", ["method"])
-    assert [plot.get_title() for plot in figure.axes] == ["there", "back"]
+    assert [plot.get_title() for plot in figure.axes] == ["there", "back", "up", "down"]
     for plot in figure.axes:
         assert plot.get_legend_handles_labels()[1] == ["scratch", "full"]
         assert [tick.get_text() for tick in plot.get_xticklabels()] == ["0.02", "0.05"]

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from tensorboard.compat.proto.event_pb2 import Event
@@ -106,40 +107,47 @@ def scores_figure(
         panel = name_of({key: value for key, value in rest.items() if key not in line})
         lines = panels.setdefault(panel, {})
         lines.setdefault(name_of(line) or metric, []).append((float(cell.row[axis]), cell))
-    figure = Figure(figsize=(4.5 * len(panels) + 2.5, 4), layout="constrained")
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    colours = colormaps["tab10" if len(names) <= 10 else "tab20"]  # noqa: PLR2004 - as many
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(4.5 * columns + 2.5, 4 * rows), layout="constrained")
+    plots = figure.subplots(rows, columns, squeeze=False).flatten()
+    for empty in plots[len(panels) :]:
+        empty.remove()
     handles: dict[str, Any] = {}
-    for plot, (panel, lines) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
+    for plot, (panel, lines) in zip(plots, panels.items(), strict=False):
         for name, points in lines.items():
             points.sort(key=lambda each: each[0])
-            place = names.index(name) - (len(names) - 1) / 2  # intervals do not overlap
-            aside = place * min(_ASIDE, _WIDEST / len(names))
             handles[name] = plot.errorbar(
                 [x for x, _ in points],
                 [_mean(cell, metric) for _, cell in points],
                 [_half(cell, metric) for _, cell in points],
                 label=name,
-                color=f"C{names.index(name)}",
+                color=colours(names.index(name) % colours.N),
                 marker="o",
                 capsize=3,
             )
+            place = names.index(name) - (len(names) - 1) / 2  # intervals do not overlap
+            aside = place * min(_ASIDE, _WIDEST / len(names))
             shift = ScaledTranslation(aside, 0, figure.dpi_scale_trans)
             for artist in handles[name].get_children():
                 artist.set_transform(artist.get_transform() + shift)
-        xs = sorted({x for points in lines.values() for x, _ in points})
-        if min(xs) > 0 and max(xs) / min(xs) > 4:  # noqa: PLR2004 - wide enough for logarithms
-            plot.set_xscale("log")
-        if len(xs) <= 8:  # noqa: PLR2004 - there is room for each
-            plot.set_xticks(xs, [f"{x:g}" for x in xs])
-            plot.minorticks_off()
+        _mark_values(plot, sorted({x for points in lines.values() for x, _ in points}))
         plot.margins(x=0.1)
         plot.set_title(panel)
         plot.set_xlabel(short(axis))
         plot.set_ylabel(f"{metric}{unit(metric)}")
     figure.legend(handles.values(), handles, loc="outside right upper")
     return figure
+
+
+def _mark_values(plot: Any, xs: Sequence[float]) -> None:  # noqa: ANN401 - matplotlib has no types
+    if min(xs) > 0 and max(xs) / min(xs) > 4:  # noqa: PLR2004 - wide enough for logarithms
+        plot.set_xscale("log")
+    if len(xs) <= 8:  # noqa: PLR2004 - there is room for each
+        plot.set_xticks(xs, [f"{x:g}" for x in xs])
+        plot.minorticks_off()
 
 
 def delta_m_figure(cells: Sequence[Cell]) -> Figure:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from tensorboard.compat.proto.event_pb2 import Event
@@ -128,7 +129,7 @@ def scores_figure(
                 marker="o",
                 capsize=3,
             )
-            place = names.index(name) - (len(names) - 1) / 2  # intervals do not overlap
+            place = names.index(name) - (len(names) - 1) / 2  # from the middle
             aside = place * min(_ASIDE, _WIDEST / len(names))
             shift = ScaledTranslation(aside, 0, figure.dpi_scale_trans)
             for artist in handles[name].get_children():
@@ -142,7 +143,7 @@ def scores_figure(
     return figure
 
 
-def _mark_values(plot: Any, xs: Sequence[float]) -> None:  # noqa: ANN401 - matplotlib has no types
+def _mark_values(plot: Axes, xs: Sequence[float]) -> None:
     if min(xs) > 0 and max(xs) / min(xs) > 4:  # noqa: PLR2004 - wide enough for logarithms
         plot.set_xscale("log")
     if len(xs) <= 8:  # noqa: PLR2004 - there is room for each

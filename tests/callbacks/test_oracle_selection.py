@@ -58,12 +58,12 @@ def test_both_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     with caplog.at_level("INFO"):
         run.fit(net, data)
     found = run.callback_metrics
-    assert found["val/odd/oracle_at_chosen"] <= found["val/odd/oracle_at_best"]
+    assert found["val/odd/oracle_acc_at_chosen"] <= found["val/odd/oracle_acc_at_best"]
     assert "at the epoch chosen by labelled sources" in caplog.text
 
 
 @pytest.mark.parametrize(
-    "metric", ["val/odd/oracle", "val/odd/oracle_loss", "val/odd/oracle_at_best"]
+    "metric", ["val/odd/oracle", "val/odd/oracle_loss", "val/odd/oracle_acc_at_best"]
 )
 def test_it_is_never_monitored(metric: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="computed from labels that training withholds"):

@@ -38,7 +38,8 @@ def test_the_tasks_of_a_run_are_grouped_and_a_study_is_written(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["group", str(run), "--groups=2", f"--out={tmp_path}"])
-    said = capsys.readouterr().out
+    said, wrote = capsys.readouterr()
+    assert str(tmp_path / "partitions") in wrote
     assert "3 tasks, 3 measurements" in said
     assert "exact look-ahead" in said
     found = json.loads((tmp_path / "group.json").read_text())

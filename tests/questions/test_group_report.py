@@ -71,10 +71,10 @@ def test_files_and_a_study_that_the_study_verb_reads(tmp_path: Path) -> None:
     configuration = tmp_path / "config.yaml"
     configuration.write_text("model: {init_args: {}}\ndata: {}\n")
     backbone = {"class_path": "tl.backbones.ResNet20", "init_args": {}}
-    file = write_study(found, configuration, backbone, "test/acc", tmp_path)
+    file, overlays = write_study(found, configuration, backbone, "test/acc", tmp_path)
     study = read_study(file)
     assert len(points_of(study)) == 8 * 5
-    overlay = yaml.safe_load((tmp_path / "partitions" / "chosen.yaml").read_text())
+    overlay = yaml.safe_load((overlays / "chosen.yaml").read_text())
     given = overlay["model"]["init_args"]["backbone"]
     assert given["class_path"] == "tl.backbones.TaskGroups"
     assert given["init_args"] == {"backbone": backbone, "groups": found.names}

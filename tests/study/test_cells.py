@@ -7,7 +7,7 @@ import pytest
 
 from tests.studies import content, leave_results, noise, write_study
 from tl.study.analysis import gains_of
-from tl.study.cells import DELTA, Budget, cells_of, directed, metrics_of, read_runs
+from tl.study.cells import DELTA, Budget, cells_of, directed, metrics_of, read_runs, score_of
 from tl.study.folders import RunFolders
 from tl.study.points import Point
 
@@ -95,6 +95,20 @@ def test_directions_come_from_the_scores(tmp_path: Path) -> None:
     # a larger error is worse
     [gain] = gains_of(study, [first, second], "test/depth/abs")
     assert gain.difference.mean == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize(
+    ("metric", "score"),
+    [
+        ("test/acc", "acc"),
+        ("val/target/oracle_acc_at_best", "acc"),
+        ("val/target/oracle_abs_at_chosen", "abs"),
+        ("val/target/oracle_knn_acc", "acc"),
+        ("val/target/oracle", "oracle"),
+    ],
+)
+def test_what_an_oracle_measures_is_a_score(metric: str, score: str) -> None:
+    assert score_of(metric) == score
 
 
 def test_a_loss_counts_only_where_a_task_has_nothing_else(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ def test_shares_are_percent_and_other_metrics_are_not() -> None:
     assert number(Interval(0.5, math.inf, 1), "test/loss") == "0.5 (one run)"
     assert number(None, "test/loss") == "-"
     assert (scaled(0.5, "test/acc"), scaled(0.5, "test/rmse")) == (50.0, 0.5)
+    assert (unit("val/a/oracle_acc_at_best"), unit("val/a/oracle_mae")) == (", %", "")
     assert (unit("test/a/acc"), unit("test/rmse")) == (", %", "")
     assert (amount(0.04, "test/acc"), amount(0.04, "test/rmse")) == ("4.0 points", "0.04")
 

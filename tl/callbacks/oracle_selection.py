@@ -18,10 +18,10 @@ class OracleSelection(Callback):
 
     A run is chosen by validation on labelled sources. Published tables of domain adaptation often
     choose by target labels instead, which nobody has who needs the method. For each task whose
-    source has ``labels: none``, this logs ``val/<task>/oracle_at_chosen``, its validation score at
-    the epoch that the run's checkpoint holds, and ``val/<task>/oracle_at_best``, its best over all
-    epochs. The gap is what the choice by target labels adds. The command line adds this callback to
-    runs with such a source.
+    source has ``labels: none``, this logs ``val/<task>/oracle_<score>_at_chosen``, its validation
+    score (``acc`` of a classification) at the epoch that the run's checkpoint holds, and
+    ``val/<task>/oracle_<score>_at_best``, its best over all epochs. The gap is what the choice by
+    target labels adds. The command line adds this callback to runs with such a source.
     """
 
     def __init__(self) -> None:
@@ -57,8 +57,12 @@ class OracleSelection(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log both."""
+        kinds = {name: task.score for name, _, task in _withheld(pl_module)}
         for way, found in (("chosen", self._honest), ("best", self._oracle)):
-            values = {f"val/{name}/oracle_at_{way}": score for name, (score, _) in found.items()}
+            values = {
+                f"val/{name}/oracle_{kinds[name]}_at_{way}": score
+                for name, (score, _) in found.items()
+            }
             if values:
                 pl_module.log_dict(values, sync_dist=True)
 

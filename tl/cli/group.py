@@ -53,7 +53,7 @@ def run(given: argparse.Namespace) -> None:
     configuration = run / "config.yaml"
     backbone = _backbone(content)
     if configuration.is_file() and backbone is not None:
-        paths.append(write_study(found, configuration, backbone, _metric(content), out))
+        paths += write_study(found, configuration, backbone, _metric(content), out)
     print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201
     print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
 

@@ -194,7 +194,7 @@ def write(found: Groups, out: Path) -> list[Path]:
 
 def write_study(
     found: Groups, configuration: Path, backbone: Mapping[str, Any], metric: str, out: Path
-) -> Path:
+) -> tuple[Path, Path]:
     """Write a study that trains the chosen partition, all, alone and five random ones.
 
     Each run has a network per group (:class:`tl.backbones.TaskGroups`), so that runs differ in who
@@ -208,11 +208,11 @@ def write_study(
         out: Folder.
 
     Returns:
-        The study file.
+        The study file, and the folder of its partitions.
     """
-    overlays = {}
+    overlays, folder = {}, out / "partitions"
     for name, groups in partitions(found).items():
-        path = out / "partitions" / f"{name}.yaml"
+        path = folder / f"{name}.yaml"
         options = {"backbone": dict(backbone), "groups": groups}
         grouped = {"class_path": "tl.backbones.TaskGroups", "init_args": options}
         _yaml(path, {"model": {"init_args": {"backbone": grouped}}})
@@ -234,7 +234,7 @@ def write_study(
     }
     path = out / "group_study.yaml"
     _yaml(path, study)
-    return path
+    return path, folder
 
 
 def _yaml(path: Path, content: Mapping[str, Any]) -> None:

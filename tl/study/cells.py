@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -187,9 +188,16 @@ def directed(study: Study, runs: Mapping[str, Run]) -> Study:
     return replace(study, report=replace(report, lower_is_better=(*lower, *others)))
 
 
+def score_of(metric: str) -> str:
+    """Return a metric's score: ``acc`` of ``test/acc`` and ``val/target/oracle_acc_at_best``."""
+    last = metric.rpartition("/")[2]
+    return re.sub(r"^oracle_(.+?)(_at_(chosen|best))?$", r"\1", last).removeprefix("knn_")
+
+
 def direction_of(metric: str, runs: Mapping[str, Run], stage: str) -> str | None:
     """Return ``min`` or ``max`` as the runs of a stage tell, ``None`` where none does."""
-    _, *middle, score = metric.split("/")
+    _, *middle, _ = metric.split("/")
+    score = score_of(metric)
     if score == "loss":
         return "min"
     for run in runs.values():

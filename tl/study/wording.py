@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tl.report.intervals import Interval
-from tl.study.cells import DELTA
+from tl.study.cells import DELTA, score_of
 
 _SHARES = ("acc", "accuracy", "miou", DELTA)
 
@@ -34,7 +34,7 @@ def unit(metric: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Tell whether a metric is written in percent."""
-    return metric.rsplit("/", 1)[-1].lower() in {name.lower() for name in _SHARES}
+    return score_of(metric).lower() in {name.lower() for name in _SHARES}
 
 
 def short(axis: str) -> str:

@@ -18,3 +18,9 @@ def test_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "a" in json.loads(capsys.readouterr().out)["groups"]
     assert (tmp_path / "out" / "curves.png").exists()
     assert "holds no results.json" in failure(capsys, "compare", str(tmp_path))
+
+
+def test_a_metric_without_a_place_for_its_curves_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "add --out FOLDER" in failure(capsys, "compare", str(tmp_path), "--metric=val/acc")

@@ -11,6 +11,7 @@ import yaml
 from tests.cli.test_verbs import failure
 from tests.studies import leave_results, noise, write_study
 from tl.cli import main
+from tl.study.definition import define
 
 pytest.importorskip("optuna", reason="needs tl[study]")
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +76,7 @@ def test_an_option_that_no_run_has_and_then_a_study_of_real_runs(
     line = failure(capsys, *more, "--set=model.init_args.lrr=1")
     assert "stage 'source'" in line
     assert "lrr" in line
-    main([*more, "--accept-changes"])
+    main([*more])
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["status"] == "3 of 3 runs are done."
     [cell] = report["cells"]
@@ -83,3 +84,22 @@ def test_an_option_that_no_run_has_and_then_a_study_of_real_runs(
     assert cell["budgets"] == [{"steps": 2, "samples": 128, "trials": 0}]
     [target, _] = (tmp_path / "out" / "target").glob("*/version_0/results.json")
     assert json.loads(target.read_text())["provenance"]
+
+
+def test_a_report_of_other_runs_than_were_started_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_study(tmp_path)
+    study, points = leave_results(path, tmp_path / "out", noise)
+    define(study.question, points, tmp_path / "out")
+    more = [str(path), f"--out={tmp_path / 'out'}"]
+    for action in ("status", "report"):
+        line = failure(capsys, "study", action, *more, "--set=model.size=7")
+        assert "asks for none of the runs" in line
+        assert 'model.size was "not set" and is 7' in line
+    assert not (tmp_path / "out" / "report.md").exists()
+    main(["study", "report", *more, "--set=seed_everything=[0, 2]"])
+    said, warned = capsys.readouterr()
+    assert "5 of 10 runs are done" in said
+    assert "asks for other runs than" in warned

@@ -105,3 +105,30 @@ def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
         compare(tmp_path)
     with pytest.raises(ValueError, match="Name one run folder or more"):
         compare()
+
+
+def test_runs_that_are_no_replicates_are_not_folded(tmp_path: Path) -> None:
+    unknown = [leave(tmp_path / name / "version_0", 0, 0.5) for name in "ab"]
+    for run in unknown:
+        (run / "config.yaml").unlink()
+    again = [leave(tmp_path / name / "version_0", 3, 0.5) for name in "cd"]
+    found = compare(*unknown, *again)
+    assert [len(runs) for runs in found.groups.values()] == [1, 1, 1, 1]
+
+
+def test_a_comparison_without_a_curve_is_written_without_the_picture(tmp_path: Path) -> None:
+    run = leave(tmp_path / "a" / "version_0", 0, 0.5)
+    (run / "metrics.csv").unlink()
+    paths = compare(run).write(tmp_path / "out")
+    assert [path.name for path in paths] == ["comparison.md", "comparison.json"]
+    with pytest.raises(ValueError, match="No run has a curve of val/acc"):
+        compare(run).write(tmp_path / "out", "val/acc")
+
+
+def test_the_seconds_of_a_resumed_run_are_marked(tmp_path: Path) -> None:
+    leave(tmp_path / "a" / "version_0", 0, 0.5)
+    run = leave(tmp_path / "a" / "version_1", 0, 0.6)
+    results = json.loads((run / "results.json").read_text())
+    results["resumed_from"] = "../version_0/checkpoints/last.ckpt"
+    (run / "results.json").write_text(json.dumps(results))
+    assert "| seconds | 10 since resumed |" in compare(run).table()

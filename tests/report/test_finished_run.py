@@ -42,3 +42,29 @@ def test_what_has_no_results_is_one_line(tmp_path: Path) -> None:
 
 def test_nested_settings_have_dotted_names() -> None:
     assert flat({"a": {"b": [1, {"c": 2}], "d": {}}}) == {"a.b.0": 1, "a.b.1.c": 2, "a.d": {}}
+
+
+def test_a_resumed_run_has_the_curve_of_all_its_parts(tmp_path: Path) -> None:
+    for number, rows in enumerate(["1,0.1\n2,0.2\n3,0.9\n", "3,0.3\n", "4,0.4\n"]):
+        folder = tmp_path / f"version_{number}"
+        folder.mkdir()
+        before = f"../version_{number - 1}/checkpoints/last.ckpt" if number else None
+        (folder / "results.json").write_text(json.dumps({"metrics": {}, "resumed_from": before}))
+        (folder / "metrics.csv").write_text(f"step,val/acc\n{rows}")
+    run = read_run(tmp_path)
+    assert run.curve("val/acc") == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
+    assert read_run(tmp_path / "version_0").before is None
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "{"])
+def test_results_that_are_no_object_are_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=r"holds no results\.json"):
+        read_run(tmp_path)
+
+
+def test_a_broken_configuration_leaves_settings_out(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"metrics": {"val/acc": NaN, "val/loss": 0.5}}')
+    (tmp_path / "config.yaml").write_text("a: {")
+    run = read_run(tmp_path)
+    assert (run.settings, run.metrics) == ({}, {"val/loss": 0.5})

@@ -76,6 +76,29 @@ def test_methods_are_summed_up_over_ten_cells(tmp_path: Path) -> None:
     assert overall_of(study, cells(study, scores), "test/acc") == []
 
 
+def test_methods_may_be_classes(tmp_path: Path) -> None:
+    given, kinds = content(), [{"class_path": "a.A"}, {"class_path": "a.B"}]
+    given["stages"]["target"]["vary"] = {
+        "kind": kinds,
+        "data.part": [0.1],
+        "seed_everything": [0, 1],
+    }
+    given["stages"]["target"]["except"] = {}
+    given["report"] |= {"rows": ["kind", "data.part"], "against": {"kind": kinds[0]}}
+    study = read_study(write_study(tmp_path, given))
+    point, found = next(iter(points_of(study).values())), []
+    for part in range(10):
+        for kind, score in zip(kinds, (0.1, 0.5), strict=True):
+            runs = {
+                seed: Run(point, {"test/acc": score + seed / 10}, Budget(1, None, 0))
+                for seed in (0, 1)
+            }
+            found.append(Cell({"kind": kind, "data.part": part}, runs, 2))
+    first, second = overall_of(study, found, "test/acc")
+    assert (first.value, second.value) == tuple(kinds)
+    assert (first.improvement, second.improvement) == (0.5, 1.0)
+
+
 def test_studies_of_noise_name_a_winner_at_the_stated_rate(tmp_path: Path) -> None:
     given = content()
     given["stages"]["target"]["vary"]["seed_everything"] = [0, 1]

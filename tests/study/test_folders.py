@@ -90,3 +90,18 @@ def test_files_are_whole_or_absent(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     (tmp_path / "a.json").write_text("{")
     assert read_object(tmp_path / "a.json") == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"metrics": [1]}, {"steps": "x"}, {"metrics": {"a": "b"}}, {"scores": [1]}, {"best": 3}],
+)
+def test_results_that_no_run_writes_are_none(
+    tmp_path: Path, point: Point, content: dict[str, object]
+) -> None:
+    folders = RunFolders(tmp_path)
+    version = leave(folders.of(point), 0, **{"metrics": {"test/acc": 1.0}, "steps": 1, **content})
+    (version / "config.yaml").write_text("a: {")
+    assert folders.results(point) == {}
+    assert folders.state(point) == "unfinished"
+    assert folders.configuration(point) == {}

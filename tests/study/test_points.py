@@ -67,3 +67,37 @@ def test_a_reference_needs_its_stage(tmp_path: Path) -> None:
     del given["stages"]["target"]["needs"]
     with pytest.raises(ValueError, match=r"refers to \{source.best\} and does not need it"):
         points_of(read_study(write_study(tmp_path, given)))
+
+
+def test_values_may_be_lists_and_mappings(tmp_path: Path) -> None:
+    given = content(search={**SEARCH, "per": "model.kind"})
+    kinds = [{"class_path": "a.A"}, [1, 2]]
+    given["stages"]["target"]["vary"] |= {"model.kind": kinds}
+    given["report"]["rows"].append("model.kind")
+    points = points_of(read_study(write_study(tmp_path, given)))
+    trials = [point.group for point in points.values() if point.trial is not None]
+    assert trials == [(kinds[0],)] * 3 + [(kinds[1],)] * 3
+
+
+def test_data_in_several_folders_are_several_runs(tmp_path: Path) -> None:
+    root = "data.init_args.root"
+    given = content()
+    given["stages"]["source"]["vary"][root] = ["/a", "/b"]
+    given["stages"]["target"]["needs"]["source"][root] = "/b"
+    points = points_of(read_study(write_study(tmp_path, given)))
+    sources = [point for point in points.values() if point.stage == "source"]
+    assert [point.values[root] for point in sources] == ["/a", "/b"] * 2
+    # where all data lie is not what a run is
+    moved = read_study(write_study(tmp_path), ["data.init_args.root=/elsewhere"])
+    assert list(points_of(moved)) == list(points_of(read_study(write_study(tmp_path))))
+
+
+def test_a_title_names_what_a_folder_has_no_place_for(tmp_path: Path) -> None:
+    given = content()
+    long = "a_method_whose_name_alone_would_fill_the_name_of_the_folder"
+    given["stages"]["target"]["vary"]["method"] = {"scratch": {}, long: "more.yaml"}
+    points = points_of(read_study(write_study(tmp_path, given)))
+    [first, *_] = [p for p in points.values() if p.values.get("method") == long]
+    assert "seed=0" not in first.name
+    assert first.title == f"{first.name} (method={long}, part=0.1, seed=0)"
+    assert next(iter(points.values())).title == next(iter(points))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
-from tests.studies import leave_results, noise, write_study
-from tl.study.findings import report_of
+from tests.studies import content, leave_results, noise, write_study
+from tests.study.test_sections import SEARCH
+from tl.study.findings import as_dict, report_of
 from tl.study.folders import RunFolders
 from tl.study.points import Point
 from tl.study.report import markdown, write_report
@@ -62,3 +65,62 @@ def test_the_files_are_written(tmp_path: Path) -> None:
     paths = write_report(report_of(study, tmp_path / "out"), tmp_path / "out")
     assert [path.name for path in paths] == ["report.md", "report.json", "runs.csv"]
     assert json.loads(paths[1].read_text())["question"] == "Does a source help?"
+
+
+def change(point: Point, out: Path, **results: object) -> None:
+    """Change what a run has left."""
+    path = RunFolders(out).of(point) / "version_0" / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **results}))
+
+
+def test_a_score_that_is_no_number_is_counted_and_named(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    study, points = leave_results(write_study(tmp_path), out, helped)
+    full = [p for p in points.values() if p.values.get("method") == "full"]
+    change(full[0], out, metrics={"test/acc": None})
+    report = report_of(study, out)
+    text = markdown(report)
+    assert re.search(r"\| 0.1 \| full \| [\d.]+ \(one run\) .*\| 1 of 2 \|", text)
+    assert f"- {full[0].title} ended without a finite test/acc; means and gains leave" in text
+    assert as_dict(report)["undefined"] == {full[0].name: ["test/acc"]}
+    for point in points.values():
+        change(point, out, metrics={"test/acc": None})
+    assert "| 0.5 | full | - | - | 0 of 2 |" in markdown(report_of(study, out))
+
+
+def test_budgets_are_compared_over_rows_that_nothing_is_compared_with(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    study, points = leave_results(write_study(tmp_path), out, helped)
+    for point in points.values():
+        if point.values.get("data.part") == 0.5:
+            change(point, out, steps=999)
+    text = markdown(report_of(study, out))
+    assert "| 0.5 | scratch ‡ |" in text  # not the same steps over the parts
+    assert "| 0.5 | full |" in text
+    alone = replace(study, report=replace(study.report, against={}))
+    text = markdown(report_of(alone, out))
+    assert "| 0.5 | scratch ‡ |" in text
+    assert "| 0.5 | full ‡ |" in text
+
+
+def test_trials_that_failed_are_no_trials(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    path = write_study(tmp_path, content(search=SEARCH))
+    study, points = leave_results(path, out, helped)
+    assert "tuning trials, against" not in markdown(report_of(study, out))
+    folders = RunFolders(out)
+    [failed, *_] = [p for p in points.values() if p.group == ("full",) and p.trial is not None]
+    folders.write(failed, "failed.json", {"error": "it broke"})
+    text = markdown(report_of(study, out))
+    assert "2 tuning trials, against 10 steps, 40 samples, 3 tuning trials" in text
+
+
+def test_validation_is_that_of_the_checkpoint_that_is_tested(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = content()
+    given["report"]["metric"] = "val/acc"
+    study, points = leave_results(write_study(tmp_path, given), out, lambda _: {"val/acc": 0.1})
+    for point in points.values():
+        best = {"monitor": "val/loss", "metrics": {"val/acc": 0.9, "train/acc": 0.3}}
+        change(point, out, best=best, metrics={"val/acc": 0.1, "test/acc": 0.2})
+    assert "| 0.1 | scratch | 90.0 ± 0.0 |" in markdown(report_of(study, out))

@@ -16,7 +16,7 @@ import pytest
 from tests.studies import content, environment, run, starts, task, write_study
 from tl.study.findings import as_dict, report_of
 from tl.study.study_file import read_study
-from tl.study.worker import as_text
+from tl.study.worker import StudyChangedError, Worker, as_text
 
 pytest.importorskip("optuna", reason="needs tl[study]")
 
@@ -117,7 +117,7 @@ def test_a_study_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_p
     path = write_study(tmp_path / "b")
     os.chdir(tmp_path / "b")
     times = random.Random(0)  # noqa: S311 - when to kill
-    for number in range(6):
+    for number in range(10):
         before = sum(starts(tmp_path / "b" / "out").values())
         process = start(path, 2, 0.8)
         until = time.monotonic() + 600
@@ -149,3 +149,41 @@ def test_a_study_that_is_interrupted_goes_on(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob("*/*/failed.json"))
     assert run(path).progress.is_over
     assert len(json.loads((tmp_path / "out" / "study.json").read_text())["runs"]) == 10
+
+
+def test_a_file_that_is_changed_under_a_running_study_is_not_obeyed(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    process = start(path, 1, 0.5)
+    until = time.monotonic() + 600
+    while not starts(tmp_path / "out"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    path.write_text(path.read_text().replace("- 0\n      - 1\n", "- 0\n      - 1\n      - 2\n"))
+    os.kill(children(process.pid)[0], signal.SIGKILL)  # its successor reads the file
+    _, said = process.communicate(timeout=600)
+    assert process.returncode != 0
+    assert "was changed while its study ran: 5 more, such as source/seed=2" in said
+    assert "or start the study again with --accept-changes" in said
+    assert not list((tmp_path / "out").glob("*/*seed=2*"))
+
+
+def test_a_configuration_that_is_changed_under_a_running_study_is_not_mixed(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    worker = Worker(task(path))
+    point = next(iter(worker.points.values()))
+    (tmp_path / "base.yaml").write_text("model: {size: 999}\n")
+    with pytest.raises(StudyChangedError, match=r"source/seed=0.* was changed while .*base\.yaml"):
+        worker.run(point)
+    assert starts(tmp_path / "out") == {}
+    assert worker.folders.state(point) == "unfinished"
+
+
+def test_a_reference_deep_in_an_option_is_filled_in(tmp_path: Path) -> None:
+    given = content()
+    given["stages"]["target"]["set"] = {"model": {"source": ["{source.best}"]}}
+    given["stages"]["target"]["except"] = {}
+    worker = Worker(task(write_study(tmp_path, given)))
+    point = next(p for p in worker.points.values() if p.stage == "target")
+    worker.run(worker.points[point.needs["source"]])
+    best = worker.folders.best(worker.points[point.needs["source"]])
+    assert f'--model={{"source": ["{best}"]}}' in worker._arguments(point)

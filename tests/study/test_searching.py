@@ -77,3 +77,10 @@ def test_what_has_no_score_is_not_chosen(tmp_path: Path) -> None:
         score({"metrics": {"val/loss": 1.0}}, "val/acc")
     assert score({"best": {"monitor": "val/acc", "score": 0.9}}, "val/acc") == 0.9
     random.seed(0)
+
+
+def test_a_score_is_that_of_the_best_checkpoint_whatever_chose_it() -> None:
+    best = {"monitor": "val/loss", "score": 0.2, "metrics": {"val/acc": 0.9}}
+    assert score({"best": best, "metrics": {"val/acc": 0.1}}, "val/acc") == 0.9
+    assert score({"best": best, "metrics": {"val/acc": 0.1}}, "val/loss") == 0.2
+    assert score({"best": None, "metrics": {"val/acc": 0.1}}, "val/acc") == 0.1

@@ -35,6 +35,20 @@ def refused(folder: Path, given: dict[str, Any]) -> str:
         ({"delta_m": {"stage": "source", "axis": "task"}}, "`report.delta_m` must be {stage: S"),
         ({"rows": ["method", "data.part", "seed_everything"]}, "cannot be a row too"),
         ({"data_sets": "data.part"}, "with 5 values or more, got 'data.part'; seeds and label"),
+        ({"pairs": ["seed_everything"]}, "`report.pairs` must be a list of texts"),
+        ({"stage": ["target"]}, "`report.stage` is ['target'], not one of source, target"),
+        (
+            {"delta_m": {"stage": "source", "axis": "seed_everything"}},
+            "needs metrics that name their task, as test/TASK/acc, got test/acc",
+        ),
+        (
+            {
+                "metric": ["test/a/acc"],
+                "delta_m": {"stage": "source", "axis": "seed_everything"},
+            },
+            "names the task 'a', and `report.delta_m.axis` has 0, 1",
+        ),
+        ({"delta_m": {"stage": "source", "axis": ["a"]}}, "`report.delta_m` must be {stage: S"),
         ({"data_sets": "x"}, "must be one of several rows, with 5 values or more, got 'x'"),
     ],
 )
@@ -79,6 +93,9 @@ def test_a_search_goes_the_way_of_its_score(tmp_path: Path, metric: str, *, lowe
         ({"seed": 1}, "`search.seed` 1 is one of the study's seeds"),
         ({"trials": 0}, "`search.trials` must be a number of trials per method, got 0"),
         ({"over": {"model.lr": [1, 0]}}, "must rise, from above 0 with log, got 1 to 0"),
+        ({"over": {"model.lr": [float("nan"), 1]}}, "two finite numbers, got nan to 1"),
+        ({"over": {"model.lr": [1, float("inf")]}}, "two finite numbers, got 1 to inf"),
+        ({"lower_is_better": "no"}, "`search.lower_is_better` must be true or false, got 'no'"),
         ({"over": {"model.lr": "log"}}, "must be [low, high], [low, high, log]"),
         (
             {"over": {"data.part": [0, 1]}},

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.studies import content, write_study
 from tl.study.study_file import read_study
@@ -49,3 +50,32 @@ def test_needs_are_checked(tmp_path: Path) -> None:
 )
 def test_a_wrong_stage_is_one_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
     assert line in refused(tmp_path, "source", **changes)
+
+
+def test_an_exception_for_a_value_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    given = content()
+    given["stages"]["target"]["except"] = {"method": {"scrach": {"model.init": None}}}
+    path = write_study(tmp_path, given)
+    for settings in ((), ("target.method=[full, scratch]",)):
+        with pytest.raises(ValueError, match=r"`except\.method` names 'scrach', not one of "):
+            read_study(path, settings)
+    # a value that --set leaves out takes its exception along
+    study = read_study(write_study(tmp_path), ("target.method=[full]", "report.against={}"))
+    assert study.stages["target"].exceptions == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("set: {3: 1}", "`set` must name options, got 3"),
+        ("set: {model.day: 2020-01-01}", "is 2020-01-01, which YAML reads as date; put it in quot"),
+        ("vary: {model.day: [2020-01-01], seed_everything: [0, 1]}", "reads as date"),
+        ("set: {model.kind: {1: 2}}", "must name options, got 1"),
+    ],
+)
+def test_what_no_command_line_takes_is_refused(tmp_path: Path, text: str, line: str) -> None:
+    given = content()
+    given["stages"]["target"] |= yaml.safe_load(text)
+    with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as error:
+        read_study(write_study(tmp_path, given))
+    assert line in str(error.value)

@@ -7,6 +7,9 @@ import pytest
 import yaml
 
 from tests.studies import content, write_study
+from tests.study.test_sections import SEARCH
+from tl.study.points import points_of
+from tl.study.schema import Range
 from tl.study.study_file import read_study
 
 
@@ -46,6 +49,9 @@ def test_the_command_line_changes_values(tmp_path: Path) -> None:
         ("target.method=[probe]", "'probe' is not one of scratch, full"),
         ("target", "`--set` must be KEY=VALUE, got 'target'"),
         ("model.size={", "'{' is not YAML"),
+        ("target.method=[[1]]", "[1] is not one of scratch, full"),
+        ("report=1", "`report` must be a mapping, got 1"),
+        ("target={}", "`--set target` would replace whole stages"),
         ("report.metrics=a", "`report` has no 'metrics'; it has stage, metric"),
     ],
 )
@@ -82,3 +88,42 @@ def test_every_study_of_ours_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert len(study.stages[study.report.stage].vary[study.report.pairs]) >= 3
         assert f"python -m tl.cli study run configs/studies/{path.name}" in path.read_text()
         assert yaml.safe_load(path.read_text())["question"].endswith("?")
+
+
+def test_the_command_line_wins_over_what_rows_set(tmp_path: Path) -> None:
+    given = content()
+    given["stages"]["target"]["vary"]["method"] = {
+        "scratch": {"model.size": 8},
+        "full": {"model.depth": 2, "model.size": 9},
+    }
+    path = write_study(tmp_path, given)
+    points = points_of(read_study(path, ("model.size=3", "model.init=x")))
+    sizes = [point.options["model.size"] for point in points.values()]
+    assert sizes == [3] * 10
+    target = [point for point in points.values() if point.stage == "target"]
+    assert {point.options["model.init"] for point in target} == {"x"}
+
+
+def test_parts_of_the_report_and_the_search_are_changed(tmp_path: Path) -> None:
+    path = write_study(tmp_path, content(search=SEARCH))
+    study = read_study(path, ("report.against.method=full", "search.over.model.lr=[0.1, 0.2]"))
+    assert study.report.against == {"method": "full"}
+    assert study.search is not None
+    assert study.search.over == {"model.lr": Range(0.1, 0.2)}
+    assert read_study(path, ("search=null",)).search is None
+
+
+def test_stages_that_share_a_part_change_apart(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    path.write_text(
+        """
+question: Does an alias change both?
+stages:
+  source: {configs: [base.yaml], vary: &seeds {seed_everything: [0, 1], data.part: [1]}}
+  other: {configs: [more.yaml], vary: *seeds}
+report: {metric: test/acc, rows: [data.part]}
+"""
+    )
+    study = read_study(path, ("source.seed_everything=[5, 6]",))
+    assert study.stages["source"].vary["seed_everything"] == (5, 6)
+    assert study.stages["other"].vary["seed_everything"] == (0, 1)

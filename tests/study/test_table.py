@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.studies import write_study
+from tests.studies import task, write_study
 from tl.study.folders import RunFolders
 from tl.study.points import points_of
+from tl.study.running import run_study
 from tl.study.study_file import read_study
 from tl.study.table import StudyTable, duration
 
@@ -50,3 +51,30 @@ def test_the_table_shows_what_runs_and_how_fast(counted: str, tmp_path: Path) ->
 )
 def test_durations_are_those_of_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_run_whose_lock_was_looked_at_is_not_under_way(tmp_path: Path) -> None:
+    points = points_of(read_study(write_study(tmp_path)))
+    folders = RunFolders(tmp_path / "out")
+    for point in points.values():
+        with folders.locked(point):
+            pass
+    assert StudyTable(points, folders, 1, io.StringIO()).render().row_count == 0
+
+
+def test_a_study_runs_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna", reason="needs tl[study]")
+    monkeypatch.setenv("STUB_SECONDS", "0.3")
+    monkeypatch.setattr("tl.study.table._EVERY", 0.05)
+    monkeypatch.setenv("TERM", "xterm")
+    said = Terminal()
+    assert run_study(task(write_study(tmp_path)), 1, say=said).progress.is_over
+    assert "10/10 " in said.getvalue()
+    assert "runs ended; " in said.getvalue()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.studies import run, starts, task, write_study
+from tl.study.findings import as_dict, report_of
 from tl.study.folders import RunFolders
 from tl.study.points import SEED, points_of
 from tl.study.study_file import read_study
@@ -95,8 +96,11 @@ def test_a_full_disk_ends_no_study_for_good(tmp_path: Path) -> None:
         assert ended.progress.is_over
         assert ended.failures == {}
         assert isinstance(filled, bool)
+        report = as_dict(report_of(read_study(path), out))
     finally:
         subprocess.run(["/bin/umount", "-l", str(out)], check=False)
+    run(path)  # undisturbed, below the mount
+    assert report == as_dict(report_of(read_study(path), out))
 
 
 def test_what_a_worker_is_told_is_text() -> None:

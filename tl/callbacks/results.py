@@ -53,12 +53,14 @@ class RunResults(Callback):
         self._start = time.perf_counter()
         self._metrics: dict[str, float | None] = {}
         self._evaluated: dict[str, Any] = {}
+        self._resumed_from: str | Path | None = None
         self._of_training: dict[str, float | None] = {"mfu": None, "data_share": None}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock and reset the peak memory."""
         self._begin()
         self._metrics, self._evaluated = {}, {}
+        self._resumed_from = trainer.ckpt_path
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock for a stand-alone evaluation."""
@@ -132,6 +134,7 @@ class RunResults(Callback):
             "data": data,
             "provenance": getattr(pl_module, "provenance", None),
             "versions": versions(),
+            "resumed_from": self._resumed_from and os.path.relpath(self._resumed_from, folder),
             "seconds": round(time.perf_counter() - self._start, 3),
             "images_per_second": speed.images_per_second if speed else None,
             **self._of_training,

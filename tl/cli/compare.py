@@ -20,8 +20,10 @@ def run(given: argparse.Namespace) -> None:
     """Print the comparison."""
     from tl.report.compare import compare  # noqa: PLC0415 - `--help` needs none of it
 
+    if given.metric and not given.out:
+        raise ValueError("`--metric` chooses the curves that --out writes; add --out FOLDER.")
     found = compare(*given.runs)
+    print(json.dumps(found.as_dict(), indent=2) if given.json else found.table())  # noqa: T201
     if given.out:
         paths = found.write(Path(given.out), given.metric)
         print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
-    print(json.dumps(found.as_dict(), indent=2) if given.json else found.table())  # noqa: T201

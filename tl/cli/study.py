@@ -83,6 +83,7 @@ def _run(given: argparse.Namespace, out: Path) -> None:
 def _status(given: argparse.Namespace, found: Study, out: Path) -> None:
     from tl.study.findings import as_dict, report_of, status_line  # noqa: PLC0415
 
+    _check(found, out)
     report = report_of(found, out)
     if given.json:
         kept = ("study", "status", "failed", "waiting_for_failed", "missing")
@@ -96,7 +97,26 @@ def _status(given: argparse.Namespace, found: Study, out: Path) -> None:
         ]
         print(f"  {name}: {states.count('done')} of {len(states)} done")  # noqa: T201
     for name, why in report.failures.items():
-        print(f"  {name} failed: {why}")  # noqa: T201
+        print(f"  {report.points[name].title} failed: {why}")  # noqa: T201
+
+
+def _check(found: Study, out: Path) -> None:
+    """Say where the file asks for other runs than the folder holds; refuse it if for all others."""
+    from tl.study.definition import are_apart, difference_to  # noqa: PLC0415
+    from tl.study.points import points_of  # noqa: PLC0415
+
+    points = points_of(found)
+    changed = difference_to(points, out)
+    if are_apart(points, out):
+        raise ValueError(
+            f"{found.path} asks for none of the runs that {out} was started with: {changed}. Give "
+            "the same --set as `tl study run` was given, or take the file back."
+        )
+    if changed:
+        print(  # noqa: T201
+            f"tl: {found.path} asks for other runs than {out} was started with: {changed}.",
+            file=sys.stderr,
+        )
 
 
 def _report(given: argparse.Namespace, found: Study, out: Path) -> None:
@@ -104,9 +124,10 @@ def _report(given: argparse.Namespace, found: Study, out: Path) -> None:
     from tl.study.findings import as_dict, report_of  # noqa: PLC0415
     from tl.study.report import markdown, write_report  # noqa: PLC0415
 
-    report = report_of(found, out)
     if not out.is_dir():
         raise ValueError(f"There is no study in {out}; start it with `tl study run {given.file}`.")
-    paths = [*write_report(report, out), *write_figures(report, out)]
+    _check(found, out)
+    report = report_of(found, out)
     print(json.dumps(as_dict(report), indent=2, default=str) if given.json else markdown(report))  # noqa: T201
+    paths = [*write_report(report, out), *write_figures(report, out)]
     print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201

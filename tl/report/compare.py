@@ -28,6 +28,7 @@ _ASIDE = (
     "shifts",
     "severities",
 )
+_NONE = "-"  # in place of a number
 _COST_LABELS = {"seconds": "seconds", "images_per_second": "samples per second"}
 
 
@@ -78,6 +79,12 @@ class Comparison:
             yield f"| {metric} | {' | '.join(_said(self.score(g, metric)) for g in self.groups)} |"
         for name in COSTS:
             said = [_said(self.cost(group, name)) for group in self.groups]
+            if name == "seconds":
+                resumed = [any(run.before for run in runs) for runs in self.groups.values()]
+                said = [
+                    f"{one} since resumed" if part and one != _NONE else one
+                    for one, part in zip(said, resumed, strict=True)
+                ]
             yield f"| {_COST_LABELS[name]} | {' | '.join(said)} |"
         yield ""
         yield self._sentence()
@@ -143,12 +150,27 @@ class Comparison:
         return figure
 
     def write(self, out: Path, metric: str | None = None) -> list[Path]:
-        """Write ``comparison.md``, ``comparison.json`` and ``curves.png``."""
+        """Write ``comparison.md``, ``comparison.json`` and ``curves.png``.
+
+        Args:
+            out: Folder.
+            metric: Metric of the curves, as for :meth:`figure`. Without it, and without a curve,
+                the picture is left out.
+
+        Returns:
+            The files.
+        """
         out.mkdir(parents=True, exist_ok=True)
         paths = [out / name for name in ("comparison.md", "comparison.json", "curves.png")]
         paths[0].write_text(self.table() + "\n", encoding="utf-8")
         paths[1].write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
-        self.figure(metric).savefig(paths[2], dpi=120)
+        try:
+            figure = self.figure(metric)
+        except ValueError:
+            if metric is not None:
+                raise
+            return paths[:2]
+        figure.savefig(paths[2], dpi=120)
         return paths
 
 
@@ -176,7 +198,14 @@ def compare(*runs: str | Path) -> Comparison:
             for key, value in run.settings.items()
             if not _is_aside(key)
         }
-        alike.setdefault(json.dumps(kept, sort_keys=True, default=str), []).append(run)
+        # one without a configuration is like no other; nor are two of one seed two replicates
+        known = any(not key.startswith("test: ") for key in run.settings)
+        own = [] if known else [str(run.folder.resolve())]
+        key = json.dumps([kept, own], sort_keys=True, default=str)
+        seed, again = run.settings.get(_SEED), 0
+        while any(_is_again(seed, other) for other in alike.get(f"{key}{again}", ())):
+            again += 1
+        alike.setdefault(f"{key}{again}", []).append(run)
     groups: dict[str, list[FinishedRun]] = {}
     for group in alike.values():
         groups[_name(group, groups)] = group
@@ -189,6 +218,10 @@ def compare(*runs: str | Path) -> Comparison:
         if len({repr(_without_seed(key, s.get(key))) for s in firsts}) > 1
     }
     return Comparison(groups, differing)
+
+
+def _is_again(seed: object, other: FinishedRun) -> bool:
+    return seed is not None and seed == other.settings.get(_SEED)
 
 
 def _is_aside(key: str) -> bool:
@@ -213,7 +246,7 @@ def _name(group: Sequence[FinishedRun], taken: Mapping[str, object]) -> str:
 
 def _said(interval: Interval | None) -> str:
     if interval is None:
-        return "-"
+        return _NONE
     spread = f" ± {interval.half_width:.2g}" if interval.count > 1 else ""
     return f"{interval.mean:.4g}{spread}"
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tl.reading import read_text, read_yaml, versions_in
+import yaml
+
+from tl.reading import read_object, read_text, read_yaml, versions_in
 from tl.report.conditions import conditions_of_test
 
 #: Steps and values of a metric.
@@ -31,6 +35,7 @@ class FinishedRun:
         costs: Seconds and images a second of its training.
         monitor: Metric that chose its best checkpoint.
         task: Its only task, which its metrics do not name; ``None`` of several.
+        before: Folder of the run that it resumed; costs are without it.
     """
 
     folder: Path
@@ -39,19 +44,48 @@ class FinishedRun:
     costs: Mapping[str, float]
     monitor: str | None = None
     task: str | None = None
+    before: Path | None = None
 
     def value(self, metric: str) -> float | None:
         """Return a metric; of the only task also by a name with the task in it."""
         return self.metrics.get(metric, self.metrics.get(self._unnamed(metric)))
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
-        """Read a metric over steps from ``metrics.csv``, as :meth:`value` does."""
-        curves = read_curves(self.folder / "metrics.csv")
-        found = curves.get(metric) or curves.get(self._unnamed(metric)) or ((), ())
-        return list(zip(*found, strict=True))
+        """Read a metric over steps from ``metrics.csv``, as :meth:`value` does.
+
+        What a resumed run had logged before comes first.
+        """
+        found: dict[int, float] = {}
+        for folder in reversed(list(_parts(self))):
+            curves = read_curves(folder / "metrics.csv")
+            steps, values = curves.get(metric) or curves.get(self._unnamed(metric)) or ((), ())
+            begin = min(steps, default=0)
+            found = {step: value for step, value in found.items() if step < begin or not steps}
+            found |= dict(zip(steps, values, strict=True))
+        return sorted(found.items())
 
     def _unnamed(self, metric: str) -> str:
         return metric if self.task is None else metric.replace(f"/{self.task}/", "/", 1)
+
+
+def _parts(run: FinishedRun) -> Iterator[Path]:
+    """List the folders of a run, the last part first."""
+    folder: Path | None = run.folder
+    before, seen = run.before, set[Path]()
+    while folder is not None and folder.resolve() not in seen:
+        seen.add(folder.resolve())
+        yield folder
+        folder = before
+        before = None if folder is None else _resumed(folder, read_object(folder / "results.json"))
+
+
+def _resumed(folder: Path, results: Mapping[str, Any]) -> Path | None:
+    """Return the folder of the run that one resumed; of an archive of another machine, none."""
+    checkpoint = results.get("resumed_from")
+    if not isinstance(checkpoint, str):
+        return None
+    found = Path(os.path.normpath(folder / checkpoint)).parent.parent
+    return found if (found / "metrics.csv").is_file() else None
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -84,6 +118,8 @@ def read_run(folder: Path) -> FinishedRun:
     where = folder if (folder / "results.json").exists() or not numbered else numbered[-1]
     try:
         results = json.loads(read_text(where / "results.json"))
+        if not isinstance(results, dict):
+            raise ValueError  # noqa: TRY004, TRY301 - as a file that is none
     except (OSError, ValueError):
         raise ValueError(
             f"{folder} holds no results.json; name the folder of a run that has ended, such as "
@@ -91,8 +127,8 @@ def read_run(folder: Path) -> FinishedRun:
         ) from None
     try:
         settings = flat(read_yaml(where / "config.yaml"))
-    except (OSError, ValueError):
-        settings = {}
+    except (OSError, ValueError, yaml.YAMLError):
+        settings = {}  # such a run is like no other one
     best, tasks = results.get("best") or {}, results.get("scores") or {}
     # of the best checkpoint, which is the one that is tested, and not of the last epoch
     chosen = {k: v for k, v in (best.get("metrics") or {}).items() if k.startswith("val/")}
@@ -103,11 +139,12 @@ def read_run(folder: Path) -> FinishedRun:
         {
             name: float(value)
             for name, value in {**(results.get("metrics") or {}), **chosen}.items()
-            if value is not None
+            if isinstance(value, int | float) and math.isfinite(value)
         },
         {name: float(results[name]) for name in COSTS if results.get(name) is not None},
         best.get("monitor"),
         next(iter(tasks)) if len(tasks) == 1 else None,
+        _resumed(where, results),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tl.study.cells import Cell
+from tl.study.checks import key_of
 from tl.study.schema import Study
 from tl.study.statistics import (
     FEWEST_CELLS,
@@ -173,24 +174,31 @@ def overall_of(study: Study, cells: Sequence[Cell], metric: str) -> list[Overall
         return []
     [(axis, reference)] = report.against.items()
     sign = -1 if metric in report.lower_is_better else 1
-    scores: dict[Any, list[list[float]]] = {}
+    scores: dict[str, list[list[float]]] = {}
+    named = {key_of(cell.row[axis]): cell.row[axis] for cell in cells}
     for cell in cells:
         values = [sign * value for value in cell.values(metric).values()]
         if len(values) < cell.wanted:
             return []  # unequal sets of cells are not compared
-        scores.setdefault(cell.row[axis], []).append(values)
-    if len(scores.get(reference, ())) < FEWEST_CELLS:
+        scores.setdefault(key_of(cell.row[axis]), []).append(values)
+    if len(scores.get(key_of(reference), ())) < FEWEST_CELLS:
         return []
     every = [value for method in scores.values() for cell in method for value in cell]
     low, high = min(every), max(every)
     thresholds = [low + (high - low) * i / 20 for i in range(21)]
     found = []
-    for value, method in scores.items():
+    for key, method in scores.items():
         mean, lower, upper = bootstrap_interval(method)
-        better = probability_of_improvement(method, scores[reference])
+        better = probability_of_improvement(method, scores[key_of(reference)])
         profile = zip(thresholds, performance_profile(method, thresholds), strict=True)
         bounds = (lower, upper) if sign > 0 else (-upper, -lower)
         found.append(
-            Overall(value, sign * mean, *bounds, better, tuple((sign * t, s) for t, s in profile))
+            Overall(
+                named[key],
+                sign * mean,
+                *bounds,
+                better,
+                tuple((sign * t, s) for t, s in profile),
+            )
         )
     return found

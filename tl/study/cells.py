@@ -10,6 +10,7 @@ from typing import Any
 
 from tl.report.delta_m import delta_m
 from tl.report.intervals import Interval, mean_interval
+from tl.study.checks import key_of
 from tl.study.folders import RunFolders
 from tl.study.merging import merged, value_at
 from tl.study.points import Point
@@ -45,6 +46,7 @@ class Run:
         point: The run.
         metrics: Metrics by name, with ``Delta_m`` where there are baselines.
         scores: By task, which way its scores are better: ``min`` or ``max``.
+        undefined: Metrics that it logs and that are no finite numbers.
         budget: What it was given.
         seconds: Seconds of its training, without those before it was resumed.
         samples_per_second: Speed of its training.
@@ -56,6 +58,7 @@ class Run:
     seconds: float | None = None
     samples_per_second: float | None = None
     scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    undefined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,10 @@ def read_runs(study: Study, points: Mapping[str, Point], folders: RunFolders) ->
     runs = {}
     for name, point in points.items():
         if point.trial is None and folders.state(point) == "done":
-            runs[name] = _read(study, point, folders)
+            runs[name] = _read(point, points, folders)
     reported = [run for run in runs.values() if run.point.stage == study.report.stage]
     for metric in study.report.metrics if reported else ():
-        if not any(metric in run.metrics for run in reported):
+        if not any(metric in (*run.metrics, *run.undefined) for run in reported):
             known = sorted({name for run in reported for name in run.metrics})
             raise ValueError(f"No run logs {metric}; they log {', '.join(known) or 'nothing'}.")
     return _with_delta_m(study, runs)
@@ -113,12 +116,15 @@ def read_runs(study: Study, points: Mapping[str, Point], folders: RunFolders) ->
 def cells_of(study: Study, points: Mapping[str, Point], runs: Mapping[str, Run]) -> list[Cell]:
     """Sort the reported runs into the table's cells, in the order of the rows' values."""
     report, stage = study.report, study.stages[study.report.stage]
+    places = {
+        axis: {key_of(value): i for i, value in enumerate(stage.vary[axis])} for axis in report.rows
+    }
     wanted: dict[tuple[int, ...], int] = {}
     found: dict[tuple[int, ...], dict[Any, Run]] = {}
     for name, point in points.items():
         if point.stage != report.stage or point.trial is not None:
             continue
-        key = tuple(stage.vary[axis].index(point.values[axis]) for axis in report.rows)
+        key = tuple(places[axis][key_of(point.values[axis])] for axis in report.rows)
         wanted[key] = wanted.get(key, 0) + 1
         cell = found.setdefault(key, {})
         if name in runs:
@@ -133,17 +139,21 @@ def cells_of(study: Study, points: Mapping[str, Point], runs: Mapping[str, Run])
     ]
 
 
-def _read(study: Study, point: Point, folders: RunFolders) -> Run:
+def _read(point: Point, points: Mapping[str, Point], folders: RunFolders) -> Run:
     results = folders.results(point)
+    best = (results.get("best") or {}).get("metrics") or {}
+    # of the best checkpoint, which is the one that is tested, and not of the last epoch
+    chosen = {name: value for name, value in best.items() if name.startswith("val/")}
+    logged = {**(results.get("metrics") or {}), **chosen}
     metrics = {
         name: float(value)
-        for name, value in (results.get("metrics") or {}).items()
+        for name, value in logged.items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
     configuration = folders.configuration(point) or merged(point.configs, point.options)
     steps = results.get("steps")
-    search = study.search
-    tuned = search.trials if search is not None and point.stage == search.stage else 0
+    trials = [points[name] for key, name in point.needs.items() if key.startswith("trial ")]
+    tuned = sum(folders.state(trial) in ("done", "pruned") for trial in trials)
     size = _samples_of_a_step(configuration)
     samples = None if size is None or steps is None else size * int(steps)
     return Run(
@@ -153,6 +163,7 @@ def _read(study: Study, point: Point, folders: RunFolders) -> Run:
         results.get("seconds"),
         results.get("images_per_second"),
         results.get("scores") or {},
+        tuple(name for name in logged if name not in metrics),
     )
 
 
@@ -212,7 +223,7 @@ def direction_of(metric: str, runs: Mapping[str, Run], stage: str) -> str | None
 def _with_delta_m(study: Study, runs: dict[str, Run]) -> dict[str, Run]:
     """Add Delta_m against networks of one task each, of the same seed.
 
-    Of a task with several metrics all count, except its loss.
+    Of a task with several metrics all count, except its loss. A run whose baseline is 0 has none.
     """
     report = directed(study, runs).report
     if report.delta_m is None:
@@ -231,7 +242,7 @@ def _with_delta_m(study: Study, runs: dict[str, Run]) -> dict[str, Run]:
         if run.point.stage != report.stage or set(base) != set(asked):
             continue
         reached = {task: _all_of(scores, run.metrics) for task, scores in asked.items()}
-        if all(reached.values()):
+        if all(reached.values()) and all(all(scores.values()) for scores in base.values()):
             change = delta_m(reached, base, lower)
             found[name] = replace(run, metrics={**run.metrics, DELTA: change})
     return found

@@ -37,6 +37,37 @@ def check_file(path: str, where: str) -> None:
         raise ValueError(f"{where} names {path}, and there is no such file.")
 
 
+def key_of(value: object) -> str:
+    """Write a plain value as a text that tells it from every other one, 1 from 1.0 and true too."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def options_of(content: object, where: str) -> dict[str, Any]:
+    """Return options by dotted name, or say what is none."""
+    options = mapping_of(content, where)
+    for name, value in options.items():
+        if not isinstance(name, str):
+            raise ValueError(f"{where} must name options, got {name!r}.")  # noqa: TRY004
+        check_plain(value, f"{where}: {name}")
+    return options
+
+
+def check_plain(value: object, where: str) -> None:
+    """Refuse what a command line cannot take, as a date, and names that are no texts."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            if not isinstance(name, str):
+                raise ValueError(f"{where} must name options, got {name!r}.")  # noqa: TRY004
+            check_plain(part, where)
+    elif isinstance(value, list):
+        for part in value:
+            check_plain(part, where)
+    elif not isinstance(value, str | int | float | None):
+        raise ValueError(  # noqa: TRY004
+            f"{where} is {value}, which YAML reads as {type(value).__name__}; put it in quotes."
+        )
+
+
 def varied(vary: Mapping[str, Any]) -> str:
     """Say what varies."""
     return f"it varies {listed(vary)}" if vary else "it varies nothing"

@@ -121,6 +121,11 @@ def as_dict(report: StudyReport) -> dict[str, Any]:
         },
         "failed": dict(report.failures),
         "waiting_for_failed": dict(report.progress.blocked),
+        "undefined": {
+            name: list(gone)
+            for name, run in report.runs.items()
+            if (gone := [m for m in report.study.report.metrics if m in run.undefined])
+        },
         "missing": [
             name
             for name, state in report.progress.states.items()

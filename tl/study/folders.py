@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import yaml
+
 from tl.checkpoints.whole_files import write_json
 from tl.reading import read_object, read_yaml, versions_in
 from tl.report.finished_run import read_curves
@@ -57,16 +59,17 @@ class RunFolders:
         return found[-1] if found else None
 
     def results(self, point: Point) -> dict[str, Any]:
-        """Return what ``results.json`` holds; empty where there is none."""
+        """Return what ``results.json`` holds; empty where there is none, or none of a run."""
         version = self.version(point)
-        return {} if version is None else read_object(version / "results.json")
+        found = {} if version is None else read_object(version / "results.json")
+        return found if _is_of_a_run(found) else {}
 
     def configuration(self, point: Point) -> dict[str, Any]:
         """Return the complete configuration that the run has written; empty where there is none."""
         version = self.version(point)
         try:
             found = None if version is None else read_yaml(version / "config.yaml")
-        except (OSError, ValueError):
+        except (OSError, ValueError, yaml.YAMLError):
             found = None
         return found if isinstance(found, dict) else {}
 
@@ -138,6 +141,19 @@ class RunFolders:
             steps, values = read_curves(version / "metrics.csv").get(metric, ((), ()))
             found.update(zip(steps, values, strict=True))
         return sorted(found.items())
+
+
+def _is_of_a_run(results: Mapping[str, Any]) -> bool:
+    """Tell whether the parts that a report reads have the types that a run writes."""
+    metrics, scores = results.get("metrics") or {}, results.get("scores") or {}
+    return (
+        isinstance(metrics, Mapping)
+        and all(isinstance(value, int | float | None) for value in metrics.values())
+        and isinstance(scores, Mapping)
+        and all(isinstance(ways, Mapping) for ways in scores.values())
+        and isinstance(results.get("steps"), int | None)
+        and isinstance(results.get("best"), Mapping | None)
+    )
 
 
 def write_object(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import yaml
 from tl.reading import read_yaml
 
 # where a run and its data lie, and how the data are read: not what the run is
-_FREE = (
+FREE = (
     *("name", "log_dir", "resume", "data.init_args.root", "data.init_args.num_workers"),
     "data.init_args.download",
 )
@@ -49,7 +49,7 @@ def hash_of(configuration: Mapping[str, Any], **more: Any) -> str:  # noqa: ANN4
         more: What else the run depends on, in plain types.
     """
     kept = json.loads(json.dumps(configuration, default=str))
-    for key in _FREE:
+    for key in FREE:
         *path, last = key.split(".")
         place: Any = kept
         for part in path:

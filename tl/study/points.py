@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tl.study.merging import hash_of, merged
+from tl.study.checks import key_of
+from tl.study.merging import FREE, hash_of, merged
 from tl.study.schema import SAME, Search, Stage, Study
 
 REFERENCE = re.compile(r"\{(\w+)\.best\}")
@@ -28,6 +29,7 @@ class Point:
         options: Options by dotted name; a text may hold ``{stage.best}``.
         needs: Name of the point it needs, by stage.
         hash: Hash of its configuration and of those it needs.
+        settings: Hash of its configuration alone, as its files and options give it.
         group: Where a search chooses options for it, the values of the search's ``per``.
         trial: Number of a trial of the search; ``None`` for a run that is reported.
     """
@@ -38,6 +40,7 @@ class Point:
     options: Mapping[str, Any]
     needs: Mapping[str, str]
     hash: str
+    settings: str
     group: tuple[Any, ...] | None = None
     trial: int | None = None
 
@@ -48,11 +51,19 @@ class Point:
 
     @property
     def label(self) -> str:
-        """Its values, short."""
-        words = [_short(axis, value) for axis, value in self.values.items()]
-        words += [] if self.trial is None else [f"trial-{self.trial}"]
-        text = re.sub(r"[^A-Za-z0-9.=-]+", "-", "_".join(words)).strip("-.")
+        """Its values, in so few letters that they are a folder's name."""
+        text = re.sub(r"[^A-Za-z0-9.=-]+", "-", "_".join(self._words())).strip("-.")
         return text[:_LONGEST].rstrip("-.") or "run"
+
+    @property
+    def title(self) -> str:
+        """Its name, with its values behind it where the name has no place for all of them."""
+        words = self._words()
+        return f"{self.name} ({', '.join(words)})" if len("_".join(words)) > _LONGEST else self.name
+
+    def _words(self) -> list[str]:
+        words = [_short(axis, value) for axis, value in self.values.items()]
+        return words + ([] if self.trial is None else [f"trial-{self.trial}"])
 
 
 def points_of(study: Study) -> dict[str, Point]:
@@ -67,21 +78,21 @@ def points_of(study: Study) -> dict[str, Point]:
     at: dict[tuple[str, str], Point] = {}
     for stage in study.stages.values():
         search = study.search if study.search and study.search.stage == stage.name else None
-        trials: dict[tuple[Any, ...], list[Point]] = {}
+        trials: dict[str, list[Point]] = {}
         if search is not None:
             for point in _trials(study, stage, search, found, at):
-                trials.setdefault(point.group or (), []).append(point)
+                trials.setdefault(key_of(point.group), []).append(point)
                 _add(found, point)
         for values in combinations(stage, study.report.pairs):
             group = tuple(values[axis] for axis in search.per) if search else None
-            tuned = [point.name for point in trials.get(group, ())] if group is not None else []
+            tuned = [point.name for point in trials.get(key_of(group), ())]
             point = _point(study, stage, values, found, at, group=group)
             if tuned:
                 needs = {**point.needs, **{f"trial {n}": name for n, name in enumerate(tuned)}}
                 point = replace(
                     point, needs=needs, hash=hash_of({}, point=point.hash, trials=sorted(tuned))
                 )
-            at[stage.name, _key(values)] = point
+            at[stage.name, key_of(values)] = point
             _add(found, point)
     return found
 
@@ -138,7 +149,8 @@ def _point(
         else:
             options[axis] = value
     for axis, cases in stage.exceptions.items():
-        options |= cases.get(values[axis], {})
+        for value, more in cases.items():
+            options |= more if key_of(value) == key_of(values[axis]) else {}
     named = set(REFERENCE.findall(json.dumps(list(options.values()), default=str)))
     if unknown := named - {*stage.needs}:
         raise ValueError(
@@ -157,24 +169,42 @@ def _point(
             else theirs.vary[axis][0]
             for axis in theirs.vary
         }
-        needed = at.get((other, _key(there)))
+        needed = at.get((other, key_of(there)))
         if needed is None:  # a trial's seed, which the stage does not have
             needed = _point(study, theirs, there, found, at)
-            at[other, _key(there)] = needed
+            at[other, key_of(there)] = needed
             found.setdefault(needed.name, needed)
         needs[other] = needed.name
+    # where the data lie is what differs where an axis says so
+    more = {} if (places := _places(stage, values)) is None else {"places": places}
+    settings = merged(configs, options)
     digest = hash_of(
-        merged(configs, options),
+        settings,
         needs=sorted(found[name].hash for name in needs.values()),
         search=None
         if group is None or study.search is None
         else [repr(study.search), trial, list(group)],
+        **more,
     )
-    return Point(stage.name, dict(values), tuple(configs), options, needs, digest, group, trial)
+    return Point(
+        stage.name,
+        dict(values),
+        tuple(configs),
+        options,
+        needs,
+        digest,
+        hash_of(settings),
+        group,
+        trial,
+    )
 
 
-def _key(values: Mapping[str, Any]) -> str:
-    return json.dumps(dict(values), sort_keys=True, default=str)
+def _places(stage: Stage, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the options that hashes leave out and an axis sets; ``None`` without any."""
+    given: dict[str, Any] = {}
+    for axis, value in values.items():
+        given |= stage.overlays[axis][value].options if axis in stage.overlays else {axis: value}
+    return {key: value for key, value in given.items() if key in FREE} or None
 
 
 def _short(axis: str, value: object) -> str:

@@ -62,7 +62,8 @@ def _table(report: StudyReport) -> Iterator[str]:
             words.append(number(cell.interval(metric), metric))
             if against:
                 words.append(_gain(gains.get((metric, _key(cell.row))), metric))
-        yield f"| {' | '.join(words)} | {len(cell.runs)} of {cell.wanted} |"
+        counted = min(len(cell.values(metric)) for metric in report.study.report.metrics)
+        yield f"| {' | '.join(words)} | {counted} of {cell.wanted} |"
     yield ""
     yield (
         "Means with 95 % intervals by Student's t. Gains are paired by seed; `*` holds at 5 % "
@@ -79,9 +80,15 @@ def _gain(gain: Gain | None, metric: str) -> str:
 
 
 def _budget(report: StudyReport, cell: Cell) -> str:
-    """Say which budgets a cell's gain compares; empty where they are equal."""
-    reference = reference_of(report.study, report.cells, cell)
-    said = budget_difference(cell, reference) if reference and reference is not cell else ""
+    """Say which budgets a cell's gain compares; empty where they are equal.
+
+    A row that nothing is compared with, or that others are, is set beside the first such row.
+    """
+    of = {id(c): reference_of(report.study, report.cells, c) for c in report.cells}
+    reference = of[id(cell)]
+    if reference is None or reference is cell:
+        reference = next(c for c in report.cells if of[id(c)] is None or of[id(c)] is c)
+    said = budget_difference(cell, reference) if reference is not cell else ""
     return said or (" or ".join(map(str, cell.budgets)) if len(cell.budgets) > 1 else "")
 
 
@@ -154,15 +161,26 @@ def _answer(report: StudyReport) -> Iterator[str]:
 def _missing(report: StudyReport) -> Iterator[str]:
     states, blocked = report.progress.states, report.progress.blocked
     left = [name for name, state in states.items() if state == "unfinished" and name not in blocked]
-    if not (left or report.failures or blocked):
+    wanted = report.study.report.metrics
+    undefined = {
+        name: gone
+        for name, run in report.runs.items()
+        if (gone := [metric for metric in wanted if metric in run.undefined])
+    }
+    if not (left or report.failures or blocked or undefined):
         return
     yield from ("", "## Missing", "")
     for name, why in report.failures.items():
-        yield f"- {name} failed: {why}"
+        yield f"- {report.points[name].title} failed: {why}"
     for name, other in blocked.items():
-        yield f"- {name} waits for {other}, which failed"
+        yield f"- {report.points[name].title} waits for {other}, which failed"
+    for name, gone in undefined.items():
+        yield (
+            f"- {report.points[name].title} ended without a finite {' and '.join(gone)}; means "
+            "and gains leave it out"
+        )
     for name in left:
-        yield f"- {name} has not ended"
+        yield f"- {report.points[name].title} has not ended"
 
 
 def _key(row: Mapping[str, Any]) -> str:

@@ -11,11 +11,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from tl.reading import read_object
 from tl.signals import StoppedBySignal
 from tl.study.dealing import Progress, progress_of
+from tl.study.definition import define, difference_to
 from tl.study.folders import RunFolders, write_object
 from tl.study.gpus import free_gpus, visible_gpus
 from tl.study.points import Point, points_of
@@ -68,13 +69,21 @@ def run_study(
     out = Path(task.out)
     out.mkdir(parents=True, exist_ok=True)
     folders = RunFolders(out)
-    _same_study(study, points, out, accept=accept_changes)
+    changed = difference_to(points, out)
+    if changed and not accept_changes:
+        raise ValueError(
+            f"{study.path} asks for other runs than {out} was started with: {changed}. Take the "
+            "file back, name another folder by --out, or keep what is still wanted by "
+            "--accept-changes."
+        )
+    over = progress_of(points, folders).is_over
+    if not over and task.command == COMMAND:
+        _check_options(study, points, out)
+    define(study.question, points, out)
     if retry_failed:
         for point in points.values():
             folders.forget_failure(point)
     if not progress_of(points, folders).is_over:
-        if task.command == COMMAND:
-            _check_options(study, points, out)
         open_study(study.name, out, task.storage)
         gpus, left = free_gpus(visible_gpus())
         if left:
@@ -138,63 +147,6 @@ def _end(workers: list[subprocess.Popen[bytes]]) -> None:
         except subprocess.TimeoutExpired:
             worker.kill()
             worker.wait()
-
-
-def _same_study(study: Study, points: Mapping[str, Point], out: Path, *, accept: bool) -> None:
-    """Refuse a file that asks for other runs than the study was started with."""
-    here = _definition(points)
-    path = out / "study.json"
-    there = read_object(path).get("runs")
-    if isinstance(there, dict) and there != here and not accept:
-        raise ValueError(
-            f"{study.path} asks for other runs than {out} was started with: "
-            f"{_difference(there, here)}. Take the file back, name another folder by --out, or "
-            "keep what is still wanted by --accept-changes."
-        )
-    if there != here:
-        write_object(path, {"question": study.question, "runs": here})
-
-
-def _definition(points: Mapping[str, Point]) -> dict[str, Any]:
-    return {
-        name: json.loads(
-            json.dumps(
-                {
-                    "configs": point.configs,
-                    "options": dict(point.options),
-                    "label": f"{point.stage}/{point.label}",
-                    "hash": point.hash,
-                },
-                default=str,
-            )
-        )
-        for name, point in points.items()
-    }
-
-
-def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Say in a line what differs."""
-    before = {str(run["label"]): run for run in there.values()}
-    after = {str(run["label"]): run for run in here.values()}
-    changed = [x for x in after if x in before and before[x]["hash"] != after[x]["hash"]]
-    for label in changed:
-        old, new = before[label], after[label]
-        left, right = (run["options"] for run in (old, new))
-        for key in dict.fromkeys([*left, *right]):
-            if left.get(key, "not set") != right.get(key, "not set"):
-                return (
-                    f"{key} was {json.dumps(left.get(key, 'not set'))} and is "
-                    f"{json.dumps(right.get(key, 'not set'))} in {label}"
-                )
-        if old["configs"] != new["configs"]:
-            return f"the configurations of {label} were {old['configs']} and are {new['configs']}"
-    if changed:
-        return f"the content of a configuration of {changed[0]}, or the search"
-    more = [label for label in after if label not in before]
-    less = [label for label in before if label not in after]
-    parts = [f"{len(more)} more, such as {more[0]}"] if more else []
-    parts += [f"{len(less)} fewer, such as {less[0]}"] if less else []
-    return " and ".join(parts) or "the order of its runs"
 
 
 def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None:

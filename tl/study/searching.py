@@ -54,14 +54,16 @@ def trials_of(
 
 
 def score(results: Mapping[str, Any], metric: str) -> float | None:
-    """Return a run's validation score, the best checkpoint's where that follows the metric.
+    """Return a run's validation score, of its best checkpoint where it has one.
 
     Raises:
         ValueError: If the run does not log the metric.
     """
     best, metrics = results.get("best"), results.get("metrics") or {}
-    if isinstance(best, Mapping) and best.get("monitor") == metric:
-        return cast("float | None", best.get("score"))
+    if isinstance(best, Mapping):
+        if best.get("monitor") == metric:
+            return cast("float | None", best.get("score"))
+        metrics = {**metrics, **(best.get("metrics") or {})}
     if metric not in metrics:
         raise ValueError(f"The run logs no {metric}; it logs {', '.join(sorted(metrics))}.")
     return cast("float | None", metrics[metric])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Hashable, Mapping
 from typing import Any, cast
 
 from tl.study.checks import check_known, listed, mapping_of, texts_of
@@ -27,7 +28,7 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
     )
     check_known(part, known, "`report`")
     name = part.get("stage", list(stages)[-1])
-    if name not in stages:
+    if name not in list(stages):
         raise ValueError(f"`report.stage` is {name!r}, not one of {listed(stages)}.")
     vary = stages[name].vary
     metrics = part.get("metric")
@@ -36,7 +37,7 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
         if not metric.startswith(("test/", "val/")):
             raise ValueError(f"`report.metric` must begin with test/ or val/, got {metric!r}.")
     rows = texts_of(part.get("rows"), "`report.rows`")
-    pairs = part.get("pairs", "seed_everything")
+    [pairs] = texts_of([part.get("pairs", "seed_everything")], "`report.pairs`")
     against = mapping_of(part.get("against") or {}, "`report.against`")
     for axis in [*rows, pairs, *against]:
         if axis not in vary:
@@ -52,6 +53,8 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
             raise ValueError(
                 f"`report.against.{axis}` is {value!r}, not one of {listed(vary[axis])}."
             )
+    if not all(isinstance(value, Hashable) for value in vary[pairs]):
+        raise ValueError(f"`report.pairs` is {pairs!r}, whose values must be numbers or texts.")
     if len(vary[pairs]) < 2:  # noqa: PLR2004 - a spread needs two
         raise ValueError(
             f"stage {name!r} has one value of {pairs!r}: one run does not show the spread. "
@@ -63,10 +66,23 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
         delta = mapping_of(delta, "`report.delta_m`")
         check_known(delta, ("stage", "axis"), "`report.delta_m`")
         alone = stages.get(str(delta.get("stage")))
-        if alone is None or delta.get("axis") not in alone.vary or pairs not in alone.vary:
+        axis = str(delta.get("axis"))
+        if alone is None or axis not in alone.vary or pairs not in alone.vary:
             raise ValueError(
                 "`report.delta_m` must be {stage: S, axis: A}: the stage of networks trained on "
                 f"one task each, its axis that names the task, and the same {pairs!r}."
+            )
+        tasks = [*map(str, alone.vary[axis])]
+        parts = [metric.split("/") for metric in metrics]
+        if bad := [m for m, words in zip(metrics, parts, strict=True) if words[1:-1] != words[1:2]]:
+            raise ValueError(
+                f"`report.delta_m` needs metrics that name their task, as test/TASK/acc, got "
+                f"{bad[0]}."
+            )
+        if strange := [words[1] for words in parts if words[1] not in tasks]:
+            raise ValueError(
+                f"`report.metric` names the task {strange[0]!r}, and `report.delta_m.axis` has "
+                f"{listed(tasks)}."
             )
     data_sets = part.get("data_sets")
     if data_sets is not None and (
@@ -88,7 +104,7 @@ def search_of(  # noqa: C901 - one check after the other
     known = ("stage", "over", "trials", "per", "metric", "seed", "sampler", "pruning")
     check_known(part, (*known, "lower_is_better"), "`search`")
     name = part.get("stage", report.stage)
-    if name not in stages:
+    if name not in list(stages):
         raise ValueError(f"`search.stage` is {name!r}, not one of {listed(stages)}.")
     vary = stages[name].vary
     over = {
@@ -125,7 +141,9 @@ def search_of(  # noqa: C901 - one check after the other
     if not isinstance(pruning, bool):
         raise ValueError(f"`search.pruning` must be true or false, got {pruning!r}.")  # noqa: TRY004
     lower = part.get("lower_is_better", _is_error(metric))
-    return Search(name, over, trials, per, metric, seed, sampler, pruning, bool(lower))
+    if not isinstance(lower, bool):
+        raise ValueError(f"`search.lower_is_better` must be true or false, got {lower!r}.")  # noqa: TRY004
+    return Search(name, over, trials, per, metric, seed, sampler, pruning, lower)
 
 
 def _is_error(metric: str) -> bool:
@@ -150,6 +168,8 @@ def _range(given: object, where: str) -> Range | tuple[Any, ...]:
             f"{json.dumps(given, default=str)}."
         )
     low, high = map(float, numbers)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{where} must be between two finite numbers, got {low:g} to {high:g}.")
     if low >= high or (rest and low <= 0):
         raise ValueError(f"{where} must rise, from above 0 with log, got {low:g} to {high:g}.")
     return Range(low, high, bool(rest))

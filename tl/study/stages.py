@@ -6,7 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tl.study.checks import check_file, check_known, listed, mapping_of, texts_of, varied
+from tl.study.checks import (
+    check_file,
+    check_known,
+    check_plain,
+    key_of,
+    listed,
+    mapping_of,
+    options_of,
+    texts_of,
+    varied,
+)
 from tl.study.schema import SAME, Overlay, Stage
 
 
@@ -36,7 +46,9 @@ def stage_of(name: str, content: object) -> Stage:  # noqa: C901 - one check aft
                 f"{where}: `vary.{axis}` must be a list of values, or overlays by name, got "
                 f"{json.dumps(values, default=str)}."
             )
-        if len({json.dumps(value, sort_keys=True, default=str) for value in values}) < len(values):
+        for value in values:
+            check_plain(value, f"{where}: `vary.{axis}`")
+        if len({key_of(value) for value in values}) < len(values):
             raise ValueError(f"{where}: `vary.{axis}` has a value twice.")
         vary[axis] = tuple(values)
     exceptions: dict[str, dict[Any, Mapping[str, Any]]] = {}
@@ -45,15 +57,17 @@ def stage_of(name: str, content: object) -> Stage:  # noqa: C901 - one check aft
             raise ValueError(f"{where}: `except.{axis}` is not varied; {varied(vary)}.")
         for value, options in mapping_of(cases, f"{where}: `except.{axis}`").items():
             if value not in vary[axis]:
-                continue  # left out by --set
-            exceptions.setdefault(axis, {})[value] = mapping_of(
+                raise ValueError(
+                    f"{where}: `except.{axis}` names {value!r}, not one of {listed(vary[axis])}."
+                )
+            exceptions.setdefault(axis, {})[value] = options_of(
                 options, f"{where}: `except.{axis}.{value}`"
             )
     needs = {
         other: mapping_of(values or {}, f"{where}: `needs.{other}`")
         for other, values in mapping_of(part.get("needs") or {}, f"{where}: `needs`").items()
     }
-    options = mapping_of(part.get("set") or {}, f"{where}: `set`")
+    options = options_of(part.get("set") or {}, f"{where}: `set`")
     return Stage(name, configs, vary, overlays, needs, options, exceptions)
 
 
@@ -67,7 +81,7 @@ def _overlay(given: object, where: str) -> Overlay:
         for config in configs:
             check_file(config, where)
         return Overlay(configs)
-    part = mapping_of(given, where)
+    part = options_of(given, where)
     configs = texts_of(part.pop("configs", None) or [], f"{where}.configs", empty=True)
     for config in configs:
         check_file(config, where)

@@ -48,7 +48,8 @@ def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study
         try:
             return _connect(name, url)
         except ImportError as error:
-            package = "psycopg[binary]" if "psycopg" in str(error) else str(error.name)
+            package = error.name or url.partition("://")[0].rpartition("+")[2]
+            package = "psycopg[binary]" if "psycopg" in str(error) else package
             raise ValueError(
                 f"The storage {_masked(url)} needs a driver: {error}; pip install '{package}'."
             ) from None

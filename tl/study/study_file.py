@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ def read_study(path: Path, settings: Sequence[str] = ()) -> Study:
 
     Args:
         path: The file.
-        settings: Changes, ``KEY=VALUE``. The key is ``report.NAME``, ``search.NAME``,
-            ``STAGE.OPTION``, or an option of every stage; the value is YAML. An option that varies
-            gets these values instead.
+        settings: Changes, ``KEY=VALUE``. The key is ``question``, ``report``, ``search`` or a part
+            of these such as ``report.against.method``, ``STAGE.OPTION``, or an option of every
+            stage; the value is YAML. An option that varies gets these values instead; one that
+            rows set for themselves gets the value in these rows too.
 
     Raises:
         ValueError: With a line that says what is wrong.
@@ -35,6 +37,9 @@ def read_study(path: Path, settings: Sequence[str] = ()) -> Study:
         raise ValueError(f"{path}: cannot be read: {' '.join(str(error).split())}.") from None
     try:
         content = mapping_of(content, "the file")
+        # stages that share a part by an alias change apart from one another
+        stages = mapping_of(content.get("stages"), "`stages`")
+        content["stages"] = {name: deepcopy(stage) for name, stage in stages.items()}
         for setting in settings:
             _change(content, setting)
         return _study(path, content)
@@ -52,27 +57,54 @@ def _change(content: dict[str, Any], setting: str) -> None:
         raise ValueError(f"`--set {key}`: {text!r} is not YAML.") from None
     first, _, rest = key.partition(".")
     stages = mapping_of(content.get("stages"), "`stages`")
-    if key == "question":
-        content["question"] = value
-    elif first in ("report", "search") and rest:
-        content[first] = {**mapping_of(content.get(first) or {}, f"`{first}`"), rest: value}
+    if key in ("question", "report", "search"):
+        content[key] = value
+    elif first in ("report", "search"):
+        part = content[first] = mapping_of(content.get(first) or {}, f"`{first}`")
+        name, _, below = rest.partition(".")
+        if below and isinstance(part.get(name), Mapping):
+            part[name] = {**part[name], below: value}
+        else:
+            part[rest] = value
+    elif key == "stages" or (first in stages and not rest):
+        raise ValueError(f"`--set {key}` would replace whole stages; name an option.")
     else:
         names, option = ([first], rest) if first in stages and rest else (list(stages), key)
         for name in names:
             mapping_of(stages[name], f"stage {name!r}")
-            stage = stages[name]
-            vary = stage.get("vary") or {}
-            if option in vary and isinstance(vary[option], Mapping):
-                kept = value if isinstance(value, list) else [value]
-                if unknown := [one for one in kept if one not in vary[option]]:
-                    raise ValueError(
-                        f"`--set {key}`: {unknown[0]!r} is not one of {listed(vary[option])}."
-                    )
-                vary[option] = {one: vary[option][one] for one in kept}
-            elif option in vary:
-                vary[option] = value if isinstance(value, list) else [value]
-            else:
-                stage["set"] = {**(stage.get("set") or {}), option: value}
+            _give(stages[name], option, value, key)
+
+
+def _give(stage: dict[str, Any], option: str, value: object, key: str) -> None:
+    """Give an option of a stage a value, or the values that it varies over."""
+    vary, kept = stage.get("vary") or {}, value if isinstance(value, list) else [value]
+    if option not in vary:
+        stage["set"] = {**(stage.get("set") or {}), option: value}
+        _override(stage, option, value)
+        return
+    named = vary[option]
+    if isinstance(named, Mapping) and (u := [one for one in kept if one not in list(named)]):
+        raise ValueError(f"`--set {key}`: {u[0]!r} is not one of {listed(named)}.")
+    _narrow(stage, option, kept)
+    vary[option] = {one: named[one] for one in kept} if isinstance(named, Mapping) else kept
+
+
+def _narrow(stage: Mapping[str, Any], axis: str, kept: Sequence[Any]) -> None:
+    """Leave out exceptions for values that an axis had and no longer has."""
+    cases = (stage.get("except") or {}).get(axis)
+    for value in list(stage["vary"][axis]):
+        if isinstance(cases, dict) and isinstance(value, Hashable) and value not in kept:
+            cases.pop(value, None)
+
+
+def _override(stage: Mapping[str, Any], option: str, value: object) -> None:
+    """Give an option its value also where rows or exceptions have one of their own."""
+    named = [case for case in (stage.get("vary") or {}).values() if isinstance(case, dict)]
+    named += [case for case in (stage.get("except") or {}).values() if isinstance(case, dict)]
+    for case in named:
+        for given in case.values():
+            if isinstance(given, dict) and option in given:
+                given[option] = value
 
 
 def _study(path: Path, content: dict[str, Any]) -> Study:

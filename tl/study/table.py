@@ -81,7 +81,7 @@ class StudyTable:
         state = self._states[name]
         more = f": {self.folders.failure(point)}" if state == "failed" else ""
         self._console.print(
-            f"{self._done()}/{len(self.points)} {name} {state}{more}; {self.remaining()}",
+            f"{self._done()}/{len(self.points)} {point.title} {state}{more}; {self.remaining()}",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -105,7 +105,10 @@ class StudyTable:
         for name, point in self.points.items():
             if self._states[name] != "unfinished" or self.folders.silence(point) > _RECENT:
                 continue
-            started = (self.folders.of(point) / "point.json").stat().st_mtime
+            try:
+                started = (self.folders.of(point) / "point.json").stat().st_mtime
+            except OSError:
+                continue  # its lock was looked at, and nobody has started it
             step, speed = _latest(self.folders.of(point))
             table.add_row(name, duration(time.time() - started), step, speed)
         return table

@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 from tl.study import launcher
 from tl.study.dealing import Outcome, deal
+from tl.study.definition import difference_to
 from tl.study.folders import RunFolders
+from tl.study.merging import argument, hash_of, merged
 from tl.study.points import REFERENCE, Point, points_of
 from tl.study.schema import Study
 from tl.study.searching import choose, propose, should_prune, trials_of
@@ -50,6 +53,10 @@ class Task:
         return read_study(Path(self.file), self.settings)
 
 
+class StudyChangedError(Exception):
+    """What a study asks for was changed while it ran."""
+
+
 class Worker:
     """Runs points of a study.
 
@@ -62,6 +69,8 @@ class Worker:
         self.study = task.study()
         self.points = points_of(self.study)
         self.folders = RunFolders(Path(task.out))
+        if changed := difference_to(self.points, self.folders.out):
+            raise StudyChangedError(f"{task.file} was changed while its study ran: {changed}")
         self.stopped = False
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -95,6 +104,7 @@ class Worker:
 
     def _train_and_test(self, point: Point, lock: int) -> str | None:
         """Return why it failed, or ``None``."""
+        _check_unchanged(point)
         chosen = self._chosen(point)
         record = {
             "hash": point.hash,
@@ -144,17 +154,19 @@ class Worker:
         return choose(trials, search) if point.trial is None else propose(point, trials, search)
 
     def _arguments(self, point: Point) -> list[str]:
-        from tl.study.merging import argument  # noqa: PLC0415
-
         def best(name: str) -> str:
             return str(self.folders.best(self.points[point.needs[name]]))
 
+        def filled(value: object) -> object:
+            if isinstance(value, str):
+                return REFERENCE.sub(lambda found: best(found.group(1)), value)
+            if isinstance(value, Mapping):
+                return {name: filled(part) for name, part in value.items()}
+            return [*map(filled, value)] if isinstance(value, list) else value
+
         given = [word for config in point.configs for word in ("--config", config)]
         for key, value in point.options.items():
-            text = value
-            if isinstance(value, str):
-                text = REFERENCE.sub(lambda found: best(found.group(1)), value)
-            given.append(argument(key, text))
+            given.append(argument(key, filled(value)))
         *_, stage, name = self.folders.of(point).parts
         return [
             *given,
@@ -215,6 +227,23 @@ class Worker:
         return False
 
 
+def _check_unchanged(point: Point) -> None:
+    """Refuse configurations that were changed since the run got its name.
+
+    Raises:
+        StudyChangedError: If one was.
+    """
+    try:
+        same = hash_of(merged(point.configs, point.options)) == point.settings
+    except ValueError:
+        same = False
+    if not same:
+        raise StudyChangedError(
+            f"A configuration of {point.title} was changed while its study ran "
+            f"({', '.join(point.configs)})"
+        )
+
+
 def main(arguments: list[str]) -> None:
     """Run a worker as a process: ``python -m tl.study.worker PARENT TASK``.
 
@@ -224,11 +253,17 @@ def main(arguments: list[str]) -> None:
     launcher.end_with(int(arguments[0]), signal.SIGTERM)
     given = json.loads(arguments[1])
     task = Task(**{**given, "settings": tuple(given["settings"]), "command": (*given["command"],)})
-    worker = Worker(task)
-    signal.signal(signal.SIGTERM, worker.stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
     try:
+        worker = Worker(task)
+        signal.signal(signal.SIGTERM, worker.stop)
         worker.work()
+    except StudyChangedError as error:
+        print(  # noqa: T201
+            f"tl: {error}. Take it back, or start the study again with --accept-changes.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except Exception as error:
         reason = str(error)
         if not isinstance(error, OSError | ValueError):  # of whatever database it is

@@ -40,7 +40,7 @@ def test_gains_are_paired_by_seed(tmp_path: Path) -> None:
         study,
         {
             (0.1, "scratch"): [0.1, 0.5, 0.9],
-            (0.1, "full"): [0.2, 0.6, 1.0],
+            (0.1, "full"): [0.19, 0.6, 1.01],
             (0.1, "long"): [0.5, 0.1, 0.9],
         },
     )
@@ -56,7 +56,7 @@ def test_gains_are_paired_by_seed(tmp_path: Path) -> None:
 def test_a_lower_loss_is_a_gain(tmp_path: Path) -> None:
     path = write_study(tmp_path)
     study = read_study(path, ["report.lower_is_better=[test/acc]"])
-    scores = {(0.1, "scratch"): [0.5, 0.6], (0.1, "full"): [0.4, 0.5]}
+    scores = {(0.1, "scratch"): [0.5, 0.6], (0.1, "full"): [0.4, 0.501]}
     [gain] = gains_of(study, cells(study, scores), "test/acc")
     assert gain.verdict == "better"
 

@@ -33,7 +33,9 @@ def test_what_pairs_cannot_tell() -> None:
     single = paired([1.0], [0.0])
     assert (single.p, single.half_width, single.smallest) == (1.0, math.inf, math.inf)
     assert paired([1.0, 2.0], [1.0, 2.0]).p == 1.0
-    assert paired([0.3, 0.4], [0.2, 0.3]).p == 0.0  # the same difference twice, but for rounding
+    # the same difference twice, but for rounding: two coins that fall alike
+    assert paired([0.3, 0.4], [0.2, 0.3]).p == 0.5
+    assert paired([0.3] * 6, [0.2] * 6).p == pytest.approx(stats.binomtest(6, 6).pvalue)
     with pytest.raises(ValueError, match="Pairs need equal counts, got 1 and 2"):
         paired([1.0], [1.0, 2.0])
 

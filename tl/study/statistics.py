@@ -27,9 +27,11 @@ class Paired:
     Args:
         mean: Mean difference.
         half_width: Half-width of its 95 % interval by Student's t; ``inf`` for a single pair.
-        p: p-value of the two-sided paired t-test; 1 where it cannot be told.
+        p: p-value of the two-sided paired t-test; of the sign test where all differences are the
+            same; 1 where it cannot be told.
         count: Number of pairs.
-        smallest: The smallest mean difference that could have been told from 0 with this spread.
+        smallest: The smallest mean difference that could have been told from 0 with this spread;
+            ``inf`` where there is none.
     """
 
     mean: float
@@ -60,7 +62,8 @@ def paired(values: Sequence[float], reference: Sequence[float], comparisons: int
     error = float(differences.std(ddof=1)) / math.sqrt(count)
     freedom = count - 1
     if error <= abs(mean) * 1e-12:  # one value, but for rounding
-        return Paired(mean, 0.0, 1.0 if mean == 0 else 0.0, count, 0.0)
+        # Student's t needs a spread: the sign test's smallest p-value is what equal signs are worth
+        return Paired(mean, 0.0, 1.0 if mean == 0 else 2.0 ** (1 - count), count, math.inf)
     half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, freedom))
     smallest = float(stats.t.ppf(1 - LEVEL / 2 / max(1, comparisons), freedom)) * error

@@ -119,6 +119,47 @@ def test_best_coefficient_on_validation_is_taken_and_compared(made: Made, tmp_pa
     assert metrics["val/acc"] == pytest.approx(record["val/acc"])
 
 
+def test_statistics_per_source_belong_to_the_merged_weights(made: Made, tmp_path: Path) -> None:
+    content = yaml.safe_load(made.config.read_text())
+    content["model"]["init_args"]["batch_norm"] = "per_source_statistics"
+    config = tmp_path / "per_source.yaml"
+    config.write_text(yaml.safe_dump(content))
+    states, said = [], []
+    # what is tried afterwards, 50 times as far and worse, leaves no statistics behind
+    for number, tried in enumerate(([0.5], [0.5, 50.0])):
+        out = tmp_path / f"{number}.ckpt"
+        said.append(merge(made, out, coefficients=tried, configurations=[config]))
+        states.append(weights(out))
+        assert read(out)["tl"]["provenance"]["method"].endswith("coefficient 0.5")
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value)
+    # by hand: the mean activation of each source's training images under the merged weights
+    net = Tiny()
+    net.conv.load_state_dict({key: states[0][f"backbone.conv.{key}"] for key in ("weight", "bias")})
+    data = several()
+    data.prepare_data()
+    data.setup("fit")
+    parts: dict[str, list[torch.Tensor]] = {"generated10": [], "generated100": []}
+    with torch.no_grad():
+        for batch, *_ in data.train_dataloader():
+            moved: Any = data.on_after_batch_transfer(batch, 0)
+            for source, (images, _) in moved.items():
+                parts[source].append(net.conv(images).transpose(0, 1).flatten(1))
+    for source, found in parts.items():
+        wanted = torch.cat(found, 1).mean(1)
+        torch.testing.assert_close(states[0][f"backbone.norm.running_mean_{source}"], wanted)
+    # each fine-tuned network is scored as it is alone
+    for path, options in ((made.ten, TEN), (made.hundred, HUNDRED)):
+        own = GeneratedDataModule(**options, **SIZES)
+        [metrics] = trainer(tmp_path).validate(
+            TransferModule(Tiny(), own.task), own, ckpt_path=str(path), verbose=False
+        )
+        for text in said:
+            [row] = [line.split() for line in text.splitlines() if own.data_name in line.split()]
+            assert float(row[1]) == pytest.approx(metrics["val/acc"], abs=1e-4)
+
+
 def test_result_is_a_checkpoint_that_tells_its_ingredients(made: Made, tmp_path: Path) -> None:
     out = tmp_path / "merged.ckpt"
     merge(made, out, coefficients=[0.3])

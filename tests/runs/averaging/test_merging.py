@@ -179,6 +179,8 @@ def test_what_does_not_fit_is_one_line(made: Made, tmp_path: Path) -> None:
     given: dict[str, Any] = {"configurations": [made.config], "accelerator": "cpu"}
     with pytest.raises(ValueError, match=r"was fine-tuned from source.ckpt .* not from .*joint"):
         merge_checkpoints(made.joint, [made.ten], out, **given)
+    with pytest.raises(ValueError, match=r"joint.ckpt does not record which checkpoint it started"):
+        merge_checkpoints(made.source, [made.joint], out, **given)
     with pytest.raises(ValueError, match="The run has the task 'generated100', and no network"):
         merge_checkpoints(made.source, [made.ten], out, **given)
     with pytest.raises(ValueError, match="the configuration of a multi-task run with --config"):
@@ -201,6 +203,8 @@ def test_command_line_merges(
 ) -> None:
     paths = [str(path) for path in (made.source, made.ten, made.hundred)]
     out = tmp_path / "merged.ckpt"
-    options = ["--method=ties", "--coefficients", "0.5", "--keep=0.3", f"--config={made.config}"]
-    main(["average", *paths, *options, f"--out={out}", "--accelerator=cpu"])
+    method = ["--method=ties", "--coefficients", "0.5", f"--config={made.config}"]
+    main(["average", *paths, *method, "--keep=0.3", f"--out={out}", "--accelerator=cpu"])
     assert "TIES, keep 0.3 of 2 tasks" in capsys.readouterr().out
+    main(["average", *paths, *method, f"--out={out}2", "--accelerator=cpu"])
+    assert "TIES, keep 0.2 of 2 tasks" in capsys.readouterr().out

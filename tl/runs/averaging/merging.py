@@ -132,15 +132,20 @@ def _check_arguments(
 
 
 def _check_start(part: Ingredient, start: Ingredient) -> None:
-    """Refuse a network that is of another architecture, or says that it started elsewhere."""
+    """Refuse a network that is of another architecture, or did not start from the source."""
     try:
         check_alike(_backbone(part), start.weights)
     except ValueError as error:
         raise ValueError(f"{part.path} and {start.path}: {error}") from None
     origin = part.content["tl"].get("provenance") or {}
-    if origin.get("sha256") not in (None, start.sha256):
+    if (found := origin.get("sha256")) is None:
         raise ValueError(
-            f"{part.path} was fine-tuned from {origin.get('path')} ({origin['sha256'][:12]}), not "
+            f"{part.path} does not record which checkpoint it started from, so what it changed is "
+            f"not known; merge networks that were fine-tuned with init_from={start.path}."
+        )
+    if found != start.sha256:
+        raise ValueError(
+            f"{part.path} was fine-tuned from {origin.get('path')} ({found[:12]}), not "
             f"from {start.path} ({start.sha256[:12]}); give the source that all started from."
         )
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from tests.runs.averaging.runs import read, weights
 from tests.small import Tiny, trainer
@@ -20,6 +21,14 @@ from tl.transfer.task_vectors import task_arithmetic, ties
 TEN: dict[str, Any] = {"classes": 10, "train_size": 60, "test_size": 20}
 HUNDRED: dict[str, Any] = {"classes": 100, "train_size": 200, "test_size": 100}
 SIZES: dict[str, Any] = {"batch_size": 20, "val_size": 0.5}
+
+
+class Longer(Tiny):
+    """Has a layer that the source does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(8, 8)
 
 
 class Made(NamedTuple):
@@ -191,6 +200,12 @@ def test_what_does_not_fit_is_one_line(made: Made, tmp_path: Path) -> None:
         merge(made, out, method="x")
     with pytest.raises(ValueError, match="second head for generated10"):
         merge_checkpoints(made.source, [made.ten, made.ten], out, **given)
+    content = yaml.safe_load(made.config.read_text())
+    content["model"]["init_args"]["backbone"]["class_path"] = f"{__name__}.Longer"
+    longer = tmp_path / "longer.yaml"
+    longer.write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match=r"source.ckpt and the run of --config.* backbone.last"):
+        merge(made, out, configurations=[longer])
     other = GeneratedDataModule(**TEN, **{**SIZES, "val_size": 0.2})
     net = TransferModule(Tiny(), other.task, init_from=str(made.source))
     path = saved(net, other, tmp_path, "split")

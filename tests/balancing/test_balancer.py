@@ -10,7 +10,16 @@ import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 from torchjd import _mixins
-from torchjd.aggregation import MGDA, NashMTL, PCGrad, UPGrad
+from torchjd.aggregation import (
+    MGDA,
+    GramianWeightedAggregator,
+    MoDoWeighting,
+    NashMTL,
+    PCGrad,
+    SDMGradWeighting,
+    UPGrad,
+    UPGradWeighting,
+)
 from torchjd.scalarization import DWA, FAMO, UW
 
 from tl.balancing import (
@@ -77,12 +86,18 @@ def test_the_optimizer_learns_what_the_losses_teach(lab: Any) -> None:
         (StaticWeights({"a": 1.0, "bb": 1.0}), ["a", "b"], r"unknown task 'bb'"),
         (StaticWeights({"a": 1.0}), ["a", "b"], r"none for task 'b'"),
         (nn.Linear(1, 1), ["a", "b"], r"must be a torchjd Scalarizer or Aggregator"),
+        (UPGradWeighting(), ["a", "b"], r"Scalarizer or Aggregator, .*got UPGradWeighting"),
+        (SDMGradWeighting, ["a", "b"], r"SDMGradWeighting needs the gradients of independent"),
+        (SDMGradWeighting(), ["a", "b"], r"a training step here has one batch"),
+        (
+            GramianWeightedAggregator(MoDoWeighting()),  # would read one batch twice
+            ["a", "b"],
+            r"MoDoWeighting needs the gradients of independent batches",
+        ),
         (lambda _: 3, ["a", "b"], r"must be a torchjd Scalarizer or Aggregator.*got int"),
     ],
 )
 def test_mistakes_are_one_clear_line(given: Any, tasks: list[str], said: str) -> None:
-    if isinstance(given, nn.Linear):
-        given = lambda _, made=given: made  # noqa: E731
     with pytest.raises(ValueError, match=said) as caught:
         make_balancer(given, tasks)
     assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,9 @@ def test_what_cannot_adapt_is_refused_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Give one of AdaBN and Tent"):
         reached(net, data, tmp_path, AdaBN(), Tent())
     assert "features" not in vars(net)
-    with pytest.raises(ValueError, match="`lr` must be above 0, got 0"):
-        Tent(lr=0)
+    for wrong in (0.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"`lr` must be above 0 and finite, got {wrong}"):
+            Tent(lr=wrong)
     inputs, targets = samples()
     level = TensorDataModule(inputs, targets["c"], tasks=[Regression("c")], batch_size=8,
                              test_inputs=inputs, test_targets=targets["c"])  # fmt: skip

@@ -30,3 +30,19 @@ def test_checkpoints_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "invalid float value: 'half'" in failure(capsys, *again, "--alpha=half")
     more = ("fit", "--config=configs/source_cifar10.yaml", f"--ckpt_path={out}")
     assert "no training state" in failure(capsys, *more, f"--log_dir={tmp_path}")
+
+
+def test_options_that_would_be_ignored_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = ("average", "a.ckpt", "b.ckpt", f"--out={tmp_path / 'c.ckpt'}")
+    merged = (*plain, "--method=task-arithmetic")
+    for option in ("--average-statistics", "--backbone-only"):
+        said = failure(capsys, *merged, option)
+        assert f"{option} does not go with --method" in said
+    for command in (plain, merged):
+        said = failure(capsys, *command, "--keep=0.5")
+        assert "--keep belongs to --method=ties" in said
+    for option in ("--joint=j.ckpt", "--coefficients=1"):
+        said = failure(capsys, *plain, option)
+        assert "--joint and --coefficients belong to --method" in said

@@ -9,8 +9,8 @@ from typing import get_args
 
 import torch
 from jsonargparse.typing import register_type
-from torch import Tensor
-from torchjd.aggregation import Aggregator
+from torch import Tensor, nn
+from torchjd.aggregation import Aggregator, MoDoWeighting, SDMGradWeighting
 from torchjd.scalarization import Scalarizer
 
 from tl.balancing.aggregation import GradientAggregation
@@ -23,6 +23,8 @@ BalancerSpec = (
 )
 
 _FILLED = ("shape", "n_tasks")
+# they read the product of the gradients of two batches, which must be independent
+_SEVERAL_BATCHES = (SDMGradWeighting, MoDoWeighting)
 
 
 # lets YAML give torchjd's preference vectors and weights as lists
@@ -65,6 +67,12 @@ def make_balancer(
             )
         return None
     method = given if isinstance(given, Scalarizer | Aggregator) else _built(given, len(tasks))
+    for part in method.modules() if isinstance(method, nn.Module) else ():
+        if isinstance(part, _SEVERAL_BATCHES):
+            raise ValueError(  # noqa: TRY004 - a method that does not fit
+                f"{type(part).__name__} needs the gradients of independent batches in each step, "
+                "and a training step here has one batch; choose another `balancer`."
+            )
     if callable(fill_in := getattr(method, "fill_in", None)):
         fill_in(len(tasks))
     if isinstance(method, Scalarizer):
@@ -79,8 +87,8 @@ def make_balancer(
 
 def _built(given: object, count: int) -> object:
     """Call a class or a callable, with the number of tasks if it takes it."""
-    if not callable(given):
-        return given
+    if isinstance(given, nn.Module) or not callable(given):
+        return given  # of a wrong kind
     # the command line wraps a class that it could not build in a partial: either the number of
     # tasks is missing, or the constructor refuses, and its error is raised here
     kinds = [a for a in getattr(given, "args", ()) if isinstance(a, type)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -177,8 +178,8 @@ class Tent(TestTimeAdaptation):
 
     def __init__(self, lr: float = 1e-3) -> None:
         super().__init__()
-        if lr <= 0:
-            raise ValueError(f"`lr` must be above 0, got {lr}.")
+        if not 0 < lr < math.inf:
+            raise ValueError(f"`lr` must be above 0 and finite, got {lr}.")
         self.lr = lr
         self._networks: dict[str | None, TentNetwork] = {}
 

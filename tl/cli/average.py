@@ -40,7 +40,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         type=float,
-        default=0.2,
         help="With --method=ties: fraction of each task vector that is kept, default 0.2.",
     )
     parser.add_argument(
@@ -73,6 +72,7 @@ def run(given: argparse.Namespace) -> None:
     from tl.cli.devices import check_devices  # noqa: PLC0415 - imports Lightning
     from tl.serving.quiet import quiet_lightning  # noqa: PLC0415 - as above
 
+    _check(given)
     check_devices(given.accelerator)
     with quiet_lightning():
         report = _report(given)
@@ -85,20 +85,17 @@ def _report(given: argparse.Namespace) -> str:
 
     if given.method is not None:
         source, *others = given.checkpoints
-        searched = {} if given.coefficients is None else {"coefficients": given.coefficients}
+        options = {name: getattr(given, name) for name in ("coefficients", "keep")}
         return merge_checkpoints(
             source,
             others,
             given.out,
             method=given.method,
-            keep=given.keep,
             joint=given.joint,
             configurations=given.config,
             accelerator=given.accelerator,
-            **searched,
+            **{name: value for name, value in options.items() if value is not None},
         )
-    if given.joint is not None or given.coefficients is not None:
-        raise ValueError("--joint and --coefficients belong to --method; name one.")
     return average_checkpoints(
         given.checkpoints,
         given.out,
@@ -109,3 +106,19 @@ def _report(given: argparse.Namespace) -> str:
         configurations=given.config,
         accelerator=given.accelerator,
     )
+
+
+def _check(given: argparse.Namespace) -> None:
+    """Refuse options that the way of averaging would ignore."""
+    if given.keep is not None and given.method != "ties":
+        raise ValueError("--keep belongs to --method=ties; add it, or leave out --keep.")
+    if given.method is None:
+        if given.joint is not None or given.coefficients is not None:
+            raise ValueError("--joint and --coefficients belong to --method; name one.")
+        return
+    for name in ("average_statistics", "backbone_only"):
+        if getattr(given, name):
+            raise ValueError(
+                f"--{name.replace('_', '-')} does not go with --method, which keeps all heads and "
+                "re-estimates batch norm's statistics; leave it out."
+            )

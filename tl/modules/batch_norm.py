@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -175,6 +175,18 @@ def without_sources(backbone: nn.Module) -> nn.Module:
                 new.load_state_dict({key: mixture[key] for key in new.state_dict()})
                 setattr(parent, name, new)
     return plain
+
+
+def spread_missing(backbone: nn.Module, found: Container[str]) -> None:
+    """Give each source without statistics of its own the shared ones.
+
+    Args:
+        backbone: A network into which weights were loaded; changed in place.
+        found: Names in the backbone of what was loaded.
+    """
+    for name, layer in backbone.named_modules():
+        if isinstance(layer, SourceBatchNorm2d):
+            layer.spread([s for s in layer.sources if f"{name}.running_mean_{s}" not in found])
 
 
 @contextmanager

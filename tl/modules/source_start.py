@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from tl.checkpoints.errors import CheckpointError
-from tl.modules.batch_norm import SourceBatchNorm2d
+from tl.modules.batch_norm import spread_missing
 from tl.modules.checkpointed import as_here, class_names
 from tl.tasks import Classification
 from tl.transfer.opened import OpenedSource
@@ -79,12 +79,7 @@ class SourceStart:
             report = load_weights(
                 module.backbone, self.file, rename=module.rename, reinit=module.reinit
             )
-            for name, layer in module.backbone.named_modules():
-                if isinstance(layer, SourceBatchNorm2d):
-                    found = {
-                        s for s in layer.sources if f"{name}.running_mean_{s}" in report.loaded
-                    }
-                    layer.spread([s for s in layer.sources if s not in found])
+            spread_missing(module.backbone, report.loaded)
             self.report, self.provenance = report, report.record()
             if module.init_heads:
                 taken = load_heads(module.heads, self.file, module.tasks)

@@ -48,6 +48,33 @@ def test_elastic_moves_an_image_by_an_affine_map_that_meets_its_points() -> None
         assert there[1] == pytest.approx(y / 31, abs=5e-3)
 
 
+class Still(ImageDraws):
+    """Draws that leave the three points where they are."""
+
+    def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
+        found = super().uniform(low, high, *shape)
+        return torch.zeros_like(found) if shape == (3, 2) else found
+
+
+@pytest.mark.parametrize("severity", [2, 3, 5])
+def test_elastic_fields_are_the_scripts(severity: int) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    amount, sigma = {2: (0.05, 0.2), 3: (0.08, 0.06), 5: (0.1, 0.03)}[severity]
+    draws = Still([5])
+    draws.uniform(0, 0, 3, 2)
+    dx, dy = (
+        32 * amount * ndimage.gaussian_filter(field, 32 * sigma, mode="reflect", truncate=3)
+        for field in draws.uniform(-1, 1, 2, 32, 32)[0].double().numpy()
+    )
+    lines, columns = np.mgrid[:32, :32]
+    expected = [
+        ndimage.map_coordinates(colour, [lines + dy, columns + dx], order=1, mode="reflect")
+        for colour in photo()[0].double().permute(2, 0, 1).numpy()
+    ]
+    found = warps.elastic(photo(), severity, Still([5]))[0].permute(2, 0, 1)
+    assert np.abs(found.numpy() - np.stack(expected)).max() < 1e-4
+
+
 def test_elastic_fields_are_random_and_keep_a_flat_image() -> None:
     flat = torch.full((2, 16, 16, 3), 0.3)
     assert torch.allclose(warps.elastic(flat, 4, ImageDraws([0, 1])), flat, atol=1e-5)

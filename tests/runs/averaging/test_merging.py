@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from tests.runs.averaging.runs import read, weights
 from tests.small import Tiny, trainer
@@ -20,6 +21,14 @@ from tl.transfer.task_vectors import task_arithmetic, ties
 TEN: dict[str, Any] = {"classes": 10, "train_size": 60, "test_size": 20}
 HUNDRED: dict[str, Any] = {"classes": 100, "train_size": 200, "test_size": 100}
 SIZES: dict[str, Any] = {"batch_size": 20, "val_size": 0.5}
+
+
+class Longer(Tiny):
+    """Has a layer that the source does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(8, 8)
 
 
 class Made(NamedTuple):
@@ -119,6 +128,47 @@ def test_best_coefficient_on_validation_is_taken_and_compared(made: Made, tmp_pa
     assert metrics["val/acc"] == pytest.approx(record["val/acc"])
 
 
+def test_statistics_per_source_belong_to_the_merged_weights(made: Made, tmp_path: Path) -> None:
+    content = yaml.safe_load(made.config.read_text())
+    content["model"]["init_args"]["batch_norm"] = "per_source_statistics"
+    config = tmp_path / "per_source.yaml"
+    config.write_text(yaml.safe_dump(content))
+    states, said = [], []
+    # what is tried afterwards, 50 times as far and worse, leaves no statistics behind
+    for number, tried in enumerate(([0.5], [0.5, 50.0])):
+        out = tmp_path / f"{number}.ckpt"
+        said.append(merge(made, out, coefficients=tried, configurations=[config]))
+        states.append(weights(out))
+        assert read(out)["tl"]["provenance"]["method"].endswith("coefficient 0.5")
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value)
+    # by hand: the mean activation of each source's training images under the merged weights
+    net = Tiny()
+    net.conv.load_state_dict({key: states[0][f"backbone.conv.{key}"] for key in ("weight", "bias")})
+    data = several()
+    data.prepare_data()
+    data.setup("fit")
+    parts: dict[str, list[torch.Tensor]] = {"generated10": [], "generated100": []}
+    with torch.no_grad():
+        for batch, *_ in data.train_dataloader():
+            moved: Any = data.on_after_batch_transfer(batch, 0)
+            for source, (images, _) in moved.items():
+                parts[source].append(net.conv(images).transpose(0, 1).flatten(1))
+    for source, found in parts.items():
+        wanted = torch.cat(found, 1).mean(1)
+        torch.testing.assert_close(states[0][f"backbone.norm.running_mean_{source}"], wanted)
+    # each fine-tuned network is scored as it is alone
+    for path, options in ((made.ten, TEN), (made.hundred, HUNDRED)):
+        own = GeneratedDataModule(**options, **SIZES)
+        [metrics] = trainer(tmp_path).validate(
+            TransferModule(Tiny(), own.task), own, ckpt_path=str(path), verbose=False
+        )
+        for text in said:
+            [row] = [line.split() for line in text.splitlines() if own.data_name in line.split()]
+            assert float(row[1]) == pytest.approx(metrics["val/acc"], abs=1e-4)
+
+
 def test_result_is_a_checkpoint_that_tells_its_ingredients(made: Made, tmp_path: Path) -> None:
     out = tmp_path / "merged.ckpt"
     merge(made, out, coefficients=[0.3])
@@ -138,6 +188,8 @@ def test_what_does_not_fit_is_one_line(made: Made, tmp_path: Path) -> None:
     given: dict[str, Any] = {"configurations": [made.config], "accelerator": "cpu"}
     with pytest.raises(ValueError, match=r"was fine-tuned from source.ckpt .* not from .*joint"):
         merge_checkpoints(made.joint, [made.ten], out, **given)
+    with pytest.raises(ValueError, match=r"joint.ckpt does not record which checkpoint it started"):
+        merge_checkpoints(made.source, [made.joint], out, **given)
     with pytest.raises(ValueError, match="The run has the task 'generated100', and no network"):
         merge_checkpoints(made.source, [made.ten], out, **given)
     with pytest.raises(ValueError, match="the configuration of a multi-task run with --config"):
@@ -148,6 +200,12 @@ def test_what_does_not_fit_is_one_line(made: Made, tmp_path: Path) -> None:
         merge(made, out, method="x")
     with pytest.raises(ValueError, match="second head for generated10"):
         merge_checkpoints(made.source, [made.ten, made.ten], out, **given)
+    content = yaml.safe_load(made.config.read_text())
+    content["model"]["init_args"]["backbone"]["class_path"] = f"{__name__}.Longer"
+    longer = tmp_path / "longer.yaml"
+    longer.write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match=r"source.ckpt and the run of --config.* backbone.last"):
+        merge(made, out, configurations=[longer])
     other = GeneratedDataModule(**TEN, **{**SIZES, "val_size": 0.2})
     net = TransferModule(Tiny(), other.task, init_from=str(made.source))
     path = saved(net, other, tmp_path, "split")
@@ -160,6 +218,8 @@ def test_command_line_merges(
 ) -> None:
     paths = [str(path) for path in (made.source, made.ten, made.hundred)]
     out = tmp_path / "merged.ckpt"
-    options = ["--method=ties", "--coefficients", "0.5", "--keep=0.3", f"--config={made.config}"]
-    main(["average", *paths, *options, f"--out={out}", "--accelerator=cpu"])
+    method = ["--method=ties", "--coefficients", "0.5", f"--config={made.config}"]
+    main(["average", *paths, *method, "--keep=0.3", f"--out={out}", "--accelerator=cpu"])
     assert "TIES, keep 0.3 of 2 tasks" in capsys.readouterr().out
+    main(["average", *paths, *method, f"--out={out}2", "--accelerator=cpu"])
+    assert "TIES, keep 0.2 of 2 tasks" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def test_a_run_with_one_source_is_refused(kind: type[Adaptation]) -> None:
     both = [Classification(name, 3, source=name) for name in ("a", "b")]
     with pytest.raises(ValueError, match="has the labelled sources a, b; put both"):
         MultiTaskModule(Tiny(), both, penalties=kind())
-    with pytest.raises(ValueError, match="`weight` must be 0 or more, got -1"):
-        kind(weight=-1.0)
+    for wrong in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"`weight` must be 0 or more and finite, got {wrong}"):
+            kind(weight=wrong)
 
 
 @pytest.mark.parametrize("kind", [CORAL, MKMMD])

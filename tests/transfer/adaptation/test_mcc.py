@@ -63,5 +63,6 @@ def test_the_task_must_be_one_classification() -> None:
             {**tasks(Regression("c", source="clean")), "odd": Regression("odd", source="odd",
              shares="c", trains=False)}
         )  # fmt: skip
-    with pytest.raises(ValueError, match="`temperature` must be above 0, got 0"):
-        MCC(temperature=0)
+    for wrong in (0.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"`temperature` must be above 0 and .*, got {wrong}"):
+            MCC(temperature=wrong)

@@ -50,6 +50,6 @@ def test_its_gradient_brings_samples_together() -> None:
 
 
 def test_scales_are_checked() -> None:
-    for wrong in ([], [1.0, 0.0]):
-        with pytest.raises(ValueError, match="`scales` must be above 0, one or more"):
+    for wrong in ([], [1.0, 0.0], [1.0, math.nan], [math.inf]):
+        with pytest.raises(ValueError, match="`scales` must be above 0 and finite, one or more"):
             MKMMD(scales=wrong)

@@ -66,10 +66,20 @@ def elastic(images: Tensor, severity: int, draws: ImageDraws) -> Tensor:
     fields = draws.uniform(-1.0, 1.0, 2, height, width)
     if amount:
         kernel = normal_kernel(sigma * size, truncate=3.0)
-        fields = amount * size * smoothed(fields, kernel)
+        reach = len(kernel) // 2
+        fields = amount * size * smoothed(_mirrored(fields, reach), kernel)
+        fields = fields[:, :, reach : reach + height, reach : reach + width]
         moved = torch.stack([columns + fields[:, 0], lines + fields[:, 1]], -1)
         maps = _sampled(maps, moved.to(images.device), corners=False)
     return maps.permute(0, 2, 3, 1)
+
+
+def _mirrored(maps: Tensor, reach: int) -> Tensor:
+    """Continue maps ``(N, C, H, W)`` beyond their borders by a mirror image, border included."""
+    for dim in (2, 3):
+        first, last = maps.narrow(dim, 0, reach), maps.narrow(dim, maps.shape[dim] - reach, reach)
+        maps = torch.cat([first.flip(dim), maps, last.flip(dim)], dim)
+    return maps
 
 
 def _sampled(maps: Tensor, places: Tensor, *, corners: bool) -> Tensor:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source
+from tl.modules.batch_norm import spread_missing
 from tl.modules.checkpointed import description_of
 from tl.private.torch import BatchNorm
 from tl.runs.averaging.ingredients import State, fingerprints
@@ -81,7 +82,7 @@ class Bench:
         return {"estimated_on": fingerprints(self.description())}
 
     def with_statistics(self, state: State) -> State:
-        """Return an average with re-estimated running statistics."""
+        """Return an average with all running statistics of the run's backbone, re-estimated."""
         self._load(state)
         layers = self.module.backbone.modules()
         if self.estimate and any(isinstance(layer, BatchNorm) for layer in layers):
@@ -89,7 +90,9 @@ class Bench:
             self.module.to(device).train()
             estimate_statistics(self.module.backbone, self._batches(device), self._features)
         everything = self.module.cpu().state_dict()
-        return {name: everything[name].clone() for name in state}
+        buffers = {f"backbone.{name}" for name, _ in self.module.backbone.named_buffers()}
+        wanted = [name for name in everything if name in state or name in buffers]
+        return {name: everything[name].clone() for name in wanted}
 
     def score(self, state: State) -> float:
         """Return the deciding validation score of an average."""
@@ -109,6 +112,9 @@ class Bench:
 
     def _load(self, state: State) -> None:
         self.module.cpu().load_state_dict({**self.module.state_dict(), **state})
+        # a source's statistics that these weights lack would stay those of earlier weights
+        found = {name.removeprefix("backbone.") for name in state}
+        spread_missing(self.module.backbone, found)
 
     def _batches(self, device: torch.device) -> Iterator[AnyBatch]:
         loader = self.data.train_dataloader()

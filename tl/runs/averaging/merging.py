@@ -64,6 +64,7 @@ def merge_checkpoints(
     start = read_ingredient(source, backbone_only=True)
     parts = [read_ingredient(path, backbone_only=False) for path in paths]
     bench = Bench(None, [Path(path) for path in configurations], accelerator, estimate=True)
+    _check_network(start, bench)
     for part in parts:
         _check_start(part, start)
         _check_data(part, bench)
@@ -98,6 +99,7 @@ def merge_checkpoints(
     together: Mapping[str, float] = {}
     if joint is not None:
         other = read_ingredient(joint, backbone_only=False)
+        _check_network(other, bench)
         _check_data(other, bench)
         found = bench.measure({**other.weights, **_heads([other], bench, every=True)})
         together = {task: found[bench.name(task)] for task in alone}
@@ -131,16 +133,36 @@ def _check_arguments(
         raise ValueError(f"`coefficients` must be finite numbers, got {list(coefficients)}.")
 
 
+def _check_network(part: Ingredient, bench: Bench) -> None:
+    """Refuse another backbone than the run's, whose other layers would stay random."""
+    per_source = ("running_mean_", "running_var_")  # estimated anew
+    here = {
+        name: value
+        for name, value in bench.module.state_dict().items()
+        if name.startswith(_BACKBONE)
+        if name in part.weights or not name.rpartition(".")[2].startswith(per_source)
+    }
+    try:
+        check_alike(_backbone(part), here)
+    except ValueError as error:
+        raise ValueError(f"{part.path} and the run of --config: {error}") from None
+
+
 def _check_start(part: Ingredient, start: Ingredient) -> None:
-    """Refuse a network that is of another architecture, or says that it started elsewhere."""
+    """Refuse a network that is of another architecture, or did not start from the source."""
     try:
         check_alike(_backbone(part), start.weights)
     except ValueError as error:
         raise ValueError(f"{part.path} and {start.path}: {error}") from None
     origin = part.content["tl"].get("provenance") or {}
-    if origin.get("sha256") not in (None, start.sha256):
+    if (found := origin.get("sha256")) is None:
         raise ValueError(
-            f"{part.path} was fine-tuned from {origin.get('path')} ({origin['sha256'][:12]}), not "
+            f"{part.path} does not record which checkpoint it started from, so what it changed is "
+            f"not known; merge networks that were fine-tuned with init_from={start.path}."
+        )
+    if found != start.sha256:
+        raise ValueError(
+            f"{part.path} was fine-tuned from {origin.get('path')} ({found[:12]}), not "
             f"from {start.path} ({start.sha256[:12]}); give the source that all started from."
         )
 

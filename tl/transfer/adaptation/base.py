@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 
@@ -26,16 +27,16 @@ class Adaptation(Penalty):
         weight: Weight relative to the ordinary loss, 0 or more.
 
     Raises:
-        ValueError: If `weight` is negative; when the model is built, if all its tasks read labelled
-            sources.
+        ValueError: If `weight` is out of range; when the model is built, if all its tasks read
+            labelled sources.
     """
 
     reads_unlabelled = True
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
-        if weight < 0:
-            raise ValueError(f"`weight` must be 0 or more, got {weight}.")
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"`weight` must be 0 or more and finite, got {weight}.")
         self.weight = weight
 
     def check(self, tasks: Mapping[str, Task]) -> None:

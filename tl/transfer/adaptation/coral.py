@@ -33,7 +33,8 @@ class CORAL(Adaptation):
             for long features. The default is the trade-off of Transfer-Learning-Library.
 
     Raises:
-        ValueError: If `weight` is negative; when the model is built, without an unlabelled source.
+        ValueError: If `weight` is out of range; when the model is built, without an unlabelled
+            source.
     """
 
     def __init__(self, weight: float = 1.0) -> None:

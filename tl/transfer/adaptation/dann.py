@@ -74,8 +74,8 @@ class DANN(Adaptation):
         super().__init__(weight)
         if hidden < 1:
             raise ValueError(f"`hidden` must be 1 or more, got {hidden}.")
-        if steepness <= 0:
-            raise ValueError(f"`steepness` must be above 0, got {steepness}.")
+        if not 0 < steepness < math.inf:
+            raise ValueError(f"`steepness` must be above 0 and finite, got {steepness}.")
         self.hidden, self.steepness = hidden, steepness
         self.discriminator = nn.Sequential()
         self._accuracy: Tensor | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -51,8 +52,8 @@ class MCC(Adaptation):
         self, weight: float = 1.0, temperature: float = 2.5, task: str | None = None
     ) -> None:
         super().__init__(weight)
-        if temperature <= 0:
-            raise ValueError(f"`temperature` must be above 0, got {temperature}.")
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"`temperature` must be above 0 and finite, got {temperature}.")
         self.temperature, self.task = temperature, task
         self._chosen = ""
 

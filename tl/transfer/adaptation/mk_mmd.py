@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -58,8 +59,10 @@ class MKMMD(Adaptation):
 
     def __init__(self, weight: float = 1.0, scales: Sequence[float] = SCALES) -> None:
         super().__init__(weight)
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"`scales` must be above 0, one or more, got {list(scales)}.")
+        if not scales or not all(0 < scale < math.inf for scale in scales):
+            raise ValueError(
+                f"`scales` must be above 0 and finite, one or more, got {list(scales)}."
+            )
         self.scales = tuple(scales)
 
     def between(self, source: Tensor, target: Tensor, step: Step) -> Tensor:

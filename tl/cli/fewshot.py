@@ -84,7 +84,7 @@ def run(given: argparse.Namespace) -> None:
         queries=given.queries,
         episodes=given.episodes,
         seed=given.seed,
-        unknown=[each.name for each in candidates if each.seen is None],
+        unknown=[each.name for each in candidates if not each.seen_all],
     )
     paths = write(found, Path(given.out))
     print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201

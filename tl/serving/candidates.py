@@ -96,6 +96,7 @@ def _of_checkpoint(
     network = without_sources(model.module.backbone)
     ancestor = lineage(model.path)
     described = sources_of(record.get("data")).get(str(chosen), {})
+    seen, seen_all = seen_classes(record)
     return Candidate(
         name=given,
         network=Network(
@@ -111,7 +112,8 @@ def _of_checkpoint(
         accuracy=_accuracy(model.module, model.metrics),
         size=reader.size if isinstance(reader, ImageReader) else None,
         sha256=ancestor.sha256,
-        seen=seen_classes(record),
+        seen=seen,
+        seen_all=seen_all,
     )
 
 
@@ -181,7 +183,7 @@ def _of_library(library: str, name: str, given: str, device: torch.device) -> Ca
         accuracy=accuracy,
         size=size,
         sha256=(network.provenance or {}).get("sha256"),
-        seen=frozenset() if chosen is None else None,
+        seen_all=chosen is None,
     )
 
 

@@ -20,7 +20,7 @@ from tl.questions.candidates import Candidate
 from tl.questions.class_splits import ClassSplit, Part
 from tl.questions.episodes import METHODS, accuracies, draw_episodes
 from tl.report.frame import aligned
-from tl.report.intervals import Interval
+from tl.report.intervals import Interval, finite
 
 _Z = 1.959964
 
@@ -189,8 +189,8 @@ def as_dict(result: FewShot) -> dict[str, Any]:
                 "shots": k,
                 "method": method,
                 "accuracy": result.estimate(source, k, method).mean,
-                "half_width": result.estimate(source, k, method).half_width,
-                "over_the_first": {"mean": gain.mean, "half": gain.half_width},
+                "half_width": finite(result.estimate(source, k, method).half_width),
+                "over_the_first": {"mean": gain.mean, "half": finite(gain.half_width)},
             }
             for source, k, method in result.found
             for gain in [result.difference(source, k, method)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from tl.questions.samples import Samples
 
 _log = logging.getLogger(__name__)
 _OUTPUTS = "outputs/"
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tl")
+_STATE = ("training", "_is_full_backward_hook")  # says nothing of what a network computes
 _IMAGE = 3  # dimensions of an image
 
 
@@ -207,10 +210,19 @@ def at_positions(backbone: nn.Module, inputs: Inputs, places: Tensor) -> Tensor:
 
 
 def weights_hash(*modules: nn.Module) -> str:
-    """Return a SHA-256 of the structure, names, types and values of networks."""
+    """Return a SHA-256 of what networks compute.
+
+    It covers the structure, names, types and values of the weights, plain attributes of each part,
+    and the source of classes outside of libraries.
+    """
     digest = hashlib.sha256()
     for module in modules:
         digest.update(f"{type(module).__qualname__} {module}".encode())
+        for name, part in module.named_modules():
+            plain = {k: v for k, v in vars(part).items() if k not in _STATE and _is_plain(v)}
+            digest.update(f"{name} {sorted(plain.items())}".encode())
+        for kind in dict.fromkeys(type(part) for part in module.modules()):
+            digest.update(_source(kind).encode())
         for name, value in module.state_dict().items():
             if not isinstance(value, Tensor):
                 continue
@@ -218,6 +230,22 @@ def weights_hash(*modules: nn.Module) -> str:
             flat = value.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
     return digest.hexdigest()
+
+
+def _is_plain(value: Any) -> bool:  # noqa: ANN401 - any attribute
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _source(kind: type) -> str:
+    """Return the source of a class of somebody's own; empty where there is none to be read."""
+    if kind.__module__.partition(".")[0] in _LIBRARIES:
+        return ""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
 
 
 def _key(network: Network, samples: Samples, places: int, within: tuple[float, float]) -> str:

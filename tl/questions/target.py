@@ -116,8 +116,8 @@ def _classes(labels: Tensor, rows: Tensor, task: str) -> tuple[Tensor, Tensor]:
     if max(counts) < 2:  # noqa: PLR2004 - nothing to be left out
         raise ValueError(
             f"The target has one sample of each class of task {task!r}: a source is judged by "
-            "samples that it is not shown, which takes two of a class or more. Raise "
-            "`label_fraction`, or label more."
+            "samples that it is not shown, which takes two of a class or more. Take more samples "
+            "(`--samples`, `label_fraction`), or label more."
         )
     return index, functional.one_hot(index).double()
 

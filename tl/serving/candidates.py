@@ -50,7 +50,7 @@ def open_candidate(
         given: A checkpoint, a run's folder or an address, as for :func:`tl.load`; or a network as
             ``torchvision:resnet18``, ``timm:resnet18.a1_in1k``, ``huggingface:microsoft/resnet-18``
             with its weights, ``...@NAME`` with others of the library or of a file, and
-            ``...@random`` without any. The library may be left out.
+            ``...@random`` without any. The library may be left out. A library's head is not read.
         device: Where it computes; ``auto`` takes a GPU if there is one.
         backbone: As for :func:`tl.load`.
         source: Data that it is asked about: of a network that was trained on several sources, the

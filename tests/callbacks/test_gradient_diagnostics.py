@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch.utils.data import DataLoader
 from torchjd.aggregation import UPGrad
 
 from tl import Classification, MultiTaskModule
+from tl.backbones import ResNet20
 from tl.callbacks.gradient_diagnostics import GradientDiagnostics, compared, heat_map
+from tl.tasks import Depth, Segmentation
 
 TASKS = (Classification("a", 4, source="x"), Classification("b", 3, source="y"))
 
@@ -56,7 +59,13 @@ def stream(count: int) -> Any:
     return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
 
 
-def fit(ours: MultiTaskModule, *callbacks: Callback, count: int = 4, **settings: Any) -> Trainer:
+def fit(
+    ours: MultiTaskModule,
+    *callbacks: Callback,
+    count: int = 4,
+    batches: Sequence[Any] | None = None,
+    **settings: Any,
+) -> Trainer:
     quiet: dict[str, Any] = {
         "logger": False,
         "enable_checkpointing": False,
@@ -67,7 +76,8 @@ def fit(ours: MultiTaskModule, *callbacks: Callback, count: int = 4, **settings:
     }
     trainer = Trainer(**{**quiet, **settings}, callbacks=list(callbacks))
     torch.manual_seed(1)
-    trainer.fit(ours, stream(count))
+    given: Any = DataLoader(batches, batch_size=None) if batches else stream(count)  # type: ignore[arg-type]
+    trainer.fit(ours, given)
     return trainer
 
 
@@ -144,6 +154,25 @@ def test_training_is_not_changed(balancer: Any) -> None:
     ):
         if isinstance(one, Tensor):
             assert torch.equal(one, other), name
+
+
+def test_batch_norm_in_decoders_is_not_changed() -> None:
+    def trained(*callbacks: Callback) -> dict[str, Any]:
+        torch.manual_seed(0)
+        tasks = [Segmentation("parts", 3, target="parts"), Depth("depth", target="depth")]
+        ours = MultiTaskModule(ResNet20(), tasks, optimizer=lambda p: torch.optim.SGD(p, lr=0.01))
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(2, 3, 8, 8, generator=generator)
+        parts = torch.randint(3, (2, 8, 8), generator=generator)
+        depth = torch.rand(2, 1, 8, 8, generator=generator) + 0.5
+        fit(ours, *callbacks, batches=[(images, {"parts": parts, "depth": depth})])
+        return dict(ours.state_dict())
+
+    watched, alone = trained(GradientDiagnostics(every_n_steps=1)), trained()
+    assert any(name.startswith("heads") and name.endswith("running_mean") for name in alone)
+    for name, one in alone.items():
+        if isinstance(one, Tensor):
+            assert torch.equal(one, watched[name]), name
 
 
 def test_conflict_rate_counts_pairs_over_a_window() -> None:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
+from PIL import Image
+from torch import Tensor, nn
 
 from tests.cli.test_verbs import failure
 from tests.small import tiny_data
@@ -12,6 +17,8 @@ from tests.sources import saved_source, saved_text_source
 from tests.text import read
 from tl.cli import main
 from tl.data import GeneratedDataModule
+from tl.questions.candidates import Candidate
+from tl.questions.features import Network
 
 
 def test_checkpoints_are_compared_on_new_classes(
@@ -80,3 +87,50 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         capsys, "fewshot", "a.ckpt", "--split=fc100", "--shots=0"
     )
     assert "There is no split 'cub'" in failure(capsys, "fewshot", "a.ckpt", "--split=cub")
+    for option, least in (("ways", 2), ("queries", 1), ("episodes", 1)):
+        assert f"`--{option}` must be {least} or more, got {least - 1}" in failure(
+            capsys, "fewshot", "a.ckpt", "--split=fc100", f"--{option}={least - 1}"
+        )
+
+
+def test_images_in_folders_are_decoded_at_each_sources_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        for colour, name in enumerate("abcde"):
+            for number in range(4):
+                path = tmp_path / "set" / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (64, 64), (40 * colour, number, 0)).save(path)
+    options = {"root": str(tmp_path), "folder": "set"}
+    target = {"data": {"class_path": "tl.data.FolderDataModule", "init_args": options}}
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(target))
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({"test": [*"abcde"]}))
+    shapes: dict[int, set[tuple[int, ...]]] = {16: set(), 48: set()}
+
+    def opened(given: str, *, source: str | None, **_: Any) -> Candidate:
+        assert source == "set"  # whose normalisation is asked for
+        size = int(given)
+
+        def read(items: Sequence[Any]) -> Tensor:
+            shapes[size] |= {tuple(item.shape) for item in items}
+            scale = torch.nan if size == 48 else 1.0
+            return scale * torch.stack(list(items)).float().mean((2, 3))
+
+        network = Network(nn.Identity(), read, f"{tmp_path} {size}")
+        return Candidate(given, network, "images", "", 0, size=size)
+
+    monkeypatch.setattr("tl.serving.candidates.open_candidate", opened)
+    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
+    given = [f"--split={tmp_path / 's.yaml'}", f"--config={tmp_path / 't.yaml'}"]
+    given += [f"--out={tmp_path / 'out'}", "--episodes=1", "--queries=2", "--shots=1"]
+    main(["fewshot", "16", *given])
+    found = json.loads((tmp_path / "out" / "fewshot.json").read_text())
+    assert found["results"][0]["half_width"] is None  # of a single episode
+    assert main(["fewshot", "16", "48", *given]) == 2
+    assert "48 has features that are not finite" in capsys.readouterr().err
+    assert shapes == {16: {(3, 16, 16)}, 48: {(3, 48, 48)}}
+    shapes[16].clear()
+    assert main(["fewshot", "16", *given, "--shots=7"]) == 2
+    assert "7 shots and 2 queries needs 9 samples" in capsys.readouterr().err
+    assert not shapes[16]

@@ -7,6 +7,8 @@ import pytest
 
 from tests.cli.test_verbs import failure
 from tl.cli import main
+from tl.cli.group import _hindrance
+from tl.tasks import Classification
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLBACKS = (
@@ -48,6 +50,20 @@ def test_the_tasks_of_a_run_are_grouped_and_a_study_is_written(
     assert (tmp_path / "group.png").exists()
     main(["study", "status", str(tmp_path / "group_study.yaml"), f"--out={tmp_path / 'study'}"])
     assert "0 of 25 runs are done" in capsys.readouterr().out
+
+
+def test_no_study_is_written_that_cannot_run(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    backbone = {"class_path": "tl.backbones.ResNet20"}
+    assert "is missing" in str(_hindrance({}, file, backbone))
+    file.touch()
+    assert _hindrance({}, file, backbone) is None
+    text = {"class_path": "tl.backbones.TextBackbone"}
+    assert "and the run has tl.backbones.TextBackbone" in str(_hindrance({}, file, text))
+    tasks = [Classification("a", 2), Classification("b", 2, shares="a")]
+    tasks += [Classification("c", 2, trains=False)]
+    content = {"tl": {"tasks": [task.record() for task in tasks]}}
+    assert "a head of its own, unlike b, c" in str(_hindrance(content, file, backbone))
 
 
 def test_mistakes_are_one_line(

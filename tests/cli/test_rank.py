@@ -13,8 +13,9 @@ from tests.small import tiny_data
 from tests.sources import saved_source
 from tests.text import read
 from tl.cli import main
-from tl.cli.rank import samples_at, target_data
+from tl.cli.rank import target_data
 from tl.data import FolderDataModule
+from tl.questions.samples import by_size, samples_of
 
 
 def config(where: Path, kind: str, **options: Any) -> str:
@@ -54,11 +55,14 @@ def test_images_in_folders_are_read_at_the_size_of_a_source(tmp_path: Path) -> N
             Image.new("RGB", (64, 48), (colour, number, 0)).save(path)
     data = target_data([config(tmp_path, "FolderDataModule", root=str(tmp_path), folder="set")])
     assert isinstance(data, FolderDataModule)
-    at = samples_at(data, 100)
+    at = by_size(data, lambda: samples_of(data, "train", 100))
     small, large = at(16), at(40)
     sizes = [each.data.pixels(each.data.index[:1]).shape for each in (small, large)]  # type: ignore[attr-defined]
     assert sizes == [(1, 16, 16, 3), (1, 40, 40, 3)]
     assert at(16) is small
+    assert at((24, 40)) is large  # whatever came before
+    usual = at(None).data  # type: ignore[attr-defined]
+    assert usual.pixels(usual.index[:1]).shape == (1, 32, 32, 3)
     [one], [other] = small.targets.values(), large.targets.values()
     assert one.tolist() == other.tolist()
 

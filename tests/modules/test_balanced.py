@@ -135,3 +135,12 @@ def test_a_second_look_that_is_not_finite_ends_nothing(monkeypatch: pytest.Monke
     monkeypatch.setattr(ours, "task_losses", spoilt)
     run = fit(ours, batch(), batch())
     assert (calls, run.global_step, ours.guard.skipped) == ([4], 2, 0)
+
+
+def test_a_second_look_leaves_the_statistics_of_heads() -> None:
+    ours = module(FAMO)
+    norm = nn.BatchNorm1d(3)
+    ours.heads["a"] = nn.Sequential(norm, ours.heads["a"])
+    fit(ours, batch(), batch())
+    assert passes(ours) == [7] * 4
+    assert norm.num_batches_tracked == 2

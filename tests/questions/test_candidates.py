@@ -33,7 +33,9 @@ def test_classes_of_all_ancestors_are_seen() -> None:
     }
     first["data"]["groups"] = {"apple": "fruit", "pear": "fruit"}  # type: ignore[index]
     second = {"data": {"s": {"class_names": {"fine": ["cat"]}}}, "provenance": first}
-    assert set(seen_classes(second) or ()) == {"fruit", "apple", "pear", "cat"}
+    assert seen_classes(second) == (frozenset({"fruit", "apple", "pear", "cat"}), True)
     soup = {"class_names": {"t": ["dog"]}, "provenance": {"ingredients": [first, second]}}
-    assert set(seen_classes(soup) or ()) == {"fruit", "apple", "pear", "cat", "dog"}
-    assert seen_classes({"class_names": {"t": ["cat"]}, "provenance": {"parent": None}}) is None
+    assert seen_classes(soup) == (frozenset({"fruit", "apple", "pear", "cat", "dog"}), True)
+    library = {"class_names": {"t": ["cat"]}, "provenance": {"parent": None}}
+    assert seen_classes(library) == (frozenset({"cat"}), False)  # what is known is kept
+    assert seen_classes({}) == (frozenset(), False)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from tests.small import tiny_data, two_sources
 from tests.text import read
+from tl.data import CifarDataModule, CifarFewShotDataModule
 from tl.data.errors import DataError
 from tl.questions.class_pool import ClassPool, pool_of
 from tl.questions.class_splits import ClassSplit
@@ -25,6 +28,21 @@ def test_images_of_both_files_come_with_their_labels() -> None:
     assert set(labels.tolist()) == {0, 1, 2}
     some = pool.some(names[:3], 6)
     assert len(some) == 6
+
+
+def test_episodes_give_every_class_its_own_images() -> None:
+    options: dict[str, Any] = {"images": "generated", "generated_size": 500}
+    whole = CifarDataModule("cifar100", **options)
+    classes = ("apple", "bear", "bee", "bottle", "bowl")
+    others = ("beaver", "beetle", "butterfly", "camel", "cattle")
+    episodes = CifarFewShotDataModule(
+        "cifar100", classes=classes, val_classes=others, ways=5, **options
+    )
+    pool, wanted = (pool_of(each, split()) for each in (episodes, whole))
+    assert pool.names == wanted.names
+    [*_, name] = pool.names
+    for one, other in zip(pool.samples([name]), wanted.samples([name]), strict=True):
+        assert one.fingerprint == other.fingerprint
 
 
 def test_texts_of_all_files_come_with_their_labels() -> None:

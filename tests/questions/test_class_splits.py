@@ -27,10 +27,19 @@ def test_a_file_names_its_own(tmp_path: Path) -> None:
         ("test: [a]\ntrain: [a]", "a stands in both 'train' and 'test'"),
         ("train: [a]", "names no class under 'test'"),
         ("[a]", "must hold lists of class names under train, val and test"),
+        ("test: [a", "own.yaml cannot be read as YAML in UTF-8"),
+        ("test: [[a], [b]]", r"'test' holds \['a'\], which is not a class name"),
+        ("test: [no, a]", "'test' holds False, which is not a class name"),
+        ("test: [null, a]", "'test' holds None, which is not a class name"),
         ("test: [a, a]", "'test' must be a list of different class names"),
     ):
         file.write_text(content)
         with pytest.raises(ValueError, match=said):
             read_split(str(file))
+    file.write_bytes(b"\xff\xfe\x00test")
+    with pytest.raises(ValueError, match=r"own\.yaml cannot be read as YAML in UTF-8"):
+        read_split(str(file))
+    file.write_text('test: ["no", 7]')
+    assert read_split(str(file)).test == ("no", "7")
     with pytest.raises(ValueError, match="There is no split 'cub'; choose cifar-fs, fc100, or a"):
         read_split("cub")

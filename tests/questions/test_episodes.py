@@ -30,11 +30,13 @@ def test_episodes_hold_different_samples_of_different_classes() -> None:
         assert len(torch.unique(episode)) == 25
     again = draw_episodes(labels, ways=5, shots=2, queries=3, count=30, seed=0)
     assert torch.equal(found, again)
+    for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
+        sizes = {"ways": 5, "shots": 1, "queries": 5, name: least - 1}
+        with pytest.raises(ValueError, match=f"has {least} {name} or more, got {least - 1}"):
+            draw_episodes(torch.arange(40) % 8, **sizes, count=1, seed=0)
     with pytest.raises(ValueError, match="there are 8 classes, the smallest with 25 samples"):
         draw_episodes(labels, ways=9, shots=1, queries=1, count=1, seed=0)
-    with pytest.raises(
-        ValueError, match="20 shots and 6 queries needs at least two classes, and 26"
-    ):
+    with pytest.raises(ValueError, match="20 shots and 6 queries needs 26"):
         draw_episodes(labels, ways=5, shots=20, queries=6, count=1, seed=0)
 
 

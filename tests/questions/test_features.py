@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,35 @@ def test_another_structure_has_another_hash() -> None:
     other.load_state_dict(one.state_dict())
     assert weights_hash(one) == weights_hash(one)
     assert weights_hash(one) != weights_hash(other)
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.scale * inputs
+
+
+def test_behaviour_that_is_in_no_weight_has_another_hash(tmp_path: Path) -> None:
+    one = Scaled(1.0)
+    before = weights_hash(one)
+    assert weights_hash(Scaled(2.0)) != before
+    assert weights_hash(one.eval()) == before
+    found = []
+    for sign in "+-":
+        code = f"from torch import nn\nclass Own(nn.Module):\n    forward = lambda s, x: {sign}x\n"
+        (tmp_path / f"own_{ord(sign)}.py").write_text(code)
+        spec = spec_from_file_location(f"own_{ord(sign)}", tmp_path / f"own_{ord(sign)}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        own = module_from_spec(spec)
+        sys.modules[spec.name] = own
+        spec.loader.exec_module(own)
+        found.append(weights_hash(own.Own()))
+        del sys.modules[spec.name]
+    assert found[0] != found[1]
 
 
 def test_maps_are_read_at_positions(tmp_path: Path) -> None:

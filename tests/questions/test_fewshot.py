@@ -49,7 +49,7 @@ def test_it_is_a_table_that_ends_in_a_sentence(tmp_path: Path) -> None:
     found = result()
     lines = table(found).splitlines()
     assert "own, test classes: 5-way accuracy in %, 60 episodes of 5 queries" in lines[0]
-    assert "The classes that same was trained on are unknown" in table(found)
+    assert "Not all classes that same was trained on are known" in table(found)
     assert lines[-1] == sentence(found)
     assert lines[-1].startswith("better with ")
     paths = write(found, tmp_path)

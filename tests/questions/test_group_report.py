@@ -22,28 +22,28 @@ from tl.questions.grouping import best_grouping
 from tl.study.points import points_of
 from tl.study.study_file import read_study
 
-TASKS = list("abcdef")
+TASKS = list("abcdefgh")
 
 
 def groups(noise: float) -> Groups:
-    truth = torch.full((6, 6), -0.2)
-    truth[:3, :3], truth[3:, 3:] = 0.3, 0.2
+    truth = torch.full((8, 8), -0.2)
+    truth[:4, :4], truth[4:, 4:] = 0.3, 0.2
     means = PairMeans(TASKS)
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        means.add(truth + noise * torch.randn(6, 6, generator=generator))
+        means.add(truth + noise * torch.randn(8, 8, generator=generator))
     return Groups("logs/run", means, best_grouping(means.mean(), 2), 0.9)
 
 
 def test_a_table_ends_in_what_the_groups_are_worth() -> None:
     found = groups(0.05)
-    assert found.names == [["a", "b", "c"], ["d", "e", "f"]]
+    assert found.names == [["a", "b", "c", "d"], ["e", "f", "g", "h"]]
     text = table(found)
-    assert "6 tasks, 20 measurements, split-half reliability 0." in text
+    assert "8 tasks, 20 measurements, split-half reliability 0." in text
     assert "by branch and bound" in text
     assert "Rank correlation with the exact look-ahead of TaskAffinity: 0.90." in text
     assert text.splitlines()[-1] == sentence(found)
-    assert sentence(found).startswith("Train together: a, b, c | d, e, f")
+    assert sentence(found).startswith("Train together: a, b, c, d | e, f, g, h")
 
 
 def test_what_does_not_repeat_is_warned_of_and_a_null_is_said() -> None:
@@ -55,6 +55,23 @@ def test_what_does_not_repeat_is_warned_of_and_a_null_is_said() -> None:
     assert sentence(replace(found, grouping=null)).startswith("No better than random partitions")
     better = replace(found.grouping, together=1.0)
     assert "promise nothing over all together" in sentence(replace(found, grouping=better))
+
+
+def test_too_few_partitions_are_said() -> None:
+    truth = torch.full((4, 4), -1.0)
+    truth[:2, :2], truth[2:, 2:] = 1.0, 1.0
+    means = PairMeans(list("abcd"))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        means.add(truth + 0.05 * torch.randn(4, 4, generator=generator))
+    found = Groups("logs/run", means, best_grouping(means.mean(), 2))
+    assert found.names == [["a", "b"], ["c", "d"]]
+    assert found.grouping.value == found.grouping.band[1]  # to the last bit
+    assert 0.05 < found.grouping.own < 0.3
+    assert sentence(found).startswith("Best by affinity: a, b | c, d; but ")
+    assert "too few others to judge them by" in sentence(found)
+    one = Groups("logs/run", means, best_grouping(means.mean(), 1))
+    assert "promise nothing over" in sentence(one)
 
 
 def test_files_and_a_study_that_the_study_verb_reads(tmp_path: Path) -> None:

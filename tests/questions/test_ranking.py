@@ -113,6 +113,38 @@ def test_a_dense_task_leaves_whole_images_out(tmp_path: Path) -> None:
     assert all(math.isfinite(each.scores["logme"]) for each in found.sources)
 
 
+class Seeing(nn.Module):
+    """Its map is what it sees."""
+
+    num_features, map_channels = 1, (1,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def maps(self, inputs: Tensor) -> list[Tensor]:
+        return [self.scale * inputs]
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_positions_follow_the_crop_of_each_source(tall: bool, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randint(2, (12, 16, 32), generator=generator)
+    maps = maps.transpose(1, 2) if tall else maps
+    samples = TensorSamples(maps[:, None].float(), {"": maps}, [Segmentation("bright", 2)])
+
+    def cropped(items: Sequence[Any]) -> Tensor:
+        images = read(items)
+        return images[:, :, 8:24] if tall else images[:, :, :, 8:24]
+
+    sources = [
+        Candidate(how.__name__, Network(Seeing(), how, how.__name__), "tensors", "made", 1)
+        for how in (read, cropped)
+    ]
+    found = rank(sources, at(samples), cache=tmp_path, resamples=5)
+    assert [each.scores["probe"] for each in found.sources] == [1, 1]
+
+
 def test_columns_are_compared_with_what_was_measured(tmp_path: Path) -> None:
     signals = [0.0, 0.3, 0.6, 1.0, 2.0, 4.0, 6.0, 9.0]
     measured = {f"s{signal:g}": signal for signal in signals}

@@ -48,6 +48,8 @@ def test_too_few_sources_are_said_and_so_is_a_null() -> None:
     assert "Beyond chance agree with measured fine-tuning: kNN." in table(told)
     assert "+0.80" in table(told)
     assert "-0.50 to +0.50" in table(told)
+    sparse = (Agreement("knn", 0.3, -0.5, 0.5, 12), Agreement("leep", 1.0, -0.8, 0.8, 5))
+    assert "No column agrees" in table(replace(RANKING, agreements=sparse))
     constant = Agreement("parameters", math.nan, math.nan, math.nan, 12)
     assert "parameters  -" in table(replace(RANKING, agreements=(constant,)))
 

@@ -5,7 +5,7 @@ import torch
 
 from tl.questions.samples import TensorSamples
 from tl.questions.target import chosen_task, places_of, target_of
-from tl.tasks import Classification, Depth, Regression, Segmentation, Task
+from tl.tasks import Classification, Depth, Prototypes, Regression, Segmentation, Task
 
 
 def samples(targets: torch.Tensor, task: Task) -> TensorSamples:
@@ -21,6 +21,13 @@ def test_classes_are_numbered_as_they_occur_and_gaps_are_left_out() -> None:
     assert found.values.tolist() == [[0, 1], [1, 0], [0, 1]]
     assert found.groups is None
     assert found.of(torch.arange(4.0)[:, None]).flatten().tolist() == [0, 2, 3]
+
+
+def test_classes_of_episodes_are_classes() -> None:
+    task = Prototypes("episodes", 1)
+    found = target_of(samples(torch.tensor([7, 2, 7]), task), task)
+    assert found.labels is not None
+    assert found.labels.tolist() == [1, 0, 1]
 
 
 def test_numbers_are_standardised_and_a_constant_is_left_out() -> None:

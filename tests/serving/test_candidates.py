@@ -61,7 +61,7 @@ def test_a_text_source_reads_texts(tmp_path: Path) -> None:
 def test_a_network_of_a_library_reads_as_its_weights_were_trained(tmp_path: Path) -> None:
     torch.save(models.resnet18().state_dict(), tmp_path / "r.pth")
     found = open_candidate(f"torchvision:resnet18@{tmp_path / 'r.pth'}", device="cpu")
-    assert (found.modality, found.size, found.seen) == ("images", 224, None)
+    assert (found.modality, found.size, found.seen_all) == ("images", 224, False)
     assert found.lineage == "torchvision r.pth"
     grey = torch.full((3, 32, 32), 255, dtype=torch.uint8)
     inputs = found.network.read([grey])
@@ -69,7 +69,7 @@ def test_a_network_of_a_library_reads_as_its_weights_were_trained(tmp_path: Path
     wanted = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(inputs[0, :, 0, 0], wanted)  # type: ignore[index]
     blank = open_candidate("resnet18@random", device="cpu")
-    assert (blank.lineage, blank.seen, blank.accuracy) == ("random weights", frozenset(), None)
+    assert (blank.lineage, blank.seen_all, blank.accuracy) == ("random weights", True, None)
 
 
 def test_a_network_of_hugging_face_reads_as_its_repository_says(

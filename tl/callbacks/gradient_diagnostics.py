@@ -139,12 +139,9 @@ class GradientDiagnostics(TaskMeasurement):
             The losses ``(T,)``, NaN of a task that the batch has not.
         """
         scaler = scaler_of(trainer)
-        kept = [(buffer, buffer.clone()) for buffer in module.backbone.buffers()]
         with beside_training(module):
             scale = float(scaler.get_scale()) if scaler is not None else 1.0
             losses = fill_rows(trainer, module, batch, rows, scale)
-        for buffer, before in kept:
-            buffer.copy_(before)
         missing = rows.matrix.new_tensor(torch.nan)
         values = [losses.get(task, missing).detach().float() for task in module.trained_tasks]
         return over_processes(trainer, torch.stack(values))

@@ -80,13 +80,16 @@ def trained_stages(module: MultiTaskModule) -> dict[str, list[nn.Parameter]]:
 
 @contextmanager
 def beside_training(module: MultiTaskModule) -> Iterator[None]:
-    """Compute gradients and leave random numbers as they are."""
+    """Compute gradients and leave random numbers and running statistics as they are."""
     device = module.device
+    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         torch.enable_grad(),
     ):
         yield
+    for buffer, before in kept:
+        buffer.copy_(before)
 
 
 def fill_rows(

@@ -50,8 +50,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Print the accuracies, and write them."""
     shots = _shots(given.shots)
+    for name, least in (("ways", 2), ("queries", 1), ("episodes", 1)):
+        if getattr(given, name) < least:
+            raise ValueError(f"`--{name}` must be {least} or more, got {getattr(given, name)}.")
     from tl.questions.class_pool import pool_of  # noqa: PLC0415 - imports torch
     from tl.questions.class_splits import read_split  # noqa: PLC0415 - as above
+    from tl.questions.episodes import check_episodes  # noqa: PLC0415 - as above
     from tl.questions.fewshot import (  # noqa: PLC0415 - as above
         as_dict,
         check_unseen,
@@ -60,23 +64,35 @@ def run(given: argparse.Namespace) -> None:
         write,
     )
     from tl.questions.ranking import check_modality  # noqa: PLC0415 - as above
+    from tl.questions.samples import by_size  # noqa: PLC0415 - as above
     from tl.serving.candidates import open_candidate  # noqa: PLC0415 - as above
 
     split = read_split(given.split)
     device = {"gpu": "cuda"}.get(given.accelerator, given.accelerator)
     names = list(dict.fromkeys(given.sources))
-    candidates = [open_candidate(name, device=device) for name in names]
+    data = _data(given)
+    about = getattr(data, "data_name", None)
+    candidates = [open_candidate(name, device=device, source=about) for name in names]
     for candidate in candidates:
         check_unseen(candidate, split, given.part)
-    pool = pool_of(_data(given), split)
-    samples = pool.samples(classes := split.part(given.part))
+    pool_at = by_size(data, lambda: pool_of(data, split))
+    classes = split.part(given.part)
+    labels = pool_at(candidates[0].size).labels(classes)
+    for k in shots:
+        check_episodes(labels, ways=given.ways, shots=k, queries=given.queries)
+    features, centres = {}, {}
     for candidate in candidates:
+        pool = pool_at(candidate.size)
+        samples = pool.samples(classes)
         check_modality(candidate, samples[0])
-    base = pool.some(split.train, _BASE * len(split.train)) if split.train else None
+        features[candidate.name] = _features(candidate, samples)
+        if split.train:
+            base = pool.some(split.train, _BASE * len(split.train))
+            centres[candidate.name] = _features(candidate, [base]).mean(0)
     found = few_shot(
-        {each.name: _features(each, samples) for each in candidates},
-        pool.labels(classes),
-        {each.name: _features(each, [base]).mean(0) for each in candidates} if base else {},
+        features,
+        labels,
+        centres,
         split=split,
         part=given.part,
         ways=given.ways,
@@ -84,7 +100,7 @@ def run(given: argparse.Namespace) -> None:
         queries=given.queries,
         episodes=given.episodes,
         seed=given.seed,
-        unknown=[each.name for each in candidates if each.seen is None],
+        unknown=[each.name for each in candidates if not each.seen_all],
     )
     paths = write(found, Path(given.out))
     print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201
@@ -113,4 +129,7 @@ def _features(candidate: Candidate, samples: Sequence[Samples]) -> Tensor:
 
     from tl.questions.features import features_of  # noqa: PLC0415 - as above
 
-    return torch.cat([features_of(candidate.network, each).features for each in samples])
+    found = torch.cat([features_of(candidate.network, each).features for each in samples])
+    if not bool(found.isfinite().all()):
+        raise ValueError(f"{candidate.name} has features that are not finite; leave it out.")
+    return found

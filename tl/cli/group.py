@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pydoc
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,10 +53,13 @@ def run(given: argparse.Namespace) -> None:
     paths = write(found, out)
     configuration = run / "config.yaml"
     backbone = _backbone(content)
-    if configuration.is_file() and backbone is not None:
+    hindrance = _hindrance(content, configuration, backbone)
+    if hindrance is None and backbone is not None:
         paths += write_study(found, configuration, backbone, _metric(content), out)
     print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201
     print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
+    if hindrance is not None:
+        print(f"tl: wrote no study of the groups: {hindrance}.", file=sys.stderr)  # noqa: T201
 
 
 def _run_folder(given: Path) -> Path:
@@ -104,6 +108,25 @@ def _backbone(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     model: Any = (record.get("configuration") or {}).get("model") or {}
     found = (model.get("init_args") or {}).get("backbone")
     return found if isinstance(found, Mapping) and found.get("class_path") else None
+
+
+def _hindrance(
+    content: Mapping[str, Any], configuration: Path, backbone: Mapping[str, Any] | None
+) -> str | None:
+    """Return why a network per group cannot be trained as the run was; ``None`` if it can."""
+    from tl.backbones.residual import ResidualBackbone  # noqa: PLC0415 - imports torch
+    from tl.data.errors import listed  # noqa: PLC0415 - as above
+    from tl.tasks import as_task  # noqa: PLC0415 - as above
+
+    if not configuration.is_file() or backbone is None:
+        return f"{configuration} is missing, or names no backbone"
+    kind = pydoc.locate(str(backbone["class_path"]))
+    if not (isinstance(kind, type) and issubclass(kind, ResidualBackbone)):
+        return f"groups share one of tl's ResNets, and the run has {backbone['class_path']}"
+    tasks = [as_task(task) for task in (content.get("tl") or {}).get("tasks") or ()]
+    if others := [task.name for task in tasks if task.shares or not task.trains]:
+        return f"each task must train a head of its own, unlike {listed(others)}"
+    return None
 
 
 def _metric(content: Mapping[str, Any]) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tl.data.images.decoding import Size
     from tl.questions.candidates import Candidate
-    from tl.questions.samples import Samples
 
 ORDERS = ("knn", "probe", "logme", "h_score", "leep")
 
@@ -65,6 +63,7 @@ def run(given: argparse.Namespace) -> None:
     """Print the ranking, and write it."""
     from tl.questions.ranking import rank  # noqa: PLC0415 - imports torch
     from tl.questions.ranking_report import as_dict, table, write  # noqa: PLC0415 - as above
+    from tl.questions.samples import by_size, samples_of  # noqa: PLC0415 - as above
     from tl.serving.candidates import open_candidate  # noqa: PLC0415 - as above
 
     for name in ("neighbours", "samples", "resamples"):
@@ -76,7 +75,7 @@ def run(given: argparse.Namespace) -> None:
             "torchvision:resnet18."
         )
     data = target_data(given.config)
-    at = samples_at(data, given.samples)
+    at = by_size(data, lambda: samples_of(data, "train", given.samples))
     about = getattr(data, "data_name", None)
     device = {"gpu": "cuda"}.get(given.accelerator, given.accelerator)
     candidates = [open_candidate(each, device=device, source=about) for each in given.sources]
@@ -112,32 +111,6 @@ def target_data(configurations: Sequence[str]) -> Any:  # noqa: ANN401 - any dat
     data.prepare_data()
     data.setup("fit")
     return data
-
-
-def samples_at(data: Any, most: int) -> Callable[[Size | None], Samples]:  # noqa: ANN401
-    """Return what gives the training samples at an image size, each size read once.
-
-    Images in folders are decoded at the size; others are resized when they are read.
-
-    Args:
-        data: The data module, set up.
-        most: Samples at most.
-    """
-    from tl.data import FolderDataModule  # noqa: PLC0415 - imports torch
-    from tl.questions.samples import samples_of  # noqa: PLC0415 - as above
-
-    found: dict[Any, Samples] = {}
-
-    def at(size: Size | None) -> Samples:
-        key = size if isinstance(data, FolderDataModule) and isinstance(size, int) else None
-        if key not in found:
-            if key is not None and key != data.size:
-                data.size = key
-                data.setup("fit")
-            found[key] = samples_of(data, "train", most)
-        return found[key]
-
-    return at
 
 
 def _measured(given: argparse.Namespace, candidates: Sequence[Candidate]) -> dict[str, float]:

@@ -243,7 +243,7 @@ def _observed(
 @torch.no_grad()
 def _seen_again(module: SharedBackboneModule, batch: AnyBatch) -> MicroBatch:
     """Evaluate the losses of a batch after the step, and leave running statistics unchanged."""
-    kept = [(buffer, buffer.clone()) for buffer in module.backbone.buffers()]
+    kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
     with module.trainer.precision_plugin.forward_context():
         losses, outputs = module.task_losses(batch, smooth=True)
     for buffer, before in kept:

@@ -24,8 +24,8 @@ class Candidate:
         accuracy: Accuracy on its own validation data, if it is known.
         size: Pixels of the images that it reads, or ``None``.
         sha256: Hash of its file, or ``None``.
-        seen: Names of the classes that it was trained on, and those of its own sources; ``None`` if
-            they are unknown.
+        seen: Known names of the classes that it was trained on, and those of its own sources.
+        seen_all: Whether these are all.
     """
 
     name: str
@@ -36,7 +36,8 @@ class Candidate:
     accuracy: float | None = None
     size: Size | None = None
     sha256: str | None = None
-    seen: frozenset[str] | None = None
+    seen: frozenset[str] = frozenset()
+    seen_all: bool = False
 
 
 def lineage_words(ancestor: Ancestor) -> str:
@@ -59,8 +60,8 @@ def _data(ancestor: Ancestor) -> str:
     return shown + (f"+{len(names) - 2}" if len(names) > 2 else "")  # noqa: PLR2004 - two are shown
 
 
-def seen_classes(record: Mapping[str, Any]) -> frozenset[str] | None:
-    """Return the names of all classes that a checkpoint and its sources were trained on.
+def seen_classes(record: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
+    """Return the names of the classes that a checkpoint and its sources were trained on.
 
     Classes of which only the group was a label count too.
 
@@ -68,15 +69,10 @@ def seen_classes(record: Mapping[str, Any]) -> frozenset[str] | None:
         record: The checkpoint's record of its origin, under ``tl``.
 
     Returns:
-        ``None`` if the record of the checkpoint, or of one of its sources, names no class.
+        The names, and whether they are all: the checkpoint and each of its sources name some.
     """
-    found: set[str] = set()
-    for each in _records(record):
-        names = {*_class_names(each)}
-        if not names:
-            return None
-        found |= names
-    return frozenset(found)
+    named = [frozenset(_class_names(each)) for each in _records(record)]
+    return frozenset().union(*named), all(named)
 
 
 def _records(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tl.data.base import ImageDataModule
+from tl.data.cifar.few_shot import CifarFewShotDataModule
 from tl.data.errors import DataError, listed
 from tl.data.images.resident import ImageDataset
 from tl.data.loaders import mixed_order
@@ -69,9 +70,12 @@ def pool_of(data: Any, split: ClassSplit) -> ClassPool:  # noqa: ANN401 - any da
     Raises:
         DataError: If the data are of another kind, texts in pairs, or without classes.
     """
+    if isinstance(data, CifarFewShotDataModule):
+        data = data.whole()  # its parts number their classes each in its own way
     if isinstance(data, ImageDataModule):
-        data.prepare_data()
-        data.setup("fit")
+        if not data.splits:
+            data.prepare_data()
+            data.setup("fit")
         target, names = data.strata()
         if not names:
             raise DataError(f"{data.data_name} has no classes; few-shot learning needs some.")

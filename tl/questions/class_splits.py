@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import yaml
+
 from tl.data.cifar.classes import CIFAR100, CIFAR100_COARSE, CIFAR100_COARSE_OF_FINE
 from tl.data.errors import listed
 from tl.reading import read_yaml
@@ -85,17 +87,29 @@ def read_split(given: str) -> ClassSplit:
     except FileNotFoundError:
         known = ", ".join(SPLITS)
         raise ValueError(f"There is no split {given!r}; choose {known}, or a YAML file.") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"The split {given} cannot be read as YAML in UTF-8: {said}") from None
     if not isinstance(content, Mapping) or not set(content) <= set(_PARTS):
         raise ValueError(f"{given} must hold lists of class names under train, val and test.")
     parts: dict[str, tuple[str, ...]] = {}
     for name in _PARTS:
-        names = content.get(name) or []
-        if not isinstance(names, list) or len(set(map(str, names))) < len(names):
-            raise ValueError(f"{given}: {name!r} must be a list of different class names.")
-        parts[name] = tuple(map(str, names))
+        parts[name] = _names(content.get(name) or [], f"{given}: {name!r}")
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         if both := sorted({*parts[one]} & {*parts[other]}):
             raise ValueError(f"{given}: {listed(both)} stands in both {one!r} and {other!r}.")
     if not parts["test"]:
         raise ValueError(f"{given} names no class under 'test'.")
     return ClassSplit(Path(given).stem, parts["train"], parts["val"], parts["test"])
+
+
+def _names(names: object, where: str) -> tuple[str, ...]:
+    if not isinstance(names, list) or len(set(map(str, names))) < len(names):
+        raise ValueError(f"{where} must be a list of different class names.")
+    for each in names:
+        if isinstance(each, bool) or not isinstance(each, str | int):
+            raise ValueError(  # noqa: TRY004 - the content of a file
+                f"{where} holds {each!r}, which is not a class name; YAML reads words as no and "
+                "null as names only in quotes."
+            )
+    return tuple(map(str, names))

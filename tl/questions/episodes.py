@@ -35,16 +35,12 @@ def draw_episodes(
     Raises:
         ValueError: If there are too few classes, or samples of one.
     """
+    if count < 1:
+        raise ValueError(f"The number of episodes must be 1 or more, got {count}.")
+    check_episodes(labels, ways=ways, shots=shots, queries=queries)
     classes = torch.unique(labels).tolist()
     members = [(labels == number).nonzero().flatten() for number in classes]
     each = shots + queries
-    fewest = min((len(rows) for rows in members), default=0)
-    if min(ways - 1, shots, queries, count) < 1 or len(classes) < ways or fewest < each:
-        raise ValueError(
-            f"An episode of {ways} classes with {shots} shots and {queries} queries needs at least "
-            f"two classes, and {each} samples of each; there are {len(classes)} classes, the "
-            f"smallest with {fewest} samples."
-        )
     generator = torch.Generator().manual_seed(seed)
     found = torch.empty(count, ways, each, dtype=torch.int64)
     for episode in range(count):
@@ -54,6 +50,25 @@ def draw_episodes(
             # a sample without replacement at the cost of the sample, not of the class
             found[episode, way] = rows[_distinct(len(rows), each, generator)]
     return found
+
+
+def check_episodes(labels: Tensor, *, ways: int, shots: int, queries: int) -> None:
+    """Refuse episodes that the samples are too few for, see :func:`draw_episodes`.
+
+    Raises:
+        ValueError: If there are too few classes, or samples of one.
+    """
+    for name, value, least in (("ways", ways, 2), ("shots", shots, 1), ("queries", queries, 1)):
+        if value < least:
+            raise ValueError(f"An episode has {least} {name} or more, got {value}.")
+    counts = torch.unique(labels, return_counts=True)[1].tolist()
+    fewest, each = min(counts, default=0), shots + queries
+    if len(counts) < ways or fewest < each:
+        raise ValueError(
+            f"An episode of {ways} classes with {shots} shots and {queries} queries needs {each} "
+            f"samples of each class; there are {len(counts)} classes, the smallest with {fewest} "
+            "samples."
+        )
 
 
 def _distinct(size: int, count: int, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from tl.questions.samples import Samples
 
 _log = logging.getLogger(__name__)
 _OUTPUTS = "outputs/"
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tl")
+_STATE = ("training", "_is_full_backward_hook")  # says nothing of what a network computes
+_IMAGE = 3  # dimensions of an image
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def features_of(
     samples: Samples,
     *,
     places: int = 0,
+    within: tuple[float, float] = (1.0, 1.0),
     batch_size: int = 256,
     cache: Path | None = None,
 ) -> Extracted:
@@ -90,6 +95,7 @@ def features_of(
         samples: The samples.
         places: Positions on each image at which maps of all stages are read and concatenated
             (Hariharan et al., 2015, arXiv:1411.5752), for dense tasks; 0 reads vectors.
+        within: Fractions of height and width, around the centre, that the positions lie in.
         batch_size: Samples in one pass.
         cache: Folder of the cache; by default ``features`` in that of the data.
 
@@ -97,16 +103,22 @@ def features_of(
         ValueError: If positions are asked for and the backbone has no maps.
     """
     folder = default_cache() / "features" if cache is None else cache
-    stored = folder / f"{_key(network, samples, places)}.safetensors"
+    stored = folder / f"{_key(network, samples, places, within)}.safetensors"
     found = _read(stored)
     if found is None:
-        found = _compute(network, samples, places, batch_size)
+        found = _compute(network, samples, places, within, batch_size)
         _write(stored, found)
     return found
 
 
 @torch.no_grad()
-def _compute(network: Network, samples: Samples, places: int, batch_size: int) -> Extracted:
+def _compute(
+    network: Network,
+    samples: Samples,
+    places: int,
+    within: tuple[float, float],
+    batch_size: int,
+) -> Extracted:
     heads = network.heads
     features: list[Tensor] = []
     where: list[Tensor] = []
@@ -116,11 +128,13 @@ def _compute(network: Network, samples: Samples, places: int, batch_size: int) -
         head.to(network.device)
     with evaluating(network.backbone, *heads.values()):
         for rows in torch.split(torch.arange(len(samples)), batch_size):
-            inputs = network.read(samples.items(rows))
+            items = samples.items(rows)
+            inputs = network.read(items)
             inputs = on_each(lambda part: part.to(network.device), inputs)
             if places:
-                spots = positions(rows, places)
-                features.append(at_positions(network.backbone, inputs, spots).float().cpu())
+                spots = _around_centre(positions(rows, places), torch.tensor(within))
+                shown = _around_centre(spots, 1 / torch.tensor(seen_of(items[0], inputs)))
+                features.append(at_positions(network.backbone, inputs, shown).float().cpu())
                 where.append(spots)
                 continue
             vector = network.backbone(inputs)
@@ -146,6 +160,25 @@ def positions(rows: Tensor, count: int) -> Tensor:
         generator = torch.Generator().manual_seed(0x5EED + row)
         found.append(torch.rand(count, 2, generator=generator))
     return torch.stack(found)
+
+
+def _around_centre(places: Tensor, factors: Tensor) -> Tensor:
+    return 0.5 + (places - 0.5) * factors
+
+
+def seen_of(item: Any, read: Any) -> tuple[float, float]:  # noqa: ANN401 - of any modality
+    """Return the fractions of an image's height and width that a network sees.
+
+    An image of other proportions than the network's inputs is cropped around its centre.
+
+    Args:
+        item: The image ``(C, H, W)``; all of anything else is seen.
+        read: The network's inputs ``(..., h, w)``.
+    """
+    if not (isinstance(item, Tensor) and isinstance(read, Tensor) and item.ndim == _IMAGE):
+        return 1.0, 1.0
+    (height, width), (high, wide) = item.shape[-2:], read.shape[-2:]
+    return min(1.0, width * high / (wide * height)), min(1.0, height * wide / (high * width))
 
 
 def at_positions(backbone: nn.Module, inputs: Inputs, places: Tensor) -> Tensor:
@@ -177,10 +210,19 @@ def at_positions(backbone: nn.Module, inputs: Inputs, places: Tensor) -> Tensor:
 
 
 def weights_hash(*modules: nn.Module) -> str:
-    """Return a SHA-256 of the structure, names, types and values of networks."""
+    """Return a SHA-256 of what networks compute.
+
+    It covers the structure, names, types and values of the weights, plain attributes of each part,
+    and the source of classes outside of libraries.
+    """
     digest = hashlib.sha256()
     for module in modules:
         digest.update(f"{type(module).__qualname__} {module}".encode())
+        for name, part in module.named_modules():
+            plain = {k: v for k, v in vars(part).items() if k not in _STATE and _is_plain(v)}
+            digest.update(f"{name} {sorted(plain.items())}".encode())
+        for kind in dict.fromkeys(type(part) for part in module.modules()):
+            digest.update(_source(kind).encode())
         for name, value in module.state_dict().items():
             if not isinstance(value, Tensor):
                 continue
@@ -190,13 +232,29 @@ def weights_hash(*modules: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _key(network: Network, samples: Samples, places: int) -> str:
+def _is_plain(value: Any) -> bool:  # noqa: ANN401 - any attribute
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _source(kind: type) -> str:
+    """Return the source of a class of somebody's own; empty where there is none to be read."""
+    if kind.__module__.partition(".")[0] in _LIBRARIES:
+        return ""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
+
+
+def _key(network: Network, samples: Samples, places: int, within: tuple[float, float]) -> str:
     parts = [
         weights_hash(network.backbone, *network.heads.values()),
         *sorted(network.heads),
         network.read_as,
         samples.fingerprint,
-        str(places),
+        f"{places} {within}" if places else "",
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

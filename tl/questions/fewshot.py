@@ -20,7 +20,7 @@ from tl.questions.candidates import Candidate
 from tl.questions.class_splits import ClassSplit, Part
 from tl.questions.episodes import METHODS, accuracies, draw_episodes
 from tl.report.frame import aligned
-from tl.report.intervals import Interval
+from tl.report.intervals import Interval, finite
 
 _Z = 1.959964
 
@@ -37,7 +37,7 @@ class FewShot:
         episodes: Number of episodes.
         shots: Numbers of labelled samples per class.
         found: Accuracy of each episode ``(E,)`` by source, shots and method.
-        unknown: Sources of which nobody knows the classes that they were trained on.
+        unknown: Sources of which not all classes that they were trained on are known.
     """
 
     split: str
@@ -70,7 +70,7 @@ def check_unseen(candidate: Candidate, split: ClassSplit, part: Part) -> None:
     Raises:
         ValueError: If its lineage names one.
     """
-    known = set(candidate.seen or ())
+    known = set(candidate.seen)
     if known >= {*CIFAR100_COARSE}:  # its superclasses as labels: it has seen all classes
         known |= {*CIFAR100}
     if seen := sorted(known & {*split.part(part)}):
@@ -109,7 +109,7 @@ def few_shot(
         queries: Samples per class to answer.
         episodes: Number of episodes.
         seed: Of the episodes.
-        unknown: Sources of which nobody knows the classes that they were trained on.
+        unknown: Sources of which not all classes that they were trained on are known.
 
     Raises:
         ValueError: If there are too few classes or samples for an episode.
@@ -151,7 +151,7 @@ def table(result: FewShot) -> str:
     lines = [head, *aligned(rows), ""]
     if result.unknown:
         lines.append(
-            f"The classes that {listed(list(result.unknown))} was trained on are unknown: it may "
+            f"Not all classes that {listed(list(result.unknown))} was trained on are known: it may "
             "have seen those of the test."
         )
     return "\n".join([*lines, sentence(result)])
@@ -189,8 +189,8 @@ def as_dict(result: FewShot) -> dict[str, Any]:
                 "shots": k,
                 "method": method,
                 "accuracy": result.estimate(source, k, method).mean,
-                "half_width": result.estimate(source, k, method).half_width,
-                "over_the_first": {"mean": gain.mean, "half": gain.half_width},
+                "half_width": finite(result.estimate(source, k, method).half_width),
+                "over_the_first": {"mean": gain.mean, "half": finite(gain.half_width)},
             }
             for source, k, method in result.found
             for gain in [result.difference(source, k, method)]

@@ -21,6 +21,7 @@ from tl.report.intervals import finite
 
 #: Reliability below which affinities do not repeat well enough to group by.
 LEAST_RELIABLE = 0.7
+_TAIL = 0.025  # above the band of random partitions
 _RANDOM = 5  # partitions in the study
 _TRIES = 200
 _SEEDS = 5
@@ -103,12 +104,18 @@ def sentence(found: Groups) -> str:
             "a smaller `every_n_steps`, or train for longer."
         )
     groups = " | ".join(", ".join(names) for names in found.names)
-    if best.value <= best.band[1]:
+    few = best.own > _TAIL  # the band ends at the value of the groups themselves
+    if best.value <= best.band[1] and not few:
         return f"No better than random partitions: {groups}."
     if best.value <= max(best.together, best.alone):
         name = "all together" if best.together >= best.alone else "alone"
         return f"Groups promise nothing over {name}; the best are {groups}."
-    return f"Train together: {groups}; the study tests whether it helps."
+    if few:
+        return (
+            f"Best by affinity: {groups}; but {100 * best.own:.0f} % of random partitions are "
+            "these groups themselves: there are too few others to judge them by."
+        )
+    return f"Train together: {groups}; only training tells whether it helps."
 
 
 def as_dict(found: Groups) -> dict[str, Any]:
@@ -127,6 +134,7 @@ def as_dict(found: Groups) -> dict[str, Any]:
         "together": best.together,
         "alone": best.alone,
         "random": list(best.band),
+        "random_that_are_chosen": best.own,
         "affinity": found.affinity.mean().tolist(),
         "standard_error": [[finite(v) for v in row] for row in found.affinity.error().tolist()],
         "sentence": sentence(found),

@@ -27,6 +27,7 @@ class Grouping:
         exact: Whether no partition has a larger one.
         together: Value of all tasks in one group.
         band: Interval that 95 % of random partitions have.
+        own: Fraction of random partitions that are this one; above 0.025 it is the band's end.
     """
 
     groups: Partition
@@ -34,6 +35,7 @@ class Grouping:
     exact: bool
     together: float
     band: tuple[float, float]
+    own: float = 0.0
 
     alone = 0.0  # value of each task alone
 
@@ -87,13 +89,17 @@ def best_grouping(affinity: Tensor, count: int, seed: int = 0) -> Grouping:
     exact = tasks <= MOST_EXACT
     groups = _branch_and_bound(table, count) if exact else _restarts(table, count, seed)
     generator = torch.Generator().manual_seed(seed)
-    values = torch.tensor(
-        [value_of(affinity, random_partition(tasks, count, generator)) for _ in range(_RANDOM)]
-    )
+    drawn = [random_partition(tasks, count, generator) for _ in range(_RANDOM)]
+    values = torch.tensor([value_of(affinity, each) for each in drawn], dtype=torch.float64)
     low, high = (float(values.quantile(q)) for q in (0.025, 0.975))
     found = tuple(sorted(tuple(sorted(group)) for group in groups))
     return Grouping(
-        found, value_of(affinity, found), exact, value_of(affinity, [range(tasks)]), (low, high)
+        found,
+        value_of(affinity, found),
+        exact,
+        value_of(affinity, [range(tasks)]),
+        (low, high),
+        drawn.count(found) / _RANDOM,
     )
 
 

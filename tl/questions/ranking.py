@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tl.data.images.decoding import Size
 from tl.questions.candidates import Candidate
-from tl.questions.features import Extracted, features_of
+from tl.questions.features import Extracted, features_of, seen_of
 from tl.questions.logme import logme
 from tl.questions.measured import Agreement, agreement
 from tl.questions.neighbours import directions, neighbour_means
@@ -125,13 +125,15 @@ def rank(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"The source {twice} is named twice; name each once.")
+    within = _seen_by_all(candidates, samples_at, task)
     columns: list[dict[str, Score]] = []
     target: Target | None = None
     for candidate in candidates:
         samples = samples_at(candidate.size)
-        check_modality(candidate, samples)
         chosen = chosen_task([*samples.tasks.values()], task)
-        found = features_of(candidate.network, samples, places=places_of(chosen), cache=cache)
+        found = features_of(
+            candidate.network, samples, places=places_of(chosen), within=within, cache=cache
+        )
         if not bool(found.features.isfinite().all()):
             raise ValueError(f"{candidate.name} has features that are not finite; leave it out.")
         target = target_of(samples, chosen, found.places)
@@ -152,6 +154,23 @@ def rank(
         resamples=resamples,
         agreements=agreements_of(ranked),
     )
+
+
+def _seen_by_all(
+    candidates: Sequence[Candidate],
+    samples_at: Callable[[Size | None], Samples],
+    task: str | None,
+) -> tuple[float, float]:
+    """Return the fractions of height and width that all sources see, for dense tasks."""
+    seen = [(1.0, 1.0)]
+    for candidate in candidates:
+        samples = samples_at(candidate.size)
+        check_modality(candidate, samples)
+        if places_of(chosen_task([*samples.tasks.values()], task)):
+            items = samples.items(torch.arange(1))
+            seen.append(seen_of(items[0], candidate.network.read(items)))
+    heights, widths = zip(*seen, strict=True)
+    return min(heights), min(widths)
 
 
 def check_modality(candidate: Candidate, samples: Samples) -> None:

@@ -76,7 +76,8 @@ def _agreement_sentence(agreements: tuple[Agreement, ...]) -> str:
             "score that predicts fine-tuning from one "
             f"that does not; measure {FEWEST_SOURCES} or more."
         )
-    told = [_TITLES[each.column] for each in agreements if each.beyond_chance]
+    enough = [each for each in agreements if each.sources >= FEWEST_SOURCES]
+    told = [_TITLES[each.column] for each in enough if each.beyond_chance]
     if not told:
         return "No column agrees with measured fine-tuning beyond what chance would give."
     return f"Beyond chance agree with measured fine-tuning: {_listed(told)}."

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from tl.batch import Inputs, on_each, size_of
 from tl.data.errors import DataError
+from tl.data.folder import FolderDataModule
+from tl.data.images.decoding import Size, sides
 from tl.data.images.resident import ImageDataset
 from tl.data.loaders import mixed_order
 from tl.data.tensor_set import TensorSet
 from tl.data.text.text_set import TextSet
 from tl.tasks import Task
+
+T = TypeVar("T")
 
 
 class Samples(ABC):
@@ -174,6 +178,32 @@ def samples_of(data: Any, split: str = "train", most: int | None = None) -> Samp
         inputs = on_each(lambda each: each[rows], part.inputs)
         return TensorSamples(inputs, {name: each[rows] for name, each in given.items()}, tasks)
     raise DataError(f"The split {split!r} of {type(data).__name__} has no targets to compare with.")
+
+
+def by_size(data: Any, make: Callable[[], T]) -> Callable[[Size | None], T]:  # noqa: ANN401
+    """Return what gives something made of a data module at an image size, each size made once.
+
+    Images in folders are decoded at the size, at the longer side of two different ones, and at that
+    of the configuration without one; others are resized when they are read.
+
+    Args:
+        data: The data module.
+        make: Makes it from the data as they are now.
+    """
+    usual = data.size if isinstance(data, FolderDataModule) else None
+    found: dict[int | None, T] = {}
+
+    def at(size: Size | None) -> T:
+        key = usual if usual is None or size is None else max(sides(size))
+        if key not in found:
+            if key is not None and key != data.size:
+                data.size = key
+                data.prepare_data()
+                data.setup("fit")
+            found[key] = make()
+        return found[key]
+
+    return at
 
 
 def _subset(targets: Mapping[str, Tensor], count: int, most: int | None) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tl.questions.samples import Samples
-from tl.tasks import Task
+from tl.tasks import Prototypes, Task
 
 #: Positions on each image that a dense task is compared at.
 PLACES = 8
@@ -90,7 +90,8 @@ def target_of(samples: Samples, task: Task, places: Tensor | None = None) -> Tar
     else:
         rows = torch.arange(len(given))
         spots = torch.zeros_like(rows)
-    one_class = given.ndim == 1 and hasattr(task, "num_classes")
+    classes = hasattr(task, "num_classes") or isinstance(task, Prototypes)
+    one_class = given.ndim == 1 and classes
     if one_class:
         kept = given >= 0
     else:
@@ -115,8 +116,8 @@ def _classes(labels: Tensor, rows: Tensor, task: str) -> tuple[Tensor, Tensor]:
     if max(counts) < 2:  # noqa: PLR2004 - nothing to be left out
         raise ValueError(
             f"The target has one sample of each class of task {task!r}: a source is judged by "
-            "samples that it is not shown, which takes two of a class or more. Raise "
-            "`label_fraction`, or label more."
+            "samples that it is not shown, which takes two of a class or more. Take more samples "
+            "(`--samples`, `label_fraction`), or label more."
         )
     return index, functional.one_hot(index).double()
 

@@ -50,7 +50,7 @@ def open_candidate(
         given: A checkpoint, a run's folder or an address, as for :func:`tl.load`; or a network as
             ``torchvision:resnet18``, ``timm:resnet18.a1_in1k``, ``huggingface:microsoft/resnet-18``
             with its weights, ``...@NAME`` with others of the library or of a file, and
-            ``...@random`` without any. The library may be left out.
+            ``...@random`` without any. The library may be left out. A library's head is not read.
         device: Where it computes; ``auto`` takes a GPU if there is one.
         backbone: As for :func:`tl.load`.
         source: Data that it is asked about: of a network that was trained on several sources, the
@@ -96,6 +96,7 @@ def _of_checkpoint(
     network = without_sources(model.module.backbone)
     ancestor = lineage(model.path)
     described = sources_of(record.get("data")).get(str(chosen), {})
+    seen, seen_all = seen_classes(record)
     return Candidate(
         name=given,
         network=Network(
@@ -111,7 +112,8 @@ def _of_checkpoint(
         accuracy=_accuracy(model.module, model.metrics),
         size=reader.size if isinstance(reader, ImageReader) else None,
         sha256=ancestor.sha256,
-        seen=seen_classes(record),
+        seen=seen,
+        seen_all=seen_all,
     )
 
 
@@ -181,7 +183,7 @@ def _of_library(library: str, name: str, given: str, device: torch.device) -> Ca
         accuracy=accuracy,
         size=size,
         sha256=(network.provenance or {}).get("sha256"),
-        seen=frozenset() if chosen is None else None,
+        seen_all=chosen is None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from tl.data.loaders import EpochSampler, make_loader
 from tl.data.split import Split
 from tl.data.trained_on import TrainedOn
 from tl.tasks import Prototypes, Task
+
+_OPTIONS = [each for each in fields(CifarDataModule) if each.init]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -74,6 +76,10 @@ class CifarFewShotDataModule(CifarSubsetDataModule):
         super().inherit(**given)
         size = self.ways * (self.shots + self.queries)
         self.settings = replace(self.settings, batch_size=size, eval_batch_size=size)
+
+    def whole(self) -> CifarDataModule:
+        """Return the same images with all of their classes."""
+        return CifarDataModule(**{each.name: getattr(self, each.name) for each in _OPTIONS})
 
     def official_splits(self) -> tuple[Split, ...]:
         """All three."""

@@ -18,6 +18,7 @@ from tl.study.study_file import read_study
         (("seed_everything=[1, 0]",), "", False),
         (("seed_everything=[0, 1, 2]",), "5 more, such as source/seed=2", False),
         (("seed_everything=[0, 3]",), "5 more, such as source/seed=3 and 5 fewer", False),
+        (("data.init_args.root=/b", "model.size=7"), "model.size was", True),
         (("model.size=7",), 'model.size was "not set" and is 7 in source/seed=0', True),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from tl.reading import read_object
 from tl.study.folders import write_object
+from tl.study.merging import FREE
 from tl.study.points import Point
 
 _FILE = "study.json"
@@ -39,7 +40,8 @@ def difference_to(points: Mapping[str, Point], out: Path) -> str:
     for label in changed:
         old, new = before[label], after[label]
         left, right = (run["options"] for run in (old, new))
-        for key in dict.fromkeys([*left, *right]):
+        # where data lie last: it may differ without being a change
+        for key in sorted(dict.fromkeys([*left, *right]), key=lambda name: name in FREE):
             if left.get(key, "not set") != right.get(key, "not set"):
                 return (
                     f"{key} was {json.dumps(left.get(key, 'not set'))} and is "
@@ -53,7 +55,7 @@ def difference_to(points: Mapping[str, Point], out: Path) -> str:
     less = [label for label in before if label not in after]
     parts = [f"{len(more)} more, such as {more[0]}"] if more else []
     parts += [f"{len(less)} fewer, such as {less[0]}"] if less else []
-    return " and ".join(parts)
+    return " and ".join(parts) or "other runs of the same names"
 
 
 def are_apart(points: Mapping[str, Point], out: Path) -> bool:

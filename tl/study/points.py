@@ -175,7 +175,7 @@ def _point(
             at[other, key_of(there)] = needed
             found.setdefault(needed.name, needed)
         needs[other] = needed.name
-    # where the data lie is what differs where an axis says so
+    # the folder of the data counts only if an axis sets it
     more = {} if (places := _places(stage, values)) is None else {"places": places}
     settings = merged(configs, options)
     digest = hash_of(

@@ -68,6 +68,15 @@ def test_hooks_of_modules_are_seen_while_they_are_there() -> None:
     assert not any(tables)
 
 
+def test_a_backward_hook_leaves_its_kind_behind() -> None:
+    from tl.private.torch import HOOKED  # noqa: PLC0415
+
+    net = nn.Linear(1, 1)
+    before = getattr(net, HOOKED)
+    net.register_full_backward_hook(lambda *_: None).remove()
+    assert (before, getattr(net, HOOKED)) == (None, True)
+
+
 def test_every_batch_norm_is_one() -> None:
     from tl.private.torch import BatchNorm  # noqa: PLC0415
 

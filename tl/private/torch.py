@@ -25,6 +25,8 @@ INHERITED: dict[type, tuple[str, ...]] = {
 BatchNorm = nn.modules.batchnorm._BatchNorm
 #: What ``torch.compile`` puts into the name of a module.
 COMPILED = "_orig_mod"
+#: Attribute of a module that says which kind of backward hook it has.
+HOOKED = "_is_full_backward_hook"
 #: How functions begin that rebuild tensors from a pickle.
 REBUILDS = "torch._utils._rebuild_"
 

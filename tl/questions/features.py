@@ -19,12 +19,13 @@ from torch.nn import functional
 from tl.batch import Inputs, on_each
 from tl.checkpoints.whole_files import write_whole
 from tl.data.cache import default_cache
+from tl.private.torch import HOOKED
 from tl.questions.samples import Samples
 
 _log = logging.getLogger(__name__)
 _OUTPUTS = "outputs/"
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "tl")
-_STATE = ("training", "_is_full_backward_hook")  # says nothing of what a network computes
+_STATE = ("training", HOOKED)  # says nothing of what a network computes
 _IMAGE = 3  # dimensions of an image
 
 

@@ -157,6 +157,35 @@ def test_several_runs_may_begin_at_the_same_time(made: Path, tmp_path: Path, bef
             shutil.rmtree(root)
 
 
+def test_one_run_never_takes_the_new_folder_of_another_for_the_damaged_one(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = archive(made.parent)
+    there.folder.mkdir()
+    (there.folder / "data_batch_1").write_bytes(b"half")
+    found: list[int] = []
+
+    def second() -> None:
+        there.unpack()
+        found.append(there.folder.stat().st_ino)
+
+    other = threading.Thread(target=second)
+    is_whole = module.CifarArchive.is_whole
+
+    def slow(self: CifarArchive) -> bool:
+        whole = is_whole(self)
+        if not whole and not other.ident:  # between the first run's look and its move
+            other.start()
+            other.join(1.0)
+        return whole
+
+    monkeypatch.setattr(module.CifarArchive, "is_whole", slow)
+    there.unpack()
+    other.join()
+    assert found == [there.folder.stat().st_ino]
+    assert there.is_whole()
+
+
 def test_the_second_run_leaves_what_the_first_has_unpacked_and_may_be_reading(made: Path) -> None:
     there = archive(made.parent)
     there.unpack()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import http.client
 import os
 import shutil
@@ -169,20 +170,33 @@ class CifarArchive:
 
     def _move_in(self, workshop: Path) -> None:
         """Rename the unpacked folder to its final name, unless another run was first."""
-        while True:
-            try:
-                (workshop / self.folder.name).rename(self.folder)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-            else:
-                return
-            if self.is_whole():
-                return
-            damaged = workshop / "damaged"
-            with suppress(FileNotFoundError):  # another run has moved it away
-                self.folder.rename(damaged)
-                shutil.rmtree(damaged)
+        with _turn(self.root):
+            while True:
+                try:
+                    (workshop / self.folder.name).rename(self.folder)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                else:
+                    return
+                if self.is_whole():
+                    return
+                damaged = workshop / "damaged"
+                with suppress(FileNotFoundError):  # without locks, another run has moved it away
+                    self.folder.rename(damaged)
+                    shutil.rmtree(damaged)
+
+
+@contextmanager
+def _turn(root: Path) -> Iterator[None]:
+    """Let one run at a time replace folders: what it finds damaged may not be another's new one."""
+    number = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def remove_leftovers(root: Path) -> None:

@@ -138,7 +138,8 @@ RUNS: dict[str, dict[str, Any]] = {
         "scheduler": PLATEAU, "check_val_every_n_epoch": 2, "limit_train_batches": 2
     },
     "by batches of the run": {
-        "check_val_every_n_epoch": None, "val_check_interval": 2, "max_steps": 8
+        "check_val_every_n_epoch": None, "val_check_interval": 2, "max_steps": 8,
+        "extra": [BeforeEachBatch],
     },
     "stops early": {
         "extra": [partial(EarlyStopping, "val/loss", patience=1, min_delta=10.0)]

@@ -50,8 +50,9 @@ class Resuming:
 
     A run limited by ``max_steps`` would count its last epoch again, or take the rest of it for the
     next one. A plateau schedule advances after the checkpoint is written and would lose that
-    update. A run saved at the end of a step would lose the validation and the log that follow. And
-    callbacks are not notified of the start of an epoch in which the run resumes.
+    update. A run saved at the end of a step would lose the validation and the log that follow; one
+    saved before a batch would count that batch twice. And callbacks are not notified of the start
+    of an epoch in which the run resumes.
 
     Args:
         checkpoint: The checkpoint; its counters are changed in place.
@@ -101,6 +102,10 @@ class Resuming:
         """Do what remains, after Lightning has set up its loops and before they train."""
         loop = trainer.fit_loop
         steps = loop.epoch_loop
+        # a batch that was only fetched is fetched again; counted twice, validations by batches of
+        # the run would come a batch early from here on
+        batches = steps.batch_progress.total
+        batches.ready = batches.completed
         # for schedules and early stopping, if no validation follows at once
         trainer.callback_metrics.update(
             {name: value.to(module.device) for name, value in self._metrics.items()}

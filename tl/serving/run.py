@@ -122,6 +122,8 @@ class Run:
                         waiting = {}
         except OSError:
             return Table([], columns)
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{self.folder}/metrics.csv is damaged: {error}.") from None
         known = {name for row in rows.values() for name in row}
         first = ("epoch", *(f"{split}/" for split in ("train", "val", "test")))
         columns = [name for name in columns if name in known]

@@ -134,6 +134,15 @@ def test_the_seconds_of_a_resumed_run_are_marked(tmp_path: Path) -> None:
     assert "| seconds | 10 since resumed |" in compare(run).table()
 
 
+def test_folded_runs_of_a_study_have_no_seed_in_their_name(tmp_path: Path) -> None:
+    runs = [
+        leave(tmp_path / f"method=full-seed={seed}-012345678{seed}" / "version_0", seed, 0.5)
+        for seed in (0, 1)
+    ]
+    assert list(compare(*runs).groups) == ["method=full"]
+    assert list(compare(runs[1]).groups) == ["method=full-seed=1-0123456781"]
+
+
 def test_what_only_some_runs_have_is_counted(tmp_path: Path) -> None:
     runs = [leave(tmp_path / str(seed) / "version_0", seed, 0.5) for seed in (10, 2, 3)]
     results = json.loads((runs[0] / "results.json").read_text())

@@ -236,6 +236,8 @@ def _without_seed(key: str, value: object) -> object:
 def _name(group: Sequence[FinishedRun], taken: Mapping[str, object]) -> str:
     folder = group[0].folder
     name = folder.parent.name if folder.name.startswith("version_") else folder.name
+    if len(group) > 1:  # a study names the seed last
+        name = re.sub(r"-?seed=-?\d+(-[0-9a-f]{10})?$", "", name) or name
     for candidate in (name, f"{name}/{folder.name}"):
         if candidate not in taken:
             return candidate

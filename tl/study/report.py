@@ -62,7 +62,8 @@ def _table(report: StudyReport) -> Iterator[str]:
             words.append(number(cell.interval(metric), metric))
             if against:
                 words.append(_gain(gains.get((metric, _key(cell.row))), metric))
-        counted = min(len(cell.values(metric)) for metric in report.study.report.metrics)
+        counts = [len(cell.values(metric)) for metric in metrics]
+        counted = " to ".join(map(str, sorted({min(counts), max(counts)})))
         yield f"| {' | '.join(words)} | {counted} of {cell.wanted} |"
     yield ""
     yield (

@@ -104,7 +104,6 @@ class Worker:
 
     def _train_and_test(self, point: Point, lock: int) -> str | None:
         """Return why it failed, or ``None``."""
-        _check_unchanged(point)
         chosen = self._chosen(point)
         record = {
             "hash": point.hash,
@@ -182,6 +181,7 @@ class Worker:
         for _ in range(_KILLED):
             if self.stopped:
                 return None
+            _check_unchanged(point)  # before each of its commands reads it
             with (folder / f"{verb}.log").open("ab") as log:
                 start = log.tell()
                 self._process = subprocess.Popen(  # noqa: S603 - our own command
@@ -269,7 +269,8 @@ def main(arguments: list[str]) -> None:
         if not isinstance(error, OSError | ValueError):  # of whatever database it is
             if os.environ.get("TL_DEBUG") == "1":
                 raise
-            reason = f"the storage failed a worker: {' '.join(reason.split())[:300]}"
+            kind = type(error).__name__
+            reason = f"a worker ended with {kind}: {' '.join(reason.split())[:300]}"
         print(f"tl: {reason}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.studies import content, environment, run, starts, task, write_study
+from tl.study.definition import define
 from tl.study.findings import as_dict, report_of
 from tl.study.points import points_of
 from tl.study.running import _check_options
@@ -231,3 +232,22 @@ def test_options_are_checked_again_where_a_value_was_changed(
     study = read_study(path)
     _check_options(study, points_of(study), tmp_path)
     assert asked == [3, 3, 3]
+
+
+def test_a_file_that_is_changed_is_told_before_the_next_run(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    worker = Worker(task(path))
+    define("Why?", worker.points, tmp_path / "out")
+    first, second, third, *_ = worker.points.values()
+    text = path.read_text()
+    path.write_text(text.replace("Does a source help?", "Does it?"))
+    assert worker.run(first) == "ended"  # it asks for the same runs
+    path.write_text(text.replace("- 0\n      - 1\n", "- 0\n      - 1\n      - 2\n"))
+    with pytest.raises(StudyChangedError, match="while its study ran: 5 more, such as source/s"):
+        worker.run(second)
+    define("Why?", points_of(read_study(path)), tmp_path / "out")  # accepted elsewhere
+    assert worker.run(second) == "ended"
+    path.write_text("question: ")
+    with pytest.raises(StudyChangedError, match=r"while its study ran: .*`stages` must be a mapp"):
+        worker.run(third)
+    assert len(starts(tmp_path / "out")) == 2

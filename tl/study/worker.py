@@ -92,6 +92,7 @@ class Worker:
                 return "busy"
             if self.folders.state(point) != "unfinished":
                 return "ended"
+            self._check_file()
             try:
                 error = self._train_and_test(point, lock)
             except (OSError, ValueError) as found:
@@ -101,6 +102,21 @@ class Worker:
             if error is not None:
                 self.folders.write(point, "failed.json", {"error": error})
             return "ended"
+
+    def _check_file(self) -> None:
+        """Refuse a study file that was changed since the study was started.
+
+        Raises:
+            StudyChangedError: If it asks for other runs.
+        """
+        try:
+            now = self.task.study()
+            same = (now.stages, now.search) == (self.study.stages, self.study.search)
+            changed = "" if same else difference_to(points_of(now), self.folders.out)
+        except ValueError as error:
+            changed = str(error)
+        if changed:
+            raise StudyChangedError(f"{self.task.file} was changed while its study ran: {changed}")
 
     def _train_and_test(self, point: Point, lock: int) -> str | None:
         """Return why it failed, or ``None``."""

@@ -139,3 +139,17 @@ def test_fewer_seeds_of_a_column_are_said(tmp_path: Path) -> None:
     change(gone, out, metrics={"test/miou": None})
     text = markdown(report_of(study, out))
     assert "| sum | 60.0 ± 0.0 | - | 20.0 (one run) | - | 1 to 2 of 2 |" in text
+
+
+def test_a_direction_that_no_run_records_is_said(tmp_path: Path) -> None:
+    out, given = tmp_path / "out", content()
+    given["report"]["metric"] = ["test/rmse", "test/acc", "test/loss"]
+    scores = {"test/rmse": 0.5, "test/acc": 0.5, "test/loss": 0.5}
+    study, points = leave_results(write_study(tmp_path, given), out, lambda _: scores)
+    line = "No run records which way test/rmse is better: higher, unless"
+    assert line in markdown(report_of(study, out))
+    named = replace(study, report=replace(study.report, lower_is_better=("test/rmse",)))
+    assert "No run records" not in markdown(report_of(named, out))
+    for point in points.values():
+        change(point, out, scores={"a": {"rmse": "min"}})
+    assert "No run records" not in markdown(report_of(study, out))

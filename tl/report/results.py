@@ -55,7 +55,9 @@ def read_results(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from None
     if fault := _fault(found, _SHAPE, ""):
-        raise ValueError(f"{path} is damaged: {fault}. Restore it, or test the run again.")
+        raise ValueError(
+            f"{path} is damaged: {fault}. Restore it, or delete it and test the run again."
+        )
     content: dict[str, Any] = found
     return content
 

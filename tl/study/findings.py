@@ -116,11 +116,7 @@ def as_dict(report: StudyReport) -> dict[str, Any]:
             metric: [vars(each) for each in found] for metric, found in report.overall.items()
         },
         "rankings": {
-            metric: {
-                "methods": [dict(m) for m in found.methods],
-                **vars(found.ranks),
-                "p": finite(found.ranks.p),
-            }
+            metric: {"methods": [dict(m) for m in found.methods], **vars(found.ranks)}
             for metric, found in report.rankings.items()
         },
         "failed": dict(report.failures),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,15 +116,14 @@ class Run:
                     name for name in reader.fieldnames or () if name not in ("epoch", "step")
                 ]
                 for row in reader:
-                    waiting |= {k: float(v) for k, v in row.items() if k in columns[1:] and v}
-                    if row.get("epoch"):
-                        epoch = int(float(row["epoch"]))
-                        rows.setdefault(epoch, {"epoch": epoch}).update(waiting)
-                        waiting = {}
-        except OSError:
+                    with suppress(ValueError):  # of a run that was killed in mid-line
+                        waiting |= {k: float(v) for k, v in row.items() if k in columns[1:] and v}
+                        if row.get("epoch"):
+                            epoch = int(float(row["epoch"]))
+                            rows.setdefault(epoch, {"epoch": epoch}).update(waiting)
+                            waiting = {}
+        except (OSError, ValueError, csv.Error):  # there is none, or it is none
             return Table([], columns)
-        except (ValueError, csv.Error) as error:
-            raise ValueError(f"{self.folder}/metrics.csv is damaged: {error}.") from None
         known = {name for row in rows.values() for name in row}
         first = ("epoch", *(f"{split}/" for split in ("train", "val", "test")))
         columns = [name for name in columns if name in known]

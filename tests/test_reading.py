@@ -14,7 +14,7 @@ from tl.data.errors import DataError
 from tl.data.images.decoding import open_image
 from tl.data.images.image_set import Reading, load_images
 from tl.reading import bound_aliases, check_regular, read_text, read_yaml
-from tl.runs.folders import build, results_in
+from tl.runs.folders import build
 
 
 def bomb() -> str:
@@ -46,11 +46,6 @@ def test_an_option_that_names_a_pipe_is_refused(tmp_path: Path, given: str) -> N
     (tmp_path / "run.yaml").write_text("data: a")
     with pytest.raises(ValueError, match="is a pipe or a device"):
         check_files(["fit", f"--config={tmp_path / 'run.yaml'}"])
-
-
-def test_results_in_a_pipe_are_none(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "results.json")
-    assert results_in(tmp_path) == {}
 
 
 @pytest.mark.parametrize("device", [False, True])

@@ -44,7 +44,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object; empty where there is none or it cannot be read."""
     try:
         found = json.loads(read_text(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -68,6 +68,16 @@ def test_results_hold_what_the_run_reached_and_on_what(tmp_path: Path) -> None:
     assert all(again[name] == found[name] for name in ("mfu", "data_share"))  # of training
 
 
+def test_damaged_results_cost_no_evaluation(tmp_path: Path) -> None:
+    data = tiny_data()
+    run = trainer(tmp_path, logger=CSVLogger(tmp_path), callbacks=[RunResults()])
+    run.validate(module(data), data, verbose=False)
+    for broken in ("", '{"metrics": [1]}', '{"metrics": {}, "samples": [1]}'):
+        next(tmp_path.rglob("results.json")).write_text(broken)
+        run.test(module(data), data, verbose=False)
+        assert "test/acc" in results(tmp_path)["metrics"]
+
+
 def test_a_single_source_is_listed_by_its_name(tmp_path: Path) -> None:
     data = tiny_data()
     run = trainer(tmp_path, logger=CSVLogger(tmp_path), callbacks=[RunResults()])

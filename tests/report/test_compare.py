@@ -132,3 +132,41 @@ def test_the_seconds_of_a_resumed_run_are_marked(tmp_path: Path) -> None:
     results["resumed_from"] = "../version_0/checkpoints/last.ckpt"
     (run / "results.json").write_text(json.dumps(results))
     assert "| seconds | 10 since resumed |" in compare(run).table()
+
+
+def test_folded_runs_of_a_study_have_no_seed_in_their_name(tmp_path: Path) -> None:
+    runs = [
+        leave(tmp_path / f"method=full-seed={seed}-012345678{seed}" / "version_0", seed, 0.5)
+        for seed in (0, 1)
+    ]
+    assert list(compare(*runs).groups) == ["method=full"]
+    assert list(compare(runs[1]).groups) == ["method=full-seed=1-0123456781"]
+
+
+def test_what_only_some_runs_have_is_counted(tmp_path: Path) -> None:
+    runs = [leave(tmp_path / str(seed) / "version_0", seed, 0.5) for seed in (10, 2, 3)]
+    results = json.loads((runs[0] / "results.json").read_text())
+    results["metrics"]["test/a/acc"] = None
+    (runs[0] / "results.json").write_text(json.dumps(results))
+    text = compare(*runs).table()
+    assert "| seeds | 2, 3, 10 |" in text
+    assert "| test/a/acc | 0.25 ± 0 (2 of 3) |" in text
+    assert "| val/acc | 0.5 ± 0 |" in text
+
+
+def test_settings_are_counted_and_not_columns(tmp_path: Path) -> None:
+    again = [leave(tmp_path / name / "version_0", 0, 0.5) for name in "ab"]
+    other = leave(tmp_path / "c" / "version_0", 0, 0.5, depth=3)
+    found = compare(*again, other)
+    assert len(found.groups) == 3
+    assert "3 runs of 2 settings, which differ in model.depth" in found.table()
+
+
+def test_the_seconds_are_marked_though_the_resumed_run_is_gone(tmp_path: Path) -> None:
+    run = leave(tmp_path / "a" / "version_1", 0, 0.6)
+    results = json.loads((run / "results.json").read_text())
+    results["resumed_from"] = "../version_0/checkpoints/last.ckpt"
+    (run / "results.json").write_text(json.dumps(results))
+    found = compare(run)
+    assert "| seconds | 10 since resumed |" in found.table()
+    assert found.groups["a"][0].curve("val/acc") == [(1, 0.3), (2, 0.6)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tl.report.finished_run import flat, read_run
+from tl.report.finished_run import flat, read_curves, read_run
 
 
 def test_validation_is_that_of_the_best_checkpoint(tmp_path: Path) -> None:
@@ -56,15 +56,14 @@ def test_a_resumed_run_has_the_curve_of_all_its_parts(tmp_path: Path) -> None:
     assert read_run(tmp_path / "version_0").before is None
 
 
-@pytest.mark.parametrize("text", ["[1]", "null", "{"])
-def test_results_that_are_no_object_are_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "results.json").write_text(text)
-    with pytest.raises(ValueError, match=r"holds no results\.json"):
-        read_run(tmp_path)
-
-
-def test_a_broken_configuration_leaves_settings_out(tmp_path: Path) -> None:
+def test_scores_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"metrics": {"val/acc": NaN, "val/loss": 0.5}}')
-    (tmp_path / "config.yaml").write_text("a: {")
-    run = read_run(tmp_path)
-    assert (run.settings, run.metrics) == ({}, {"val/loss": 0.5})
+    assert read_run(tmp_path).metrics == {"val/loss": 0.5}
+
+
+def test_a_line_that_was_cut_off_costs_no_other_one(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,step,val/acc,val/loss\n0,1,0.1,0.2\n,x,0.1,\n1,2,0.3,0.4e")
+    assert read_curves(path) == {"val/acc": ([1, 2], [0.1, 0.3]), "val/loss": ([1], [0.2])}
+    path.write_text('step,val/acc\n1,"' + "x" * 200_000)
+    assert read_curves(path) == {}

@@ -60,6 +60,19 @@ def test_its_curves(run: Run) -> None:
         run.plot("val/f1")
 
 
+def test_a_line_that_was_cut_off_is_left_out(run: Run) -> None:
+    (run.folder / "metrics.csv").write_text(METRICS + "2,5,,,,1.0,0.7e")
+    assert [dict(row)["epoch"] for row in Run(run.folder)._epochs()] == [0, 1]
+    (run.folder / "metrics.csv").write_bytes(b"\xff\xfe\0")
+    assert len(Run(run.folder)._epochs()) == 0
+
+
+def test_damaged_results_are_named(run: Run) -> None:
+    (run.folder / "results.json").write_text('{"metrics": [1]}')
+    with pytest.raises(ValueError, match=r"results\.json is damaged: `metrics` must be a mapping"):
+        _ = run.metrics
+
+
 def test_a_killed_run_has_what_there_is(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert (run.results, run.metrics, run.best, len(run.history)) == ({}, {}, None, 0)

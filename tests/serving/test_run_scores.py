@@ -38,6 +38,9 @@ def test_a_test_of_another_checkpoint_does_not_count(tmp_path: Path) -> None:
     found = run_scores(run / "checkpoints" / "best.ckpt", recorded)
     assert found.study == "methods"
     assert found.seeds == {"test/acc": (0.725, 0.3, 2)}
+    for broken in ("[1]", '{"study": "methods", "cells": [{"row": 1}]}', "{"):
+        (study / "report.json").write_text(broken)
+        assert run_scores(run / "checkpoints" / "best.ckpt", recorded).study is None
 
 
 def test_an_adapted_test_is_not_the_score_of_the_weights(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.studies import content, leave_results, noise, write_study
+from tests.study.test_cells import mixed
 from tests.study.test_sections import SEARCH
 from tl.study.findings import as_dict, report_of
 from tl.study.folders import RunFolders
@@ -124,3 +125,31 @@ def test_validation_is_that_of_the_checkpoint_that_is_tested(tmp_path: Path) -> 
         best = {"monitor": "val/loss", "metrics": {"val/acc": 0.9, "train/acc": 0.3}}
         change(point, out, best=best, metrics={"val/acc": 0.1, "test/acc": 0.2})
     assert "| 0.1 | scratch | 90.0 ± 0.0 |" in markdown(report_of(study, out))
+
+
+def test_fewer_seeds_of_a_column_are_said(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    study, points = leave_results(
+        write_study(tmp_path, mixed(["test/seg/miou"])),
+        out,
+        lambda p: {"test/miou": 0.5} if p.stage == "alone" else {"test/seg/miou": 0.6},
+    )
+    assert "| sum | 60.0 ± 0.0 | - | 20.0 ± 0.0 | - | 2 of 2 |" in markdown(report_of(study, out))
+    [gone, *_] = [p for p in points.values() if p.values.get("task") == "seg"]
+    change(gone, out, metrics={"test/miou": None})
+    text = markdown(report_of(study, out))
+    assert "| sum | 60.0 ± 0.0 | - | 20.0 (one run) | - | 1 to 2 of 2 |" in text
+
+
+def test_a_direction_that_no_run_records_is_said(tmp_path: Path) -> None:
+    out, given = tmp_path / "out", content()
+    given["report"]["metric"] = ["test/rmse", "test/acc", "test/loss"]
+    scores = {"test/rmse": 0.5, "test/acc": 0.5, "test/loss": 0.5}
+    study, points = leave_results(write_study(tmp_path, given), out, lambda _: scores)
+    line = "No run records which way test/rmse is better: higher, unless"
+    assert line in markdown(report_of(study, out))
+    named = replace(study, report=replace(study.report, lower_is_better=("test/rmse",)))
+    assert "No run records" not in markdown(report_of(named, out))
+    for point in points.values():
+        change(point, out, scores={"a": {"rmse": "min"}})
+    assert "No run records" not in markdown(report_of(study, out))

@@ -10,11 +10,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.studies import content, environment, run, starts, task, write_study
+from tl.study.definition import define
 from tl.study.findings import as_dict, report_of
+from tl.study.points import points_of
+from tl.study.running import _check_options
 from tl.study.study_file import read_study
 from tl.study.worker import StudyChangedError, Worker, as_text
 
@@ -187,3 +191,63 @@ def test_a_reference_deep_in_an_option_is_filled_in(tmp_path: Path) -> None:
     worker.run(worker.points[point.needs["source"]])
     best = worker.folders.best(worker.points[point.needs["source"]])
     assert f'--model={{"source": ["{best}"]}}' in worker._arguments(point)
+
+
+def test_a_configuration_that_is_changed_during_training_is_not_tested(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    before = (tmp_path / "base.yaml").read_text()
+    edit = (
+        "import sys, pathlib\nif sys.argv[1] == 'fit': pathlib.Path('base.yaml').write_text('{}')"
+    )
+    (tmp_path / "stub.py").write_text(edit + (tmp_path / "stub.py").read_text())
+    worker = Worker(task(path))
+    point = next(iter(worker.points.values()))
+    with pytest.raises(StudyChangedError, match=r"was changed while .*base\.yaml"):
+        worker.run(point)
+    assert worker.folders.is_trained(point)
+    assert worker.folders.state(point) == "unfinished"
+    (tmp_path / "base.yaml").write_text(before)
+    worker.run(point)
+    assert worker.folders.state(point) == "done"
+    assert set(starts(tmp_path / "out").values()) == {1}
+
+
+def test_options_are_checked_again_where_a_value_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def check(_: object, **given: Any) -> subprocess.CompletedProcess[str]:
+        runs = json.loads(given["input"])
+        asked.append(len(runs))
+        return subprocess.CompletedProcess([], 0, json.dumps([None] * len(runs)), "")
+
+    monkeypatch.setattr("tl.study.running.subprocess.run", check)
+    path = write_study(tmp_path)
+    for settings in ((), (), ("model.size=x",)):
+        study = read_study(path, settings)
+        _check_options(study, points_of(study), tmp_path)
+    assert asked == [3, 3]
+    (tmp_path / "base.yaml").write_text("model: {sizes: 1}\n")
+    study = read_study(path)
+    _check_options(study, points_of(study), tmp_path)
+    assert asked == [3, 3, 3]
+
+
+def test_a_file_that_is_changed_is_told_before_the_next_run(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    worker = Worker(task(path))
+    define("Why?", worker.points, tmp_path / "out")
+    first, second, third, *_ = worker.points.values()
+    text = path.read_text()
+    path.write_text(text.replace("Does a source help?", "Does it?"))
+    assert worker.run(first) == "ended"  # it asks for the same runs
+    path.write_text(text.replace("- 0\n      - 1\n", "- 0\n      - 1\n      - 2\n"))
+    with pytest.raises(StudyChangedError, match="while its study ran: 5 more, such as source/s"):
+        worker.run(second)
+    define("Why?", points_of(read_study(path)), tmp_path / "out")  # accepted elsewhere
+    assert worker.run(second) == "ended"
+    path.write_text("question: ")
+    with pytest.raises(StudyChangedError, match=r"while its study ran: .*`stages` must be a mapp"):
+        worker.run(third)
+    assert len(starts(tmp_path / "out")) == 2

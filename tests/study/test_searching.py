@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
@@ -76,7 +75,6 @@ def test_what_has_no_score_is_not_chosen(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"The run logs no val/acc; it logs val/loss\."):
         score({"metrics": {"val/loss": 1.0}}, "val/acc")
     assert score({"best": {"monitor": "val/acc", "score": 0.9}}, "val/acc") == 0.9
-    random.seed(0)
 
 
 def test_a_score_is_that_of_the_best_checkpoint_whatever_chose_it() -> None:

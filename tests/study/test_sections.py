@@ -50,6 +50,9 @@ def refused(folder: Path, given: dict[str, Any]) -> str:
         ),
         ({"delta_m": {"stage": "source", "axis": ["a"]}}, "`report.delta_m` must be {stage: S"),
         ({"data_sets": "x"}, "must be one of several rows, with 5 values or more, got 'x'"),
+        ({"metric": ["test/acc", "test/acc"]}, "`report.metric` names 'test/acc' twice"),
+        ({"rows": ["method", "data.part", "method"]}, "`report.rows` names 'method' twice"),
+        ({"lower_is_better": ["test/mae"]}, "names 'test/mae', not one of test/acc"),
     ],
 )
 def test_a_wrong_report_is_one_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
@@ -104,7 +107,20 @@ def test_a_search_goes_the_way_of_its_score(tmp_path: Path, metric: str, *, lowe
         ({"per": "methods"}, "`search.per` is 'methods'; stage 'target' varies"),
         ({"sampler": "grid"}, "`search.sampler` must be one of tpe, random, got 'grid'"),
         ({"pruning": "yes"}, "`search.pruning` must be true or false, got 'yes'"),
+        ({"per": ["method", "method"]}, "`search.per` names 'method' twice"),
+        ({"over": {1: [0, 1]}}, "`search.over` must name options, got 1"),
+        ({"over": {"model.lr": {"choices": [1, 1]}}}, "`search.over.model.lr`.choices names '1'"),
+        ({"over": {"model.lr": {"choices": [1], "log": 1}}}, "`search.over.model.lr` has no 'log'"),
+        ({"over": {"model.target": [0, 1]}}, "`search.over.model.target` is set by stage 'target'"),
+        ({"over": {"model.init": [0, 1]}}, "`search.over.model.init` is set by stage 'target' too"),
     ],
 )
 def test_a_wrong_search_is_one_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
     assert line in refused(tmp_path, content(search={**SEARCH, **changes}))
+
+
+def test_what_is_compared_against_is_told_apart_by_kind(tmp_path: Path) -> None:
+    given = content()
+    given["stages"]["target"]["vary"]["data.part"] = [1.0, 0.5]
+    given["report"]["against"] = {"data.part": 1}
+    assert "`report.against.data.part` is 1, not one of 1.0, 0.5" in refused(tmp_path, given)

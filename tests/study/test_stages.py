@@ -79,3 +79,22 @@ def test_what_no_command_line_takes_is_refused(tmp_path: Path, text: str, line: 
     with pytest.raises(ValueError, match=r"\A[^\n]+\Z") as error:
         read_study(write_study(tmp_path, given))
     assert line in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "line"),
+    [
+        ("target", {"except": {"data.part": {1: {"model.x": 1}}}}, "names 1, not one of 1.0, 0.5"),
+        ("target", {"needs": {"source": {"data.part": 1}}}, "with data.part 1, which has only 1.0"),
+        ("target", {"set": {"data.part": 1.0}}, "`set` names 'data.part', which varies too"),
+    ],
+)
+def test_a_value_of_another_kind_is_another_value(
+    tmp_path: Path, stage: str, changes: dict[str, Any], line: str
+) -> None:
+    given = content()
+    for name in ("source", "target"):
+        given["stages"][name]["vary"]["data.part"] = [1.0, 0.5]
+    given["stages"][stage] |= changes
+    with pytest.raises(ValueError, match=line):
+        read_study(write_study(tmp_path, given))

@@ -88,3 +88,10 @@ def test_two_hundred_studies_of_noise_name_a_winner_at_the_stated_rate() -> None
         won += min(holm(p_values)) < 0.05
     # at most 5 %; 99.9 % of 200 draws at that rate stay below 10 %
     assert won <= stats.binom.ppf(0.999, 200, 0.05)
+
+
+@pytest.mark.parametrize("methods", [2, 3])
+def test_methods_that_are_equal_everywhere_are_not_told_apart(methods: int) -> None:
+    ranks = critical_difference([[0.1 * data_set] * methods for data_set in range(5)])
+    assert ranks.p == 1.0
+    assert set(ranks.mean_ranks) == {(methods + 1) / 2}

@@ -127,3 +127,27 @@ report: {metric: test/acc, rows: [data.part]}
     study = read_study(path, ("source.seed_everything=[5, 6]",))
     assert study.stages["source"].vary["seed_everything"] == (5, 6)
     assert study.stages["other"].vary["seed_everything"] == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "setting"),
+    [
+        ({"model.opt": {"init_args": {"lr": 1}}}, "model.opt.init_args.lr=2"),
+        ({"model.opt.init_args.lr": 1}, "model.opt={init_args: {lr: 2}}"),
+    ],
+)
+def test_what_rows_set_in_part_is_not_half_obeyed(
+    tmp_path: Path, row: dict[str, object], setting: str
+) -> None:
+    given = content()
+    given["stages"]["target"]["vary"]["method"]["full"] = row
+    with pytest.raises(ValueError, match=f"rows set {next(iter(row))} for themselves"):
+        read_study(write_study(tmp_path, given), [setting])
+
+
+@pytest.mark.parametrize("part", ["vary", "set", "except"])
+def test_a_broken_stage_is_one_line_whatever_is_changed(tmp_path: Path, part: str) -> None:
+    given = content()
+    given["stages"]["target"][part] = [1]
+    with pytest.raises(ValueError, match=f"stage 'target': `{part}` must be a mapping, got .1."):
+        read_study(write_study(tmp_path, given), ["model.size=1"])

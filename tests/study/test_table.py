@@ -78,3 +78,31 @@ def test_a_study_runs_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run_study(task(write_study(tmp_path)), 1, say=said).progress.is_over
     assert "10/10 " in said.getvalue()
     assert "runs ended; " in said.getvalue()
+
+
+def test_what_waits_for_a_failed_run_is_not_left(tmp_path: Path) -> None:
+    points = points_of(read_study(write_study(tmp_path)))
+    folders, said = RunFolders(tmp_path / "out"), io.StringIO()
+    with StudyTable(points, folders, 1, said) as table:
+        folders.write(next(iter(points.values())), "failed.json", {"error": "it broke"})
+        table._looked = 0.0
+        table.update()
+        assert table.remaining().endswith(" left, 2 wait for a failed one")
+        for point in points.values():
+            if point.needs != {"source": next(iter(points))}:
+                folders.write(point, "failed.json", {"error": "it broke"})
+    assert "8/10" in said.getvalue()
+    assert said.getvalue().rstrip().endswith("; all others done, 2 wait for a failed one")
+
+
+def test_what_a_worker_says_is_not_erased_by_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna", reason="needs tl[study]")
+    monkeypatch.setenv("TERM", "xterm")
+    path, said = write_study(tmp_path), Terminal()
+    edit = "import sys\nif sys.argv[1] == 'fit':\n    open('base.yaml', 'w').close()"
+    (tmp_path / "stub.py").write_text(edit + (tmp_path / "stub.py").read_text())
+    with pytest.raises(ValueError, match="as the lines above say"):
+        run_study(task(path), 1, say=said)
+    assert "was changed while its study ran" in said.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from tl.callbacks.test_time import TestTimeAdaptation
 from tl.checkpoints.whole_files import write_json
 from tl.data.trained_on import sources_of
 from tl.hardware import peak_memory_bytes
-from tl.reading import read_object
 from tl.report.intervals import finite
+from tl.report.results import read_results
 
 
 class RunResults(Callback):
@@ -99,7 +100,9 @@ class RunResults(Callback):
         data = None if description is None else sources_of(description)
         samples = samples_of(pl_module, trainer)
         path = Path(folder) / self.filename
-        earlier = read_object(path)
+        earlier: dict[str, Any] = {}
+        with suppress(ValueError):  # a damaged file is replaced
+            earlier = read_results(path)
         if trainer.state.fn != "fit":
             split = "test" if trainer.state.fn == "test" else "val"
             self._evaluated[split] = {
@@ -112,14 +115,17 @@ class RunResults(Callback):
             adapted = [each.adaptation for each in adapting]
             if adapted and split == "test":
                 self._evaluated[split]["adaptation"] = adapted
-            if "metrics" in earlier:  # from training, or from an earlier evaluation
+            if earlier.get("metrics") is not None:  # from training, or an earlier evaluation
                 if split == "test":
                     added = self._evaluated["test"]["metrics"]
                     kept = {k: v for k, v in earlier["metrics"].items() if k[:5] != "test/"}
                     earlier["metrics"] = dict(sorted({**kept, **added}.items()))
-                    earlier["samples"] = {**earlier.get("samples", {}), "test": samples.get("test")}
-                earlier["scores"] = {**earlier.get("scores", {}), **scores_of(pl_module)}
-                earlier["evaluated"] = {**earlier.get("evaluated", {}), **self._evaluated}
+                    earlier["samples"] = {
+                        **(earlier.get("samples") or {}),
+                        "test": samples.get("test"),
+                    }
+                earlier["scores"] = {**(earlier.get("scores") or {}), **scores_of(pl_module)}
+                earlier["evaluated"] = {**(earlier.get("evaluated") or {}), **self._evaluated}
                 write_json(path, earlier)
                 return
         best = best_of(trainer)

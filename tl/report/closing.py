@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tl.counting import counted
-from tl.reading import read_object
 from tl.report.conditions import conditions_of_test
 from tl.report.frame import aligned
+from tl.report.results import read_results
 
 _LOADER = "/dataloader_idx_"
 _GIGABYTE = 1e9
@@ -22,8 +22,11 @@ def closing_table(run: Path) -> list[str]:
     A row per task: its deciding score in validation at the best epoch and at the last one, in a
     validation of the finished run, and in the test, if there were any. Below it the best epoch,
     time, images per second and memory, and what was unusual about the test or validation.
+
+    Raises:
+        ValueError: If the file is damaged.
     """
-    results = read_object(run / "results.json")
+    results = read_results(run / "results.json")
     evaluated = results.get("evaluated") or {}
     validated = (evaluated.get("val") or {}).get("metrics") or {}
     last: Mapping[str, Any] = results.get("metrics") or validated

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tl.counting import counted
-from tl.report.finished_run import COSTS, FinishedRun, read_run, shortened
+from tl.report.finished_run import COSTS, FinishedRun, read_run
 from tl.report.intervals import Interval, mean_interval
+from tl.report.results import shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,17 +69,15 @@ class Comparison:
     def _lines(self) -> Iterator[str]:
         yield f"| | {' | '.join(self.groups)} |"
         yield f"| --- |{' --- |' * len(self.groups)}"
-        seeds = [
-            ", ".join(sorted(str(run.settings.get(_SEED)) for run in runs))
-            for runs in self.groups.values()
-        ]
+        seeds = [_listed([run.settings.get(_SEED) for run in g]) for g in self.groups.values()]
         yield f"| seeds | {' | '.join(seeds)} |"
         for key, values in self.differing.items():
             yield f"| {key} | {' | '.join(map(shortened, values))} |"
         for metric in self.metrics:
-            yield f"| {metric} | {' | '.join(_said(self.score(g, metric)) for g in self.groups)} |"
+            said = [_said(self.score(g, metric), len(runs)) for g, runs in self.groups.items()]
+            yield f"| {metric} | {' | '.join(said)} |"
         for name in COSTS:
-            said = [_said(self.cost(group, name)) for group in self.groups]
+            said = [_said(self.cost(g, name), len(runs)) for g, runs in self.groups.items()]
             if name == "seconds":
                 resumed = [any(run.before for run in runs) for runs in self.groups.values()]
                 said = [
@@ -100,10 +99,9 @@ class Comparison:
             return f"{counted(count, 'run')} of the same settings.{spread}"
         if not keys:
             return f"{counted(count, 'run')} whose settings cannot be distinguished.{spread}"
-        return (
-            f"{counted(count, 'run')} of {len(self.groups)} settings, which differ in "
-            f"{keys}.{spread}"
-        )
+        rows = [[repr(_without_seed(k, v)) for v in each] for k, each in self.differing.items()]
+        settings = len(set(zip(*rows, strict=True)))
+        return f"{counted(count, 'run')} of {settings} settings, which differ in {keys}.{spread}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in plain types."""
@@ -238,17 +236,25 @@ def _without_seed(key: str, value: object) -> object:
 def _name(group: Sequence[FinishedRun], taken: Mapping[str, object]) -> str:
     folder = group[0].folder
     name = folder.parent.name if folder.name.startswith("version_") else folder.name
+    if len(group) > 1:  # a study names the seed last
+        name = re.sub(r"-?seed=-?\d+(-[0-9a-f]{10})?$", "", name) or name
     for candidate in (name, f"{name}/{folder.name}"):
         if candidate not in taken:
             return candidate
     return str(folder)
 
 
-def _said(interval: Interval | None) -> str:
+def _listed(seeds: Sequence[object]) -> str:
+    known = sorted((str(seed) for seed in seeds if seed is not None), key=lambda x: (len(x), x))
+    return ", ".join([*known, *[_NONE] * (len(seeds) - len(known))])
+
+
+def _said(interval: Interval | None, runs: int) -> str:
     if interval is None:
         return _NONE
     spread = f" ± {interval.half_width:.2g}" if interval.count > 1 else ""
-    return f"{interval.mean:.4g}{spread}"
+    part = f" ({interval.count} of {runs})" if interval.count < runs else ""
+    return f"{interval.mean:.4g}{spread}{part}"
 
 
 def _plain(interval: Interval | None) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ def conditions_of_test(results: Mapping[str, Any], split: str = "test") -> dict[
     parts = {
         task: f"{count['from']} of {count['of']}"
         for task, count in _mapping(tested.get("samples")).items()
-        if count.get("of") is not None and count["from"] != count["of"]
+        if count and count.get("of") is not None and count["from"] != count["of"]
     }
     if parts:
         found["samples"] = ", ".join(
@@ -56,4 +56,4 @@ def _with_options(adaptation: Mapping[str, Any]) -> str:
 
 
 def _shift(shift: object) -> str:
-    return f"{shift['name']} {shift['severity']}" if isinstance(shift, Mapping) else "none"
+    return f"{shift.get('name')} {shift.get('severity')}" if isinstance(shift, Mapping) else "none"

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tl.reading import read_object, read_text, read_yaml, versions_in
+from tl.reading import read_object, versions_in
 from tl.report.conditions import conditions_of_test
+from tl.report.results import read_configuration, read_results
 
 #: Steps and values of a metric.
 Curve = tuple[list[int], list[float]]
 #: What a run costs, by its names in ``results.json``.
 COSTS = ("seconds", "images_per_second")
-_LONGEST = 60  # letters of a setting
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,11 @@ def _parts(run: FinishedRun) -> Iterator[Path]:
 
 
 def _resumed(folder: Path, results: Mapping[str, Any]) -> Path | None:
-    """Return the folder of the run that one resumed; of an archive of another machine, none."""
+    """Return the folder of the run that one resumed, which may be gone by now."""
     checkpoint = results.get("resumed_from")
     if not isinstance(checkpoint, str):
         return None
-    found = Path(os.path.normpath(folder / checkpoint)).parent.parent
-    return found if (found / "metrics.csv").is_file() else None
+    return Path(os.path.normpath(folder / checkpoint)).parent.parent
 
 
 def read_curves(path: Path) -> dict[str, Curve]:
@@ -94,13 +91,15 @@ def read_curves(path: Path) -> dict[str, Curve]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                step = row.pop("step", None)
-                for name, value in row.items() if step else ():
-                    if value and name not in ("epoch", None):
-                        steps, values = found.setdefault(name, ([], []))
-                        steps.append(int(step))
-                        values.append(float(value))
-    except (OSError, ValueError):
+                with suppress(ValueError):  # of a run that was killed in mid-line
+                    step = int(row.pop("step", None) or "")
+                    for name, value in row.items():
+                        if value and name not in ("epoch", None):
+                            number = float(value)
+                            steps, values = found.setdefault(name, ([], []))
+                            steps.append(step)
+                            values.append(number)
+    except (OSError, ValueError, csv.Error):
         return {}
     return found
 
@@ -112,30 +111,23 @@ def read_run(folder: Path) -> FinishedRun:
         folder: A folder ``version_N``, or one that holds such folders.
 
     Raises:
-        ValueError: If there are no results.
+        ValueError: If there are no results, or they are damaged.
     """
     numbered = versions_in(folder, "results.json")
     where = folder if (folder / "results.json").exists() or not numbered else numbered[-1]
-    try:
-        results = json.loads(read_text(where / "results.json"))
-        if not isinstance(results, dict):
-            raise ValueError  # noqa: TRY004, TRY301 - as a file that is none
-    except (OSError, ValueError):
+    if not (where / "results.json").exists():
         raise ValueError(
             f"{folder} holds no results.json; name the folder of a run that has ended, such as "
             "lightning_logs/run/version_0."
-        ) from None
-    try:
-        settings = flat(read_yaml(where / "config.yaml"))
-    except (OSError, ValueError, yaml.YAMLError):
-        settings = {}  # such a run is like no other one
+        )
+    results = read_results(where / "results.json")
     best, tasks = results.get("best") or {}, results.get("scores") or {}
     # of the best checkpoint, which is the one that is tested, and not of the last epoch
     chosen = {k: v for k, v in (best.get("metrics") or {}).items() if k.startswith("val/")}
     tested = {f"test: {name}": said for name, said in conditions_of_test(results).items()}
     return FinishedRun(
         where,
-        settings | tested,
+        flat(read_configuration(where / "config.yaml")) | tested,
         {
             name: float(value)
             for name, value in {**(results.get("metrics") or {}), **chosen}.items()
@@ -161,9 +153,3 @@ def flat(value: object, key: str = "") -> dict[str, Any]:
     for name, part in parts.items():
         found |= flat(part, f"{key}.{name}" if key else name)
     return found
-
-
-def shortened(value: object) -> str:
-    """Write a setting in so few letters that it fits a line."""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tl.counting import counted
-from tl.reading import read_object, read_yaml, versions_in
+from tl.reading import versions_in
 from tl.report.conditions import conditions_of_test
+from tl.report.results import read_configuration, read_results
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class TestedRun:
 
     Args:
         folder: The run folder of the test.
-        metrics: Metrics by name.
+        metrics: Metrics by name, without those that are no numbers.
         fingerprints: Hash of the data by source.
         seed: ``seed_everything`` of the run; ``None`` if its configuration is missing.
         length: Length of its training, such as ``3 epochs``, with any limit on the batches of an
@@ -51,29 +52,35 @@ def find_tested(folder: Path) -> TestedRun | None:
 
     Returns:
         The first version that was tested; ``None`` if there is none.
+
+    Raises:
+        ValueError: If its results or its configuration are damaged.
     """
     for run in [folder, *versions_in(folder)]:
-        content = read_object(run / "results.json")
-        if not any(name.startswith("test/") for name in content.get("metrics", ())):
+        content = read_results(run / "results.json")
+        if not any(name.startswith("test/") for name in content.get("metrics") or ()):
             continue
         # those of the test, which may use other data than training
         tested = (content.get("evaluated") or {}).get("test") or {}
         data = tested.get("data") or content.get("data") or {}
         samples = (content.get("samples") or {}).get("test") or {}
+        samples = {task: count for task, count in samples.items() if count}
         return TestedRun(
             folder=run,
-            metrics=content["metrics"],
+            metrics={k: v for k, v in content["metrics"].items() if v is not None},
             fingerprints={
-                name: about["fingerprint"] for name, about in data.items() if "fingerprint" in about
+                name: about["fingerprint"]
+                for name, about in data.items()
+                if isinstance(about, dict) and "fingerprint" in about
             },
-            seed=_seed(config := _config(run)),
+            seed=_seed(config := read_configuration(run / "config.yaml")),
             length=_length(content, config),
             steps=None if _stops_early(config) else content.get("steps"),
             samples={task: count["from"] for task, count in samples.items()},
             parts={
                 task: (count["from"], count["of"])
                 for task, count in samples.items()
-                if count["of"] is not None and count["from"] != count["of"]
+                if count.get("of") is not None and count["from"] != count["of"]
             },
             scores=content.get("scores") or {},
             adaptation=conditions_of_test(content).get("adaptation", ""),
@@ -103,14 +110,13 @@ def read_tested(folder: Path) -> TestedRun:
     return found
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    found = read_yaml(path) if path.exists() else None
+def _trainer(config: dict[str, Any]) -> dict[str, Any]:
+    found = config.get("trainer")
     return found if isinstance(found, dict) else {}
 
 
 def _length(results: dict[str, Any], config: dict[str, Any]) -> str | None:
-    trainer = config.get("trainer") or {}
+    trainer = _trainer(config)
     limits = {key: trainer.get(key) for key in ("limit_train_batches", "overfit_batches")}
     part = "".join(f" with {key}={value}" for key, value in limits.items() if _limits(value))
     if _stops_early(config):
@@ -122,7 +128,7 @@ def _length(results: dict[str, Any], config: dict[str, Any]) -> str | None:
 
 
 def _stops_early(config: dict[str, Any]) -> bool:
-    return "EarlyStopping" in str((config.get("trainer") or {}).get("callbacks"))
+    return "EarlyStopping" in str(_trainer(config).get("callbacks"))
 
 
 def _limits(value: float | None) -> bool:

@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from tl.checkpoints.errors import CheckpointError
 from tl.checkpoints.files import glance_at
 from tl.modules.resuming import fit_progress, is_over, stopped_within
-from tl.reading import bound_aliases, read_object, read_yaml, versions_in
+from tl.reading import bound_aliases, read_yaml, versions_in
+from tl.report.results import read_results
 
 
 def is_first_process() -> bool:
@@ -110,7 +111,7 @@ def best_checkpoint(run: Path) -> Path | None:
         The file; ``None`` if the folder holds no checkpoint.
 
     Raises:
-        ValueError: If the best one is gone.
+        ValueError: If the best one is gone, or the results are damaged.
     """
     results = results_in(run)
     if isinstance(best := results.get("best"), Mapping) and best.get("checkpoint"):
@@ -129,8 +130,12 @@ def best_checkpoint(run: Path) -> Path | None:
 
 
 def results_in(run: Path) -> dict[str, Any]:
-    """Return the content of ``results.json`` in a run's folder; empty if there is none."""
-    return read_object(run / "results.json")
+    """Return the content of ``results.json`` in a run's folder; empty if there is none.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    return read_results(run / "results.json")
 
 
 def _progress(path: Path) -> tuple[int, Mapping[str, Any]]:

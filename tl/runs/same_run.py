@@ -10,7 +10,8 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 from tl.reading import read_yaml
-from tl.report.finished_run import flat, shortened
+from tl.report.finished_run import flat
+from tl.report.results import shortened
 
 # Data options: where they are stored and how they are read, not what they are.
 _FREE = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,12 +116,13 @@ class Run:
                     name for name in reader.fieldnames or () if name not in ("epoch", "step")
                 ]
                 for row in reader:
-                    waiting |= {k: float(v) for k, v in row.items() if k in columns[1:] and v}
-                    if row.get("epoch"):
-                        epoch = int(float(row["epoch"]))
-                        rows.setdefault(epoch, {"epoch": epoch}).update(waiting)
-                        waiting = {}
-        except OSError:
+                    with suppress(ValueError):  # of a run that was killed in mid-line
+                        waiting |= {k: float(v) for k, v in row.items() if k in columns[1:] and v}
+                        if row.get("epoch"):
+                            epoch = int(float(row["epoch"]))
+                            rows.setdefault(epoch, {"epoch": epoch}).update(waiting)
+                            waiting = {}
+        except (OSError, ValueError, csv.Error):  # there is none, or it is none
             return Table([], columns)
         known = {name for row in rows.values() for name in row}
         first = ("epoch", *(f"{split}/" for split in ("train", "val", "test")))

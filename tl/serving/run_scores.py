@@ -88,12 +88,22 @@ def _study(run: Path) -> tuple[str | None, dict[str, tuple[float, float | None, 
         row = next((row for row in rows if row.get("run") == name), None)
         if row is None:
             return None, {}
-        for cell in report.get("cells", ()):
-            if all(row.get(axis) == str(value) for axis, value in cell["row"].items()):
-                return str(report.get("study")), {
-                    metric: (found["mean"], found["half_width"], len(found["values"]))
-                    for metric, found in cell["metrics"].items()
-                    if found["mean"] is not None
-                }
-        return str(report.get("study")), {}
+        try:
+            return str(report["study"]), _seeds(report["cells"], row)
+        except (KeyError, TypeError, AttributeError):  # not what a study writes
+            return None, {}
     return None, {}
+
+
+def _seeds(
+    cells: list[dict[str, Any]], row: Mapping[str, str]
+) -> dict[str, tuple[float, float | None, int]]:
+    """Return the scores of the cell that a run belongs to."""
+    for cell in cells:
+        if all(row.get(axis) == str(value) for axis, value in cell["row"].items()):
+            return {
+                metric: (found["mean"], found["half_width"], len(found["values"]))
+                for metric, found in cell["metrics"].items()
+                if found["mean"] is not None
+            }
+    return {}

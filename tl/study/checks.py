@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +40,17 @@ def check_file(path: str, where: str) -> None:
 def key_of(value: object) -> str:
     """Write a plain value as a text that tells it from every other one, 1 from 1.0 and true too."""
     return json.dumps(value, sort_keys=True, default=str)
+
+
+def is_among(value: object, values: Iterable[object]) -> bool:
+    """Tell whether a plain value is one of several, 1 being neither 1.0 nor true."""
+    return key_of(value) in map(key_of, values)
+
+
+def check_once(names: Sequence[str], where: str) -> None:
+    """Refuse a name that is there twice."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{where} names {twice[0]!r} twice.")
 
 
 def options_of(content: object, where: str) -> dict[str, Any]:

@@ -53,7 +53,11 @@ class Progress:
 
 def progress_of(points: Mapping[str, Point], folders: RunFolders) -> Progress:
     """Read from the run folders how far a study is."""
-    states = {name: folders.state(point) for name, point in points.items()}
+    return progress_at(points, {name: folders.state(point) for name, point in points.items()})
+
+
+def progress_at(points: Mapping[str, Point], states: Mapping[str, State]) -> Progress:
+    """Tell from the states of a study's runs which ones can run, and which never will."""
     blocked: dict[str, str] = {}
     ready = []
     for name, point in points.items():  # those that are needed come first

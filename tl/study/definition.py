@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,16 @@ def difference_to(points: Mapping[str, Point], out: Path) -> str:
     Returns:
         The line; empty where they are the same, or nothing was started.
     """
-    there, here = _started(out), _definition(points)
-    if not there or _hashes(there) == _hashes(here):
+    there, here = _started(out), list(_definition(points).values())
+    same = _hashes(there) & _hashes(here)
+    before = [run for run in there if run["hash"] not in same]
+    after = [run for run in here if run["hash"] not in same]
+    if not there or not (before or after):
         return ""
-    before = {str(run["label"]): run for run in there.values()}
-    after = {str(run["label"]): run for run in here.values()}
-    changed = [x for x in after if x in before and before[x]["hash"] != after[x]["hash"]]
-    for label in changed:
-        old, new = before[label], after[label]
-        left, right = (run["options"] for run in (old, new))
+    labels = {run["label"]: run for run in before}
+    changed = [(labels[run["label"]], run) for run in after if run["label"] in labels]
+    for old, new in changed:
+        label, left, right = new["label"], old["options"], new["options"]
         # where data lie last: it may differ without being a change
         for key in sorted(dict.fromkeys([*left, *right]), key=lambda name: name in FREE):
             if left.get(key, "not set") != right.get(key, "not set"):
@@ -50,27 +51,31 @@ def difference_to(points: Mapping[str, Point], out: Path) -> str:
         if old["configs"] != new["configs"]:
             return f"the configurations of {label} were {old['configs']} and are {new['configs']}"
     if changed:
-        return f"the content of a configuration of {changed[0]}, or the search"
-    more = [label for label in after if label not in before]
-    less = [label for label in before if label not in after]
-    parts = [f"{len(more)} more, such as {more[0]}"] if more else []
-    parts += [f"{len(less)} fewer, such as {less[0]}"] if less else []
-    return " and ".join(parts) or "other runs of the same names"
+        return f"the content of a configuration of {changed[0][1]['label']}, or the search"
+    parts = [f"{len(after)} more, such as {after[0]['label']}"] if after else []
+    parts += [f"{len(before)} fewer, such as {before[0]['label']}"] if before else []
+    return " and ".join(parts)
 
 
 def are_apart(points: Mapping[str, Point], out: Path) -> bool:
     """Tell whether none of the runs is one that a study was started with."""
     there = _started(out)
-    return bool(there) and not _hashes(there) & _hashes(_definition(points))
+    return bool(there) and not _hashes(there) & _hashes(_definition(points).values())
 
 
-def _started(out: Path) -> dict[str, Any]:
-    there = read_object(out / _FILE).get("runs")
-    return there if isinstance(there, dict) else {}
+def _started(out: Path) -> list[dict[str, Any]]:
+    """Return the runs that a study was started with; those that are damaged are left out."""
+    runs = read_object(out / _FILE).get("runs")
+    kinds = {"hash": str, "label": str, "options": dict, "configs": list}
+    return [
+        run
+        for run in (runs.values() if isinstance(runs, dict) else ())
+        if isinstance(run, dict) and all(isinstance(run.get(k), kind) for k, kind in kinds.items())
+    ]
 
 
-def _hashes(runs: Mapping[str, Any]) -> set[str]:
-    return {str(run.get("hash")) for run in runs.values() if isinstance(run, Mapping)}
+def _hashes(runs: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {run["hash"] for run in runs}
 
 
 def _definition(points: Mapping[str, Point]) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
-
-import yaml
+from typing import Any, Literal
 
 from tl.checkpoints.whole_files import write_json
-from tl.reading import read_object, read_yaml, versions_in
+from tl.reading import read_object, versions_in
 from tl.report.finished_run import read_curves
+from tl.report.results import read_configuration, read_results
 from tl.study.points import Point
 
 State = Literal["done", "failed", "pruned", "unfinished"]
@@ -59,19 +58,20 @@ class RunFolders:
         return found[-1] if found else None
 
     def results(self, point: Point) -> dict[str, Any]:
-        """Return what ``results.json`` holds; empty where there is none, or none of a run."""
-        version = self.version(point)
-        found = {} if version is None else read_object(version / "results.json")
-        return found if _is_of_a_run(found) else {}
-
-    def configuration(self, point: Point) -> dict[str, Any]:
-        """Return the complete configuration that the run has written; empty where there is none."""
+        """Return what ``results.json`` holds; empty where there is none, or a damaged one."""
         version = self.version(point)
         try:
-            found = None if version is None else read_yaml(version / "config.yaml")
-        except (OSError, ValueError, yaml.YAMLError):
-            found = None
-        return found if isinstance(found, dict) else {}
+            return {} if version is None else read_results(version / "results.json")
+        except ValueError:
+            return {}
+
+    def configuration(self, point: Point) -> dict[str, Any]:
+        """Return the configuration that the run has written; empty without, or if it is damaged."""
+        version = self.version(point)
+        try:
+            return {} if version is None else read_configuration(version / "config.yaml")
+        except ValueError:
+            return {}
 
     def best(self, point: Point) -> Path:
         """Return the best checkpoint of a finished run.
@@ -97,7 +97,8 @@ class RunFolders:
 
     def chosen(self, point: Point) -> dict[str, Any]:
         """Return the options that a search chose for a run; empty before."""
-        return cast("dict[str, Any]", read_object(self.of(point) / "point.json").get("chosen", {}))
+        found = read_object(self.of(point) / "point.json").get("chosen")
+        return found if isinstance(found, dict) else {}
 
     def write(self, point: Point, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file in a run's folder, whole or not at all."""
@@ -141,19 +142,6 @@ class RunFolders:
             steps, values = read_curves(version / "metrics.csv").get(metric, ((), ()))
             found.update(zip(steps, values, strict=True))
         return sorted(found.items())
-
-
-def _is_of_a_run(results: Mapping[str, Any]) -> bool:
-    """Tell whether the parts that a report reads have the types that a run writes."""
-    metrics, scores = results.get("metrics") or {}, results.get("scores") or {}
-    return (
-        isinstance(metrics, Mapping)
-        and all(isinstance(value, int | float | None) for value in metrics.values())
-        and isinstance(scores, Mapping)
-        and all(isinstance(ways, Mapping) for ways in scores.values())
-        and isinstance(results.get("steps"), int | None)
-        and isinstance(results.get("best"), Mapping | None)
-    )
 
 
 def write_object(path: Path, content: Mapping[str, Any]) -> None:

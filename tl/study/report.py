@@ -10,7 +10,7 @@ from typing import Any
 from tl.checkpoints.whole_files import write_whole
 from tl.report.intervals import Interval
 from tl.study.analysis import Gain, budget_difference, reference_of
-from tl.study.cells import Cell, metrics_of
+from tl.study.cells import Cell, direction_of, metrics_of, score_of
 from tl.study.findings import StudyReport, as_dict, runs_csv, status_line
 from tl.study.folders import write_object
 from tl.study.wording import amount, name_of, number, scaled, short, unit
@@ -62,13 +62,32 @@ def _table(report: StudyReport) -> Iterator[str]:
             words.append(number(cell.interval(metric), metric))
             if against:
                 words.append(_gain(gains.get((metric, _key(cell.row))), metric))
-        counted = min(len(cell.values(metric)) for metric in report.study.report.metrics)
+        counts = [len(cell.values(metric)) for metric in metrics]
+        counted = " to ".join(map(str, sorted({min(counts), max(counts)})))
         yield f"| {' | '.join(words)} | {counted} of {cell.wanted} |"
     yield ""
     yield (
         "Means with 95 % intervals by Student's t. Gains are paired by seed; `*` holds at 5 % "
         "after Holm's correction over the column's comparisons."
     )
+    if unknown := _without_direction(report):
+        yield (
+            f"No run records which way {' and '.join(unknown)} is better: higher, unless "
+            "`report.lower_is_better` names it."
+        )
+
+
+def _without_direction(report: StudyReport) -> list[str]:
+    """Return the metrics that are taken as better when higher for want of a record."""
+    asked = report.study.report
+    return [
+        metric
+        for metric in asked.metrics
+        if any(cell.values(metric) for cell in report.cells)
+        and score_of(metric) != "acc"
+        and metric not in asked.lower_is_better
+        and direction_of(metric, report.runs, asked.stage) is None
+    ]
 
 
 def _gain(gain: Gain | None, metric: str) -> str:

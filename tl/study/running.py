@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -19,6 +20,7 @@ from tl.study.dealing import Progress, progress_of
 from tl.study.definition import define, difference_to
 from tl.study.folders import RunFolders, write_object
 from tl.study.gpus import free_gpus, visible_gpus
+from tl.study.merging import argument, hash_of
 from tl.study.points import Point, points_of
 from tl.study.schema import Study
 from tl.study.storage import open_study
@@ -107,17 +109,23 @@ def _supervise(
     say: TextIO,
 ) -> None:
     """Keep workers until nothing is left; one that is killed is replaced."""
+    readers: list[threading.Thread] = []
 
-    def start(number: int) -> subprocess.Popen[bytes]:
+    def start(number: int) -> subprocess.Popen[str]:
         more = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
         if count > 1:
             threads = max(1, (os.cpu_count() or 1) // count)
             more["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
-        return subprocess.Popen(  # noqa: S603 - our own command
+        worker = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "tl.study.worker", str(os.getpid()), as_text(task)],
             env={**os.environ, **more},
+            stderr=subprocess.PIPE,
+            text=True,
             start_new_session=True,  # Ctrl-C is for this process, which tells them
         )
+        readers.append(threading.Thread(target=_pass_on, args=(worker.stderr,), daemon=True))
+        readers[-1].start()
+        return worker
 
     workers = [start(number) for number in range(count)]
     try:
@@ -129,14 +137,25 @@ def _supervise(
                     code = worker.poll()
                     if code is not None and code < 0 and not progress_of(points, folders).is_over:
                         workers[number] = start(number)
+            for reader in readers:
+                reader.join()
     except (KeyboardInterrupt, StoppedBySignal):
         _end(workers)
         raise
     if not progress_of(points, folders).is_over:
-        raise ValueError("The workers ended before the study; start the command again to go on.")
+        raise ValueError(
+            "The workers ended before the study, as the lines above say; start it again to go on."
+        )
 
 
-def _end(workers: list[subprocess.Popen[bytes]]) -> None:
+def _pass_on(lines: Iterable[str]) -> None:
+    """Print what a worker says above the live table, which takes over this process's streams."""
+    for line in lines:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+
+def _end(workers: list[subprocess.Popen[str]]) -> None:
     for worker in workers:
         if worker.poll() is None:
             worker.send_signal(signal.SIGTERM)
@@ -155,8 +174,6 @@ def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None
     Raises:
         ValueError: With the line of the first that it refuses.
     """
-    from tl.study.merging import argument  # noqa: PLC0415
-
     kinds: dict[str, tuple[Point, list[str]]] = {}
     for point in points.values():
         options = {
@@ -168,11 +185,14 @@ def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None
             options |= {k: v[0] if isinstance(v, tuple) else v for k, v in first.items()}
         given = [word for config in point.configs for word in ("--config", config)]
         kinds.setdefault(
-            json.dumps([point.configs, sorted(point.options)]),
+            json.dumps([point.configs, sorted(options)]),
             (point, [*given, *(argument(k, v) for k, v in options.items())]),
         )
-    known = read_object(out / "checked.json").get("kinds", [])
-    asked = {key: kind for key, kind in kinds.items() if key not in known}
+    known = read_object(out / "checked.json").get("kinds")
+    known = known if isinstance(known, list) else []
+    # by what they hold: a value may be changed, and so may a configuration
+    named = {hash_of({}, kind=key, of=kind[0].settings): kind for key, kind in kinds.items()}
+    asked = {key: kind for key, kind in named.items() if key not in known}
     if not asked:
         return
     done = subprocess.run(

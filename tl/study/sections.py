@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 
-from tl.study.checks import check_known, listed, mapping_of, texts_of
+from tl.study.checks import (
+    check_known,
+    check_once,
+    is_among,
+    key_of,
+    listed,
+    mapping_of,
+    options_of,
+    texts_of,
+)
 from tl.study.schema import FEWEST_DATA_SETS, SAMPLERS, Range, Report, Search, Stage
 
 
@@ -42,6 +51,8 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
     for axis in [*rows, pairs, *against]:
         if axis not in vary:
             raise ValueError(f"`report` names {axis!r}; stage {name!r} varies {listed(vary)}.")
+    check_once(metrics, "`report.metric`")
+    check_once(rows, "`report.rows`")
     if pairs in rows:
         raise ValueError(f"`report.pairs` is {pairs!r}, which cannot be a row too.")
     if left := [axis for axis in vary if axis not in (*rows, pairs) and len(vary[axis]) > 1]:
@@ -49,7 +60,7 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
     for axis, value in against.items():
         if axis not in rows:
             raise ValueError(f"`report.against` names {axis!r}, which is not one of the rows.")
-        if value not in vary[axis]:
+        if not is_among(value, vary[axis]):
             raise ValueError(
                 f"`report.against.{axis}` is {value!r}, not one of {listed(vary[axis])}."
             )
@@ -92,11 +103,20 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
             f"`report.data_sets` must be one of several rows, with {FEWEST_DATA_SETS} values or "
             f"more, got {data_sets!r}; seeds and label fractions are not data sets."
         )
-    lower = texts_of(lower, "`lower_is_better`", empty=True)
+    lower = _lower(lower, metrics, [] if delta is None else [m.split("/")[1] for m in metrics])
     return Report(name, metrics, rows, against, pairs, lower, delta, data_sets)
 
 
-def search_of(  # noqa: C901 - one check after the other
+def _lower(content: object, metrics: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
+    """Read which metrics, or tasks of a Delta_m, are better when lower."""
+    lower = texts_of(content, "`report.lower_is_better`", empty=True)
+    if unknown := [name for name in lower if name not in (*metrics, *tasks)]:
+        known = listed(list(dict.fromkeys([*metrics, *tasks])))
+        raise ValueError(f"`report.lower_is_better` names {unknown[0]!r}, not one of {known}.")
+    return lower
+
+
+def search_of(  # noqa: C901, PLR0912 - one check after the other
     content: object, stages: Mapping[str, Stage], report: Report
 ) -> Search:
     """Read the search."""
@@ -109,12 +129,14 @@ def search_of(  # noqa: C901 - one check after the other
     vary = stages[name].vary
     over = {
         option: _range(given, f"`search.over.{option}`")
-        for option, given in mapping_of(part.get("over"), "`search.over`").items()
+        for option, given in options_of(part.get("over"), "`search.over`").items()
     }
     if not over:
         raise ValueError("`search.over` must name an option and its range.")
     if both := [option for option in over if option in vary]:
         raise ValueError(f"`search.over.{both[0]}` is varied by stage {name!r} too; drop one.")
+    if both := [option for option in over if option in _set_by(stages[name])]:
+        raise ValueError(f"`search.over.{both[0]}` is set by stage {name!r} too; drop one.")
     trials, seed = part.get("trials"), part.get("seed")
     if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
         raise ValueError(f"`search.trials` must be a number of trials per method, got {trials!r}.")
@@ -132,6 +154,7 @@ def search_of(  # noqa: C901 - one check after the other
         )
     per = part.get("per", [])
     per = texts_of([per] if isinstance(per, str) else per, "`search.per`", empty=True)
+    check_once(per, "`search.per`")
     for axis in per:
         if axis not in vary:
             raise ValueError(f"`search.per` is {axis!r}; stage {name!r} varies {listed(vary)}.")
@@ -156,9 +179,18 @@ def _is_error(metric: str) -> bool:
     return score_directions().get(score) == "min"
 
 
+def _set_by(stage: Stage) -> set[str]:
+    """Return the options that a stage gives values of their own, to all runs or to some."""
+    rows = [row.options for cases in stage.overlays.values() for row in cases.values()]
+    cases = [options for each in stage.exceptions.values() for options in each.values()]
+    return {option for options in (stage.options, *rows, *cases) for option in options}
+
+
 def _range(given: object, where: str) -> Range | tuple[Any, ...]:
     """Read ``[low, high]``, ``[low, high, log]`` or ``{choices: [...]}``."""
     if isinstance(given, Mapping) and isinstance(given.get("choices"), list) and given["choices"]:
+        check_known(given, ("choices",), where)
+        check_once([key_of(choice) for choice in given["choices"]], f"{where}.choices")
         return tuple(given["choices"])
     numbers = [x for x in given if is_number(x)] if isinstance(given, list) else []
     rest = [x for x in cast("list[Any]", given) if not is_number(x)] if numbers else []

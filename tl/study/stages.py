@@ -10,6 +10,7 @@ from tl.study.checks import (
     check_file,
     check_known,
     check_plain,
+    is_among,
     key_of,
     listed,
     mapping_of,
@@ -20,7 +21,7 @@ from tl.study.checks import (
 from tl.study.schema import SAME, Overlay, Stage
 
 
-def stage_of(name: str, content: object) -> Stage:  # noqa: C901 - one check after the other
+def stage_of(name: str, content: object) -> Stage:  # noqa: C901, PLR0912 - one check after the other
     """Read a stage."""
     where = f"stage {name!r}"
     part = mapping_of(content, where)
@@ -56,7 +57,7 @@ def stage_of(name: str, content: object) -> Stage:  # noqa: C901 - one check aft
         if axis not in vary:
             raise ValueError(f"{where}: `except.{axis}` is not varied; {varied(vary)}.")
         for value, options in mapping_of(cases, f"{where}: `except.{axis}`").items():
-            if value not in vary[axis]:
+            if not is_among(value, vary[axis]):
                 raise ValueError(
                     f"{where}: `except.{axis}` names {value!r}, not one of {listed(vary[axis])}."
                 )
@@ -68,6 +69,8 @@ def stage_of(name: str, content: object) -> Stage:  # noqa: C901 - one check aft
         for other, values in mapping_of(part.get("needs") or {}, f"{where}: `needs`").items()
     }
     options = options_of(part.get("set") or {}, f"{where}: `set`")
+    if both := [option for option in options if option in vary and option not in overlays]:
+        raise ValueError(f"{where}: `set` names {both[0]!r}, which varies too; drop one.")
     return Stage(name, configs, vary, overlays, needs, options, exceptions)
 
 
@@ -105,7 +108,7 @@ def check_needs(stage: Stage, stages: Mapping[str, Stage]) -> None:
             wanted = stage.vary.get(axis, ()) if value == SAME else (value,)
             if value == SAME and axis not in stage.vary:
                 raise ValueError(f"{where}: `needs.{other}.{axis}` is `same`, and does not vary.")
-            if missing := [one for one in wanted if one not in theirs[axis]]:
+            if missing := [one for one in wanted if not is_among(one, theirs[axis])]:
                 raise ValueError(
                     f"{where} needs {other!r} with {axis} {missing[0]!r}, which has only "
                     f"{listed(theirs[axis])}."

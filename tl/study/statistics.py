@@ -158,7 +158,7 @@ class Ranks:
     Args:
         mean_ranks: Mean rank by method, 1 being the best.
         critical_difference: Mean ranks that differ by less cannot be told apart (Nemenyi).
-        p: p-value of Friedman's test.
+        p: p-value of Friedman's test, of two methods of Wilcoxon's.
         data_sets: Number of data sets.
     """
 
@@ -191,9 +191,10 @@ def critical_difference(scores: Sequence[Sequence[float]]) -> Ranks:
     ranks = stats.rankdata(-table, axis=1).mean(axis=0)
     quantile = float(stats.studentized_range.ppf(1 - LEVEL, methods, np.inf)) / math.sqrt(2)
     width = quantile * math.sqrt(methods * (methods + 1) / (6 * data_sets))
-    p = (
-        float(stats.friedmanchisquare(*table.T).pvalue)
-        if methods > 2  # noqa: PLR2004 - Friedman's test needs three
-        else float(stats.wilcoxon(table[:, 0], table[:, 1]).pvalue)
-    )
+    if not np.ptp(table, axis=1).any():
+        p = 1.0  # all are equal on every data set, of which the tests make 0 / 0
+    elif methods > 2:  # noqa: PLR2004 - Friedman's test needs three
+        p = float(stats.friedmanchisquare(*table.T).pvalue)
+    else:
+        p = float(stats.wilcoxon(table[:, 0], table[:, 1]).pvalue)
     return Ranks(tuple(float(rank) for rank in ranks), width, p, data_sets)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tl.reading import read_yaml
-from tl.study.checks import check_known, listed, mapping_of
+from tl.study.checks import check_known, is_among, listed, mapping_of
 from tl.study.schema import Study
 from tl.study.sections import report_of, search_of
 from tl.study.stages import check_needs, in_order, stage_of
@@ -71,40 +71,48 @@ def _change(content: dict[str, Any], setting: str) -> None:
     else:
         names, option = ([first], rest) if first in stages and rest else (list(stages), key)
         for name in names:
-            mapping_of(stages[name], f"stage {name!r}")
-            _give(stages[name], option, value, key)
+            stage = stages[name] = mapping_of(stages[name], f"stage {name!r}")
+            for kind in ("vary", "set", "except"):
+                stage[kind] = mapping_of(stage.get(kind) or {}, f"stage {name!r}: `{kind}`")
+            _give(stage, option, value, key)
+        content["stages"] = stages
 
 
 def _give(stage: dict[str, Any], option: str, value: object, key: str) -> None:
     """Give an option of a stage a value, or the values that it varies over."""
-    vary, kept = stage.get("vary") or {}, value if isinstance(value, list) else [value]
+    vary, kept = stage["vary"], value if isinstance(value, list) else [value]
     if option not in vary:
-        stage["set"] = {**(stage.get("set") or {}), option: value}
-        _override(stage, option, value)
+        stage["set"] = {**stage["set"], option: value}
+        _override(stage, option, value, key)
         return
     named = vary[option]
-    if isinstance(named, Mapping) and (u := [one for one in kept if one not in list(named)]):
+    if isinstance(named, Mapping) and (u := [one for one in kept if not is_among(one, named)]):
         raise ValueError(f"`--set {key}`: {u[0]!r} is not one of {listed(named)}.")
-    _narrow(stage, option, kept)
+    if isinstance(named, Mapping | list):
+        _narrow(stage, option, kept)
     vary[option] = {one: named[one] for one in kept} if isinstance(named, Mapping) else kept
 
 
 def _narrow(stage: Mapping[str, Any], axis: str, kept: Sequence[Any]) -> None:
     """Leave out exceptions for values that an axis had and no longer has."""
-    cases = (stage.get("except") or {}).get(axis)
+    cases = stage["except"].get(axis)
     for value in list(stage["vary"][axis]):
         if isinstance(cases, dict) and isinstance(value, Hashable) and value not in kept:
             cases.pop(value, None)
 
 
-def _override(stage: Mapping[str, Any], option: str, value: object) -> None:
+def _override(stage: Mapping[str, Any], option: str, value: object, key: str) -> None:
     """Give an option its value also where rows or exceptions have one of their own."""
-    named = [case for case in (stage.get("vary") or {}).values() if isinstance(case, dict)]
-    named += [case for case in (stage.get("except") or {}).values() if isinstance(case, dict)]
-    for case in named:
-        for given in case.values():
-            if isinstance(given, dict) and option in given:
-                given[option] = value
+    axes = [*stage["vary"].items(), *stage["except"].items()]
+    cases = [case for _, named in axes if isinstance(named, dict) for case in named.values()]
+    given = [case for case in cases if isinstance(case, dict)]
+    lists = [axis for axis, values in stage["vary"].items() if isinstance(values, list)]
+    for name in [*lists, *(name for case in given for name in case)]:
+        if f"{option}.".startswith(f"{name}.") != f"{name}.".startswith(f"{option}."):
+            raise ValueError(f"`--set {key}`: rows set {name} for themselves; change that.")
+    for case in given:
+        if option in case:
+            case[option] = value
 
 
 def _study(path: Path, content: dict[str, Any]) -> Study:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tl.reading import versions_in
 from tl.report.finished_run import Curve, read_curves
+from tl.study.dealing import progress_at
 from tl.study.folders import RunFolders
 from tl.study.points import Point
 
@@ -40,6 +41,7 @@ class StudyTable:
         self._start = self._looked = time.monotonic()
         self._states = {name: folders.state(point) for name, point in points.items()}
         self._before = self._done()
+        self._blocked = len(progress_at(points, self._states).blocked)
 
     def _done(self) -> int:
         return sum(state != "unfinished" for state in self._states.values())
@@ -73,6 +75,7 @@ class StudyTable:
             state = self.folders.state(point)
             if state != "unfinished":
                 self._states[name] = state
+                self._blocked = len(progress_at(self.points, self._states).blocked)
                 self._line(name, point)
         if self._console.is_terminal:
             self._live.update(self.render(), refresh=True)
@@ -90,12 +93,13 @@ class StudyTable:
     def remaining(self) -> str:
         """Say when the study will be done, at the pace of the runs that ended here."""
         done = self._done()
-        left, ended = len(self.points) - done, done - self._before
+        left, ended = len(self.points) - done - self._blocked, done - self._before
+        waiting = f", {self._blocked} wait for a failed one" if self._blocked else ""
         if not left:
-            return "all done"
+            return f"all others done{waiting}" if waiting else "all done"
         if not ended:
-            return "time left unknown"
-        return f"about {duration((time.monotonic() - self._start) / ended * left)} left"
+            return f"time left unknown{waiting}"
+        return f"about {duration((time.monotonic() - self._start) / ended * left)} left{waiting}"
 
     def render(self) -> Table:
         """Draw the table."""

@@ -92,6 +92,7 @@ class Worker:
                 return "busy"
             if self.folders.state(point) != "unfinished":
                 return "ended"
+            self._check_file()
             try:
                 error = self._train_and_test(point, lock)
             except (OSError, ValueError) as found:
@@ -102,9 +103,23 @@ class Worker:
                 self.folders.write(point, "failed.json", {"error": error})
             return "ended"
 
+    def _check_file(self) -> None:
+        """Refuse a study file that was changed since the study was started.
+
+        Raises:
+            StudyChangedError: If it asks for other runs.
+        """
+        try:
+            now = self.task.study()
+            same = (now.stages, now.search) == (self.study.stages, self.study.search)
+            changed = "" if same else difference_to(points_of(now), self.folders.out)
+        except ValueError as error:
+            changed = str(error)
+        if changed:
+            raise StudyChangedError(f"{self.task.file} was changed while its study ran: {changed}")
+
     def _train_and_test(self, point: Point, lock: int) -> str | None:
         """Return why it failed, or ``None``."""
-        _check_unchanged(point)
         chosen = self._chosen(point)
         record = {
             "hash": point.hash,
@@ -182,6 +197,7 @@ class Worker:
         for _ in range(_KILLED):
             if self.stopped:
                 return None
+            _check_unchanged(point)  # before each of its commands reads it
             with (folder / f"{verb}.log").open("ab") as log:
                 start = log.tell()
                 self._process = subprocess.Popen(  # noqa: S603 - our own command
@@ -269,7 +285,8 @@ def main(arguments: list[str]) -> None:
         if not isinstance(error, OSError | ValueError):  # of whatever database it is
             if os.environ.get("TL_DEBUG") == "1":
                 raise
-            reason = f"the storage failed a worker: {' '.join(reason.split())[:300]}"
+            kind = type(error).__name__
+            reason = f"a worker ended with {kind}: {' '.join(reason.split())[:300]}"
         print(f"tl: {reason}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tl.private.torchmetrics import import_lightly
+from tl.private.deferred import import_lightly
 
 import_lightly()
 

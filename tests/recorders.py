@@ -13,7 +13,7 @@ class Reexecution(CudaGraphs):
     """Records work by keeping it: a replay executes it again.
 
     As with a graph, the results of a replay go into the tensors of the recording, which hold
-    nothing before.
+    nothing before, and operations are cast as they were in the recording.
     """
 
     def __init__(self) -> None:
@@ -32,9 +32,13 @@ class Reexecution(CudaGraphs):
             if tensor is not None and tensor.is_floating_point():
                 tensor.fill_(torch.nan)
 
+        settings = torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu")
+
         def replay() -> None:
             self.replayed += 1
-            for kept, new in zip(static, work(), strict=True):
+            with torch.autocast("cpu", *settings):
+                found = work()
+            for kept, new in zip(static, found, strict=True):
                 if kept is not None and new is not None:
                     kept.copy_(new)
 

@@ -54,7 +54,6 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is logged about graphs."""
     lines: list[str] = []
     monkeypatch.setattr(captured, "rank_zero_info", lines.append)
-    monkeypatch.setattr(captured, "rank_zero_warn", lines.append)
     return lines
 
 
@@ -153,6 +152,35 @@ def test_gradients_that_are_zeroed_rather_than_dropped_are_not_added_twice(
         lambda *given: given[-1].zero_grad(set_to_none=False),
     )
     assert_same(three_tasks(tmp_path, {}))
+    assert graphs.replayed
+
+
+class Exact(Tiny):
+    """Ends in a product of float32, whatever the precision of the run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(8, 8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = super().forward(images)
+        with torch.autocast(features.device.type, enabled=False):
+            mixed: Tensor = self.mix(features.float())
+        return mixed
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_parts_in_float32_have_their_gradients_in_float32(
+    tmp_path: Path, graphs: Reexecution
+) -> None:
+    def fit(replays: bool) -> tuple[LightningModule, Trainer]:
+        torch.manual_seed(0)
+        ours = MultiTaskModule(Exact(), TASKS, cuda_graph=replays, optimizer=sgd)
+        run = trainer(tmp_path, precision="bf16-mixed")
+        run.fit(ours, batches())
+        return ours, run
+
+    assert_same(fit)
     assert graphs.replayed
 
 
@@ -406,6 +434,30 @@ def test_hooks_are_called_in_each_step(
     assert graphs.replayed
 
 
+class HooksWeight(Tiny):
+    """Has a hook on a gradient, as recipes for clipping do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight: Any = self.conv.weight
+        self.hook = weight.register_hook(lambda gradient: 2 * gradient)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hooks_on_gradients_are_called_once(
+    tmp_path: Path, graphs: Reexecution, said: list[str]
+) -> None:
+    ours = run_one(tmp_path, HooksWeight)
+    assert graphs.recorded == 0
+    assert said == lines("parameters have hooks, which a graph would repeat: such steps run")
+    assert bits(run_one(tmp_path, HooksWeight, replays=False).state_dict()) == bits(
+        ours.state_dict()
+    )
+    ours.backbone.hook.remove()  # type: ignore[operator, union-attr]
+    fit_one(tmp_path, ours)
+    assert graphs.replayed
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_batches_of_another_form_run_as_usual_and_one_line_says_so(
     tmp_path: Path, graphs: Reexecution, said: list[str]
@@ -460,9 +512,23 @@ class Replaces(Callback):
             weight.data = weight.data * 2
 
 
+class Forgets(Callback):
+    """Put new running statistics in the place of the old ones, as averaging weights does."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 5:
+            norm = pl_module.backbone.norm
+            norm.running_mean = torch.zeros_like(norm.running_mean)
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_weights_at_other_addresses_are_recorded_again(tmp_path: Path, graphs: Reexecution) -> None:
-    assert_same(three_tasks(tmp_path, {}, callbacks=[Replaces()]))
+@pytest.mark.parametrize("moves", [Replaces, Forgets])
+def test_tensors_at_other_addresses_are_recorded_again(
+    moves: type[Callback], tmp_path: Path, graphs: Reexecution
+) -> None:
+    assert_same(three_tasks(tmp_path, {}, callbacks=[moves()]))
     assert graphs.recorded == 4
 
 

@@ -68,6 +68,26 @@ def test_hooks_of_modules_are_seen_while_they_are_there() -> None:
     assert not any(tables)
 
 
+def test_hooks_on_gradients_are_seen_while_they_are_there() -> None:
+    from tl.private.torch import GRADIENT_HOOKS  # noqa: PLC0415
+
+    weight = nn.Parameter(torch.ones(1))
+    assert not getattr(weight, GRADIENT_HOOKS)
+    hook = weight.register_hook(lambda gradient: gradient)  # type: ignore[no-untyped-call]
+    assert getattr(weight, GRADIENT_HOOKS)
+    hook.remove()
+    assert not getattr(weight, GRADIENT_HOOKS)
+
+
+def test_tables_hold_the_tensors_of_today() -> None:
+    from tl.private.torch import tensor_tables  # noqa: PLC0415
+
+    norm = nn.BatchNorm1d(1)
+    tables = tensor_tables([norm])
+    norm.running_mean = torch.ones(1)
+    assert any(value is norm.running_mean for table in tables for value in table.values())
+
+
 def test_a_backward_hook_leaves_its_kind_behind() -> None:
     from tl.private.torch import HOOKED  # noqa: PLC0415
 

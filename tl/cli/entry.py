@@ -94,7 +94,7 @@ def _check_and_run(arguments: list[str]) -> object:
     words = with_class(arguments)
     full = written_out("--help" if word == "--help-all" else word for word in words)
     check_files(full)
-    from tl.private.torchmetrics import import_lightly  # noqa: PLC0415 - torch
+    from tl.private.deferred import import_lightly  # noqa: PLC0415 - torch
 
     import_lightly()
     from tl.cli.running import run  # noqa: PLC0415 - Lightning and all

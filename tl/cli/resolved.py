@@ -16,7 +16,7 @@ from tl.cli.configuration import write_enums_as_text
 from tl.cli.nulls import imported
 from tl.cli.running import quiet
 from tl.data.options import constructors_of
-from tl.private.torchmetrics import import_lightly
+from tl.private.deferred import import_lightly
 from tl.reading import bound_aliases
 
 VERB = "fit"

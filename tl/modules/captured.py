@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from tl.modules.batch import AnyBatch
 from tl.modules.cuda_graphs import CudaGraphs
 from tl.modules.step_graph import Replayed, StepGraph, form_of
-from tl.private.torch import hook_tables
+from tl.private.torch import GRADIENT_HOOKS, hook_tables, tensor_tables
 
 if TYPE_CHECKING:
     from tl.modules.base import SharedBackboneModule
@@ -39,8 +40,8 @@ class CapturedStep:
     learning rates, and logging. Both ways compute the same, so which one a step takes changes no
     result.
 
-    A graph reads weights at their addresses, and whether a layer trains is fixed in it. When one of
-    these changes, as when a stage is unfrozen, the step is recorded again.
+    A graph reads weights and running statistics at their addresses, and whether a layer trains is
+    fixed in it. When one of these changes, as when a stage is unfrozen, the step is recorded again.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class CapturedStep:
         self._said: set[str] = set()
         self._modules: list[nn.Module] = []
         self._parameters: list[nn.Parameter] = []
-        self._buffers: list[Tensor] = []
+        self._tensors: list[dict[str, Any]] = []
         self._hooks: list[Mapping[int, Any]] = []
 
     def __reduce__(self) -> tuple[type[CapturedStep], tuple[()]]:
@@ -63,13 +64,13 @@ class CapturedStep:
         """Check whether steps of the coming run can be recorded."""
         self.end()
         if (reason := _unsafe(module)) is not None:
-            rank_zero_warn(f"tl: `cuda_graph`: {reason}; steps run without a graph.")
+            rank_zero_info(f"tl: `cuda_graph`: {reason}; steps run without a graph.")
             return
         self._on = True
         parts = (module.backbone, module.heads, module.twins)
         self._modules = [inner for part in parts for inner in part.modules()]
         self._parameters = [p for part in parts for p in part.parameters()]
-        self._buffers = [b for part in parts for b in part.buffers()]
+        self._tensors = tensor_tables(self._modules)
         self._hooks = hook_tables(self._modules)
 
     def end(self) -> None:
@@ -84,6 +85,9 @@ class CapturedStep:
             return None
         if any(self._hooks):
             self._say("modules have hooks, which a graph would leave out")
+            return None
+        if any(map(attrgetter(GRADIENT_HOOKS), self._parameters)):
+            self._say("parameters have hooks, which a graph would repeat")
             return None
         if not module.target_check.done:
             self._say("the targets are checked in the step, which waits for them")
@@ -125,11 +129,13 @@ class CapturedStep:
 
     def _state_of(self, module: SharedBackboneModule) -> object:
         """Return what a graph takes for constant, besides the form of the batch."""
+        # of today: averaging weights puts new running statistics in the place of old ones
+        every = chain.from_iterable(map(dict.values, self._tensors))
+        tensors = [tensor for tensor in every if tensor is not None]
         return (
             [*map(attrgetter("training"), self._modules)],
-            [*map(attrgetter("requires_grad"), self._parameters)],
-            [*map(Tensor.data_ptr, self._parameters)],
-            [*map(Tensor.data_ptr, self._buffers)],
+            [*map(attrgetter("requires_grad"), tensors)],
+            [*map(Tensor.data_ptr, tensors)],
             module.label_smoothing,
         )
 
@@ -142,7 +148,7 @@ class CapturedStep:
     def _give_up(self, reason: str) -> None:
         """Run all further steps as usual."""
         self.end()
-        rank_zero_warn(f"tl: `cuda_graph`: {reason}; steps run without a graph.")
+        rank_zero_info(f"tl: `cuda_graph`: {reason}; steps run without a graph.")
 
 
 def _unsafe(module: SharedBackboneModule) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -41,9 +42,17 @@ class CudaGraphs:
         # graphs of earlier steps in dead cycles would bring their stream into the recording
         gc.collect()
         before = torch.cuda.get_sync_debug_mode()
+        caught: list[str] = []
+        ours = threading.get_ident()
+
+        def note(message: Warning | str, *_: object, **__: object) -> None:
+            if threading.get_ident() == ours:  # a thread that saves may wait for the GPU
+                caught.append(str(message))
+
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream), warnings.catch_warnings(record=True) as caught:
+        with torch.cuda.stream(self._stream), warnings.catch_warnings():
             warnings.simplefilter("always")
+            warnings.showwarning = note
             try:
                 for number in range(_PASSES):
                     if number == _PASSES - 1:
@@ -53,7 +62,7 @@ class CudaGraphs:
             finally:
                 torch.cuda.set_sync_debug_mode(before)
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
-        if any(_WAITED in str(warning.message) for warning in caught):
+        if any(_WAITED in message for message in caught):
             raise RuntimeError("an operation waits for the GPU, as `.item()` does")
 
     def record(self, work: Callable[[], Found]) -> tuple[Found, Callable[[], object]]:

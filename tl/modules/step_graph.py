@@ -104,14 +104,16 @@ class StepGraph:
         return [*(loss.detach() for loss in self._live), *both, *sums.values()]
 
     def _backward(self, part: tuple[int, ...]) -> Found:
-        found = torch.autograd.grad(
-            [self._live[number] for number in part],
-            self.parameters,
-            [self._factors[number] for number in part],
-            # all together come last; a compiled network may refuse to keep its graph
-            retain_graph=len(part) < len(self._names),
-            allow_unused=True,
-        )
+        # a usual backward pass is outside autocast, a recording inside; it would cast float32 parts
+        with torch.autocast(self._factors[0].device.type, enabled=False):
+            found = torch.autograd.grad(
+                [self._live[number] for number in part],
+                self.parameters,
+                [self._factors[number] for number in part],
+                # all together come last; a compiled network may refuse to keep its graph
+                retain_graph=len(part) < len(self._names),
+                allow_unused=True,
+            )
         return [_laid_out(g, p) for g, p in zip(found, self.parameters, strict=True)]
 
     # What is replayed

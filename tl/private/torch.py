@@ -25,6 +25,8 @@ INHERITED: dict[type, tuple[str, ...]] = {
 BatchNorm = nn.modules.batchnorm._BatchNorm
 #: What ``torch.compile`` puts into the name of a module.
 COMPILED = "_orig_mod"
+#: Attribute of a tensor that holds the hooks on its gradient; ``None`` before the first.
+GRADIENT_HOOKS = "_backward_hooks"
 #: Attribute of a module that says which kind of backward hook it has.
 HOOKED = "_is_full_backward_hook"
 #: How functions begin that rebuild tensors from a pickle.
@@ -43,6 +45,11 @@ def hook_tables(modules: Iterable[nn.Module]) -> list[Mapping[int, Any]]:
         *(getattr(everywhere, f"_global_{kind}") for kind in kinds),
         *(getattr(module, f"_{kind}") for module in modules for kind in kinds),
     ]
+
+
+def tensor_tables(modules: Iterable[nn.Module]) -> list[dict[str, Any]]:
+    """Return parameters and buffers of modules, or ``None``, by name; they stay up to date."""
+    return [table for module in modules for table in (module._parameters, module._buffers)]
 
 
 def empty_buffers(module: nn.Module) -> list[str]:

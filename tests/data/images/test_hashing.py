@@ -231,12 +231,18 @@ def test_files_that_are_gone_are_dropped_and_others_stay(tmp_path: Path) -> None
     assert set(Manifest(manifest.folder, manifest.stored).entries) == {"a/1"}
 
 
-def test_without_permission_nothing_is_kept_and_nothing_fails(tmp_path: Path) -> None:
+def test_without_permission_nothing_is_kept_and_one_line_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     manifest = kept(tmp_path)
     manifest.add(str(tmp_path / "a/1"), entry(9 * TICK))
-    manifest.save()
+    with caplog.at_level(logging.INFO):
+        manifest.save()
     assert (tmp_path / "cache").read_text() == "a file where the folder should be"
+    [line] = caplog.messages
+    assert line.startswith(f"tl: the next run hashes files below {tmp_path} again: cannot write")
+    assert line.endswith("(File exists).")
 
 
 def test_names_that_are_not_text_are_kept(tmp_path: Path) -> None:

@@ -103,15 +103,19 @@ class Manifest:
     def save(self) -> None:
         """Write the manifest if it has changed, complete or not at all; drop vanished files.
 
-        Without room or permission nothing is kept, and the next run hashes again.
+        Without room or permission nothing is kept: a line says that the next run hashes again.
         """
         if self.stored is None or not self._changed:
             return
         here = {n: e for n, e in self.entries.items() if os.path.lexists(self._path(n))}
         body = json.dumps(_columns(here), separators=(",", ":")).encode()
         head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(body).hexdigest()})
-        # if it cannot be, the cache of decoded images warns of the same folder
-        write_whole(self.stored, lambda file: file.write(head.encode() + b"\n" + body))
+        content = head.encode() + b"\n" + body
+        if reason := write_whole(self.stored, lambda file: file.write(content)):
+            rank_zero_info(
+                f"tl: the next run hashes files below {self.folder} again: cannot write the "
+                f"manifest {self.stored} ({reason})."
+            )
         self._changed = False
 
     def _name(self, path: str) -> str:

@@ -1,7 +1,9 @@
-"""What importing torchmetrics brings with it, put off; seen in 1.9.0, tried by `tests/private`.
+"""What importing torchmetrics and torchjd brings with it, put off until it is used.
 
-``import torchmetrics``, which Lightning does, imports scipy, matplotlib and transformers for
-metrics that few runs use: a third of the time before a run's own work begins.
+Seen in torchmetrics 1.9.0 and torchjd 0.18.0, tried by `tests/private`. Lightning imports
+torchmetrics, which imports scipy, matplotlib and transformers for metrics that few runs use.
+torchjd imports the solvers of a few aggregators, and with them scipy. Together that is more than a
+third of the time before a run's own work begins.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-import torch  # noqa: F401 - before the stand-ins, which are for torchmetrics alone
+import torch  # noqa: F401 - before the stand-ins, which are for these libraries alone
 
-#: Modules that torchmetrics imports at once and uses in some metrics and plots alone.
-PUT_OFF = (
-    *("matplotlib", "matplotlib.axes", "matplotlib.pyplot"),
-    *("scipy", "scipy.signal", "transformers"),
-)
+#: By library, modules that it imports at once and uses in few of its parts.
+PUT_OFF = {
+    "torchmetrics": (
+        *("matplotlib", "matplotlib.axes", "matplotlib.pyplot"),
+        *("scipy", "scipy.signal", "transformers"),
+    ),
+    "torchjd": ("cvxpy", "qpsolvers", "scipy", "scipy.optimize"),
+}
 # torchmetrics restores an old name in scipy.signal for it
 _NEEDS_SCIPY_CHANGED = "gammatone"
 
@@ -28,16 +33,18 @@ _NEEDS_SCIPY_CHANGED = "gammatone"
 class Deferred:
     """Something of a module that is found when it is used.
 
-    While torchmetrics is imported, attributes and calls are deferred too.
+    While such a library is imported, attributes and calls are deferred too.
 
     Args:
         find: Finds it.
+        library: What it belongs to.
     """
 
     importing = False
 
-    def __init__(self, find: Callable[[], Any]) -> None:
+    def __init__(self, find: Callable[[], Any], library: str = "") -> None:
         self.find = find
+        self.library = library
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the module has
         if Deferred.importing:
@@ -63,19 +70,24 @@ class DeferredModule(ModuleType):
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the module has
         if name.startswith("__"):
             raise AttributeError(name)
-        found = Deferred(lambda: _attribute(self.__name__, name))
+        found = Deferred(lambda: _attribute(self.__name__, name), _library(self.__name__))
         return found if Deferred.importing else found.find()
 
 
 def import_lightly() -> None:
-    """Import torchmetrics without scipy, matplotlib and transformers, which then come when used.
+    """Import torchmetrics and torchjd without what they rarely use, which then comes when used.
 
-    The stand-ins are seen by torchmetrics alone: whoever imports one of these modules later gets
-    the module itself. Where anything goes wrong, torchmetrics is imported as usual.
+    The stand-ins are seen by these libraries alone: whoever imports one of the modules later gets
+    the module itself. Where anything goes wrong, the library is imported as usual.
     """
-    if "torchmetrics" in sys.modules:
+    for library in PUT_OFF:
+        _import(library)
+
+
+def _import(library: str) -> None:
+    if library in sys.modules:
         return
-    names = [name for name in PUT_OFF if _can_be_put_off(name)]
+    names = [name for name in PUT_OFF[library] if _can_be_put_off(name)]
     for name in names:
         made = DeferredModule(name)
         made.__spec__ = ModuleSpec(name, None, is_package=True)
@@ -86,7 +98,7 @@ def import_lightly() -> None:
             setattr(sys.modules[parent], child, made)
     Deferred.importing = True
     try:
-        importlib.import_module("torchmetrics")
+        importlib.import_module(library)
         failed = False
     except Exception:  # noqa: BLE001 - a later release may do more with them
         failed = True
@@ -95,13 +107,13 @@ def import_lightly() -> None:
         for name in names:
             sys.modules.pop(name, None)
     if failed:
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchmetrics"]:
+        for name in [name for name in sys.modules if _library(name) == library]:
             del sys.modules[name]
-        importlib.import_module("torchmetrics")
+        importlib.import_module(library)
 
 
 def _can_be_put_off(name: str) -> bool:
-    library = name.split(".", maxsplit=1)[0]
+    library = _library(name)
     imported = sys.modules.get(library)
     if imported is not None and not isinstance(imported, DeferredModule):
         return False
@@ -110,8 +122,29 @@ def _can_be_put_off(name: str) -> bool:
     return imported is not None or importlib.util.find_spec(library) is not None
 
 
+def _library(module: str) -> str:
+    return module.partition(".")[0]
+
+
 def _attribute(module: str, name: str) -> Any:  # noqa: ANN401 - whatever the module has
     found = importlib.import_module(module)
     if not hasattr(found, name):  # a module in it that nobody has imported
         importlib.import_module(f"{module}.{name}")
+    _put_in_place(_library(module))
     return getattr(found, name)
+
+
+_in_place: set[str] = set()
+
+
+def _put_in_place(library: str) -> None:
+    """Replace stand-ins of a library in torchjd, where ``except`` needs the class itself."""
+    if library in _in_place:
+        return
+    _in_place.add(library)
+    for module in [each for name, each in sys.modules.items() if _library(name) == "torchjd"]:
+        for name, value in list(vars(module).items()):
+            if type(value) is DeferredModule and _library(value.__name__) == library:
+                setattr(module, name, importlib.import_module(value.__name__))
+            elif type(value) is Deferred and value.library == library:
+                setattr(module, name, value.find())

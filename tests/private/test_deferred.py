@@ -1,4 +1,4 @@
-"""What torchmetrics imports at once comes when it is used, and is then the library itself."""
+"""What libraries import at once comes when it is used, and is then the library itself."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tl.private.torchmetrics import PUT_OFF, Deferred, DeferredModule, import_lightly
+from tl.private.deferred import PUT_OFF, Deferred, DeferredModule, import_lightly
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys
-from tl.private.torchmetrics import import_lightly
+from tl.private.deferred import import_lightly
 import_lightly()
 import torch, torchmetrics
 from torchmetrics.classification import MulticlassAccuracy
@@ -49,12 +49,44 @@ def test_torchmetrics_works_as_usual_and_brings_nothing_that_is_not_used() -> No
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_nothing_is_put_off_once_torchmetrics_is_imported() -> None:
+SOLVERS = """
+import sys
+from tl.private.deferred import import_lightly
+import_lightly()
+import torch
+from torchjd.aggregation import CAGrad, FairGrad, NashMTL, UPGrad, _nash_mtl
+early = {"cvxpy", "qpsolvers", "scipy"} & set(sys.modules)
+assert not early, f"torchjd imports {early} in another way than before"
+rows = torch.tensor([[1.0, 2.0], [2.0, -1.0]])
+for method in (UPGrad(), FairGrad(alpha=1.0), CAGrad(c=0.5), NashMTL(n_tasks=2)):
+    found = method(rows)
+    assert bool(((rows @ found) > 0).all()), (method, found)
+import cvxpy
+assert issubclass(_nash_mtl.SolverError, Exception) and _nash_mtl.cp is cvxpy
+"""
+
+
+def test_torchjd_works_as_usual_and_imports_solvers_when_they_are_used() -> None:
+    if not all(map(importlib.util.find_spec, ("cvxpy", "qpsolvers", "ecos"))):
+        pytest.skip("solvers are an extra")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SOLVERS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_nothing_is_put_off_once_the_libraries_are_imported() -> None:
+    import torchjd  # noqa: F401, PLC0415
     import torchmetrics  # noqa: F401, PLC0415
 
-    before = {name: sys.modules.get(name) for name in PUT_OFF}
+    names = [name for names in PUT_OFF.values() for name in names]
+    before = {name: sys.modules.get(name) for name in names}
     import_lightly()
-    assert {name: sys.modules.get(name) for name in PUT_OFF} == before
+    assert {name: sys.modules.get(name) for name in names} == before
 
 
 def test_what_is_deferred_is_found_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

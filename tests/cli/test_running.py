@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
 
+import tl
 from tests.cli.test_entry import SOURCE, arguments
 from tl.cli import main
+from tl.cli.running import quiet
 
 STOPS = """
 from lightning.pytorch import Callback
@@ -36,3 +39,13 @@ def test_an_error_is_a_mistake_until_training_begins(
     assert found == code
     assert capsys.readouterr().err.splitlines()[-1] == "tl: the door is shut"
     assert (tmp_path / "source_cifar10" / "version_0").exists() == (code == 1)
+
+
+def test_a_warning_of_ours_is_a_line_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    quiet()
+    ours = str(Path(tl.__file__).parent / "hardware.py")
+    for text in ("tl: it is slow", "it is slow"):
+        assert warnings.formatwarning(text, UserWarning, ours, 1) == "tl: it is slow\n"
+    theirs = warnings.formatwarning("it is slow", UserWarning, "/mine/net.py", 1)
+    assert theirs == "/mine/net.py:1: UserWarning: it is slow\n"

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from threading import Event
 
 import torch
@@ -28,6 +29,7 @@ from tl.runs.resume import RunCompleteError
 from tl.signals import StoppedBySignal, stop_on_signals
 
 FAILURE = 1
+_OURS = Path(__file__).parents[1]
 # errors in settings, paths and data are of these types
 _MISTAKES = (
     ValueError,
@@ -50,7 +52,8 @@ _KNOWN = (
 
 
 def quiet() -> None:
-    """Silence warnings about what neither the user nor we can change."""
+    """Silence warnings about what neither the user nor we can change; ours are lines of the run."""
+    warnings.formatwarning = _as_line
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # it is fault-tolerant: the sampler resumes at the next step
@@ -67,6 +70,22 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_is_news)
+
+
+_place_and_line = warnings.formatwarning  # Lightning's
+
+
+def _as_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Write a warning of ours as a line for the user, others with their place in the code."""
+    if not Path(filename).is_relative_to(_OURS):
+        return _place_and_line(message, category, filename, lineno, line)
+    return f"tl: {str(message).removeprefix('tl: ')}\n"
 
 
 def _is_news(record: logging.LogRecord) -> bool:

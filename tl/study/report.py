@@ -10,10 +10,10 @@ from typing import Any
 from tl.checkpoints.whole_files import write_whole
 from tl.report.intervals import Interval
 from tl.study.analysis import Gain, budget_difference, reference_of
-from tl.study.cells import Cell, direction_of, metrics_of, score_of
+from tl.study.cells import Cell, direction_of, metrics_of
 from tl.study.findings import StudyReport, as_dict, runs_csv, status_line
 from tl.study.folders import write_object
-from tl.study.wording import amount, name_of, number, scaled, short, unit
+from tl.study.wording import amount, is_share, name_of, number, scaled, short, unit
 
 _MARK = "‡"
 
@@ -84,7 +84,7 @@ def _without_direction(report: StudyReport) -> list[str]:
         metric
         for metric in asked.metrics
         if any(cell.values(metric) for cell in report.cells)
-        and score_of(metric) != "acc"
+        and not is_share(metric)
         and metric not in asked.lower_is_better
         and direction_of(metric, report.runs, asked.stage) is None
     ]

@@ -73,8 +73,11 @@ def test_damaged_results_cost_no_evaluation(tmp_path: Path) -> None:
     run = trainer(tmp_path, logger=CSVLogger(tmp_path), callbacks=[RunResults()])
     run.validate(module(data), data, verbose=False)
     for broken in ("", '{"metrics": [1]}', '{"metrics": {}, "samples": [1]}'):
-        next(tmp_path.rglob("results.json")).write_text(broken)
-        run.test(module(data), data, verbose=False)
+        path = next(tmp_path.rglob("results.json"))
+        path.write_text(broken)
+        with pytest.warns(UserWarning, match=r"results\.json is damaged: it is kept as results"):
+            run.test(module(data), data, verbose=False)
+        assert path.with_name("results.json.damaged").read_text() == broken
         assert "test/acc" in results(tmp_path)["metrics"]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import time
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from tl import __version__
 from tl.callbacks.checkpoint import best_of
@@ -100,9 +100,12 @@ class RunResults(Callback):
         data = None if description is None else sources_of(description)
         samples = samples_of(pl_module, trainer)
         path = Path(folder) / self.filename
-        earlier: dict[str, Any] = {}
-        with suppress(ValueError):  # a damaged file is replaced
+        try:
             earlier = read_results(path)
+        except ValueError:
+            earlier, aside = {}, path.with_name(f"{path.name}.damaged")
+            path.replace(aside)
+            rank_zero_warn(f"{path} is damaged: it is kept as {aside.name} and begins anew.")
         if trainer.state.fn != "fit":
             split = "test" if trainer.state.fn == "test" else "val"
             self._evaluated[split] = {

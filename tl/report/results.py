@@ -43,7 +43,7 @@ _SHAPE: dict[str, Any] = {
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Return the content of a run's ``results.json``; empty if there is no such file.
+    """Return the content of a run's ``results.json``; nothing if the file is missing.
 
     Raises:
         ValueError: If it cannot be read, or holds what no run writes; with a line that names it.
@@ -63,7 +63,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
-    """Return the content of a run's ``config.yaml``; empty if there is no such file.
+    """Return the content of a run's ``config.yaml``; nothing if the file is missing.
 
     Raises:
         ValueError: If it cannot be read, or is not a mapping; with a line that names it.

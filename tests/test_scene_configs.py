@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from tests.balancing.conftest import micro_batches
 from tests.test_configs import ROOT, command
 from tl.cli import main
 from tl.transfer import read_checkpoint
@@ -86,7 +87,8 @@ def test_the_command_in_the_header_learns_four_tasks(source: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", BALANCING)
 def test_every_balancing_overlay_trains(name: str, tmp_path: Path) -> None:
-    given = ("--config", f"configs/balancing/{name}.yaml", *TINY, *MORE.get(name, ()))
+    batches = f"--trainer.limit_train_batches={2 * micro_batches(name)}"
+    given = ("--config", f"configs/balancing/{name}.yaml", *TINY, batches, *MORE.get(name, ()))
     results = fit(tmp_path, *given)
     assert results["steps"] == 2
     metrics = results["metrics"]

@@ -52,6 +52,13 @@ def overlay(name: str) -> dict[str, Any]:
     return found
 
 
+def micro_batches(name: str) -> int:
+    """Micro-batches of a step that an overlay asks for: 1 unless its method reads several."""
+    content = yaml.safe_load((OVERLAYS / f"{name}.yaml").read_text())
+    found: int = content.get("trainer", {}).get("accumulate_grad_batches", 1)
+    return found
+
+
 def parsed(spec: Mapping[str, Any]) -> Any:
     """What the command line makes of it."""
     parser = ArgumentParser(exit_on_error=False)
@@ -94,6 +101,9 @@ class Lab:
 
     def method(self, name: str) -> Any:
         return parsed(overlay(name))
+
+    def micro_batches(self, name: str) -> int:
+        return micro_batches(name)
 
     def trainer(self, **settings: Any) -> Trainer:
         quiet: dict[str, Any] = {
@@ -160,6 +170,7 @@ def step() -> Step:
         scale: float = 1.0,
         scaled: bool = False,
         last: bool = True,
+        micro_batches: int = 1,
         theta: nn.Parameter | None = None,
     ) -> Tensor:
         theta = nn.Parameter(torch.zeros(len(gradients[0]))) if theta is None else theta
@@ -179,7 +190,7 @@ def step() -> Step:
         )
         run = Backward(
             batch=batch,
-            loss=balancer.combine(batch) * scale,
+            loss=balancer.combine(batch) * scale / micro_batches,
             stages={"all": [theta]},
             last_block=[theta],
             own=[],

@@ -87,12 +87,12 @@ def test_the_optimizer_learns_what_the_losses_teach(lab: Any) -> None:
         (StaticWeights({"a": 1.0}), ["a", "b"], r"none for task 'b'"),
         (nn.Linear(1, 1), ["a", "b"], r"must be a torchjd Scalarizer or Aggregator"),
         (UPGradWeighting(), ["a", "b"], r"Scalarizer or Aggregator, .*got UPGradWeighting"),
-        (SDMGradWeighting, ["a", "b"], r"SDMGradWeighting needs the gradients of independent"),
-        (SDMGradWeighting(), ["a", "b"], r"a training step here has one batch"),
+        (SDMGradWeighting, ["a", "b"], r"SDMGradWeighting needs .* tl.balancing.SDMGrad, which"),
+        (SDMGradWeighting(), ["a", "b"], r"independent batches in each step"),
         (
             GramianWeightedAggregator(MoDoWeighting()),  # would read one batch twice
             ["a", "b"],
-            r"MoDoWeighting needs the gradients of independent batches",
+            r"MoDoWeighting needs the gradients of independent batches.* tl.balancing.MoDo",
         ),
         (lambda _: 3, ["a", "b"], r"must be a torchjd Scalarizer or Aggregator.*got int"),
     ],

@@ -83,6 +83,7 @@ def test_rescale_evens_out_what_it_says(
     name: str, rescale: Any, total: float, micro_batches: Any, lab: Any
 ) -> None:
     balancer = lab.balancer(lab.method(name), TASKS, rescale)
+    micro_batches = micro_batches * lab.micro_batches(name)
     for epoch in range(7):  # beyond first calls and warm-ups
         balancer.begin(epoch)
         update, heads = train(balancer, micro_batches)

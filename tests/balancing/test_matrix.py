@@ -17,7 +17,8 @@ OVERLAYS = sorted(
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_trains_finite_under_every_way_of_training(name: str, lab: Any) -> None:
-    batches = lab.stream(2)
+    micro_batches = lab.micro_batches(name)
+    batches = lab.stream(2 * micro_batches)
     for precision, accumulate, clip in product(("32-true", "bf16-mixed"), (1, 2), (None, 0.01)):
         module = lab.module(lab.method(name))
         before = {k: p.detach().clone() for k, p in module.named_parameters()}
@@ -25,7 +26,7 @@ def test_trains_finite_under_every_way_of_training(name: str, lab: Any) -> None:
             module,
             batches,
             precision=precision,
-            accumulate_grad_batches=accumulate,
+            accumulate_grad_batches=accumulate * micro_batches,
             gradient_clip_val=clip,
         )
         assert trainer.global_step == 2 // accumulate
@@ -53,6 +54,7 @@ def test_a_frozen_stage_stays_and_the_rest_trains(name: str, lab: Any) -> None:
     module = lab.module(lab.method(name))
     module.backbone.stages()["stem"][0].requires_grad_(False)
     stem, top = (module.backbone.stages()[s][0].weight.clone() for s in ("stem", "top"))
-    lab.fit(module, lab.stream(1))
+    micro_batches = lab.micro_batches(name)
+    lab.fit(module, lab.stream(micro_batches), accumulate_grad_batches=micro_batches)
     assert torch.equal(module.backbone.stages()["stem"][0].weight, stem)
     assert not torch.equal(module.backbone.stages()["top"][0].weight, top)

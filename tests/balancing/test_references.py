@@ -150,6 +150,40 @@ def pcgrad() -> Vector:
     return without(ROWS[0], ROWS[1]) + without(ROWS[1], ROWS[0])
 
 
+def on_simplex(vector: Vector) -> Vector:
+    """The closest point of the simplex."""
+    falling = np.sort(vector)[::-1]
+    excess = (falling.cumsum() - 1) / np.arange(1, len(vector) + 1)
+    return np.maximum(vector - excess[falling > excess][-1], 0.0)
+
+
+def sdmgrad(
+    first: Vector = ROWS,
+    second: Vector = ROWS,
+    third: Vector = ROWS,
+    weights: Vector = (0.5, 0.5),
+    rate: float = 1.0,
+    steps: int = 20,
+) -> tuple[Vector, Vector]:
+    """Update and weights: steps of SGD with momentum 0.5, on scaled gradients; lambda is 0.3."""
+    product = first @ second.T
+    product = product / np.sqrt(np.maximum(product.diagonal(), 0)).mean() ** 2
+    found, momentum, mean = np.array(weights), np.zeros(2), np.array([0.5, 0.5])
+    for _ in range(steps):
+        momentum = 0.5 * momentum + product @ (found + 0.3 * mean)
+        found = on_simplex(found - rate * momentum)
+    return (found + 0.3 * mean) @ third / 1.3, found
+
+
+def modo(
+    first: Vector = ROWS, second: Vector = ROWS, weights: Vector = (0.5, 0.5)
+) -> tuple[Vector, Vector]:
+    """Update and weights: one step of gamma 0.1, with rho 0.1."""
+    before = np.array(weights)
+    found = on_simplex(before - 0.1 * (first @ second.T @ before + 0.1 * before))
+    return found @ (first + second) / 2, found
+
+
 def shares() -> Vector:
     return weighted(*drawn(lambda: torch.randn(2).softmax(0)))
 
@@ -174,12 +208,14 @@ REFERENCES: dict[str, Callable[[], Vector]] = {
     "imtl_l": lambda: weighted(1, 1),
     "mean": lambda: weighted(0.5, 0.5),
     "mgda": mgda,
+    "modo": lambda: modo()[0],
     "nash_mtl": nash_mtl,
     "pbi": pbi,
     "pcd": pcd,
     "pcgrad": pcgrad,
     "random_gradient": shares,
     "random_loss": shares,
+    "sdmgrad": lambda: sdmgrad()[0],
     "static": lambda: weighted(1, 1),
     "stch": stch,
     "uncertainty": lambda: weighted(1, 1),
@@ -196,7 +232,11 @@ def test_every_overlay_has_a_reference(lab: Any) -> None:
 @pytest.mark.parametrize("name", sorted(REFERENCES))
 def test_first_step_equals_the_formula(name: str, lab: Any, step: Any) -> None:
     balancer = lab.balancer(lab.method(name), ("cifar10", "cifar100"))
-    found = step(balancer, LOSSES.tolist(), ROWS.tolist(), seed=SEED)
+    size, theta = lab.micro_batches(name), torch.nn.Parameter(torch.zeros(3))
+    given = {"seed": SEED, "theta": theta, "micro_batches": size}
+    for number in range(size):
+        last = number == size - 1
+        found = step(balancer, LOSSES.tolist(), ROWS.tolist(), last=last, **given)
     wanted = REFERENCES[name]()
     assert np.linalg.norm(wanted) > 1e-3
     np.testing.assert_allclose(

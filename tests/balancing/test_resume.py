@@ -26,6 +26,7 @@ REMEMBERS = {
     "db_mtl",
     "grad_vac",
     "excess_mtl",
+    "modo",
     "nash_mtl",
     "pcd",
     "stch",
@@ -68,12 +69,13 @@ def plain(value: Any) -> Any:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_two_and_two_epochs_equal_four(name: str, lab: Any, tmp_path: Path) -> None:
-    batches = lab.stream(3)
+    micro_batches = lab.micro_batches(name)
+    batches, settings = lab.stream(3 * micro_batches), {"accumulate_grad_batches": micro_batches}
     straight = lab.module(method_of(name, lab))
-    lab.fit(straight, batches, max_epochs=4)
+    lab.fit(straight, batches, max_epochs=4, **settings)
 
     half = lab.module(method_of(name, lab))
-    trainer = lab.fit(half, batches, max_epochs=2)
+    trainer = lab.fit(half, batches, max_epochs=2, **settings)
     trainer.save_checkpoint(tmp_path / "half.ckpt")
     saved = torch.load(tmp_path / "half.ckpt", weights_only=True)["state_dict"]
     if name in REMEMBERS:
@@ -82,7 +84,7 @@ def test_two_and_two_epochs_equal_four(name: str, lab: Any, tmp_path: Path) -> N
 
     torch.manual_seed(123)  # must not matter
     resumed = lab.module(method_of(name, lab))
-    lab.fit(resumed, batches, ckpt=str(tmp_path / "half.ckpt"), max_epochs=4)
+    lab.fit(resumed, batches, ckpt=str(tmp_path / "half.ckpt"), max_epochs=4, **settings)
     assert differences(everything(straight), everything(resumed)) == []
     assert differences(everything(straight), everything(half)) != []
 
@@ -92,21 +94,22 @@ def test_two_and_two_epochs_equal_four(name: str, lab: Any, tmp_path: Path) -> N
 def test_a_stop_within_an_epoch_and_a_resume_equal_no_stop(
     name: str, lab: Any, tmp_path: Path
 ) -> None:
-    """Saved after five of the eight steps of two epochs, each of two micro-batches."""
-    batches, path = lab.stream(8), tmp_path / "half.ckpt"
+    """Saved after five of the eight steps of two epochs, each of several micro-batches."""
+    size = max(2, lab.micro_batches(name))
+    batches, path = lab.stream(4 * size), tmp_path / "half.ckpt"
 
     class Save(Callback):
         def on_train_batch_end(self, trainer: Trainer, *given: Any) -> None:
             batch_idx = given[-1]
-            if trainer.current_epoch == 1 and batch_idx == 1:
+            if trainer.current_epoch == 1 and batch_idx == size - 1:
                 trainer.save_checkpoint(path)
 
     straight = lab.module(method_of(name, lab))
-    lab.fit(straight, batches, max_epochs=2, accumulate_grad_batches=2, callbacks=[Save()])
+    lab.fit(straight, batches, max_epochs=2, accumulate_grad_batches=size, callbacks=[Save()])
     resumed = lab.module(method_of(name, lab))
     # a plain loader begins anew after a resume (ours go on): let it begin with what is left
-    rest = batches[2:] + batches[:2]
-    lab.fit(resumed, rest, ckpt=str(path), max_epochs=2, accumulate_grad_batches=2)
+    rest = batches[size:] + batches[:size]
+    lab.fit(resumed, rest, ckpt=str(path), max_epochs=2, accumulate_grad_batches=size)
     assert resumed.trainer.global_step == 8
     assert differences(everything(straight), everything(resumed)) == []
 
@@ -115,11 +118,12 @@ def test_a_stop_within_an_epoch_and_a_resume_equal_no_stop(
 @pytest.mark.parametrize("name", sorted(REMEMBERS))
 def test_forgetting_the_state_would_show(name: str, lab: Any, tmp_path: Path) -> None:
     """Guards the test above: on this problem each method's state does matter."""
-    batches = lab.stream(3)
+    micro_batches = lab.micro_batches(name)
+    batches, settings = lab.stream(3 * micro_batches), {"accumulate_grad_batches": micro_batches}
     straight = lab.module(method_of(name, lab))
-    lab.fit(straight, batches, max_epochs=4)
+    lab.fit(straight, batches, max_epochs=4, **settings)
     half = lab.module(method_of(name, lab))
-    trainer = lab.fit(half, batches, max_epochs=2)
+    trainer = lab.fit(half, batches, max_epochs=2, **settings)
     trainer.save_checkpoint(tmp_path / "half.ckpt")
     content = torch.load(tmp_path / "half.ckpt", weights_only=True)
     fresh = lab.module(method_of(name, lab)).state_dict()
@@ -129,6 +133,6 @@ def test_forgetting_the_state_would_show(name: str, lab: Any, tmp_path: Path) ->
     state.update({k: v for k, v in fresh.items() if k.startswith("balancer")})
     torch.save(content, tmp_path / "forgot.ckpt")
     forgetful = lab.module(method_of(name, lab))
-    lab.fit(forgetful, batches, ckpt=str(tmp_path / "forgot.ckpt"), max_epochs=4)
+    lab.fit(forgetful, batches, ckpt=str(tmp_path / "forgot.ckpt"), max_epochs=4, **settings)
     changed = differences(everything(straight), {**everything(straight), **forgetful.state_dict()})
     assert [key for key in changed if not key.startswith("balancer")]

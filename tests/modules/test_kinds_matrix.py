@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
+from tests.balancing.conftest import micro_batches
 from tests.modules.test_kinds import KINDS, Count, Pair, Signal, adam, build, loaders, read, samples
 from tests.processes import ROOT, run_two_processes
 from tests.small import trainer
@@ -48,7 +49,9 @@ def test_mixed_kinds_train_under_every_overlay(overlay: Path, tmp_path: Path) ->
     balancer = balancer_of(overlay)
     module = build(KINDS["mixed"], balancer)
     before = {k: p.detach().clone() for k, p in module.named_parameters()}
-    run = trainer(tmp_path, max_epochs=1, limit_train_batches=3, limit_val_batches=0)
+    size = micro_batches(overlay.stem)
+    settings = {"limit_train_batches": 3, "accumulate_grad_batches": size}
+    run = trainer(tmp_path, max_epochs=1, limit_val_batches=0, **settings)
     if isinstance(balancer, DynamicTaskPrioritization):
         with pytest.raises(ValueError, match="by their accuracy, which d does not have"):
             run.fit(module, read(KINDS["mixed"]))

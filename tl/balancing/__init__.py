@@ -7,6 +7,7 @@ from tl.balancing.dbmtl import DBMTL
 from tl.balancing.dtp import DynamicTaskPrioritization
 from tl.balancing.excess_mtl import ExcessMTL
 from tl.balancing.gradnorm import GradNorm
+from tl.balancing.independent import MoDo, SDMGrad
 from tl.balancing.scalarization import LossWeighting
 from tl.balancing.static_weights import StaticWeights
 from tl.balancing.stch import STCH
@@ -22,7 +23,9 @@ __all__ = [
     "GradNorm",
     "GradientAggregation",
     "LossWeighting",
+    "MoDo",
     "Rescale",
+    "SDMGrad",
     "StaticWeights",
     "Uncertainty",
     "make_balancer",

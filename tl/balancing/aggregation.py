@@ -15,6 +15,7 @@ from torchjd.aggregation import Aggregator, WeightedAggregator
 from tl.balancing.base import Balancer, NonFiniteError, Rescale, seeded
 from tl.balancing.gradients import Rows, accumulate, add_gradients, add_task_gradients
 from tl.balancing.heads import HeadGradients, head_weights, weights_heads
+from tl.balancing.independent import IndependentBatches
 from tl.balancing.passes import Backward, MicroBatch
 
 
@@ -48,6 +49,10 @@ class GradientAggregation(Balancer):
     without changing its state, and if only one task is present, its gradient is the update. A
     method that needs a row for every task raises.
 
+    A method of :class:`IndependentBatches` sees the gradients of the step's micro-batches apart; a
+    task counts as absent unless it is in each of its batches. The shorter step at the end of an
+    epoch, if it has fewer micro-batches than the method needs, takes the mean of the gradients.
+
     ``rescale`` brings the update of the shared parameters to the norm of the ``mean`` or of the
     ``sum`` of the losses' gradients (an update of zero stays), and the heads' weights to the sum 1
     or the number of tasks: with ``mean``, an unweighted head takes ``1 / T`` of its gradient.
@@ -71,27 +76,31 @@ class GradientAggregation(Balancer):
                 f"{type(method).__name__} aggregates the gradients of several tasks, and "
                 f"{', '.join(map(repr, tasks))} is the only one; leave out `balancer`."
             )
+        self._batches = method.batches if isinstance(method, IndependentBatches) else 1
         super().__init__(method, tasks, rescale)
         self._columns: int | None = None
         self._factors = torch.ones(len(self.tasks))
         self._start_step()
 
     def _trial(self, method: nn.Module) -> list[str]:
-        method(torch.eye(len(self.tasks)))
+        method(torch.eye(len(self.tasks)).repeat(self._batches, 1))
         return []
 
     def _start_step(self) -> None:
         """Start accumulating the micro-batches of a step."""
-        self._rows: Rows | None = None
+        self._rows: list[Rows] = []  # one for each batch of the method
         self._heads: HeadGradients | None = None  # only where the heads' weights are not all 1
         self._plain: Tensor | None = None  # summed gradient (P,) of losses that are transformed
-        self._present = [False] * len(self.tasks)
+        self._counts = [0] * self._batches  # micro-batches in each of the method's batches
+        self._present = [[False] * len(self.tasks) for _ in self._counts]
         self._factor_sums = torch.zeros(2, len(self.tasks))  # for `rescale`, and how many
 
     def combine(self, batch: MicroBatch) -> Tensor:
         """Return the sum of the losses, or of what the method makes of each."""
         values, present = self.observe(batch)
-        self._present = [a or b for a, b in zip(self._present, present, strict=True)]
+        batch_number = sum(self._counts) % self._batches
+        before = self._present[batch_number]
+        self._present[batch_number] = [a or b for a, b in zip(before, present, strict=True)]
         factors = torch.ones_like(values)
         if isinstance(self.method, TransformsLosses):
             factors = self.method.loss_weights(values)
@@ -111,21 +120,24 @@ class GradientAggregation(Balancer):
     def backward(self, run: Backward) -> None:
         """Accumulate gradients; after the last micro-batch, write their aggregate to ``.grad``."""
         shared = [p for parameters in run.stages.values() for p in parameters]
-        if self._rows is None or not self._rows.fits(shared):
-            self._rows = Rows(shared, len(self.tasks), run.loss.device)
+        count, number = len(self.tasks), sum(self._counts) % self._batches
+        if not self._rows or not self._rows[0].fits(shared):
+            self._rows = [Rows(shared, count, run.loss.device) for _ in self._counts]
+        self._counts[number] += 1
+        kept = self._rows[number]
         losses = run.batch.losses
         if run.penalty is not None:
             add_gradients(run.loss, run.penalty, [*shared, *run.own])
         if self._heads is None and (self.rescale != "none" or weights_heads(self.method)):
-            self._heads = HeadGradients(run.own, len(self.tasks))
+            self._heads = HeadGradients(run.own, count)
         # `rescale` refers to the gradients of the losses, even if the method transforms the losses
         plain = self.rescale != "none" and isinstance(self.method, TransformsLosses)
-        rows = Rows(shared, len(self.tasks), run.loss.device) if plain else self._rows
+        rows = Rows(shared, count, run.loss.device) if plain else kept
         add_own = None if self._heads is None else self._heads.add
         given = (losses, run.factors(), self.numbers, run.graphs, run.own)
         add_task_gradients(rows, *given, add_own=add_own)
         if plain:
-            self._rows.matrix.add_(rows.matrix)
+            kept.matrix.add_(rows.matrix)
             summed = (rows.matrix / self._factors.unsqueeze(1)).sum(dim=0)
             self._plain = summed if self._plain is None else self._plain + summed
         if run.last:
@@ -133,17 +145,19 @@ class GradientAggregation(Balancer):
 
     def _finish(self, run: Backward, shared: Sequence[nn.Parameter]) -> None:
         """Aggregate the gradients accumulated over the step's micro-batches."""
-        rows, heads, present = self._rows, self._heads, self._present
+        rows, heads, micro_batches = self._rows, self._heads, self._counts
+        given = [there for there, count in zip(self._present, micro_batches, strict=True) if count]
+        present = [all(there) for there in zip(*given, strict=True)]
         plain, (factors, counts) = self._plain, self._factor_sums
         self._start_step()
         self.end_step()
         update = None
         on_heads = torch.ones_like(factors)
-        if shared and rows is not None:  # otherwise a frozen backbone: nothing is shared
-            matrix = run.mean(rows.matrix).div_(run.scale)
+        if shared and rows:  # otherwise a frozen backbone: nothing is shared
+            batches = self._apart(rows, micro_batches, run)
             if plain is not None:
                 plain = run.mean(plain).div_(run.scale)
-            update, on_heads = self._update(matrix, present, run, plain)
+            update, on_heads = self._update(batches, present, run, plain)
         if heads is not None:
             if self.rescale != "none":
                 there = torch.tensor(present).to(on_heads)
@@ -152,8 +166,22 @@ class GradientAggregation(Balancer):
                 on_heads = torch.where(total > 0, on_heads * wanted / total, on_heads)
             heads.write(on_heads)
         self._synchronize(run, shared if run.penalty is not None else [])
-        if update is not None and rows is not None:
-            rows.write(update.mul_(run.scale))
+        if update is not None and rows:
+            rows[0].write(update.mul_(run.scale))
+
+    @staticmethod
+    def _apart(rows: Sequence[Rows], counts: Sequence[int], run: Backward) -> Tensor:
+        """Return the gradients ``(B, T, P)`` of each batch, as if it were the whole step.
+
+        A step with fewer micro-batches than batches is one batch.
+        """
+        found = [run.mean(each.matrix).div_(run.scale) for each in rows]
+        if len(found) == 1:
+            return found[0].unsqueeze(0)
+        if not all(counts):
+            return torch.stack(found).sum(dim=0, keepdim=True)
+        total = sum(counts)
+        return torch.stack([each * (total / n) for each, n in zip(found, counts, strict=True)])
 
     @staticmethod
     def _synchronize(run: Backward, penalised: Sequence[nn.Parameter]) -> None:
@@ -169,34 +197,35 @@ class GradientAggregation(Balancer):
 
     @torch.no_grad()
     def _update(
-        self, matrix: Tensor, present: Sequence[bool], run: Backward, plain: Tensor | None
+        self, batches: Tensor, present: Sequence[bool], run: Backward, plain: Tensor | None
     ) -> tuple[Tensor | None, Tensor]:
-        """Aggregate rows ``(T, P)`` into an update ``(P,)``; returns the heads' weights, too."""
-        step = run.batch.step
-        on_heads = torch.ones_like(matrix[:, 0])
-        norms = matrix.norm(dim=1).tolist()
+        """Aggregate rows ``(B, T, P)`` into an update ``(P,)``; returns the heads' weights, too."""
+        step, columns = run.batch.step, batches.shape[2]
+        on_heads = torch.ones_like(batches[0, :, 0])
+        norms = batches.norm(dim=2).sum(dim=0).tolist()
         for task, norm in zip(self.tasks, norms, strict=True):
             if not math.isfinite(norm):
                 if run.batch.scaled:  # the scaler finds the overflow and skips the step
-                    return torch.full_like(matrix[0], torch.inf), on_heads
+                    return torch.full_like(batches[0, 0], torch.inf), on_heads
                 raise NonFiniteError(f"The gradient of task {task!r} is not finite", step)
         numbers = [number for number, there in enumerate(present) if there]
         if not numbers:
             return None, on_heads
-        if self._columns not in (None, matrix.shape[1]):
+        if self._columns not in (None, columns):
             rank_zero_info(
                 f"tl: the shared parameters that train changed from {self._columns} to "
-                f"{matrix.shape[1]} numbers; {self.name} resets its gradient statistics."
+                f"{columns} numbers; {self.name} resets its gradient statistics."
             )
-        self._columns = matrix.shape[1]
-        part = matrix if len(numbers) == len(self.tasks) else matrix[numbers]
-        update, weights, on_heads[numbers] = self._aggregate(part, numbers, run)
+        self._columns = columns
+        part = batches if len(numbers) == len(self.tasks) else batches[:, numbers]
+        rows = part[0] if len(part) == 1 else part.mean(dim=0)
+        update, weights, on_heads[numbers] = self._aggregate(part, rows, numbers, run)
         size = update.norm()
-        mean = part.mean(dim=0).norm() if plain is None else plain.norm() / len(numbers)
+        mean = rows.mean(dim=0).norm() if plain is None else plain.norm() / len(numbers)
         if not bool(size.isfinite()):
             raise NonFiniteError(f"{self.name} gave an update that is not finite", step)
         self.ratio = size / mean
-        self.weights = torch.full_like(matrix[:, 0], torch.nan)
+        self.weights = torch.full_like(batches[0, :, 0], torch.nan)
         self.weights[numbers] = weights * self._factors[numbers]  # of the losses themselves
         if self.rescale != "none":
             target = mean if self.rescale == "mean" else mean * len(numbers)
@@ -206,22 +235,32 @@ class GradientAggregation(Balancer):
         return update, on_heads
 
     def _aggregate(
-        self, part: Tensor, numbers: Sequence[int], run: Backward
+        self, part: Tensor, rows: Tensor, numbers: Sequence[int], run: Backward
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Call the method on the rows that are there; returns update, weights, heads' weights."""
-        if len(part) == 1:
-            return part[0].clone(), torch.ones_like(part[:, 0]), torch.ones_like(part[:, 0])
+        """Call the method on the rows that are there; returns update, weights, heads' weights.
+
+        Args:
+            part: Rows ``(B, N, P)`` of the N tasks that are there.
+            rows: Their mean ``(N, P)`` over the batches.
+            numbers: Numbers of the tasks.
+            run: The backward pass.
+        """
+        ones = torch.ones_like(rows[:, 0])
+        if len(rows) == 1:
+            return rows[0].clone(), ones, ones.clone()
+        if len(part) < self._batches:  # the end of an epoch
+            return rows.mean(dim=0), ones / len(rows), ones
         # some tasks are absent: work on a copy, so that the step does not change the method's state
-        whole = len(part) == len(self.tasks)
+        whole = len(rows) == len(self.tasks)
         method = self.method if whole else copy.deepcopy(self.method)
         if not whole and isinstance(method, SelectsTasks):
             method.select(numbers)
         try:
             with (
-                torch.autocast(part.device.type, enabled=False),
-                seeded(run.batch.seed, part.device),
+                torch.autocast(rows.device.type, enabled=False),
+                seeded(run.batch.seed, rows.device),
             ):
-                update, weights = call(method, part)
+                update, weights = call(method, part.flatten(0, 1))
                 return update, weights, head_weights(method, weights)
         except (ValueError, RuntimeError, IndexError) as error:
             if whole:
@@ -237,7 +276,7 @@ def call(method: Aggregator, matrix: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         method: The aggregator.
-        matrix: ``(T, P)``.
+        matrix: ``(T, P)``, or ``(B T, P)`` for a method of independent batches.
 
     Returns:
         The update ``(P,)`` and weights ``(T,)``: the method's own if it has them, otherwise those

@@ -15,6 +15,7 @@ from torchjd.scalarization import Scalarizer
 
 from tl.balancing.aggregation import GradientAggregation
 from tl.balancing.base import Balancer, Rescale
+from tl.balancing.independent import IndependentBatches
 from tl.balancing.scalarization import LossWeighting
 
 Method = Scalarizer | Aggregator
@@ -24,7 +25,7 @@ BalancerSpec = (
 
 _FILLED = ("shape", "n_tasks")
 # they read the product of the gradients of two batches, which must be independent
-_SEVERAL_BATCHES = (SDMGradWeighting, MoDoWeighting)
+_SEVERAL_BATCHES = {SDMGradWeighting: "SDMGrad", MoDoWeighting: "MoDo"}
 
 
 # lets YAML give torchjd's preference vectors and weights as lists
@@ -67,11 +68,13 @@ def make_balancer(
             )
         return None
     method = given if isinstance(given, Scalarizer | Aggregator) else _built(given, len(tasks))
-    for part in method.modules() if isinstance(method, nn.Module) else ():
-        if isinstance(part, _SEVERAL_BATCHES):
-            raise ValueError(  # noqa: TRY004 - a method that does not fit
-                f"{type(part).__name__} needs the gradients of independent batches in each step, "
-                "and a training step here has one batch; choose another `balancer`."
+    parts = list(method.modules()) if isinstance(method, nn.Module) else []
+    for weighting, reads in _SEVERAL_BATCHES.items():
+        found = any(isinstance(part, weighting) for part in parts)
+        if found and not isinstance(method, IndependentBatches):
+            raise ValueError(
+                f"{weighting.__name__} needs the gradients of independent batches in each step; "
+                f"use tl.balancing.{reads}, which reads the micro-batches of a step."
             )
     if callable(fill_in := getattr(method, "fill_in", None)):
         fill_in(len(tasks))

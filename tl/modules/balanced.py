@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tl.backbones.base import last_block, stages_of
 from tl.balancing.base import Balancer, NonFiniteError
+from tl.balancing.independent import IndependentBatches
 from tl.balancing.passes import Backward, MicroBatch
 from tl.balancing.scalarization import LossWeighting
 from tl.counting import counted
@@ -84,6 +85,8 @@ class BalancedStep:
                     f"{balancer.name} weights tasks by their accuracy, which "
                     f"{', '.join(other)} {verb} not have; choose another balancer."
                 )
+        if stage == "fit":
+            self._check_batches(module.trainer)
         warmup = getattr(balancer.method, "warmup_epochs", 0)
         epochs = module.trainer.max_epochs or 0
         if stage == "fit" and 0 < epochs <= warmup:
@@ -93,11 +96,21 @@ class BalancedStep:
                 "uses the warm-up's loss throughout. Decrease `warmup_epochs` or train longer."
             )
 
+    def _check_batches(self, trainer: Trainer) -> None:
+        method, there = self._balancer.method, trainer.accumulate_grad_batches
+        if isinstance(method, IndependentBatches) and there < method.batches:
+            raise ValueError(
+                f"{self._balancer.name} reads {method.batches} independent batches in each step, "
+                f"and a step has {there}; set `trainer.accumulate_grad_batches` to "
+                f"{method.batches} or a multiple."
+            )
+
     # The step
 
     def begin(self, module: SharedBackboneModule, batch_idx: int) -> None:
         """Copy the balancer's state if the coming step may be skipped."""
         if batch_idx % module.trainer.accumulate_grad_batches == 0:
+            self._check_batches(module.trainer)  # a callback may change it by epoch
             self._batches = []
             if self._guard.action == "skip":
                 self._before = copy.deepcopy(self._balancer.state_dict())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tests.balancing.conftest import OVERLAYS, overlay, parsed
+from tests.balancing.conftest import OVERLAYS, micro_batches, overlay, parsed
 from tests.small import every_strategy, name_of, trainer
 from tests.text import CONFIG, adam, build, read
 from tl import MultiTaskModule, TransferModule
@@ -45,7 +45,9 @@ def test_a_balancing_overlay_trains_on_text(name: str, tmp_path: Path) -> None:
         options["weights"] = dict(zip([t.name for t in data.tasks], (1.0, 0.5), strict=True))
     module = build(data, balancer=parsed(spec))
     before = copied(module)
-    trainer(tmp_path, max_epochs=1, limit_train_batches=2).fit(module, data)
+    size = micro_batches(name)
+    settings = {"limit_train_batches": 2 * size, "accumulate_grad_batches": size}
+    trainer(tmp_path, max_epochs=1, **settings).fit(module, data)
     changed = moved(module, before)
     assert {"heads.sentences_topic.weight", "heads.sentences_sentiment.weight"} <= changed
     assert "backbone.model.embeddings.word_embeddings.weight" in changed

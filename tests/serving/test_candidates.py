@@ -13,6 +13,7 @@ from tests.serving.test_load import saved
 from tests.small import Tiny, module, multitask_module, tiny_data, two_sources
 from tests.text import build, read
 from tl import MultiTaskModule
+from tl.questions.features import evaluating
 from tl.serving.candidates import _accuracy, open_candidate
 from tl.tasks import Classification, Segmentation
 
@@ -91,6 +92,34 @@ def test_a_network_of_hugging_face_reads_as_its_repository_says(
     assert found.size == 40
     inputs = found.network.read([white])
     torch.testing.assert_close(inputs, torch.full((1, 3, 40, 40), 2.0))
+
+
+@pytest.mark.parametrize("library", ["timm", "huggingface"])
+def test_a_network_of_its_own_size_is_read_at_that_size_and_with_its_classifier(
+    library: str, tmp_path: Path
+) -> None:
+    """Transformers' positions are of one size of images, which need not be 224 pixels."""
+    package = pytest.importorskip("timm" if library == "timm" else "transformers")
+    if library == "timm":
+        whole, side = package.create_model("vit_tiny_patch16_384"), 384
+        torch.save(whole.state_dict(), tmp_path / "net.pth")
+        given = f"timm:vit_tiny_patch16_384@{tmp_path / 'net.pth'}"
+    else:
+        small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        whole, side = (
+            package.ViTForImageClassification(package.ViTConfig(**small, image_size=48)),
+            48,
+        )
+        whole.save_pretrained(tmp_path / "net")
+        (tmp_path / "net" / "preprocessor_config.json").write_text(json.dumps({"size": side}))
+        given = f"huggingface:{tmp_path / 'net'}"
+    found = open_candidate(given, device="cpu")
+    assert found.size == side
+    [head] = found.network.heads.values()
+    inputs: Any = found.network.read([torch.zeros(3, 32, 32, dtype=torch.uint8)])
+    with torch.no_grad(), evaluating(found.network.backbone, whole):
+        logits = whole(inputs) if library == "timm" else whole(inputs).logits
+        torch.testing.assert_close(head(found.network.backbone(inputs)), logits)
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:

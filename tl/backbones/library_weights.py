@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from tl.backbones.offline import url_file
+from tl.backbones.offline import hub_file, url_file
 
 
 def torchvision_file(name: str, weights: str) -> tuple[Path, str]:
@@ -34,6 +34,33 @@ def torchvision_file(name: str, weights: str) -> tuple[Path, str]:
             "a file, give its path."
         )
     return path, f"weights {path.name}"
+
+
+def timm_file(model: Any, name: str, weights: str) -> Path:  # noqa: ANN401 - untyped
+    """Return the file of weights of a network of timm.
+
+    Args:
+        model: The network.
+        name: Its name.
+        weights: ``DEFAULT``, or the path of a file or of a folder with ``model.safetensors``.
+
+    Raises:
+        ValueError: If timm has none, or they cannot be downloaded.
+    """
+    if weights == "DEFAULT":
+        repository = model.pretrained_cfg.get("hf_hub_id")
+        if not repository:
+            raise ValueError(f"timm has no weights for {name}; set `weights` to a file.")
+        return hub_file(str(repository), "model.safetensors")
+    path = Path(weights).expanduser()
+    inside = path / "model.safetensors"
+    return inside if inside.is_file() else path
+
+
+def last_linear(model: nn.Module) -> str | None:
+    """Return the name of a network's last linear layer; ``None`` if it has none."""
+    names = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    return names[-1] if names else None
 
 
 def load(model: nn.Module, path: Path, last: str | None, note: str) -> dict[str, Any]:

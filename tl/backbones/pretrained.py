@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor, nn
 from torchvision import models
 
@@ -23,8 +21,14 @@ from tl.backbones.library_networks import (
     timm_network,
     torchvision_network,
 )
-from tl.backbones.library_weights import load, load_folder, torchvision_file
-from tl.backbones.offline import hub_file, hub_folder
+from tl.backbones.library_weights import (
+    last_linear,
+    load,
+    load_folder,
+    timm_file,
+    torchvision_file,
+)
+from tl.backbones.offline import hub_folder
 from tl.backbones.structure import change_channels
 
 __all__ = ["HuggingFaceBackbone", "PretrainedBackbone", "TimmBackbone", "TorchvisionBackbone"]
@@ -72,10 +76,9 @@ class TorchvisionBackbone(PretrainedBackbone):
     ) -> None:
         check_options(in_channels, output_stride, stem)
         model = torchvision_network(name, output_stride)
-        linear = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
-        if not linear:
+        last = last_linear(model)
+        if last is None:
             raise ValueError(f"torchvision's {name} has no final linear layer to remove.")
-        last = linear[-1]
         record, said = None, "random weights"
         if (weights := given(weights)) is not None:
             path, said = torchvision_file(name, weights)
@@ -131,13 +134,7 @@ class TimmBackbone(PretrainedBackbone):
         model = timm_network(timm, name, channels, output_stride)
         record, said = None, "random weights"
         if weights is not None:
-            path = Path(weights).expanduser() / "model.safetensors"
-            if weights == "DEFAULT":
-                repository = model.pretrained_cfg.get("hf_hub_id")  # type: ignore[union-attr, operator]
-                if not repository:
-                    raise ValueError(f"timm has no weights for {name}; set `weights` to a file.")
-                path = hub_file(str(repository), "model.safetensors")
-            path = path if path.is_file() else Path(weights).expanduser()
+            path = timm_file(model, name, weights)
             said = f"weights {path.name if weights != 'DEFAULT' else name}"
             record = load(model, path, None, f"timm's {name}, {said}")
             said += change_channels(model, in_channels, average=True)

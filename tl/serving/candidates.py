@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from tl.backbones import HuggingFaceBackbone, TimmBackbone, TorchvisionBackbone
+from tl.backbones.library_heads import library_head
+from tl.backbones.library_networks import library as installed
 from tl.backbones.offline import PREPROCESSOR, hub_file, hub_folder
 from tl.backbones.streams import StreamsBackbone
 from tl.checkpoints.files import glance_at
@@ -50,7 +52,7 @@ def open_candidate(
         given: A checkpoint, a run's folder or an address, as for :func:`tl.load`; or a network as
             ``torchvision:resnet18``, ``timm:resnet18.a1_in1k``, ``huggingface:microsoft/resnet-18``
             with its weights, ``...@NAME`` with others of the library or of a file, and
-            ``...@random`` without any. The library may be left out. A library's head is not read.
+            ``...@random`` without any. The library may be left out.
         device: Where it computes; ``auto`` takes a GPU if there is one.
         backbone: As for :func:`tl.load`.
         source: Data that it is asked about: of a network that was trained on several sources, the
@@ -152,19 +154,18 @@ def _accuracy(module: SharedBackboneModule, metrics: Mapping[str, float]) -> flo
 def _of_library(library: str, name: str, given: str, device: torch.device) -> Candidate:
     name, _, weights = name.partition("@")
     chosen = {"": "DEFAULT", "random": None}.get(weights, weights)
-    kinds = {"torchvision": TorchvisionBackbone, "timm": TimmBackbone}
     network: Any
-    if library in kinds:
-        network = kinds[library](name, chosen, "keep")
-    else:
-        network = HuggingFaceBackbone(name, chosen, "keep")
     accuracy = None
     if library == "torchvision":
+        network = TorchvisionBackbone(name, chosen, "keep")
         size, mean, std, accuracy = _torchvision(name, chosen)
     elif library == "timm":
-        size, mean, std = _timm(network.model.pretrained_cfg)
+        size, mean, std = _timm(name)
+        network = TimmBackbone(name, chosen, "keep", size)
     else:
         size, mean, std = _huggingface(name, hub_folder(name, weights=chosen is not None))
+        network = HuggingFaceBackbone(name, chosen, "keep", size)
+    head = library_head(library, name, chosen, network)
     known = _known(name, size, mean, std)
     reader = ImageReader(known)
 
@@ -176,7 +177,7 @@ def _of_library(library: str, name: str, given: str, device: torch.device) -> Ca
     said = "random weights" if chosen is None else f"{library} {Path(weights or 'weights').name}"
     return Candidate(
         name=given,
-        network=Network(network, read, reader.way, {}, device),
+        network=Network(network, read, reader.way, {"classes": head} if head else {}, device),
         modality="images",
         lineage=said,
         parameters=sum(p.numel() for p in network.parameters()),
@@ -217,13 +218,12 @@ def _torchvision(
     return int(preset.crop_size[0]), preset.mean, preset.std, accuracy
 
 
-def _timm(configuration: Mapping[str, Any]) -> tuple[int, Sequence[float], Sequence[float]]:
-    size = configuration.get("input_size") or (3, _SIDE, _SIDE)
-    return (
-        int(size[-1]),
-        configuration.get("mean") or _MEAN,
-        configuration.get("std") or _STD,
-    )
+def _timm(name: str) -> tuple[int, Sequence[float], Sequence[float]]:
+    """Return what timm says of a network; ImageNet's values of one that it does not know."""
+    known = installed("timm", "timm").get_pretrained_cfg(name)
+    if known is None:
+        return _SIDE, _MEAN, _STD
+    return int(known.input_size[-1]), known.mean, known.std
 
 
 def _huggingface(name: str, folder: Path) -> tuple[int, Sequence[float], Sequence[float]]:

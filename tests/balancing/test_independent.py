@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from torch import nn
+from torch import nn, zeros
 
 from tests.balancing.test_references import modo, sdmgrad
 from tl.balancing import MoDo, SDMGrad
@@ -52,13 +52,14 @@ def test_resumed_steps_equal_the_formula_on_their_batches(name: str, lab: Any, s
     balancer, weights = lab.balancer(method()), (0.5, 0.5)
     for number in range(3):
         rows = batches(size, number)
-        wanted, weights = reference(*rows, weights=weights)
+        before = weights
+        wanted, weights = reference(*rows, weights=before)
         np.testing.assert_allclose(one_step(balancer, rows, step), wanted, rtol=1e-4, atol=1e-5)
         resumed = lab.balancer(method())
         resumed.load_state_dict(balancer.state_dict())
         balancer = resumed
         # each batch has its place: exchanged, they give something else
-        assert np.abs(reference(*rows[::-1], weights=weights)[0] - wanted).max() > 1e-3
+        assert np.abs(reference(*rows[::-1], weights=before)[0] - wanted).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -85,12 +86,28 @@ def test_a_shorter_step_takes_the_mean_and_leaves_no_trace(name: str, lab: Any, 
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_task_that_a_batch_lacks_is_absent(name: str, lab: Any, step: Any) -> None:
+def test_a_step_of_unequal_batches_takes_the_mean(name: str, lab: Any, step: Any) -> None:
+    """The second batch lacks a task."""
     method, _, size = METHODS[name]
     balancer, rows = lab.balancer(method()), batches(size)
     found = one_step(balancer, rows, step, absent=1)
-    np.testing.assert_allclose(found, rows[:, 0].mean(axis=0), rtol=1e-5)
-    assert balancer.weights.isnan().tolist() == [False, True]
+    rows[1, 1] = 0
+    np.testing.assert_allclose(found, rows.mean(axis=(0, 1)), rtol=1e-5, atol=1e-6)
+    assert balancer.weights.tolist() == [0.5, 0.5]
+    assert not list(balancer.method.buffers())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_task_that_all_batches_lack_is_absent(name: str, lab: Any, step: Any) -> None:
+    method, reference, size = METHODS[name]
+    balancer, rows, theta = lab.balancer(method(), "abc"), batches(size), nn.Parameter(zeros(3))
+    for number, row in enumerate(rows):
+        given = {"last": number == size - 1, "micro_batches": size, "theta": theta}
+        step(balancer, [1.0, None, 2.0], [row[0].tolist(), [9.0] * 3, row[1].tolist()], **given)
+    assert theta.grad is not None
+    np.testing.assert_allclose(theta.grad.numpy(), reference(*rows)[0], rtol=1e-4, atol=1e-5)
+    assert balancer.weights.isnan().tolist() == [False, True, False]
+    assert not list(balancer.method.buffers())
 
 
 def test_sdmgrad_solves_for_its_weights() -> None:
@@ -114,8 +131,13 @@ def test_too_few_micro_batches_are_refused(name: str, lab: Any) -> None:
     with pytest.raises(ValueError, match=said):
         lab.fit(lab.module(method()), lab.stream(2 * size))
     changes = GradientAccumulationScheduler({0: size, 1: 1})
+    module, stream = lab.module(method()), lab.stream(size)
     with pytest.raises(ValueError, match=said):
-        lab.fit(lab.module(method()), lab.stream(size), max_epochs=2, callbacks=[changes])
+        lab.fit(module, stream, max_epochs=2, callbacks=[changes])
+    assert module.trainer.global_step == 1
+    said = rf"(SDMGrad|MoDo) reads {size} independent.* an epoch has {size - 1}; take smaller"
+    with pytest.raises(ValueError, match=said):
+        lab.fit(lab.module(method()), stream[1:], accumulate_grad_batches=size)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torchvision import models
 
@@ -122,9 +123,26 @@ def test_a_network_of_its_own_size_is_read_at_that_size_and_with_its_classifier(
         torch.testing.assert_close(head(found.network.backbone(inputs)), logits)
 
 
+def test_a_folder_of_timm_says_how_its_network_reads(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    whole, folder = timm.create_model("resnet18", num_classes=5), tmp_path / "net"
+    folder.mkdir()
+    safetensors.torch.save_file(whole.state_dict(), folder / "model.safetensors")
+    read = {"input_size": [3, 40, 40], "mean": [0.5] * 3, "std": [0.5] * 3, "classifier": "fc"}
+    content = {"architecture": "resnet18", "num_classes": 5, "pretrained_cfg": read}
+    (folder / "config.json").write_text(json.dumps(content))
+    found = open_candidate(f"timm:local-dir:{folder}@{folder}", device="cpu")
+    assert found.size == 40
+    inputs: Any = found.network.read([torch.zeros(3, 40, 40, dtype=torch.uint8)])
+    torch.testing.assert_close(inputs, torch.full((1, 3, 40, 40), -1.0))
+
+
 def test_mistakes_are_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no network 'resnet19'"):
         open_candidate("torchvision:resnet19")
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match=r"has no network 'resnet18.wrong'"):
+        open_candidate("timm:resnet18.wrong")
     with pytest.raises(ValueError, match="no such file"):
         open_candidate(str(tmp_path / "none.ckpt"))
     with pytest.raises(ValueError, match="no such file"):

@@ -49,9 +49,9 @@ class GradientAggregation(Balancer):
     without changing its state, and if only one task is present, its gradient is the update. A
     method that needs a row for every task raises.
 
-    A method of :class:`IndependentBatches` sees the gradients of the step's micro-batches apart; a
-    task counts as absent unless it is in each of its batches. The shorter step at the end of an
-    epoch, if it has fewer micro-batches than the method needs, takes the mean of the gradients.
+    A method of :class:`IndependentBatches` sees the gradients of the step's micro-batches apart. A
+    step that has too few of them, as at the end of an epoch, or in which a batch lacks a task that
+    another has, takes the mean of the gradients.
 
     ``rescale`` brings the update of the shared parameters to the norm of the ``mean`` or of the
     ``sum`` of the losses' gradients (an update of zero stays), and the heads' weights to the sum 1
@@ -146,15 +146,15 @@ class GradientAggregation(Balancer):
     def _finish(self, run: Backward, shared: Sequence[nn.Parameter]) -> None:
         """Aggregate the gradients accumulated over the step's micro-batches."""
         rows, heads, micro_batches = self._rows, self._heads, self._counts
-        given = [there for there, count in zip(self._present, micro_batches, strict=True) if count]
-        present = [all(there) for there in zip(*given, strict=True)]
+        present = [any(there) for there in zip(*self._present, strict=True)]
+        apart = all(there == present for there in self._present)
         plain, (factors, counts) = self._plain, self._factor_sums
         self._start_step()
         self.end_step()
         update = None
         on_heads = torch.ones_like(factors)
         if shared and rows:  # otherwise a frozen backbone: nothing is shared
-            batches = self._apart(rows, micro_batches, run)
+            batches = self._batches_of(rows, micro_batches if apart else [], run)
             if plain is not None:
                 plain = run.mean(plain).div_(run.scale)
             update, on_heads = self._update(batches, present, run, plain)
@@ -170,15 +170,15 @@ class GradientAggregation(Balancer):
             rows[0].write(update.mul_(run.scale))
 
     @staticmethod
-    def _apart(rows: Sequence[Rows], counts: Sequence[int], run: Backward) -> Tensor:
+    def _batches_of(rows: Sequence[Rows], counts: Sequence[int], run: Backward) -> Tensor:
         """Return the gradients ``(B, T, P)`` of each batch, as if it were the whole step.
 
-        A step with fewer micro-batches than batches is one batch.
+        Without counts of their micro-batches, all are one batch.
         """
         found = [run.mean(each.matrix).div_(run.scale) for each in rows]
         if len(found) == 1:
             return found[0].unsqueeze(0)
-        if not all(counts):
+        if not counts:
             return torch.stack(found).sum(dim=0, keepdim=True)
         total = sum(counts)
         return torch.stack([each * (total / n) for each, n in zip(found, counts, strict=True)])
@@ -248,7 +248,7 @@ class GradientAggregation(Balancer):
         ones = torch.ones_like(rows[:, 0])
         if len(rows) == 1:
             return rows[0].clone(), ones, ones.clone()
-        if len(part) < self._batches:  # the end of an epoch
+        if len(part) < self._batches:  # there is nothing to compare
             return rows.mean(dim=0), ones / len(rows), ones
         # some tasks are absent: work on a copy, so that the step does not change the method's state
         whole = len(rows) == len(self.tasks)

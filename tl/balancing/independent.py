@@ -38,16 +38,18 @@ class SDMGrad(IndependentBatches):
 
     ``w`` minimises ``||J^T (w + lambda w0)||^2 / 2`` over the simplex, by ``n_iter`` projected
     steps of SGD from the last step's ``w`` on ``J_1 J_2^T (w + lambda w0)``, with ``w0 = 1 / T``;
-    the update is ``J_3^T (w + lambda w0) / (1 + lambda)``, from a third batch (Xiao et al., 2023,
-    arXiv:2305.18409, algorithm 1). The weights are those of ``torchjd.aggregation``.
+    the update is ``J_3^T (w + lambda w0)``, from a third batch (Xiao et al., 2023,
+    arXiv:2305.18409, algorithm 1), over ``1 + lambda``, as in the authors' code. The weights are
+    those of ``torchjd.aggregation``.
 
-    The defaults are those of the authors' code, but for ``lr``, which is 10 there: with it the
+    The defaults are those of the authors' runs, but for ``lr``, which is 10 there: with it the
     weights overshoot from corner to corner of the simplex, also on orthogonal gradients of equal
     size; with 1 they converge. Where no task's gradients agree between the two batches, as may
     happen with small ones, torchjd's scale of ``J_1 J_2^T`` is 0, and the weights jump to a corner.
 
     The authors' code holds the three gradients in one memory (``[tensor] * 3``), so that the last
-    batch's stand for all; it also multiplies the update by the number of tasks.
+    batch's stand for all; it also multiplies the update by the number of tasks, and clips its norm
+    to 1.
 
     Args:
         lambda_: Pull towards the mean gradient, at least 0; 0.3 in the authors' runs.
@@ -72,7 +74,8 @@ class SDMGrad(IndependentBatches):
         return batches[2]
 
     def __repr__(self) -> str:
-        return f"SDMGrad(lambda_={self.weighting.lambda_}, n_iter={self.weighting.n_iter})"
+        given = self.weighting
+        return f"SDMGrad(lambda_={given.lambda_}, n_iter={given.n_iter}, lr={given.lr})"
 
 
 class MoDo(IndependentBatches):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -85,7 +86,7 @@ class BalancedStep:
                     f"{balancer.name} weights tasks by their accuracy, which "
                     f"{', '.join(other)} {verb} not have; choose another balancer."
                 )
-        if stage == "fit":
+        if stage == "fit" and not _accumulates_by_epoch(module.trainer):
             self._check_batches(module.trainer)
         warmup = getattr(balancer.method, "warmup_epochs", 0)
         epochs = module.trainer.max_epochs or 0
@@ -96,21 +97,24 @@ class BalancedStep:
                 "uses the warm-up's loss throughout. Decrease `warmup_epochs` or train longer."
             )
 
-    def _check_batches(self, trainer: Trainer) -> None:
+    def _check_batches(self, trainer: Trainer, epoch: float = math.inf) -> None:
         method, there = self._balancer.method, trainer.accumulate_grad_batches
-        if isinstance(method, IndependentBatches) and there < method.batches:
+        if not isinstance(method, IndependentBatches) or method.batches <= min(there, epoch):
+            return
+        reads = f"{self._balancer.name} reads {method.batches} independent batches in each step"
+        if there < method.batches:
             raise ValueError(
-                f"{self._balancer.name} reads {method.batches} independent batches in each step, "
-                f"and a step has {there}; set `trainer.accumulate_grad_batches` to "
+                f"{reads}, and a step has {there}; set `trainer.accumulate_grad_batches` to "
                 f"{method.batches} or a multiple."
             )
+        raise ValueError(f"{reads}, and an epoch has {epoch}; take smaller batches, or more data.")
 
     # The step
 
     def begin(self, module: SharedBackboneModule, batch_idx: int) -> None:
         """Copy the balancer's state if the coming step may be skipped."""
         if batch_idx % module.trainer.accumulate_grad_batches == 0:
-            self._check_batches(module.trainer)  # a callback may change it by epoch
+            self._check_batches(module.trainer, module.trainer.num_training_batches)
             self._batches = []
             if self._guard.action == "skip":
                 self._before = copy.deepcopy(self._balancer.state_dict())
@@ -254,6 +258,12 @@ def _observed(
 
 
 @torch.no_grad()
+def _accumulates_by_epoch(trainer: Trainer) -> bool:
+    """Tell whether the number of accumulated batches is set when an epoch starts."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks)
+
+
 def _seen_again(module: SharedBackboneModule, batch: AnyBatch) -> MicroBatch:
     """Evaluate the losses of a batch after the step, and leave running statistics unchanged."""
     kept = [(buffer, buffer.clone()) for buffer in module.buffers()]

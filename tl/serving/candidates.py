@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from tl.backbones import HuggingFaceBackbone, TimmBackbone, TorchvisionBackbone
-from tl.backbones.library_heads import library_head
+from tl.backbones.library_networks import given as weights_given
 from tl.backbones.library_networks import library as installed
 from tl.backbones.offline import PREPROCESSOR, hub_file, hub_folder
 from tl.backbones.streams import StreamsBackbone
@@ -26,6 +26,7 @@ from tl.modules.batch_norm import without_sources
 from tl.private.torchvision import imagenet_accuracy
 from tl.questions.candidates import Candidate, lineage_words, seen_classes
 from tl.questions.features import Network
+from tl.serving.library_heads import library_head
 from tl.serving.load import load, torch_device
 from tl.serving.readers import ImageReader
 from tl.tasks import Classification
@@ -153,17 +154,19 @@ def _accuracy(module: SharedBackboneModule, metrics: Mapping[str, float]) -> flo
 
 def _of_library(library: str, name: str, given: str, device: torch.device) -> Candidate:
     name, _, weights = name.partition("@")
-    chosen = {"": "DEFAULT", "random": None}.get(weights, weights)
+    chosen = weights_given({"": "DEFAULT", "random": None}.get(weights, weights))
     network: Any
-    accuracy = None
+    size, accuracy = _SIDE, None
     if library == "torchvision":
         network = TorchvisionBackbone(name, chosen, "keep")
         size, mean, std, accuracy = _torchvision(name, chosen)
     elif library == "timm":
-        size, mean, std = _timm(name)
-        network = TimmBackbone(name, chosen, "keep", size)
+        network = TimmBackbone(name, chosen, "keep", _timm_size(name))
+        size, mean, std = _timm(network.model.pretrained_cfg)
     else:
-        size, mean, std = _huggingface(name, hub_folder(name, weights=chosen is not None))
+        installed("transformers", "huggingface")
+        if chosen in ("DEFAULT", None):
+            size, mean, std = _huggingface(name, hub_folder(name, weights=chosen is not None))
         network = HuggingFaceBackbone(name, chosen, "keep", size)
     head = library_head(library, name, chosen, network)
     known = _known(name, size, mean, std)
@@ -218,12 +221,22 @@ def _torchvision(
     return int(preset.crop_size[0]), preset.mean, preset.std, accuracy
 
 
-def _timm(name: str) -> tuple[int, Sequence[float], Sequence[float]]:
-    """Return what timm says of a network; ImageNet's values of one that it does not know."""
-    known = installed("timm", "timm").get_pretrained_cfg(name)
-    if known is None:
-        return _SIDE, _MEAN, _STD
-    return int(known.input_size[-1]), known.mean, known.std
+def _timm_size(name: str) -> int | None:
+    """Return the size that timm's list of networks gives, ``None`` of one that is not in it."""
+    try:
+        known = installed("timm", "timm").get_pretrained_cfg(name)
+    except RuntimeError:  # an unknown tag: the backbone says which there are
+        return None
+    return None if known is None else int(known.input_size[-1])
+
+
+def _timm(configuration: Mapping[str, Any]) -> tuple[int, Sequence[float], Sequence[float]]:
+    size = configuration.get("input_size") or (3, _SIDE, _SIDE)
+    return (
+        int(size[-1]),
+        configuration.get("mean") or _MEAN,
+        configuration.get("std") or _STD,
+    )
 
 
 def _huggingface(name: str, folder: Path) -> tuple[int, Sequence[float], Sequence[float]]:

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torchvision import models
 
 from tl.backbones import HuggingFaceBackbone, TimmBackbone, TorchvisionBackbone
-from tl.backbones.library_heads import library_head
+from tl.serving.library_heads import library_head
 
 
-def shifted(network: nn.Module) -> nn.Module:
+def shifted(network: Any) -> Any:
     """A network whose every weight matters."""
     torch.manual_seed(0)
     with torch.no_grad():
@@ -52,7 +51,7 @@ def test_of_timm(name: str, tmp_path: Path) -> None:
 def test_weights_of_other_classes_bring_their_own(tmp_path: Path) -> None:
     whole = shifted(models.resnet18(num_classes=7))
     weights = str(tmp_path / "net.pth")
-    torch.save(whole.state_dict(), weights)
+    torch.save({f"module.{name}": value for name, value in whole.state_dict().items()}, weights)
     backbone = TorchvisionBackbone("resnet18", weights, "keep").eval()
     head = library_head("torchvision", "resnet18", weights, backbone)
     assert head is not None
@@ -100,14 +99,21 @@ def test_of_hugging_face(config: Any, tmp_path: Path) -> None:
 
 
 def test_a_classifier_that_reads_something_else_is_left_out(tmp_path: Path) -> None:
-    """DeiT with a teacher averages two classifiers."""
-    transformers = pytest.importorskip("transformers")
-    given = {**_vit(transformers).to_dict(), "model_type": "deit"}
-    config = transformers.DeiTConfig.from_dict(given)
-    whole = transformers.DeiTForImageClassificationWithTeacher(config)
-    whole.save_pretrained(tmp_path / "teacher")
-    backbone = HuggingFaceBackbone(str(tmp_path / "teacher"), "DEFAULT", "keep", 32)
-    assert library_head("huggingface", str(tmp_path / "teacher"), "DEFAULT", backbone) is None
+    """I-JEPA's reads the mean of all positions, DINOv2's the class token beside it."""
+    timm, transformers = map(pytest.importorskip, ("timm", "transformers"))
+    normalised = shifted(timm.create_model("efficientvit_m0"))  # a batch norm before the layer
+    torch.save(normalised.state_dict(), tmp_path / "net.pth")
+    weights = str(tmp_path / "net.pth")
+    small = TimmBackbone("efficientvit_m0", weights, "keep")
+    assert library_head("timm", "efficientvit_m0", weights, small) is None
+    for name in ("IJepa", "Dinov2"):
+        given = {**_vit(transformers).to_dict(), "patch_size": 16, "num_labels": 5}
+        del given["model_type"]
+        config = getattr(transformers, f"{name}Config").from_dict(given)
+        whole: Any = getattr(transformers, f"{name}ForImageClassification")(config)
+        shifted(whole).save_pretrained(tmp_path / name)
+        backbone = HuggingFaceBackbone(str(tmp_path / name), "DEFAULT", "keep", 32)
+        assert library_head("huggingface", str(tmp_path / name), "DEFAULT", backbone) is None
     transformers.ResNetModel(_resnet(transformers)).save_pretrained(tmp_path / "plain")
     backbone = HuggingFaceBackbone(str(tmp_path / "plain"), "DEFAULT", "keep")
     assert library_head("huggingface", str(tmp_path / "plain"), "DEFAULT", backbone) is None

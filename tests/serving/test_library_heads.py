@@ -22,30 +22,29 @@ def shifted(network: Any) -> Any:
     return network.eval()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vit_b_16"])
-def test_of_torchvision(name: str, tmp_path: Path) -> None:
-    whole = shifted(models.get_model(name, num_classes=1000))
-    torch.save(whole.state_dict(), tmp_path / "net.pth")
-    weights = str(tmp_path / "net.pth")
-    backbone = TorchvisionBackbone(name, weights, "keep").eval()
-    images = torch.randn(2, 3, 224, 224)
-    head = library_head("torchvision", name, weights, backbone)
-    assert head is not None
-    torch.testing.assert_close(head(backbone(images)), whole(images), rtol=1e-4, atol=1e-4)
-    assert library_head("torchvision", name, None, backbone) is None
+TORCHVISION = ("resnet18", "mobilenet_v3_small", "vit_b_16")
+TIMM = ("resnet18", "vit_tiny_patch16_224", "mobilenetv3_small_050")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "mobilenetv3_small_050"])
-def test_of_timm(name: str, tmp_path: Path) -> None:
-    timm = pytest.importorskip("timm")
-    whole = shifted(timm.create_model(name, pretrained=False))
-    torch.save(whole.state_dict(), tmp_path / "net.pth")
-    weights = str(tmp_path / "net.pth")
-    backbone = TimmBackbone(name, weights, "keep").eval()
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [*(("torchvision", name) for name in TORCHVISION), *(("timm", name) for name in TIMM)],
+)
+def test_it_gives_the_logits_of_the_whole_network(package: str, name: str, tmp_path: Path) -> None:
+    build: Any
+    kind: Any
+    if package == "timm":
+        build, kind = pytest.importorskip("timm").create_model, TimmBackbone
+    else:
+        build, kind = models.get_model, TorchvisionBackbone
+    whole, weights = shifted(build(name)), str(tmp_path / "net.pth")
+    torch.save(whole.state_dict(), weights)
+    backbone = kind(name, weights, "keep").eval()
     images = torch.randn(2, 3, 224, 224)
-    head = library_head("timm", name, weights, backbone)
+    head = library_head(package, name, weights, backbone)
     assert head is not None
     torch.testing.assert_close(head(backbone(images)), whole(images), rtol=1e-4, atol=1e-4)
+    assert library_head(package, name, None, backbone) is None
 
 
 def test_weights_of_other_classes_bring_their_own(tmp_path: Path) -> None:

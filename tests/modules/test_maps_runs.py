@@ -58,7 +58,7 @@ def data(tasks: list[Task] = TASKS, channels: int = 3) -> TensorDataModule:
 def build(net: str | nn.Module, tasks: list[Task] = TASKS, **settings: Any) -> MultiTaskModule:
     torch.manual_seed(0)
     backbone = NETS[net]() if isinstance(net, str) else net
-    sgd = partial(torch.optim.SGD, lr=0.02, momentum=0.9, weight_decay=0.1)
+    sgd = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=0.1)
     return MultiTaskModule(backbone, tasks, optimizer=sgd, **settings)
 
 
@@ -83,7 +83,8 @@ def test_they_learn_together_under_balancers(net: str, balancer: str, tmp_path: 
             return {name: float(loss) for name, loss in run.train().task_losses(batch)[0].items()}
 
     start = losses()["marks"]
-    trainer(tmp_path, limit_val_batches=0).fit(run, data())
+    # two epochs' outcome hinges on rounding
+    trainer(tmp_path, limit_val_batches=0, max_epochs=6).fit(run, data())
     assert moved(run, before) == set(before)
     assert losses()["marks"] < start
 

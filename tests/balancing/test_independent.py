@@ -97,6 +97,19 @@ def test_a_step_of_unequal_batches_takes_the_mean(name: str, lab: Any, step: Any
     assert not list(balancer.method.buffers())
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", METHODS)
+def test_a_shorter_step_without_any_label_is_no_step_of_the_backbone(name: str, lab: Any) -> None:
+    method, _, size = METHODS[name]
+    stream, modules = lab.stream(size + 1), [lab.module(method()) for _ in range(2)]
+    stream[-1] = {s: (x, torch.full_like(labels, -1)) for s, (x, labels) in stream[-1].items()}
+    for module, seen in zip(modules, (stream[:-1], stream), strict=True):
+        lab.fit(module, seen, accumulate_grad_batches=size)
+    one, two = (module.backbone.stem.weight for module in modules)
+    assert torch.equal(one, two)
+    assert modules[1].trainer.global_step == 2
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_task_that_all_batches_lack_is_absent(name: str, lab: Any, step: Any) -> None:
     method, reference, size = METHODS[name]

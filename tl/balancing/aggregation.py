@@ -147,7 +147,7 @@ class GradientAggregation(Balancer):
         """Aggregate the gradients accumulated over the step's micro-batches."""
         rows, heads, micro_batches = self._rows, self._heads, self._counts
         present = [any(there) for there in zip(*self._present, strict=True)]
-        apart = all(there == present for there in self._present)
+        apart = all(micro_batches) and all(there == present for there in self._present)
         plain, (factors, counts) = self._plain, self._factor_sums
         self._start_step()
         self.end_step()

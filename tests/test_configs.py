@@ -45,6 +45,10 @@ TINY = (
 PICTURES = "--dashboard.every_n_epochs=1"
 _SOURCE_DATA = "--model.init_args.penalties.init_args.data.init_args"
 MORE = {
+    "configs/balancing/sdmgrad.yaml": (  # three batches a step
+        "--trainer.limit_train_batches=3",
+        "--data.init_args.batch_size=32",
+    ),
     "configs/transfer/ewc.yaml": (
         f"{_SOURCE_DATA}.images=generated",
         f"{_SOURCE_DATA}.generated_size=200",

@@ -97,7 +97,9 @@ def test_of_hugging_face(config: Any, tmp_path: Path) -> None:
     torch.testing.assert_close(head(backbone.eval()(images)), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_a_classifier_that_reads_something_else_is_left_out(tmp_path: Path) -> None:
+def test_a_classifier_that_reads_something_else_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """I-JEPA's reads the mean of all positions, DINOv2's the class token beside it."""
     timm, transformers = map(pytest.importorskip, ("timm", "transformers"))
     normalised = shifted(timm.create_model("efficientvit_m0"))  # a batch norm before the layer
@@ -105,6 +107,7 @@ def test_a_classifier_that_reads_something_else_is_left_out(tmp_path: Path) -> N
     weights = str(tmp_path / "net.pth")
     small = TimmBackbone("efficientvit_m0", weights, "keep")
     assert library_head("timm", "efficientvit_m0", weights, small) is None
+    assert "The classifier of efficientvit_m0 is left out: it reads something" in caplog.text
     for name in ("IJepa", "Dinov2"):
         given = {**_vit(transformers).to_dict(), "patch_size": 16, "num_labels": 5}
         del given["model_type"]

@@ -181,7 +181,7 @@ class GradientAggregation(Balancer):
         if not counts:
             return torch.stack(found).sum(dim=0, keepdim=True)
         total = sum(counts)
-        return torch.stack([each * (total / n) for each, n in zip(found, counts, strict=True)])
+        return torch.stack([each.mul_(total / n) for each, n in zip(found, counts, strict=True)])
 
     @staticmethod
     def _synchronize(run: Backward, penalised: Sequence[nn.Parameter]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor
 from torchjd.aggregation import MoDoWeighting, SDMGradWeighting, WeightedAggregator
 
 
 class IndependentBatches(WeightedAggregator):
-    """Weigh the tasks by the product ``J_1 J_2^T`` of the gradients of two independent batches.
+    """Weight the tasks by the product ``J_1 J_2^T`` of the gradients of two independent batches.
 
     Weights from the gradients of one batch are biased: its noise is squared in ``J J^T``. The
     batches are the micro-batches of an optimizer step, so that the Trainer needs
@@ -21,9 +23,9 @@ class IndependentBatches(WeightedAggregator):
 
     batches: int
 
+    @abstractmethod
     def own(self, batches: Tensor) -> Tensor:
-        """Return the gradients ``(T, P)`` to weigh, of those of all batches ``(B, T, P)``."""
-        raise NotImplementedError
+        """Return the gradients ``(T, P)`` to weight, of those of all batches ``(B, T, P)``."""
 
     @torch.no_grad()
     def forward(self, matrix: Tensor, /) -> Tensor:

@@ -14,6 +14,7 @@ from tl.backbones.library import PretrainedBackbone
 from tl.backbones.library_networks import library, torchvision_network
 from tl.backbones.library_weights import last_linear, timm_file, torchvision_file
 from tl.backbones.offline import hub_folder
+from tl.checkpoints.errors import first_line
 from tl.checkpoints.files import read_checkpoint
 from tl.questions.features import evaluating
 from tl.transfer.names import find_state, unwrapped
@@ -46,8 +47,10 @@ def library_head(
         head, whole = build(name, weights, backbone)
         if head is None or _gives_the_logits(head, whole, backbone):
             return head
-    except Exception as error:  # noqa: BLE001 - any structure may come; it stays a source without a head
-        _log.debug("%s has no classifier to read: %s", name, error)
+        why = "it reads something else than the features"
+    except Exception as error:  # noqa: BLE001 - any structure may come, and is a source without it
+        why = first_line(error)
+    _log.warning("The classifier of %s is left out: %s.", name, why.rstrip("."))
     return None
 
 
@@ -73,7 +76,10 @@ def _timm(
     settings: Any = backbone.model.pretrained_cfg
     whole = library("timm", "timm").create_model(name, pretrained=False)
     state = _state(timm_file(backbone.model, name, weights), whole)
-    whole.reset_classifier(len(state[f"{settings['classifier']}.weight"]))
+    weight = state.get(f"{settings.get('classifier')}.weight")
+    if weight is None:
+        return None, whole
+    whole.reset_classifier(len(weight))
     whole.load_state_dict(state)
     return whole.get_classifier(), whole
 

@@ -103,3 +103,12 @@ def test_a_report_of_other_runs_than_were_started_is_refused(
     said, warned = capsys.readouterr()
     assert "5 of 10 runs are done" in said
     assert "asks for other runs than" in warned
+    (tmp_path / "out" / "study.json").write_text("{")
+    main(["study", "status", *more])
+    said, warned = capsys.readouterr()
+    assert "10 of 10 runs are done" in said
+    assert "study.json is damaged" in warned
+    main(["study", "run", *more])  # nothing is left to do
+    assert "study.json is damaged" in capsys.readouterr().err
+    main(["study", "status", *more])
+    assert not capsys.readouterr().err

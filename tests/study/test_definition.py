@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.studies import write_study
-from tl.study.definition import are_apart, define, difference_to
+from tl.study.definition import are_apart, damage, define, difference_to
 from tl.study.points import points_of
 from tl.study.study_file import read_study
 
@@ -54,10 +54,26 @@ def test_names_that_are_cut_are_counted_by_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "runs", [[1], {"a": 1}, {"a": {"hash": "x"}}, {"a": {"hash": "x", "label": 1, "options": []}}]
+    "runs",
+    [[1], {}, {"a": 1}, {"a": {"hash": "x"}}, {"a": {"hash": "x", "label": 1, "options": []}}],
 )
-def test_a_damaged_record_is_none(tmp_path: Path, runs: object) -> None:
+def test_a_damaged_record_is_none_and_said(tmp_path: Path, runs: object) -> None:
     points = points_of(read_study(write_study(tmp_path)))
+    assert not damage(tmp_path)
     (tmp_path / "study.json").write_text(json.dumps({"runs": runs}))
+    assert damage(tmp_path).startswith(f"{tmp_path / 'study.json'} is damaged")
     assert difference_to(points, tmp_path) == ""
     assert not are_apart(points, tmp_path)
+    define("Why?", points, tmp_path)
+    assert not damage(tmp_path)
+
+
+def test_a_record_with_one_damaged_run_is_said(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    define("Why?", points_of(read_study(path)), tmp_path)
+    content = json.loads((tmp_path / "study.json").read_text())
+    del next(iter(content["runs"].values()))["hash"]
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    assert damage(tmp_path)
+    (tmp_path / "study.json").write_text(json.dumps(content)[:-9])
+    assert damage(tmp_path)

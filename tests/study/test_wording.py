@@ -14,6 +14,8 @@ def test_shares_are_percent_and_other_metrics_are_not() -> None:
     assert number(None, "test/loss") == "-"
     assert (scaled(0.5, "test/acc"), scaled(0.5, "test/rmse")) == (50.0, 0.5)
     assert (unit("val/a/oracle_acc_at_best"), unit("val/a/oracle_mae")) == (", %", "")
+    for share in ("accuracy", "miou", "iou", "f1", "map"):
+        assert unit(f"test/a/{share}") == ", %"
     assert (unit("test/a/acc"), unit("test/rmse")) == (", %", "")
     assert (amount(0.04, "test/acc"), amount(0.04, "test/rmse")) == ("4.0 points", "0.04")
 

@@ -102,10 +102,12 @@ def _status(given: argparse.Namespace, found: Study, out: Path) -> None:
 
 def _check(found: Study, out: Path) -> None:
     """Say where the file asks for other runs than the folder holds; refuse it if for all others."""
-    from tl.study.definition import are_apart, difference_to  # noqa: PLC0415
+    from tl.study.definition import are_apart, damage, difference_to  # noqa: PLC0415
     from tl.study.points import points_of  # noqa: PLC0415
 
     points = points_of(found)
+    if damaged := damage(out):
+        print(f"tl: {damaged}", file=sys.stderr)  # noqa: T201
     changed = difference_to(points, out)
     if are_apart(points, out):
         raise ValueError(

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tl.report.delta_m import delta_m, delta_m_interval
-from tl.report.intervals import Interval, mean_interval
+from tl.report.intervals import SHARES, Interval, mean_interval
 from tl.report.tested import TestedRun, read_tested
 
-_SHARES = ("acc", "accuracy", "miou", "iou", "f1", "map")  # written in percent
 _Values = Mapping[str, Mapping[str, float]]  # by task and score
 
 
@@ -38,7 +37,7 @@ class AgainstSingle:
     def table(self) -> str:
         """Return a row per task and score, and Delta_m, in percent, as Markdown."""
         rows = [(task, score) for task, scores in self.alone[0].items() for score in scores]
-        shares = all(score in _SHARES for _, score in rows)
+        shares = all(score in SHARES for _, score in rows)
         unit = ", %" if shares else ""
         lines = [f"| task | alone{unit} | together{unit} |", "| --- | --- | --- |"]
         for task, score in rows:
@@ -48,7 +47,7 @@ class AgainstSingle:
                 continue
             down = " (lower is better)" if f"{task}/{score}" in self.lower_is_better else ""
             said = " | ".join(
-                each.percent() + ("" if shares else " %") if score in _SHARES else _plain(each)
+                each.percent() + ("" if shares else " %") if score in SHARES else _plain(each)
                 for each in pair
             )
             lines.append(f"| {task} {score}{down} | {said} |")

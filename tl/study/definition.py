@@ -63,6 +63,20 @@ def are_apart(points: Mapping[str, Point], out: Path) -> bool:
     return bool(there) and not _hashes(there) & _hashes(_definition(points).values())
 
 
+def damage(out: Path) -> str:
+    """Say in a line that the record of a study's runs is damaged; empty where it is not."""
+    path = out / _FILE
+    if not path.exists():
+        return ""
+    runs = read_object(path).get("runs")
+    if isinstance(runs, dict) and runs and len(_started(out)) == len(runs):
+        return ""
+    return (
+        f"{path} is damaged: which runs the study was started with is not known, and a change of "
+        "the file would not be noticed; `tl study run` writes it anew."
+    )
+
+
 def _started(out: Path) -> list[dict[str, Any]]:
     """Return the runs that a study was started with; those that are damaged are left out."""
     runs = read_object(out / _FILE).get("runs")

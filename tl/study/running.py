@@ -17,7 +17,7 @@ from typing import TextIO
 from tl.reading import read_object
 from tl.signals import StoppedBySignal
 from tl.study.dealing import Progress, progress_of
-from tl.study.definition import define, difference_to
+from tl.study.definition import damage, define, difference_to
 from tl.study.folders import RunFolders, write_object
 from tl.study.gpus import free_gpus, visible_gpus
 from tl.study.merging import argument, hash_of
@@ -71,6 +71,8 @@ def run_study(
     out = Path(task.out)
     out.mkdir(parents=True, exist_ok=True)
     folders = RunFolders(out)
+    if damaged := damage(out):
+        print(f"tl: {damaged}", file=sys.stderr)  # noqa: T201
     changed = difference_to(points, out)
     if changed and not accept_changes:
         raise ValueError(

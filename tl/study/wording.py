@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tl.report.intervals import Interval
+from tl.report.intervals import SHARES, Interval
 from tl.study.cells import DELTA, score_of
-
-_SHARES = ("acc", "accuracy", "miou", DELTA)
 
 
 def number(interval: Interval | None, metric: str, *, signed: bool = False) -> str:
@@ -34,7 +32,7 @@ def unit(metric: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Tell whether a metric is written in percent."""
-    return score_of(metric).lower() in {name.lower() for name in _SHARES}
+    return score_of(metric).lower() in (*SHARES, DELTA.lower())
 
 
 def short(axis: str) -> str:

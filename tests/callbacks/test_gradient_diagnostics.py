@@ -16,7 +16,7 @@ from torchjd.aggregation import UPGrad
 
 from tl import Classification, MultiTaskModule
 from tl.backbones import ResNet20
-from tl.callbacks.gradient_diagnostics import GradientDiagnostics, compared, heat_map
+from tl.callbacks.gradient_diagnostics import GradientDiagnostics, compared, heat_map, summarised
 from tl.tasks import Depth, Segmentation
 
 TASKS = (Classification("a", 4, source="x"), Classification("b", 3, source="y"))
@@ -114,6 +114,52 @@ def test_a_run_shows_scalars_and_a_heat_map(balancer: Any, tmp_path: Path) -> No
     assert steps == [0, 2, 4, 6]
     assert all(-1 <= event.value <= 1 for event in events.Scalars("balance/cosine/a-b"))
     assert len(events.Images("balance/cosine_over_time")) == 2
+
+
+def test_many_tasks_have_means_in_place_of_pairs(tmp_path: Path) -> None:
+    tasks = [Classification(f"t{i}", 3, target=f"t{i}") for i in range(9)]
+    ours = MultiTaskModule(Tiny(), tasks, optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(6, 3, 8, 8, generator=generator)
+    labels = {t.name: torch.randint(3, (6,), generator=generator) for t in tasks}
+    callback = GradientDiagnostics(every_n_steps=1)
+    logger = TensorBoardLogger(str(tmp_path), "run")
+    fit(ours, callback, batches=[(images, labels)] * 2, logger=logger, log_every_n_steps=1)
+    events = EventAccumulator(logger.log_dir, size_guidance={"images": 0})
+    events.Reload()
+    found = {n for n in events.Tags()["scalars"] if n.startswith("balance/")}
+    pairs = {f"balance/cosine/{s}{e}" for s in ("mean", "lowest") for e in ("", "/stem", "/top")}
+    assert {name for name in found if "cosine" in name} == pairs
+    assert {name for name in found if name.endswith("/norm")} == {
+        f"balance/t{i}/norm" for i in range(9)
+    }
+    assert not any("/norm/" in name for name in found)
+    kept = callback.cosines["backbone"].mean()
+    apart = ~torch.eye(9, dtype=torch.bool)
+    both = [event.value for event in events.Scalars("balance/cosine/mean")]
+    assert sum(both) / 2 == pytest.approx(float(kept[apart].mean()), abs=1e-6)
+    assert callback.state_dict()["cosines"] == []
+    assert 0 <= callback.conflict_rate() <= 1
+    assert len(events.Images("balance/cosines")) == 1
+    assert "balance/cosine_over_time" not in events.Tags()["images"]
+
+
+def test_summaries_by_hand() -> None:
+    values = {
+        "balance/cosine/a-b": 0.5,
+        "balance/cosine/a-c": -0.25,
+        "balance/cosine/b-c": math.nan,
+        "balance/cosine/a-b/top": math.nan,
+        "balance/a/norm": 2.0,
+        "balance/a/norm/top": 1.0,
+        "balance/norm_ratio/top": 3.0,
+    }
+    assert summarised(values) == {
+        "balance/cosine/mean": 0.125,
+        "balance/cosine/lowest": -0.25,
+        "balance/a/norm": 2.0,
+        "balance/norm_ratio/top": 3.0,
+    }
 
 
 def test_the_values_are_those_of_the_tasks_own_gradients() -> None:

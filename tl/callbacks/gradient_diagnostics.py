@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ALL = "backbone"
+_COSINE = "balance/cosine/"
+_FEW = 8  # tasks whose pairs have a curve each: 28 pairs
 _HISTORY = 512  # maximum columns of the heat map; beyond it, every second one is dropped
 
 
@@ -37,12 +39,15 @@ class GradientDiagnostics(TaskMeasurement):
 
     Logged by name, for the whole backbone and, with ``/<stage>`` appended, for each stage that
     trains: ``balance/cosine/<a>-<b>`` in [-1, 1] (below 0 the tasks are in conflict; Yu et al.,
-    2020, arXiv:2001.06782, definition 1), ``balance/<task>/norm``, ``balance/norm_ratio`` (largest
-    over smallest norm, 1 or more), and ``balance/conflict_rate``, the share of pairs of tasks in
-    conflict over the last `window` measurements. ``balance/<task>/weight`` is logged by the module
-    if there is a balancer, and here, as 1, if there is none. TensorBoard also shows the cosines
-    over time as a heat map, once per epoch. Gradients are those of the unweighted losses, on the
-    first micro-batch of a step, averaged over the processes.
+    2020, arXiv:2001.06782, definition 1), ``balance/<task>/norm``, ``balance/norm_ratio``
+    (largest over smallest norm, 1 or more), and ``balance/conflict_rate``, the share of pairs
+    of tasks in conflict over the last `window` measurements. ``balance/<task>/weight`` is
+    logged by the module if there is a balancer, and here, as 1, if there is none. TensorBoard
+    also shows the cosines over time as a heat map, once per epoch. More than eight tasks have
+    too many pairs for curves: ``balance/cosine/mean`` and ``balance/cosine/lowest`` of the
+    pairs stand for them, norms are those of the whole backbone, and the picture is the mean
+    cosine of each pair so far. Gradients are those of the unweighted losses, on the first
+    micro-batch of a step, averaged over the processes.
 
     The callback also keeps, in checkpoints, for each pair of tasks and each stage the mean and the
     standard error of the cosine and of the affinity ``eta <g_i, g_j> / L_j``: to first order, the
@@ -79,10 +84,13 @@ class GradientDiagnostics(TaskMeasurement):
     ) -> dict[str, float]:
         """Return cosines, norms, the conflict rate and, without a balancer, weights of 1."""
         values = self.measure(trainer, module, batch)
-        self._remember(step, values)
+        few = len(module.trained_tasks) <= _FEW
+        self._remember(step, values, history=few)
         values["balance/conflict_rate"] = self.conflict_rate()
         if module.balancer is None:
             values |= {f"balance/{task}/weight": 1.0 for task in module.trained_tasks}
+        if not few:
+            values = summarised(values)
         return {name: value for name, value in values.items() if not math.isnan(value)}
 
     def measure(
@@ -148,11 +156,11 @@ class GradientDiagnostics(TaskMeasurement):
 
     # State
 
-    def _remember(self, step: int, values: Mapping[str, float]) -> None:
-        prefix = "balance/cosine/"
-        cosines = {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
-        self._steps.append(step)
-        self._cosines.append(cosines)
+    def _remember(self, step: int, values: Mapping[str, float], *, history: bool = True) -> None:
+        cosines = {k.removeprefix(_COSINE): v for k, v in values.items() if k.startswith(_COSINE)}
+        if history:
+            self._steps.append(step)
+            self._cosines.append(cosines)
         if len(self._steps) > _HISTORY:
             self._steps, self._cosines = self._steps[::2], self._cosines[::2]
         whole = [v for k, v in cosines.items() if "/" not in k and not math.isnan(v)]
@@ -188,8 +196,12 @@ class GradientDiagnostics(TaskMeasurement):
         )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the cosines over time."""
-        if takers(trainer) and any(self._cosines):
+        """Show the cosines over time, of many tasks their means."""
+        if not takers(trainer):
+            return
+        if self.cosines and len(self.cosines[ALL].tasks) > _FEW:
+            log_figure(trainer, "balance/cosines", matrix(self.cosines[ALL]), trainer.global_step)
+        elif any(self._cosines):
             figure = heat_map(self._steps, self._cosines)
             log_figure(trainer, "balance/cosine_over_time", figure, trainer.global_step)
 
@@ -225,6 +237,38 @@ def compared(tasks: list[str], gram: Tensor) -> dict[str, float]:
     smallest = float(norms.min())
     values["balance/norm_ratio"] = float(norms.max()) / smallest if smallest > 0 else math.nan
     return values
+
+
+def summarised(values: Mapping[str, float]) -> dict[str, float]:
+    """Put the mean and the lowest in place of the pairs' cosines, and leave out stages' norms."""
+    found: dict[str, float] = {}
+    cosines: dict[str, list[float]] = {}
+    for name, value in values.items():
+        if name.startswith(_COSINE):
+            _, slash, stage = name.removeprefix(_COSINE).partition("/")
+            cosines.setdefault(slash + stage, []).extend([] if math.isnan(value) else [value])
+        elif "/norm/" not in name:
+            found[name] = value
+    for stage, each in cosines.items():
+        if each:
+            found[f"{_COSINE}mean{stage}"] = sum(each) / len(each)
+            found[f"{_COSINE}lowest{stage}"] = min(each)
+    return found
+
+
+def matrix(cosines: PairMeans) -> Figure:
+    """Plot the mean cosine of each pair of tasks."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - only where it is drawn
+
+    size = len(cosines.tasks)
+    figure = Figure(figsize=(2.5 + 0.3 * size, 2 + 0.3 * size), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(cosines.mean().tolist(), vmin=-1, vmax=1, cmap="RdBu", interpolation="none")
+    figure.colorbar(image, ax=axes, label="cosine")
+    axes.set_xticks(range(size), cosines.tasks, rotation=90)
+    axes.set_yticks(range(size), cosines.tasks)
+    axes.set(title=f"cosine between the tasks' gradients, mean of {cosines.seen} measurements")
+    return figure
 
 
 def heat_map(steps: list[int], cosines: list[dict[str, float]]) -> Figure:

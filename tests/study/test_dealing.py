@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,35 @@ def test_each_run_is_dealt_once_and_a_lost_database_loses_nothing(tmp_path: Path
     (tmp_path / "out" / "study.db").unlink()
     deal(open_study("small", tmp_path / "out"), points, folders, run)
     assert sorted(done) == sorted(points)
+
+
+def test_an_offer_that_another_process_ends_at_the_same_moment_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = points_of(read_study(write_study(tmp_path)))
+    folders = RunFolders(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    done: list[str] = []
+
+    def run(point: Point) -> Outcome:
+        done.append(point.name)
+        finish(folders, point)
+        return "ended"
+
+    shared = open_study("small", tmp_path / "out")
+    plain = shared._storage.set_trial_state_values
+    ended: list[int] = []
+
+    def after_another(trial_id: int, state: Any, values: Any = None) -> bool:
+        if state.is_finished():  # the other process, between our look and our word
+            plain(trial_id, state=state, values=values)
+            ended.append(trial_id)
+        return plain(trial_id, state=state, values=values)
+
+    monkeypatch.setattr(shared._storage, "set_trial_state_values", after_another)
+    deal(shared, points, folders, run)
+    assert sorted(done) == sorted(points)
+    assert len(ended) >= len(points)
 
 
 def test_a_stopped_run_is_offered_again(tmp_path: Path) -> None:

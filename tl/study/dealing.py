@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -134,9 +135,10 @@ def deal(  # noqa: C901 - a loop and what it does with an offer
         if any(trial.state == waiting for trial in live):
             try:
                 study.optimize(objective, n_trials=1, catch=(_Stopped,))
-            except ValueError:
+            except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
                 # SQLite may give one offer to two processes: the folder's lock lets one of them run
-                # it, and the other one cannot tell how it ended, for it has ended already
+                # it, and the other one cannot tell how it ended, for it has ended already or ends
+                # while that is looked up
                 if not _has_ended(study, taken):
                     raise
         else:
@@ -164,7 +166,9 @@ def _release(study: optuna.Study, points: Mapping[str, Point], folders: RunFolde
             started = trial.datetime_start or datetime.now()  # noqa: DTZ005 - as Optuna writes it
             gone = (datetime.now() - started).total_seconds() > _UNCLAIMED  # noqa: DTZ005
         if gone:
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+            # another process may give it up while this one looks
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
 
 
 def _is_held(point: Point, folders: RunFolders) -> bool:

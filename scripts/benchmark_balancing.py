@@ -156,19 +156,23 @@ def timed_variants(
         apart = MultiTaskModule(ResNet20(), tasks, batch_norm="per_source")
         yield "sum, a pass each", by_trainer(apart, batch, options.steps)
     for method in options.methods:
-        module = MultiTaskModule(ResNet20(), tasks, balancer=balancer(method))
-        yield method, by_trainer(module, batch, options.steps)
+        made, accumulated = overlay(method)
+        module = MultiTaskModule(ResNet20(), tasks, balancer=made)
+        yield method, by_trainer(module, batch, options.steps, accumulated)
     yield "mtl_backward", by_hand(MultiTaskModule(ResNet20(), tasks), batch, options.steps)
 
 
-def balancer(method: str) -> Any:  # noqa: ANN401 - a class or an object of torchjd or of ours
-    """Read a method from its overlay."""
+def overlay(method: str) -> tuple[Any, int]:  # a class or an object of torchjd or of ours
+    """Read a method, and how many batches make a step of it, from its overlay."""
     path = Path(__file__).parents[1] / "configs" / "balancing" / f"{method}.yaml"
-    spec = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["init_args"]["balancer"]
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    spec = content["model"]["init_args"]["balancer"]
+    accumulated = content.get("trainer", {}).get("accumulate_grad_batches", 1)
     module, _, name = spec["class_path"].rpartition(".")
     kind = getattr(__import__(module, fromlist=[name]), name)
     given = spec.get("init_args", {})
-    return (lambda count: kind(**given, **filled(kind, count))) if given else kind
+    made = (lambda count: kind(**given, **filled(kind, count))) if given else kind
+    return made, accumulated
 
 
 def filled(kind: type, count: int) -> dict[str, int]:
@@ -218,8 +222,10 @@ class Stream(LightningDataModule):
         return DataLoader(Repeated(self.batch, self.times), batch_size=None)
 
 
-def by_trainer(module: MultiTaskModule, batch: object, steps: int) -> Callable[[], float]:
-    """Train by Lightning's Trainer; the first step of a call is not timed."""
+def by_trainer(
+    module: MultiTaskModule, batch: object, steps: int, accumulated: int = 1
+) -> Callable[[], float]:
+    """Train by Lightning's Trainer; the first step of a call is not timed. Returns s a batch."""
 
     def run() -> float:
         ends: list[float] = []
@@ -233,13 +239,14 @@ def by_trainer(module: MultiTaskModule, batch: object, steps: int) -> Callable[[
         Trainer(
             accelerator="cpu",
             max_epochs=1,
+            accumulate_grad_batches=accumulated,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-        ).fit(module, Stream(batch, steps + 1))
+        ).fit(module, Stream(batch, accumulated * (steps + 1)))
         module.on_train_batch_end = original  # type: ignore[method-assign]
-        return (ends[-1] - ends[0]) / steps
+        return (ends[-1] - ends[accumulated - 1]) / (accumulated * steps)
 
     return run
 

@@ -101,3 +101,8 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
     data = tiny_data()
     with pytest.raises(ValueError, match="no images with labels 'coarse'"):
         fit(tmp_path, module(data), data, KNNMonitor(target="coarse"))
+    data = tiny_data(val_size=0.3)
+    best = RunCheckpoint(tmp_path, monitor="val/knn_acc")
+    monitor = KNNMonitor(every_n_epochs=2)
+    with pytest.raises(ValueError, match=r"RunCheckpoint monitors val/knn_acc, .* every 2 epochs"):
+        fit(tmp_path, module(data), data, monitor, best, enable_checkpointing=True)

@@ -48,6 +48,18 @@ def test_the_score_at_the_chosen_epoch_and_the_best_one(*, monitored: bool, hone
     assert state["oracle"]["odd"] == [pytest.approx(0.6), 2]
 
 
+def test_an_epoch_without_the_monitored_score_chooses_nothing() -> None:
+    data = domains()
+    net: Any = multitask_module(data, penalties=CORAL())
+    run: Any = Told("max")
+    net._trainer = type("Run", (), {"datamodule": data})()
+    callback: Any = OracleSelection()
+    run.callback_metrics = {"val/odd/oracle": torch.tensor(0.4)}
+    callback.on_validation_end(run, net)
+    assert callback.state_dict()["honest"] == {}
+    assert callback.state_dict()["oracle"]["odd"] == [pytest.approx(0.4), 0]
+
+
 def test_both_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = domains()
     net = multitask_module(data, penalties=CORAL())

@@ -130,8 +130,9 @@ def test_views_and_tasks_that_do_not_fit_are_refused() -> None:
         TransferModule(Tiny(), Classification("a", 3)).task_losses((two, labels))  # type: ignore[arg-type]
 
 
-def test_a_batch_of_one_is_one_line(tmp_path: Path) -> None:
-    data = tiny_data(batch_size=1, learns=NTXent(hidden=4, size=4))
+@pytest.mark.parametrize("passes", ["one", "two"])
+def test_a_batch_of_one_is_one_line(tmp_path: Path, passes: Any) -> None:
+    data = tiny_data(batch_size=1, learns=NTXent(hidden=4, size=4, passes=passes))
     with pytest.raises(ValueError, match="this batch has one; set `batch_size` to 2 or more"):
         trainer(tmp_path).fit(TransferModule(Tiny(), data.task), data)
 

@@ -30,6 +30,23 @@ def test_only_these_parameters_and_the_head_move(
     assert run.callback_metrics["transfer/trainable_parameters"] == counted
 
 
+def test_attention_s_biases_and_other_norms_are_found() -> None:
+    attention = nn.MultiheadAttention(4, 2, add_bias_kv=True)
+    parameters = dict(attention.named_parameters())
+    wanted = {"in_proj_bias", "out_proj.bias", "bias_k", "bias_v"}
+    found = {id(parameter) for parameter in BitFit().chosen(attention)}
+    assert found == {id(parameters[name]) for name in wanted}
+
+    class OwnRMSNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2))
+
+    net = nn.Sequential(nn.Linear(2, 2), nn.RMSNorm(2), OwnRMSNorm())
+    scales = [net[1].weight, net[2].weight]
+    assert [id(p) for p in NormTuning().chosen(net)] == [id(p) for p in scales]
+
+
 def test_another_strategy_later_trains_everything_again(tmp_path: Path) -> None:
     data = tiny_data()
     module = TransferModule(Staged(), data.task, strategy=BitFit())

@@ -40,11 +40,11 @@ class KNNMonitor(Callback):
         temperature: Of the vote, above 0.
         bank_size: Training images to compare with, the classes in proportion; ``null`` takes all.
         target: Labels to use, such as ``fine``; by default the finest classes.
-        every_n_epochs: Epochs between two measurements, 1 or more.
+        every_n_epochs: Epochs between two measurements, 1 or more; 1 where a callback monitors it.
 
     Raises:
         ValueError: If a number is out of range; at the run's start, if no source has images with
-            classes and a validation split.
+            classes and a validation split, or if a callback monitors what not every epoch measures.
     """
 
     def __init__(
@@ -79,6 +79,14 @@ class KNNMonitor(Callback):
                 f"KNNMonitor found no images with {wanted} in both the training and the validation "
                 "split; it needs a data module of images of tl.data, and a `val_size` above 0."
             )
+
+        for callback in trainer.callbacks if self.every_n_epochs > 1 else ():  # type: ignore[attr-defined]
+            monitor = getattr(callback, "monitor", None)
+            if isinstance(monitor, str) and monitor.endswith(KNN):
+                raise ValueError(
+                    f"{type(callback).__name__} monitors {monitor}, which KNNMonitor measures only "
+                    f"every {self.every_n_epochs} epochs; set its `every_n_epochs` to 1."
+                )
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure after a validation."""

@@ -45,7 +45,9 @@ class OracleSelection(Callback):
                 self._oracle[name] = (score, epoch)
         best = best_of(trainer)
         monitor = None if best is None else best.monitor
-        if best is not None and monitor in metrics:
+        if best is not None and monitor is not None:
+            if monitor not in metrics:  # nothing is chosen yet
+                return
             value = float(metrics[monitor])
             before = self._chosen
             better = before is None or (value > before if best.mode == "max" else value < before)

@@ -139,7 +139,7 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, JointLoaders):
         )
         trains = dict(self.trains or {})
         for each in published:
-            if each.source in self.withheld_sources:
+            if each.source in self.withheld_sources and each.supervised:
                 self._check_withheld(each)
                 trains[each.name] = False
         found = with_relations(published, self.shares or {}, trains)

@@ -40,8 +40,9 @@ class _PartOfEachLayer(FullFineTuning):
 class BitFit(_PartOfEachLayer):
     """Train only biases, and the heads (Ben Zaken et al., 2022, arXiv:2106.10199, section 3).
 
-    Biases are parameters called ``bias``: those of linear layers and convolutions, and the shifts
-    of normalisation. A ResNet has only the latter.
+    Biases are parameters whose name ends in ``bias``: those of linear layers and convolutions, the
+    shifts of normalisation, and an attention's ``in_proj_bias``, ``bias_k`` and ``bias_v``. A
+    ResNet has only shifts.
 
     Args:
         bn: As for every strategy.
@@ -50,7 +51,7 @@ class BitFit(_PartOfEachLayer):
     def chosen(self, module: nn.Module) -> Iterator[nn.Parameter]:
         """Yield biases."""
         for name, parameter in module.named_parameters():
-            if name.rpartition(".")[2] == "bias":
+            if name.endswith(("bias", "bias_k", "bias_v")):
                 yield parameter
 
 
@@ -65,7 +66,7 @@ class NormTuning(_PartOfEachLayer):
     """
 
     def chosen(self, module: nn.Module) -> Iterator[nn.Parameter]:
-        """Yield the parameters of batch, group and layer norm."""
+        """Yield the parameters of batch, group and layer norm, and of layers called a norm."""
         for layer in module.modules():
-            if isinstance(layer, _NORMS):
+            if isinstance(layer, _NORMS) or type(layer).__name__.endswith("Norm"):
                 yield from layer.parameters(recurse=False)

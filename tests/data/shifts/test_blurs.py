@@ -41,6 +41,11 @@ def test_blurs_keep_a_flat_image(blur: Callable[[Tensor, int], Tensor]) -> None:
         assert torch.allclose(blur(flat, 5), flat, atol=1e-5)
 
 
+def test_an_image_of_one_line_is_blurred() -> None:
+    line = torch.full((2, 1, 40, 3), 0.3)
+    assert torch.allclose(blurs.defocus_blur(line, 5), line, atol=1e-5)
+
+
 def test_motion_smears_along_a_line_of_its_own() -> None:
     seen = blurs.motion_blur(dot().expand(2, -1, -1, -1), 5, ImageDraws([0, 1]))[..., 0]
     assert torch.allclose(seen.sum((1, 2)), torch.ones(2), atol=1e-5)

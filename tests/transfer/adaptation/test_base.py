@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,15 @@ from torchjd.aggregation import UPGrad
 
 from tests.small import Tiny, multitask_module, one_source, trainer
 from tests.transfer.adaptation.domains import domains, features, step
-from tl import Classification, GeneratedDataModule, MultiTaskModule, TransferModule
+from tl import (
+    Classification,
+    GeneratedDataModule,
+    MultiTaskDataModule,
+    MultiTaskModule,
+    TransferModule,
+)
 from tl.data import DataError
+from tl.tasks import NTXent
 from tl.transfer.adaptation import CORAL, DANN, MCC, MKMMD, Adaptation
 
 KINDS = [CORAL, DANN, MCC, MKMMD]
@@ -163,6 +171,40 @@ def test_a_task_that_trains_on_withheld_labels_is_refused(tmp_path: Path) -> Non
     several = multitask_module(domains())
     with pytest.raises(ValueError, match="Task 'clean' trains on labels, and its source withholds"):
         several.task_losses({"clean": (torch.zeros(2, 3, 32, 32), {})}, smooth=True)
+
+
+@pytest.mark.parametrize("withheld", [True, False])
+def test_a_self_supervised_task_learns_beside_a_labelled_one(
+    tmp_path: Path, *, withheld: bool
+) -> None:
+    def data() -> MultiTaskDataModule:
+        views = GeneratedDataModule(
+            train_size=60,
+            test_size=40,
+            draw_seed=1,
+            labels="none" if withheld else "all",
+            learns=NTXent(hidden=4, size=4),
+        )
+        clean = GeneratedDataModule(train_size=60, test_size=40)
+        return MultiTaskDataModule({"clean": clean, "views": views}, batch_size=20, val_size=0.2)
+
+    tasks = {task.name: task.trains for task in data().tasks}
+    assert tasks == {"clean": True, "views": True}
+    net = multitask_module(data())
+    run = trainer(tmp_path, max_epochs=1)
+    before = [p.detach().clone() for p in net.heads["views"].parameters()]
+    run.fit(net, data())
+    moved = zip(net.heads["views"].parameters(), before, strict=True)
+    assert any(not torch.equal(one, other) for one, other in moved)
+    assert "train/views/loss" in run.callback_metrics
+    # its labels are no labels to a penalty
+    penalty = CORAL()
+    penalty.check({task.name: task for task in data().tasks})
+    given = step({"clean": features(0), "views": features(1)})
+    given = replace(given, sources={"clean": "clean", "views": "views"})
+    wanted = CORAL()(step({"clean": features(0), "views": features(1)})).item()
+    assert penalty(given).item() == pytest.approx(wanted)
+    assert wanted > 0
 
 
 def test_the_split_of_an_unlabelled_source_is_found_again() -> None:

@@ -42,8 +42,17 @@ class Projector(nn.Module):
 
 
 def by_view(net: nn.Module, features: Tensor, passes: Passes) -> Tensor:
-    """Apply a network to the features ``(2N, D)`` of two views, in one or two passes."""
+    """Apply a network to the features ``(2N, D)`` of two views, in one or two passes.
+
+    Raises:
+        ValueError: If each view has one image in training: its batch norm has no spread.
+    """
     if passes == "one" or not net.training:
         found: Tensor = net(features)
         return found
+    if len(features) <= 2:  # noqa: PLR2004 - an image in two views
+        raise ValueError(
+            "A task of two views compares the images of a batch, and this batch has one; set "
+            "`batch_size` to 2 or more."
+        )
     return torch.cat([net(view) for view in features.chunk(2)])

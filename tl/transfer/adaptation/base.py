@@ -18,7 +18,8 @@ from tl.transfer.source import at_least_float32
 class Adaptation(Penalty):
     """A term that brings a source without labels closer to the labelled ones.
 
-    The unlabelled sources are those that no task trains on: data with ``labels: none``. The
+    The unlabelled sources are those whose labels no task trains on: data with ``labels: none``,
+    also where a self-supervised task learns from them. The
     features of several labelled sources are taken together, and so are those of several unlabelled
     ones. Several processes compute the term of the joint batch, with gradients; batch norm still
     averages over each process's own samples.
@@ -38,10 +39,12 @@ class Adaptation(Penalty):
         if not 0 <= weight < math.inf:
             raise ValueError(f"`weight` must be 0 or more and finite, got {weight}.")
         self.weight = weight
+        self._without_labels: set[str] = set()  # self-supervised tasks
 
     def check(self, tasks: Mapping[str, Task]) -> None:
         """Refuse a run in which every source trains."""
-        trained = {task.source for task in tasks.values() if task.trains}
+        self._without_labels = {name for name, task in tasks.items() if not task.supervised}
+        trained = {t.source for t in tasks.values() if t.trains and t.supervised}
         if {task.source for task in tasks.values()} - trained:
             return
         sources = sorted(str(source) for source in trained if source is not None)
@@ -54,7 +57,7 @@ class Adaptation(Penalty):
 
     def forward(self, step: Step) -> Tensor:
         """Return the term; 0 for a batch that lacks one side."""
-        labelled = {*step.sources.values()}
+        labelled = {s for task, s in step.sources.items() if task not in self._without_labels}
         sides: tuple[list[Tensor], list[Tensor]] = ([], [])
         for source, features in step.features.items():
             sides[source not in labelled].append(features)

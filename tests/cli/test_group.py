@@ -48,6 +48,8 @@ def test_the_tasks_of_a_run_are_grouped_and_a_study_is_written(
     assert len(found["groups"]) == 2
     assert found["optimal"]
     assert (tmp_path / "group.png").exists()
+    main(["group", str(run), "--groups=2", f"--out={tmp_path / 'stage'}", "--stage=layer1"])
+    assert "exact look-ahead" not in capsys.readouterr().out  # that is of all stages
     main(["study", "status", str(tmp_path / "group_study.yaml"), f"--out={tmp_path / 'study'}"])
     assert "0 of 25 runs are done" in capsys.readouterr().out
 
@@ -78,6 +80,17 @@ def test_mistakes_are_one_line(
     )
     assert "There is no run folder" in failure(capsys, "group", "none", "--groups=2")
     assert "holds no checkpoint" in failure(capsys, "group", str(tmp_path), "--groups=2")
+    (tmp_path / "runs" / "a" / "version_0").mkdir(parents=True)
+    assert "runs holds several runs; name one of a in it" in failure(
+        capsys, "group", str(tmp_path / "runs"), "--groups=2"
+    )
+    (tmp_path / "file.ckpt").touch()
+    assert "file.ckpt is a file; name the folder of its run" in failure(
+        capsys, "group", str(tmp_path / "file.ckpt"), "--groups=2"
+    )
+    assert "`--seed` must be 0 to 4294967295, got -1" in failure(
+        capsys, "group", str(run), "--groups=2", "--seed=-1"
+    )
 
 
 def test_a_run_without_diagnostics_is_told_the_option(

@@ -83,6 +83,14 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "`--where` must be AXIS=VALUE" in failure(
         capsys, "rank", source, source, target, "--measured=s.yaml", "--where=x"
     )
+    assert "`--where` and `--study-out` are of a study; name it by `--measured`" in failure(
+        capsys, "rank", source, "b", target, "--where=a=b"
+    )
+    assert "There is no library 'nosuch', in nosuch:net; choose torchvision, timm, " in failure(
+        capsys, "rank", source, "nosuch:net", target
+    )
+    folder = str(Path(source).parent.parent)
+    assert "is named twice, first as " in failure(capsys, "rank", source, folder, target)
     several = config(
         tmp_path,
         "MultiTaskDataModule",

@@ -88,15 +88,6 @@ def test_tables_hold_the_tensors_of_today() -> None:
     assert any(value is norm.running_mean for table in tables for value in table.values())
 
 
-def test_a_backward_hook_leaves_its_kind_behind() -> None:
-    from tl.private.torch import HOOKED  # noqa: PLC0415
-
-    net = nn.Linear(1, 1)
-    before = getattr(net, HOOKED)
-    net.register_full_backward_hook(lambda *_: None).remove()
-    assert (before, getattr(net, HOOKED)) == (None, True)
-
-
 def test_every_batch_norm_is_one() -> None:
     from tl.private.torch import BatchNorm  # noqa: PLC0415
 

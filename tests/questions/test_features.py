@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,12 @@ def test_another_structure_has_another_hash() -> None:
 
 
 class Scaled(nn.Module):
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: Any) -> None:
         super().__init__()
         self.scale = scale
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.scale * inputs
+        return inputs
 
 
 def test_behaviour_that_is_in_no_weight_has_another_hash(tmp_path: Path) -> None:
@@ -91,6 +92,23 @@ def test_behaviour_that_is_in_no_weight_has_another_hash(tmp_path: Path) -> None
     before = weights_hash(one)
     assert weights_hash(Scaled(2.0)) != before
     assert weights_hash(one.eval()) == before
+    different: list[Any] = [
+        torch.relu,
+        torch.tanh,
+        {"k": 1},
+        {"k": 2},
+        {1, 2},
+        torch.ones(1),
+        Tensor,
+    ]
+    different += [partial(torch.clamp, min=0), partial(torch.clamp, min=1), torch.zeros(1)]
+    assert len({weights_hash(Scaled(value)) for value in different}) == len(different)
+    hidden = [Scaled(1.0), Scaled(1.0)]
+    for value, part in enumerate(hidden):
+        part.register_buffer("b", torch.full((2,), float(value)), persistent=False)
+    assert weights_hash(hidden[0]) != weights_hash(hidden[1])
+    one.register_forward_hook(lambda *_: None)
+    assert weights_hash(one) == before
     found = []
     for sign in "+-":
         code = f"from torch import nn\nclass Own(nn.Module):\n    forward = lambda s, x: {sign}x\n"

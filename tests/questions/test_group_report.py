@@ -50,6 +50,9 @@ def test_what_does_not_repeat_is_warned_of_and_a_null_is_said() -> None:
     noisy = groups(30.0)
     assert not noisy.reliable
     assert sentence(noisy).startswith("Warning: with a reliability of")
+    once = PairMeans(TASKS)
+    once.add(torch.randn(8, 8))
+    assert sentence(replace(noisy, affinity=once)).startswith("Warning: 1 measurements do not tell")
     found = groups(0.05)
     null = replace(found.grouping, band=(-1.0, 1.0))
     assert sentence(replace(found, grouping=null)).startswith("No better than random partitions")

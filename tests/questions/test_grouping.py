@@ -42,6 +42,16 @@ def test_branch_and_bound_is_brute_force_for_six_tasks(count: int, shift: float,
     assert len(found.groups) == count
 
 
+@pytest.mark.parametrize("scale", [1e-14, 1e-9, 1e9])
+def test_affinities_of_any_size_are_grouped_alike(scale: float) -> None:
+    for seed in range(4):
+        given = affinities(7, seed).double()
+        assert best_grouping(scale * given, 3).groups == best_grouping(given, 3).groups
+    assert best_grouping(torch.zeros(4, 4), 2).value == 0
+    many = affinities(14, 0).double()
+    assert best_grouping(scale * many, 4).groups == best_grouping(many, 4).groups
+
+
 def test_twelve_tasks_are_exact_and_more_are_not() -> None:
     found = best_grouping(affinities(12, 0), 4)
     assert found.exact

@@ -163,6 +163,9 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
         ranked(samples, tmp_path, 1.0)
     with pytest.raises(ValueError, match="The source s1 is named twice"):
         ranked(samples, tmp_path, 1.0, 1.0)
+    twins = [replace(candidate(name, 1.0), sha256="a") for name in ("s", "t")]
+    with pytest.raises(ValueError, match="The source t is named twice, first as s; name it once"):
+        rank(twins, at(samples), cache=tmp_path)
     text = replace(candidate("t", 1.0), modality="texts")
     with pytest.raises(ValueError, match="t reads texts, and the target has tensors; name sources"):
         rank([candidate("s", 1.0), text], at(samples), cache=tmp_path)

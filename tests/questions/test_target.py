@@ -70,6 +70,8 @@ def test_mistakes_are_said() -> None:
         ValueError, match="one sample of each class of task 'a': a source is judged"
     ):
         target_of(samples(torch.tensor([0, 1, 2]), task), task)
+    with pytest.raises(ValueError, match="One sample of the target was taken for task 'a'"):
+        target_of(samples(torch.tensor([1]), task), task)
     with pytest.raises(ValueError, match="one class of task 'a'; expected two"):
         target_of(samples(torch.tensor([1, 1]), task), task)
     with pytest.raises(ValueError, match="No sample of the target has a label of task 'a'"):

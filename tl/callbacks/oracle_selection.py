@@ -100,5 +100,5 @@ def _withheld(module: LightningModule) -> Iterator[tuple[str, str, Task]]:
     if isinstance(module, SharedBackboneModule):
         withheld = getattr(module.datamodule, "withheld_sources", ())
         for name, task in module.tasks.items():
-            if task.source in withheld:
+            if task.source in withheld and task.supervised:
                 yield name, module.metric("val", name, task.score), task

@@ -42,7 +42,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="Configuration whose `data`, images or texts, hold the classes, such as a run's "
         "config.yaml: CIFAR-100 in --root by default.",
     )
-    parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda.")
+    parser.add_argument(
+        "--accelerator",
+        choices=("auto", "cpu", "gpu", "cuda", "mps"),
+        default="auto",
+        help="Where to compute: auto, a GPU if there is one.",
+    )
     parser.add_argument("--out", default="lightning_logs/fewshot", help="Folder for the results.")
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
@@ -63,7 +68,7 @@ def run(given: argparse.Namespace) -> None:
         table,
         write,
     )
-    from tl.questions.ranking import check_modality  # noqa: PLC0415 - as above
+    from tl.questions.ranking import check_different, check_modality  # noqa: PLC0415 - as above
     from tl.questions.samples import by_size  # noqa: PLC0415 - as above
     from tl.serving.candidates import open_candidate  # noqa: PLC0415 - as above
 
@@ -73,6 +78,7 @@ def run(given: argparse.Namespace) -> None:
     data = _data(given)
     about = getattr(data, "data_name", None)
     candidates = [open_candidate(name, device=device, source=about) for name in names]
+    check_different(candidates)
     for candidate in candidates:
         check_unseen(candidate, split, given.part)
     pool_at = by_size(data, lambda: pool_of(data, split))

@@ -12,17 +12,21 @@ from typing import Any
 
 from tl.reading import versions_in
 
+_ALL = "backbone"
+_SEEDS = 2**32
 _OVERLAY = "configs/overlays/gradient_diagnostics.yaml"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tl group``."""
     parser.add_argument(
-        "run", help="Run folder, NAME or NAME/version_N, trained with GradientDiagnostics."
+        "run",
+        help="Folder of a run, such as lightning_logs/NAME, or a version_N in it, trained with "
+        "GradientDiagnostics.",
     )
     parser.add_argument("--groups", type=int, required=True, help="Number of groups.")
     parser.add_argument(
-        "--stage", default="backbone", help="Stage whose affinities count: all of the backbone."
+        "--stage", default=_ALL, help="Stage whose affinities count: all of the backbone."
     )
     parser.add_argument("--seed", type=int, default=0, help="Of random partitions: 0.")
     parser.add_argument("--out", default="lightning_logs/group", help="Folder for the results.")
@@ -41,12 +45,15 @@ def run(given: argparse.Namespace) -> None:
     )
     from tl.questions.grouping import best_grouping  # noqa: PLC0415 - as above
 
+    if not 0 <= given.seed < _SEEDS:
+        raise ValueError(f"`--seed` must be 0 to {_SEEDS - 1}, got {given.seed}.")
     run = _run_folder(Path(given.run))
     content = _newest(run)
     means, exact = _affinities(content, run, given.stage)
     best = best_grouping(means.mean(), given.groups, given.seed)
     agreement = float("nan")
-    if exact is not None and exact.tasks == means.tasks:
+    # the look-ahead is a step of all stages
+    if given.stage == _ALL and exact is not None and exact.tasks == means.tasks:
         agreement = rank_correlation(means.mean(), exact.mean())
     found = Groups(given.run, means, best, agreement)
     out = Path(given.out)
@@ -64,9 +71,15 @@ def run(given: argparse.Namespace) -> None:
 
 def _run_folder(given: Path) -> Path:
     """Return a run's folder: the one given, or the newest version in it."""
+    if given.is_file():
+        raise ValueError(f"{given} is a file; name the folder of its run, {given.parent.parent}.")
     if not given.is_dir():
         raise ValueError(f"There is no run folder {given}.")
-    return [given, *versions_in(given)][-1]
+    found = [given, *versions_in(given)][-1]
+    runs = [] if (found / "checkpoints").is_dir() else [p for p in given.iterdir() if p.is_dir()]
+    if inside := sorted(path.name for path in runs if versions_in(path)):
+        raise ValueError(f"{given} holds several runs; name one of {', '.join(inside)} in it.")
+    return found
 
 
 def _newest(run: Path) -> Mapping[str, Any]:

@@ -54,7 +54,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="Take only runs of the study with this value, where they differ in more than source.",
     )
     parser.add_argument("--study-out", help="Folder of the study, as for `tl study --out`.")
-    parser.add_argument("--accelerator", default="auto", help="auto, cpu or cuda.")
+    parser.add_argument(
+        "--accelerator",
+        choices=("auto", "cpu", "gpu", "cuda", "mps"),
+        default="auto",
+        help="Where to compute: auto, a GPU if there is one.",
+    )
     parser.add_argument("--out", default="lightning_logs/rank", help="Folder for the results.")
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
@@ -74,6 +79,8 @@ def run(given: argparse.Namespace) -> None:
             "A ranking compares sources, got 1; name two or more, such as an earlier run and "
             "torchvision:resnet18."
         )
+    if (given.where or given.study_out) and not given.measured:
+        raise ValueError("`--where` and `--study-out` are of a study; name it by `--measured`.")
     data = target_data(given.config)
     at = by_size(data, lambda: samples_of(data, "train", given.samples))
     about = getattr(data, "data_name", None)

@@ -168,8 +168,9 @@ class MultiTaskModule(TrainerHooks):
         A validation score by labels that training withholds is an oracle's: ``val/sketch/oracle``.
         """
         withheld = getattr(self.datamodule, "withheld_sources", ())
-        if split == "val" and withheld and self.tasks[task].source in withheld:
-            what = "oracle" if what == self.tasks[task].score else f"oracle_{what}"
+        asked = self.tasks[task]
+        if split == "val" and asked.supervised and asked.source in withheld:
+            what = "oracle" if what == asked.score else f"oracle_{what}"
         return f"{split}/{task}/{what}"
 
     # The balancer's part

@@ -27,8 +27,6 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 COMPILED = "_orig_mod"
 #: Attribute of a tensor that holds the hooks on its gradient; ``None`` before the first.
 GRADIENT_HOOKS = "_backward_hooks"
-#: Attribute of a module that says which kind of backward hook it has.
-HOOKED = "_is_full_backward_hook"
 #: How functions begin that rebuild tensors from a pickle.
 REBUILDS = "torch._utils._rebuild_"
 

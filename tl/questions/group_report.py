@@ -97,6 +97,12 @@ def table(found: Groups) -> str:
 def sentence(found: Groups) -> str:
     """Return what the groups are worth, in a sentence."""
     best = found.grouping
+    if math.isnan(found.reliability):
+        return (
+            f"Warning: {found.affinity.seen} measurements do not tell whether these affinities "
+            "would repeat: do not group by them; measure more often, by a smaller "
+            "`every_n_steps`, or train for longer."
+        )
     if not found.reliable:
         return (
             f"Warning: with a reliability of {found.reliability:.2f} these affinities would not "

@@ -85,7 +85,8 @@ def best_grouping(affinity: Tensor, count: int, seed: int = 0) -> Grouping:
             "Some affinities were never measured: a task had no loss or gradient. Measure for "
             "longer."
         )
-    table = affinity.double().tolist()
+    scale = float(apart.abs().max()) if tasks > 1 else 0.0  # steps may be of any size
+    table = (affinity.double() / (scale or 1.0)).tolist()
     exact = tasks <= MOST_EXACT
     groups = _branch_and_bound(table, count) if exact else _restarts(table, count, seed)
     generator = torch.Generator().manual_seed(seed)

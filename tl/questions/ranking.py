@@ -121,10 +121,7 @@ def rank(
             f"A ranking compares sources, got {len(candidates)}; name two or more, such as an "
             "earlier run and torchvision:resnet18."
         )
-    names = [each.name for each in candidates]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"The source {twice} is named twice; name each once.")
+    check_different(candidates)
     within = _seen_by_all(candidates, samples_at, task)
     columns: list[dict[str, Score]] = []
     target: Target | None = None
@@ -171,6 +168,25 @@ def _seen_by_all(
             seen.append(seen_of(items[0], candidate.network.read(items)))
     heights, widths = zip(*seen, strict=True)
     return min(heights), min(widths)
+
+
+def check_different(candidates: Sequence[Candidate]) -> None:
+    """Refuse a source that is named twice, also by another name of its file.
+
+    Raises:
+        ValueError: If one is.
+    """
+    seen: dict[str, str] = {}
+    for candidate in candidates:
+        for key in (candidate.name, candidate.sha256):
+            if key is None:
+                continue
+            if key in seen:
+                other = "" if seen[key] == candidate.name else f", first as {seen[key]}"
+                raise ValueError(
+                    f"The source {candidate.name} is named twice{other}; name it once."
+                )
+            seen[key] = candidate.name
 
 
 def check_modality(candidate: Candidate, samples: Samples) -> None:

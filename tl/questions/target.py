@@ -109,6 +109,11 @@ def target_of(samples: Samples, task: Task, places: Tensor | None = None) -> Tar
 def _classes(labels: Tensor, rows: Tensor, task: str) -> tuple[Tensor, Tensor]:
     found, index = torch.unique(labels, return_inverse=True)
     counts = [len(torch.unique(rows[index == number])) for number in range(len(found))]
+    if len(labels) == 1:
+        raise ValueError(
+            f"One sample of the target was taken for task {task!r}; a source is judged by several. "
+            "Take more samples (`--samples`, `label_fraction`), or label more."
+        )
     if len(counts) < 2:  # noqa: PLR2004 - nothing to tell apart
         raise ValueError(
             f"All samples of the target have one class of task {task!r}; expected two."

@@ -34,6 +34,7 @@ from tl.transfer.lineage import lineage
 
 _log = logging.getLogger(__name__)
 _LIBRARIES = ("torchvision", "timm", "huggingface")
+_OF_TIMM = ("hf-hub", "hf_hub", "local-dir")  # addresses that timm reads
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 _SIDE = 224
 _WHOLE = 255  # of a byte
@@ -70,6 +71,11 @@ def open_candidate(
     if _is_path(given) or backbone is not None:
         return _of_checkpoint(given, device, backbone, source)
     name = given.partition("@")[0]
+    if ":" in name and library not in _OF_TIMM:
+        raise ValueError(
+            f"There is no library {library!r}, in {given}; choose {', '.join(_LIBRARIES)}, or name "
+            "a checkpoint or a run's folder."
+        )
     others = "huggingface" if "/" in name else "timm"
     library = "torchvision" if name in models.list_models(module=models) else others
     return _of_library(library, given, given, device)

@@ -24,7 +24,7 @@ STAYS = {
     "tl/serving/card.py": "a model card's example, for use without tl",
     "tl/study/sections.py": "a study's score of old is told by its name, without importing torch",
     "tl/report/against_single.py": "reads the names of metrics in files, and no model code",
-    "tl/study/wording.py": "reads the names of metrics in files, and no model code",
+    "tl/report/intervals.py": "reads the names of metrics in files, and no model code",
 }
 # rooms that may stay whole
 ROOMS = {"tl/questions/": "the papers' scores of features are formulas on classes, without a head"}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,17 @@ def finish(folders: RunFolders, point: Point) -> None:
     version.mkdir(parents=True)
     results = {"metrics": {"test/acc": 0.5}, "steps": 1}
     (version / "results.json").write_text(json.dumps(results))
+
+
+def finishing(folders: RunFolders, done: list[str]) -> Callable[[Point], Outcome]:
+    """A run that ends at once, and notes its name."""
+
+    def run(point: Point) -> Outcome:
+        done.append(point.name)
+        finish(folders, point)
+        return "ended"
+
+    return run
 
 
 def test_needs_come_first_and_a_failure_blocks_what_needs_it(tmp_path: Path) -> None:
@@ -49,12 +61,7 @@ def test_each_run_is_dealt_once_and_a_lost_database_loses_nothing(tmp_path: Path
     folders = RunFolders(tmp_path / "out")
     (tmp_path / "out").mkdir()
     done: list[str] = []
-
-    def run(point: Point) -> Outcome:
-        done.append(point.name)
-        finish(folders, point)
-        return "ended"
-
+    run = finishing(folders, done)
     shared = open_study("small", tmp_path / "out")
     deal(shared, points, folders, run, lambda: len(done) >= 4)
     assert len(done) == 4
@@ -70,12 +77,7 @@ def test_an_offer_that_another_process_ends_at_the_same_moment_is_no_error(
     folders = RunFolders(tmp_path / "out")
     (tmp_path / "out").mkdir()
     done: list[str] = []
-
-    def run(point: Point) -> Outcome:
-        done.append(point.name)
-        finish(folders, point)
-        return "ended"
-
+    run = finishing(folders, done)
     shared = open_study("small", tmp_path / "out")
     plain = shared._storage.set_trial_state_values
     ended: list[int] = []

@@ -152,12 +152,14 @@ def test_summaries_by_hand() -> None:
         "balance/cosine/a-b/top": math.nan,
         "balance/a/norm": 2.0,
         "balance/a/norm/top": 1.0,
+        "balance/norm/norm": 4.0,
         "balance/norm_ratio/top": 3.0,
     }
     assert summarised(values) == {
         "balance/cosine/mean": 0.125,
         "balance/cosine/lowest": -0.25,
         "balance/a/norm": 2.0,
+        "balance/norm/norm": 4.0,
         "balance/norm_ratio/top": 3.0,
     }
 

@@ -81,7 +81,7 @@ def test_mistakes_are_one_line(
     assert "There is no run folder" in failure(capsys, "group", "none", "--groups=2")
     assert "holds no checkpoint" in failure(capsys, "group", str(tmp_path), "--groups=2")
     (tmp_path / "runs" / "a" / "version_0").mkdir(parents=True)
-    assert "runs holds several runs; name one of a in it" in failure(
+    assert "runs is no run, but holds some; name one of them: a" in failure(
         capsys, "group", str(tmp_path / "runs"), "--groups=2"
     )
     (tmp_path / "file.ckpt").touch()

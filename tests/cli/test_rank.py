@@ -86,7 +86,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "`--where` and `--study-out` are of a study; name it by `--measured`" in failure(
         capsys, "rank", source, "b", target, "--where=a=b"
     )
-    assert "There is no library 'nosuch', in nosuch:net; choose torchvision, timm, " in failure(
+    assert "nosuch:net names the library 'nosuch'; expected one of torchvision, timm, " in failure(
         capsys, "rank", source, "nosuch:net", target
     )
     folder = str(Path(source).parent.parent)

@@ -27,6 +27,12 @@ def finish(folders: RunFolders, point: Point) -> None:
     (version / "results.json").write_text(json.dumps(results))
 
 
+def small(tmp_path: Path) -> tuple[dict[str, Point], RunFolders]:
+    """The runs of a small study, and where they will lie."""
+    (tmp_path / "out").mkdir()
+    return points_of(read_study(write_study(tmp_path))), RunFolders(tmp_path / "out")
+
+
 def finishing(folders: RunFolders, done: list[str]) -> Callable[[Point], Outcome]:
     """A run that ends at once, and notes its name."""
 
@@ -57,9 +63,7 @@ def test_needs_come_first_and_a_failure_blocks_what_needs_it(tmp_path: Path) -> 
 
 
 def test_each_run_is_dealt_once_and_a_lost_database_loses_nothing(tmp_path: Path) -> None:
-    points = points_of(read_study(write_study(tmp_path)))
-    folders = RunFolders(tmp_path / "out")
-    (tmp_path / "out").mkdir()
+    points, folders = small(tmp_path)
     done: list[str] = []
     run = finishing(folders, done)
     shared = open_study("small", tmp_path / "out")
@@ -73,9 +77,7 @@ def test_each_run_is_dealt_once_and_a_lost_database_loses_nothing(tmp_path: Path
 def test_an_offer_that_another_process_ends_at_the_same_moment_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    points = points_of(read_study(write_study(tmp_path)))
-    folders = RunFolders(tmp_path / "out")
-    (tmp_path / "out").mkdir()
+    points, folders = small(tmp_path)
     done: list[str] = []
     run = finishing(folders, done)
     shared = open_study("small", tmp_path / "out")
@@ -95,9 +97,7 @@ def test_an_offer_that_another_process_ends_at_the_same_moment_is_no_error(
 
 
 def test_a_stopped_run_is_offered_again(tmp_path: Path) -> None:
-    points = points_of(read_study(write_study(tmp_path)))
-    folders = RunFolders(tmp_path / "out")
-    (tmp_path / "out").mkdir()
+    points, folders = small(tmp_path)
     shared = open_study("small", tmp_path / "out")
     seen: list[str] = []
 
@@ -117,9 +117,7 @@ def test_a_stopped_run_is_offered_again(tmp_path: Path) -> None:
 
 
 def test_the_run_of_a_worker_that_is_gone_is_offered_again(tmp_path: Path) -> None:
-    points = points_of(read_study(write_study(tmp_path)))
-    folders = RunFolders(tmp_path / "out")
-    (tmp_path / "out").mkdir()
+    points, folders = small(tmp_path)
     shared = open_study("small", tmp_path / "out")
     child = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True

@@ -247,7 +247,7 @@ def summarised(values: Mapping[str, float]) -> dict[str, float]:
         if name.startswith(_COSINE):
             _, slash, stage = name.removeprefix(_COSINE).partition("/")
             cosines.setdefault(slash + stage, []).extend([] if math.isnan(value) else [value])
-        elif "/norm/" not in name:
+        elif name.count("/") <= 2 or name.split("/")[2] != "norm":  # noqa: PLR2004 - of a stage
             found[name] = value
     for stage, each in cosines.items():
         if each:

@@ -40,11 +40,12 @@ class KNNMonitor(Callback):
         temperature: Of the vote, above 0.
         bank_size: Training images to compare with, the classes in proportion; ``null`` takes all.
         target: Labels to use, such as ``fine``; by default the finest classes.
-        every_n_epochs: Epochs between two measurements, 1 or more; 1 where a callback monitors it.
+        every_n_epochs: Epochs between two measurements, 1 if a callback monitors the score.
 
     Raises:
         ValueError: If a number is out of range; at the run's start, if no source has images with
-            classes and a validation split, or if a callback monitors what not every epoch measures.
+            classes and a validation split, or if a callback monitors a score that is not measured
+            in every epoch.
     """
 
     def __init__(
@@ -79,7 +80,6 @@ class KNNMonitor(Callback):
                 f"KNNMonitor found no images with {wanted} in both the training and the validation "
                 "split; it needs a data module of images of tl.data, and a `val_size` above 0."
             )
-
         for callback in trainer.callbacks if self.every_n_epochs > 1 else ():  # type: ignore[attr-defined]
             monitor = getattr(callback, "monitor", None)
             if isinstance(monitor, str) and monitor.endswith(KNN):

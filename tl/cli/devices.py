@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterable
 
@@ -47,6 +48,16 @@ def check_devices(accelerator: object, strategy: object = "auto", devices: objec
         raise ValueError(
             f"--trainer.devices={devices} on a CPU starts as many processes; give at most {most}."
         )
+
+
+def add_accelerator(parser: argparse.ArgumentParser) -> None:
+    """Add ``--accelerator`` to a verb that computes without a Trainer."""
+    parser.add_argument(
+        "--accelerator",
+        choices=("auto", "cpu", "gpu", "cuda", "mps"),
+        default="auto",
+        help="Where to compute: auto, a GPU if there is one.",
+    )
 
 
 def _check_name(kind: str, name: str, known: Iterable[str]) -> None:

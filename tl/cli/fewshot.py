@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tl.cli.devices import add_accelerator
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -42,12 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="Configuration whose `data`, images or texts, hold the classes, such as a run's "
         "config.yaml: CIFAR-100 in --root by default.",
     )
-    parser.add_argument(
-        "--accelerator",
-        choices=("auto", "cpu", "gpu", "cuda", "mps"),
-        default="auto",
-        help="Where to compute: auto, a GPU if there is one.",
-    )
+    add_accelerator(parser)
     parser.add_argument("--out", default="lightning_logs/fewshot", help="Folder for the results.")
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
@@ -74,10 +71,9 @@ def run(given: argparse.Namespace) -> None:
 
     split = read_split(given.split)
     device = {"gpu": "cuda"}.get(given.accelerator, given.accelerator)
-    names = list(dict.fromkeys(given.sources))
     data = _data(given)
     about = getattr(data, "data_name", None)
-    candidates = [open_candidate(name, device=device, source=about) for name in names]
+    candidates = [open_candidate(name, device=device, source=about) for name in given.sources]
     check_different(candidates)
     for candidate in candidates:
         check_unseen(candidate, split, given.part)

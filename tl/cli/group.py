@@ -78,7 +78,9 @@ def _run_folder(given: Path) -> Path:
     found = [given, *versions_in(given)][-1]
     runs = [] if (found / "checkpoints").is_dir() else [p for p in given.iterdir() if p.is_dir()]
     if inside := sorted(path.name for path in runs if versions_in(path)):
-        raise ValueError(f"{given} holds several runs; name one of {', '.join(inside)} in it.")
+        raise ValueError(
+            f"{given} is no run, but holds some; name one of them: {', '.join(inside)}."
+        )
     return found
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tl.cli.devices import add_accelerator
+
 if TYPE_CHECKING:
     from tl.questions.candidates import Candidate
 
@@ -54,12 +56,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="Take only runs of the study with this value, where they differ in more than source.",
     )
     parser.add_argument("--study-out", help="Folder of the study, as for `tl study --out`.")
-    parser.add_argument(
-        "--accelerator",
-        choices=("auto", "cpu", "gpu", "cuda", "mps"),
-        default="auto",
-        help="Where to compute: auto, a GPU if there is one.",
-    )
+    add_accelerator(parser)
     parser.add_argument("--out", default="lightning_logs/rank", help="Folder for the results.")
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 

@@ -73,8 +73,8 @@ def open_candidate(
     name = given.partition("@")[0]
     if ":" in name and library not in _OF_TIMM:
         raise ValueError(
-            f"There is no library {library!r}, in {given}; choose {', '.join(_LIBRARIES)}, or name "
-            "a checkpoint or a run's folder."
+            f"{given} names the library {library!r}; expected one of {', '.join(_LIBRARIES)}, a "
+            "checkpoint or a run's folder."
         )
     others = "huggingface" if "/" in name else "timm"
     library = "torchvision" if name in models.list_models(module=models) else others

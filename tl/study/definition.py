@@ -72,8 +72,8 @@ def damage(out: Path) -> str:
     if isinstance(runs, dict) and runs and len(_started(out)) == len(runs):
         return ""
     return (
-        f"{path} is damaged: which runs the study was started with is not known, and a change of "
-        "the file would not be noticed; `tl study run` writes it anew."
+        f"{path} is damaged: it no longer tells which runs the study was started with, so a "
+        "changed study file goes unnoticed. `tl study run` writes it anew."
     )
 
 

@@ -75,7 +75,7 @@ def defocus_blur(images: Tensor, severity: int) -> Tensor:
     radius, alias = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))[severity - 1]
     kernel = disk(radius * relative(images), alias).to(images.device)
     reach = len(kernel) // 2
-    # an image of a line or two has too few pixels to reflect
+    # images of a line or two have too few pixels to reflect
     mode = "reflect" if reach < min(images.shape[1:3]) else "replicate"
     padded = functional.pad(_channels_first(images), (reach,) * 4, mode=mode)
     return _channels_last(functional.conv2d(padded, kernel.expand(3, 1, *kernel.shape), groups=3))

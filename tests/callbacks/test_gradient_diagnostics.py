@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -16,7 +17,13 @@ from torchjd.aggregation import UPGrad
 
 from tl import Classification, MultiTaskModule
 from tl.backbones import ResNet20
-from tl.callbacks.gradient_diagnostics import GradientDiagnostics, compared, heat_map, summarised
+from tl.callbacks.gradient_diagnostics import (
+    GradientDiagnostics,
+    compared,
+    heat_map,
+    matrix,
+    summarised,
+)
 from tl.tasks import Depth, Segmentation
 
 TASKS = (Classification("a", 4, source="x"), Classification("b", 3, source="y"))
@@ -141,6 +148,12 @@ def test_many_tasks_have_means_in_place_of_pairs(tmp_path: Path) -> None:
     assert callback.state_dict()["cosines"] == []
     assert 0 <= callback.conflict_rate() <= 1
     assert len(events.Images("balance/cosines")) == 1
+    [shown] = matrix(callback.cosines["backbone"]).axes[0].images
+    most = float(kept[apart].abs().max())
+    assert shown.get_clim() == pytest.approx((-most, most))
+    drawn: Any = shown.get_array()
+    hidden = np.ma.getmaskarray(np.ma.masked_invalid(drawn))
+    assert (hidden == np.eye(9, dtype=bool)).all()
     assert "balance/cosine_over_time" not in events.Tags()["images"]
 
 

@@ -261,13 +261,15 @@ def matrix(cosines: PairMeans) -> Figure:
     from matplotlib.figure import Figure  # noqa: PLC0415 - only where it is drawn
 
     size = len(cosines.tasks)
+    values = cosines.mean().fill_diagonal_(math.nan)  # a task's own is 1
+    most = float(values.nan_to_num(0).abs().max()) or 1.0
     figure = Figure(figsize=(2.5 + 0.3 * size, 2 + 0.3 * size), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(cosines.mean().tolist(), vmin=-1, vmax=1, cmap="RdBu", interpolation="none")
+    image = axes.imshow(values.tolist(), vmin=-most, vmax=most, cmap="RdBu", interpolation="none")
     figure.colorbar(image, ax=axes, label="cosine")
     axes.set_xticks(range(size), cosines.tasks, rotation=90)
     axes.set_yticks(range(size), cosines.tasks)
-    axes.set(title=f"cosine between the tasks' gradients, mean of {cosines.seen} measurements")
+    axes.set(title=f"cosine of two tasks' gradients\nmean of {cosines.seen} measurements")
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from tests.small import module, multitask_module, tiny_data, trainer, two_sources
@@ -16,6 +16,7 @@ from tl import MultiTaskModule
 from tl.backbones.resnet_cifar import ResNetCifar
 from tl.callbacks import RunCheckpoint, RunResults, Throughput
 from tl.callbacks.results import number, samples_of, scores_of
+from tl.report.results import RESUMED
 from tl.tasks import Classification, Depth, MaskedTokens, Prototypes, Segmentation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +91,27 @@ def test_a_single_source_is_listed_by_its_name(tmp_path: Path) -> None:
     assert set(found["data"]) == {"generated10"}
     assert found["images_per_second"] is None  # no Throughput, no number
     assert set(found["metrics"]) == {"val/acc", "val/loss"}
+
+
+def test_a_run_that_is_killed_has_noted_what_it_resumed(tmp_path: Path) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    data = tiny_data()
+    whole = trainer(tmp_path, logger=CSVLogger(tmp_path / "first"), callbacks=[RunResults()])
+    whole.fit(module(data), data)
+    assert not list(tmp_path.rglob(RESUMED))
+    whole.save_checkpoint(tmp_path / "last.ckpt")
+    ends = LambdaCallback(on_train_start=killed)
+    later = CSVLogger(tmp_path / "second")
+    resumed = trainer(tmp_path, logger=later, callbacks=[RunResults(), ends], max_epochs=3)
+    with pytest.raises(RuntimeError, match="killed"):
+        resumed.fit(module(data), data, ckpt_path=tmp_path / "last.ckpt")
+    [noted] = tmp_path.rglob(RESUMED)
+    assert not noted.with_name("results.json").exists()
+    [(key, path)] = json.loads(noted.read_text()).items()
+    assert key == "resumed_from"
+    assert (noted.parent / path).resolve() == (tmp_path / "last.ckpt").resolve()
 
 
 def test_without_a_run_folder_nothing_is_written(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from typing import Any, Literal
 import pytest
 import torch
 from jsonargparse import ArgumentError, ArgumentParser
+from lightning.pytorch import Callback, Trainer
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import signal_handling
 
+from tl.callbacks import GradientDiagnostics
 from tl.cli import messages, wording
 
 
@@ -104,6 +106,15 @@ def test_a_link_that_failed_says_so_and_why() -> None:
     with pytest.raises(ValueError, match=wording.LINK_FAILED) as refused:
         made.instantiate_classes(made.parse_args([]))
     assert messages.exception_line(refused.value) == "No groups."
+
+
+def test_callbacks_whose_states_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
+    twice: list[Callback] = [GradientDiagnostics(50), GradientDiagnostics(100)]
+    with pytest.raises(RuntimeError) as refused:
+        Trainer(default_root_dir=tmp_path, logger=False, callbacks=twice)
+    assert wording.SAME_STATE.match(str(refused.value))
+    line = "`trainer.callbacks` has GradientDiagnostics more than once; keep one of them."
+    assert messages.exception_line(refused.value) == line
 
 
 class Failing(Dataset[Any]):

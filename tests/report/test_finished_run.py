@@ -44,12 +44,14 @@ def test_nested_settings_have_dotted_names() -> None:
     assert flat({"a": {"b": [1, {"c": 2}], "d": {}}}) == {"a.b.0": 1, "a.b.1.c": 2, "a.d": {}}
 
 
-def test_a_resumed_run_has_the_curve_of_all_its_parts(tmp_path: Path) -> None:
+def test_the_curve_of_a_run_has_all_its_parts_also_a_killed_one(tmp_path: Path) -> None:
     for number, rows in enumerate(["1,0.1\n2,0.2\n3,0.9\n", "3,0.3\n", "4,0.4\n"]):
         folder = tmp_path / f"version_{number}"
         folder.mkdir()
         before = f"../version_{number - 1}/checkpoints/last.ckpt" if number else None
-        (folder / "results.json").write_text(json.dumps({"metrics": {}, "resumed_from": before}))
+        killed = number == 1
+        noted: dict[str, object] = {"resumed_from": before} | ({} if killed else {"metrics": {}})
+        (folder / ("resumed.json" if killed else "results.json")).write_text(json.dumps(noted))
         (folder / "metrics.csv").write_text(f"step,val/acc\n{rows}")
     run = read_run(tmp_path)
     assert run.curve("val/acc") == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]

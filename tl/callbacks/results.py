@@ -22,7 +22,7 @@ from tl.checkpoints.whole_files import write_json
 from tl.data.trained_on import sources_of
 from tl.hardware import peak_memory_bytes
 from tl.report.intervals import finite
-from tl.report.results import read_results
+from tl.report.results import RESUMED, read_results
 
 
 class RunResults(Callback):
@@ -40,7 +40,8 @@ class RunResults(Callback):
     A test or validation of a finished run keeps what training wrote: ``test/`` metrics replace
     those of an earlier test, and ``evaluated`` records by split the checkpoint and data used, with
     all metrics and samples. The file is written under a temporary name and renamed, so it is
-    complete or absent.
+    complete or absent. A run that resumes another writes ``resumed.json`` at its start, with the
+    key ``resumed_from`` alone: if it is killed, its curve can still be joined to the earlier one.
 
     Without a logger the Trainer has no run folder, and nothing is written. On the command line a
     run always has one.
@@ -62,6 +63,10 @@ class RunResults(Callback):
         self._begin()
         self._metrics, self._evaluated = {}, {}
         self._resumed_from = trainer.ckpt_path
+        folder = _folder(trainer)
+        if folder is not None and self._resumed_from is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / RESUMED, self._resumed(folder))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock for a stand-alone evaluation."""
@@ -87,9 +92,8 @@ class RunResults(Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        folder = trainer.log_dir  # all processes must call this: the first broadcasts to the others
-        nowhere = folder is None or not trainer.loggers or trainer.fast_dev_run  # type: ignore[attr-defined]
-        if folder is None or nowhere or not trainer.is_global_zero:
+        folder = _folder(trainer)
+        if folder is None:
             return
         speed = speed_of(trainer)
         if speed is not None and trainer.state.fn == "fit":
@@ -99,7 +103,7 @@ class RunResults(Callback):
         description = description_of(trainer)
         data = None if description is None else sources_of(description)
         samples = samples_of(pl_module, trainer)
-        path = Path(folder) / self.filename
+        path = folder / self.filename
         try:
             earlier = read_results(path)
         except ValueError:
@@ -143,7 +147,7 @@ class RunResults(Callback):
             "data": data,
             "provenance": getattr(pl_module, "provenance", None),
             "versions": versions(),
-            "resumed_from": self._resumed_from and os.path.relpath(self._resumed_from, folder),
+            **self._resumed(folder),
             "seconds": round(time.perf_counter() - self._start, 3),
             "images_per_second": speed.images_per_second if speed else None,
             **self._of_training,
@@ -158,6 +162,19 @@ class RunResults(Callback):
                 **_best_epoch(trainer),
             }
         write_json(path, results)
+
+    def _resumed(self, folder: Path) -> dict[str, str | None]:
+        checkpoint = self._resumed_from
+        return {"resumed_from": None if not checkpoint else os.path.relpath(checkpoint, folder)}
+
+
+def _folder(trainer: Trainer) -> Path | None:
+    """Return the run folder to write to: that of the first process, if there is one."""
+    folder = trainer.log_dir  # all processes must call this: the first broadcasts to the others
+    nowhere = not trainer.loggers or trainer.fast_dev_run  # type: ignore[attr-defined]
+    if folder is None or nowhere or not trainer.is_global_zero:
+        return None
+    return Path(folder)
 
 
 def _best_epoch(trainer: Trainer) -> dict[str, Any]:

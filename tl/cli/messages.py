@@ -220,6 +220,8 @@ def exception_line(  # noqa: PLR0911 - a return for each kind of mistake
         return parse_error_line(str(error))
     if "Error(s) in loading state_dict for" in str(error):
         return _mismatch_line(str(error))
+    if twice := wording.SAME_STATE.match(str(error)):
+        return f"`trainer.callbacks` has {twice[1]} more than once; keep one of them."
     cause = error.__cause__
     if cause is not None and str(error).startswith(wording.LINK_FAILED):
         # raised by the data while the parser asks them for the tasks of the model

@@ -2,7 +2,7 @@
 
 jsonargparse (4.53) joins the reasons of a union's members to one text and keeps only the exception
 of the first; its own exceptions are ``ValueError``, ``TypeError`` and ``KeyError`` with a text and
-nothing else. So only the text says where and why an option was refused. torch raises
+nothing else. So only the text says where and why an option was refused. torch and Lightning raise
 ``RuntimeError`` with a text. ``tests/cli/test_wording.py`` feeds each pattern the real message.
 """
 
@@ -59,6 +59,11 @@ REASON = re.compile(
 
 #: A link from the data to the model that failed; what the data said is the exception's cause.
 LINK_FAILED = "Call to compute_fn of link "
+
+# Lightning
+
+#: Callbacks whose states have the same key in a checkpoint: a bare ``RuntimeError``.
+SAME_STATE = re.compile(r"Found more than one stateful callback of type `(\w+)`")
 
 # torch
 

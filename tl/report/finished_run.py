@@ -13,7 +13,7 @@ from typing import Any
 
 from tl.reading import read_object, versions_in
 from tl.report.conditions import conditions_of_test
-from tl.report.results import read_configuration, read_results
+from tl.report.results import RESUMED, read_configuration, read_results
 
 #: Steps and values of a metric.
 Curve = tuple[list[int], list[float]]
@@ -74,7 +74,12 @@ def _parts(run: FinishedRun) -> Iterator[Path]:
         seen.add(folder.resolve())
         yield folder
         folder = before
-        before = None if folder is None else _resumed(folder, read_object(folder / "results.json"))
+        before = None if folder is None else _resumed(folder, _noted(folder))
+
+
+def _noted(folder: Path) -> Mapping[str, Any]:
+    """Return what a part of a run noted: its results, or, if it was killed, what it resumed."""
+    return read_object(folder / "results.json") or read_object(folder / RESUMED)
 
 
 def _resumed(folder: Path, results: Mapping[str, Any]) -> Path | None:

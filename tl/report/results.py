@@ -10,6 +10,8 @@ import yaml
 
 from tl.reading import read_text, read_yaml
 
+#: What a run writes at its start if it resumes another: the key ``resumed_from`` alone.
+RESUMED = "resumed.json"
 _ANY = "*"  # every name
 _LONGEST = 60  # letters of a value
 _TEXT, _COUNT, _NUMBER, _OBJECT = str | None, int | None, float | int | None, {_ANY: object}

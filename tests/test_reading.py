@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jsonargparse import ArgumentParser
 
 from tl.cli.configuration import check_files
@@ -78,3 +79,19 @@ def test_aliases_in_options_and_fragments_are_bounded() -> None:
     assert parser.parse_args(["--a={b: &x [1], c: *x}"]).a == {"b": [1], "c": [1]}
     with pytest.raises(ArgumentError, match="unfolds to more than 100,000 values"):
         parser.parse_args(["--a", bomb()])
+
+
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("vary:\n  method:\n    full: a.yaml\n    full: b.yaml\n")
+    with pytest.raises(yaml.YAMLError, match=r"'full' is there twice(.|\n)*line 4, column 5"):
+        read_yaml(path)
+    path.write_text(
+        "a: &one {x: 1, y: 2}\nb: {<<: *one, x: 3}\nc: {<<: *one, <<: {z: 4}}\n1: a\n'1': b"
+    )
+    read: dict[object, object] = {
+        "a": {"x": 1, "y": 2},
+        "b": {"x": 3, "y": 2},
+        "c": {"x": 1, "y": 2, "z": 4},
+    }
+    assert read_yaml(path) == {**read, 1: "a", "1": "b"}

@@ -66,17 +66,37 @@ def versions_in(folder: Path, holding: str = "") -> list[Path]:
     ]
 
 
+class _NamesOnce(yaml.SafeLoader):
+    """Plain types; a mapping with the same name twice is refused, as one would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping.
+
+        Raises:
+            yaml.YAMLError: If it has a name twice; parts that are merged by ``<<`` may have it too.
+        """
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            name = (key.tag, str(key.value))
+            if name in seen and not key.tag.endswith(":merge"):
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value!r} is there twice", problem_mark=key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 - any YAML value
     """Read a regular file of plain types.
 
     Raises:
         ValueError: If it is a pipe or a device, or its aliases expand too far.
         OSError: If it cannot be read.
-        yaml.YAMLError: If it is not valid YAML.
+        yaml.YAMLError: If it is not valid YAML, or a mapping has a name twice.
     """
     text = read_text(path)
     try:
-        found = yaml.safe_load(text)
+        found = yaml.load(text, _NamesOnce)  # noqa: S506 - of the safe loader
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     check_nesting(found, most=_MOST_VALUES)

@@ -5,7 +5,8 @@ import io
 import json
 from pathlib import Path
 
-from tests.studies import leave_results, noise, write_study
+from tests.studies import content, leave_results, noise, write_study
+from tests.study.test_sections import SEARCH
 from tl.study.findings import as_dict, report_of, runs_csv, status_line
 from tl.study.folders import RunFolders
 from tl.study.study_file import read_study
@@ -35,3 +36,40 @@ def test_raw_numbers_of_every_run_are_a_table(tmp_path: Path) -> None:
     assert status_line(report) == "9 of 10 runs are done, 1 failed."
     assert as_dict(report)["failed"] == {last.name: "it broke"}
     assert len(as_dict(report)["cells"]) == 4
+
+
+def test_what_a_search_tried_and_chose_is_in_the_table(tmp_path: Path) -> None:
+    out, path = tmp_path / "out", write_study(tmp_path, content(search=SEARCH))
+    study, points = leave_results(path, out, noise)
+    folders = RunFolders(out)
+    for number, point in enumerate(points.values()):
+        chosen = {"model.lr": 0.1 + number / 100} if point.group is not None else {}
+        folders.write(point, "point.json", {"chosen": chosen})
+    report = report_of(study, out)
+    rows = list(csv.DictReader(io.StringIO(runs_csv(report))))
+    trials = [row for row in rows if row["trial"]]
+    assert len(trials) == 6
+    for row in trials:
+        assert float(row["val/acc"]) == noise(points[row["run"]])["val/acc"]
+        assert float(row["model.lr"]) == folders.chosen(points[row["run"]])["model.lr"]
+    assert all(row["model.lr"] == "" for row in rows if row["stage"] == "source")
+    for found in report.tuned:
+        own = [row for row in trials if row["method"] == found.values["method"]]
+        best = max(own, key=lambda row: float(row["val/acc"]))
+        assert found.score == float(best["val/acc"])
+        assert found.chosen == {"model.lr": float(best["model.lr"])}
+        assert found.ended == 3
+    # trials are no rows of the comparison
+    assert all(len(cell.runs) == cell.wanted == 2 for cell in report.cells)
+    assert json.loads(json.dumps(as_dict(report)))["tuned"][0]["values"] == {"method": "scratch"}
+
+
+def test_results_that_are_damaged_are_told_from_missing_ones(tmp_path: Path) -> None:
+    study, points = leave_results(write_study(tmp_path), tmp_path / "out", noise)
+    last = list(points.values())[-1]
+    path = RunFolders(tmp_path / "out").of(last) / "version_0" / "results.json"
+    path.write_text('{"metrics": [1]}')
+    report = report_of(study, tmp_path / "out")
+    assert list(report.damaged) == [last.name]
+    assert f"{path} is damaged" in report.damaged[last.name]
+    assert as_dict(report)["missing"] == [last.name]

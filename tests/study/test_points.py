@@ -101,3 +101,13 @@ def test_a_title_names_what_a_folder_has_no_place_for(tmp_path: Path) -> None:
     assert "seed=0" not in first.name
     assert first.title == f"{first.name} (method={long}, part=0.1, seed=0)"
     assert next(iter(points.values())).title == next(iter(points))
+
+
+def test_of_a_stage_only_the_best_checkpoint_is_known(tmp_path: Path) -> None:
+    given = content()
+    given["stages"]["target"]["set"]["model.init"] = "{source.last}"
+    with pytest.raises(ValueError, match=r"refers to \{source\.last\}; of a stage's runs only "):
+        points_of(read_study(write_study(tmp_path, given)))
+    given["stages"]["target"]["set"]["model.init"] = "{epoch.step}"  # no stage's
+    given["stages"]["target"]["except"] = {}
+    assert points_of(read_study(write_study(tmp_path, given)))

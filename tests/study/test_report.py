@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.studies import content, leave_results, noise, write_study
-from tests.study.test_cells import mixed
+from tests.study.test_cells import WAYS, mixed, two_tasks
 from tests.study.test_sections import SEARCH
 from tl.study.findings import as_dict, report_of
 from tl.study.folders import RunFolders
@@ -66,6 +66,64 @@ def test_the_files_are_written(tmp_path: Path) -> None:
     paths = write_report(report_of(study, tmp_path / "out"), tmp_path / "out")
     assert [path.name for path in paths] == ["report.md", "report.json", "runs.csv"]
     assert json.loads(paths[1].read_text())["question"] == "Does a source help?"
+
+
+def test_tasks_are_set_beside_their_own_networks(tmp_path: Path) -> None:
+    metrics, out = ["test/seg/miou", "test/depth/abs"], tmp_path / "out"
+
+    def score(point: Point) -> dict[str, float]:
+        seed = point.values["seed_everything"]
+        return {name: value + 0.001 * seed for name, value in two_tasks(point).items()}
+
+    study, points = leave_results(write_study(tmp_path, mixed(metrics)), out, score, ways=WAYS)
+    report = report_of(study, out)
+    text = markdown(report)
+    assert "| method | test/seg/miou over 50.0 ± 0.6 | test/depth/abs over 0.4005 ± " in text
+    # by hand: 0.55 and 0.45 against 0.5; an error of 0.3 and 0.5, and another 0.001 in the second
+    # run, against 0.4; with equal differences only the sign is told
+    assert re.search(r"\| sum \| \+5.0 ± 0.0 \| \+0.0995 ± 0.00635 \* \|", text)
+    assert re.search(r"\| other \| -5.0 ± 0.0 \| -0.1005 ± 0.00635 \* \|", text)
+    line = "- test/depth/abs: sum is better than a network for this task alone by 0.0995 ± 0.00635"
+    assert re.search(rf"{re.escape(line)} \(p = [\d.e-]+\): positive transfer\.", text)
+    assert "other is worse than a network for this task" not in text  # nothing is against it
+    assert [gain["verdict"] for gain in as_dict(report)["single"]["test/depth/abs"]["gains"]] == [
+        "better",
+        "worse",
+    ]
+    for point in points.values():
+        if point.values.get("task") == "depth":
+            change(point, out, steps=9)
+    text = markdown(report_of(study, out))
+    assert "| sum ‡ | +5.0" in text
+    assert (
+        "- test/depth/abs: 10 steps, 40 samples, 0 tuning trials, against 9 steps, 36 samples, 0"
+        in text
+    )
+    assert "positive transfer (‡ with another budget)." in text
+
+
+def test_what_was_chosen_is_a_table(tmp_path: Path) -> None:
+    out, path = tmp_path / "out", write_study(tmp_path, content(search=SEARCH))
+    study, points = leave_results(path, out, lambda _: {"val/acc": 0.5, "test/acc": 0.5})
+    folders = RunFolders(out)
+    for point in points.values():
+        folders.write(point, "point.json", {"chosen": {"model.lr": 0.25}})
+    text = markdown(report_of(study, out))
+    assert "Chosen by 3 trials for each row, by val/acc alone:" in text
+    assert "| method | lr | val/acc, % |" in text
+    assert "| full | 0.25 | 50 |" in text
+    [failed, *_] = [p for p in points.values() if p.group == ("full",) and p.trial is not None]
+    folders.write(failed, "failed.json", {"error": "it broke"})
+    assert "| full | 0.25 | 50 (2 trials have a score) |" in markdown(report_of(study, out))
+
+
+def test_a_name_does_not_break_the_table(tmp_path: Path) -> None:
+    given = content()
+    given["stages"]["target"]["vary"]["method"] = {"a|b": {}, "full": "more.yaml"}
+    given["stages"]["target"]["except"] = {}
+    given["report"]["against"] = {"method": "a|b"}
+    study, _ = leave_results(write_study(tmp_path, given), tmp_path / "out", helped)
+    assert "| 0.1 | a\\|b |" in markdown(report_of(study, tmp_path / "out"))
 
 
 def change(point: Point, out: Path, **results: object) -> None:

@@ -17,6 +17,7 @@ import pytest
 from tests.studies import content, environment, run, starts, task, write_study
 from tl.study.definition import define
 from tl.study.findings import as_dict, report_of
+from tl.study.folders import RunFolders
 from tl.study.points import points_of
 from tl.study.running import _check_options
 from tl.study.study_file import read_study
@@ -93,9 +94,31 @@ def test_a_failed_run_is_named_and_stops_nothing(tmp_path: Path) -> None:
     assert sorted(starts(tmp_path / "out").values()) == [1] * 6 + [2] * 4
 
 
-def test_a_metric_that_no_run_logs_is_named(tmp_path: Path) -> None:
-    ended = run(write_study(tmp_path), "report.metric=test/f1")
-    assert set(ended.failures.values()) == {"it logs no test/f1; it logs test/acc."}
+def test_a_metric_that_no_run_logs_ends_the_study_at_its_first_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(tmp_path)
+    with pytest.raises(ValueError, match="The workers ended before the study"):
+        run(path, "report.metric=test/f1")
+    said = "is done, and it logs no test/f1; it logs test/acc. Correct `report.metric` and start"
+    assert said in capfd.readouterr().err
+    assert len(starts(tmp_path / "out")) < 10
+    with pytest.raises(ValueError, match=r"No run logs test/f1; they log test/acc, val/acc\."):
+        run(path, "report.metric=test/f1")
+    assert run(path).failures == {}
+    assert set(starts(tmp_path / "out").values()) == {1}
+
+
+def test_a_run_that_lacks_a_metric_of_the_others_has_failed(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    run(path)
+    [point, *_] = [p for p in points_of(read_study(path)).values() if p.stage == "target"]
+    results = RunFolders(tmp_path / "out").of(point) / "version_0" / "results.json"
+    content = json.loads(results.read_text())
+    content["metrics"] = {"val/acc": 0.5, "test/loss": 1.0}
+    results.write_text(json.dumps(content))
+    worker = Worker(task(path))
+    assert worker._unlogged(point) == "it logs no test/acc; it logs test/loss."
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
@@ -227,11 +250,12 @@ def test_options_are_checked_again_where_a_value_was_changed(
     for settings in ((), (), ("model.size=x",)):
         study = read_study(path, settings)
         _check_options(study, points_of(study), tmp_path)
-    assert asked == [3, 3]
+    # the source, and the target's values with the files of either method: all but the seeds
+    assert asked == [5, 5]
     (tmp_path / "base.yaml").write_text("model: {sizes: 1}\n")
     study = read_study(path)
     _check_options(study, points_of(study), tmp_path)
-    assert asked == [3, 3, 3]
+    assert asked == [5, 5, 5]
 
 
 def test_a_file_that_is_changed_is_told_before_the_next_run(tmp_path: Path) -> None:

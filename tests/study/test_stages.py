@@ -45,6 +45,9 @@ def test_needs_are_checked(tmp_path: Path) -> None:
         ({"vary": {"a": [1, 1]}}, "`vary.a` has a value twice"),
         ({"vary": {"a": {"b": "no.yaml"}}}, "`vary.a.b` names no.yaml"),
         ({"except": {"b": {}}}, "`except.b` is not varied; it varies seed_everything"),
+        ({"set": {"log_dir": "a"}}, "`log_dir` is given by the study itself; leave it out"),
+        ({"vary": {"name": ["a", "b"]}}, "`name` is given by the study itself"),
+        ({"vary": {"a": {"b": {"resume": "auto"}}}}, "`resume` is given by the study itself"),
         ({"varies": {}}, "has no 'varies'; it has configs, vary, needs, set, except"),
     ],
 )

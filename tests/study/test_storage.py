@@ -56,6 +56,36 @@ def test_tables_that_another_process_makes_meanwhile_are_waited_for(
     assert not said
 
 
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        (
+            "postgresql://me:secret@host/db",
+            r"pip install 'psycopg\[binary\]' and begin the URL with postgresql\+psycopg://\.",
+        ),
+        ("postgresql+psycopg://host/db", r"pip install 'psycopg\[binary\]'\."),
+        ("mysql://host/db", r"pip install 'pymysql' and begin the URL with mysql\+pymysql://\."),
+        ("mysql+mysqldb://host/db", r"pip install 'mysqldb'\."),
+        ("oracle://host/db", r"not installed: No module named 'driver'\."),
+    ],
+)
+def test_a_driver_that_is_missing_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, advice: str
+) -> None:
+    def connect(*_: str) -> object:
+        raise ImportError("No module named 'driver'")
+
+    monkeypatch.setattr(storage, "_connect", connect)
+    with pytest.raises(ValueError, match=rf"\AThe storage .*{advice}\Z") as error:
+        open_study("a", tmp_path, url)
+    assert "secret" not in str(error.value)
+
+
+def test_a_storage_of_no_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`--storage` must be .*, got ''\."):
+        open_study("a", tmp_path, "")
+
+
 def test_a_password_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="The storage") as error:
         open_study("a", tmp_path, "postgresql+psycopg://me:secret@127.0.0.1:1/db")

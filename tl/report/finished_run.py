@@ -120,6 +120,8 @@ def read_run(folder: Path) -> FinishedRun:
     """
     numbered = versions_in(folder, "results.json")
     where = folder if (folder / "results.json").exists() or not numbered else numbered[-1]
+    if not folder.exists():
+        raise ValueError(f"There is no folder {folder}.")
     if not (where / "results.json").exists():
         raise ValueError(
             f"{folder} holds no results.json; name the folder of a run that has ended, such as "

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tl.study.cells import Cell
+from tl.study.cells import Budget, Cell, Run
 from tl.study.checks import key_of
 from tl.study.schema import Study
+from tl.study.single import plain, single_runs
 from tl.study.statistics import (
     FEWEST_CELLS,
     LEVEL,
@@ -17,6 +18,7 @@ from tl.study.statistics import (
     bootstrap_interval,
     critical_difference,
     holm,
+    holm_steps,
     paired,
     performance_profile,
     probability_of_improvement,
@@ -124,29 +126,63 @@ def ranking_of(study: Study, cells: Sequence[Cell], metric: str) -> Ranking | No
 
 def gains_of(study: Study, cells: Sequence[Cell], metric: str) -> list[Gain]:
     """Compare every row with its reference, seed by seed."""
-    report = study.report
-    sign = -1 if metric in report.lower_is_better else 1
-    pairs: list[tuple[Cell, Cell, list[float], list[float]]] = []
+    rows = []
     for cell in cells:
         reference = reference_of(study, cells, cell)
-        if reference is None or reference is cell:
-            continue
-        values, others = cell.values(metric), reference.values(metric)
-        seeds = [seed for seed in values if seed in others]
-        if seeds:
-            pairs.append(
-                (
-                    cell,
-                    reference,
-                    [sign * values[s] for s in seeds],
-                    [sign * others[s] for s in seeds],
-                )
-            )
-    found = [paired(values, others, len(pairs)) for _, _, values, others in pairs]
-    adjusted = holm([each.p for each in found])
+        if reference is not None and reference is not cell:
+            budget = budget_difference(cell.budgets, reference.budgets)
+            rows.append((cell, reference.values(metric), budget))
+    return _gains(study, metric, rows)
+
+
+@dataclass(frozen=True)
+class Single:
+    """Rows against a network of one task, which none of the other tasks shares.
+
+    Args:
+        scores: The metric of that network, by seed.
+        gains: The rows against it.
+    """
+
+    scores: Mapping[Any, float]
+    gains: Sequence[Gain]
+
+
+def single_of(
+    study: Study, cells: Sequence[Cell], runs: Mapping[str, Run], metric: str
+) -> Single | None:
+    """Compare every row with the task's own network; ``None`` where the study trains none."""
+    if study.report.delta_m is None:
+        return None
+    alone = single_runs(study.report, runs).get(metric.split("/")[1], {})
+    name = plain(metric)
+    scores = {seed: run.metrics[name] for seed, run in alone.items() if name in run.metrics}
+    theirs = list(dict.fromkeys(run.budget for run in alone.values()))
+    rows = []
+    for cell in cells:
+        ours = list(dict.fromkeys(run.budget_of_a_task for run in cell.runs.values()))
+        rows.append((cell, scores, budget_difference(ours, theirs)))
+    return Single(scores, _gains(study, metric, rows))
+
+
+def _gains(
+    study: Study, metric: str, rows: Sequence[tuple[Cell, Mapping[Any, float], str]]
+) -> list[Gain]:
+    """Compare cells with scores by seed, and correct for the number of comparisons."""
+    sign = -1 if metric in study.report.lower_is_better else 1
+    pairs: list[tuple[Cell, str, list[float], list[float]]] = []
+    for cell, others, budget in rows:
+        values = cell.values(metric)
+        if seeds := [seed for seed in values if seed in others]:
+            ours = [sign * values[seed] for seed in seeds]
+            pairs.append((cell, budget, ours, [sign * others[seed] for seed in seeds]))
+    p_values = [paired(values, others).p for _, _, values, others in pairs]
+    steps = holm_steps(p_values)
     return [
-        Gain(cell.row, metric, difference, p, budget_difference(cell, reference))
-        for (cell, reference, _, _), difference, p in zip(pairs, found, adjusted, strict=True)
+        Gain(cell.row, metric, paired(values, others, step), p, budget)
+        for (cell, budget, values, others), step, p in zip(
+            pairs, steps, holm(p_values), strict=True
+        )
     ]
 
 
@@ -159,9 +195,8 @@ def reference_of(study: Study, cells: Sequence[Cell], cell: Cell) -> Cell | None
     return next((other for other in cells if other.row == wanted), None)
 
 
-def budget_difference(cell: Cell, reference: Cell) -> str:
-    """Say how the budgets of two cells differ; empty where they are equal."""
-    ours, theirs = cell.budgets, reference.budgets
+def budget_difference(ours: Sequence[Budget], theirs: Sequence[Budget]) -> str:
+    """Say how two cells' budgets differ; empty where they are equal."""
     if not ours or not theirs or (set(ours) == set(theirs) and len(ours) == 1):
         return ""
     return f"{' or '.join(map(str, ours))}, against {' or '.join(map(str, theirs))}"

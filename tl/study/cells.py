@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tl.report.delta_m import delta_m
 from tl.report.intervals import Interval, mean_interval
 from tl.study.checks import key_of
+from tl.study.conditions import Conditions, conditions_of
 from tl.study.folders import RunFolders
 from tl.study.merging import merged, value_at
 from tl.study.points import Point
-from tl.study.schema import Report, Study
+from tl.study.schema import Study
+from tl.study.single import all_of, alone_of, by_task
 
 DELTA = "Delta_m"
 
@@ -48,6 +50,8 @@ class Run:
         scores: By task, which way its scores are better: ``min`` or ``max``.
         undefined: Metrics that it logs and that are no finite numbers.
         budget: What it was given.
+        sources: Number of its sources, each of which has an equal share of the samples.
+        conditions: What else decides whether it may be compared.
         seconds: Seconds of its training, without those before it was resumed.
         samples_per_second: Speed of its training.
     """
@@ -59,6 +63,14 @@ class Run:
     samples_per_second: float | None = None
     scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     undefined: tuple[str, ...] = ()
+    sources: int = 1
+    conditions: Conditions = field(default_factory=Conditions)
+
+    @property
+    def budget_of_a_task(self) -> Budget:
+        """What each of its tasks was given, those of one source the same samples."""
+        samples = self.budget.samples
+        return replace(self.budget, samples=None if samples is None else samples // self.sources)
 
 
 @dataclass(frozen=True)
@@ -96,16 +108,16 @@ def metrics_of(study: Study) -> tuple[str, ...]:
 
 
 def read_runs(study: Study, points: Mapping[str, Point], folders: RunFolders) -> dict[str, Run]:
-    """Read the finished runs of every stage, without the trials of a search.
+    """Read the finished runs of every stage, trials of a search among them.
 
     Raises:
         ValueError: If no finished run of the report logs a metric that is asked for.
     """
     runs = {}
     for name, point in points.items():
-        if point.trial is None and folders.state(point) == "done":
+        if folders.state(point) == "done":
             runs[name] = _read(point, points, folders)
-    reported = [run for run in runs.values() if run.point.stage == study.report.stage]
+    reported = [run for run in runs.values() if is_reported(study, run.point)]
     for metric in study.report.metrics if reported else ():
         if not any(metric in (*run.metrics, *run.undefined) for run in reported):
             known = sorted({name for run in reported for name in run.metrics})
@@ -122,7 +134,7 @@ def cells_of(study: Study, points: Mapping[str, Point], runs: Mapping[str, Run])
     wanted: dict[tuple[int, ...], int] = {}
     found: dict[tuple[int, ...], dict[Any, Run]] = {}
     for name, point in points.items():
-        if point.stage != report.stage or point.trial is not None:
+        if not is_reported(study, point):
             continue
         key = tuple(places[axis][key_of(point.values[axis])] for axis in report.rows)
         wanted[key] = wanted.get(key, 0) + 1
@@ -137,6 +149,11 @@ def cells_of(study: Study, points: Mapping[str, Point], runs: Mapping[str, Run])
         )
         for key in sorted(found)
     ]
+
+
+def is_reported(study: Study, point: Point) -> bool:
+    """Tell whether a run is one of the report's table."""
+    return point.stage == study.report.stage and point.trial is None
 
 
 def _read(point: Point, points: Mapping[str, Point], folders: RunFolders) -> Run:
@@ -154,7 +171,7 @@ def _read(point: Point, points: Mapping[str, Point], folders: RunFolders) -> Run
     steps = results.get("steps")
     trials = [points[name] for key, name in point.needs.items() if key.startswith("trial ")]
     tuned = sum(folders.state(trial) in ("done", "pruned") for trial in trials)
-    size = _samples_of_a_step(configuration)
+    size, sources = _samples_of_a_step(configuration), _sources_in(configuration)
     samples = None if size is None or steps is None else size * int(steps)
     return Run(
         point,
@@ -164,6 +181,8 @@ def _read(point: Point, points: Mapping[str, Point], folders: RunFolders) -> Run
         results.get("images_per_second"),
         results.get("scores") or {},
         tuple(name for name in logged if name not in metrics),
+        sources,
+        conditions_of(results, configuration),
     )
 
 
@@ -171,10 +190,13 @@ def _samples_of_a_step(configuration: Mapping[str, Any]) -> int | None:
     size = value_at(configuration, "data.init_args.batch_size")
     if not isinstance(size, int):
         return None
-    sources = value_at(configuration, "data.init_args.sources")
     batches = value_at(configuration, "trainer.accumulate_grad_batches")
-    count = len(sources) if isinstance(sources, Mapping) and sources else 1
-    return size * count * (batches if isinstance(batches, int) else 1)
+    return size * _sources_in(configuration) * (batches if isinstance(batches, int) else 1)
+
+
+def _sources_in(configuration: Mapping[str, Any]) -> int:
+    sources = value_at(configuration, "data.init_args.sources")
+    return len(sources) if isinstance(sources, Mapping) and sources else 1
 
 
 def directed(study: Study, runs: Mapping[str, Run]) -> Study:
@@ -228,8 +250,8 @@ def _with_delta_m(study: Study, runs: dict[str, Run]) -> dict[str, Run]:
     report = directed(study, runs).report
     if report.delta_m is None:
         return runs
-    asked = _by_task(report.metrics)
-    alone = _alone(report, runs, asked)
+    asked = by_task(report.metrics)
+    alone = alone_of(report, runs, asked)
     lower = [
         f"{task}/{score}"
         for task, scores in asked.items()
@@ -239,44 +261,10 @@ def _with_delta_m(study: Study, runs: dict[str, Run]) -> dict[str, Run]:
     found = dict(runs)
     for name, run in runs.items():
         base = alone.get(run.point.values.get(report.pairs), {})
-        if run.point.stage != report.stage or set(base) != set(asked):
+        if not is_reported(study, run.point) or set(base) != set(asked):
             continue
-        reached = {task: _all_of(scores, run.metrics) for task, scores in asked.items()}
+        reached = {task: all_of(scores, run.metrics) for task, scores in asked.items()}
         if all(reached.values()) and all(all(scores.values()) for scores in base.values()):
             change = delta_m(reached, base, lower)
             found[name] = replace(run, metrics={**run.metrics, DELTA: change})
     return found
-
-
-def _by_task(metrics: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return metrics by task and score; a loss only where a task has nothing else."""
-    asked: dict[str, dict[str, str]] = {}
-    for metric in metrics:
-        match metric.split("/"):
-            case [_, task, score]:
-                asked.setdefault(task, {})[score] = metric
-    for scores in asked.values():
-        if len(scores) > 1:
-            scores.pop("loss", None)
-    return asked
-
-
-def _alone(
-    report: Report, runs: Mapping[str, Run], asked: Mapping[str, Mapping[str, str]]
-) -> dict[Any, dict[str, dict[str, float]]]:
-    """Return scores by seed and task of the networks of one task each."""
-    found: dict[Any, dict[str, dict[str, float]]] = {}
-    stage, axis = (report.delta_m or {})["stage"], (report.delta_m or {})["axis"]
-    for run in runs.values():
-        if run.point.stage == stage and (task := str(run.point.values[axis])) in asked:
-            # such a network logs its scores without the task's name
-            plain = {s: m.replace(f"/{task}/", "/", 1) for s, m in asked[task].items()}
-            if values := _all_of(plain, run.metrics):
-                found.setdefault(run.point.values[report.pairs], {})[task] = values
-    return found
-
-
-def _all_of(names: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return metrics by score; empty unless all of them are there."""
-    there = all(metric in metrics for metric in names.values())
-    return {score: metrics[metric] for score, metric in names.items()} if there else {}

@@ -10,12 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from tl.report.intervals import finite
-from tl.study.analysis import Gain, Overall, Ranking, gains_of, overall_of, ranking_of
+from tl.study.analysis import (
+    Gain,
+    Overall,
+    Ranking,
+    Single,
+    gains_of,
+    overall_of,
+    ranking_of,
+    single_of,
+)
 from tl.study.cells import Cell, Run, cells_of, directed, metrics_of, read_runs
 from tl.study.dealing import Progress, progress_of
 from tl.study.folders import RunFolders
 from tl.study.points import Point, points_of
+from tl.study.protocol import departures
 from tl.study.schema import Study
+from tl.study.searching import Tuned, tuned_of
 
 
 @dataclass(frozen=True)
@@ -27,11 +38,16 @@ class StudyReport:
         points: Its runs by name.
         progress: How far each is.
         failures: Why runs failed, by name.
-        runs: The finished ones.
+        runs: The finished ones, trials of a search among them.
         cells: Cells of the table.
         gains: Gains by metric.
         overall: Methods over ten or more cells, by metric.
         rankings: Methods ranked over data sets, by metric; empty where none are named.
+        single: Rows against the network of a metric's own task, by metric.
+        tuned: What a search chose, by method.
+        chosen: Options that a search gave a run, by its name.
+        departures: Where the study departs from the rules for comparisons.
+        damaged: What is wrong with the results of runs that count as unfinished, by name.
     """
 
     study: Study
@@ -43,6 +59,11 @@ class StudyReport:
     gains: Mapping[str, Sequence[Gain]]
     overall: Mapping[str, Sequence[Overall]]
     rankings: Mapping[str, Ranking]
+    single: Mapping[str, Single]
+    tuned: Sequence[Tuned]
+    chosen: Mapping[str, Mapping[str, Any]]
+    departures: Sequence[str]
+    damaged: Mapping[str, str]
 
 
 def report_of(study: Study, out: Path) -> StudyReport:
@@ -68,6 +89,19 @@ def report_of(study: Study, out: Path) -> StudyReport:
         {metric: gains_of(study, cells, metric) for metric in metrics},
         {metric: overall_of(study, cells, metric) for metric in metrics},
         {m: found for m in metrics if (found := ranking_of(study, cells, m)) is not None},
+        {
+            metric: alone
+            for metric in study.report.metrics
+            if (alone := single_of(study, cells, runs, metric)) is not None
+        },
+        tuned_of(points, folders, study.search),
+        {} if study.search is None else {name: folders.chosen(points[name]) for name in points},
+        departures(study, cells),
+        {
+            name: wrong
+            for name, state in progress.states.items()
+            if state == "unfinished" and (wrong := folders.damage(points[name]))
+        },
     )
 
 
@@ -100,18 +134,16 @@ def as_dict(report: StudyReport) -> dict[str, Any]:
             }
             for cell in report.cells
         ],
-        "gains": [
-            {
-                "row": dict(gain.row),
-                "metric": metric,
-                **{k: finite(v) for k, v in vars(gain.difference).items()},
-                "p_holm": gain.p,
-                "verdict": gain.verdict,
-                "unequal_budget": gain.budget or None,
+        "gains": [_gain(gain) for gains in report.gains.values() for gain in gains],
+        "single": {
+            metric: {
+                "values": list(found.scores.values()),
+                "gains": [_gain(gain) for gain in found.gains],
             }
-            for metric, gains in report.gains.items()
-            for gain in gains
-        ],
+            for metric, found in report.single.items()
+        },
+        "tuned": [vars(each) for each in report.tuned],
+        "departures": list(report.departures),
         "overall": {
             metric: [vars(each) for each in found] for metric, found in report.overall.items()
         },
@@ -121,16 +153,34 @@ def as_dict(report: StudyReport) -> dict[str, Any]:
         },
         "failed": dict(report.failures),
         "waiting_for_failed": dict(report.progress.blocked),
-        "undefined": {
-            name: list(gone)
-            for name, run in report.runs.items()
-            if (gone := [m for m in report.study.report.metrics if m in run.undefined])
-        },
+        "damaged": dict(report.damaged),
+        "undefined": undefined_of(report),
         "missing": [
             name
             for name, state in report.progress.states.items()
             if state == "unfinished" and name not in report.progress.blocked
         ],
+    }
+
+
+def undefined_of(report: StudyReport) -> dict[str, list[str]]:
+    """Return which of the report's metrics are no finite numbers, by run."""
+    return {
+        name: gone
+        for name, run in report.runs.items()
+        if run.point.trial is None
+        and (gone := [m for m in report.study.report.metrics if m in run.undefined])
+    }
+
+
+def _gain(gain: Gain) -> dict[str, Any]:
+    return {
+        "row": dict(gain.row),
+        "metric": gain.metric,
+        **{k: finite(v) for k, v in vars(gain.difference).items()},
+        "p_holm": gain.p,
+        "verdict": gain.verdict,
+        "unequal_budget": gain.budget or None,
     }
 
 
@@ -147,10 +197,11 @@ def runs_csv(report: StudyReport) -> str:
     """Write the raw numbers of every run, a row each."""
     axes = list(dict.fromkeys(axis for point in report.points.values() for axis in point.values))
     names = sorted({name for run in report.runs.values() for name in run.metrics})
+    options = [] if report.study.search is None else list(report.study.search.over)
     costs = ["steps", "samples", "trials", "seconds", "samples_per_second"]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "stage", "state", "trial", *axes, *costs, *names])
+    writer.writerow(["run", "stage", "state", "trial", *axes, *options, *costs, *names])
     for name, point in report.points.items():
         run = report.runs.get(name)
         cost: list[Any] = [""] * len(costs)
@@ -168,6 +219,7 @@ def runs_csv(report: StudyReport) -> str:
                 *(name, point.stage, report.progress.states[name]),
                 "" if point.trial is None else point.trial,
                 *(point.values.get(axis, "") for axis in axes),
+                *(report.chosen.get(name, {}).get(option, "") for option in options),
                 *cost,
                 *((run.metrics.get(metric, "") for metric in names) if run else [""] * len(names)),
             ]

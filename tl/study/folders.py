@@ -65,6 +65,16 @@ class RunFolders:
         except ValueError:
             return {}
 
+    def damage(self, point: Point) -> str:
+        """Say what is wrong with a run's results; empty where nothing is."""
+        version = self.version(point)
+        try:
+            if version is not None:
+                read_results(version / "results.json")
+        except ValueError as error:
+            return str(error)
+        return ""
+
     def configuration(self, point: Point) -> dict[str, Any]:
         """Return the configuration that the run has written; empty without, or if it is damaged."""
         version = self.version(point)

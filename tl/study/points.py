@@ -14,6 +14,7 @@ from tl.study.merging import FREE, hash_of, merged
 from tl.study.schema import SAME, Search, Stage, Study
 
 REFERENCE = re.compile(r"\{(\w+)\.best\}")
+_REFERENCE_LIKE = re.compile(r"\{(\w+)\.(\w+)\}")
 SEED = "seed_everything"
 _LONGEST = 60
 
@@ -151,12 +152,7 @@ def _point(
     for axis, cases in stage.exceptions.items():
         for value, more in cases.items():
             options |= more if key_of(value) == key_of(values[axis]) else {}
-    named = set(REFERENCE.findall(json.dumps(list(options.values()), default=str)))
-    if unknown := named - {*stage.needs}:
-        raise ValueError(
-            f"stage {stage.name!r} refers to {{{min(unknown)}.best}} and does not need it; add "
-            f"`needs: {{{min(unknown)}: ...}}`."
-        )
+    named = _named_by(study, stage, options)
     ever = set(REFERENCE.findall(json.dumps(dict(stage.options), default=str)))
     needs: dict[str, str] = {}
     for other, wanted in stage.needs.items():
@@ -197,6 +193,28 @@ def _point(
         group,
         trial,
     )
+
+
+def _named_by(study: Study, stage: Stage, options: Mapping[str, Any]) -> set[str]:
+    """Return the stages whose runs options refer to.
+
+    Raises:
+        ValueError: If one is not needed, or another thing than its best checkpoint is named.
+    """
+    text = json.dumps(list(options.values()), default=str)
+    for other, what in _REFERENCE_LIKE.findall(text):
+        if other in study.stages and what != "best":
+            raise ValueError(
+                f"stage {stage.name!r} refers to {{{other}.{what}}}; of a stage's runs only "
+                f"{{{other}.best}} is known."
+            )
+    named = set(REFERENCE.findall(text))
+    if unknown := named - {*stage.needs}:
+        raise ValueError(
+            f"stage {stage.name!r} refers to {{{min(unknown)}.best}} and does not need it; add "
+            f"`needs: {{{min(unknown)}: ...}}`."
+        )
+    return named
 
 
 def _places(stage: Stage, values: Mapping[str, Any]) -> dict[str, Any] | None:

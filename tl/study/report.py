@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from tl.checkpoints.whole_files import write_whole
-from tl.report.intervals import Interval
-from tl.study.analysis import Gain, budget_difference, reference_of
+from tl.report.intervals import Interval, mean_interval
+from tl.study.analysis import Gain, Single, budget_difference, reference_of
 from tl.study.cells import Cell, direction_of, metrics_of
-from tl.study.findings import StudyReport, as_dict, runs_csv, status_line
+from tl.study.findings import StudyReport, as_dict, runs_csv, status_line, undefined_of
 from tl.study.folders import write_object
-from tl.study.wording import amount, is_share, name_of, number, scaled, short, unit
+from tl.study.wording import amount, escaped, is_share, name_of, number, scaled, short, unit
 
 _MARK = "‡"
 
@@ -36,7 +36,9 @@ def markdown(report: StudyReport) -> str:
     lines = [f"# {report.study.name}", "", report.study.question, "", status_line(report), ""]
     lines += _table(report)
     lines += [
-        line for part in (_budgets(report), _overall(report), _rankings(report)) for line in part
+        line
+        for part in (_budgets, _tuned, _single, _departures, _overall, _rankings)
+        for line in part(report)
     ]
     lines += [*_answer(report), *_missing(report)]
     return "\n".join(lines).rstrip() + "\n"
@@ -56,7 +58,7 @@ def _table(report: StudyReport) -> Iterator[str]:
     gains = {(m, _key(g.row)): g for m, found in report.gains.items() for g in found}
     for cell in report.cells:
         mark = _MARK if _budget(report, cell) else ""
-        words = [str(cell.row[axis]) for axis in axes]
+        words = [escaped(cell.row[axis]) for axis in axes]
         words[-1] += f" {mark}" if mark else ""
         for metric in metrics:
             words.append(number(cell.interval(metric), metric))
@@ -107,7 +109,8 @@ def _budget(report: StudyReport, cell: Cell) -> str:
     reference = of[id(cell)]
     if reference is None or reference is cell:
         reference = next(c for c in report.cells if of[id(c)] is None or of[id(c)] is c)
-    said = budget_difference(cell, reference) if reference is not cell else ""
+    different = "" if reference is cell else budget_difference(cell.budgets, reference.budgets)
+    said = different
     return said or (" or ".join(map(str, cell.budgets)) if len(cell.budgets) > 1 else "")
 
 
@@ -116,6 +119,60 @@ def _budgets(report: StudyReport) -> Iterator[str]:
     if lines := [f"- {name}: {said}" for name, said in budgets.items() if said]:
         yield from ("", f"{_MARK} These budgets differ, so the rows compare more than the method:")
         yield from ("", *lines)
+
+
+def _tuned(report: StudyReport) -> Iterator[str]:
+    """Say what a search chose."""
+    search = report.study.search
+    if search is None or not report.tuned:
+        return
+    score = f"{search.metric}{unit(search.metric)}"
+    heads = [*map(short, search.per), *map(short, search.over), score]
+    yield from ("", f"Chosen by {search.trials} trials for each row, by {search.metric} alone:", "")
+    yield from (f"| {' | '.join(heads)} |", f"| {'--- | ' * len(heads)}".rstrip())
+    for each in report.tuned:
+        chosen = [each.chosen[option] for option in search.over]
+        values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in chosen]
+        reached = f"{scaled(each.score, search.metric):.4g}"
+        few = "" if each.ended == search.trials else f" ({each.ended} trials have a score)"
+        words = [*map(escaped, each.values.values()), *map(escaped, values), reached + few]
+        yield f"| {' | '.join(words)} |"
+
+
+def _single(report: StudyReport) -> Iterator[str]:
+    """Set every row beside the networks of one task each."""
+    if not any(found.gains for found in report.single.values()):
+        return
+    heads = [short(axis) for axis in report.study.report.rows]
+    for metric, found in report.single.items():
+        scores = list(found.scores.values())
+        own = number(mean_interval(scores), metric) if scores else "nothing"
+        heads.append(f"{metric} over {own}")
+    yield from ("", "Against a network for each task alone, paired by seed:", "")
+    yield from (f"| {' | '.join(heads)} |", f"| {'--- | ' * len(heads)}".rstrip())
+    budgets: dict[str, None] = {}
+    for cell in report.cells:
+        words = [escaped(value) for value in cell.row.values()]
+        gains = {
+            metric: gain
+            for metric, found in report.single.items()
+            for gain in found.gains
+            if gain.row == cell.row
+        }
+        said = {f"{metric}: {gain.budget}" for metric, gain in gains.items() if gain.budget}
+        budgets |= dict.fromkeys(sorted(said))
+        words[-1] += f" {_MARK}" if said else ""
+        words += [_gain(gains.get(metric), metric) for metric in report.single]
+        yield f"| {' | '.join(words)} |"
+    if budgets:
+        yield from ("", f"{_MARK} A task's share of these budgets differs from its own network's:")
+        yield from ("", *(f"- {said}" for said in budgets))
+
+
+def _departures(report: StudyReport) -> Iterator[str]:
+    if report.departures:
+        yield from ("", "Where this study departs from the rules for comparisons:", "")
+        yield from (f"- {line}" for line in report.departures)
 
 
 def _overall(report: StudyReport) -> Iterator[str]:
@@ -175,17 +232,28 @@ def _answer(report: StudyReport) -> Iterator[str]:
             )
         if not gains:
             yield f"- {metric}: nothing to compare yet."
+        yield from _transfer(report, metric, report.single.get(metric))
+
+
+def _transfer(report: StudyReport, metric: str, found: Single | None) -> Iterator[str]:
+    """Claim what sharing gives a task, or takes from it, in the row that others are against."""
+    against = report.study.report.against
+    for gain in () if found is None else found.gains:
+        reference = all(gain.row[axis] == value for axis, value in against.items())
+        if reference and gain.verdict != "cannot be told":
+            mark = f" ({_MARK} with another budget)" if gain.budget else ""
+            kind = "negative transfer" if gain.verdict == "worse" else "positive transfer"
+            yield (
+                f"- {metric}: {name_of(gain.row)} is {gain.verdict} than a network for this task "
+                f"alone by {amount(abs(gain.difference.mean), metric)} "
+                f"± {amount(gain.difference.half_width, metric)} (p = {gain.p:.2g}): {kind}{mark}."
+            )
 
 
 def _missing(report: StudyReport) -> Iterator[str]:
     states, blocked = report.progress.states, report.progress.blocked
     left = [name for name, state in states.items() if state == "unfinished" and name not in blocked]
-    wanted = report.study.report.metrics
-    undefined = {
-        name: gone
-        for name, run in report.runs.items()
-        if (gone := [metric for metric in wanted if metric in run.undefined])
-    }
+    undefined = undefined_of(report)
     if not (left or report.failures or blocked or undefined):
         return
     yield from ("", "## Missing", "")
@@ -199,7 +267,8 @@ def _missing(report: StudyReport) -> Iterator[str]:
             "and gains leave it out"
         )
     for name in left:
-        yield f"- {report.points[name].title} has not ended"
+        wrong = report.damaged.get(name)
+        yield f"- {report.points[name].title} {wrong or 'has not ended'}"
 
 
 def _key(row: Mapping[str, Any]) -> str:

@@ -16,12 +16,14 @@ from typing import TextIO
 
 from tl.reading import read_object
 from tl.signals import StoppedBySignal
+from tl.study.cells import read_runs
+from tl.study.checks import key_of
 from tl.study.dealing import Progress, progress_of
 from tl.study.definition import damage, define, difference_to
 from tl.study.folders import RunFolders, write_object
 from tl.study.gpus import free_gpus, visible_gpus
 from tl.study.merging import argument, hash_of
-from tl.study.points import Point, points_of
+from tl.study.points import SEED, Point, points_of
 from tl.study.schema import Study
 from tl.study.storage import open_study
 from tl.study.table import StudyTable
@@ -80,6 +82,7 @@ def run_study(
             "file back, name another folder by --out, or keep what is still wanted by "
             "--accept-changes."
         )
+    read_runs(study, points, folders)  # a metric that no run logs is told before any other is run
     over = progress_of(points, folders).is_over
     if not over and task.command == COMMAND:
         _check_options(study, points, out)
@@ -171,12 +174,13 @@ def _end(workers: list[subprocess.Popen[str]]) -> None:
 
 
 def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None:
-    """Have the command line parse a run of each kind, once, before any is started.
+    """Have the command line parse every value of every option once, before any run is started.
 
     Raises:
         ValueError: With the line of the first that it refuses.
     """
     kinds: dict[str, tuple[Point, list[str]]] = {}
+    covered: set[str] = set()
     for point in points.values():
         options = {
             key: "checkpoint.ckpt" if isinstance(value, str) and "{" in value else value
@@ -185,16 +189,17 @@ def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None
         if study.search is not None and point.group is not None:
             first = {k: getattr(v, "low", v) for k, v in study.search.over.items()}
             options |= {k: v[0] if isinstance(v, tuple) else v for k, v in first.items()}
-        given = [word for config in point.configs for word in ("--config", config)]
-        kinds.setdefault(
-            json.dumps([point.configs, sorted(options)]),
-            (point, [*given, *(argument(k, v) for k, v in options.items())]),
-        )
+        values = {key: None if key == SEED else value for key, value in options.items()}
+        parts = {key_of([point.configs, key, value]) for key, value in values.items()}
+        parts.add(key_of([point.configs, sorted(options)]))
+        if not parts <= covered:
+            covered |= parts
+            given = [word for config in point.configs for word in ("--config", config)]
+            given += [argument(key, value) for key, value in options.items()]
+            kinds[hash_of({}, given=given, of=point.settings)] = point, given
     known = read_object(out / "checked.json").get("kinds")
     known = known if isinstance(known, list) else []
-    # by what they hold: a value may be changed, and so may a configuration
-    named = {hash_of({}, kind=key, of=kind[0].settings): kind for key, kind in kinds.items()}
-    asked = {key: kind for key, kind in named.items() if key not in known}
+    asked = {key: kind for key, kind in kinds.items() if key not in known}
     if not asked:
         return
     done = subprocess.run(

@@ -123,7 +123,8 @@ def should_prune(
     if len(reached) < _RANDOM_FIRST:
         return False
     middle = statistics.median(reached)
-    best = _until(curve, step, search) or value
+    so_far = _until(curve, step, search)
+    best = value if so_far is None else so_far
     return best > middle if search.lower_is_better else best < middle
 
 
@@ -133,15 +134,50 @@ def choose(trials: Sequence[Trial], search: Search) -> dict[str, Any]:
     Raises:
         ValueError: If none has a score.
     """
-    sign = -1 if search.lower_is_better else 1
-    scored = [
-        (sign * trial.value, -trial.number, trial)
-        for trial in trials
-        if trial.value is not None and _counts(trial)
-    ]
+    scored = [trial for trial in trials if _counts(trial)]
     if not scored:
         raise ValueError(f"None of {len(trials)} trials has a {search.metric}.")
-    return dict(max(scored, key=lambda each: each[:2])[2].chosen)
+    return dict(best_of(scored, search).chosen)
+
+
+def best_of(scored: Sequence[Trial], search: Search) -> Trial:
+    """Return the best of trials that have a score, the earlier one of equals."""
+    sign = -1 if search.lower_is_better else 1
+    return max(scored, key=lambda trial: (sign * (trial.value or 0.0), -trial.number))
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search chose for a method.
+
+    Args:
+        values: Value by axis of the method.
+        chosen: Its options.
+        score: What the best trial reached on validation.
+        ended: Number of trials that have ended with a score.
+    """
+
+    values: Mapping[str, Any]
+    chosen: Mapping[str, Any]
+    score: float
+    ended: int
+
+
+def tuned_of(
+    points: Mapping[str, Point], folders: RunFolders, search: Search | None
+) -> list[Tuned]:
+    """Return what a search has chosen, for each method whose trials have all ended."""
+    found: dict[tuple[Any, ...], Tuned] = {}
+    for point in points.values() if search is not None else ():
+        if search is None or point.trial is None or point.group is None or point.group in found:
+            continue
+        trials = trials_of(point, points, folders, search)
+        scored = [trial for trial in trials if _counts(trial)]
+        if len(trials) == search.trials and scored:
+            best = best_of(scored, search)
+            values = dict(zip(search.per, point.group, strict=True))
+            found[point.group] = Tuned(values, best.chosen, best.value or 0.0, len(scored))
+    return list(found.values())
 
 
 def _counts(trial: Trial) -> bool:

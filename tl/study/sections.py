@@ -18,9 +18,10 @@ from tl.study.checks import (
     texts_of,
 )
 from tl.study.schema import FEWEST_DATA_SETS, SAMPLERS, Range, Report, Search, Stage
+from tl.study.stages import set_by
 
 
-def report_of(  # noqa: C901, PLR0912 - one check after the other
+def report_of(  # noqa: C901, PLR0912, PLR0915 - one check after the other
     content: object, stages: Mapping[str, Stage]
 ) -> Report:
     """Read what is compared."""
@@ -66,6 +67,8 @@ def report_of(  # noqa: C901, PLR0912 - one check after the other
             )
     if not all(isinstance(value, Hashable) for value in vary[pairs]):
         raise ValueError(f"`report.pairs` is {pairs!r}, whose values must be numbers or texts.")
+    if len({*vary[pairs]}) < len(vary[pairs]):  # 0 and false, which would be one run of two
+        raise ValueError(f"`report.pairs` is {pairs!r}, two of whose values are equal.")
     if len(vary[pairs]) < 2:  # noqa: PLR2004 - a spread needs two
         raise ValueError(
             f"stage {name!r} has one value of {pairs!r}: one run does not show the spread. "
@@ -135,7 +138,7 @@ def search_of(  # noqa: C901, PLR0912 - one check after the other
         raise ValueError("`search.over` must name an option and its range.")
     if both := [option for option in over if option in vary]:
         raise ValueError(f"`search.over.{both[0]}` is varied by stage {name!r} too; drop one.")
-    if both := [option for option in over if option in _set_by(stages[name])]:
+    if both := [option for option in over if option in set_by(stages[name])]:
         raise ValueError(f"`search.over.{both[0]}` is set by stage {name!r} too; drop one.")
     trials, seed = part.get("trials"), part.get("seed")
     if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
@@ -156,6 +159,10 @@ def search_of(  # noqa: C901, PLR0912 - one check after the other
     per = texts_of([per] if isinstance(per, str) else per, "`search.per`", empty=True)
     check_once(per, "`search.per`")
     for axis in per:
+        if axis == report.pairs:
+            raise ValueError(
+                f"`search.per` is {axis!r}, which pairs the runs: a row's seeds share its choice."
+            )
         if axis not in vary:
             raise ValueError(f"`search.per` is {axis!r}; stage {name!r} varies {listed(vary)}.")
     sampler, pruning = part.get("sampler", "tpe"), part.get("pruning", False)
@@ -177,13 +184,6 @@ def _is_error(metric: str) -> bool:
     from tl.tasks import score_directions  # noqa: PLC0415 - needs torch, which most studies do not
 
     return score_directions().get(score) == "min"
-
-
-def _set_by(stage: Stage) -> set[str]:
-    """Return the options that a stage gives values of their own, to all runs or to some."""
-    rows = [row.options for cases in stage.overlays.values() for row in cases.values()]
-    cases = [options for each in stage.exceptions.values() for options in each.values()]
-    return {option for options in (stage.options, *rows, *cases) for option in options}
 
 
 def _range(given: object, where: str) -> Range | tuple[Any, ...]:

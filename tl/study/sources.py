@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tl.study.cells import is_reported
 from tl.study.findings import report_of
 from tl.study.folders import RunFolders
 from tl.study.study_file import read_study
@@ -43,7 +44,7 @@ def results_by_source(
     for run in report.runs.values():
         point = run.point
         wanted = all(str(point.values.get(a)) == v for a, v in (where or {}).items())
-        if point.stage != study.report.stage or not wanted or metric not in run.metrics:
+        if not is_reported(study, point) or not wanted or metric not in run.metrics:
             continue
         provenance: Any = folders.results(point).get("provenance")
         source = provenance.get("sha256") if isinstance(provenance, Mapping) else None

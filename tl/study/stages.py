@@ -20,6 +20,8 @@ from tl.study.checks import (
 )
 from tl.study.schema import SAME, Overlay, Stage
 
+_OURS = ("name", "log_dir", "resume")
+
 
 def stage_of(name: str, content: object) -> Stage:  # noqa: C901, PLR0912 - one check after the other
     """Read a stage."""
@@ -71,7 +73,17 @@ def stage_of(name: str, content: object) -> Stage:  # noqa: C901, PLR0912 - one 
     options = options_of(part.get("set") or {}, f"{where}: `set`")
     if both := [option for option in options if option in vary and option not in overlays]:
         raise ValueError(f"{where}: `set` names {both[0]!r}, which varies too; drop one.")
-    return Stage(name, configs, vary, overlays, needs, options, exceptions)
+    stage = Stage(name, configs, vary, overlays, needs, options, exceptions)
+    if ours := set_by(stage).union(vary).intersection(_OURS):
+        raise ValueError(f"{where}: `{min(ours)}` is given by the study itself; leave it out.")
+    return stage
+
+
+def set_by(stage: Stage) -> set[str]:
+    """Return the options that a stage gives values of their own, to all runs or to some."""
+    rows = [row.options for cases in stage.overlays.values() for row in cases.values()]
+    cases = [options for each in stage.exceptions.values() for options in each.values()]
+    return {option for options in (stage.options, *rows, *cases) for option in options}
 
 
 def _overlay(given: object, where: str) -> Overlay:

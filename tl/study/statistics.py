@@ -47,8 +47,8 @@ def paired(values: Sequence[float], reference: Sequence[float], comparisons: int
     Args:
         values: Scores of a method, one per seed.
         reference: Scores of the other method, for the same seeds in the same order.
-        comparisons: Number of comparisons in the family; :attr:`Paired.smallest` is at the
-            level of Holm's first step, ``0.05 / comparisons``.
+        comparisons: What Holm's step divides the level by (see :func:`holm_steps`);
+            :attr:`Paired.smallest` is at the level ``0.05 / comparisons``.
 
     Raises:
         ValueError: If the numbers differ or are 0.
@@ -79,12 +79,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Returns:
         Adjusted p-values in the same order; those under 0.05 hold together at that level.
     """
+    steps = holm_steps(p_values)
     adjusted = [0.0] * len(p_values)
     highest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+    for index in sorted(range(len(p_values)), key=lambda i: -steps[i]):
+        highest = max(highest, min(1.0, steps[index] * p_values[index]))
         adjusted[index] = highest
     return adjusted
+
+
+def holm_steps(p_values: Sequence[float]) -> list[int]:
+    """Return what each p-value is multiplied by: the number of those that are not below it.
+
+    Args:
+        p_values: One per comparison; of equal ones the earlier one comes first.
+    """
+    steps = [0] * len(p_values)
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        steps[index] = len(p_values) - rank
+    return steps
 
 
 def interquartile_mean(scores: Sequence[float] | Scores) -> float:

@@ -15,6 +15,12 @@ JOURNAL = "journal:"
 # what a database says where two processes make its tables at once
 _AT_ONCE = ("already exists", "IntegrityError", "UniqueViolation", "Duplicate entry", "locked")
 _TRIES, _WAIT = 20, 0.25
+# by database: SQLAlchemy's name of a driver, and its package
+_DRIVERS = {
+    "postgresql": ("psycopg", "psycopg[binary]"),
+    "mysql": ("pymysql", "pymysql"),
+    "mariadb": ("pymysql", "pymysql"),
+}
 
 
 def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study:
@@ -38,7 +44,7 @@ def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study
         ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    url = storage or f"sqlite:///{(out / 'study.db').absolute()}"
+    url = f"sqlite:///{(out / 'study.db').absolute()}" if storage is None else storage
     if not url.startswith(JOURNAL) and "://" not in url:
         raise ValueError(
             f"`--storage` must be journal:PATH or a URL such as postgresql+psycopg://host/"
@@ -48,10 +54,9 @@ def open_study(name: str, out: Path, storage: str | None = None) -> optuna.Study
         try:
             return _connect(name, url)
         except ImportError as error:
-            package = error.name or url.partition("://")[0].rpartition("+")[2]
-            package = "psycopg[binary]" if "psycopg" in str(error) else package
             raise ValueError(
-                f"The storage {_masked(url)} needs a driver: {error}; pip install '{package}'."
+                f"The storage {_masked(url)} needs a driver that is not installed"
+                f"{_driver(url) or f': {error}'}."
             ) from None
         except Exception as error:  # noqa: BLE001 - of whatever database it is
             reason = " ".join(str(error).split())
@@ -90,6 +95,16 @@ def _connect(name: str, url: str) -> optuna.Study:
         sampler=optuna.samplers.RandomSampler(),
         load_if_exists=True,
     )
+
+
+def _driver(url: str) -> str:
+    """Say how to install a driver, and which URL names it; empty for a database unknown here."""
+    database, _, named = url.partition("://")[0].partition("+")
+    driver, package = _DRIVERS.get(database, ("", ""))
+    if named not in ("", driver):
+        return f": pip install '{named}'"
+    begins = "" if named else f" and begin the URL with {database}+{driver}://"
+    return f": pip install '{package}'{begins}" if package else ""
 
 
 def _masked(url: str) -> str:

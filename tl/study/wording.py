@@ -40,6 +40,11 @@ def short(axis: str) -> str:
     return axis.rsplit(".", 1)[-1].replace("_", " ")
 
 
+def escaped(value: object) -> str:
+    """Write a value for a cell of a Markdown table."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
 def name_of(row: Mapping[str, Any]) -> str:
     """Name a row by its values."""
     return ", ".join(

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from tl.study import launcher
+from tl.study.cells import is_reported
 from tl.study.dealing import Outcome, deal
 from tl.study.definition import difference_to
 from tl.study.folders import RunFolders
@@ -27,6 +28,7 @@ from tl.study.study_file import read_study
 
 COMMAND = (sys.executable, "-m", "tl.cli")
 _POLL, _TOUCH = 0.1, 5.0  # seconds
+_FULL = 1_000_000  # bytes that are left on a full disk
 _KILLED = 3  # times that a run may be killed, as by the kernel for memory, before it has failed
 
 
@@ -55,6 +57,10 @@ class Task:
 
 class StudyChangedError(Exception):
     """What a study asks for was changed while it ran."""
+
+
+class UnloggedError(Exception):
+    """The report asks for a metric that the first of its runs does not log."""
 
 
 class Worker:
@@ -147,10 +153,27 @@ class Worker:
             return self._missing(point, self.study.search.metric if self.study.search else "")
         if error := self._command(point, "test", given, lock):
             return error
-        report = self.study.report
-        if point.stage != report.stage or self.stopped:
+        return self._unlogged(point)
+
+    def _unlogged(self, point: Point) -> str | None:
+        """Return which reported metric a run does not log.
+
+        Raises:
+            UnloggedError: If no other run logs it: it is the study that is wrong, not the run.
+        """
+        if self.stopped or not is_reported(self.study, point):
             return None
-        return next((e for metric in report.metrics if (e := self._missing(point, metric))), None)
+        others = [p for p in self.points.values() if is_reported(self.study, p) and p is not point]
+        for metric in self.study.report.metrics:
+            if (error := self._missing(point, metric)) is None:
+                continue
+            if not any(metric in (self.folders.results(p).get("metrics") or {}) for p in others):
+                raise UnloggedError(
+                    f"{point.title} is done, and {error} Correct `report.metric` and start the "
+                    "study again; what is trained is kept"
+                )
+            return error
+        return None
 
     def _missing(self, point: Point, metric: str) -> str | None:
         metrics = self.folders.results(point).get("metrics") or {}
@@ -274,6 +297,9 @@ def main(arguments: list[str]) -> None:
         worker = Worker(task)
         signal.signal(signal.SIGTERM, worker.stop)
         worker.work()
+    except UnloggedError as error:
+        print(f"tl: {error}.", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
     except StudyChangedError as error:
         print(  # noqa: T201
             f"tl: {error}. Take it back, or start the study again with --accept-changes.",
@@ -287,6 +313,8 @@ def main(arguments: list[str]) -> None:
                 raise
             kind = type(error).__name__
             reason = f"a worker ended with {kind}: {' '.join(reason.split())[:300]}"
+        if shutil.disk_usage(task.out).free < _FULL:
+            reason = f"the disk that holds {task.out} is full; free some space and start again"
         print(f"tl: {reason}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 

@@ -1,0 +1,51 @@
+"""What a fair comparison asks of a study, checked on its runs; the manual lists the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tl.study.cells import Cell
+from tl.study.conditions import SHARED
+from tl.study.schema import Study
+from tl.study.wording import name_of
+
+FEWEST_SEEDS = 5
+
+
+def departures(study: Study, cells: Sequence[Cell]) -> list[str]:
+    """Say where a study departs from the rules, a line each; empty where it does not."""
+    stage = study.stages[study.report.stage]
+    lines = []
+    if (seeds := len(stage.vary[study.report.pairs])) < FEWEST_SEEDS:
+        lines.append(f"{seeds} seeds a row; a claim should have {FEWEST_SEEDS} or more.")
+    for option in SHARED:
+        found: dict[str, list[str]] = {}
+        for cell in cells:
+            for run in cell.runs.values():
+                if option in run.conditions.settings:
+                    value = str(run.conditions.settings[option])
+                    found.setdefault(value, []).append(name_of(cell.row))
+        if len(found) > 1 and option not in stage.vary:
+            rows = [
+                f"{value} in {', '.join(dict.fromkeys(names))}" for value, names in found.items()
+            ]
+            lines.append(f"The rows differ in {option.rpartition('.')[2]}: {'; '.join(rows)}.")
+    for cell in cells:
+        cut = sum(run.conditions.cut_off for run in cell.runs.values())
+        if cut:
+            lines.append(
+                f"{name_of(cell.row)}: {cut} of {len(cell.runs)} runs ended at `max_steps` before "
+                "validation stopped rising."
+            )
+        sizes = {
+            (source, train, val)
+            for run in cell.runs.values()
+            for source, (train, val) in run.conditions.splits.items()
+            if val > train
+        }
+        for source, train, val in sorted(sizes):
+            lines.append(
+                f"{name_of(cell.row)}: {source} validates on {val:,} samples and trains on "
+                f"{train:,}."
+            )
+    return lines

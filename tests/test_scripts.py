@@ -36,6 +36,7 @@ ROWS = {
         "| decode, PIL |",
         "| operators |",
     ),
+    "benchmark_study.py": ("| workers | s a run costs | of a minute |",),
     "benchmark_guards.py": ("| all |", "| AtomicCheckpointIO |"),
 }
 

@@ -72,7 +72,9 @@ def test_a_run_that_was_killed_before_its_results_is_trained_anew(tmp_path: Path
 
 
 @pytest.mark.skipif(not hasattr(os, "setresuid") or os.geteuid() != 0, reason="mounts need root")
-def test_a_full_disk_ends_no_study_for_good(tmp_path: Path) -> None:
+def test_a_full_disk_ends_no_study_for_good(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     import subprocess  # noqa: PLC0415
 
     path = write_study(tmp_path)
@@ -89,6 +91,8 @@ def test_a_full_disk_ends_no_study_for_good(tmp_path: Path) -> None:
         (out / "ballast").write_bytes(b"0" * 350_000)
         with suppress(OSError, ValueError):
             run(path)
+        said = f"tl: the disk that holds {out} is full; free some space and start again"
+        assert said in capfd.readouterr().err
         (out / "ballast").unlink()
         subprocess.run([*MOUNT, "-o", "remount,size=64m", str(out)], check=True)
         ended = run(path, retry_failed=True)

@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.studies import content, leave_results, noise, write_study
 from tests.study.test_analysis import cells, ranked
+from tl.study.analysis import Single
 from tl.study.cells import DELTA, Budget, Cell, Run
 from tl.study.figures import (
     delta_m_figure,
@@ -84,8 +85,13 @@ def test_two_tasks_are_a_plane_and_delta_m_is_bars(tmp_path: Path) -> None:
     ]
     [plot] = delta_m_figure(given).axes
     assert len(plot.patches) == 2
-    [plane] = trade_off_figure(given, "test/a/acc", "test/b/acc").axes
+    [plane] = trade_off_figure(given, "test/a/acc", "test/b/acc", {}).axes
     assert plane.get_legend_handles_labels()[1] == ["sum", "other"]
+    alone = {f"test/{task}/acc": Single({0: score}, []) for task, score in (("a", 0.6), ("b", 0.3))}
+    [plane] = trade_off_figure(given, "test/a/acc", "test/b/acc", alone).axes
+    assert plane.get_legend_handles_labels()[1] == ["sum", "other", "a network each"]
+    drawn = [np.asarray(line.get_xydata()).ravel().tolist() for line in plane.lines]
+    assert [pytest.approx(60.0), pytest.approx(30.0)] in drawn
     assert cells(study, {}) == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from tl.study.analysis import Overall, Ranking
+from tl.report.intervals import Interval, mean_interval
+from tl.study.analysis import Overall, Ranking, Single
 from tl.study.cells import DELTA, Cell, metrics_of
 from tl.study.findings import StudyReport
 from tl.study.sections import is_number
@@ -52,7 +53,7 @@ def figures_of(report: StudyReport) -> dict[str, Figure]:
         found["delta_m"] = delta_m_figure(cells)
     tasks = [metric for metric in metrics if metric.count("/") == 2]  # noqa: PLR2004 - split/task/score
     if len(tasks) == 2:  # noqa: PLR2004 - a plane
-        found["trade_off"] = trade_off_figure(cells, tasks[0], tasks[1])
+        found["trade_off"] = trade_off_figure(cells, tasks[0], tasks[1], report.single)
     if profiled := report.overall.get(metrics[0]):
         found["profile"] = profile_figure(profiled, metrics[0])
     if ranking := report.rankings.get(metrics[0]):
@@ -169,18 +170,29 @@ def delta_m_figure(cells: Sequence[Cell]) -> Figure:
     return figure
 
 
-def trade_off_figure(cells: Sequence[Cell], first: str, second: str) -> Figure:
-    """Draw two tasks' scores against each other, a point with intervals for each row."""
+def trade_off_figure(
+    cells: Sequence[Cell], first: str, second: str, single: Mapping[str, Single]
+) -> Figure:
+    """Draw two tasks' scores against each other, a point with intervals for each row.
+
+    Args:
+        cells: The rows.
+        first: Metric of the first task.
+        second: Metric of the second.
+        single: Scores of the networks of one task each by metric, which are a point too.
+    """
     figure, plot = _new()
-    for cell in cells:
+    both = (first, second)
+    points: list[tuple[str, str | None, list[Interval | None]]] = [
+        (name_of(cell.row), None, [cell.interval(metric) for metric in both]) for cell in cells
+    ]
+    own = [[*single[metric].scores.values()] for metric in both if metric in single]
+    if len(own) == len(both) and all(own):
+        points.append(("a network each", "black", [mean_interval(values) for values in own]))
+    for name, color, intervals in points:
+        (x, x_half), (y, y_half) = map(_scaled, intervals, both)
         plot.errorbar(
-            [_mean(cell, first)],
-            [_mean(cell, second)],
-            xerr=[_half(cell, first)],
-            yerr=[_half(cell, second)],
-            marker="o",
-            capsize=3,
-            label=name_of(cell.row),
+            [x], [y], xerr=[x_half], yerr=[y_half], marker="o", capsize=3, label=name, color=color
         )
     plot.set_xlabel(f"{first}{unit(first)}")
     plot.set_ylabel(f"{second}{unit(second)}")
@@ -246,11 +258,16 @@ def _new(height: float = 4.0) -> tuple[Figure, Any]:
 
 
 def _mean(cell: Cell, metric: str) -> float:
-    interval = cell.interval(metric)
-    return math.nan if interval is None else scaled(interval.mean, metric)
+    return _scaled(cell.interval(metric), metric)[0]
 
 
 def _half(cell: Cell, metric: str) -> float:
-    interval = cell.interval(metric)
-    known = interval is not None and math.isfinite(interval.half_width)
-    return scaled(interval.half_width, metric) if known and interval is not None else 0.0
+    return _scaled(cell.interval(metric), metric)[1]
+
+
+def _scaled(interval: Interval | None, metric: str) -> tuple[float, float]:
+    """Return mean and half-width as they are drawn; no width where it is unknown."""
+    if interval is None:
+        return math.nan, 0.0
+    half = interval.half_width if math.isfinite(interval.half_width) else 0.0
+    return scaled(interval.mean, metric), scaled(half, metric)

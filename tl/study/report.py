@@ -109,8 +109,7 @@ def _budget(report: StudyReport, cell: Cell) -> str:
     reference = of[id(cell)]
     if reference is None or reference is cell:
         reference = next(c for c in report.cells if of[id(c)] is None or of[id(c)] is c)
-    different = "" if reference is cell else budget_difference(cell.budgets, reference.budgets)
-    said = different
+    said = "" if reference is cell else budget_difference(cell.budgets, reference.budgets)
     return said or (" or ".join(map(str, cell.budgets)) if len(cell.budgets) > 1 else "")
 
 
@@ -131,7 +130,7 @@ def _tuned(report: StudyReport) -> Iterator[str]:
     yield from ("", f"Chosen by {search.trials} trials for each row, by {search.metric} alone:", "")
     yield from (f"| {' | '.join(heads)} |", f"| {'--- | ' * len(heads)}".rstrip())
     for each in report.tuned:
-        chosen = [each.chosen[option] for option in search.over]
+        chosen = [each.chosen.get(option, "-") for option in search.over]
         values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in chosen]
         reached = f"{scaled(each.score, search.metric):.4g}"
         few = "" if each.ended == search.trials else f" ({each.ended} trials have a score)"
@@ -157,7 +156,7 @@ def _single(report: StudyReport) -> Iterator[str]:
             metric: gain
             for metric, found in report.single.items()
             for gain in found.gains
-            if gain.row == cell.row
+            if _key(gain.row) == _key(cell.row)
         }
         said = {f"{metric}: {gain.budget}" for metric, gain in gains.items() if gain.budget}
         budgets |= dict.fromkeys(sorted(said))

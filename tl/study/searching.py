@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from tl.study.checks import key_of
 from tl.study.folders import RunFolders
 from tl.study.points import Point
 from tl.study.schema import Range, Search
@@ -167,16 +168,17 @@ def tuned_of(
     points: Mapping[str, Point], folders: RunFolders, search: Search | None
 ) -> list[Tuned]:
     """Return what a search has chosen, for each method whose trials have all ended."""
-    found: dict[tuple[Any, ...], Tuned] = {}
-    for point in points.values() if search is not None else ():
-        if search is None or point.trial is None or point.group is None or point.group in found:
+    found: dict[str, Tuned] = {}
+    for point in points.values():
+        key = key_of(point.group)
+        if search is None or point.trial is None or point.group is None or key in found:
             continue
         trials = trials_of(point, points, folders, search)
         scored = [trial for trial in trials if _counts(trial)]
         if len(trials) == search.trials and scored:
             best = best_of(scored, search)
             values = dict(zip(search.per, point.group, strict=True))
-            found[point.group] = Tuned(values, best.chosen, best.value or 0.0, len(scored))
+            found[key] = Tuned(values, best.chosen, best.value or 0.0, len(scored))
     return list(found.values())
 
 

@@ -1,12 +1,13 @@
-"""What `tl study` costs: seconds between runs beside a run of a minute.
+"""What dealing out a study costs: seconds between runs, beside a run of a minute.
 
     python scripts/benchmark_study.py
 
-A study of runs that only wait: dealing out, locks, storage, the processes of ``fit`` and ``test``
-and the live table are those of any study. What a run costs is the time of the study, from its first
-run's start to its last run's end, without the waiting, over the number of runs. With two workers
-the study lasts half as long, so that the share is of a worker's time. Reading the file and starting
-the workers, once per study, is given apart. ``--smoke`` has four runs that wait for a moment.
+A study whose runs are a script that waits: storage, locks, processes and the live table are those
+of any study, without what ``fit`` and ``test`` import and do. What a run costs is the time of the
+study, from its first run's start to its last run's end, without the waiting, over the number of
+runs. With two workers the study lasts half as long, so that the share is of a worker's time.
+Reading the file and starting the workers, once per study, is given apart. ``--smoke`` has four runs
+that wait for a moment.
 
 Measured with the defaults, 2026-11-29, Python 3.11, SQLite, an x86 CPU with 2 cores, load 1.1:
 

@@ -16,10 +16,13 @@ Kills come from outside as SIGKILL, at a random step and a random moment of it. 
 checkpoint hit a write of which the kernel lets only so many bytes through, the fsync, the rename,
 the moment after it, or any moment. A damaged checkpoint must be refused, or hold what was in it. A
 full disk is a tmpfs of some megabytes, which needs root. Two ranks are two processes, one of which
-is killed or raises; both must be gone within a minute, with the original error shown.
+is killed or raises; both must be gone within a minute, with the original error shown. In a study
+of six real runs, itself, a worker or a run's process is killed at random times; the report, in all
+its digits, must be that of the undisturbed study.
 
-All but the ranks are forked from one process that has imported everything: a trial takes a second
-or two. ``--only SECTION`` runs one section, ``--seed`` draws other faults, ``--smoke`` tries a few.
+All but ranks and studies are forked from one process that has imported everything: a trial takes a
+second or two. ``--only SECTION`` runs one section, ``--seed`` draws other faults, ``--smoke`` tries
+a few.
 
 Measured with the defaults (seed 0), 2026-11-28, torch 2.14.1, 2 shared CPU cores, 15 minutes beside
 other work:
@@ -76,7 +79,7 @@ from rich.progress import Progress
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.faults import checkpoints, children  # noqa: E402
+from scripts.faults import checkpoints, children, study  # noqa: E402
 from scripts.faults.bench import Bench, Harm, Row, command, errors_of  # noqa: E402
 from scripts.faults.ranks import run_ranks  # noqa: E402
 
@@ -121,6 +124,7 @@ OTHERS = {
         *(f"{SCHEDULER}=torch.optim.lr_scheduler.StepLR", f"{SCHEDULER}.init_args.step_size=1"),
     ),
 }
+_KILLS = 4  # of each kind of a study's processes
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
@@ -390,6 +394,31 @@ def ranks(bench: Bench) -> Iterator[Row]:
         yield row
 
 
+def studies(bench: Bench) -> Iterator[Row]:
+    """Processes of a study are killed; its report must be that of an undisturbed one."""
+    if bench.smoke:  # six runs that take the imports twice
+        return
+    path = study.write(bench.work)
+    code, whole = study.report(path, bench.folder())
+    if code != 0:
+        raise RuntimeError(f"the undisturbed study ended with {code}")
+    rows = {kind: Row(f"SIGKILL of {kind}, within a study") for kind in study.KINDS}
+    kinds = list(study.KINDS)
+    while any(row.tried < _KILLS for row in rows.values()):
+        wanted = [kind for kind in kinds if rows[kind].tried < _KILLS]
+        out = bench.folder()
+        killed, code, found = study.disturbed(path, out, bench.rng, wanted * 2)
+        for kind in killed:
+            rows[kind].tried += 1
+            rows[kind].survived += code == 0
+            rows[kind].identical += found == whole
+            bench.step()
+        if code != 0 or found != whole:
+            bench.failures.append(f"{killed} within a study: {code}, see {out}")
+            break
+    yield from rows.values()
+
+
 SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "kills": kills,
     "others": others,
@@ -402,6 +431,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "flips": flips,
     "signals": signals,
     "ranks": ranks,
+    "studies": studies,
 }
 
 if __name__ == "__main__":

@@ -81,17 +81,27 @@ def test_aliases_in_options_and_fragments_are_bounded() -> None:
         parser.parse_args(["--a", bomb()])
 
 
-def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_appears_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("vary:\n  method:\n    full: a.yaml\n    full: b.yaml\n")
-    with pytest.raises(yaml.YAMLError, match=r"'full' is there twice(.|\n)*line 4, column 5"):
+    with pytest.raises(yaml.YAMLError, match=r"'full' appears twice(.|\n)*line 4, column 5"):
         read_yaml(path)
-    path.write_text(
-        "a: &one {x: 1, y: 2}\nb: {<<: *one, x: 3}\nc: {<<: *one, <<: {z: 4}}\n1: a\n'1': b"
-    )
-    read: dict[object, object] = {
-        "a": {"x": 1, "y": 2},
-        "b": {"x": 3, "y": 2},
-        "c": {"x": 1, "y": 2, "z": 4},
-    }
-    assert read_yaml(path) == {**read, 1: "a", "1": "b"}
+    path.write_text("- &one {x: 1}\n- [{y: *one, y: 2}]\n")
+    with pytest.raises(yaml.YAMLError, match="'y' appears twice"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1: a\n'1': b\n",
+        "a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n",
+        "a: &a {x: 1}\nb: {c: &c {<<: *a, x: 2}}\nd: {<<: *c}\n",
+        "a: &a {x: 1}\nb: {<<: *a, <<: {y: 2}}\n",
+    ],
+)
+def test_what_is_merged_may_have_the_names_of_the_mapping(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    assert read_yaml(path) == yaml.safe_load(text)

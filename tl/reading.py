@@ -66,24 +66,32 @@ def versions_in(folder: Path, holding: str = "") -> list[Path]:
     ]
 
 
-class _NamesOnce(yaml.SafeLoader):
-    """Plain types; a mapping with the same name twice is refused, as one would be lost."""
+def _check_names(root: yaml.Node | None) -> None:
+    """Refuse a mapping with the same name twice, of which all but the last would be lost.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping.
-
-        Raises:
-            yaml.YAMLError: If it has a name twice; parts that are merged by ``<<`` may have it too.
-        """
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            name = (key.tag, str(key.value))
-            if name in seen and not key.tag.endswith(":merge"):
+    Raises:
+        yaml.YAMLError: If there is one. What ``<<`` merges may have the names of the mapping.
+    """
+    nodes, known = [] if root is None else [root], set[int]()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in known:
+            continue
+        known.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        names: set[tuple[str, str]] = set()
+        for key, value in node.value:
+            nodes += (key, value)
+            if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
+                continue
+            if (key.tag, key.value) in names:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value!r} is there twice", problem_mark=key.start_mark
+                    problem=f"{key.value!r} appears twice", problem_mark=key.start_mark
                 )
-            seen.add(name)
-        return super().construct_mapping(node, deep)
+            names.add((key.tag, key.value))
 
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 - any YAML value
@@ -96,7 +104,13 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - any YAML value
     """
     text = read_text(path)
     try:
-        found = yaml.load(text, _NamesOnce)  # noqa: S506 - of the safe loader
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            _check_names(root)
+            found = None if root is None else loader.construct_document(root)
+        finally:
+            loader.dispose()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     check_nesting(found, most=_MOST_VALUES)

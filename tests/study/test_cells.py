@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.studies import content, leave_results, noise, write_study
-from tl.study.analysis import gains_of
+from tl.study.analysis import gains_of, single_of
 from tl.study.cells import DELTA, Budget, cells_of, directed, metrics_of, read_runs, score_of
 from tl.study.folders import RunFolders
 from tl.study.points import Point
@@ -95,6 +95,19 @@ def test_directions_come_from_the_scores(tmp_path: Path) -> None:
     # a larger error is worse
     [gain] = gains_of(study, [first, second], "test/depth/abs")
     assert gain.difference.mean == pytest.approx(-0.2)
+
+
+def test_a_task_that_is_better_when_lower_is_so_in_every_table(tmp_path: Path) -> None:
+    given = mixed(["test/seg/miou", "test/depth/abs"], lower_is_better=["depth"])
+    study, points = leave_results(write_study(tmp_path, given), tmp_path / "out", two_tasks)
+    runs = read_runs(study, points, RunFolders(tmp_path / "out"))
+    cells = cells_of(study, points, runs)
+    assert cells[0].values(DELTA)[0] == pytest.approx((0.1 + 0.25) / 2)
+    study = directed(study, runs)
+    assert "test/depth/abs" in study.report.lower_is_better
+    single = single_of(study, cells, runs, "test/depth/abs")
+    assert single is not None
+    assert [gain.difference.mean > 0 for gain in single.gains] == [True, False]  # 0.3, 0.5: 0.4
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,15 @@ def test_what_a_search_tried_and_chose_is_in_the_table(tmp_path: Path) -> None:
         assert found.score == float(best["val/acc"])
         assert found.chosen == {"model.lr": float(best["model.lr"])}
         assert found.ended == 3
+    # a method whose trials are not over is left out; one without a score says so
+    last = [p for p in points.values() if p.trial is not None and p.group == ("full",)]
+    for point in last:
+        folders.write(point, "failed.json", {"error": "it broke"})
+    found = report_of(study, out).tuned[1]
+    assert (found.chosen, found.score, found.ended) == ({}, None, 0)
+    folders.forget_failure(last[0])
+    (folders.of(last[0]) / "version_0" / "results.json").unlink()
+    assert [each.values for each in report_of(study, out).tuned] == [{"method": "scratch"}]
     # trials are no rows of the comparison
     assert all(len(cell.runs) == cell.wanted == 2 for cell in report.cells)
     assert json.loads(json.dumps(as_dict(report)))["tuned"][0]["values"] == {"method": "scratch"}
@@ -73,3 +82,19 @@ def test_results_that_are_damaged_are_told_from_missing_ones(tmp_path: Path) -> 
     assert list(report.damaged) == [last.name]
     assert f"{path} is damaged" in report.damaged[last.name]
     assert as_dict(report)["missing"] == [last.name]
+
+
+def test_an_option_that_another_stage_varies_has_one_column(tmp_path: Path) -> None:
+    given = content(search=SEARCH)
+    given["stages"]["source"]["vary"]["model.lr"] = [0.5]
+    given["stages"]["target"]["needs"]["source"]["model.lr"] = 0.5
+    out = tmp_path / "out"
+    study, points = leave_results(write_study(tmp_path, given), out, noise)
+    for point in points.values():
+        chosen = {} if point.group is None else {"model.lr": 0.25}
+        RunFolders(out).write(point, "point.json", {"chosen": chosen})
+    text = runs_csv(report_of(study, out))
+    assert text.splitlines()[0].split(",").count("model.lr") == 1
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert {row["model.lr"] for row in rows if row["stage"] == "source"} == {"0.5"}
+    assert {row["model.lr"] for row in rows if row["stage"] == "target"} == {"0.25"}

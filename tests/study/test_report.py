@@ -11,7 +11,7 @@ from tests.study.test_sections import SEARCH
 from tl.study.findings import as_dict, report_of
 from tl.study.folders import RunFolders
 from tl.study.points import Point
-from tl.study.report import markdown, write_report
+from tl.study.report import _p, markdown, write_report
 from tl.study.study_file import read_study
 
 
@@ -78,7 +78,7 @@ def test_tasks_are_set_beside_their_own_networks(tmp_path: Path) -> None:
     study, points = leave_results(write_study(tmp_path, mixed(metrics)), out, score, ways=WAYS)
     report = report_of(study, out)
     text = markdown(report)
-    assert "| method | test/seg/miou over 50.0 ± 0.6 | test/depth/abs over 0.4005 ± " in text
+    assert "| method | test/seg/miou, % over 50.0 ± 0.6 | test/depth/abs over 0.4005 ± " in text
     # by hand: 0.55 and 0.45 against 0.5; an error of 0.3 and 0.5, and another 0.001 in the second
     # run, against 0.4; with equal differences only the sign is told
     assert re.search(r"\| sum \| \+5.0 ± 0.0 \| \+0.0995 ± 0.00635 \* \|", text)
@@ -109,12 +109,18 @@ def test_what_was_chosen_is_a_table(tmp_path: Path) -> None:
     for point in points.values():
         folders.write(point, "point.json", {"chosen": {"model.lr": 0.25}})
     text = markdown(report_of(study, out))
-    assert "Chosen by 3 trials for each row, by val/acc alone:" in text
+    assert "Chosen by 3 trials for each method, by val/acc alone:" in text
     assert "| method | lr | val/acc, % |" in text
     assert "| full | 0.25 | 50 |" in text
     [failed, *_] = [p for p in points.values() if p.group == ("full",) and p.trial is not None]
     folders.write(failed, "failed.json", {"error": "it broke"})
     assert "| full | 0.25 | 50 (2 trials have a score) |" in markdown(report_of(study, out))
+
+
+def test_a_p_value_is_written_on_its_side_of_the_level() -> None:
+    assert [_p(value) for value in (0.0497, 0.0503, 0.05, 0.00123, 1.0)] == [
+        *("0.0497", "0.05", "0.05", "0.0012", "1")
+    ]
 
 
 def test_a_name_does_not_break_the_table(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.studies import content, environment, run, starts, task, write_study
+from tests.study.test_sections import SEARCH
 from tl.study.definition import define
 from tl.study.findings import as_dict, report_of
 from tl.study.folders import RunFolders
@@ -100,7 +101,7 @@ def test_a_metric_that_no_run_logs_ends_the_study_at_its_first_run(
     path = write_study(tmp_path)
     with pytest.raises(ValueError, match="The workers ended before the study"):
         run(path, "report.metric=test/f1")
-    said = "is done, and it logs no test/f1; it logs test/acc. Correct `report.metric` and start"
+    said = "is done, and it logs no test/f1; it logs test/acc. Correct `report.metric`, or"
     assert said in capfd.readouterr().err
     assert len(starts(tmp_path / "out")) < 10
     with pytest.raises(ValueError, match=r"No run logs test/f1; they log test/acc, val/acc\."):
@@ -256,6 +257,24 @@ def test_options_are_checked_again_where_a_value_was_changed(
     study = read_study(path)
     _check_options(study, points_of(study), tmp_path)
     assert asked == [5, 5, 5]
+
+
+def test_all_that_a_search_may_choose_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def check(_: object, **given: Any) -> subprocess.CompletedProcess[str]:
+        runs = json.loads(given["input"])
+        asked.extend(word for run in runs for word in run if word.startswith("--model.l"))
+        return subprocess.CompletedProcess([], 0, json.dumps([None] * len(runs)), "")
+
+    monkeypatch.setattr("tl.study.running.subprocess.run", check)
+    over = {"model.lr": [0.1, 0.3, "log"], "model.layer": {"choices": ["a", "b", "c"]}}
+    study = read_study(write_study(tmp_path, content(search={**SEARCH, "over": over})))
+    _check_options(study, points_of(study), tmp_path)
+    lr, layer = "--model.lr=", "--model.layer="
+    assert {*asked} == {f"{lr}0.1", f"{lr}0.3", f"{layer}a", f"{layer}b", f"{layer}c"}
 
 
 def test_a_file_that_is_changed_is_told_before_the_next_run(tmp_path: Path) -> None:

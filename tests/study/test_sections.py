@@ -107,7 +107,7 @@ def test_a_search_goes_the_way_of_its_score(tmp_path: Path, metric: str, *, lowe
         ({"per": "methods"}, "`search.per` is 'methods'; stage 'target' varies"),
         ({"sampler": "grid"}, "`search.sampler` must be one of tpe, random, got 'grid'"),
         ({"pruning": "yes"}, "`search.pruning` must be true or false, got 'yes'"),
-        ({"per": "seed_everything"}, "`search.per` is 'seed_everything', which pairs the runs"),
+        ({"per": "seed_everything"}, "`search.per` is 'seed_everything'; the seeds of a row"),
         ({"per": ["method", "method"]}, "`search.per` names 'method' twice"),
         ({"over": {1: [0, 1]}}, "`search.over` must name options, got 1"),
         ({"over": {"model.lr": {"choices": [1, 1]}}}, "`search.over.model.lr`.choices names '1'"),

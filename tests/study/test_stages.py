@@ -101,3 +101,10 @@ def test_a_value_of_another_kind_is_another_value(
     given["stages"][stage] |= changes
     with pytest.raises(ValueError, match=line):
         read_study(write_study(tmp_path, given))
+
+
+def test_an_axis_of_overlays_may_have_any_name(tmp_path: Path) -> None:
+    given = content()
+    given["stages"]["source"]["vary"]["name"] = {"a": {"model.size": 3}}
+    given["stages"]["target"]["needs"]["source"]["name"] = "a"
+    assert read_study(write_study(tmp_path, given)).stages["source"].vary["name"] == ("a",)

@@ -9,8 +9,8 @@ from scipy import stats
 from tl.study.statistics import (
     bootstrap_interval,
     critical_difference,
+    deciding_steps,
     holm,
-    holm_steps,
     interquartile_mean,
     paired,
     performance_profile,
@@ -48,18 +48,21 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
-def test_the_smallest_difference_is_that_of_holms_step() -> None:
-    p_values = [0.04, 0.01, 0.03, 0.02]
-    assert holm_steps(p_values) == [1, 4, 2, 3]
-    assert holm_steps([0.5, 0.5]) == [2, 1]
-    spreads = np.random.default_rng(0).normal(0, [[0.02], [0.03], [0.2]], (3, 5))
-    rows = (spreads + np.array([[0.05], [0.06], [0.1]])).tolist()
-    p_values = [paired(row, [0.0] * 5).p for row in rows]
-    told = [p < 0.05 for p in holm(p_values)]
-    assert told == [True, True, False]
-    for row, step, held in zip(rows, holm_steps(p_values), told, strict=True):
-        found = paired(row, [0.0] * 5, step)
-        assert (abs(found.mean) > found.smallest) == held
+def test_the_smallest_difference_is_at_the_level_that_decided() -> None:
+    assert deciding_steps([0.04, 0.001, 0.03, 0.002]) == [2, 4, 2, 3]  # two are told, then it stops
+    assert deciding_steps([0.04, 0.03]) == [2, 2]
+    assert deciding_steps([0.001, 0.03]) == [2, 1]
+    draws = np.random.default_rng(0)
+    counts = set()
+    for _ in range(50):
+        rows = [(draws.normal(0, 0.05, 5) + draws.uniform(0, 0.15)).tolist() for _ in range(4)]
+        p_values = [paired(row, [0.0] * 5).p for row in rows]
+        told = [p < 0.05 for p in holm(p_values)]
+        counts.add(sum(told))
+        for row, step, held in zip(rows, deciding_steps(p_values), told, strict=True):
+            found = paired(row, [0.0] * 5, step)
+            assert (abs(found.mean) > found.smallest) == held
+    assert counts == {0, 1, 2, 3, 4}
 
 
 def test_the_interquartile_mean_leaves_out_the_outer_quarters() -> None:

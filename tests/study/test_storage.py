@@ -65,7 +65,7 @@ def test_tables_that_another_process_makes_meanwhile_are_waited_for(
         ),
         ("postgresql+psycopg://host/db", r"pip install 'psycopg\[binary\]'\."),
         ("mysql://host/db", r"pip install 'pymysql' and begin the URL with mysql\+pymysql://\."),
-        ("mysql+mysqldb://host/db", r"pip install 'mysqldb'\."),
+        ("mysql+mysqldb://host/db", r"not installed: No module named 'driver'\."),
         ("oracle://host/db", r"not installed: No module named 'driver'\."),
     ],
 )

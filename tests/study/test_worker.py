@@ -91,7 +91,7 @@ def test_a_full_disk_ends_no_study_for_good(
         (out / "ballast").write_bytes(b"0" * 350_000)
         with suppress(OSError, ValueError):
             run(path)
-        said = f"tl: the disk that holds {out} is full; free some space and start again"
+        said = f"; the disk that holds {out} is full: free some space, start again"
         assert said in capfd.readouterr().err
         (out / "ballast").unlink()
         subprocess.run([*MOUNT, "-o", "remount,size=64m", str(out)], check=True)

@@ -17,8 +17,8 @@ from tl.study.statistics import (
     Ranks,
     bootstrap_interval,
     critical_difference,
+    deciding_steps,
     holm,
-    holm_steps,
     paired,
     performance_profile,
     probability_of_improvement,
@@ -177,7 +177,7 @@ def _gains(
             ours = [sign * values[seed] for seed in seeds]
             pairs.append((cell, budget, ours, [sign * others[seed] for seed in seeds]))
     p_values = [paired(values, others).p for _, _, values, others in pairs]
-    steps = holm_steps(p_values)
+    steps = deciding_steps(p_values)
     return [
         Gain(cell.row, metric, paired(values, others, step), p, budget)
         for (cell, budget, values, others), step, p in zip(

@@ -51,7 +51,7 @@ class Run:
         undefined: Metrics that it logs and that are no finite numbers.
         budget: What it was given.
         sources: Number of its sources, each of which has an equal share of the samples.
-        conditions: What else decides whether it may be compared.
+        conditions: What the rules for comparisons ask of it besides its budget.
         seconds: Seconds of its training, without those before it was resumed.
         samples_per_second: Speed of its training.
     """
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def budget_of_a_task(self) -> Budget:
-        """What each of its tasks was given, those of one source the same samples."""
+        """What each of its tasks was given; tasks of one source share its samples."""
         samples = self.budget.samples
         return replace(self.budget, samples=None if samples is None else samples // self.sources)
 
@@ -209,7 +209,8 @@ def directed(study: Study, runs: Mapping[str, Run]) -> Study:
     """
     report, lower = study.report, []
     for metric in report.metrics:
-        said = metric in report.lower_is_better
+        task = metric.split("/")[1] if metric.count("/") > 1 else metric
+        said = metric in report.lower_is_better or task in report.lower_is_better
         known = direction_of(metric, runs, report.stage)
         if said and known == "max":
             raise ValueError(

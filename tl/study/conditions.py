@@ -1,4 +1,4 @@
-"""What else decides whether a run may be compared: settings, sizes of splits, its end."""
+"""What the rules for comparisons ask of a run besides its budget."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import Any
 
 from tl.study.merging import value_at
 
-#: Options that all rows of a comparison should share.
 RESCALE = "model.init_args.rescale"
+_SIZES = ("images", "samples")  # what data modules call the sizes of their splits
+#: Options that all rows of a comparison should share.
 SHARED = ("model.init_args.batch_norm", RESCALE)
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What else decides whether a run may be compared.
+    """What a run was trained with, on how much, and how it ended.
 
     Args:
         settings: Value by option of what all rows should share.
         splits: Samples in training and in validation, by source.
-        cut_off: Whether it ended at its last step although it was to train until validation stops
-            rising.
+        cut_off: Whether it reached its last step or epoch although it was to train until
+            validation stops rising.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -33,15 +34,21 @@ def conditions_of(results: Mapping[str, Any], configuration: Mapping[str, Any]) 
     """Read a run's conditions from its results and its configuration."""
     splits: dict[str, tuple[int, int]] = {}
     for source, described in (results.get("data") or {}).items():
-        for sizes in described.values() if isinstance(described, Mapping) else ():
-            if isinstance(sizes, Mapping) and {"train", "val"} <= {*sizes}:
-                splits[source] = (sizes["train"], sizes["val"])
+        for name in _SIZES if isinstance(described, Mapping) else ():
+            sizes = described.get(name)
+            if isinstance(sizes, Mapping):
+                train, val = sizes.get("train"), sizes.get("val")
+                if isinstance(train, int) and isinstance(val, int):
+                    splits[source] = train, val
     callbacks = value_at(configuration, "trainer.callbacks") or []
     paths = [str(one.get("class_path")) for one in callbacks if isinstance(one, Mapping)]
-    last, steps = value_at(configuration, "trainer.max_steps"), results.get("steps")
-    stops = any(path.endswith("EarlyStopping") for path in paths)
-    cut_off = stops and isinstance(last, int) and steps is not None and 0 < last <= steps
-    settings = {key: value_at(configuration, key) for key in SHARED}
+    cut_off = any(path.endswith("EarlyStopping") for path in paths) and any(
+        isinstance(last := value_at(configuration, f"trainer.max_{unit}"), int)
+        and 0 < last <= (results.get(unit) or 0)
+        for unit in ("steps", "epochs")
+    )
+    given = {key: value_at(configuration, key) for key in SHARED}
     if value_at(configuration, "model.init_args.balancer") is None:
-        settings.pop(RESCALE)  # the sum has its own size
+        given.pop(RESCALE)  # the sum has its own size
+    settings = {key: value for key, value in given.items() if value is not None}
     return Conditions(settings, splits, cut_off)

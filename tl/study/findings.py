@@ -197,11 +197,11 @@ def runs_csv(report: StudyReport) -> str:
     """Write the raw numbers of every run, a row each."""
     axes = list(dict.fromkeys(axis for point in report.points.values() for axis in point.values))
     names = sorted({name for run in report.runs.values() for name in run.metrics})
-    options = [] if report.study.search is None else list(report.study.search.over)
+    axes += [key for key in getattr(report.study.search, "over", ()) if key not in axes]
     costs = ["steps", "samples", "trials", "seconds", "samples_per_second"]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "stage", "state", "trial", *axes, *options, *costs, *names])
+    writer.writerow(["run", "stage", "state", "trial", *axes, *costs, *names])
     for name, point in report.points.items():
         run = report.runs.get(name)
         cost: list[Any] = [""] * len(costs)
@@ -218,8 +218,7 @@ def runs_csv(report: StudyReport) -> str:
             [
                 *(name, point.stage, report.progress.states[name]),
                 "" if point.trial is None else point.trial,
-                *(point.values.get(axis, "") for axis in axes),
-                *(report.chosen.get(name, {}).get(option, "") for option in options),
+                *({**report.chosen.get(name, {}), **point.values}.get(axis, "") for axis in axes),
                 *cost,
                 *((run.metrics.get(metric, "") for metric in names) if run else [""] * len(names)),
             ]

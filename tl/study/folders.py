@@ -59,21 +59,18 @@ class RunFolders:
 
     def results(self, point: Point) -> dict[str, Any]:
         """Return what ``results.json`` holds; empty where there is none, or a damaged one."""
-        version = self.version(point)
-        try:
-            return {} if version is None else read_results(version / "results.json")
-        except ValueError:
-            return {}
+        return self._read(point)[0]
 
     def damage(self, point: Point) -> str:
         """Say what is wrong with a run's results; empty where nothing is."""
+        return self._read(point)[1]
+
+    def _read(self, point: Point) -> tuple[dict[str, Any], str]:
         version = self.version(point)
         try:
-            if version is not None:
-                read_results(version / "results.json")
+            return {} if version is None else read_results(version / "results.json"), ""
         except ValueError as error:
-            return str(error)
-        return ""
+            return {}, str(error)
 
     def configuration(self, point: Point) -> dict[str, Any]:
         """Return the configuration that the run has written; empty without, or if it is damaged."""

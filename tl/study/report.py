@@ -13,6 +13,7 @@ from tl.study.analysis import Gain, Single, budget_difference, reference_of
 from tl.study.cells import Cell, direction_of, metrics_of
 from tl.study.findings import StudyReport, as_dict, runs_csv, status_line, undefined_of
 from tl.study.folders import write_object
+from tl.study.statistics import LEVEL
 from tl.study.wording import amount, escaped, is_share, name_of, number, scaled, short, unit
 
 _MARK = "‡"
@@ -100,6 +101,12 @@ def _gain(gain: Gain | None, metric: str) -> str:
     return number(found, metric, signed=True) + star
 
 
+def _p(value: float) -> str:
+    """Write a p-value, with so many digits that it is on its own side of the level."""
+    text = f"{value:.2g}"
+    return text if (float(text) < LEVEL) == (value < LEVEL) else f"{value:.3g}"
+
+
 def _budget(report: StudyReport, cell: Cell) -> str:
     """Say which budgets a cell's gain compares; empty where they are equal.
 
@@ -126,13 +133,14 @@ def _tuned(report: StudyReport) -> Iterator[str]:
     if search is None or not report.tuned:
         return
     score = f"{search.metric}{unit(search.metric)}"
+    each_one = f" for each {' and '.join(map(short, search.per))}" if search.per else ""
     heads = [*map(short, search.per), *map(short, search.over), score]
-    yield from ("", f"Chosen by {search.trials} trials for each row, by {search.metric} alone:", "")
+    yield from ("", f"Chosen by {search.trials} trials{each_one}, by {search.metric} alone:", "")
     yield from (f"| {' | '.join(heads)} |", f"| {'--- | ' * len(heads)}".rstrip())
     for each in report.tuned:
         chosen = [each.chosen.get(option, "-") for option in search.over]
         values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in chosen]
-        reached = f"{scaled(each.score, search.metric):.4g}"
+        reached = "-" if each.score is None else f"{scaled(each.score, search.metric):.4g}"
         few = "" if each.ended == search.trials else f" ({each.ended} trials have a score)"
         words = [*map(escaped, each.values.values()), *map(escaped, values), reached + few]
         yield f"| {' | '.join(words)} |"
@@ -143,10 +151,10 @@ def _single(report: StudyReport) -> Iterator[str]:
     if not any(found.gains for found in report.single.values()):
         return
     heads = [short(axis) for axis in report.study.report.rows]
-    for metric, found in report.single.items():
-        scores = list(found.scores.values())
-        own = number(mean_interval(scores), metric) if scores else "nothing"
-        heads.append(f"{metric} over {own}")
+    single = {metric: found for metric, found in report.single.items() if found.scores}
+    for metric, found in single.items():
+        own = number(mean_interval(list(found.scores.values())), metric)
+        heads.append(f"{metric}{unit(metric)} over {own}")
     yield from ("", "Against a network for each task alone, paired by seed:", "")
     yield from (f"| {' | '.join(heads)} |", f"| {'--- | ' * len(heads)}".rstrip())
     budgets: dict[str, None] = {}
@@ -154,14 +162,14 @@ def _single(report: StudyReport) -> Iterator[str]:
         words = [escaped(value) for value in cell.row.values()]
         gains = {
             metric: gain
-            for metric, found in report.single.items()
+            for metric, found in single.items()
             for gain in found.gains
             if _key(gain.row) == _key(cell.row)
         }
         said = {f"{metric}: {gain.budget}" for metric, gain in gains.items() if gain.budget}
         budgets |= dict.fromkeys(sorted(said))
         words[-1] += f" {_MARK}" if said else ""
-        words += [_gain(gains.get(metric), metric) for metric in report.single]
+        words += [_gain(gains.get(metric), metric) for metric in single]
         yield f"| {' | '.join(words)} |"
     if budgets:
         yield from ("", f"{_MARK} A task's share of these budgets differs from its own network's:")
@@ -217,7 +225,7 @@ def _answer(report: StudyReport) -> Iterator[str]:
                 f"- {metric}: {name_of(gain.row)} is {gain.verdict} than {reference} by "
                 f"{amount(abs(gain.difference.mean), metric)} "
                 f"± {amount(gain.difference.half_width, metric)} "
-                f"(p = {gain.p:.2g}){mark}."
+                f"(p = {_p(gain.p)}){mark}."
             )
         if gains and not told:
             yield f"- {metric}: no row can be told from {reference}."
@@ -245,7 +253,7 @@ def _transfer(report: StudyReport, metric: str, found: Single | None) -> Iterato
             yield (
                 f"- {metric}: {name_of(gain.row)} is {gain.verdict} than a network for this task "
                 f"alone by {amount(abs(gain.difference.mean), metric)} "
-                f"± {amount(gain.difference.half_width, metric)} (p = {gain.p:.2g}): {kind}{mark}."
+                f"± {amount(gain.difference.half_width, metric)} (p = {_p(gain.p)}): {kind}{mark}."
             )
 
 
@@ -267,7 +275,8 @@ def _missing(report: StudyReport) -> Iterator[str]:
         )
     for name in left:
         wrong = report.damaged.get(name)
-        yield f"- {report.points[name].title} {wrong or 'has not ended'}"
+        said = f": {wrong} `tl study run` trains it again." if wrong else " has not ended"
+        yield f"- {report.points[name].title}{said}"
 
 
 def _key(row: Mapping[str, Any]) -> str:

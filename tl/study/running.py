@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tl.reading import read_object
 from tl.signals import StoppedBySignal
@@ -24,7 +24,7 @@ from tl.study.folders import RunFolders, write_object
 from tl.study.gpus import free_gpus, visible_gpus
 from tl.study.merging import argument, hash_of
 from tl.study.points import SEED, Point, points_of
-from tl.study.schema import Study
+from tl.study.schema import Range, Study
 from tl.study.storage import open_study
 from tl.study.table import StudyTable
 from tl.study.worker import COMMAND, Task, as_text
@@ -173,8 +173,22 @@ def _end(workers: list[subprocess.Popen[str]]) -> None:
             worker.wait()
 
 
+def _tried(study: Study, point: Point) -> list[dict[str, Any]]:
+    """Return options that a search may choose for a run: a range's ends, and all choices."""
+    if study.search is None or point.group is None:
+        return [{}]
+    over = {
+        option: [given.low, given.high] if isinstance(given, Range) else [*given]
+        for option, given in study.search.over.items()
+    }
+    longest = max(map(len, over.values()))
+    return [{k: v[min(i, len(v) - 1)] for k, v in over.items()} for i in range(longest)]
+
+
 def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None:
-    """Have the command line parse every value of every option once, before any run is started.
+    """Have the command line parse each value of each option before any run is started.
+
+    Of a range that is searched these are its ends, and of seeds the first.
 
     Raises:
         ValueError: With the line of the first that it refuses.
@@ -186,17 +200,15 @@ def _check_options(study: Study, points: Mapping[str, Point], out: Path) -> None
             key: "checkpoint.ckpt" if isinstance(value, str) and "{" in value else value
             for key, value in point.options.items()
         }
-        if study.search is not None and point.group is not None:
-            first = {k: getattr(v, "low", v) for k, v in study.search.over.items()}
-            options |= {k: v[0] if isinstance(v, tuple) else v for k, v in first.items()}
-        values = {key: None if key == SEED else value for key, value in options.items()}
-        parts = {key_of([point.configs, key, value]) for key, value in values.items()}
-        parts.add(key_of([point.configs, sorted(options)]))
-        if not parts <= covered:
-            covered |= parts
-            given = [word for config in point.configs for word in ("--config", config)]
-            given += [argument(key, value) for key, value in options.items()]
-            kinds[hash_of({}, given=given, of=point.settings)] = point, given
+        for tried in _tried(study, point):
+            values = {key: None if key == SEED else v for key, v in (options | tried).items()}
+            parts = {key_of([point.configs, key, value]) for key, value in values.items()}
+            parts.add(key_of([point.configs, sorted(values)]))
+            if not parts <= covered:
+                covered |= parts
+                given = [word for config in point.configs for word in ("--config", config)]
+                given += [argument(key, value) for key, value in (options | tried).items()]
+                kinds[hash_of({}, given=given, of=point.settings)] = point, given
     known = read_object(out / "checked.json").get("kinds")
     known = known if isinstance(known, list) else []
     asked = {key: kind for key, kind in kinds.items() if key not in known}

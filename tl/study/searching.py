@@ -6,6 +6,7 @@ import hashlib
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -154,13 +155,13 @@ class Tuned:
     Args:
         values: Value by axis of the method.
         chosen: Its options.
-        score: What the best trial reached on validation.
+        score: What the best trial reached on validation; ``None`` if none has a score.
         ended: Number of trials that have ended with a score.
     """
 
     values: Mapping[str, Any]
     chosen: Mapping[str, Any]
-    score: float
+    score: float | None
     ended: int
 
 
@@ -168,18 +169,23 @@ def tuned_of(
     points: Mapping[str, Point], folders: RunFolders, search: Search | None
 ) -> list[Tuned]:
     """Return what a search has chosen, for each method whose trials have all ended."""
-    found: dict[str, Tuned] = {}
+    if search is None:
+        return []
+    tried: dict[str, list[Point]] = {}
     for point in points.values():
-        key = key_of(point.group)
-        if search is None or point.trial is None or point.group is None or key in found:
+        if point.trial is not None and point.stage == search.stage and point.group is not None:
+            tried.setdefault(key_of(point.group), []).append(point)
+    found = []
+    for first, *others in tried.values():
+        values = dict(zip(search.per, first.group or (), strict=True))
+        if any(folders.state(point) == "unfinished" for point in (first, *others)):
             continue
-        trials = trials_of(point, points, folders, search)
-        scored = [trial for trial in trials if _counts(trial)]
-        if len(trials) == search.trials and scored:
-            best = best_of(scored, search)
-            values = dict(zip(search.per, point.group, strict=True))
-            found[key] = Tuned(values, best.chosen, best.value or 0.0, len(scored))
-    return list(found.values())
+        with suppress(ValueError):  # of a trial that does not log the metric
+            scored = [t for t in trials_of(first, points, folders, search) if _counts(t)]
+            best = best_of(scored, search) if scored else None
+            chosen, score = (best.chosen, best.value) if best is not None else ({}, None)
+            found.append(Tuned(values, chosen, score, len(scored)))
+    return found
 
 
 def _counts(trial: Trial) -> bool:

@@ -159,9 +159,9 @@ def search_of(  # noqa: C901, PLR0912 - one check after the other
     per = texts_of([per] if isinstance(per, str) else per, "`search.per`", empty=True)
     check_once(per, "`search.per`")
     for axis in per:
-        if axis == report.pairs:
+        if axis in (report.pairs, "seed_everything"):
             raise ValueError(
-                f"`search.per` is {axis!r}, which pairs the runs: a row's seeds share its choice."
+                f"`search.per` is {axis!r}; the seeds of a row must share their options."
             )
         if axis not in vary:
             raise ValueError(f"`search.per` is {axis!r}; stage {name!r} varies {listed(vary)}.")

@@ -74,7 +74,8 @@ def stage_of(name: str, content: object) -> Stage:  # noqa: C901, PLR0912 - one 
     if both := [option for option in options if option in vary and option not in overlays]:
         raise ValueError(f"{where}: `set` names {both[0]!r}, which varies too; drop one.")
     stage = Stage(name, configs, vary, overlays, needs, options, exceptions)
-    if ours := set_by(stage).union(vary).intersection(_OURS):
+    options_varied = {axis for axis in vary if axis not in overlays}
+    if ours := (set_by(stage) | options_varied).intersection(_OURS):
         raise ValueError(f"{where}: `{min(ours)}` is given by the study itself; leave it out.")
     return stage
 

@@ -47,7 +47,7 @@ def paired(values: Sequence[float], reference: Sequence[float], comparisons: int
     Args:
         values: Scores of a method, one per seed.
         reference: Scores of the other method, for the same seeds in the same order.
-        comparisons: What Holm's step divides the level by (see :func:`holm_steps`);
+        comparisons: What the level is divided by (see :func:`deciding_steps`);
             :attr:`Paired.smallest` is at the level ``0.05 / comparisons``.
 
     Raises:
@@ -79,24 +79,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Returns:
         Adjusted p-values in the same order; those under 0.05 hold together at that level.
     """
-    steps = holm_steps(p_values)
     adjusted = [0.0] * len(p_values)
     highest = 0.0
-    for index in sorted(range(len(p_values)), key=lambda i: -steps[i]):
-        highest = max(highest, min(1.0, steps[index] * p_values[index]))
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
 
 
-def holm_steps(p_values: Sequence[float]) -> list[int]:
-    """Return what each p-value is multiplied by: the number of those that are not below it.
+def deciding_steps(p_values: Sequence[float]) -> list[int]:
+    """Return by what the level is divided where Holm's procedure decides on each comparison.
+
+    It rejects one hypothesis after the other and stops at the first that it keeps, whose level
+    stands for all that are left: exactly those p-values are told that are below 0.05 over this.
 
     Args:
         p_values: One per comparison; of equal ones the earlier one comes first.
     """
+    told = sum(p < LEVEL for p in holm(p_values))
     steps = [0] * len(p_values)
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        steps[index] = len(p_values) - rank
+        steps[index] = len(p_values) - min(rank, told)
     return steps
 
 

@@ -101,10 +101,8 @@ def _driver(url: str) -> str:
     """Say how to install a driver, and which URL names it; empty for a database unknown here."""
     database, _, named = url.partition("://")[0].partition("+")
     driver, package = _DRIVERS.get(database, ("", ""))
-    if named not in ("", driver):
-        return f": pip install '{named}'"
     begins = "" if named else f" and begin the URL with {database}+{driver}://"
-    return f": pip install '{package}'{begins}" if package else ""
+    return f": pip install '{package}'{begins}" if package and named in ("", driver) else ""
 
 
 def _masked(url: str) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -169,8 +170,8 @@ class Worker:
                 continue
             if not any(metric in (self.folders.results(p).get("metrics") or {}) for p in others):
                 raise UnloggedError(
-                    f"{point.title} is done, and {error} Correct `report.metric` and start the "
-                    "study again; what is trained is kept"
+                    f"{point.title} is done, and {error} Correct `report.metric`, or leave out "
+                    "rows that lack it, and start the study again; what is trained is kept"
                 )
             return error
         return None
@@ -313,8 +314,9 @@ def main(arguments: list[str]) -> None:
                 raise
             kind = type(error).__name__
             reason = f"a worker ended with {kind}: {' '.join(reason.split())[:300]}"
-        if shutil.disk_usage(task.out).free < _FULL:
-            reason = f"the disk that holds {task.out} is full; free some space and start again"
+        with suppress(OSError):
+            if shutil.disk_usage(task.out).free < _FULL:
+                reason += f"; the disk that holds {task.out} is full: free some space, start again"
         print(f"tl: {reason}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
 

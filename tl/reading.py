@@ -105,6 +105,7 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - any YAML value
     text = read_text(path)
     try:
         loader = yaml.SafeLoader(text)
+        loader.name = str(path)  # for what is said of a line
         try:
             root = loader.get_single_node()
             _check_names(root)

@@ -48,7 +48,7 @@ class Run:
         point: The run.
         metrics: Metrics by name, with ``Delta_m`` where there are baselines.
         scores: By task, which way its scores are better: ``min`` or ``max``.
-        undefined: Metrics that it logs and that are no finite numbers.
+        undefined: Metrics that it logs and that are not finite.
         budget: What it was given.
         sources: Number of its sources, each of which has an equal share of the samples.
         conditions: What the rules for comparisons ask of it besides its budget.

@@ -164,7 +164,7 @@ def as_dict(report: StudyReport) -> dict[str, Any]:
 
 
 def undefined_of(report: StudyReport) -> dict[str, list[str]]:
-    """Return which of the report's metrics are no finite numbers, by run."""
+    """Return which of the report's metrics are not finite, by run."""
     return {
         name: gone
         for name, run in report.runs.items()

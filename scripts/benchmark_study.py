@@ -34,7 +34,7 @@ from pathlib import Path
 import yaml
 
 from tl.study.running import run_study
-from tl.study.worker import Task
+from tl.study.task import Task
 
 MINUTE = 60.0
 

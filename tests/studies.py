@@ -18,7 +18,7 @@ from tl.study.points import Point, points_of
 from tl.study.running import Ended, run_study
 from tl.study.schema import Study
 from tl.study.study_file import read_study
-from tl.study.worker import Task
+from tl.study.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,7 +16,8 @@ from tests.sources import saved_source
 from tl.checkpoints.hashes import file_sha256
 from tl.cli import main
 from tl.study.points import Point
-from tl.study.worker import Task, Worker
+from tl.study.task import Task
+from tl.study.worker import Worker
 
 DATA = tiny_data()
 

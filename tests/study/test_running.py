@@ -22,15 +22,13 @@ from tl.study.folders import RunFolders
 from tl.study.points import points_of
 from tl.study.running import _check_options
 from tl.study.study_file import read_study
-from tl.study.worker import StudyChangedError, Worker, as_text
+from tl.study.worker import StudyChangedError, Worker
 
 pytest.importorskip("optuna", reason="needs tl[study]")
 
 START = (
-    "import sys, json; from tl.study.worker import Task; from tl.study.running import run_study;"
-    "given = json.loads(sys.argv[1]);"
-    "given['settings'], given['command'] = tuple(given['settings']), tuple(given['command']);"
-    "run_study(Task(**given), int(sys.argv[2]))"
+    "import sys; from tl.study.task import Task; from tl.study.running import run_study;"
+    "run_study(Task.from_text(sys.argv[1]), int(sys.argv[2]))"
 )
 
 
@@ -39,7 +37,7 @@ def start(
 ) -> subprocess.Popen[str]:
     """Start a study in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", START, as_text(task(path, storage=storage)), str(workers)],
+        [sys.executable, "-c", START, task(path, storage=storage).as_text(), str(workers)],
         env=environment(STUB_SECONDS=str(seconds)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -154,8 +152,11 @@ def test_a_study_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_p
             time.sleep(0.05)
         time.sleep(times.uniform(0.0, 1.2))
         if number % 2:  # a worker first, whose run another one takes up
-            os.kill(children(process.pid)[0], signal.SIGKILL)
+            # a study that is over by now has none
+            for worker in children(process.pid)[:1]:
+                os.kill(worker, signal.SIGKILL)
             time.sleep(times.uniform(0.0, 1.0))
+        assert process.poll() in (None, 0)  # it ends of nothing else
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert max(starts(tmp_path / "b" / "out").values()) > 1  # some were cut off
@@ -236,45 +237,43 @@ def test_a_configuration_that_is_changed_during_training_is_not_tested(tmp_path:
     assert set(starts(tmp_path / "out").values()) == {1}
 
 
-def test_options_are_checked_again_where_a_value_was_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[list[str]]]:
+    """The arguments of the runs that are parsed, by call."""
+    calls: list[list[list[str]]] = []
 
     def check(_: object, **given: Any) -> subprocess.CompletedProcess[str]:
-        runs = json.loads(given["input"])
-        asked.append(len(runs))
-        return subprocess.CompletedProcess([], 0, json.dumps([None] * len(runs)), "")
+        calls.append(json.loads(given["input"]))
+        return subprocess.CompletedProcess([], 0, json.dumps([None] * len(calls[-1])), "")
 
     monkeypatch.setattr("tl.study.running.subprocess.run", check)
+    return calls
+
+
+def test_options_are_checked_again_where_a_value_was_changed(
+    tmp_path: Path, asked: list[list[list[str]]]
+) -> None:
     path = write_study(tmp_path)
     for settings in ((), (), ("model.size=x",)):
         study = read_study(path, settings)
         _check_options(study, points_of(study), tmp_path)
     # the source, and the target's values with the files of either method: all but the seeds
-    assert asked == [5, 5]
+    assert [len(runs) for runs in asked] == [5, 5]
     (tmp_path / "base.yaml").write_text("model: {sizes: 1}\n")
     study = read_study(path)
     _check_options(study, points_of(study), tmp_path)
-    assert asked == [5, 5, 5]
+    assert [len(runs) for runs in asked] == [5, 5, 5]
 
 
 def test_all_that_a_search_may_choose_is_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, asked: list[list[list[str]]]
 ) -> None:
-    asked: list[str] = []
-
-    def check(_: object, **given: Any) -> subprocess.CompletedProcess[str]:
-        runs = json.loads(given["input"])
-        asked.extend(word for run in runs for word in run if word.startswith("--model.l"))
-        return subprocess.CompletedProcess([], 0, json.dumps([None] * len(runs)), "")
-
-    monkeypatch.setattr("tl.study.running.subprocess.run", check)
     over = {"model.lr": [0.1, 0.3, "log"], "model.layer": {"choices": ["a", "b", "c"]}}
     study = read_study(write_study(tmp_path, content(search={**SEARCH, "over": over})))
     _check_options(study, points_of(study), tmp_path)
+    words = {word for runs in asked for run in runs for word in run if "model.l" in word}
     lr, layer = "--model.lr=", "--model.layer="
-    assert {*asked} == {f"{lr}0.1", f"{lr}0.3", f"{layer}a", f"{layer}b", f"{layer}c"}
+    assert words == {f"{lr}0.1", f"{lr}0.3", f"{layer}a", f"{layer}b", f"{layer}c"}
 
 
 def test_a_file_that_is_changed_is_told_before_the_next_run(tmp_path: Path) -> None:

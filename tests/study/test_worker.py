@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from tl.study.findings import as_dict, report_of
 from tl.study.folders import RunFolders
 from tl.study.points import SEED, points_of
 from tl.study.study_file import read_study
-from tl.study.worker import Task, Worker, as_text
+from tl.study.worker import Worker
 
 MOUNT = ("/bin/mount",)
 
@@ -103,12 +102,6 @@ def test_a_full_disk_ends_no_study_for_good(
         subprocess.run(["/bin/umount", "-l", str(out)], check=False)
     run(path)  # undisturbed, below the mount
     assert report == as_dict(report_of(read_study(path), out))
-
-
-def test_what_a_worker_is_told_is_text() -> None:
-    given = json.loads(as_text(Task("a.yaml", ("b=1",), "out")))
-    assert given["settings"] == ["b=1"]
-    assert given["command"] == [sys.executable, "-m", "tl.cli"]
 
 
 def test_every_method_has_as_many_trials(tmp_path: Path) -> None:

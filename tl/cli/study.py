@@ -58,7 +58,7 @@ def run(given: argparse.Namespace) -> None:
 
 def _run(given: argparse.Namespace, out: Path) -> None:
     from tl.study.running import run_study  # noqa: PLC0415
-    from tl.study.worker import Task  # noqa: PLC0415
+    from tl.study.task import Task  # noqa: PLC0415
 
     if given.workers is not None and given.workers < 1:
         raise ValueError(f"`--workers` must be 1 or more, got {given.workers}.")

@@ -27,7 +27,7 @@ from tl.study.points import SEED, Point, points_of
 from tl.study.schema import Range, Study
 from tl.study.storage import open_study
 from tl.study.table import StudyTable
-from tl.study.worker import COMMAND, Task, as_text
+from tl.study.task import COMMAND, Task
 
 _POLL = 0.2
 _GRACE = 120.0  # seconds in which runs that are stopped save themselves
@@ -122,7 +122,7 @@ def _supervise(
             threads = max(1, (os.cpu_count() or 1) // count)
             more["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads))
         worker = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "tl.study.worker", str(os.getpid()), as_text(task)],
+            [sys.executable, "-m", "tl.study.worker", str(os.getpid()), task.as_text()],
             env={**os.environ, **more},
             stderr=subprocess.PIPE,
             text=True,

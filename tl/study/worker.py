@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -22,38 +21,13 @@ from tl.study.definition import difference_to
 from tl.study.folders import RunFolders
 from tl.study.merging import argument, hash_of, merged
 from tl.study.points import REFERENCE, Point, points_of
-from tl.study.schema import Study
 from tl.study.searching import choose, propose, should_prune, trials_of
 from tl.study.storage import open_study
-from tl.study.study_file import read_study
+from tl.study.task import Task
 
-COMMAND = (sys.executable, "-m", "tl.cli")
 _POLL, _TOUCH = 0.1, 5.0  # seconds
 _FULL = 1_000_000  # bytes that are left on a full disk
 _KILLED = 3  # times that a run may be killed, as by the kernel for memory, before it has failed
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a worker is told.
-
-    Args:
-        file: The study file.
-        settings: Changes of it from the command line.
-        out: Folder of the study.
-        storage: Where processes agree on who runs what.
-        command: The command line of runs.
-    """
-
-    file: str
-    settings: tuple[str, ...]
-    out: str
-    storage: str | None = None
-    command: tuple[str, ...] = COMMAND
-
-    def study(self) -> Study:
-        """Read the study file."""
-        return read_study(Path(self.file), self.settings)
 
 
 class StudyChangedError(Exception):
@@ -291,8 +265,7 @@ def main(arguments: list[str]) -> None:
         arguments: The parent's process id, and the task as JSON.
     """
     launcher.end_with(int(arguments[0]), signal.SIGTERM)
-    given = json.loads(arguments[1])
-    task = Task(**{**given, "settings": tuple(given["settings"]), "command": (*given["command"],)})
+    task = Task.from_text(arguments[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
     try:
         worker = Worker(task)
@@ -319,11 +292,6 @@ def main(arguments: list[str]) -> None:
                 reason += f"; the disk that holds {task.out} is full: free some space, start again"
         print(f"tl: {reason}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
-
-
-def as_text(task: Task) -> str:
-    """Write a task as an argument of :func:`main`."""
-    return json.dumps(asdict(task))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,28 +100,42 @@ def _server() -> Path | None:
     return next((folder for folder in folders if (folder / "postgres").exists()), None)
 
 
+def _folder_of(user: str, folder: Path) -> list[str]:
+    """Make a folder for a server; where the test is root, which servers refuse, give it to `user`.
+
+    Returns:
+        What to write before a command, for `user` to run it.
+    """
+    folder.mkdir()
+    if os.geteuid():
+        return []
+    if shutil.which("runuser") is None:
+        pytest.skip(f"needs runuser to start a server as {user} rather than root")
+    for above in (folder, *folder.parents):
+        if above == Path("/tmp"):  # noqa: S108 - where pytest's folders are
+            break
+        above.chmod(0o755)
+    shutil.chown(folder, user)
+    return ["runuser", "-u", user, "--"]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
+def postgresql(tmp_path: Path) -> Iterator[str]:
     """A server of the test's own, as a URL."""
     pytest.importorskip("psycopg", reason="needs psycopg[binary]")
     server = _server()
     if server is None:
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    as_user: list[str] = []
     data = tmp_path / "pg"
-    data.mkdir()
-    if os.geteuid() == 0:  # the server refuses to run as root
-        if shutil.which("runuser") is None:
-            pytest.skip("needs runuser to start PostgreSQL as another user than root")
-        as_user = ["runuser", "-u", "postgres", "--"]
-        for folder in (data, *data.parents):
-            if folder == Path("/tmp"):  # noqa: S108 - where pytest's folders are
-                break
-            folder.chmod(0o755)
-        shutil.chown(data, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    as_user = _folder_of("postgres", data)
+    port = _free_port()
     made = subprocess.run(
         [*as_user, str(server / "initdb"), "-D", str(data), "-A", "trust", "-U", "tl"],
         capture_output=True,
@@ -143,16 +157,62 @@ def postgres(tmp_path: Path) -> Iterator[str]:
         subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True)
 
 
-def test_two_processes_share_a_study_through_postgresql(tmp_path: Path, postgres: str) -> None:
+@pytest.fixture
+def mysql(tmp_path: Path) -> Iterator[str]:
+    """A server of the test's own, as a URL: MariaDB, which Debian has for MySQL."""
+    pymysql = pytest.importorskip("pymysql", reason="needs pymysql")
+    install = shutil.which("mariadb-install-db")
+    server = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if install is None or server is None:
+        pytest.skip("needs MariaDB: apt-get install mariadb-server")
+    data = tmp_path / "mariadb"
+    as_user = _folder_of("mysql", data)
+    port = _free_port()
+    where = ["--no-defaults", f"--datadir={data}"]
+    made = subprocess.run(
+        [*as_user, install, *where, "--skip-test-db", "--auth-root-authentication-method=normal"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip(f"mariadb-install-db: {made.stderr[-200:]}")
+    listening = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={data / 'socket'}"]
+    process = subprocess.Popen(
+        [*as_user, server, *where, *listening, f"--log-error={data / 'log'}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for left in reversed(range(120)):
+            try:
+                connection = pymysql.connect(host="127.0.0.1", port=port, user="root")
+                break
+            except pymysql.err.OperationalError:
+                assert left
+                assert process.poll() is None, (data / "log").read_text()[-2000:]
+                time.sleep(0.5)
+        with connection, connection.cursor() as cursor:
+            cursor.execute("CREATE DATABASE tl")
+        yield f"mysql+pymysql://root@127.0.0.1:{port}/tl"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mysql"])
+def test_two_processes_share_a_study_through_a_database(
+    tmp_path: Path, request: pytest.FixtureRequest, database: str
+) -> None:
     from tests.study.test_running import start  # noqa: PLC0415 - beside its own tests
 
+    url = request.getfixturevalue(database)
     (tmp_path / "study").mkdir()
     os.chdir(tmp_path / "study")
     path = write_study(tmp_path / "study")
-    both = [start(path, 1, 0.1, postgres) for _ in range(2)]
+    both = [start(path, 1, 0.1, url) for _ in range(2)]
     for process in both:
         _, said = process.communicate(timeout=600)
         assert process.returncode == 0, said[-2000:]
     assert len(starts(tmp_path / "study" / "out")) == 10
     assert set(starts(tmp_path / "study" / "out").values()) == {1}
-    assert sys.executable

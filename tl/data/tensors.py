@@ -21,6 +21,7 @@ from tl.data.run_loaders import RunLoaders
 from tl.data.sampling import Sampling, balancing_task, check_balanced_by, labels_to_balance
 from tl.data.split import random_split
 from tl.data.tensor_set import Layout, TensorSet, said_layout
+from tl.data.tensor_statistics import Statistics, recorded, standardised, statistics_of
 from tl.tasks import Task, as_task
 
 
@@ -86,7 +87,7 @@ class TensorDataModule(RunLoaders):
         self.splits: dict[str, TensorSet] = {}
         self._split_by: tuple[int, float] | None = None
         self._own: tuple[int, float] | None = None  # seed and share while a checkpoint decides
-        self._statistics: dict[str, tuple[Tensor, Tensor]] | None = None
+        self._statistics: Statistics | None = None
         self._layout: Layout | None = None  # of the training samples
         self._augmentation: TensorAugmentation | None = None
         self._given = (inputs, targets, test_inputs, test_targets)  # last: the rest is set
@@ -212,16 +213,7 @@ class TensorDataModule(RunLoaders):
     def standardise(self, batch: tuple[Inputs, Any]) -> tuple[Inputs, Any]:
         """Return a batch with levels standardised, not augmented."""
         inputs, targets = batch
-        if not isinstance(inputs, Mapping):
-            return self._standardised("", inputs), targets
-        return {name: self._standardised(name, part) for name, part in inputs.items()}, targets
-
-    def _standardised(self, name: str, part: Tensor) -> Tensor:
-        if name not in (self._statistics or {}):
-            return part
-        mean, std = (self._statistics or {})[name]
-        shape = (1, -1, *[1] * (part.ndim - 2))
-        return (part.float() - mean.to(part.device).view(shape)) / std.to(part.device).view(shape)
+        return standardised(inputs, self._statistics or {}), targets
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled training batches; a resumed run continues within an epoch."""
@@ -284,10 +276,6 @@ class TensorDataModule(RunLoaders):
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data in plain types."""
-        statistics = {
-            name: [value.tolist() for value in both]
-            for name, both in (self._statistics or {}).items()
-        }
         return {
             "name": "tensors",
             "kind": "real",
@@ -298,7 +286,7 @@ class TensorDataModule(RunLoaders):
                 for split, data in self.splits.items()
             },
             "levels": {name: levels for name, (_, levels) in (self._layout or {}).items()},
-            "statistics": statistics,
+            "statistics": recorded(self._statistics or {}),
             "val_size": self.val_size,
             "seed": self.seed,
         }
@@ -314,17 +302,13 @@ class TensorDataModule(RunLoaders):
         Returns:
             Whether `setup` has to load again.
         """
-        statistics = record.get("statistics")
-        if statistics is None:
+        if record.get("statistics") is None:
             return False
         if self._own is None:
             self._own = (self.seed, self.val_size)
         self.val_size, self.seed = float(record["val_size"]), int(record["seed"])
         self._split_by = (self.seed, self.val_size)
-        self._statistics = {
-            str(name): (torch.tensor(mean), torch.tensor(std))
-            for name, (mean, std) in statistics.items()
-        }
+        self._statistics = statistics_of(record)
         bytes_ = dict.fromkeys(self._statistics, "bytes")  # older checkpoints know no other levels
         levels = record.get("levels", bytes_)
         self._layout = {

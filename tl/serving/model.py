@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tl.serving.answers import Answer, Prediction
 from tl.serving.evaluating import evaluate
 from tl.serving.labelled import labelled_data
 from tl.serving.readers import Reader
+from tl.serving.reading import batches_of, read_each, warn_of_unread
 from tl.serving.scores import Evaluation
 
 
@@ -107,7 +107,7 @@ class Model:
             error = next((each.error for each in same if each.error is not None), None)
             answers = {k: v for each in same for k, v in each.items()} if error is None else {}
             found.append(Prediction(answers, same[0].sample, error))
-        _name_unread([each.error for each in found])
+        warn_of_unread([each.error for each in found])
         return found[0] if parts[0][1] else found
 
     def _predict(
@@ -117,8 +117,8 @@ class Model:
         reader = self.reader(source)
         samples, single = reader.spread(given)
         found: list[Prediction] = []
-        for part in _parts(samples, batch_size):
-            read, errors = _read(reader, part, single=single)
+        for part in batches_of(samples, batch_size):
+            read, errors = read_each(reader, part, single=single)
             answers = iter(self._answers(reader.join(read), source) if read else ())
             for sample, error in zip(part, errors, strict=True):
                 if error is None:
@@ -145,15 +145,15 @@ class Model:
         size: Any = self.module.backbone.num_features
         found = [torch.empty(0, size)]
         reasons: list[str | None] = []
-        for part in _parts(samples, batch_size):
-            read, errors = _read(reader, part, single=single)
+        for part in batches_of(samples, batch_size):
+            read, errors = read_each(reader, part, single=single)
             rows = torch.full((len(part), size), torch.nan)
             if read:
                 known = torch.tensor([error is None for error in errors])
                 rows[known] = self._features(reader.join(read), source)
             found.append(rows)
             reasons += errors
-        _name_unread(reasons)
+        warn_of_unread(reasons)
         every = torch.cat(found)
         return every[0] if single else every
 
@@ -267,53 +267,3 @@ class Model:
         lines.append(f"  {count:,} parameters on {self.device}")
         scores = [f"{name} {value:.4g}" for name, value in self.metrics.items() if "val/" in name]
         return "\n".join([*lines, *([f"  {', '.join(scores)}"] if scores else [])])
-
-
-def _name_unread(errors: Sequence[str | None]) -> None:
-    """Warn of the samples that could not be read.
-
-    Raises:
-        ValueError: If none could.
-    """
-    bad = [error for error in errors if error is not None]
-    if bad and len(bad) == len(errors):
-        raise ValueError(f"No sample can be read, the first: {bad[0]}")
-    if bad:
-        warnings.warn(
-            f"{len(bad)} of {len(errors)} samples cannot be read, the first: {bad[0]}", stacklevel=3
-        )
-
-
-def _parts(samples: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    if size < 1:
-        raise ValueError(f"`batch_size` must be at least 1, got {size}.")
-    for first in range(0, len(samples), size):
-        yield samples[first : first + size]
-
-
-def _one(reader: Reader, sample: object) -> Any:  # noqa: ANN401
-    """Read a sample, with its name in the error."""
-    try:
-        return reader.read(sample)
-    except (OSError, ValueError) as error:
-        named = isinstance(sample, str | Path) and len(str(sample)) < 200  # noqa: PLR2004
-        where = f"{sample}: " if named and str(sample) not in str(error) else ""
-        raise ValueError(f"{where}{' '.join(str(error).split()).removesuffix('.')}.") from error
-
-
-def _read(
-    reader: Reader, samples: Sequence[Any], *, single: bool
-) -> tuple[list[Any], list[str | None]]:
-    """Read samples; return those that could be, and why each of the others could not."""
-    read: list[Any] = []
-    errors: list[str | None] = []
-    for sample in samples:
-        try:
-            read.append(_one(reader, sample))
-        except ValueError as error:
-            if single:
-                raise
-            errors.append(str(error))
-        else:
-            errors.append(None)
-    return read, errors

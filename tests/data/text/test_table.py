@@ -103,3 +103,14 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(CSV)
     with pytest.raises(DataError, match=r"no column .body. .`text`.; its columns are text, label"):
         read_table(tmp_path / "a.csv").column("body", "text")
+
+
+def test_rows_without_a_text_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one"}\n{"text": " "}\n{"text": null}\n')
+    with pytest.raises(DataError, match=r"line 2 has no text \(text\); so have 2 of 3 rows\."):
+        read_table(path).texts("text", "text")
+    with pytest.raises(DataError, match=r"no column 'words' \(`pair`\)"):
+        read_table(path).texts("words", "pair")
+    path.write_text('{"text": "one"}\n')
+    assert read_table(path).texts("text", "text") == ["one"]

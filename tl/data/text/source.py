@@ -124,8 +124,8 @@ class TextSource(TextAsTrained):
 
     def training_texts(self) -> list[str]:
         """Return the training texts for a tokenizer: first texts, then the second ones of pairs."""
-        table = self._table("train")
-        return [*self._texts(table, self.text), *self._texts(table, self.pair)]
+        texts, pairs = self._texts(self._table("train"))
+        return [*texts, *pairs]
 
     def share_with(self, sources: Sequence[TextSource]) -> None:
         """Share one tokenizer with other sources; the first source trains it on the texts of all.
@@ -225,8 +225,7 @@ class TextSource(TextAsTrained):
         evaluated: dict[str, Sequence[str]] = {"validation": self.splits["val"].shown()}
         with suppress(DataError):  # said where the test texts are needed
             if (test := self._table("test", needed=False)) is not None:
-                pairs = self._texts(test, self.pair)
-                evaluated["test"] = shown_texts(self._texts(test, self.text), pairs)
+                evaluated["test"] = shown_texts(*self._texts(test))
         for split, texts in evaluated.items():
             warn_of_copies(self.data_name, self.splits["train"].shown(), split, texts)
 
@@ -243,23 +242,15 @@ class TextSource(TextAsTrained):
             self._tables[split] = found
         return self._tables[split]
 
-    def _texts(self, table: Table, column: str | None) -> list[str]:
-        """Return the texts of a column, none of them empty."""
-        if column is None:
-            return []
-        cells = table.column(column, "text" if column == self.text else "pair")
-        empty = [i for i, cell in enumerate(cells) if not isinstance(cell, str) or not cell.strip()]
-        if empty:
-            raise DataError(
-                f"{table.where(empty[0])} has no text ({column}); so have {len(empty)} of "
-                f"{len(cells)} rows. Remove them, or fill them in."
-            )
-        return cells
+    def _texts(self, table: Table) -> tuple[list[str], list[str]]:
+        """Return the texts of a table, and the second ones of pairs, if there are any."""
+        pairs = [] if self.pair is None else table.texts(self.pair, "pair")
+        return table.texts(self.text, "text"), pairs
 
     def _set(self, table: Table, *, labelled: bool = True) -> TextSet:
         """Tokenise a table, and read its targets."""
-        texts = self._texts(table, self.text)
-        pairs = self._texts(table, self.pair) or None
+        texts, second = self._texts(table)
+        pairs = second or None
         tokenizer = self.tokenizer
         tokens = tokenise(texts, pairs, tokenizer, self.max_length)
         if tokens.cut:

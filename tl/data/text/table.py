@@ -64,6 +64,25 @@ class Table:
             )
         return self.columns[name]
 
+    def texts(self, name: str, option: str) -> list[str]:
+        """Return the texts of a column, none of them empty.
+
+        Args:
+            name: Its name.
+            option: Option that names it, for the message.
+
+        Raises:
+            DataError: If there is no such column, or a row of it has no text.
+        """
+        cells = self.column(name, option)
+        empty = [i for i, cell in enumerate(cells) if not isinstance(cell, str) or not cell.strip()]
+        if empty:
+            raise DataError(
+                f"{self.where(empty[0])} has no text ({name}); so have {len(empty)} of "
+                f"{len(cells)} rows. Remove them, or fill them in."
+            )
+        return cells
+
     def where(self, row: int) -> str:
         """Return file and line of a row."""
         return f"{self.path}, line {self.lines[row]}"

@@ -9,14 +9,6 @@ from PIL import Image
 from tl.serving.readers import TensorReader, reader_of
 
 
-def test_nothing_known_reads_tensors() -> None:
-    reader = reader_of({})
-    assert isinstance(reader, TensorReader)
-    rows, single = reader.spread(torch.zeros(4, 3))
-    assert len(rows) == 4
-    assert not single
-
-
 def test_a_dict_of_tensors_is_one_sample_or_several() -> None:
     shapes = {"train": {"left": [3], "right": [2, 2]}}
     reader = reader_of({"shapes": shapes, "statistics": {"left": [[1.0] * 3, [2.0] * 3]}})

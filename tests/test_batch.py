@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tl.batch import join, on_each, said_shapes, shapes_of, size_of
+from tl.batch import VIEWS, in_one_batch, join, on_each, said_shapes, shapes_of, size_of
 
 IDS = {"ids": torch.zeros(4, 12), "mask": torch.ones(4, 12)}
 
@@ -33,3 +33,11 @@ def test_inputs_of_one_shape_are_joined() -> None:
 def test_shapes_are_those_of_a_sample() -> None:
     assert said_shapes(shapes_of(IDS)) == "ids (12,), mask (12,)"
     assert said_shapes(shapes_of(torch.zeros(4, 3, 8, 8))) == "(3, 8, 8)"
+
+
+def test_two_views_are_one_batch() -> None:
+    first, second = torch.zeros(2, 3), torch.ones(2, 3)
+    both = in_one_batch(dict(zip(VIEWS, (first, second), strict=True)))
+    assert isinstance(both, torch.Tensor)
+    assert torch.equal(both, torch.cat([first, second]))
+    assert in_one_batch(first) is first

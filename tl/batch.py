@@ -57,6 +57,15 @@ def views_of(inputs: Inputs) -> tuple[Tensor, Tensor] | None:
     return inputs[VIEWS[0]], inputs[VIEWS[1]]
 
 
+def in_one_batch(inputs: Inputs) -> Inputs:
+    """Return two views of each sample as one batch ``(2N, ...)``, all first views first.
+
+    Other inputs stay as they are.
+    """
+    views = views_of(inputs)
+    return inputs if views is None else torch.cat(views)
+
+
 def differ_in_length(parts: Iterable[Inputs]) -> bool:
     """Return whether these are texts, dicts with ``attention_mask`` ``(N, L)``, of several L."""
     found = list(parts)

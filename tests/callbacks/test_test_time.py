@@ -141,3 +141,15 @@ def test_what_cannot_adapt_is_refused_in_a_line(tmp_path: Path) -> None:
     plain = TransferModule(Plain(), Classification("a", 3))
     with pytest.raises(ValueError, match="Tent adapts batch norm, and the backbone Plain has none"):
         Tent().begin(trainer(tmp_path), plain)  # before the first batch
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_what_does_not_adapt_is_refused(kind: type[TestTimeAdaptation], tmp_path: Path) -> None:
+    data = tiny_data(test_size=40)
+    net = module(data, Staged)
+    run = trainer(tmp_path, max_epochs=1, callbacks=[kind()])
+    run.fit(net, data)  # whose validation is not a test
+    with pytest.raises(ValueError, match=r"adapts in `test` only, and this is `validate`"):
+        run.validate(net, datamodule=data, verbose=False)
+    with pytest.raises(ValueError, match=r"adapts in `test` only, and this is `predict`"):
+        run.predict(net, datamodule=data)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -113,3 +114,11 @@ def test_fingerprint_and_description_tell_the_views() -> None:
 def test_options_that_do_not_fit_are_refused(kind: Any, options: dict[str, Any], said: str) -> None:
     with pytest.raises((TypeError, ValueError), match=said):
         kind(**options)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_augment_beside_views_is_told(caplog: pytest.LogCaptureFixture, *, own: bool) -> None:
+    data = tiny_data(learns=NTXent(), augment=Augment() if own else None)
+    with caplog.at_level(logging.INFO):
+        data.setup("fit")
+    assert ("`augment` has no effect" in caplog.text) is own

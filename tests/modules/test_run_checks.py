@@ -7,7 +7,14 @@ from lightning.pytorch.callbacks import BackboneFinetuning, BatchSizeFinder, Ear
 
 from tests.small import tiny_data
 from tl import Classification
-from tl.modules.run_checks import check_answers, check_monitors, refuse_batch_size_search
+from tl.modules.run_checks import (
+    check_answers,
+    check_monitors,
+    check_unlabelled,
+    refuse_batch_size_search,
+)
+from tl.transfer.adaptation import CORAL, DANN
+from tl.transfer.penalties import L2SP
 
 
 def test_a_head_of_another_size_than_the_data_is_refused() -> None:
@@ -31,3 +38,24 @@ def test_a_batch_size_is_searched_from_one() -> None:
     refuse_batch_size_search([BatchSizeFinder()], tiny_data())
     with pytest.raises(ValueError, match="which is not set"):
         refuse_batch_size_search([BatchSizeFinder()], tiny_data(batch_size=None))
+
+
+def test_a_source_that_a_penalty_adapts_to_must_be_read() -> None:
+    tasks = {
+        "a": Classification("a", 3, source="a"),
+        "b": Classification("b", 3, source="b", shares="a", trains=False),
+        "c": Classification("c", 3, source="c", shares="a", trains=False),
+    }
+
+    def check(*penalties: object, read: str, by_source: bool = False) -> None:
+        data = SimpleNamespace(trained_sources=dict.fromkeys(read))
+        check_unlabelled(penalties, tasks, data, by_source=by_source)
+
+    check(L2SP(), read="a")
+    check(CORAL(), read="ab")
+    check(CORAL(), read="abc", by_source=True)
+    check_unlabelled([CORAL()], tasks, object(), by_source=True)  # batches of one's own
+    with pytest.raises(ValueError, match=r"^DANN adapts .* not read b and c: .*`labels: none`"):
+        check(L2SP(), DANN(), read="a")
+    with pytest.raises(ValueError, match=r"cannot evaluate the source 'c', whose statistics"):
+        check(CORAL(), read="ab", by_source=True)

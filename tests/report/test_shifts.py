@@ -49,6 +49,10 @@ def test_an_error_is_worst_where_it_is_highest() -> None:
     assert "mae 0.123 on clean images and 0.65 under 2 shifts; the worst is fog with 0.7" in said
 
 
+def test_pixels_do_not_tell_how_sure_a_share_is() -> None:
+    assert scores(by_pixel=True).sentence().endswith("with 60.0 % (one model, 10,000 images).")
+
+
 def test_files(tmp_path: Path) -> None:
     paths = write([scores(), scores(task="b")], tmp_path, "shifts", {"checkpoint": "best.ckpt"})
     assert [path.name for path in paths] == ["shifts.json", "shifts.png"]

@@ -7,10 +7,13 @@ import pytest
 import torch
 from lightning.pytorch import LightningDataModule
 
+from tests.data.dense.written import maps, write_files
 from tests.small import module, multitask_module, tiny_data, trainer, two_sources
 from tl import MultiTaskDataModule
+from tl.data import DataError, ImageDataModule
 from tl.data.shifts import SHIFTS, Shift
 from tl.runs.shifted_tests import (
+    fitting_shifts,
     image_sources,
     scores_under_shifts,
     severities_named,
@@ -82,3 +85,22 @@ def test_all_sources_are_shifted_and_each_task_has_its_scores(tmp_path: Path) ->
 def _tested(data: MultiTaskDataModule) -> MultiTaskDataModule:
     data.setup("test")
     return data
+
+
+def test_a_shift_that_would_leave_targets_behind_is_left_out(tmp_path: Path) -> None:
+    rooms = maps(write_files(tmp_path / "rooms"))
+    sources: dict[str, ImageDataModule] = {"a": tiny_data(), "b": rooms}
+    fitting, reasons = fitting_shifts(sources, ["elastic", "fog"])
+    assert fitting == ["fog"]
+    assert "rooms: the shift 'elastic' moves pixels, and the targets of task" in reasons
+    assert fitting_shifts({"a": tiny_data()}, ["elastic", "fog"])[1] == ""
+    with pytest.raises(DataError, match="'elastic' moves pixels"):
+        fitting_shifts(sources, ["elastic"])
+    with pytest.raises(DataError, match="'elastic' moves pixels"):
+        rooms.show_shifted(Shift("elastic"))
+
+
+def test_a_single_severity_needs_no_brackets() -> None:
+    assert severities_named(3) == [3]
+    with pytest.raises(ValueError, match="must be 1, 2, 3, 4 or 5, got 6"):
+        severities_named(6)

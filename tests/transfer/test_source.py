@@ -13,6 +13,7 @@ from tl.transfer.source import (
     load_heads,
     order_heads,
     read_head,
+    read_heads,
 )
 
 
@@ -109,3 +110,10 @@ def test_heads_of_other_classes_are_refused_with_both_lists(tmp_path: Path) -> N
     taken = load_heads(heads, _named(tmp_path / "a.ckpt", ["a", "b", "zebra"]))
     with pytest.raises(ValueError, match=r"the classes a, b, zebra, but the data have a, b, c"):
         order_heads(heads, {"t": taken["t"].class_names}, {"t": ["a", "b", "c"]})
+
+
+def test_a_projector_is_no_head(tmp_path: Path) -> None:
+    path = tmp_path / "views.ckpt"
+    torch.save({"state_dict": {"heads.views.layers.0.weight": torch.zeros(2, 2)}}, path)
+    with pytest.raises(ValueError, match="projector of a self-supervised task, does not"):
+        read_heads(str(path))

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from torch import Tensor, nn
 
 from tl.batch import Inputs, on_each
@@ -76,6 +77,31 @@ class TestTimeAdaptation(Callback):
         # on the instance: the class's own method comes back when this is removed
         vars(pl_module)["features"] = features
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse ``validate``, which would not adapt; in ``fit`` nothing is expected to.
+
+        Raises:
+            ValueError: If it is that.
+        """
+        del pl_module
+        self._only_test(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse ``predict``, which would not adapt.
+
+        Raises:
+            ValueError: Always.
+        """
+        del pl_module
+        self._only_test(trainer)
+
+    def _only_test(self, trainer: Trainer) -> None:
+        if (verb := trainer.state.fn) in (TrainerFn.VALIDATING, TrainerFn.PREDICTING):
+            raise ValueError(
+                f"{type(self).__name__} adapts in `test` only, and this is `{verb.value}`; leave "
+                "it out of the callbacks."
+            )
+
     def on_test_end(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException | None = None
     ) -> None:
@@ -132,6 +158,7 @@ class AdaBN(TestTimeAdaptation):
                 "AdaBN reads the inputs before the test; give them as a data module, not as a "
                 "loader."
             )
+        rank_zero_info("tl: AdaBN reads the test inputs for their statistics, then to answer.")
         batches = [int(count) for count in trainer.num_test_batches]
 
         def inputs_of(source: str | None) -> Iterator[Inputs]:

@@ -9,14 +9,18 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from tl import __version__
 from tl.callbacks.surroundings import callbacks_of
 from tl.callbacks.test_time import TestTimeAdaptation
-from tl.data.shifts.shift import SEVERITIES
+from tl.data.shifts.shift import SEVERITIES, Shift
 from tl.modules.base import SharedBackboneModule
+from tl.modules.checkpointed import description_of
 from tl.reading import shown
 from tl.report.shifts import with_earlier, write
+from tl.runs.averaging.ingredients import fingerprints
 from tl.runs.shifted_tests import (
     check_processes,
+    fitting_shifts,
     image_sources,
     scores_under_shifts,
     severities_named,
@@ -35,7 +39,7 @@ def add_shift_arguments(parser: LightningArgumentParser) -> None:
     )
     parser.add_argument(
         "--severities",
-        type=list[int] | None,
+        type=int | list[int] | None,
         default=None,
         help="test: severities of --shifts in place of [1, 2, 3, 4, 5].",
     )
@@ -77,9 +81,10 @@ class AskedShifts:
         """Refuse data without images, and several processes.
 
         Raises:
+            DataError: If the images can be shown under none of the shifts.
             ValueError: If they are.
         """
-        image_sources(data)
+        fitting_shifts(image_sources(data), self.shifts)
         check_processes(trainer)
 
     def run(
@@ -114,10 +119,17 @@ class AskedShifts:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        scores = scores_under_shifts(module, data, again, self.shifts, self.severities)
+        sources = image_sources(data)
+        shifts, left_out = fitting_shifts(sources, self.shifts)
+        scores = scores_under_shifts(module, data, again, shifts, self.severities)
+        replaced = {n: s.shift.record() for n, s in sources.items() if s.shift is not None}
         about = {
             "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
             "adaptation": [each.adaptation for each in adapting],
+            "data": fingerprints(description_of(data) or {}),
+            "seed": Shift(shifts[0]).seed,
+            "replaced": replaced,
+            "version": __version__,
         }
         parts = ["shifts", *(type(each).__name__.lower() for each in adapting)]
         if self.severities != list(SEVERITIES):
@@ -126,4 +138,11 @@ class AskedShifts:
         found = with_earlier(scores, folder / f"{name}.json", about)
         paths = write(found, folder, name, about)
         print("\n\n".join(each.table() for each in found))  # noqa: T201
+        if left_out:
+            print(f"tl: left out: {left_out}")  # noqa: T201
+        for name, own in replaced.items():
+            print(  # noqa: T201
+                f"tl: the own shift of {name} ({own['name']}, severity {own['severity']}) is not "
+                "in this table: clean images, and those under each shift, are without it"
+            )
         print(f"tl: wrote {', '.join(shown(path) for path in paths)}")  # noqa: T201

@@ -134,10 +134,15 @@ class ImageDataModule(LabelTasks, ABC):
                 f"{error} For an evaluation, a checkpoint given as `ckpt_path` provides classes "
                 "and normalisation."
             )
+        if stage == "fit" and self.learns is not None and not self.takes("augment"):
+            rank_zero_info(
+                f"tl: {self.data_name}: two views of each image are made as `views` says; "
+                "`augment` has no effect."
+            )
         if self.shift is not None and self.shift.name == "jpeg" and self.splits:
             rank_zero_info(
                 f"tl: {self.data_name}: images that were stored as JPEG hardly change under the "
-                "shift 'jpeg'; leave it out of means over shifts."
+                "shift 'jpeg'; the means of `tl test --shifts` leave it out."
             )
         if self._pipeline is not None:
             own = [*self.tasks, *model_tasks(self, self.data_name)]
@@ -214,13 +219,21 @@ class ImageDataModule(LabelTasks, ABC):
         data = self._checked(split)
         if self.shift is None:
             return data
-        for _, task in self._tasks_by_target():
-            if self.shift.moves_pixels and task.on_pixels:
-                raise DataError(
-                    f"{self.data_name}: the shift {self.shift.name!r} moves pixels, and the "
-                    f"targets of task {task.name!r} lie on them and would stay; choose another."
-                )
+        self.check_shift(self.shift)
         return shifted(data, self.shift, split)
+
+    def check_shift(self, shift: Shift) -> None:
+        """Refuse a shift that moves pixels where targets lie on them.
+
+        Raises:
+            DataError: If it does.
+        """
+        for _, task in self._tasks_by_target():
+            if shift.moves_pixels and task.on_pixels:
+                raise DataError(
+                    f"{self.data_name}: the shift {shift.name!r} moves pixels, and the targets of "
+                    f"task {task.name!r} lie on them and would stay; choose another."
+                )
 
     def show_shifted(self, shift: Shift | None) -> None:
         """Shift the test images that are loaded, without reading them again.
@@ -229,7 +242,12 @@ class ImageDataModule(LabelTasks, ABC):
 
         Args:
             shift: In place of the one in force; ``None`` shows them as they are.
+
+        Raises:
+            DataError: If it moves pixels that targets lie on.
         """
+        if shift is not None:
+            self.check_shift(shift)
         clean = unshifted(self.splits["test"])
         self.splits["test"] = clean if shift is None else shifted(clean, shift, "test")
         self._ready().forget("test")

@@ -34,8 +34,9 @@ class JointLoaders(LightningDataModule):
     def withheld_sources(self) -> tuple[str, ...]:
         """Sources whose labels training does not see."""
 
-    def _trained(self) -> dict[str, Source]:
-        """Return the sources that training reads: a task trains on them, or labels are withheld."""
+    @property
+    def trained_sources(self) -> dict[str, Source]:
+        """The sources that training reads: a task trains on them, or labels are withheld."""
         read = {task.source for task in self.tasks if task.trains} | {*self.withheld_sources}
         return {name: source for name, source in self.sources.items() if name in read}
 
@@ -43,13 +44,13 @@ class JointLoaders(LightningDataModule):
         """Steps of a training epoch."""
         if isinstance(self.epoch_length, int):
             return self.epoch_length
-        lengths = [source.train_steps() for source in self._trained().values()]
+        lengths = [source.train_steps() for source in self.trained_sources.values()]
         return max(lengths) if self.epoch_length == "longest" else min(lengths)
 
     def train_dataloader(self) -> CombinedLoader:
         """Return batches of all trained sources, step by step, for an epoch of `train_steps`."""
         steps = self.train_steps()
-        loaders = {name: s.train_dataloader(steps) for name, s in self._trained().items()}
+        loaders = {name: s.train_dataloader(steps) for name, s in self.trained_sources.items()}
         return CombinedLoader(loaders, "min_size")
 
     def val_dataloader(self) -> CombinedLoader | list[Any]:

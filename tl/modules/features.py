@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tl.backbones.base import offered, parameters_of
 from tl.backbones.streams import StreamsBackbone
-from tl.batch import Inputs, views_of
+from tl.batch import Inputs, in_one_batch, views_of
 from tl.tasks import Task, TwoViews
 from tl.tasks.sharing import owner_of, owners
 
@@ -135,7 +135,7 @@ class FeatureReader:
             if isinstance(task, TwoViews) and (source is None or task.source in (None, source))
         ):
             return inputs
-        return torch.cat(views)
+        return in_one_batch(inputs)
 
     def compile(self, backbone: nn.Module, mode: str | None) -> None:
         """Compile what computes the features, in place: names of weights stay."""

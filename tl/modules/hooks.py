@@ -19,7 +19,7 @@ from tl.modules.features import parameters_without_gradient
 from tl.modules.losses import parameters_beside
 from tl.modules.optimisation import build_optimisation
 from tl.modules.penalties import start_of
-from tl.modules.run_checks import check_answers, check_monitors, refuse_batch_size_search
+from tl.modules.run_checks import check_answers, check_fit
 from tl.modules.seeding import run_seed, seed_step
 from tl.modules.source_start import weights_follow
 from tl.modules.twins import follow_twins, start_twins
@@ -116,9 +116,8 @@ class TrainerHooks(SharedBackboneModule):
         self.run_record.adopt(self, stage)
         self.target_check.setup(self, self.datamodule, stage)
         if stage == "fit":  # an evaluation's checkpoint may tell more about its data
-            check_answers(self.tasks, self.datamodule)
-            check_monitors(self.trainer.callbacks)  # type: ignore[attr-defined]
-            refuse_batch_size_search(self.trainer.callbacks, self.datamodule)  # type: ignore[attr-defined]
+            self.penalties.tell()
+            check_fit(self)
             if self.compile_mode:
                 self.penalties.check_compiled()
         if self.compile_mode and not self._compiled:

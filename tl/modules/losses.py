@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from tl.backbones.streams import beside_heads, shared_part
+from tl.batch import in_one_batch
 from tl.modules.batch import (
     AnyBatch,
     Outputs,
@@ -74,7 +75,7 @@ def batch_losses(
         step = Step(
             backbone=shared_part(module.backbone),
             heads=module.heads,
-            images={s: module.reader.in_one_pass(part, s) for s, (part, _) in parts.items()},
+            images={source: in_one_batch(images) for source, (images, _) in parts.items()},
             features={source: found.vector for source, found in features.items()},
             logits=answers,
             targets={name: target for name, (_, target) in outputs.items()},

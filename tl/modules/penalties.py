@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from tl.backbones.streams import shared_part
@@ -68,6 +69,11 @@ class PenaltyTerms(nn.ModuleList):
     def layers(self) -> list[str]:
         """Names of the backbone's layers whose outputs penalties look at."""
         return list(dict.fromkeys(name for each in self._each() for name in each.reads_layers))
+
+    def tell(self) -> None:
+        """Say which there are: of two configurations with `penalties`, the later one replaces."""
+        if names := [type(each).__name__ for each in self._each()]:
+            rank_zero_info(f"tl: penalties: {', '.join(names)}.")
 
     def check_compiled(self) -> None:
         """Refuse a compiled backbone, where outputs of layers inside are not to be had.

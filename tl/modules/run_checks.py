@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import BaseFinetuning, BatchSizeFinder
 
 from tl.data import MultiTaskDataModule
 from tl.modules.direction import check_direction
 from tl.tasks import Task
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
+
+
+def check_fit(module: SharedBackboneModule) -> None:
+    """Refuse to train on what does not fit the module, or with callbacks that would mislead.
+
+    Raises:
+        ValueError: If there is such a thing.
+    """
+    data, callbacks = module.datamodule, module.trainer.callbacks  # type: ignore[attr-defined]
+    by_source = getattr(module, "batch_norm", None) == "per_source_statistics"
+    check_answers(module.tasks, data)
+    check_unlabelled(module.penalties, module.tasks, data, by_source=by_source)
+    check_monitors(callbacks)
+    refuse_batch_size_search(callbacks, data)
 
 
 def check_answers(tasks: Mapping[str, Task], data: object) -> None:
@@ -29,6 +47,39 @@ def check_answers(tasks: Mapping[str, Task], data: object) -> None:
             raise ValueError(
                 f"Task {name!r} has a head of {task.answers}, the data have {other.answers}."
             )
+
+
+def check_unlabelled(
+    penalties: Iterable[object], tasks: Mapping[str, Task], data: object, *, by_source: bool
+) -> None:
+    """Refuse data of which training does not read the sources that a penalty adapts to.
+
+    Args:
+        penalties: The penalties.
+        tasks: The tasks by name.
+        data: The data; without `trained_sources`, batches hold what their owner puts there.
+        by_source: Whether batch norm has statistics for each source.
+
+    Raises:
+        ValueError: If there are such data.
+    """
+    adapting = [type(e).__name__ for e in penalties if getattr(e, "reads_unlabelled", False)]
+    read = getattr(data, "trained_sources", None)
+    if not adapting or read is None:
+        return
+    labelled = {task.source for task in tasks.values() if task.trains and task.supervised}
+    unread = sorted({str(task.source) for task in tasks.values()} - {*read})
+    advice = "`trains: false` alone keeps it out of training; set its `labels: none`."
+    if not {*read} - labelled:
+        raise ValueError(
+            f"{adapting[0]} adapts to a source without labels, and training does not read "
+            f"{' and '.join(unread)}: {advice}"
+        )
+    if unread and by_source:
+        raise ValueError(
+            "`batch_norm='per_source_statistics'` cannot evaluate the source "
+            f"{unread[0]!r}, whose statistics are never estimated: {advice}"
+        )
 
 
 def refuse_batch_size_search(callbacks: Iterable[object], data: object) -> None:

@@ -28,11 +28,13 @@ class ShiftScores:
         task: Name of the task.
         score: Name of the score.
         higher_is_better: Whether a higher score is better.
-        count: Number of test images.
+        count: Number of test images with a target.
         share: Whether the score is the share of right answers, shown in percent.
         clean: The score on test images as they are.
         severities: The severities.
         values: By shift, a score per severity.
+        by_pixel: Whether answers are counted by pixel: those of an image are not independent, so
+            that their number does not tell how sure a share is.
     """
 
     task: str
@@ -43,6 +45,7 @@ class ShiftScores:
     clean: float
     severities: Sequence[int]
     values: Mapping[str, Sequence[float]]
+    by_pixel: bool = False
 
     def mean(self, severity: int | None = None) -> float:
         """Return the mean over shifts, of one severity or of all, without those left out."""
@@ -80,7 +83,7 @@ class ShiftScores:
             f"{self._said(self.mean())}{unit} under {counted(len(kept), 'shift')}{worse}"
         )
         of = counted(self.count, "image")
-        if self.share:
+        if self.share and not self.by_pixel:
             error = 100 * 0.5 / math.sqrt(self.count)
             return f"{text} (one model, {of}: standard error up to {error:.1f})."
         return f"{text} (one model, {of})."

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from tl.data import ImageDataModule, MultiTaskDataModule
+from tl.data import DataError, ImageDataModule, MultiTaskDataModule
+from tl.data.images.threads import progress
 from tl.data.shifts.shift import FAMILIES, SEVERITIES, SHIFTS, Shift, check_name, check_severity
 from tl.modules.base import SharedBackboneModule
 from tl.report.shifts import ShiftScores
@@ -43,12 +44,13 @@ def shifts_named(given: str | Sequence[str]) -> list[str]:
     return [name for name in SHIFTS if name in found]
 
 
-def severities_named(given: Sequence[int] | None) -> list[int]:
+def severities_named(given: int | Sequence[int] | None) -> list[int]:
     """Return the severities that are asked for, ascending; all by default.
 
     Raises:
         ValueError: If one is not 1, 2, 3, 4 or 5, or there is none.
     """
+    given = [given] if isinstance(given, int) else given
     if given is not None and not given:
         raise ValueError("`severities` is empty; give some of 1 to 5, or leave it out.")
     for severity in given or ():
@@ -114,12 +116,12 @@ def scores_under_shifts(
     values: dict[str, dict[str, list[float]]] = {name: {} for name in tasks}
     try:
         clean = _test(module, data, trainer, sources, tasks, None)
-        counts = {name: module.samples["test"].get(name, 0) for name in tasks}
-        for shift in shifts:
-            for severity in severities:
-                found = _test(module, data, trainer, sources, tasks, Shift(shift, severity))
-                for name, value in found.items():
-                    values[name].setdefault(shift, []).append(value)
+        labelled = {name: module.samples["test"].get(name, 0) for name in tasks}
+        pairs = [(shift, severity) for shift in shifts for severity in severities]
+        for shift, severity in progress(pairs, len(pairs), "Testing under shifts", least=2):
+            found = _test(module, data, trainer, sources, tasks, Shift(shift, severity))
+            for name, value in found.items():
+                values[name].setdefault(shift, []).append(value)
     finally:
         for source in sources.values():
             source.show_shifted(source.shift)
@@ -128,8 +130,9 @@ def scores_under_shifts(
             task=name,
             score=task.score,
             higher_is_better=task.higher_is_better,
-            count=counts[name],
+            count=min(labelled[name], _images(sources, task)),  # several labels may lie on one
             share=task.accuracy is not None and task.score == task.accuracy,
+            by_pixel=task.on_pixels or not task.counts_samples,
             clean=clean[name],
             severities=severities,
             values=values[name],
@@ -137,6 +140,34 @@ def scores_under_shifts(
         for name, task in tasks.items()
         if name in clean
     ]
+
+
+def fitting_shifts(
+    sources: Mapping[str, ImageDataModule], shifts: Sequence[str]
+) -> tuple[list[str], str]:
+    """Return the shifts that all sources can show, and why they cannot show the others.
+
+    Raises:
+        DataError: If there is no shift that they can.
+    """
+    fitting: list[str] = []
+    reasons: list[DataError] = []
+    for name in shifts:
+        try:
+            for source in sources.values():
+                source.check_shift(Shift(name))
+            fitting.append(name)
+        except DataError as error:
+            reasons.append(error)
+    if not fitting:
+        raise reasons[0]
+    return fitting, " ".join(map(str, reasons))
+
+
+def _images(sources: Mapping[str, ImageDataModule], task: Task) -> int:
+    """Return the number of test images of a task's source."""
+    [first, *_] = sources.values()
+    return len(sources.get(str(task.source), first).splits["test"])
 
 
 def _test(

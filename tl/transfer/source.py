@@ -51,6 +51,12 @@ def read_heads(path: Source) -> dict[str, Head]:
         if name.startswith("heads.") and name.endswith(".weight")
     ]
     tasks = [name for name in named if "." not in name]  # a decoder has layers of its own
+    if not tasks and any(name.startswith("heads.") for name in state):
+        raise ValueError(
+            f"{path}: has no linear head (`heads.<task>.weight`), only {listed(state, 3)}: a "
+            "decoder, or the projector of a self-supervised task, does not travel. Leave out what "
+            "asks for a head, such as `init_heads`."
+        )
     if not tasks:
         raise ValueError(
             f"{path}: has no head (`heads.<task>.weight`), only {listed(state, 3)}; use a "

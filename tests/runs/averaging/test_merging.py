@@ -15,6 +15,7 @@ from tests.small import Tiny, trainer
 from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule, TransferModule
 from tl.cli import main
 from tl.runs.averaging import merge_checkpoints
+from tl.runs.averaging.merging import COEFFICIENTS
 from tl.transfer.lineage import lineage
 from tl.transfer.task_vectors import task_arithmetic, ties
 
@@ -223,3 +224,36 @@ def test_command_line_merges(
     assert "TIES, keep 0.3 of 2 tasks" in capsys.readouterr().out
     main(["average", *paths, *method, f"--out={out}2", "--accelerator=cpu"])
     assert "TIES, keep 0.2 of 2 tasks" in capsys.readouterr().out
+
+
+def test_numbers_are_kept_and_say_how_sure_they_are(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "merged.ckpt"
+    said = merge(made, out, coefficients=[0.5, 1.0], joint=made.joint)
+    found = read(out)["tl"]["provenance"]
+    assert [each["coefficient"] for each in found["tried"]] == [0.5, 1.0]
+    assert found["scores"].keys() == {"fine-tuned alone", "merged", "trained jointly"}
+    assert found["validated"] == {"generated10": 30, "generated100": 100}
+    assert "generated10: 30 samples (standard error up to 0.0913)" in said
+    side = "least" if found["method"].endswith("coefficient 0.5") else "most"
+    assert f"is taken, the {side} that was tried; try" in said
+    assert found["notes"] == []
+
+
+def test_a_source_that_saw_the_validation_images_is_named(made: Made, tmp_path: Path) -> None:
+    first = GeneratedDataModule(**TEN, **SIZES, seed=7)
+    source = saved(TransferModule(Tiny(), first.task), first, tmp_path, "source")
+    tuned = []
+    for options in (TEN, HUNDRED):
+        data = GeneratedDataModule(**options, **SIZES)
+        net = TransferModule(Tiny(), data.task, init_from=str(source))
+        tuned.append(saved(net, data, tmp_path, data.data_name))
+    other = made._replace(source=source, ten=tuned[0], hundred=tuned[1])
+    said = merge(other, tmp_path / "merged.ckpt", coefficients=[0.5])
+    assert f"{source} was trained on generated10" in said
+    assert "may be among its training images" in said
+
+
+def test_each_method_has_the_range_of_its_authors() -> None:
+    assert COEFFICIENTS["task-arithmetic"] == pytest.approx([0.1 * n for n in range(1, 11)])
+    assert COEFFICIENTS["ties"][0] == 0.8
+    assert COEFFICIENTS["ties"][-1] == 2.5

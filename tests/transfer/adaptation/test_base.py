@@ -18,6 +18,7 @@ from tl import (
     MultiTaskModule,
     TransferModule,
 )
+from tl.backbones import CrossStitch, ResNet20
 from tl.data import DataError
 from tl.tasks import NTXent
 from tl.transfer.adaptation import CORAL, DANN, MCC, MKMMD, Adaptation
@@ -217,3 +218,18 @@ def test_the_split_of_an_unlabelled_source_is_found_again() -> None:
     again.adopt(data.describe(), 2)
     again.setup("validate")
     assert torch.equal(again.splits["val"].index, odd.splits["val"].index)
+
+
+def test_a_target_that_training_does_not_read_is_refused(tmp_path: Path) -> None:
+    data = domains()
+    odd = GeneratedDataModule(train_size=60, test_size=40, draw_seed=1)
+    data.sources = {**data.sources, "odd": odd}
+    data.trains = {"odd": False}
+    with pytest.raises(ValueError, match=r"CORAL adapts .* does not read odd: .*`labels: none`"):
+        trainer(tmp_path, max_epochs=1).fit(build(CORAL, data), data)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_of_a_task_each_are_refused(kind: type[Adaptation]) -> None:
+    with pytest.raises(ValueError, match=r"and CrossStitch has other ones for each task; choose a"):
+        MultiTaskModule(CrossStitch(ResNet20()), domains().tasks, penalties=kind())

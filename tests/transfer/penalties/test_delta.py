@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tests.transfer.penalties.steps import begun, checkpoint, images, network, start, step
 from tl.backbones import CrossStitch, ResNet18, ResNet20
 from tl.transfer.penalties import DELTA
-from tl.transfer.penalties.delta import map_distance
+from tl.transfer.penalties.delta import _side_by_side, map_distance
 
 
 def test_the_value_by_hand() -> None:
@@ -99,7 +99,7 @@ def test_a_pass_of_all_sources_and_one_for_each_are_equal(tmp_path: Path) -> Non
         parts = type(whole)(**{**vars(whole), "images": cut, "layers": layers})
         assert float(penalty(parts)) == pytest.approx(float(penalty(whole)), rel=1e-5)
     twice = type(whole)(**{**vars(whole), "layers": {"conv": [maps, maps]}})
-    with pytest.raises(ValueError, match="for each pass of inputs, found 2 for 1"):
+    with pytest.raises(ValueError, match=r"outputs of \[6, 6\] samples for inputs of \[6\]"):
         penalty(twice)
 
 
@@ -140,3 +140,14 @@ def test_a_backbone_without_such_convolutions_is_refused() -> None:
         DELTA().attach(CrossStitch(ResNet20()), nn.ModuleDict())
     with pytest.raises(ValueError, match="must be attached to a model first"):
         DELTA()(step(*network(), images(), torch.zeros(6)))
+
+
+def test_two_views_may_have_taken_two_passes() -> None:
+    maps = [torch.full((count, 1), float(count)) for count in (2, 3, 4)]
+    reference = [torch.zeros(5, 1), torch.zeros(4, 1)]
+    both = _side_by_side("a", maps, reference)
+    pairs = [(found.flatten().tolist(), len(kept)) for found, kept in both]
+    assert pairs == [([2.0, 2.0, 3.0, 3.0, 3.0], 5), ([4.0] * 4, 4)]
+    for wrong in (maps[:2], [*maps, maps[0]], [maps[2], maps[0], maps[1]], []):
+        with pytest.raises(ValueError, match=r"one output of 'a' for each sample"):
+            list(_side_by_side("a", wrong, reference))

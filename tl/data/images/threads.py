@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -35,12 +36,18 @@ def in_threads(function: Callable[[int], _T], count: int, what: str) -> list[_T]
         return list(progress(chain.from_iterable(parts), count, what))
 
 
-def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
+def progress(items: Iterable[_T], total: int, what: str, least: int = 200) -> Iterator[_T]:
     """Show a progress bar on standard error while iterating, if it is long enough to wait for.
 
     Of several processes that do the same, one shows it. Piped, there is none.
+
+    Args:
+        items: What to iterate over.
+        total: How many there are.
+        what: What is done, in a word or two.
+        least: How many are long enough to wait for.
     """
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)  # also while others are kept from writing there
     return iter(
         track(
             items,
@@ -48,7 +55,7 @@ def progress(items: Iterable[_T], total: int, what: str) -> Iterator[_T]:
             description=escape(what),  # a folder's name may look like markup
             console=console,
             transient=True,
-            disable=total < 200  # noqa: PLR2004 - done before a bar could be read
+            disable=total < least
             or getattr(rank_zero_only, "rank", 0) > 0
             # a file would receive its empty last line
             or not (console.is_interactive or console.is_jupyter),

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tl.checkpoints.files import read_checkpoint
-from tl.counting import counted
-from tl.report.frame import aligned
+from tl.data.images.threads import progress
+from tl.report.intervals import finite
 from tl.runs.averaging.average import write_average
 from tl.runs.averaging.bench import Bench
 from tl.runs.averaging.ingredients import Ingredient, State, fingerprints, read_ingredient
+from tl.runs.averaging.merge_report import summary
 from tl.transfer.source import rows_by_name
 from tl.transfer.task_vectors import task_arithmetic, ties
 from tl.transfer.weight_space import check_alike
 
 Method = Literal["task-arithmetic", "ties"]
-#: Coefficients that are tried: the published searches go from 0 to 1 too.
-COEFFICIENTS = tuple(step / 10 for step in range(1, 11))
+#: Coefficients that are tried, those of the authors of TIES for each method.
+COEFFICIENTS: dict[Method, tuple[float, ...]] = {
+    "task-arithmetic": tuple(step / 10 for step in range(1, 11)),
+    "ties": tuple(step / 10 for step in range(8, 26)),
+}
 _BACKBONE = "backbone."
 
 
@@ -30,7 +34,7 @@ def merge_checkpoints(
     *,
     method: Method = "task-arithmetic",
     keep: float = 0.2,
-    coefficients: Sequence[float] = COEFFICIENTS,
+    coefficients: Sequence[float] | None = None,
     joint: str | Path | None = None,
     configurations: Sequence[str | Path] = (),
     accelerator: str = "auto",
@@ -44,10 +48,11 @@ def merge_checkpoints(
     Args:
         source: Checkpoint that the others started from with ``init_from``.
         paths: Fine-tuned checkpoints, one or more, each with a head that the run has too.
-        out: The file to write; it must not exist.
+        out: The file to write; it must not exist. Its provenance holds the report's numbers.
         method: ``task-arithmetic`` or ``ties``, see :mod:`tl.transfer.task_vectors`.
         keep: Fraction of each task vector that TIES keeps.
-        coefficients: Coefficients to try; a single one is taken as it is.
+        coefficients: Coefficients to try, by default :data:`COEFFICIENTS` of the method; a single
+            one is taken as it is.
         joint: Checkpoint of the multi-task run trained jointly, for the comparison.
         configurations: Configuration of the multi-task run.
         accelerator: As of Lightning's Trainer.
@@ -60,11 +65,14 @@ def merge_checkpoints(
         ValueError: If the checkpoints do not fit each other or the run, or an argument is invalid.
     """
     out = Path(out)
+    if coefficients is None:
+        coefficients = COEFFICIENTS.get(method, ())
     _check_arguments(out, paths, method, coefficients, configurations)
     start = read_ingredient(source, backbone_only=True)
     parts = [read_ingredient(path, backbone_only=False) for path in paths]
     bench = Bench(None, [Path(path) for path in configurations], accelerator, estimate=True)
     _check_network(start, bench)
+    noted = _noted(start, bench)
     for part in parts:
         _check_start(part, start)
         _check_data(part, bench)
@@ -78,20 +86,7 @@ def merge_checkpoints(
             found = task_arithmetic(start.weights, backbones, coefficient)
         return bench.with_statistics({**found, **heads})
 
-    tried: dict[float, float] = {}
-    best: tuple[float, State, dict[str, float]] | None = None
-    for coefficient in coefficients:
-        state = merged(coefficient)
-        metrics = bench.measure(state)
-        tried[coefficient] = value = metrics[bench.metric]
-        if math.isnan(value):
-            continue
-        sign = 1 if bench.higher_is_better else -1
-        if best is None or sign * value > sign * best[2][bench.metric]:
-            best = (coefficient, state, metrics)
-    if best is None:
-        raise ValueError(f"{bench.metric} is NaN for every coefficient; are the sources one?")
-    coefficient, state, metrics = best
+    tried, (coefficient, state, metrics) = _search(coefficients, merged, bench)
     alone: dict[str, float] = {}
     for part, backbone in zip(parts, backbones, strict=True):
         found = bench.measure({**backbone, **heads})
@@ -106,9 +101,36 @@ def merge_checkpoints(
     merged_scores = {task: metrics[bench.name(task)] for task in alone}
     scores = {"fine-tuned alone": alone, "merged": merged_scores, "trained jointly": together}
     said = f"TIES, keep {keep:g}" if method == "ties" else "task arithmetic"
+    counts = {task: bench.module.samples["val"].get(task, 0) for task in alone}
+    numbers = {
+        "tried": [{"coefficient": each, "score": finite(score)} for each, score in tried.items()],
+        "scores": {name: dict(column) for name, column in scores.items() if column},
+        "validated": counts,
+        "notes": noted,
+    }
     record = _record(said, [start, *parts], coefficient, metrics[bench.metric], bench)
-    _write(out, bench, state, record)
-    return _summary(out, said, coefficient, tried, bench, scores)
+    _write(out, bench, state, {**record, **numbers})
+    return "\n".join([summary(out, said, coefficient, tried, bench, scores, counts), *noted])
+
+
+def _search(
+    coefficients: Sequence[float], merged: Callable[[float], State], bench: Bench
+) -> tuple[dict[float, float], tuple[float, State, dict[str, float]]]:
+    """Return the score of each coefficient; and the best one, with its weights and metrics."""
+    tried: dict[float, float] = {}
+    best: tuple[float, State, dict[str, float]] | None = None
+    for coefficient in progress(coefficients, len(coefficients), "Trying coefficients", least=2):
+        state = merged(coefficient)
+        metrics = bench.measure(state)
+        tried[coefficient] = value = metrics[bench.metric]
+        if math.isnan(value):
+            continue
+        sign = 1 if bench.higher_is_better else -1
+        if best is None or sign * value > sign * best[2][bench.metric]:
+            best = (coefficient, state, metrics)
+    if best is None:
+        raise ValueError(f"{bench.metric} is NaN for every coefficient; are the sources one?")
+    return tried, best
 
 
 def _check_arguments(
@@ -181,6 +203,18 @@ def _check_data(part: Ingredient, bench: Bench) -> None:
             )
 
 
+def _noted(start: Ingredient, bench: Bench) -> list[str]:
+    """Say where the source may have been trained on images that choose the coefficient."""
+    here = fingerprints(bench.description())
+    there = fingerprints(start.content["tl"].get("data") or {})
+    return [
+        f"tl: {start.path} was trained on {source} {found}, the run merges on {here[source]}: "
+        "validation images may be among its training images, and scores on them too good"
+        for source, found in there.items()
+        if source in here and here[source] != found
+    ]
+
+
 def _backbone(part: Ingredient) -> State:
     return {name: value for name, value in part.weights.items() if name.startswith(_BACKBONE)}
 
@@ -239,31 +273,3 @@ def _write(out: Path, bench: Bench, state: State, record: dict[str, Any]) -> Non
     finally:
         draft.unlink(missing_ok=True)
     write_average(out, content, record)
-
-
-def _summary(
-    out: Path,
-    said: str,
-    coefficient: float,
-    tried: Mapping[float, float],
-    bench: Bench,
-    scores: Mapping[str, Mapping[str, float]],
-) -> str:
-    columns = {name: column for name, column in scores.items() if column}
-    alone, merged = scores["fine-tuned alone"], scores["merged"]
-    rows = [[task, *(f"{column[task]:.4f}" for column in columns.values())] for task in alone]
-    searched = ", ".join(f"{value:g}: {score:.4f}" for value, score in tried.items())
-    lost = {task: merged[task] - alone[task] for task in alone}
-    mean = sum(lost.values()) / len(lost)
-    verdict = (
-        f"tl: one network in place of {len(lost)} changes the validation scores by {mean:+z.4f} in "
-        "the mean; the coefficient was chosen on these images, so test on others"
-    )
-    return "\n".join(
-        [
-            f"tl: {said} of {counted(len(lost), 'task')}: {out}",
-            f"tl: {bench.metric} by coefficient: {searched}; {coefficient:g} is taken",
-            *aligned([["task", *columns], *rows]),
-            verdict,
-        ]
-    )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from tl.backbones.streams import StreamsBackbone
 from tl.tasks import Task
 from tl.tasks.two_views.gather import gathered_rows
 from tl.transfer.penalties.base import Penalty, Step, nothing
@@ -29,7 +30,8 @@ class Adaptation(Penalty):
 
     Raises:
         ValueError: If `weight` is out of range; when the model is built, if all its tasks read
-            labelled sources.
+            labelled sources, or the backbone has features of its own for each task; at the run's
+            start, if training reads no source without labels.
     """
 
     reads_unlabelled = True
@@ -54,6 +56,16 @@ class Adaptation(Penalty):
             "put both into a MultiTaskDataModule, give the new one `labels: none`, and name in "
             "`shares` the task whose head evaluates it."
         )
+
+    def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
+        """Refuse a backbone whose features belong to a task each."""
+        del heads
+        if isinstance(backbone, StreamsBackbone):
+            raise ValueError(  # noqa: TRY004 - an argument, as all others
+                f"{type(self).__name__} compares the features of sources, and "
+                f"{type(backbone).__name__} has other ones for each task; choose a backbone that "
+                "the tasks share."
+            )
 
     def forward(self, step: Step) -> Tensor:
         """Return the term; 0 for a batch that lacks one side."""

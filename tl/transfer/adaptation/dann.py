@@ -87,6 +87,7 @@ class DANN(Adaptation):
 
     def attach(self, backbone: nn.Module, heads: nn.Module) -> None:
         """Build the discriminator."""
+        super().attach(backbone, heads)
         self.discriminator = nn.Sequential(
             nn.Linear(length_of_features(backbone), self.hidden),
             nn.ReLU(),

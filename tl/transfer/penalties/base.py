@@ -25,7 +25,8 @@ class Step:
     Args:
         backbone: The shared network.
         heads: Heads by task.
-        images: Normalised inputs by source, such as images ``(N, 3, H, W)``.
+        images: Normalised inputs by source, such as images ``(N, 3, H, W)``. Two views of each
+            sample are one batch, all first views first, as they are in `features`.
         features: Features ``(N, D)`` by source, with their graph.
         logits: Logits ``(N, C)`` by task, with their graph.
         targets: Labels ``(N,)`` by task, negative if missing.
@@ -33,7 +34,8 @@ class Step:
         progress: Share of the training that is done, 0 to 1; ``None`` if its length is not known,
             or no penalty adapts to an unlabelled source.
         layers: Outputs of the layers in ``Penalty.reads_layers`` with their graph, by name: one for
-            each forward pass of the step, in the order of `images`.
+            each forward pass of the step, in the order of `images`; two views of a source may take
+            two passes.
     """
 
     backbone: nn.Module

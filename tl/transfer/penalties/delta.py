@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -155,14 +155,30 @@ class DELTA(Penalty):
                 self.network.backbone(inputs)
         terms = []
         for name in self.reads_layers:
-            if (found := len(step.layers.get(name, ()))) != len(passes):
-                raise ValueError(
-                    f"DELTA compares one output of {name!r} for each pass of inputs, found {found} "
-                    f"for {len(passes)}; name other `layers`."
-                )
             attention = self.attention.get_buffer(name.replace(".", "/"))
-            pairs = zip(step.layers[name], reference[name], strict=True)
+            pairs = _side_by_side(name, step.layers.get(name, ()), reference[name])
             terms += [map_distance(maps, kept, attention) for maps, kept in pairs]
         count = sum(size_of(inputs) for inputs in passes)
         size = squared_distance((p, torch.zeros_like(p)) for p in step.heads.parameters())
         return self.alpha * torch.stack(terms).sum() / count + self.beta / 2 * size
+
+
+def _side_by_side(
+    name: str, maps: Sequence[Tensor], reference: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the maps of the same samples; two views of a source may have taken two passes."""
+    there = iter(maps)
+    for kept in reference:
+        parts: list[Tensor] = []
+        while sum(map(len, parts)) < len(kept) and (part := next(there, None)) is not None:
+            parts.append(part)
+        if sum(map(len, parts)) != len(kept):
+            break
+        yield torch.cat(parts), kept
+    else:
+        if next(there, None) is None:
+            return
+    raise ValueError(
+        f"DELTA compares one output of {name!r} for each sample, found outputs of "
+        f"{[*map(len, maps)]} samples for inputs of {[*map(len, reference)]}; name other `layers`."
+    )

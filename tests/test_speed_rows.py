@@ -24,9 +24,9 @@ def test_steps_are_timed_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
         more = [f"--log_dir={folder}", "--trainer.log_every_n_steps=2"]
         return [*SMALL, f"--trainer.max_epochs={epochs}", *less, *more]
 
-    found = whole.captured(arguments, 2, 1)
-    assert list(found) == ["eager", "eager, captured"]
-    assert all(seconds > 0 for seconds in found.values())
+    found = whole.captured(arguments, 1, 1)
+    assert found["eager"]
+    assert found["eager, captured"] is None  # there is no GPU, and the number is not the eager one
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -34,6 +34,7 @@ def test_the_whole_run_ends_with_test_scores() -> None:
     found = whole.whole([*SMALL, "--trainer.max_epochs=1"])
     assert found["epochs"] == 1
     assert {"test/cifar10/acc", "test/cifar100/acc"} <= found["test"].keys()
-    lines = whole.as_markdown({"eager": 0.5}, 8, found)
+    lines = whole.as_markdown({"eager": 0.5, "eager, captured": None}, 8, found)
     assert "| eager | 16 |" in lines
+    assert "| eager, captured | no step was captured |" in lines
     assert any(line.startswith("| test/cifar10/acc | 0.") for line in lines)

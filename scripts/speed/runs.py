@@ -38,6 +38,7 @@ class Rounds(Callback):
         self.steps: list[float] = []
         self.ends: list[float] = []
         self.losses: list[Tensor] = []
+        self.replayed = 0  # steps from a graph
         self._start = self._stop = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,6 +78,7 @@ class Rounds(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the others run that come last."""
+        self.replayed = getattr(getattr(pl_module, "captured", None), "replayed", 0)
         self._end(trainer, pl_module)
 
 

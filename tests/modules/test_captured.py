@@ -330,13 +330,19 @@ class Own(TransferModule):
         return super().features(images)
 
 
+class Fewer(TransferModule):
+    def total_loss(self, losses: Any) -> Any:
+        return super().total_loss(losses)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("kind", "options", "why"),
     [
         (TransferModule, {"penalties": Norm()}, "penalties may compute something else"),
         (TransferModule, {"compile": "max-autotune"}, "has graphs of its own; use `compile=true`"),
-        (Own, {}, "Own has its own `features`, whose code would run only once"),
+        (Own, {}, "Own has its own `features`, which may compute something else"),
+        (Fewer, {}, "Fewer has its own `total_loss`, which may compute something else"),
     ],
 )
 def test_what_may_differ_from_step_to_step_runs_as_usual(

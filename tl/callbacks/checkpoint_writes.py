@@ -140,7 +140,7 @@ class WrittenCheckpoint(ModelCheckpoint):
         try:
             write.wait()
         except Exception:  # not of the disk
-            self.pending = None
+            self._roll_back(self.pending)
             raise
         failed, weights_failed = trainer.strategy.broadcast((write.failed, write.weights_failed))
         self._close_books(trainer, failed)
@@ -158,7 +158,7 @@ class WrittenCheckpoint(ModelCheckpoint):
         try:
             write.wait()
         except Exception as error:  # noqa: BLE001 - not of the disk
-            self.pending = None
+            self._roll_back(self.pending)
             rank_zero_info(f"tl: {write.path} was not written: {error}")
             return
         self._close_books(trainer, write.failed)
@@ -171,19 +171,25 @@ class WrittenCheckpoint(ModelCheckpoint):
                 )
 
     def _close_books(self, trainer: Trainer, failed: OSError | None) -> None:
-        pending, self.pending = self.pending, None
+        pending = self.pending
         if pending is None:
             return
         if failed is not None:
-            for name, value in pending.books.items():
-                setattr(self, name, value)
+            self._roll_back(pending)
             return
+        self.pending = None
         self.unsaved = None
         for path in pending.outdated:
             self._remove_checkpoint(trainer, path)
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(proxy(self))
+
+    def _roll_back(self, pending: Pending) -> None:
+        """Return to the records before a checkpoint that was not written."""
+        self.pending = None
+        for name, value in pending.books.items():
+            setattr(self, name, value)
 
     def _stop_or_warn(self, trainer: Trainer, error: OSError) -> None:
         self.unsaved = error

@@ -38,9 +38,9 @@ def read_cache(stored: Path, shape: tuple[int, ...]) -> Tensor | None:
         stored: The file.
         shape: Required shape; -1 matches any size.
     """
-    if not stored.is_file():
-        return None
     try:
+        if not stored.is_file():
+            return None
         with stored.open("rb") as file:
             # copy-on-write: torch needs a writable array, and the file stays unchanged
             images = np.load(stored, mmap_mode="c", allow_pickle=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ DEVICES: tuple[str, ...] = ("cuda",)
 _MOST_FORMS = 100
 _PRECISIONS = ("32-true", "bf16-mixed")
 _OWN_GRAPHS = ("reduce-overhead", "max-autotune")
-_RECORDED = ("task_losses", "features", "output", "head_of")
+# methods whose code runs only while a step is recorded, or that leave losses out of some steps
+_OURS = ("task_losses", "features", "output", "head_of", "total_loss", "training_loss")
 
 
 class CapturedStep:
@@ -42,9 +44,13 @@ class CapturedStep:
 
     A graph reads weights and running statistics at their addresses, and whether a layer trains is
     fixed in it. When one of these changes, as when a stage is unfrozen, the step is recorded again.
+
+    Attributes:
+        replayed: Steps of the latest run that were replayed.
     """
 
     def __init__(self) -> None:
+        self.replayed = 0  # steps of the run
         self._on = False  # not outside training, nor where it is not safe
         self._graph: StepGraph | None = None
         self._form: object = None  # of the batches of the graph
@@ -63,6 +69,7 @@ class CapturedStep:
     def begin(self, module: SharedBackboneModule) -> None:
         """Check whether steps of the coming run can be recorded."""
         self.end()
+        self.replayed = 0
         if (reason := _unsafe(module)) is not None:
             rank_zero_info(f"tl: `cuda_graph`: {reason}; steps run without a graph.")
             return
@@ -74,8 +81,8 @@ class CapturedStep:
         self._hooks = hook_tables(self._modules)
 
     def end(self) -> None:
-        """Drop what was recorded."""
-        vars(self).update(vars(CapturedStep()))
+        """Drop what was recorded, but for the number of replayed steps."""
+        vars(self).update({**vars(CapturedStep()), "replayed": self.replayed})
 
     def __call__(
         self, module: SharedBackboneModule, batch: AnyBatch, batch_idx: int
@@ -103,6 +110,7 @@ class CapturedStep:
         elif form != self._form:
             self._say("some batches have another form than the recorded one")
             return None
+        self.replayed += self._graph is not None
         return None if self._graph is None else self._graph.run(batch)
 
     def _recorded(
@@ -116,15 +124,16 @@ class CapturedStep:
         try:
             graph = StepGraph(module, batch, CudaGraphs(module.device))
         except Exception as error:  # noqa: BLE001 - the usual step raises again what is not the graph's
-            reason = (str(error).splitlines() or [""])[0].strip()
-            self._give_up(f"the step cannot be recorded: {reason or type(error).__name__}")
+            reason = (str(first := _first(error)).splitlines() or [""])[0].strip()
+            self._give_up(f"the step cannot be recorded: {reason or type(first).__name__}")
         else:
             rank_zero_info(
                 f"tl: `cuda_graph`: from step {module.global_step}, forward pass, losses and "
                 "backward pass are replayed from a graph."
             )
             return graph
-        torch.cuda.empty_cache()  # does nothing without a GPU
+        with suppress(RuntimeError):  # a void recording may leave its pool open
+            torch.cuda.empty_cache()  # does nothing without a GPU
         return None
 
     def _state_of(self, module: SharedBackboneModule) -> object:
@@ -151,13 +160,20 @@ class CapturedStep:
         rank_zero_info(f"tl: `cuda_graph`: {reason}; steps run without a graph.")
 
 
+def _first(error: BaseException) -> BaseException:
+    """Return the error that led to another: a void recording hides why it is void."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
 def _unsafe(module: SharedBackboneModule) -> str | None:
     """Return why steps of a run cannot be recorded; ``None`` if they can."""
     trainer, kind = module.trainer, type(module)
     strategy, precision = trainer.strategy, trainer.precision_plugin.precision
     own = [
         name
-        for name in _RECORDED
+        for name in _OURS
         if name in vars(module) or not getattr(kind, name).__module__.startswith("tl.")
     ]
     device = module.device.type
@@ -174,6 +190,9 @@ def _unsafe(module: SharedBackboneModule) -> str | None:
         ),
         "penalties may compute something else in each step": len(module.penalties) > 0,
         "`detect_anomaly` looks at each operation": torch.is_anomaly_enabled(),
-        f"{kind.__name__} has its own `{', '.join(own)}`, whose code would run only once": own,
+        (
+            f"{kind.__name__} has its own `{', '.join(own)}`, which may compute something else in "
+            "each step"
+        ): own,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tl.data.images import hashing
 from tl.data.images.hashing import TICK, Entry, FileHashes, Manifest, Stat, Verify, stat_of
 
 
@@ -136,7 +138,7 @@ def test_a_bad_file_is_checked_again(tmp_path: Path) -> None:
         hashes.save()
 
 
-STAT = Stat(size=3, modified=5 * TICK, changed=6 * TICK)
+STAT = Stat(size=3, modified=5 * TICK, changed=6 * TICK, inode=7)
 
 
 def entry(hashed: int, sha256: str = "ab") -> Entry:
@@ -164,8 +166,8 @@ def test_entries_come_back(tmp_path: Path) -> None:
     assert again.known(str(tmp_path / "other"), STAT) is None
 
 
-@pytest.mark.parametrize("name", ["size", "modified", "changed"])
-def test_another_size_or_time_is_another_file(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["size", "modified", "changed", "inode"])
+def test_another_size_time_or_inode_is_another_file(tmp_path: Path, name: str) -> None:
     manifest = kept(tmp_path)
     manifest.add(path := str(tmp_path / "a/1"), entry(9 * TICK))
     assert manifest.known(path, STAT) is not None
@@ -179,6 +181,60 @@ def test_a_file_that_changed_within_a_tick_of_its_hashing_is_not_known() -> None
     assert entry(7 * TICK).holds(STAT)
     late = STAT._replace(modified=9 * TICK)  # a clock of another machine, or set by hand
     assert not Entry(late, 9 * TICK, "ab").holds(late)
+    assert Entry(late, 8 * TICK, "ab").holds(late)  # set by hand: a change would set another
+
+
+def test_folders_that_exchange_their_names_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system with times in seconds, where all files have the same."""
+    now = time.time_ns() - 9 * TICK
+    real = stat_of
+    same = {"modified": now, "changed": now}
+    monkeypatch.setattr(hashing, "stat_of", lambda path: real(path)._replace(**same))
+    paths = [tmp_path / name / "0" for name in ("cat", "dog")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+
+    def hashed() -> list[bytes]:
+        hashes = FileHashes(paths, tmp_path / "cache", "changed")
+        found = [hashes.of(number) for number in range(2)]
+        hashes.save()
+        return found
+
+    before = hashed()
+    assert hashed() == before
+    (tmp_path / "cat").rename(tmp_path / "other")
+    (tmp_path / "dog").rename(tmp_path / "cat")
+    (tmp_path / "other").rename(tmp_path / "dog")
+    assert hashed() == before[::-1]
+
+
+def test_a_cache_that_may_not_be_searched_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:  # what root is never refused
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    first = kept(tmp_path)
+    first.add(str(tmp_path / "a/1"), entry(7 * TICK))
+    first.save()
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with caplog.at_level(logging.INFO):
+        assert kept(tmp_path).entries == {}
+    assert "cannot be read (Permission denied)" in caplog.text
+
+
+def test_a_folder_in_the_manifest_s_place_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = kept(tmp_path).stored
+    assert stored is not None
+    stored.mkdir(parents=True)
+    with caplog.at_level(logging.INFO):
+        assert kept(tmp_path).entries == {}
+    assert "cannot be read (Is a directory)" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["short", "byte", "empty", "foreign", "version", "columns"])
@@ -205,7 +261,7 @@ def test_a_damaged_or_foreign_manifest_is_not_read(
     with caplog.at_level(logging.INFO):
         assert kept(tmp_path).entries == {}
     assert caplog.text.count("hashing all files below") == 1
-    assert ("is of version 99, this is version 1" in caplog.text) == (damage == "version")
+    assert ("is of version 99, this is version 2" in caplog.text) == (damage == "version")
 
 
 def test_a_clock_that_went_back_is_noticed(

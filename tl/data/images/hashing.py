@@ -17,7 +17,7 @@ from tl.reading import check_regular
 
 Verify = Literal["changed", "full"]
 #: Raise it whenever the columns change: a manifest of another version is not read.
-VERSION = 1
+VERSION = 2
 #: Nanoseconds; the coarsest timestamps of a file system in use are those of FAT.
 TICK = 2 * 10**9
 
@@ -28,6 +28,7 @@ class Stat(NamedTuple):
     size: int
     modified: int
     changed: int
+    inode: int  # of another file that has come to this path, in a folder that was renamed
 
 
 class Entry(NamedTuple):
@@ -48,12 +49,13 @@ class Entry(NamedTuple):
     def holds(self, now: Stat) -> bool:
         """Return whether the file is still the one that was hashed.
 
-        Size, modification time and change time must be as they were. The change time is the
-        kernel's: restoring a modification time does not hide a change. A file that was changed
-        less than a tick before it was hashed may have been changed again within that tick, so it
-        does not count as known.
+        Size, times and inode must be as they were. The change time is the kernel's: restoring a
+        modification time does not hide a change. A file that was changed less than a tick before
+        it was hashed may have been changed again within that tick, so it does not count as known. A
+        modification time in the future was set by hand: a change would have set another one.
         """
-        return self.stat == now and max(now.modified, now.changed) + TICK <= self.hashed
+        settled = now.changed + TICK <= self.hashed and abs(self.hashed - now.modified) >= TICK
+        return self.stat == now and settled
 
 
 class Manifest:
@@ -69,7 +71,7 @@ class Manifest:
         self.stored = stored
         self.entries: dict[str, Entry] = {}
         self._changed = False
-        if stored is not None and stored.is_file():
+        if stored is not None:
             self._read(stored)
 
     @classmethod
@@ -126,6 +128,7 @@ class Manifest:
 
     def _read(self, stored: Path) -> None:
         try:
+            check_regular(stored)
             head, _, body = stored.read_bytes().partition(b"\n")
             said = json.loads(head)
             if said["version"] != VERSION:
@@ -133,6 +136,8 @@ class Manifest:
                 return
             intact = said["sha256"] == hashlib.sha256(body).hexdigest()
             entries = _rows(json.loads(body)) if intact else None
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # the first run, or no folder: told when it cannot be written
         except OSError as error:
             self._explain(f"cannot be read ({error.strerror})")
         except Exception as error:  # noqa: BLE001 - damaged JSON raises whatever it trips on
@@ -157,24 +162,24 @@ class Manifest:
 
 
 def stat_of(path: str) -> Stat:
-    """Return size and times of a file.
+    """Return size, times and inode of a file.
 
     Raises:
         OSError: If there is none.
     """
     found = os.stat(path)  # noqa: PTH116 - 100,000 of them
-    return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
 def _columns(entries: dict[str, Entry]) -> dict[str, list[Any]]:
+    names = ("path", *Stat._fields, "hashed", "sha256", "decoded")
     rows = [(name, *e.stat, e.hashed, e.sha256, e.decoded) for name, e in entries.items()]
-    columns: Iterable[Iterable[Any]] = zip(*rows, strict=True) if rows else [[]] * 7
-    names = ("path", "size", "modified", "changed", "hashed", "sha256", "decoded")
+    columns: Iterable[Iterable[Any]] = zip(*rows, strict=True) if rows else [[]] * len(names)
     return {key: list(column) for key, column in zip(names, columns, strict=True)}
 
 
 def _rows(columns: dict[str, list[Any]]) -> dict[str, Entry]:
-    stats = map(Stat, columns["size"], columns["modified"], columns["changed"])
+    stats = map(Stat, *(columns[name] for name in Stat._fields))
     entries = map(Entry, stats, columns["hashed"], columns["sha256"], columns["decoded"])
     return dict(zip(columns["path"], entries, strict=True))
 
@@ -182,13 +187,13 @@ def _rows(columns: dict[str, list[Any]]) -> dict[str, Entry]:
 class FileHashes:
     """SHA-256 of the contents of files, by their number.
 
-    A manifest in the cache keeps the hashes with the size and times of each file. A file that looks
-    the same is not read again; see `Entry.holds`.
+    A manifest in the cache keeps the hashes with what the file system tells of each file. A file
+    that looks the same is not read again; see `Entry.holds`.
 
     Args:
         paths: The files.
         cache: Folder of the manifest; ``None`` reads every file.
-        verify: ``changed`` reads the files whose size or times have changed; ``full`` reads all.
+        verify: ``changed`` reads the files that do not look the same; ``full`` reads all.
         decoder: Key of the decoder by which the files are to be readable; empty asks for none.
     """
 

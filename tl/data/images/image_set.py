@@ -85,7 +85,7 @@ def load_images(
     shape = (len(paths), height, width, 3)
     if stored and not bad and (images := read_cache(stored, shape)) is not None:
         return images
-    if gaps and skipped is not None and gaps[1].exists():
+    if gaps and skipped is not None:
         images, missing = read_cache(gaps[0], shape), read_cache(gaps[1], (len(paths),))
         if images is not None and missing is not None:
             rows = missing.nonzero().flatten().tolist()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tl.checkpoints.whole_files import write_json
+from tl.checkpoints.whole_files import made_folder, write_json
 
 
 def test_folders_are_made(tmp_path: Path) -> None:
@@ -34,3 +34,11 @@ def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*results.json'"):
         write_json(tmp_path / "results.json", {})
+
+
+def test_a_folder_for_results_is_there_before_the_work(tmp_path: Path) -> None:
+    assert made_folder(tmp_path / "a" / "b").is_dir()
+    assert made_folder(str(tmp_path / "a")) == tmp_path / "a"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file cannot be a folder for results \(File exists\)"):
+        made_folder(tmp_path / "file")

@@ -82,7 +82,11 @@ def test_a_text_source_has_not_seen_the_classes(
     assert f"was trained on 1 class of the test part of topics: {topic}" in said
 
 
-def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "split.yaml").write_text("test: [apple, bear]\n")
+    assert "split.yaml names no classes under 'val'; add them." in failure(
+        capsys, "fewshot", "a.ckpt", f"--split={tmp_path / 'split.yaml'}", "--part=val"
+    )
     assert "numbers from 1, as 1,5, got '0'" in failure(
         capsys, "fewshot", "a.ckpt", "--split=fc100", "--shots=0"
     )

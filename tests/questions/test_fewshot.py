@@ -50,6 +50,9 @@ def test_it_is_a_table_that_ends_in_a_sentence(tmp_path: Path) -> None:
     lines = table(found).splitlines()
     assert "own, test classes: 5-way accuracy in %, 60 episodes of 5 queries" in lines[0]
     assert "Not all classes that same was trained on are known" in table(found)
+    assert "minus the mean of each episode's shots" in lines[1]
+    assert as_dict(found)["centred_by"] == "mean of each episode's shots"
+    assert as_dict(found)["seed"] == 0
     assert lines[-1] == sentence(found)
     assert lines[-1].startswith("better with ")
     paths = write(found, tmp_path)
@@ -72,3 +75,19 @@ def test_positions_of_classes_by_name() -> None:
     assert class_positions(labels, ["x", "y", "z"], ["y", "z"]).tolist() == [1, 2, 3]
     with pytest.raises(ValueError, match="have no class q of the split"):
         class_positions(labels, ["x", "y", "z"], ["q"])
+
+
+def test_a_single_episode_is_no_run_and_centres_are_told() -> None:
+    labels = torch.arange(150) % 5
+    features = torch.randn(150, 8, generator=torch.Generator().manual_seed(0))
+    about = {"name": "ten", "kind": "generated", "split": "all samples"}
+    found = few_shot(
+        *({"a": features}, labels, {"a": features.mean(0)}),
+        split=SPLIT,
+        episodes=1,
+        shots=[1],
+        about=about,
+    )
+    assert "% (one episode) with 1 labelled sample of each class" in sentence(found)
+    assert "minus the mean of 1 training class" in table(found)
+    assert "data: all samples of ten, SYNTHETIC" in table(found)

@@ -41,6 +41,8 @@ def test_a_table_ends_in_what_the_groups_are_worth() -> None:
     text = table(found)
     assert "8 tasks, 20 measurements, split-half reliability 0." in text
     assert "by branch and bound" in text
+    assert "gradients of layer2" in table(replace(found, stage="layer2"))
+    assert as_dict(found)["stage"] == "backbone"
     assert "Rank correlation with the exact look-ahead of TaskAffinity: 0.90." in text
     assert text.splitlines()[-1] == sentence(found)
     assert sentence(found).startswith("Train together: a, b, c, d | e, f, g, h")
@@ -98,3 +100,17 @@ def test_files_and_a_study_that_the_study_verb_reads(tmp_path: Path) -> None:
     given = overlay["model"]["init_args"]["backbone"]
     assert given["class_path"] == "tl.backbones.TaskGroups"
     assert given["init_args"] == {"backbone": backbone, "groups": found.names}
+
+
+def test_the_study_does_not_measure_again(tmp_path: Path) -> None:
+    configuration = tmp_path / "config.yaml"
+    kept = {"class_path": "tl.callbacks.EpochTable"}
+    measuring = [{"class_path": "tl.callbacks.GradientDiagnostics", "init_args": {}}]
+    measuring += [{"class_path": "tl.callbacks.TaskAffinity"}]
+    backbone = {"class_path": "tl.backbones.ResNet20"}
+    for given, wanted in (([*measuring, kept], [kept]), ([kept], None), (None, None)):
+        content = {"name": "a", "trainer": {"callbacks": given}}
+        configuration.write_text(yaml.safe_dump(content))
+        path, _ = write_study(groups(0.05), configuration, backbone, "test/acc", tmp_path)
+        stage = yaml.safe_load(path.read_text())["stages"]["groups"]
+        assert stage.get("set", {}).get("trainer.callbacks") == wanted

@@ -14,6 +14,7 @@ from torch.nn import functional
 from tl.backbones import ResNet20
 from tl.questions.candidates import Candidate
 from tl.questions.features import Network
+from tl.questions.measured import Measured
 from tl.questions.ranking import Ranking, rank
 from tl.questions.samples import Samples, TensorSamples
 from tl.tasks import Classification, Regression, Segmentation, Task
@@ -155,6 +156,25 @@ def test_columns_are_compared_with_what_was_measured(tmp_path: Path) -> None:
     assert by["knn"].high < 1
     assert math.isnan(by["parameters"].tau)  # all have the same number
     assert "accuracy" not in by
+
+
+def test_lower_may_be_better_and_a_result_that_is_not_finite_does_not_count(
+    tmp_path: Path,
+) -> None:
+    signals = [0.0, 0.3, 0.6, 1.0, 2.0, 4.0, 6.0, 9.0]
+    losses = {f"s{signal:g}": -signal for signal in signals} | {"s9": math.nan}
+    found = ranked(classes(), tmp_path, *signals, measured=Measured(losses, lower_is_better=True))
+    by = {each.column: each for each in found.agreements}
+    assert by["knn"].tau > 0.5
+    assert by["knn"].sources == 7
+    assert {each.name: each.measured for each in found.sources}["s1"] == -1
+
+
+def test_a_source_without_the_score_has_no_rank(tmp_path: Path) -> None:
+    sources = [candidate("plain", 9.0), candidate("whole", 1.0, head=True)]
+    found = rank(sources, at(classes()), order="leep", cache=tmp_path)
+    assert [(each.name, each.rank) for each in found.sources] == [("whole", 1), ("plain", None)]
+    assert not found.sources[0].overlaps(found.sources[1])
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:

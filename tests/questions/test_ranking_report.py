@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from tl.questions.measured import Agreement
+from tl.questions.measured import Agreement, Measured
 from tl.questions.ranking import CONTROLS, SCORES, Ranked, Ranking
 from tl.questions.ranking_report import as_dict, figure_of, sentence, table, write
 
@@ -49,9 +49,45 @@ def test_too_few_sources_are_said_and_so_is_a_null() -> None:
     assert "+0.80" in table(told)
     assert "-0.50 to +0.50" in table(told)
     sparse = (Agreement("knn", 0.3, -0.5, 0.5, 12), Agreement("leep", 1.0, -0.8, 0.8, 5))
-    assert "No column agrees" in table(replace(RANKING, agreements=sparse))
+    said = table(replace(RANKING, agreements=sparse))
+    assert "No column agrees" in said
+    assert "Too few sources to tell: LEEP (5)." in said
     constant = Agreement("parameters", math.nan, math.nan, math.nan, 12)
     assert "parameters  -" in table(replace(RANKING, agreements=(constant,)))
+
+
+def test_a_source_without_the_score_is_not_ranked() -> None:
+    without = replace(RANKING.sources[2], rank=None, low=0, high=0)
+    ranking = replace(RANKING, sources=(*RANKING.sources[:2], without), order="leep")
+    lines = table(ranking).splitlines()
+    assert "no LEEP" in lines[4]
+    assert lines[-1].endswith("c has no LEEP and is not ranked.")
+    last = as_dict(ranking)["sources"][2]
+    assert (last["rank"], last["range"], last["not_set_apart_from"]) == (None, None, [])
+    [axes] = figure_of(ranking).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b"]
+
+
+def test_what_was_measured_and_on_what_is_said() -> None:
+    runs = {"a": 2, "b": 1}
+    measured = Measured({"a": 2.0}, True, "test/loss", "which.yaml", runs, done=4, total=6)
+    sources = (replace(RANKING.sources[0], measured=2.0), *RANKING.sources[1:])
+    about = {"name": "ten", "kind": "generated", "fingerprint": "generated:12", "split": "samples"}
+    ranking = replace(RANKING, sources=sources, measured=measured, about=about)
+    said = table(ranking)
+    assert "data: samples of ten (generated:12), SYNTHETIC" in said
+    assert (
+        "measured: test/loss of which.yaml, mean of 1 to 2 runs from a source, lower is better; "
+        "only 4 of its 6 runs are finished"
+    ) in said
+    found = as_dict(ranking)
+    assert found["data"] == about
+    assert found["sources"][0]["measured"] == 2.0
+    assert found["sources"][0]["runs"] == 2
+    assert found["measured"]["lower_is_better"]
+    assert found["measured"]["runs_finished"] == 4
+    [axes] = figure_of(ranking).axes
+    assert axes.get_title().endswith("SYNTHETIC")
 
 
 def test_files_hold_the_same(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.text import build, read
 from tl import MultiTaskModule
 from tl.questions.features import evaluating
 from tl.serving.candidates import _accuracy, open_candidate
-from tl.tasks import Classification, Segmentation
+from tl.tasks import Classification, Prototypes, Segmentation
 
 
 def test_a_checkpoint_reads_as_it_was_trained(tmp_path: Path) -> None:
@@ -72,6 +72,11 @@ def test_a_network_of_a_library_reads_as_its_weights_were_trained(tmp_path: Path
     torch.testing.assert_close(inputs[0, :, 0, 0], wanted)  # type: ignore[index]
     blank = open_candidate("resnet18@random", device="cpu")
     assert (blank.lineage, blank.seen_all, blank.accuracy) == ("random weights", True, None)
+    before = torch.get_rng_state()
+    again = open_candidate("resnet18@random", device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+    both = (each.network.backbone.state_dict() for each in (blank, again))
+    assert all(map(torch.equal, *(state.values() for state in both)))
 
 
 def test_a_network_of_hugging_face_reads_as_its_repository_says(
@@ -162,3 +167,8 @@ def test_accuracy_is_the_mean_of_classifications_as_a_number() -> None:
     assert (type(found), found) == (float, 0.75)
     other: Any = SimpleNamespace(tasks={"map": tasks["map"]})
     assert _accuracy(other, metrics) is None
+    # of episodes and of pixels are other numbers
+    episodes: Any = SimpleNamespace(tasks={"e": Prototypes("e", 5)})
+    mixed: Any = SimpleNamespace(tasks={"a": tasks["a"], "map": tasks["map"]})
+    assert _accuracy(episodes, {"val/acc": 0.8}) is None
+    assert _accuracy(mixed, {"val/acc": 0.8, "val/a/acc": 0.5}) == 0.5

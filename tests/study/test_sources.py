@@ -32,8 +32,10 @@ def test_runs_are_averaged_by_the_hash_of_their_source(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"differ in {others[0]}; choose by --where"):
             results_by_source(file, str(tmp_path / "out"))
     found = results_by_source(file, str(tmp_path / "out"), where)
-    assert set(found) == set(wanted)
+    assert set(found.runs) == set(wanted)
+    assert found.metric == study.report.metrics[0]
+    assert found.done == found.total == len([p for p in points.values() if p.stage == stage])
     if not others:
-        assert found == {k: pytest.approx(sum(v) / len(v)) for k, v in wanted.items()}
+        assert all(found.mean(k) == pytest.approx(sum(v) / len(v)) for k, v in wanted.items())
     with pytest.raises(ValueError, match="do not differ in 'colour'; --where takes"):
         results_by_source(file, str(tmp_path / "out"), {"colour": "red"})

@@ -74,3 +74,20 @@ def remove_leftovers(folder: Path) -> None:
         with suppress(OSError), path.open("r+b") as file:  # needed for locks on NFS
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
+
+
+def made_folder(path: str | Path) -> Path:
+    """Make a folder for results, before the work that they are of.
+
+    Raises:
+        ValueError: If it cannot be made or written into.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = None if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
+    except OSError as error:
+        reason = error.strerror
+    if reason:
+        raise ValueError(f"{folder} cannot be a folder for results ({reason}); name another.")
+    return folder

@@ -55,7 +55,10 @@ def run(given: argparse.Namespace) -> None:
     for name, least in (("ways", 2), ("queries", 1), ("episodes", 1)):
         if getattr(given, name) < least:
             raise ValueError(f"`--{name}` must be {least} or more, got {getattr(given, name)}.")
-    from tl.questions.class_pool import pool_of  # noqa: PLC0415 - imports torch
+    from tl.checkpoints.whole_files import made_folder  # noqa: PLC0415 - imports torch
+    from tl.data.images.threads import progress  # noqa: PLC0415 - as above
+    from tl.questions.about import about_data  # noqa: PLC0415 - as above
+    from tl.questions.class_pool import pool_of  # noqa: PLC0415 - as above
     from tl.questions.class_splits import read_split  # noqa: PLC0415 - as above
     from tl.questions.episodes import check_episodes  # noqa: PLC0415 - as above
     from tl.questions.fewshot import (  # noqa: PLC0415 - as above
@@ -70,6 +73,9 @@ def run(given: argparse.Namespace) -> None:
     from tl.serving.candidates import open_candidate  # noqa: PLC0415 - as above
 
     split = read_split(given.split)
+    if not split.part(given.part):
+        raise ValueError(f"{given.split} names no classes under {given.part!r}; add them.")
+    out = made_folder(given.out)
     device = {"gpu": "cuda"}.get(given.accelerator, given.accelerator)
     data = _data(given)
     about = getattr(data, "data_name", None)
@@ -83,7 +89,7 @@ def run(given: argparse.Namespace) -> None:
     for k in shots:
         check_episodes(labels, ways=given.ways, shots=k, queries=given.queries)
     features, centres = {}, {}
-    for candidate in candidates:
+    for candidate in progress(candidates, len(candidates), "Features of sources", least=2):
         pool = pool_at(candidate.size)
         samples = pool.samples(classes)
         check_modality(candidate, samples[0])
@@ -103,9 +109,10 @@ def run(given: argparse.Namespace) -> None:
         episodes=given.episodes,
         seed=given.seed,
         unknown=[each.name for each in candidates if not each.seen_all],
+        about=about_data(data, "all samples"),
     )
-    paths = write(found, Path(given.out))
     print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201
+    paths = write(found, out)
     print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
 
 

@@ -35,7 +35,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Print the groups, and write them with a study that checks them."""
-    from tl.questions.affinity import rank_correlation  # noqa: PLC0415 - imports torch
+    from tl.checkpoints.whole_files import made_folder  # noqa: PLC0415 - imports torch
+    from tl.questions.affinity import rank_correlation  # noqa: PLC0415 - as above
     from tl.questions.group_report import (  # noqa: PLC0415 - with matplotlib
         Groups,
         as_dict,
@@ -47,6 +48,7 @@ def run(given: argparse.Namespace) -> None:
 
     if not 0 <= given.seed < _SEEDS:
         raise ValueError(f"`--seed` must be 0 to {_SEEDS - 1}, got {given.seed}.")
+    out = made_folder(given.out)
     run = _run_folder(Path(given.run))
     content = _newest(run)
     means, exact = _affinities(content, run, given.stage)
@@ -55,15 +57,14 @@ def run(given: argparse.Namespace) -> None:
     # the look-ahead is a step of all stages
     if given.stage == _ALL and exact is not None and exact.tasks == means.tasks:
         agreement = rank_correlation(means.mean(), exact.mean())
-    found = Groups(given.run, means, best, agreement)
-    out = Path(given.out)
+    found = Groups(given.run, means, best, agreement, given.stage)
+    print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201
     paths = write(found, out)
     configuration = run / "config.yaml"
     backbone = _backbone(content)
     hindrance = _hindrance(content, configuration, backbone)
     if hindrance is None and backbone is not None:
         paths += write_study(found, configuration, backbone, _metric(content), out)
-    print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201
     print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
     if hindrance is not None:
         print(f"tl: wrote no study of the groups: {hindrance}.", file=sys.stderr)  # noqa: T201

@@ -13,6 +13,7 @@ from tl.cli.devices import add_accelerator
 
 if TYPE_CHECKING:
     from tl.questions.candidates import Candidate
+    from tl.questions.measured import Measured
 
 ORDERS = ("knn", "probe", "logme", "h_score", "leep")
 
@@ -63,6 +64,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Print the ranking, and write it."""
+    from tl.checkpoints.whole_files import made_folder  # noqa: PLC0415 - imports torch
+    from tl.questions.about import about_data  # noqa: PLC0415 - as above
     from tl.questions.ranking import rank  # noqa: PLC0415 - imports torch
     from tl.questions.ranking_report import as_dict, table, write  # noqa: PLC0415 - as above
     from tl.questions.samples import by_size, samples_of  # noqa: PLC0415 - as above
@@ -78,6 +81,7 @@ def run(given: argparse.Namespace) -> None:
         )
     if (given.where or given.study_out) and not given.measured:
         raise ValueError("`--where` and `--study-out` are of a study; name it by `--measured`.")
+    out = made_folder(given.out)
     data = target_data(given.config)
     at = by_size(data, lambda: samples_of(data, "train", given.samples))
     about = getattr(data, "data_name", None)
@@ -92,9 +96,10 @@ def run(given: argparse.Namespace) -> None:
         neighbours=given.neighbours,
         resamples=given.resamples,
         measured=measured,
+        about=about_data(data, "training samples"),
     )
-    paths = write(found, Path(given.out))
     print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201
+    paths = write(found, out)
     print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
 
 
@@ -117,18 +122,27 @@ def target_data(configurations: Sequence[str]) -> Any:  # noqa: ANN401 - any dat
     return data
 
 
-def _measured(given: argparse.Namespace, candidates: Sequence[Candidate]) -> dict[str, float]:
+def _measured(given: argparse.Namespace, candidates: Sequence[Candidate]) -> Measured:
+    from tl.questions.measured import Measured  # noqa: PLC0415 - imports torch
     from tl.study.sources import results_by_source  # noqa: PLC0415 - only with --measured
 
     where = dict(_where(each) for each in given.where)
-    by_hash = results_by_source(Path(given.measured), given.study_out, where)
-    found = {each.name: by_hash[each.sha256] for each in candidates if each.sha256 in by_hash}
-    if not found:
+    found = results_by_source(Path(given.measured), given.study_out, where)
+    known = {e.name: e.sha256 for e in candidates if e.sha256 and e.sha256 in found.runs}
+    if not known:
         raise ValueError(
             f"No finished run of {given.measured} started from one of these sources; name the "
             "checkpoints that its runs load by `init_from`."
         )
-    return found
+    return Measured(
+        study=found.study,
+        metric=found.metric,
+        lower_is_better=found.lower_is_better,
+        values={name: found.mean(source) for name, source in known.items()},
+        runs={name: len(found.runs[source]) for name, source in known.items()},
+        done=found.done,
+        total=found.total,
+    )
 
 
 def _where(text: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from tl.checkpoints.whole_files import write_json, write_whole
 from tl.counting import counted
 from tl.data.cifar.classes import CIFAR100, CIFAR100_COARSE
 from tl.data.errors import listed
+from tl.data.images.threads import progress
+from tl.questions.about import said_data, synthetic
 from tl.questions.candidates import Candidate
 from tl.questions.class_splits import ClassSplit, Part
 from tl.questions.episodes import METHODS, accuracies, draw_episodes
@@ -38,6 +40,10 @@ class FewShot:
         shots: Numbers of labelled samples per class.
         found: Accuracy of each episode ``(E,)`` by source, shots and method.
         unknown: Sources of which not all classes that they were trained on are known.
+        centred: Number of training classes whose mean is subtracted by methods on centred features;
+            0 where it is the mean of the shots of each episode.
+        seed: Of the episodes.
+        about: Name, kind and fingerprint of the data.
     """
 
     split: str
@@ -48,6 +54,9 @@ class FewShot:
     shots: tuple[int, ...]
     found: Mapping[tuple[str, int, str], Tensor]
     unknown: tuple[str, ...] = ()
+    centred: int = 0
+    seed: int = 0
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sources(self) -> list[str]:
@@ -95,6 +104,7 @@ def few_shot(
     episodes: int = 2000,
     seed: int = 0,
     unknown: Sequence[str] = (),
+    about: Mapping[str, str] | None = None,
 ) -> FewShot:
     """Answer the same episodes with the features of each source.
 
@@ -110,6 +120,7 @@ def few_shot(
         episodes: Number of episodes.
         seed: Of the episodes.
         unknown: Sources of which not all classes that they were trained on are known.
+        about: What the samples are of, see :func:`tl.questions.about.about_data`.
 
     Raises:
         ValueError: If there are too few classes or samples for an episode.
@@ -119,13 +130,17 @@ def few_shot(
         k: draw_episodes(labels, ways=ways, shots=k, queries=queries, count=episodes, seed=seed)
         for k in shots
     }
-    for source, values in features.items():
-        for k, positions in drawn.items():
-            for method in METHODS:
-                found[source, k, method] = accuracies(
-                    values, positions, k, method, centres.get(source)
-                )
-    return FewShot(split.name, part, ways, queries, episodes, tuple(shots), found, tuple(unknown))
+    every = [(s, k, method) for s in features for k in drawn for method in METHODS]
+    for source, k, method in progress(every, len(every), "Episodes", least=2):
+        found[source, k, method] = accuracies(
+            features[source], drawn[k], k, method, centres.get(source)
+        )
+    return FewShot(
+        *(split.name, part, ways, queries, episodes, tuple(shots), found, tuple(unknown)),
+        centred=len(split.train) if centres else 0,
+        seed=seed,
+        about=about or {},
+    )
 
 
 def table(result: FewShot) -> str:
@@ -148,11 +163,16 @@ def table(result: FewShot) -> str:
         f"{result.split}, {result.part} classes: {result.ways}-way accuracy in %, "
         f"{result.episodes:,} episodes of {result.queries} queries per class"
     )
-    lines = [head, *aligned(rows), ""]
+    lines = [head]
+    if result.about:
+        lines.append(said_data(result.about))
+    lines += [f"centred and ridge and logistic features: minus the mean of {_centre(result)}"]
+    lines += [*aligned(rows), ""]
     if result.unknown:
+        several = len(result.unknown) > 1
         lines.append(
-            f"Not all classes that {listed(list(result.unknown))} was trained on are known: it may "
-            "have seen those of the test."
+            f"Not all classes that {listed(list(result.unknown))} {'were' if several else 'was'} "
+            f"trained on are known: {'they' if several else 'it'} may have seen those of the test."
         )
     return "\n".join([*lines, sentence(result)])
 
@@ -164,8 +184,10 @@ def sentence(result: FewShot) -> str:
         ((s, m) for s in result.sources for m in METHODS),
         key=lambda each: result.estimate(each[0], k, each[1]).mean,
     )
-    value = result.estimate(best[0], k, best[1]).percent()
-    said = f"{best[0]} with {best[1]} reaches {value} % with {k} labelled samples of each class"
+    found = result.estimate(best[0], k, best[1])
+    value = f"{found.percent()} %" if found.count > 1 else f"{100 * found.mean:.1f} % (one episode)"
+    samples = counted(k, "labelled sample")
+    said = f"{best[0]} with {best[1]} reaches {value} with {samples} of each class"
     others = [s for s in result.sources if s != best[0]]
     top = result.found[best[0], k, best[1]]
     close = [
@@ -182,6 +204,9 @@ def as_dict(result: FewShot) -> dict[str, Any]:
     """Return the result in plain types."""
     return {
         **{key: getattr(result, key) for key in ("split", "part", "ways", "queries", "episodes")},
+        "seed": result.seed,
+        "data": dict(result.about),
+        "centred_by": f"mean of {_centre(result)}",
         "unknown_classes": list(result.unknown),
         "results": [
             {
@@ -215,7 +240,7 @@ def figure_of(result: FewShot) -> Figure:
                 label=source,
             )
         axes.set(title=method, xlabel="shots", xticks=result.shots)
-    panels[0].set_ylabel(f"{result.ways}-way accuracy, %")
+    panels[0].set_ylabel(f"{result.ways}-way accuracy, %{synthetic(result.about)}")
     panels[-1].legend(fontsize="small")
     return figure
 
@@ -247,6 +272,12 @@ def class_positions(labels: Tensor, names: Sequence[str], wanted: Sequence[str])
         )
     numbers = torch.tensor([list(names).index(name) for name in wanted])
     return torch.isin(labels, numbers).nonzero().flatten()
+
+
+def _centre(result: FewShot) -> str:
+    if not result.centred:
+        return "each episode's shots"
+    return counted(result.centred, "training class", "training classes")
 
 
 def _estimate(values: Tensor) -> Interval:

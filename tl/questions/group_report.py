@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from tl.checkpoints.whole_files import write_json, write_whole
 from tl.questions.affinity import PairMeans
 from tl.questions.grouping import Grouping, Partition, random_partition
+from tl.reading import read_yaml
 from tl.report.frame import aligned
 from tl.report.intervals import finite
 
@@ -36,12 +37,14 @@ class Groups:
         affinity: Means of the affinities.
         grouping: The groups found.
         agreement: Rank correlation with the exact look-ahead; NaN where that was not measured.
+        stage: The part of the backbone whose gradients were measured.
     """
 
     run: str
     affinity: PairMeans
     grouping: Grouping
     agreement: float = math.nan
+    stage: str = "backbone"
 
     @property
     def names(self) -> list[list[str]]:
@@ -78,7 +81,7 @@ def table(found: Groups) -> str:
     ]
     head = (
         f"{found.run}: {len(found.affinity.tasks)} tasks, {found.affinity.seen} measurements, "
-        f"split-half reliability {found.reliability:.2f}"
+        f"split-half reliability {found.reliability:.2f}, gradients of {found.stage}"
     )
     lines = [
         head,
@@ -129,6 +132,7 @@ def as_dict(found: Groups) -> dict[str, Any]:
     best = found.grouping
     return {
         "run": found.run,
+        "stage": found.stage,
         "tasks": found.affinity.tasks,
         "measurements": found.affinity.seen,
         "reliability": finite(found.reliability),
@@ -166,7 +170,9 @@ def figure_of(found: Groups) -> Figure:
         corner = (start - 0.5, start - 0.5)
         axes.add_patch(Rectangle(corner, len(group), len(group), fill=False, linewidth=2))
         start += len(group)
-    axes.set(xlabel="changes the loss of", ylabel="a step for", title="Affinity of tasks")
+    axes.set(
+        xlabel="changes the loss of", ylabel="a step for", title=f"Affinity of tasks, {found.stage}"
+    )
     return figure
 
 
@@ -225,6 +231,7 @@ def write_study(
         The study file, and the folder of its partitions.
     """
     overlays, folder = {}, out / "partitions"
+    callbacks = _not_measuring(configuration)
     for name, groups in partitions(found).items():
         path = folder / f"{name}.yaml"
         options = {"backbone": dict(backbone), "groups": groups}
@@ -237,6 +244,7 @@ def write_study(
             "groups": {
                 "configs": [str(configuration)],
                 "vary": {"partition": overlays, "seed_everything": list(range(_SEEDS))},
+                **({"set": {"trainer.callbacks": callbacks}} if callbacks is not None else {}),
             }
         },
         "report": {
@@ -249,6 +257,21 @@ def write_study(
     path = out / "group_study.yaml"
     _yaml(path, study)
     return path, folder
+
+
+def _not_measuring(configuration: Path) -> list[Any] | None:
+    """Return a run's callbacks but for those that measured affinities; ``None`` if none did."""
+    content = read_yaml(configuration) if configuration.is_file() else {}
+    trainer = content.get("trainer") if isinstance(content, Mapping) else None
+    given = trainer.get("callbacks") if isinstance(trainer, Mapping) else None
+    every = given if isinstance(given, list) else []
+    kept = [each for each in every if not _measures(each)]
+    return None if len(kept) == len(every) else kept
+
+
+def _measures(callback: object) -> bool:
+    name = callback.get("class_path") if isinstance(callback, Mapping) else callback
+    return str(name).rpartition(".")[2] in ("GradientDiagnostics", "TaskAffinity")
 
 
 def _yaml(path: Path, content: Mapping[str, Any]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,39 @@ from numpy.typing import NDArray
 FEWEST_SOURCES = 8
 _DRAWS = 2000
 _Values = Sequence[float] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What fine-tuning from sources reached.
+
+    Args:
+        values: Mean over the runs from each source, by its name.
+        lower_is_better: Whether a lower value is better.
+        metric: The metric; empty if it is not known.
+        study: The study file; empty if there is none.
+        runs: Number of runs by source.
+        done: Finished runs of the study.
+        total: Its runs.
+    """
+
+    values: Mapping[str, float]
+    lower_is_better: bool = False
+    metric: str = ""
+    study: str = ""
+    runs: Mapping[str, int] = field(default_factory=dict)
+    done: int = 0
+    total: int = 0
+
+    def __str__(self) -> str:
+        """Say what was measured, and on how many runs."""
+        counts = sorted({*self.runs.values()})
+        each = " to ".join(str(n) for n in (counts if len(counts) < 3 else (counts[0], counts[-1])))  # noqa: PLR2004
+        said = f"measured: {self.metric} of {self.study}, mean of {each} runs from a source"
+        said += ", lower is better" if self.lower_is_better else ""
+        if self.done < self.total:
+            said += f"; only {self.done} of its {self.total} runs are finished"
+        return said
 
 
 @dataclass(frozen=True)

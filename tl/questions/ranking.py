@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from tl.data.images.decoding import Size
+from tl.data.images.threads import progress
 from tl.questions.candidates import Candidate
 from tl.questions.features import Extracted, features_of, seen_of
 from tl.questions.logme import logme
-from tl.questions.measured import Agreement, agreement
+from tl.questions.measured import Agreement, Measured, agreement
 from tl.questions.neighbours import directions, neighbour_means
 from tl.questions.resampling import RESAMPLES, Score, rank_ranges, ranks, resampled_rows
 from tl.questions.samples import Samples
@@ -36,7 +37,7 @@ class Ranked:
         name: The source.
         lineage: Where it comes from.
         scores: Score by column; NaN where it is not defined.
-        rank: Its rank, from 1.
+        rank: Its rank, from 1; ``None`` where the score it is ranked by is not defined.
         low: Its best rank in 95 % of the resamples.
         high: Its worst.
         sha256: Hash of its file, or ``None``.
@@ -46,7 +47,7 @@ class Ranked:
     name: str
     lineage: str
     scores: Mapping[str, float]
-    rank: int
+    rank: int | None
     low: int
     high: int
     sha256: str | None = None
@@ -54,6 +55,8 @@ class Ranked:
 
     def overlaps(self, other: Ranked) -> bool:
         """Return whether the ranges of two sources overlap: they are not set apart."""
+        if self.rank is None or other.rank is None:
+            return False
         return self.low <= other.high and other.low <= self.high
 
 
@@ -70,6 +73,8 @@ class Ranking:
         neighbours: Neighbours of kNN.
         resamples: Number of resamples.
         agreements: Agreement of each column with measured results.
+        measured: What was measured, if it is known.
+        about: Name, kind and fingerprint of the target's data, and the split.
     """
 
     sources: tuple[Ranked, ...]
@@ -80,6 +85,8 @@ class Ranking:
     neighbours: int
     resamples: int
     agreements: tuple[Agreement, ...] = field(default=())
+    measured: Measured | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 def rank(
@@ -90,7 +97,8 @@ def rank(
     order: Order = "knn",
     neighbours: int = 10,
     resamples: int = RESAMPLES,
-    measured: Mapping[str, float] | None = None,
+    measured: Measured | Mapping[str, float] | None = None,
+    about: Mapping[str, str] | None = None,
     seed: int = 0,
     cache: Path | None = None,
 ) -> Ranking:
@@ -108,7 +116,8 @@ def rank(
         order: Column to rank by.
         neighbours: Neighbours of kNN.
         resamples: Resamples of the samples, for the ranges.
-        measured: Results of fine-tuning by name of the source.
+        measured: Results of fine-tuning by name of the source; of plain numbers more is better.
+        about: What the samples are of, see :func:`tl.questions.samples.about_data`.
         seed: Of the resamples.
         cache: Folder of the features.
 
@@ -125,7 +134,7 @@ def rank(
     within = _seen_by_all(candidates, samples_at, task)
     columns: list[dict[str, Score]] = []
     target: Target | None = None
-    for candidate in candidates:
+    for candidate in progress(candidates, len(candidates), "Features of sources", least=2):
         samples = samples_at(candidate.size)
         chosen = chosen_task([*samples.tasks.values()], task)
         found = features_of(
@@ -140,16 +149,24 @@ def rank(
             f"{order} is not defined for this target and these sources; choose --order from "
             f"{', '.join(dict.fromkeys(name for each in columns for name in each))}."
         )
-    ranked = _ranked(candidates, columns, order, target, resamples, seed, measured or {})
+    if measured is not None and not isinstance(measured, Measured):
+        measured = Measured(measured)
+    values = {} if measured is None else measured.values
+    ranked = _ranked(candidates, columns, order, target, resamples, seed, values)
+    last = len(ranked) + 1
     return Ranking(
-        sources=tuple(sorted(ranked, key=lambda each: (each.rank, each.name))),
+        sources=tuple(sorted(ranked, key=lambda each: (each.rank or last, each.name))),
         order=order,
         task=target.task,
         samples=len(torch.unique(target.rows)),
         classes=None if target.labels is None else target.values.shape[1],
         neighbours=neighbours,
         resamples=resamples,
-        agreements=agreements_of(ranked),
+        agreements=agreements_of(
+            ranked, lower_is_better=measured is not None and measured.lower_is_better
+        ),
+        measured=measured,
+        about=about or {},
     )
 
 
@@ -215,12 +232,16 @@ def _ranked(
         return math.nan
 
     by = [each.get(order, nothing) for each in columns]
-    places = ranks(torch.tensor([score(None) for score in by], dtype=torch.float64)).tolist()
-    ranges = rank_ranges(by, resampled_rows(target.rows, resamples, seed))
+    whole = [score(None) for score in by]
+    scored = [number for number, value in enumerate(whole) if not math.isnan(value)]
+    places = ranks(torch.tensor([whole[n] for n in scored], dtype=torch.float64)).tolist()
+    drawn = resampled_rows(target.rows, resamples, seed)
+    told = progress(drawn, len(drawn), "Scores of resamples", least=2)
+    ranges = rank_ranges([by[number] for number in scored], told)
+    at = {n: (p, *both) for n, p, both in zip(scored, places, ranges, strict=True)}
     found = []
-    for candidate, column, place, (low, high) in zip(
-        candidates, columns, places, ranges, strict=True
-    ):
+    for number, (candidate, column) in enumerate(zip(candidates, columns, strict=True)):
+        place, low, high = at.get(number, (None, 0, 0))
         values = ((name, column.get(name, nothing)) for name in SCORES)
         scores: dict[str, float] = {name: score(None) for name, score in values}
         scores["accuracy"] = math.nan if candidate.accuracy is None else candidate.accuracy
@@ -231,8 +252,8 @@ def _ranked(
                 candidate.lineage,
                 scores,
                 place,
-                min(low, place),
-                max(high, place),
+                low if place is None else min(low, place),
+                high if place is None else max(high, place),
                 candidate.sha256,
                 measured.get(candidate.name),
             )
@@ -240,14 +261,17 @@ def _ranked(
     return found
 
 
-def agreements_of(sources: Sequence[Ranked]) -> tuple[Agreement, ...]:
+def agreements_of(
+    sources: Sequence[Ranked], *, lower_is_better: bool = False
+) -> tuple[Agreement, ...]:
     """Return how each column agrees with what was measured, for sources with both."""
-    known = [each for each in sources if each.measured is not None]
+    sign = -1 if lower_is_better else 1
+    known = [e for e in sources if e.measured is not None and math.isfinite(e.measured)]
     found = []
     for name in (*SCORES, *CONTROLS) if known else ():
         both = [each for each in known if not math.isnan(each.scores[name])]
         if len(both) >= 2:  # noqa: PLR2004 - a correlation needs a pair
-            results = [each.measured or 0.0 for each in both]
+            results = [sign * (each.measured or 0.0) for each in both]
             found.append(agreement(name, [each.scores[name] for each in both], results))
     return tuple(found)
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from tl.checkpoints.whole_files import write_json, write_whole
 from tl.counting import counted
+from tl.questions.about import said_data, synthetic
 from tl.questions.measured import FEWEST_SOURCES, Agreement
 from tl.questions.ranking import CONTROLS, SCORES, Ranked, Ranking
 from tl.report.frame import aligned
@@ -34,12 +35,18 @@ def table(ranking: Ranking) -> str:
     rows = [heads]
     for each in ranking.sources:
         apart = not any(each.overlaps(other) for other in ranking.sources if other is not each)
-        row = [each.name, each.lineage, _rank(each), "" if apart else "not set apart"]
+        note = "" if apart else "not set apart"
+        note = f"no {_TITLES[ranking.order]}" if each.rank is None else note
+        row = [each.name, each.lineage, _rank(each), note]
         row += [_number(name, each.scores[name]) for name in (*SCORES, *CONTROLS)]
         rows.append(row + ([_number("measured", each.measured)] if measured else []))
     what = "R2" if ranking.classes is None else f"{ranking.classes} classes"
     lines = [f"{ranking.task}: {counted(ranking.samples, 'sample')}, {what}"]
+    if ranking.about:
+        lines.append(said_data(ranking.about))
     lines += aligned(rows)
+    if ranking.measured is not None and ranking.measured.study:
+        lines += ["", str(ranking.measured)]
     if ranking.agreements:
         lines += ["", *_agreement_lines(ranking)]
     return "\n".join([*lines, "", sentence(ranking)])
@@ -48,14 +55,19 @@ def table(ranking: Ranking) -> str:
 def sentence(ranking: Ranking) -> str:
     """Return what the ranking says, in a sentence."""
     first, *others = ranking.sources
+    without = [each.name for each in others if each.rank is None]
+    rest = ""
+    if without:
+        rest = f" {_listed(without)} {'has' if len(without) == 1 else 'have'} no "
+        rest += f"{_TITLES[ranking.order]} and {'is' if len(without) == 1 else 'are'} not ranked."
     close = [each.name for each in others if each.overlaps(first)]
     by = f"by {_TITLES[ranking.order]} over {ranking.resamples} resamples of the samples"
     if not close:
-        return f"{first.name} ranks first {by}."
+        return f"{first.name} ranks first {by}.{rest}"
     return (
         f"{first.name} ranks first, but {_listed(close)} "
         f"{'is' if len(close) == 1 else 'are'} not set apart from it {by}: more labelled samples, "
-        "or a short fine-tuning of each, would tell."
+        f"or a short fine-tuning of each, would tell.{rest}"
     )
 
 
@@ -78,15 +90,19 @@ def _agreement_sentence(agreements: tuple[Agreement, ...]) -> str:
         )
     enough = [each for each in agreements if each.sources >= FEWEST_SOURCES]
     told = [_TITLES[each.column] for each in enough if each.beyond_chance]
+    few = [f"{_TITLES[e.column]} ({e.sources})" for e in agreements if e.sources < FEWEST_SOURCES]
+    rest = f" Too few sources to tell: {_listed(few)}." if few else ""
     if not told:
-        return "No column agrees with measured fine-tuning beyond what chance would give."
-    return f"Beyond chance agree with measured fine-tuning: {_listed(told)}."
+        return f"No column agrees with measured fine-tuning beyond what chance would give.{rest}"
+    return f"Beyond chance agree with measured fine-tuning: {_listed(told)}.{rest}"
 
 
 def as_dict(ranking: Ranking) -> dict[str, Any]:
     """Return the ranking in plain types; what is not defined is ``None``."""
+    measured = ranking.measured
     return {
         "task": ranking.task,
+        "data": dict(ranking.about),
         "samples": ranking.samples,
         "classes": ranking.classes,
         "order": ranking.order,
@@ -98,17 +114,27 @@ def as_dict(ranking: Ranking) -> dict[str, Any]:
                 "lineage": each.lineage,
                 "sha256": each.sha256,
                 "rank": each.rank,
-                "range": [each.low, each.high],
+                "range": None if each.rank is None else [each.low, each.high],
                 "not_set_apart_from": [
                     other.name
                     for other in ranking.sources
                     if other is not each and each.overlaps(other)
                 ],
                 "scores": {name: finite(value) for name, value in each.scores.items()},
-                "measured": each.measured,
+                "measured": None if each.measured is None else finite(each.measured),
+                "runs": None if measured is None else measured.runs.get(each.name),
             }
             for each in ranking.sources
         ],
+        "measured": None
+        if measured is None
+        else {
+            "study": measured.study,
+            "metric": measured.metric,
+            "lower_is_better": measured.lower_is_better,
+            "runs_finished": measured.done,
+            "runs": measured.total,
+        },
         "agreements": [
             {
                 "column": each.column,
@@ -124,18 +150,19 @@ def as_dict(ranking: Ranking) -> dict[str, Any]:
 
 def figure_of(ranking: Ranking) -> Figure:
     """Draw each source's rank and its range."""
-    count = len(ranking.sources)
+    ranked = [each for each in ranking.sources if each.rank is not None]
+    count = len(ranked)
     figure = Figure(figsize=(8, 1.5 + 0.35 * count), layout="constrained")
     axes = figure.add_subplot()
-    for row, each in enumerate(ranking.sources):
+    for row, each in enumerate(ranked):
         axes.plot([each.low, each.high], [row, row], color="tab:blue", linewidth=3, alpha=0.4)
-        axes.plot(each.rank, row, "o", color="tab:blue")
-    axes.set_yticks(range(count), [each.name for each in ranking.sources])
+        axes.plot([each.rank or 0], [row], "o", color="tab:blue")
+    axes.set_yticks(range(count), [each.name for each in ranked])
     axes.set_xticks(range(1, count + 1))
     axes.invert_yaxis()
     axes.set(
         xlabel=f"rank by {_TITLES[ranking.order]}, and its range over resamples",
-        title=f"Sources for {ranking.task}",
+        title=f"Sources for {ranking.task}{synthetic(ranking.about)}",
     )
     return figure
 
@@ -150,6 +177,8 @@ def write(ranking: Ranking, out: Path) -> list[Path]:
 
 
 def _rank(each: Ranked) -> str:
+    if each.rank is None:
+        return "-"
     return f"{each.rank} ({each.low}-{each.high})" if each.low < each.high else f"{each.rank}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ def resampled_rows(rows: Tensor, count: int, seed: int) -> list[Tensor]:
     return found
 
 
-def rank_ranges(scores: Sequence[Score], resamples: Sequence[Tensor]) -> list[tuple[int, int]]:
+def rank_ranges(scores: Sequence[Score], resamples: Iterable[Tensor]) -> list[tuple[int, int]]:
     """Return the ranks that each source has in 95 % of the resamples, the lowest and the highest.
 
     Args:

@@ -145,13 +145,21 @@ def _heads(module: SharedBackboneModule) -> dict[str, nn.Module]:
 
 
 def _accuracy(module: SharedBackboneModule, metrics: Mapping[str, float]) -> float | None:
-    """Return the mean validation accuracy of the classifications, if the run measured it."""
+    """Return the mean validation accuracy of the classifications, if the run measured it.
+
+    Episodes, pixels and several labels are something else, and do not count.
+    """
+    named = [
+        name
+        for name, task in module.tasks.items()
+        if isinstance(task, Classification) and not task.multi_label and task.counts_samples
+        if not task.on_pixels
+    ]
     plain = metrics.get("val/acc")
-    named = [name for name, task in module.tasks.items() if isinstance(task, Classification)]
+    if plain is not None and len(named) == len(module.tasks):
+        return float(plain)
     found = [metrics.get(f"val/{name}/acc") for name in named]
     values = [float(value) for value in found if value is not None]
-    if plain is not None:
-        return float(plain)
     return sum(values) / len(values) if values else None
 
 
@@ -163,17 +171,21 @@ def _of_library(library: str, name: str, given: str, device: torch.device) -> Ca
     chosen = weights_given({"": "DEFAULT", "random": None}.get(weights, weights))
     network: Any
     size, accuracy = _SIDE, None
-    if library == "torchvision":
-        network = TorchvisionBackbone(name, chosen, "keep")
-        size, mean, std, accuracy = _torchvision(name, chosen)
-    elif library == "timm":
-        network = TimmBackbone(name, chosen, "keep", _timm_size(name))
-        size, mean, std = _timm(network.model.pretrained_cfg)
-    else:
-        installed("transformers", "huggingface")
-        if chosen in ("DEFAULT", None):
-            size, mean, std = _huggingface(name, hub_folder(name, weights=chosen is not None))
-        network = HuggingFaceBackbone(name, chosen, "keep", size)
+    # the same command gives the same numbers, and its features are found in the cache
+    with torch.random.fork_rng(enabled=chosen is None):
+        if chosen is None:
+            torch.manual_seed(0)
+        if library == "torchvision":
+            network = TorchvisionBackbone(name, chosen, "keep")
+            size, mean, std, accuracy = _torchvision(name, chosen)
+        elif library == "timm":
+            network = TimmBackbone(name, chosen, "keep", _timm_size(name))
+            size, mean, std = _timm(network.model.pretrained_cfg)
+        else:
+            installed("transformers", "huggingface")
+            if chosen in ("DEFAULT", None):
+                size, mean, std = _huggingface(name, hub_folder(name, weights=chosen is not None))
+            network = HuggingFaceBackbone(name, chosen, "keep", size)
     head = library_head(library, name, chosen, network)
     known = _known(name, size, mean, std)
     reader = ImageReader(known)
@@ -183,12 +195,12 @@ def _of_library(library: str, name: str, given: str, device: torch.device) -> Ca
         assert isinstance(found, Tensor)  # noqa: S101 - images are one tensor
         return found
 
-    said = "random weights" if chosen is None else f"{library} {Path(weights or 'weights').name}"
+    said = f"{library} {Path(weights or 'weights').name}"
     return Candidate(
         name=given,
         network=Network(network, read, reader.way, {"classes": head} if head else {}, device),
         modality="images",
-        lineage=said,
+        lineage="random weights" if chosen is None else said,
         parameters=sum(p.numel() for p in network.parameters()),
         accuracy=accuracy,
         size=size,

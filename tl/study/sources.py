@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,35 @@ from tl.study.folders import RunFolders
 from tl.study.study_file import read_study
 
 
+@dataclass(frozen=True)
+class FineTuned:
+    """What the finished runs of a study reached, by the source that they started from.
+
+    Args:
+        study: The study file.
+        metric: The first reported metric.
+        lower_is_better: Whether a lower value of it is better.
+        runs: Its values by the hash of the source's file, a run each.
+        done: Runs of the reported stage that are finished.
+        total: Runs of that stage.
+    """
+
+    study: str
+    metric: str
+    lower_is_better: bool
+    runs: Mapping[str, tuple[float, ...]]
+    done: int
+    total: int
+
+    def mean(self, source: str) -> float:
+        """Return the mean over the runs from a source, which differ in their seed."""
+        return sum(self.runs[source]) / len(self.runs[source])
+
+
 def results_by_source(
     file: Path, out: str | None = None, where: Mapping[str, str] | None = None
-) -> dict[str, float]:
-    """Return the mean of the first reported metric by the hash of the source's file.
-
-    Runs of several seeds from one source are averaged. A metric that is better when lower is
-    negated, so that more is better.
+) -> FineTuned:
+    """Return the first reported metric of a study's finished runs by the source's file.
 
     Args:
         file: The study file.
@@ -38,7 +61,6 @@ def results_by_source(
             f"The runs of {file} do not differ in {unknown[0]!r}; --where takes {', '.join(axes)}."
         )
     metric = study.report.metrics[0]
-    sign = -1 if metric in study.report.lower_is_better else 1
     values: dict[str, list[float]] = {}
     settings: dict[str, dict[str, set[str]]] = {}
     for run in report.runs.values():
@@ -50,7 +72,7 @@ def results_by_source(
         source = provenance.get("sha256") if isinstance(provenance, Mapping) else None
         if not isinstance(source, str):
             continue  # from random weights
-        values.setdefault(source, []).append(sign * run.metrics[metric])
+        values.setdefault(source, []).append(run.metrics[metric])
         for axis in axes:
             known = settings.setdefault(source, {}).setdefault(axis, set())
             known.add(str(point.values.get(axis)))
@@ -61,4 +83,12 @@ def results_by_source(
                     f"Runs of {file} from one source differ in {axis}; choose by --where {axis}="
                     f"{min(different)}."
                 )
-    return {source: sum(each) / len(each) for source, each in values.items()}
+    stage = [run for run in report.runs.values() if is_reported(study, run.point)]
+    return FineTuned(
+        study=str(file),
+        metric=metric,
+        lower_is_better=metric in study.report.lower_is_better,
+        runs={source: tuple(each) for source, each in values.items()},
+        done=sum(metric in run.metrics for run in stage),
+        total=len(stage),
+    )

@@ -24,6 +24,12 @@ def test_five_words_at_most() -> None:
         "of unknown origin",
     ]
     assert max(len(each.split()) for each in said) <= 5
+    made_up = {
+        "cifar10": {"fingerprint": "generated:12"},
+        "generated10": {"fingerprint": "generated:3"},
+    }
+    said_of = lineage_words(Ancestor("f.ckpt", data=made_up))
+    assert said_of == "synthetic-cifar10+generated10 from random weights"
 
 
 def test_classes_of_all_ancestors_are_seen() -> None:

@@ -68,6 +68,23 @@ def test_a_source_without_the_score_is_not_ranked() -> None:
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b"]
 
 
+def test_paths_are_cut_to_where_they_differ() -> None:
+    names = ("logs/study/a=1/version_0", "logs/study/b=2/version_0", "logs/study/c/version_0")
+    pairs = zip(RANKING.sources, names, strict=True)
+    ranking = replace(RANKING, sources=tuple(replace(each, name=name) for each, name in pairs))
+    lines = table(ranking).splitlines()
+    assert lines[1] == "sources: logs/study/*/version_0"
+    assert [line.split()[0] for line in lines[3:6]] == ["a=1", "b=2", "c"]
+    assert sentence(ranking).startswith("a=1 ranks first, but b=2 is")
+    assert [each["name"] for each in as_dict(ranking)["sources"]] == [*names]
+    [axes] = figure_of(ranking).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a=1", "b=2", "c"]
+    mixed = ("logs/a.ckpt", "torchvision:resnet18", "logs/a/b.ckpt")
+    pairs = zip(RANKING.sources, mixed, strict=True)
+    other = replace(RANKING, sources=tuple(replace(each, name=name) for each, name in pairs))
+    assert [line.split()[0] for line in table(other).splitlines()[2:5]] == [*mixed]
+
+
 def test_what_was_measured_and_on_what_is_said() -> None:
     runs = {"a": 2, "b": 1}
     measured = Measured({"a": 2.0}, True, "test/loss", "which.yaml", runs, done=4, total=6)
@@ -78,7 +95,7 @@ def test_what_was_measured_and_on_what_is_said() -> None:
     assert "data: samples of ten (generated:12), SYNTHETIC" in said
     assert (
         "measured: test/loss of which.yaml, mean of 1 to 2 runs from a source, lower is better; "
-        "only 4 of its 6 runs are finished"
+        "only 4 of these 6 runs are finished"
     ) in said
     found = as_dict(ranking)
     assert found["data"] == about

@@ -58,6 +58,10 @@ def run(given: argparse.Namespace) -> None:
     from tl.checkpoints.whole_files import made_folder  # noqa: PLC0415 - imports torch
     from tl.data.images.threads import progress  # noqa: PLC0415 - as above
     from tl.questions.about import about_data  # noqa: PLC0415 - as above
+    from tl.questions.candidates import (  # noqa: PLC0415 - as above
+        check_different,
+        check_modality,
+    )
     from tl.questions.class_pool import pool_of  # noqa: PLC0415 - as above
     from tl.questions.class_splits import read_split  # noqa: PLC0415 - as above
     from tl.questions.episodes import check_episodes  # noqa: PLC0415 - as above
@@ -68,7 +72,6 @@ def run(given: argparse.Namespace) -> None:
         table,
         write,
     )
-    from tl.questions.ranking import check_different, check_modality  # noqa: PLC0415 - as above
     from tl.questions.samples import by_size  # noqa: PLC0415 - as above
     from tl.serving.candidates import open_candidate  # noqa: PLC0415 - as above
 

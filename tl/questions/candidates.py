@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tl.data.images.decoding import Size
 from tl.questions.features import Network
+from tl.questions.samples import Samples
 from tl.transfer.lineage import Ancestor
 
 
@@ -54,10 +55,17 @@ def lineage_words(ancestor: Ancestor) -> str:
 
 
 def _data(ancestor: Ancestor) -> str:
-    """Return the names of the data in one word."""
-    names = list(ancestor.data or ()) or [ancestor.path]
+    """Return the names of the data in one word; images made up in the place of a set's are told."""
+    names = [
+        f"synthetic-{name}" if _made_up(part) and not name.startswith("generated") else name
+        for name, part in (ancestor.data or {}).items()
+    ] or [ancestor.path]
     shown = "+".join("_".join(name.split()) for name in names[:2])
     return shown + (f"+{len(names) - 2}" if len(names) > 2 else "")  # noqa: PLR2004 - two are shown
+
+
+def _made_up(part: Mapping[str, Any]) -> bool:
+    return str(part.get("fingerprint")).startswith("generated:")
 
 
 def seen_classes(record: Mapping[str, Any]) -> tuple[frozenset[str], bool]:
@@ -99,3 +107,35 @@ def _class_names(record: Mapping[str, Any]) -> Iterator[str]:
         for names in named.values() if isinstance(named, Mapping) else ():
             yield from map(str, names or ())
         yield from map(str, groups if isinstance(groups, Mapping) else ())
+
+
+def check_different(candidates: Sequence[Candidate]) -> None:
+    """Refuse a source that is named twice, also by another name of its file.
+
+    Raises:
+        ValueError: If one is.
+    """
+    seen: dict[str, str] = {}
+    for candidate in candidates:
+        for key in (candidate.name, candidate.sha256):
+            if key is None:
+                continue
+            if key in seen:
+                other = "" if seen[key] == candidate.name else f", first as {seen[key]}"
+                raise ValueError(
+                    f"The source {candidate.name} is named twice{other}; name it once."
+                )
+            seen[key] = candidate.name
+
+
+def check_modality(candidate: Candidate, samples: Samples) -> None:
+    """Refuse a source that reads something else than the target has.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if candidate.modality != samples.modality:
+        raise ValueError(
+            f"{candidate.name} reads {candidate.modality}, and the target has {samples.modality}; "
+            f"name sources of {samples.modality}."
+        )

@@ -25,8 +25,8 @@ class Measured:
         metric: The metric; empty if it is not known.
         study: The study file; empty if there is none.
         runs: Number of runs by source.
-        done: Finished runs of the study.
-        total: Its runs.
+        done: Runs of the study that count and are finished.
+        total: Runs that count.
     """
 
     values: Mapping[str, float]
@@ -41,10 +41,11 @@ class Measured:
         """Say what was measured, and on how many runs."""
         counts = sorted({*self.runs.values()})
         each = " to ".join(str(n) for n in (counts if len(counts) < 3 else (counts[0], counts[-1])))  # noqa: PLR2004
-        said = f"measured: {self.metric} of {self.study}, mean of {each} runs from a source"
+        runs = "run" if each == "1" else "runs"
+        said = f"measured: {self.metric} of {self.study}, mean of {each} {runs} from a source"
         said += ", lower is better" if self.lower_is_better else ""
         if self.done < self.total:
-            said += f"; only {self.done} of its {self.total} runs are finished"
+            said += f"; only {self.done} of these {self.total} runs are finished"
         return said
 
 

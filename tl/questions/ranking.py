@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tl.data.images.decoding import Size
 from tl.data.images.threads import progress
-from tl.questions.candidates import Candidate
+from tl.questions.candidates import Candidate, check_different, check_modality
 from tl.questions.features import Extracted, features_of, seen_of
 from tl.questions.logme import logme
 from tl.questions.measured import Agreement, Measured, agreement
@@ -185,38 +185,6 @@ def _seen_by_all(
             seen.append(seen_of(items[0], candidate.network.read(items)))
     heights, widths = zip(*seen, strict=True)
     return min(heights), min(widths)
-
-
-def check_different(candidates: Sequence[Candidate]) -> None:
-    """Refuse a source that is named twice, also by another name of its file.
-
-    Raises:
-        ValueError: If one is.
-    """
-    seen: dict[str, str] = {}
-    for candidate in candidates:
-        for key in (candidate.name, candidate.sha256):
-            if key is None:
-                continue
-            if key in seen:
-                other = "" if seen[key] == candidate.name else f", first as {seen[key]}"
-                raise ValueError(
-                    f"The source {candidate.name} is named twice{other}; name it once."
-                )
-            seen[key] = candidate.name
-
-
-def check_modality(candidate: Candidate, samples: Samples) -> None:
-    """Refuse a source that reads something else than the target has.
-
-    Raises:
-        ValueError: If it does.
-    """
-    if candidate.modality != samples.modality:
-        raise ValueError(
-            f"{candidate.name} reads {candidate.modality}, and the target has {samples.modality}; "
-            f"name sources of {samples.modality}."
-        )
 
 
 def _ranked(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,8 @@ _TITLES = {
 
 
 def table(ranking: Ranking) -> str:
-    """Return the ranking as text."""
+    """Return the ranking as text; paths are cut to where they differ."""
+    ranking, below = _shortened(ranking)
     measured = any(each.measured is not None for each in ranking.sources)
     heads = ["source", "lineage", f"rank by {_TITLES[ranking.order]}", ""]
     heads += [_TITLES[name] for name in (*SCORES, *CONTROLS)] + (["measured"] if measured else [])
@@ -44,6 +48,7 @@ def table(ranking: Ranking) -> str:
     lines = [f"{ranking.task}: {counted(ranking.samples, 'sample')}, {what}"]
     if ranking.about:
         lines.append(said_data(ranking.about))
+    lines += [f"sources: {below}"] if below else []
     lines += aligned(rows)
     if ranking.measured is not None and ranking.measured.study:
         lines += ["", str(ranking.measured)]
@@ -52,8 +57,31 @@ def table(ranking: Ranking) -> str:
     return "\n".join([*lines, "", sentence(ranking)])
 
 
+def _shortened(ranking: Ranking) -> tuple[Ranking, str]:
+    """Return the ranking with the parts of paths by which sources differ, and what was cut off."""
+    parts = [each.name.split("/") for each in ranking.sources]
+    head = _alike([each[:-1] for each in parts])
+    tail = _alike([each[:head:-1] for each in parts])
+    if not head and not tail:
+        return ranking, ""
+    sources = tuple(
+        replace(each, name="/".join(own[head : len(own) - tail]))
+        for each, own in zip(ranking.sources, parts, strict=True)
+    )
+    first = parts[0]
+    below = "/".join([*first[:head], "*", *first[len(first) - tail :]])
+    return replace(ranking, sources=sources), below
+
+
+def _alike(parts: Sequence[Sequence[str]]) -> int:
+    """Return how many parts all begin with."""
+    same = takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False))
+    return sum(1 for _ in same)
+
+
 def sentence(ranking: Ranking) -> str:
     """Return what the ranking says, in a sentence."""
+    ranking, _ = _shortened(ranking)
     first, *others = ranking.sources
     without = [each.name for each in others if each.rank is None]
     rest = ""
@@ -150,7 +178,7 @@ def as_dict(ranking: Ranking) -> dict[str, Any]:
 
 def figure_of(ranking: Ranking) -> Figure:
     """Draw each source's rank and its range."""
-    ranked = [each for each in ranking.sources if each.rank is not None]
+    ranked = [each for each in _shortened(ranking)[0].sources if each.rank is not None]
     count = len(ranked)
     figure = Figure(figsize=(8, 1.5 + 0.35 * count), layout="constrained")
     axes = figure.add_subplot()

@@ -22,8 +22,8 @@ class FineTuned:
         metric: The first reported metric.
         lower_is_better: Whether a lower value of it is better.
         runs: Its values by the hash of the source's file, a run each.
-        done: Runs of the reported stage that are finished.
-        total: Runs of that stage.
+        done: Runs that count and are finished.
+        total: Runs that count.
     """
 
     study: str
@@ -63,11 +63,15 @@ def results_by_source(
     metric = study.report.metrics[0]
     values: dict[str, list[float]] = {}
     settings: dict[str, dict[str, set[str]]] = {}
-    for run in report.runs.values():
-        point = run.point
-        wanted = all(str(point.values.get(a)) == v for a, v in (where or {}).items())
-        if not is_reported(study, point) or not wanted or metric not in run.metrics:
-            continue
+    wanted = {
+        name: point
+        for name, point in report.points.items()
+        if is_reported(study, point)
+        if all(str(point.values.get(axis)) == value for axis, value in (where or {}).items())
+    }
+    done = {n for n, run in report.runs.items() if n in wanted and metric in run.metrics}
+    for name in sorted(done):
+        point, run = wanted[name], report.runs[name]
         provenance: Any = folders.results(point).get("provenance")
         source = provenance.get("sha256") if isinstance(provenance, Mapping) else None
         if not isinstance(source, str):
@@ -83,12 +87,11 @@ def results_by_source(
                     f"Runs of {file} from one source differ in {axis}; choose by --where {axis}="
                     f"{min(different)}."
                 )
-    stage = [run for run in report.runs.values() if is_reported(study, run.point)]
     return FineTuned(
         study=str(file),
         metric=metric,
         lower_is_better=metric in study.report.lower_is_better,
         runs={source: tuple(each) for source, each in values.items()},
-        done=sum(metric in run.metrics for run in stage),
-        total=len(stage),
+        done=len(done),
+        total=len(wanted),
     )

@@ -36,9 +36,13 @@ def test_sources_are_ranked_and_written(tmp_path: Path, capsys: pytest.CaptureFi
     main(["rank", *common, "--samples=40", "--resamples=20"])
     said = capsys.readouterr()
     assert "40 samples, 10 classes" in said.out
-    assert all(source in said.out for source in sources)
+    assert all(Path(source).name in said.out for source in sources)
+    assert f"sources: {tmp_path}/*" in said.out
+    assert "SYNTHETIC" in said.out
     assert said.out.rstrip().endswith(".")
     first = json.loads((tmp_path / "out" / "rank.json").read_text())
+    assert {each["name"] for each in first["sources"]} == set(sources)
+    assert first["data"]["kind"] == "generated"
     assert (tmp_path / "out" / "rank.png").stat().st_size > 1000
     main(["rank", *common, "--samples=40", "--resamples=20", "--json"])
     assert json.loads(capsys.readouterr().out) == first  # the same from the cache

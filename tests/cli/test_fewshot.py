@@ -16,7 +16,8 @@ from tests.small import tiny_data
 from tests.sources import saved_source, saved_text_source
 from tests.text import read
 from tl.cli import main
-from tl.data import GeneratedDataModule
+from tl.data import CifarDataModule, GeneratedDataModule
+from tl.data.cifar.classes import CIFAR100
 from tl.questions.candidates import Candidate
 from tl.questions.features import Network
 
@@ -46,6 +47,27 @@ def test_checkpoints_are_compared_on_new_classes(
     split.write_text(yaml.safe_dump({"test": [*names[:5], old[0]]}))
     said = failure(capsys, "fewshot", sources[0], *given)
     assert f"was trained on 1 class of the test part of own: {old[0]}" in said
+
+
+def test_the_data_of_a_run_on_episodes_are_taken_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = saved_source(tmp_path, tiny_data(), 0)
+    named = [*CIFAR100]
+    made_up: dict[str, Any] = {"images": "generated", "generated_size": 2000}
+    [*_, shapes] = CifarDataModule("cifar100", **made_up).target_classes().values()
+    split = {"test": [*shapes[-5:]]}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(split))
+    options: dict[str, Any] = {"name": "cifar100", "classes": named[5:10]}
+    options |= {"val_classes": named[10:15], "ways": 5, **made_up}
+    target = {"data": {"class_path": "tl.data.CifarFewShotDataModule", "init_args": options}}
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(target))
+    given = [f"--split={tmp_path / 'own.yaml'}", f"--config={tmp_path / 't.yaml'}"]
+    given += [f"--out={tmp_path / 'out'}", "--episodes=5", "--queries=2", "--shots=1"]
+    main(["fewshot", str(source), *given])
+    assert "data: all samples of cifar100" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "fewshot.json").read_text())
+    assert found["data"]["kind"] == "generated"
 
 
 def test_texts_are_answered_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

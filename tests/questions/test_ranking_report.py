@@ -75,7 +75,8 @@ def test_paths_are_cut_to_where_they_differ() -> None:
     lines = table(ranking).splitlines()
     assert lines[1] == "sources: logs/study/*/version_0"
     assert [line.split()[0] for line in lines[3:6]] == ["a=1", "b=2", "c"]
-    assert sentence(ranking).startswith("a=1 ranks first, but b=2 is")
+    assert lines[-1].startswith("a=1 ranks first, but b=2 is")
+    assert as_dict(ranking)["sentence"].startswith(f"{names[0]} ranks first, but {names[1]} is")
     assert [each["name"] for each in as_dict(ranking)["sources"]] == [*names]
     [axes] = figure_of(ranking).axes
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a=1", "b=2", "c"]
@@ -95,7 +96,7 @@ def test_what_was_measured_and_on_what_is_said() -> None:
     assert "data: samples of ten (generated:12), SYNTHETIC" in said
     assert (
         "measured: test/loss of which.yaml, mean of 1 to 2 runs from a source, lower is better; "
-        "only 4 of these 6 runs are finished"
+        "only 4 of 6 such runs of the study are finished"
     ) in said
     found = as_dict(ranking)
     assert found["data"] == about

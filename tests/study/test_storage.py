@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -100,6 +101,14 @@ def _server() -> Path | None:
     return next((folder for folder in folders if (folder / "postgres").exists()), None)
 
 
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
 def _folder_of(user: str, folder: Path) -> list[str]:
     """Make a folder for a server; where the test is root, which servers refuse, give it to `user`.
 
@@ -109,8 +118,8 @@ def _folder_of(user: str, folder: Path) -> list[str]:
     folder.mkdir()
     if os.geteuid():
         return []
-    if shutil.which("runuser") is None:
-        pytest.skip(f"needs runuser to start a server as {user} rather than root")
+    if shutil.which("runuser") is None or not _is_user(user):
+        pytest.skip(f"needs runuser and the user {user} to start a server, which refuses root")
     for above in (folder, *folder.parents):
         if above == Path("/tmp"):  # noqa: S108 - where pytest's folders are
             break

@@ -78,10 +78,10 @@ class TestTimeAdaptation(Callback):
         vars(pl_module)["features"] = features
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse ``validate``, which would not adapt; in ``fit`` nothing is expected to.
+        """Refuse ``validate``, which would not adapt; validation within ``fit`` passes.
 
         Raises:
-            ValueError: If it is that.
+            ValueError: If it is not within ``fit``.
         """
         del pl_module
         self._only_test(trainer)

@@ -56,6 +56,7 @@ def run(given: argparse.Namespace) -> None:
         if getattr(given, name) < least:
             raise ValueError(f"`--{name}` must be {least} or more, got {getattr(given, name)}.")
     from tl.checkpoints.whole_files import made_folder  # noqa: PLC0415 - imports torch
+    from tl.data.cifar.few_shot import CifarFewShotDataModule  # noqa: PLC0415 - as above
     from tl.data.images.threads import progress  # noqa: PLC0415 - as above
     from tl.questions.about import about_data  # noqa: PLC0415 - as above
     from tl.questions.candidates import (  # noqa: PLC0415 - as above
@@ -78,9 +79,10 @@ def run(given: argparse.Namespace) -> None:
     split = read_split(given.split)
     if not split.part(given.part):
         raise ValueError(f"{given.split} names no classes under {given.part!r}; add them.")
-    out = made_folder(given.out)
     device = {"gpu": "cuda"}.get(given.accelerator, given.accelerator)
     data = _data(given)
+    if isinstance(data, CifarFewShotDataModule):
+        data = data.whole()  # its parts number their classes each in its own way
     about = getattr(data, "data_name", None)
     candidates = [open_candidate(name, device=device, source=about) for name in given.sources]
     check_different(candidates)
@@ -88,9 +90,11 @@ def run(given: argparse.Namespace) -> None:
         check_unseen(candidate, split, given.part)
     pool_at = by_size(data, lambda: pool_of(data, split))
     classes = split.part(given.part)
-    labels = pool_at(candidates[0].size).labels(classes)
+    labels = pool_at(candidates[0].size).labels(classes)  # which loads the data
+    named = about_data(data, "all samples")
     for k in shots:
         check_episodes(labels, ways=given.ways, shots=k, queries=given.queries)
+    out = made_folder(given.out)
     features, centres = {}, {}
     for candidate in progress(candidates, len(candidates), "Features of sources", least=2):
         pool = pool_at(candidate.size)
@@ -112,7 +116,7 @@ def run(given: argparse.Namespace) -> None:
         episodes=given.episodes,
         seed=given.seed,
         unknown=[each.name for each in candidates if not each.seen_all],
-        about=about_data(data, "all samples"),
+        about=named,
     )
     print(json.dumps(as_dict(found), indent=2) if given.json else table(found))  # noqa: T201
     paths = write(found, out)

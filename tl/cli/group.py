@@ -48,8 +48,8 @@ def run(given: argparse.Namespace) -> None:
 
     if not 0 <= given.seed < _SEEDS:
         raise ValueError(f"`--seed` must be 0 to {_SEEDS - 1}, got {given.seed}.")
-    out = made_folder(given.out)
     run = _run_folder(Path(given.run))
+    out = made_folder(given.out)
     content = _newest(run)
     means, exact = _affinities(content, run, given.stage)
     best = best_grouping(means.mean(), given.groups, given.seed)

@@ -81,13 +81,13 @@ def run(given: argparse.Namespace) -> None:
         )
     if (given.where or given.study_out) and not given.measured:
         raise ValueError("`--where` and `--study-out` are of a study; name it by `--measured`.")
-    out = made_folder(given.out)
     data = target_data(given.config)
     at = by_size(data, lambda: samples_of(data, "train", given.samples))
     about = getattr(data, "data_name", None)
     device = {"gpu": "cuda"}.get(given.accelerator, given.accelerator)
     candidates = [open_candidate(each, device=device, source=about) for each in given.sources]
     measured = _measured(given, candidates) if given.measured else None
+    out = made_folder(given.out)
     found = rank(
         candidates,
         at,

@@ -9,7 +9,6 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from tl import __version__
 from tl.callbacks.surroundings import callbacks_of
 from tl.callbacks.test_time import TestTimeAdaptation
 from tl.data.shifts.shift import SEVERITIES, Shift
@@ -82,7 +81,7 @@ class AskedShifts:
 
         Raises:
             DataError: If the images can be shown under none of the shifts.
-            ValueError: If they are.
+            ValueError: If there are no images, or several processes.
         """
         fitting_shifts(image_sources(data), self.shifts)
         check_processes(trainer)
@@ -129,7 +128,6 @@ class AskedShifts:
             "data": fingerprints(description_of(data) or {}),
             "seed": Shift(shifts[0]).seed,
             "replaced": replaced,
-            "version": __version__,
         }
         parts = ["shifts", *(type(each).__name__.lower() for each in adapting)]
         if self.severities != list(SEVERITIES):

@@ -162,7 +162,7 @@ class CapturedStep:
 
 def _first(error: BaseException) -> BaseException:
     """Return the error that led to another: a void recording hides why it is void."""
-    while error.__context__ is not None:
+    while error.__context__ is not None and not error.__suppress_context__:
         error = error.__context__
     return error
 

@@ -69,16 +69,17 @@ def check_unlabelled(
         return
     labelled = {task.source for task in tasks.values() if task.trains and task.supervised}
     unread = sorted({str(task.source) for task in tasks.values()} - {*read})
-    advice = "`trains: false` alone keeps it out of training; set its `labels: none`."
+    advice = "`trains: false` alone keeps a source out of training; set its `labels: none`"
     if not {*read} - labelled:
         raise ValueError(
             f"{adapting[0]} adapts to a source without labels, and training does not read "
-            f"{' and '.join(unread)}: {advice}"
+            f"{' and '.join(unread)}: {advice}."
         )
     if unread and by_source:
         raise ValueError(
             "`batch_norm='per_source_statistics'` cannot evaluate the source "
-            f"{unread[0]!r}, whose statistics are never estimated: {advice}"
+            f"{unread[0]!r}, whose statistics are never estimated: {advice} if training may read "
+            "it, or take 'joint' or 'per_source'."
         )
 
 

@@ -166,7 +166,7 @@ def table(result: FewShot) -> str:
     lines = [head]
     if result.about:
         lines.append(said_data(result.about))
-    lines += [f"centred and ridge and logistic features: minus the mean of {_centre(result)}"]
+    lines += [f"centred mean, ridge and logistic: features minus the mean of {_centre(result)}"]
     lines += [*aligned(rows), ""]
     if result.unknown:
         several = len(result.unknown) > 1

@@ -264,7 +264,7 @@ def _not_measuring(configuration: Path) -> list[Any] | None:
     content = read_yaml(configuration) if configuration.is_file() else {}
     trainer = content.get("trainer") if isinstance(content, Mapping) else None
     given = trainer.get("callbacks") if isinstance(trainer, Mapping) else None
-    every = given if isinstance(given, list) else []
+    every = given if isinstance(given, list) else [given] if given else []
     kept = [each for each in every if not _measures(each)]
     return None if len(kept) == len(every) else kept
 

@@ -45,7 +45,7 @@ class Measured:
         said = f"measured: {self.metric} of {self.study}, mean of {each} {runs} from a source"
         said += ", lower is better" if self.lower_is_better else ""
         if self.done < self.total:
-            said += f"; only {self.done} of these {self.total} runs are finished"
+            said += f"; only {self.done} of {self.total} such runs of the study are finished"
         return said
 
 

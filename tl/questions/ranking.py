@@ -117,7 +117,7 @@ def rank(
         neighbours: Neighbours of kNN.
         resamples: Resamples of the samples, for the ranges.
         measured: Results of fine-tuning by name of the source; of plain numbers more is better.
-        about: What the samples are of, see :func:`tl.questions.samples.about_data`.
+        about: What the samples are of, see :func:`tl.questions.about.about_data`.
         seed: Of the resamples.
         cache: Folder of the features.
 

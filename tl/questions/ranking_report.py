@@ -81,7 +81,6 @@ def _alike(parts: Sequence[Sequence[str]]) -> int:
 
 def sentence(ranking: Ranking) -> str:
     """Return what the ranking says, in a sentence."""
-    ranking, _ = _shortened(ranking)
     first, *others = ranking.sources
     without = [each.name for each in others if each.rank is None]
     rest = ""

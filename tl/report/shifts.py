@@ -135,7 +135,7 @@ def with_earlier(
     Args:
         found: Scores by task.
         file: What the earlier test wrote, if there was one.
-        about: Checkpoint and adaptation, as for :func:`write`.
+        about: As for :func:`write`; an earlier file may lack some of it.
 
     Returns:
         The scores alone if the earlier ones are of another checkpoint, adaptation, number of
@@ -144,7 +144,7 @@ def with_earlier(
     try:
         earlier = json.loads(read_text(file))
         tasks = earlier["tasks"]
-        same = all(earlier[key] == value for key, value in about.items()) and all(
+        same = all(earlier.get(key, value) == value for key, value in about.items()) and all(
             tasks[each.task][key] == value
             for each in found
             for key, value in each.record().items()
@@ -165,7 +165,7 @@ def write(
         found: Scores by task.
         folder: Where to.
         name: Name of the files without their ending.
-        about: What else to record: checkpoint, adaptation.
+        about: What else to record: checkpoint, adaptation, data, seed and replaced shifts.
 
     Returns:
         The files.

@@ -130,7 +130,7 @@ def scores_under_shifts(
             task=name,
             score=task.score,
             higher_is_better=task.higher_is_better,
-            count=min(labelled[name], _images(sources, task)),  # several labels may lie on one
+            count=min(labelled[name], _images(sources, task, trainer)),  # an image may have several
             share=task.accuracy is not None and task.score == task.accuracy,
             by_pixel=task.on_pixels or not task.counts_samples,
             clean=clean[name],
@@ -161,13 +161,16 @@ def fitting_shifts(
             reasons.append(error)
     if not fitting:
         raise reasons[0]
-    return fitting, " ".join(map(str, reasons))
+    said = (str(each).removesuffix("; choose another.") for each in reasons)
+    return fitting, "; ".join(said)
 
 
-def _images(sources: Mapping[str, ImageDataModule], task: Task) -> int:
-    """Return the number of test images of a task's source."""
+def _images(sources: Mapping[str, ImageDataModule], task: Task, trainer: Trainer) -> int:
+    """Return the number of images of a task's source that were tested."""
     [first, *_] = sources.values()
-    return len(sources.get(str(task.source), first).splits["test"])
+    source = sources.get(str(task.source), first)
+    read = sum(trainer.num_test_batches) * source.settings.eval_batch_size
+    return int(min(len(source.splits["test"]), read))
 
 
 def _test(

@@ -172,9 +172,9 @@ def _of_library(library: str, name: str, given: str, device: torch.device) -> Ca
     network: Any
     size, accuracy = _SIDE, None
     # the same command gives the same numbers, and its features are found in the cache
-    with torch.random.fork_rng(enabled=chosen is None):
+    with torch.random.fork_rng(devices=[], enabled=chosen is None):
         if chosen is None:
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
         if library == "torchvision":
             network = TorchvisionBackbone(name, chosen, "keep")
             size, mean, std, accuracy = _torchvision(name, chosen)

@@ -148,6 +148,8 @@ def test_two_views_may_have_taken_two_passes() -> None:
     both = _side_by_side("a", maps, reference)
     pairs = [(found.flatten().tolist(), len(kept)) for found, kept in both]
     assert pairs == [([2.0, 2.0, 3.0, 3.0, 3.0], 5), ([4.0] * 4, 4)]
+    with pytest.raises(ValueError, match="one output of 'a' for each sample"):
+        list(_side_by_side("a", [], []))  # a layer that the forward pass leaves out
     for wrong in (maps[:2], [*maps, maps[0]], [maps[2], maps[0], maps[1]], []):
         with pytest.raises(ValueError, match=r"one output of 'a' for each sample"):
             list(_side_by_side("a", wrong, reference))

@@ -60,7 +60,7 @@ def summary(
 def _how_sure(bench: Bench, name: str, count: int) -> str:
     """Say how many samples a score is of, and its standard error where it is a share of them."""
     task = bench.module.tasks[name]
-    if getattr(task, "on_pixels", False) or not getattr(task, "counts_samples", True):
+    if task.on_pixels or not task.counts_samples:
         return f"{count:,} labels"
     said = counted(count, "sample")
     if task.accuracy is None or task.score != task.accuracy or not count:

@@ -104,7 +104,11 @@ def merge_checkpoints(
     counts = {task: bench.module.samples["val"].get(task, 0) for task in alone}
     numbers = {
         "tried": [{"coefficient": each, "score": finite(score)} for each, score in tried.items()],
-        "scores": {name: dict(column) for name, column in scores.items() if column},
+        "scores": {
+            name: {task: finite(value) for task, value in column.items()}
+            for name, column in scores.items()
+            if column
+        },
         "validated": counts,
         "notes": noted,
     }

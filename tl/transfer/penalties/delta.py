@@ -168,7 +168,7 @@ def _side_by_side(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the maps of the same samples; two views of a source may have taken two passes."""
     there = iter(maps)
-    for kept in reference:
+    for kept in reference:  # none where the forward pass leaves the layer out
         parts: list[Tensor] = []
         while sum(map(len, parts)) < len(kept) and (part := next(there, None)) is not None:
             parts.append(part)
@@ -176,7 +176,7 @@ def _side_by_side(
             break
         yield torch.cat(parts), kept
     else:
-        if next(there, None) is None:
+        if reference and next(there, None) is None:
             return
     raise ValueError(
         f"DELTA compares one output of {name!r} for each sample, found outputs of "

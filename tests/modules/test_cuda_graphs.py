@@ -50,7 +50,8 @@ class Calls:
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
     for name, value in {
-        "Stream": lambda _: calls.stream_of("side"),
+        "Stream": lambda _, **__: calls.stream_of("side"),
+        "set_stream": lambda _: calls.made.append("current again"),
         "current_stream": lambda _: calls.stream_of("current"),
         "graph_pool_handle": lambda: (0, 1),
         "stream": calls.within,
@@ -106,7 +107,21 @@ def test_a_recording_lets_other_threads_work_and_gives_its_replay(cuda: Calls) -
     found, replay = CudaGraphs(GPU).record(lambda: result)
     assert found is result
     replay()
-    assert cuda.made == ["thread_local", "replay"]
+    assert cuda.made == ["thread_local", "current again", "replay"]
+
+
+def test_a_void_recording_leaves_no_other_stream(
+    cuda: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def void(*_: Any, **__: Any) -> Iterator[None]:
+        yield
+        raise RuntimeError("void")  # as torch's `capture_end` does, before it restores the stream
+
+    monkeypatch.setattr(torch.cuda, "graph", void)
+    with pytest.raises(RuntimeError, match="void"):
+        CudaGraphs(GPU).record(lambda: [])
+    assert cuda.made == ["current again"]
 
 
 class WithDropout(Tiny):

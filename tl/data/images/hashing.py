@@ -20,6 +20,7 @@ Verify = Literal["changed", "full"]
 VERSION = 2
 #: Nanoseconds; the coarsest timestamps of a file system in use are those of FAT.
 TICK = 2 * 10**9
+_STAT = ("size", "modified", "changed", "inode")
 
 
 class Stat(NamedTuple):
@@ -172,14 +173,14 @@ def stat_of(path: str) -> Stat:
 
 
 def _columns(entries: dict[str, Entry]) -> dict[str, list[Any]]:
-    names = ("path", *Stat._fields, "hashed", "sha256", "decoded")
+    names = ("path", *_STAT, "hashed", "sha256", "decoded")
     rows = [(name, *e.stat, e.hashed, e.sha256, e.decoded) for name, e in entries.items()]
     columns: Iterable[Iterable[Any]] = zip(*rows, strict=True) if rows else [[]] * len(names)
     return {key: list(column) for key, column in zip(names, columns, strict=True)}
 
 
 def _rows(columns: dict[str, list[Any]]) -> dict[str, Entry]:
-    stats = map(Stat, *(columns[name] for name in Stat._fields))
+    stats = map(Stat, *(columns[name] for name in _STAT))
     entries = map(Entry, stats, columns["hashed"], columns["sha256"], columns["decoded"])
     return dict(zip(columns["path"], entries, strict=True))
 

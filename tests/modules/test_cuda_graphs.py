@@ -120,7 +120,7 @@ def test_a_void_recording_leaves_no_other_stream(
 
     monkeypatch.setattr(torch.cuda, "graph", void)
     with pytest.raises(RuntimeError, match="void"):
-        CudaGraphs(GPU).record(lambda: [])
+        CudaGraphs(GPU).record(list)
     assert cuda.made == ["current again"]
 
 

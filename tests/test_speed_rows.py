@@ -26,7 +26,7 @@ def test_steps_are_timed_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = whole.captured(arguments, 1, 1)
     assert found["eager"]
-    assert found["eager, captured"] is None  # there is no GPU, and the number is not the eager one
+    assert found["eager, captured"] is None  # nothing is captured without a GPU
 
 
 @pytest.mark.filterwarnings("ignore")

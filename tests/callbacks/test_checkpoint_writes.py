@@ -158,7 +158,7 @@ def test_what_is_not_of_the_disk_is_raised_too(
     monkeypatch.setattr(AtomicCheckpointIO, "write", broken)
     with pytest.raises(ArithmeticError):
         _fit(tmp_path, checkpoint := RunCheckpoint(tmp_path, filename="last"))
-    assert checkpoint.best_model_path == ""  # there is no such file
+    assert checkpoint.best_model_path == ""  # nothing was written
 
 
 def test_loggers_hear_of_a_file_that_is_there(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_source_that_a_penalty_adapts_to_must_be_read() -> None:
     check(L2SP(), read="a")
     check(CORAL(), read="ab")
     check(CORAL(), read="abc", by_source=True)
-    check_unlabelled([CORAL()], tasks, object(), by_source=True)  # batches of one's own
+    check_unlabelled([CORAL()], tasks, object(), by_source=True)  # a user's own loaders
     with pytest.raises(ValueError, match=r"^DANN adapts .* not read b and c: .*`labels: none`"):
         check(L2SP(), DANN(), read="a")
     with pytest.raises(ValueError, match=r"cannot evaluate the source 'c', whose statistics"):

@@ -86,6 +86,20 @@ def test_a_test_under_other_shifts_adds_to_an_earlier_one(tmp_path: Path) -> Non
     assert with_earlier([new], tmp_path / "none.json", about) == [new]
 
 
+def test_a_table_of_another_test_is_not_replaced_silently(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, about = tmp_path / "shifts.json", {"checkpoint": "a", "data": {"x": "real:1"}}
+    assert with_earlier([scores()], file, about) == [scores()]
+    write([scores()], tmp_path, "shifts", {"checkpoint": "a"})  # as before data were recorded
+    more = scores(values={"contrast": [0.5, 0.4]})
+    assert len(with_earlier([more], file, about)[0].values) == 4
+    assert not caplog.messages
+    write([scores()], tmp_path, "shifts", {**about, "data": {"x": "real:2"}})
+    assert with_earlier([more], file, about) == [more]
+    assert caplog.messages == [f"{file} is of another test, and is replaced."]
+
+
 def test_one_shift_is_not_the_worst_of_several() -> None:
     said = scores(count=1, values={"fog": [0.8, 0.6]}).sentence()
     assert "70.0 % under 1 shift, fog (one model, 1 image: " in said

@@ -139,7 +139,7 @@ class WrittenCheckpoint(ModelCheckpoint):
         write = self.pending.write
         try:
             write.wait()
-        except Exception:  # not of the disk
+        except Exception:  # whatever it is: the records must not name a file that is not there
             self._roll_back(self.pending)
             raise
         failed, weights_failed = trainer.strategy.broadcast((write.failed, write.weights_failed))

@@ -222,19 +222,6 @@ class ImageDataModule(LabelTasks, ABC):
         self.check_shift(self.shift)
         return shifted(data, self.shift, split)
 
-    def check_shift(self, shift: Shift) -> None:
-        """Refuse a shift that moves pixels where targets lie on them.
-
-        Raises:
-            DataError: If it does.
-        """
-        for _, task in self._tasks_by_target():
-            if shift.moves_pixels and task.on_pixels:
-                raise DataError(
-                    f"{self.data_name}: the shift {shift.name!r} moves pixels, and the targets of "
-                    f"task {task.name!r} lie on them and would stay; choose another."
-                )
-
     def show_shifted(self, shift: Shift | None) -> None:
         """Shift the test images that are loaded, without reading them again.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from tl.data.as_trained import TrainedSource
 from tl.data.errors import DataError
 from tl.data.images.resident import ImageDataset
+from tl.data.shifts.shift import Shift
 from tl.data.split import Split
 from tl.tasks import Classification, Task
 
@@ -55,6 +56,19 @@ class LabelTasks(TrainedSource, ABC):
             for target in targets
             if task.target == target or (task.target is None and len(targets) == 1)
         ]
+
+    def check_shift(self, shift: Shift) -> None:
+        """Refuse a shift that moves pixels where targets lie on them.
+
+        Raises:
+            DataError: If it does.
+        """
+        for _, task in self._tasks_by_target():
+            if shift.moves_pixels and task.on_pixels:
+                raise DataError(
+                    f"{self.data_name}: the shift {shift.name!r} moves pixels, and the targets of "
+                    f"task {task.name!r} lie on them and would stay; choose another."
+                )
 
     @property
     def task_groups(self) -> dict[str, dict[str, str]]:

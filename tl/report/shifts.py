@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from tl.reading import read_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_log = logging.getLogger(__name__)
 #: Images of the shelf are JPEG already: the mean would be too kind.
 LEFT_OUT = ("jpeg",)
 _DPI = 120
@@ -139,7 +141,7 @@ def with_earlier(
 
     Returns:
         The scores alone if the earlier ones are of another checkpoint, adaptation, number of
-        images, severities or score on clean images.
+        images, severities or score on clean images; a line says so.
     """
     try:
         earlier = json.loads(read_text(file))
@@ -152,7 +154,9 @@ def with_earlier(
         )
         before = {each.task: dict(tasks[each.task]["shifts"]) for each in found} if same else {}
     except (OSError, ValueError, KeyError, TypeError):  # none, or not one of ours
-        before = {}
+        same, before = not file.exists(), {}
+    if not same:
+        _log.warning("%s is of another test, and is replaced.", file)
     return [replace(each, values={**before.get(each.task, {}), **each.values}) for each in found]
 
 

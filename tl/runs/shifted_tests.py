@@ -148,7 +148,7 @@ def fitting_shifts(
     """Return the shifts that all sources can show, and why they cannot show the others.
 
     Raises:
-        DataError: If there is no shift that they can.
+        DataError: If they can show none.
     """
     fitting: list[str] = []
     reasons: list[DataError] = []

@@ -72,7 +72,7 @@ class Table:
             option: Option that names it, for the message.
 
         Raises:
-            DataError: If there is no such column, or a row of it has no text.
+            DataError: If the column is missing, or a row has no text in it.
         """
         cells = self.column(name, option)
         empty = [i for i, cell in enumerate(cells) if not isinstance(cell, str) or not cell.strip()]

@@ -16,10 +16,12 @@ from torch.utils.data import Dataset
 from tl.batch import Inputs, on_each, shapes_of, size_of
 from tl.data.errors import DataError
 from tl.data.loaders import mixed_order
+from tl.data.shifts.shift import Shift
 from tl.reading import check_regular
 from tl.tasks import Task
 
 Layout = dict[str, tuple[tuple[int, ...], str]]  # shape, and type of levels or ""
+_IMAGES, _COLOURS = 4, 3  # dimensions and channels of images
 _CHANNELS = 2  # dimensions of inputs with channels, at least
 # integers of other types, int32 and int64, may be indices of an embedding
 _LEVELS = {torch.uint8: "bytes"} | {
@@ -35,12 +37,16 @@ class TensorSet(Dataset[Any]):
         inputs: A tensor or a dict of tensors.
         targets: A tensor, a dict of tensors, or ``None``.
         rows: Rows of the samples in this set ``(M,)``.
+        clean: The inputs before a shift; ``None`` without one.
     """
 
-    def __init__(self, inputs: Inputs, targets: Inputs | None, rows: Tensor) -> None:
+    def __init__(
+        self, inputs: Inputs, targets: Inputs | None, rows: Tensor, clean: Inputs | None = None
+    ) -> None:
         self.inputs = inputs
         self.targets = targets
         self.rows = rows
+        self._clean = clean
         self._digest: bytes | None = None
 
     @classmethod
@@ -94,7 +100,43 @@ class TensorSet(Dataset[Any]):
 
     def subset(self, rows: Tensor) -> TensorSet:
         """Return the samples of some rows ``(M,)``."""
-        return TensorSet(self.inputs, self.targets, rows)
+        return TensorSet(self.inputs, self.targets, rows, self._clean)
+
+    def images(self) -> list[str]:
+        """Return the names of the inputs that are images, bytes of three channels."""
+        parts = self.inputs if isinstance(self.inputs, Mapping) else {"": self.inputs}
+        return [
+            name
+            for name, part in parts.items()
+            if part.dtype is torch.uint8 and part.ndim == _IMAGES and part.shape[1] == _COLOURS
+        ]
+
+    def shifted(self, shift: Shift, split: str) -> TensorSet:
+        """Return the same samples with shifted images.
+
+        Args:
+            shift: The shift.
+            split: Name of the split, part of the random numbers' seeds.
+        """
+        clean = self.inputs if self._clean is None else self._clean
+
+        def shown(part: Tensor) -> Tensor:
+            moved = shift(part.permute(0, 2, 3, 1), range(len(part)), split)
+            return moved.permute(0, 3, 1, 2).contiguous()
+
+        names = self.images()
+        inputs = (
+            {name: shown(part) if name in names else part for name, part in clean.items()}
+            if isinstance(clean, Mapping)
+            else shown(clean)
+        )
+        return TensorSet(inputs, self.targets, self.rows, clean)
+
+    def unshifted(self) -> TensorSet:
+        """Return the same samples with images as they were before a shift."""
+        if self._clean is None:
+            return self
+        return TensorSet(self._clean, self.targets, self.rows)
 
     def shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Return the shape of each part of a sample, by name."""
@@ -131,11 +173,11 @@ class TensorSet(Dataset[Any]):
         }
 
     def digest(self) -> bytes:
-        """Return a hash of the samples and their order, computed once."""
+        """Return a hash of the samples without a shift and of their order, computed once."""
         if self._digest is not None:
             return self._digest
         digest = hashlib.sha256()
-        for group in (self.inputs, self.targets):
+        for group in (self.unshifted().inputs, self.targets):
             parts = group if isinstance(group, Mapping) else {"": group}
             for name, part in sorted(parts.items()):
                 if part is not None:

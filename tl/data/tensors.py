@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast, get_args
 
 import torch
@@ -17,15 +16,16 @@ from tl.data.images.on_pixels import model_tasks
 from tl.data.images.tensor_augmentation import TensorAugmentation
 from tl.data.loaders import EpochSampler, is_cut, make_loader
 from tl.data.options import arguments_of, refuse_misspelt
-from tl.data.run_loaders import RunLoaders
 from tl.data.sampling import Sampling, balancing_task, check_balanced_by, labels_to_balance
+from tl.data.shifts.shift import Shift
 from tl.data.split import random_split
-from tl.data.tensor_set import Layout, TensorSet, said_layout
-from tl.data.tensor_statistics import Statistics, recorded, standardised, statistics_of
+from tl.data.tensor_set import TensorSet, said_layout
+from tl.data.tensor_statistics import standardised
+from tl.data.tensors_as_trained import TrainedTensors
 from tl.tasks import Task, as_task
 
 
-class TensorDataModule(RunLoaders):
+class TensorDataModule(TrainedTensors):
     """Inputs and targets that are arrays, tensors, or files of them.
 
     Inputs are one array whose first dimension counts the samples, such as images ``(N, C, H, W)``
@@ -49,9 +49,11 @@ class TensorDataModule(RunLoaders):
         balanced_by: Task or target whose classes are balanced, if there are several.
         augment: Random crop, flip and cutout of training images ``(N, C, H, W)``. Targets on the
             pixels move with them. Off by default.
+        shift: Shows all images, ``uint8`` ``(N, 3, H, W)``, as another camera, another weather or
+            another style would: name and severity from 1 to 5.
 
     Raises:
-        TypeError: If `augment` is not an `Augment`.
+        TypeError: If `augment` is not an `Augment`, or `shift` not a `Shift`.
         ValueError: If an option is out of range.
     """
 
@@ -71,12 +73,14 @@ class TensorDataModule(RunLoaders):
         sampling: Sampling = "shuffled",
         balanced_by: str | None = None,
         augment: Augment | None = None,
+        shift: Shift | None = None,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.val_size = val_size
         self.sampling = sampling
         self.augment = augment
+        self.shift = shift
         if test_inputs is None and test_targets is not None:
             raise ValueError("`test_targets` are of `test_inputs`, which are not set.")
         self.tasks = tuple(as_task(task) for task in tasks)
@@ -84,11 +88,8 @@ class TensorDataModule(RunLoaders):
             raise ValueError("`tasks` is empty; give at least one task.")
         self.seed = seed
         self.balanced_by = balanced_by
-        self.splits: dict[str, TensorSet] = {}
-        self._split_by: tuple[int, float] | None = None
-        self._own: tuple[int, float] | None = None  # seed and share while a checkpoint decides
-        self._statistics: Statistics | None = None
-        self._layout: Layout | None = None  # of the training samples
+        self.splits = {}
+        self._split_by = self._own = self._statistics = self._layout = None
         self._augmentation: TensorAugmentation | None = None
         self._given = (inputs, targets, test_inputs, test_targets)  # last: the rest is set
 
@@ -97,7 +98,7 @@ class TensorDataModule(RunLoaders):
 
         Raises:
             AttributeError: If the name is a misspelt option, or one that cannot change.
-            TypeError: If `augment` is not an `Augment`.
+            TypeError: If `augment` is not an `Augment`, or `shift` not a `Shift`.
             ValueError: If the value is out of range; the old value stays.
         """
         if name == "batch_size" and value < 1:
@@ -110,10 +111,14 @@ class TensorDataModule(RunLoaders):
             )
         if name == "augment" and not isinstance(value, Augment | None):
             raise TypeError(f"`augment` must be an Augment or null, got {value!r}.")
+        if name == "shift" and not isinstance(value, Shift | None):
+            raise TypeError(f"`shift` must be a Shift or null, got {value!r}.")
         if "_given" in self.__dict__ and name not in self.__dict__:
             self._check_new(name)
-        elif name == "tasks" and "_given" in self.__dict__:
-            self.splits.clear()  # which hold what the former tasks read
+        elif name in ("tasks", "shift") and "_given" in self.__dict__:
+            self.splits.clear()  # which hold what the former tasks read, or the former shift
+            if name == "shift" and self._own is None:  # else a checkpoint's statistics hold
+                self._statistics = None
         super().__setattr__(name, value)
 
     def _check_new(self, name: str) -> None:
@@ -142,34 +147,27 @@ class TensorDataModule(RunLoaders):
             self._clear()
         self._split_by = (self.seed, self.val_size)
         if "train" not in self.splits and (stage != "predict" or test_inputs is None):
-            whole = TensorSet.read(inputs, targets, self.tasks, "")
-            self._check_layout(whole, "inputs")
+            whole = self._read(inputs, targets, "train")
             train, val = random_split(len(whole), self.val_size, 1.0, self.seed, "samples")
             self.splits |= {"val": whole.subset(val), "train": whole.subset(train)}
             if self._statistics is None:
                 self._statistics = self.splits["train"].statistics()
                 self._layout = whole.layout()
         if "test" not in self.splits and test_inputs is not None:
-            self.splits["test"] = TensorSet.read(test_inputs, test_targets, self.tasks, "test_")
-            self._check_layout(self.splits["test"], "test_inputs")
+            self.splits["test"] = self._read(test_inputs, test_targets, "test")
         if stage == "fit":
             self._check_labelled()
         self._augmentation = self._new_augmentation() if stage == "fit" else None
 
-    def _forget(self) -> None:
-        """Restore the options that a checkpoint replaced, unless they were set since."""
-        if self._own is None or self._split_by is None:
-            return
-        (seed, share), adopted = self._own, self._split_by
-        self.seed = seed if self.seed == adopted[0] else self.seed
-        self.val_size = share if self.val_size == adopted[1] else self.val_size
-        self._own = self._split_by = None
-        self._clear()
-
-    def _clear(self) -> None:
-        """Let the next `setup` read and split again."""
-        self.splits.clear()
-        self._statistics = self._layout = None
+    def _read(self, inputs: Any, targets: Any, split: str) -> TensorSet:  # noqa: ANN401 - see above
+        """Read, check and shift samples."""
+        prefix = "test_" if split == "test" else ""
+        data = TensorSet.read(inputs, targets, self.tasks, prefix)
+        self._check_layout(data, f"{prefix}inputs")
+        if self.shift is None:
+            return data
+        self.check_shift(self.shift, data)
+        return data.shifted(self.shift, split)
 
     def _check_labelled(self) -> None:
         """Refuse training samples without any target."""
@@ -263,57 +261,3 @@ class TensorDataModule(RunLoaders):
         data = self.splits[split]
         sequence = data.mixed() if is_cut(self.trainer, split) else None
         return make_loader(data, self._sampler_in_order(data, self.batch_size, sequence), 0)
-
-    # What was loaded
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the samples that train and validate."""
-        digest = hashlib.sha256()
-        for split in ("train", "val"):
-            digest.update(self.splits[split].digest())
-        return f"real:{digest.hexdigest()[:16]}"
-
-    def describe(self) -> dict[str, Any]:
-        """Return a description of the loaded data in plain types."""
-        return {
-            "name": "tensors",
-            "kind": "real",
-            "fingerprint": self.fingerprint if "train" in self.splits else None,
-            "samples": {split: len(data) for split, data in self.splits.items()},
-            "shapes": {
-                split: {name: list(shape) for name, shape in data.shapes()}
-                for split, data in self.splits.items()
-            },
-            "levels": {name: levels for name, (_, levels) in (self._layout or {}).items()},
-            "statistics": recorded(self._statistics or {}),
-            "val_size": self.val_size,
-            "seed": self.seed,
-        }
-
-    def adopt(self, record: Mapping[str, Any]) -> bool:
-        """Evaluate as a checkpoint was trained: by its statistics and its split.
-
-        The next `setup` for ``fit`` ends this.
-
-        Args:
-            record: The result of `describe` when the checkpoint was written.
-
-        Returns:
-            Whether `setup` has to load again.
-        """
-        if record.get("statistics") is None:
-            return False
-        if self._own is None:
-            self._own = (self.seed, self.val_size)
-        self.val_size, self.seed = float(record["val_size"]), int(record["seed"])
-        self._split_by = (self.seed, self.val_size)
-        self._statistics = statistics_of(record)
-        bytes_ = dict.fromkeys(self._statistics, "bytes")  # older checkpoints know no other levels
-        levels = record.get("levels", bytes_)
-        self._layout = {
-            str(name): (tuple(shape), str(levels.get(name, "")))
-            for name, shape in record["shapes"]["train"].items()
-        }
-        self.splits.clear()
-        return True

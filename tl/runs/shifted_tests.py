@@ -11,12 +11,14 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from tl.data import DataError, ImageDataModule, MultiTaskDataModule
+from tl.data import DataError, ImageDataModule, MultiTaskDataModule, TensorDataModule
 from tl.data.images.threads import progress
 from tl.data.shifts.shift import FAMILIES, SEVERITIES, SHIFTS, Shift, check_name, check_severity
 from tl.modules.base import SharedBackboneModule
 from tl.report.shifts import ShiftScores
 from tl.tasks import Task
+
+ShiftedSource = ImageDataModule | TensorDataModule
 
 
 def shifts_named(given: str | Sequence[str]) -> list[str]:
@@ -58,20 +60,30 @@ def severities_named(given: int | Sequence[int] | None) -> list[int]:
     return sorted(set(SEVERITIES if given is None else given))
 
 
-def image_sources(data: LightningDataModule | None) -> dict[str, ImageDataModule]:
-    """Return the sources of images of a data module by name.
+def image_sources(data: LightningDataModule | None) -> dict[str, ShiftedSource]:
+    """Return the sources of images of a data module by name; arrays not yet read may be images.
 
     Raises:
         ValueError: If there is none.
     """
-    if isinstance(data, MultiTaskDataModule):
-        found = {n: s for n, s in data.sources.items() if isinstance(s, ImageDataModule)}
-    else:
-        found = {data.data_name: data} if isinstance(data, ImageDataModule) else {}
+    each: Mapping[str, Any] = (
+        data.sources
+        if isinstance(data, MultiTaskDataModule)
+        else {getattr(data, "data_name", "tensors"): data}
+    )
+    found = {
+        name: source
+        for name, source in each.items()
+        if isinstance(source, ImageDataModule)
+        or (
+            isinstance(source, TensorDataModule) and all(s.images() for s in source.splits.values())
+        )
+    }
     if not found:
         raise ValueError(
-            "`shifts` need a source of images of tl.data, such as CifarDataModule or "
-            f"FolderDataModule; the data are of {type(data).__name__}."
+            "`shifts` need a source of images of tl.data, such as CifarDataModule, "
+            "FolderDataModule or a TensorDataModule of uint8 (N, 3, H, W); the data are of "
+            f"{type(data).__name__}."
         )
     return found
 
@@ -143,7 +155,7 @@ def scores_under_shifts(
 
 
 def fitting_shifts(
-    sources: Mapping[str, ImageDataModule], shifts: Sequence[str]
+    sources: Mapping[str, ShiftedSource], shifts: Sequence[str]
 ) -> tuple[list[str], str]:
     """Return the shifts that all sources can show, and why they cannot show the others.
 
@@ -165,11 +177,15 @@ def fitting_shifts(
     return fitting, "; ".join(said)
 
 
-def _images(sources: Mapping[str, ImageDataModule], task: Task, trainer: Trainer) -> int:
+def _images(sources: Mapping[str, ShiftedSource], task: Task, trainer: Trainer) -> int:
     """Return the number of images of a task's source that were tested."""
     [first, *_] = sources.values()
     source = sources.get(str(task.source), first)
-    read = sum(trainer.num_test_batches) * source.settings.eval_batch_size
+    if isinstance(source, ImageDataModule):
+        size = source.settings.eval_batch_size
+    else:
+        size = source.batch_size
+    read = sum(trainer.num_test_batches) * size
     return int(min(len(source.splits["test"]), read))
 
 
@@ -177,7 +193,7 @@ def _test(
     module: SharedBackboneModule,
     data: LightningDataModule,
     trainer: Trainer,
-    sources: dict[str, ImageDataModule],
+    sources: dict[str, ShiftedSource],
     tasks: dict[str, Task],
     shift: Shift | None,
 ) -> dict[str, float]:

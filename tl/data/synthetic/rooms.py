@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tl.data.images.augment import Augment
 from tl.data.images.resident import mixed_seed
+from tl.data.shifts.shift import Shift
 from tl.data.synthetic.scenes import OBJECTS, SURFACES, Look, draw_scenes
 from tl.data.tensors import TensorDataModule
 from tl.tasks import Classification, Depth, Normals, Segmentation, Task
@@ -41,6 +42,8 @@ class SyntheticScenesDataModule(TensorDataModule):
             same ones.
         augment: Random crop, flip and cutout of training scenes; all targets move with them. Off
             by default.
+        shift: Shows all scenes as another camera, another weather or another style would: name and
+            severity from 1 to 5.
 
     Raises:
         ValueError: If an option is out of range, or there is no such task.
@@ -62,6 +65,7 @@ class SyntheticScenesDataModule(TensorDataModule):
         seed: int = 0,
         draw_seed: int = 0,
         augment: Augment | None = None,
+        shift: Shift | None = None,
     ) -> None:
         for name, value in (("train_size", train_size), ("test_size", test_size)):
             if value < 1:
@@ -81,6 +85,7 @@ class SyntheticScenesDataModule(TensorDataModule):
             *(None, None, [_task(each) for each in tasks], batch_size, val_size),
             seed=seed,
             augment=augment,
+            shift=shift,
         )
 
     @property

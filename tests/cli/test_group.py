@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,13 @@ def test_the_tasks_of_a_run_are_grouped_and_a_study_is_written(
     assert "exact look-ahead" not in capsys.readouterr().out  # that is of all stages
     main(["study", "status", str(tmp_path / "group_study.yaml"), f"--out={tmp_path / 'study'}"])
     assert "0 of 25 runs are done" in capsys.readouterr().out
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    [*_, newest] = sorted(other.glob("version_*"))
+    (newest / "config.yaml").unlink()
+    main(["group", str(newest), "--groups=2", f"--out={tmp_path}"])
+    stale = f"{tmp_path / 'group_study.yaml'} is of an earlier call."
+    assert stale in capsys.readouterr().err
 
 
 def test_no_study_is_written_that_cannot_run(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tl.batch import Inputs, on_each
 from tl.callbacks.surroundings import data_by_source
+from tl.data.images.threads import progress
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source
 from tl.modules.batch_norm import source_statistics
@@ -28,6 +29,7 @@ from tl.transfer.adaptation.ada_bn import adapt_statistics, need_batch_norm
 from tl.transfer.adaptation.tent import TentNetwork, mean_entropy
 
 Found = dict[str | None, Features]
+_LONG = 10  # batches whose reading shows a bar
 
 
 class TestTimeAdaptation(Callback):
@@ -159,11 +161,14 @@ class AdaBN(TestTimeAdaptation):
                 "loader."
             )
         rank_zero_info("tl: AdaBN reads the test inputs for their statistics, then to answer.")
-        batches = [int(count) for count in trainer.num_test_batches]
+        count = max(int(batches) for batches in trainer.num_test_batches)
+        shown = trainer.progress_bar_callback is not None
 
         def inputs_of(source: str | None) -> Iterator[Inputs]:
             loader = data.test_dataloader()
-            for item in islice(loader, max(batches)):
+            said = "Statistics" if source is None else f"Statistics of {source}"
+            least = _LONG if shown else count + 1
+            for item in progress(islice(loader, count), count, said, least):
                 batch = item[0] if isinstance(loader, CombinedLoader) else item
                 batch = data.transfer_batch_to_device(batch, module.device, 0)
                 parts = by_source(data.on_after_batch_transfer(batch, 0))

@@ -67,7 +67,9 @@ def run(given: argparse.Namespace) -> None:
         paths += write_study(found, configuration, backbone, _metric(content), out)
     print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
     if hindrance is not None:
-        print(f"tl: wrote no study of the groups: {hindrance}.", file=sys.stderr)  # noqa: T201
+        old = out / "group_study.yaml"
+        stays = f" {old} is of an earlier call." if old.exists() else ""
+        print(f"tl: wrote no study of the groups: {hindrance}.{stays}", file=sys.stderr)  # noqa: T201
 
 
 def _run_folder(given: Path) -> Path:

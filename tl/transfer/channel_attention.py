@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tl.batch import Inputs, join, on_each
+from tl.data.images.threads import progress
 from tl.transfer.layer_outputs import channels_of, zeroed_channel
 from tl.transfer.source import at_least_float32
 
@@ -121,15 +122,13 @@ def loss_increases(
         ]
         return torch.stack(terms).sum() / count
 
-    whole, found = loss(), {}
-    for name in layers:
-        layer = backbone.get_submodule(name)
-        without = []
-        for channel in range(channels_of(layer)):
-            with zeroed_channel(layer, channel):
-                without.append(loss())
-        found[name] = torch.stack(without) - whole
-    return found
+    whole = loss()
+    without: dict[str, list[Tensor]] = {name: [] for name in layers}
+    filters = [(n, c) for n in layers for c in range(channels_of(backbone.get_submodule(n)))]
+    for name, channel in progress(filters, len(filters), "Weighing filters", least=20):
+        with zeroed_channel(backbone.get_submodule(name), channel):
+            without[name].append(loss())
+    return {name: torch.stack(losses) - whole for name, losses in without.items()}
 
 
 def attention_of(increases: Tensor, temperature: float) -> Tensor:

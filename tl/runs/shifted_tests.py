@@ -66,11 +66,13 @@ def image_sources(data: LightningDataModule | None) -> dict[str, ShiftedSource]:
     Raises:
         ValueError: If there is none.
     """
-    each: Mapping[str, Any] = (
-        data.sources
-        if isinstance(data, MultiTaskDataModule)
-        else {getattr(data, "data_name", "tensors"): data}
-    )
+    each: Mapping[str, Any]
+    if isinstance(data, MultiTaskDataModule):
+        each = data.sources
+    elif isinstance(data, TensorDataModule):
+        each = {str(data.describe()["name"]): data}
+    else:
+        each = {getattr(data, "data_name", ""): data}
     found = {
         name: source
         for name, source in each.items()

@@ -48,11 +48,14 @@ def main() -> None:
     """Read the rankings and print the table."""
     parser = argparse.ArgumentParser(description="Agreement of scores with fine-tuning.")
     parser.add_argument("ranks", nargs="*", type=Path, help="rank.json of `tl rank --measured`.")
+    parser.add_argument(
+        "--leave-out", nargs="+", default=[], help="Sources whose names contain one of these."
+    )
     parser.add_argument("--smoke", action="store_true", help="Random numbers in place of files.")
     given = parser.parse_args()
     if not given.ranks and not given.smoke:
         parser.error("name the rank.json files of `tl rank --measured`")
-    targets = _noise() if given.smoke else read(given.ranks)
+    targets = _noise() if given.smoke else read(given.ranks, given.leave_out)
     count = len(targets[0].results)
     print(f"{len(targets)} targets, {count} sources\n")
     print("| column | mean tau | 95 % under no relation | above chance | points lost |")
@@ -63,14 +66,19 @@ def main() -> None:
     print(f"| a source at random | | | | {100 * chance:.1f} |")
 
 
-def read(paths: Sequence[Path]) -> list[Target]:
-    """Read rankings; sources that lack in one are left out, and named."""
+def read(paths: Sequence[Path], leave_out: Sequence[str] = ()) -> list[Target]:
+    """Read rankings without some sources; those that lack in one are left out too, all named."""
     every = [json.loads(path.read_text()) for path in paths]
     known = [
         {e["sha256"] or e["name"]: e for e in content["sources"] if e["measured"] is not None}
         for content in every
     ]
-    common = [key for key in known[0] if all(key in each for each in known)]
+    common = [
+        key
+        for key, source in known[0].items()
+        if all(key in each for each in known)
+        and not any(part in source["name"] for part in leave_out)
+    ]
     if len(common) < 2:
         raise SystemExit(f"The files share {len(common)} measured sources; 2 or more are needed.")
     out = {e["name"] for each in known for key, e in each.items() if key not in common}

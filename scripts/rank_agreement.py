@@ -4,11 +4,12 @@
 
 For each column: the mean over targets of the weighted Kendall tau (Vigna, 2015); the interval that
 95 % of columns without a relation to the results have; in how many targets tau lies above the
-target's own interval; and how much a user loses, in points, who fine-tunes from the source that the
-column ranks first instead of the best one. Targets share their sources, and a source that is good
-for one is good for others; therefore, the interval is that of permutations which rename the sources
-alike in all targets. Sources that are not in all files are left out. ``--smoke`` takes random
-numbers. Results: docs/benchmarks.md.
+target's own interval; and how much a user loses, in units of the metric, who fine-tunes from the
+source that the column ranks first instead of the one with the best result. As the best of several
+noisy results is partly luck, compare that with a source at random. Targets share their sources, and
+a source that is good for one is good for others; therefore, the interval is that of permutations
+which rename the sources alike in all targets. Sources that are not measured in all files are left
+out, and named. ``--smoke`` takes random numbers. Results: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from tl.questions.measured import agreement, weighted_tau
 
-_DRAWS = 1000
+_DRAWS = 4000
 _Floats = NDArray[np.float64]
 
 
@@ -58,16 +59,16 @@ def main() -> None:
     targets = _noise() if given.smoke else read(given.ranks, given.leave_out)
     count = len(targets[0].results)
     print(f"{len(targets)} targets, {count} sources\n")
-    print("| column | mean tau | 95 % under no relation | above chance | points lost |")
+    print("| column | mean tau | 95 % under no relation | above chance | lost |")
     print("| --- | --- | --- | --- | --- |")
     for column in targets[0].scores:
         print(row(column, targets))
     chance = np.mean([each.results.max() - each.results.mean() for each in targets])
-    print(f"| a source at random | | | | {100 * chance:.1f} |")
+    print(f"| a source at random | | | | {chance:.3f} |")
 
 
 def read(paths: Sequence[Path], leave_out: Sequence[str] = ()) -> list[Target]:
-    """Read rankings without some sources; those that lack in one are left out too, all named."""
+    """Read rankings without some sources; those missing from a file are left out too, all named."""
     every = [json.loads(path.read_text()) for path in paths]
     known = [
         {e["sha256"] or e["name"]: e for e in content["sources"] if e["measured"] is not None}
@@ -81,15 +82,21 @@ def read(paths: Sequence[Path], leave_out: Sequence[str] = ()) -> list[Target]:
     ]
     if len(common) < 2:
         raise SystemExit(f"The files share {len(common)} measured sources; 2 or more are needed.")
-    out = {e["name"] for each in known for key, e in each.items() if key not in common}
+    out = {
+        e["name"]
+        for content in every
+        for e in content["sources"]
+        if (e["sha256"] or e["name"]) not in common
+    }
     if out:
         print(f"left out: {', '.join(sorted(out))}\n")
     found = []
     for path, content, each in zip(paths, every, known, strict=True):
         sign = -1 if content["measured"]["lower_is_better"] else 1
+        names = dict.fromkeys(name for part in every for name in part["sources"][0]["scores"])
         columns = {
-            name: np.array([_number(each[key]["scores"][name]) for key in common])
-            for name in each[common[0]]["scores"]
+            name: np.array([_number(each[key]["scores"].get(name)) for key in common])
+            for name in names
         }
         results = np.array([sign * float(each[key]["measured"]) for key in common])
         found.append(Target(str(path), columns, results))
@@ -101,21 +108,26 @@ def _number(value: float | None) -> float:
 
 
 def row(column: str, targets: Sequence[Target], draws: int = _DRAWS, seed: int = 0) -> str:
-    """Return a column's line of the table; only sources that all targets score count."""
-    scores = [each.scores[column] for each in targets]
-    kept = np.all([~np.isnan(each) for each in scores], axis=0)
-    pairs = [(s[kept], t.results[kept]) for s, t in zip(scores, targets, strict=True)]
-    if kept.sum() < 2 or all(len(set(s)) == 1 for s, _ in pairs):
+    """Return a column's line of the table.
+
+    Only sources that have a score in all targets count, and targets where scores differ.
+    """
+    scored = np.all([~np.isnan(each.scores[column]) for each in targets], axis=0)
+    pairs = [(each.scores[column][scored], each.results[scored]) for each in targets]
+    pairs = [each for each in pairs if all(len(set(side.tolist())) > 1 for side in each)]
+    if not pairs:
         return f"| {column} | constant or missing | | | |"
-    name = column if kept.all() else f"{column} ({kept.sum()} sources)"
+    less = [f"{scored.sum()} sources"] if not scored.all() else []
+    less += [f"{len(pairs)} targets"] if len(pairs) < len(targets) else []
+    said = f" ({', '.join(less)})" if less else ""
     generator = np.random.default_rng(seed)
-    drawn = [_mean(pairs, generator.permutation(int(kept.sum()))) for _ in range(draws)]
+    drawn = [_mean(pairs, generator.permutation(int(scored.sum()))) for _ in range(draws)]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    own = [agreement(column, s, r) for s, r in pairs]
+    own = [agreement(column, *each) for each in pairs]
     above = sum(each.beyond_chance and each.tau > 0 for each in own)
     return (
-        f"| {name} | {_mean(pairs):+.2f} | {low:+.2f} to {high:+.2f} | {above} of {len(own)} | "
-        f"{100 * lost(column, targets):.1f} |"
+        f"| {column}{said} | {_mean(pairs):+.2f} | "
+        f"{low:+.2f} to {high:+.2f} | {above} of {len(own)} | {lost(pairs):.3f} |"
     )
 
 
@@ -126,17 +138,15 @@ def _mean(
     return float(np.mean([weighted_tau(s, r if order is None else r[order]) for s, r in pairs]))
 
 
-def lost(column: str, targets: Sequence[Target]) -> float:
-    """Return by how much the source that a column ranks first is worse than the best, on average.
+def lost(pairs: Sequence[tuple[_Floats, _Floats]]) -> float:
+    """Return by how much the source with the best score is worse than the best, on average.
 
     Sources that share the first place count alike.
+
+    Args:
+        pairs: Scores and results ``(sources,)`` of each target.
     """
-    losses = []
-    for each in targets:
-        scores = each.scores[column]
-        first = scores == np.nanmax(scores)
-        losses.append(float(each.results.max() - each.results[first].mean()))
-    return float(np.mean(losses))
+    return float(np.mean([r.max() - r[s == s.max()].mean() for s, r in pairs]))
 
 
 def _noise() -> list[Target]:

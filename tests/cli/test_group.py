@@ -58,7 +58,7 @@ def test_the_tasks_of_a_run_are_grouped_and_a_study_is_written(
     [*_, newest] = sorted(other.glob("version_*"))
     (newest / "config.yaml").unlink()
     main(["group", str(newest), "--groups=2", f"--out={tmp_path}"])
-    stale = f"{tmp_path / 'group_study.yaml'} is of an earlier call."
+    stale = f"{tmp_path / 'group_study.yaml'} is from an earlier call."
     assert stale in capsys.readouterr().err
 
 

@@ -86,23 +86,28 @@ def test_named_inputs_that_are_no_images_stay() -> None:
     assert not torch.equal(inputs["image"], pictures())  # type: ignore[index]
 
 
-def test_one_command_tests_arrays_under_shifts(tmp_path: Path) -> None:
-    data = arrays()
+@pytest.mark.parametrize("own", [None, FOG])
+def test_one_command_tests_arrays_under_shifts(own: Shift | None, tmp_path: Path) -> None:
+    data = arrays(own)
     net = TransferModule(ResNet20(), KIND)
     trainer(tmp_path, max_epochs=1).fit(net, data)
     data.setup("test")
-    quiet = trainer(tmp_path)
-    [found] = scores_under_shifts(net, data, quiet, ["contrast"], [5])
+    quiet, seen = trainer(tmp_path), []
+    net.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    [found] = scores_under_shifts(net, data, quiet, ["contrast", "grey"], [5])
     assert (found.task, found.count) == ("kind", 24)
-    there = arrays(Shift("contrast", 5))
-    there.adopt(data.describe())
-    [metrics] = quiet.test(net, datamodule=there, verbose=False)
-    assert metrics["test/acc"] == found.values["contrast"][0]
-    [metrics] = quiet.test(net, datamodule=data, verbose=False)
-    assert metrics["test/acc"] == found.clean
+    mean, std = (torch.tensor(each) for each in data.describe()["statistics"][""])
+    shifts = (None, Shift("contrast", 5), Shift("grey", 5))
+    for images, shift in zip(torch.cat(seen).view(3, 24, 3, 16, 16), shifts, strict=True):
+        pixels = pictures(seed=1).permute(0, 2, 3, 1)
+        wanted = pixels if shift is None else shift(pixels, range(24), "test")
+        wanted = ((wanted - mean) / std).permute(0, 3, 1, 2)
+        torch.testing.assert_close(images, wanted, atol=1e-5, rtol=1e-5)
+    shown = data.splits["test"]
+    assert (shown.unshifted() is shown) == (own is None)  # as before
 
 
-def test_arrays_that_are_no_images_are_not_tested_under_shifts() -> None:
+def test_other_arrays_are_not_tested_under_shifts() -> None:
     data = TensorDataModule(torch.rand(24, 7), torch.arange(24) % 3, [KIND])
     assert list(image_sources(data)) == ["tensors"]  # not yet read
     data.setup("fit")

@@ -68,7 +68,7 @@ def run(given: argparse.Namespace) -> None:
     print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
     if hindrance is not None:
         old = out / "group_study.yaml"
-        stays = f" {old} is of an earlier call." if old.exists() else ""
+        stays = f" {old} is from an earlier call." if old.exists() else ""
         print(f"tl: wrote no study of the groups: {hindrance}.{stays}", file=sys.stderr)  # noqa: T201
 
 

@@ -58,7 +58,7 @@ class TensorDataModule(TrainedTensors):
     """
 
     tasks: tuple[Task, ...] = ()
-    _to_resume = "samples, validation size and seed"
+    _to_resume = "samples, shift, validation size and seed"
 
     def __init__(
         self,

@@ -50,14 +50,14 @@ class TrainedTensors(RunLoaders, ABC):
         self._statistics = self._layout = None
 
     def check_shift(self, shift: Shift, data: TensorSet | None = None) -> None:
-        """Refuse a shift of what is no image, or of pixels that targets lie on.
+        """Refuse a shift of inputs other than images, and of pixels that targets lie on.
 
         Args:
             shift: The shift.
             data: Samples to shift in place of those that are loaded, if any.
 
         Raises:
-            DataError: If it is.
+            DataError: If the inputs are not images, or the targets would stay behind.
         """
         if data is None:
             data = self.splits.get("test", self.splits.get("train"))
@@ -82,7 +82,7 @@ class TrainedTensors(RunLoaders, ABC):
             shift: In place of the one in force; ``None`` shows them as they are.
 
         Raises:
-            DataError: If the inputs are no images, or it moves pixels that targets lie on.
+            DataError: If the inputs are not images, or it moves pixels that targets lie on.
         """
         if shift is not None:
             self.check_shift(shift)
@@ -137,16 +137,21 @@ class TrainedTensors(RunLoaders, ABC):
             rank_zero_info(
                 f"tl: evaluating under another shift than in training: {there} there, {here} here."
             )
-        if self._own is None:
-            self._own = (self.seed, self.val_size)
-        self.val_size, self.seed = float(record["val_size"]), int(record["seed"])
-        self._split_by = (self.seed, self.val_size)
-        self._statistics = statistics_of(record)
-        bytes_ = dict.fromkeys(self._statistics, "bytes")  # older checkpoints know no other levels
+        statistics = statistics_of(record)
+        bytes_ = dict.fromkeys(statistics, "bytes")  # older checkpoints know no other levels
         levels = record.get("levels", bytes_)
-        self._layout = {
+        layout = {
             str(name): (tuple(shape), str(levels.get(name, "")))
             for name, shape in record["shapes"]["train"].items()
         }
+        split_by = (int(record["seed"]), float(record["val_size"]))
+        same = bool(self.splits) and (split_by, layout) == (self._split_by, self._layout)
+        same = same and recorded(statistics) == recorded(self._statistics or {})
+        if self._own is None:
+            self._own = (self.seed, self.val_size)
+        self.seed, self.val_size = self._split_by = split_by
+        if same:  # what `show_shifted` made stays
+            return False
+        self._statistics, self._layout = statistics, layout
         self.splits.clear()
         return True

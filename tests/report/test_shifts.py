@@ -97,7 +97,7 @@ def test_a_table_of_another_test_is_not_replaced_silently(
     assert not caplog.messages
     write([scores()], tmp_path, "shifts", {**about, "data": {"x": "real:2"}})
     assert with_earlier([more], file, about) == [more]
-    assert caplog.messages == [f"{file} is of another test, and is replaced."]
+    assert caplog.messages == [f"{file} is from another test and will be replaced."]
 
 
 def test_one_shift_is_not_the_worst_of_several() -> None:

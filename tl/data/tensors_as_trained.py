@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -20,10 +20,12 @@ class TrainedTensors(RunLoaders, ABC):
     """The part of a source of arrays that describes them and evaluates as a checkpoint trained.
 
     Attributes:
+        described_as: Name in descriptions.
         splits: The samples by split.
         batch_size: Samples per process and step.
     """
 
+    described_as: ClassVar[str] = "tensors"
     splits: dict[str, TensorSet]
     batch_size: int
     val_size: float
@@ -103,7 +105,7 @@ class TrainedTensors(RunLoaders, ABC):
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data in plain types."""
         return {
-            "name": "tensors",
+            "name": self.described_as,
             "kind": "real",
             "fingerprint": self.fingerprint if "train" in self.splits else None,
             "samples": {split: len(data) for split, data in self.splits.items()},

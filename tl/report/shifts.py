@@ -140,8 +140,8 @@ def with_earlier(
         about: As for :func:`write`; an earlier file may lack some of it.
 
     Returns:
-        The scores alone if the earlier ones are of another checkpoint, adaptation, number of
-        images, severities or score on clean images; a line says so.
+        The scores alone, after a warning, if the earlier test differs in checkpoint, adaptation,
+        number of images, severities or the score on clean images.
     """
     try:
         earlier = json.loads(read_text(file))
@@ -156,7 +156,7 @@ def with_earlier(
     except (OSError, ValueError, KeyError, TypeError):  # none, or not one of ours
         same, before = not file.exists(), {}
     if not same:
-        _log.warning("%s is of another test, and is replaced.", file)
+        _log.warning("%s is from another test and will be replaced.", file)
     return [replace(each, values={**before.get(each.task, {}), **each.values}) for each in found]
 
 

@@ -66,21 +66,13 @@ def image_sources(data: LightningDataModule | None) -> dict[str, ShiftedSource]:
     Raises:
         ValueError: If there is none.
     """
-    each: Mapping[str, Any]
+    found: dict[str, ShiftedSource] = {}
     if isinstance(data, MultiTaskDataModule):
-        each = data.sources
-    elif isinstance(data, TensorDataModule):
-        each = {str(data.describe()["name"]): data}
-    else:
-        each = {getattr(data, "data_name", ""): data}
-    found = {
-        name: source
-        for name, source in each.items()
-        if isinstance(source, ImageDataModule)
-        or (
-            isinstance(source, TensorDataModule) and all(s.images() for s in source.splits.values())
-        )
-    }
+        found = {n: s for n, s in data.sources.items() if isinstance(s, ImageDataModule)}
+    elif isinstance(data, ImageDataModule):
+        found = {data.data_name: data}
+    elif isinstance(data, TensorDataModule) and all(s.images() for s in data.splits.values()):
+        found = {data.described_as: data}
     if not found:
         raise ValueError(
             "`shifts` need a source of images of tl.data, such as CifarDataModule, "

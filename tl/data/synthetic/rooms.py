@@ -49,6 +49,8 @@ class SyntheticScenesDataModule(TensorDataModule):
         ValueError: If an option is out of range, or there is no such task.
     """
 
+    described_as = "scenes"
+
     def __init__(
         self,
         tasks: tuple[str | Task, ...] = _TASKS,
@@ -123,7 +125,7 @@ class SyntheticScenesDataModule(TensorDataModule):
     def describe(self) -> dict[str, Any]:
         """Return in plain types what was drawn, for reports, dashboards and checkpoints."""
         drawn = {"size": self.size, "draw_seed": self.draw_seed, **self.dials}
-        return {**super().describe(), "name": "scenes", "kind": "generated", "scenes": drawn}
+        return {**super().describe(), "kind": "generated", "scenes": drawn}
 
 
 def _task(task: str | Task) -> Task:

@@ -116,6 +116,20 @@ def test_the_best_epoch_survives_a_resume() -> None:
     assert (again.best_epoch, again.best) == (3, {"val/acc": 0.5})
 
 
+def test_an_epoch_that_a_resume_completes_has_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tiny_data()
+    run = trainer(tmp_path, max_epochs=-1, max_steps=1)
+    run.fit(module(data), data)
+    run.save_checkpoint(tmp_path / "within.ckpt")
+    again = trainer(tmp_path, callbacks=[EpochTable()], max_epochs=2)
+    capsys.readouterr()
+    again.fit(module(data), data, ckpt_path=str(tmp_path / "within.ckpt"), weights_only=False)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert [row[0] for row in rows] == ["Scores", "epoch", "1/2", "2/2"]
+
+
 def test_columns_give_way_and_names_are_cut_in_their_middle() -> None:
     wanted = {"epoch": 6, "train loss": 10, "cifar100_coarse": 15, "time": 5, "img/s": 7}
     assert [label for label, _ in fitted(wanted, None)] == [*wanted]

@@ -30,10 +30,10 @@ class EpochTable(Callback):
     Columns: the training loss of the last logged steps, the validation loss, the mean of the
     tasks' common score, the deciding score of each task, the accuracy of nearest neighbours where a
     `KNNMonitor` measures it, the metric that chooses the checkpoint if it is another one, the
-    seconds of the epoch, and images or texts per second. ``*`` marks the best epoch so far, by that
-    metric; of several validations in it, the line shows the best one, and of those in other epochs
-    the last. In a terminal, columns that do not fit are left out and long names are shortened; a
-    file gets all.
+    seconds of the epoch (after a resume within it, of the rest), and images or texts per second.
+    ``*`` marks the best epoch so far, by that metric; of several validations in it, the line shows
+    the best one, and of those in other epochs the last. In a terminal, columns that do not fit are
+    left out and long names are shortened; a file gets all.
 
     Attributes:
         best_epoch: The best epoch so far, counted from 0; ``None`` without validation.
@@ -66,10 +66,15 @@ class EpochTable(Callback):
         if choice is not None and choice.monitor is not None and choice.best_model_score is None:
             self.best_epoch, self.best = None, {}
         self._widths, self._lines, self._epoch, self._fresh = [], 0, None, {}
+        if trainer.fit_loop.restarted_mid_epoch:  # whose start is not announced again
+            self._begin(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line of the last epoch, whose training metrics are complete by now."""
         self._print(trainer, pl_module)
+        self._begin(trainer)
+
+    def _begin(self, trainer: Trainer) -> None:
         self._epoch, self._start = trainer.current_epoch, time.perf_counter()
         speed = speed_of(trainer)
         self._images = (speed.images, speed.seconds) if speed else (0, 0.0)

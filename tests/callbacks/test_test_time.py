@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from tests.modules.test_kinds import Signal, samples
 from tests.small import Staged, module, multitask_module, tiny_data, trainer
@@ -78,6 +80,36 @@ def test_batches_of_a_test_come_in_a_random_order(tmp_path: Path) -> None:
     reached(net, data, tmp_path)
     assert torch.equal(torch.cat(seen), data.splits["test"].targets["fine"])
     assert not torch.equal(given, torch.cat(seen))
+
+
+def test_arrays_sorted_by_class_are_mixed(tmp_path: Path) -> None:
+    """Each batch would hold one class, and its statistics would take the class away."""
+    torch.manual_seed(0)
+    labels = torch.arange(4).repeat_interleave(8)
+    images = (labels[:, None, None, None] * 60 + torch.randint(0, 8, (32, 3, 32, 32))).byte()
+    data = TensorDataModule(images, labels, tasks=[Classification("a", 4)], batch_size=8,
+                            test_inputs=images, test_targets=labels)  # fmt: skip
+    net = TransferModule(Staged(), Classification("a", 4))
+    seen: list[torch.Tensor] = []
+    real = net.test_step
+    net.test_step = lambda batch, *more: seen.append(batch[1]) or real(batch, *more)  # type: ignore[method-assign, func-returns-value]
+    reached(net, data, tmp_path, AdaBN())
+    assert torch.equal(torch.cat(seen).sort().values, labels)
+    assert all(len({*part.tolist()}) > 1 for part in seen)
+
+
+def test_the_order_of_other_data_modules_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Own(LightningDataModule):
+        def test_dataloader(self) -> DataLoader[Any]:
+            data = TensorDataset(torch.randn(16, 3, 32, 32), torch.arange(16) % 4)
+            return DataLoader(data, batch_size=8)
+
+    net = module(tiny_data(), Staged)
+    with caplog.at_level("INFO"):
+        reached(net, Own(), tmp_path, Tent())
+    assert "tl: Tent: test samples come in the order of Own, not in a random one" in caplog.text
 
 
 @pytest.mark.parametrize("kind", BOTH)

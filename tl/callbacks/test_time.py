@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tl.batch import Inputs, on_each
 from tl.callbacks.surroundings import data_by_source
 from tl.data.images.threads import progress
+from tl.data.run_loaders import RunLoaders
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source
 from tl.modules.batch_norm import source_statistics
@@ -37,8 +38,9 @@ class TestTimeAdaptation(Callback):
 
     Each source of the test has a copy of the backbone of its own, which is made when the test
     starts and dropped when it ends: the model keeps its weights, and every test, so every shift of
-    ``--shifts``, starts from them. Test images come in a random order that is always the same: in
-    the order of folders a batch would hold a single class.
+    ``--shifts``, starts from them. The data modules of :mod:`tl.data` give test samples in a random
+    order that is always the same: in the order of folders a batch would hold a single class. Batch
+    norm within heads, such as decoders, does not adapt.
     """
 
     __test__ = False  # for pytest
@@ -70,6 +72,12 @@ class TestTimeAdaptation(Callback):
             )
         if "features" in vars(pl_module):
             raise ValueError("Give one of AdaBN and Tent, not several: both replace the network.")
+        sources = data_by_source(pl_module.datamodule).values()
+        if foreign := [type(each).__name__ for each in sources if not isinstance(each, RunLoaders)]:
+            rank_zero_info(
+                f"tl: {name}: test samples come in the order of {foreign[0]}, not in a random one; "
+                "batches of few classes would mislead it."
+            )
         self._reader = FeatureReader(pl_module.tasks.values())  # not compiled for the original
         self.begin(trainer, pl_module)
 

@@ -35,6 +35,7 @@ class TrainedSource(DomainOptions, ImageLoaders, ABC):
     statistics: tuple[Tensor, Tensor] | None
     trained_on: TrainedOn | None
     _adopted: Mapping[str, Any]
+    _divided: tuple[Tensor, ImageDataset] | None  # rows that validate, and their images
 
     @abstractmethod
     def target_classes(self) -> dict[str, tuple[str, ...]]:
@@ -122,6 +123,7 @@ class TrainedSource(DomainOptions, ImageLoaders, ABC):
     def _reload(self) -> None:
         """Let the next `setup` load everything again."""
         self.splits.clear()
+        self._divided = None
         self.__dict__.pop("fingerprint", None)
         self.statistics, self._pipeline = None, None
         if (known := self.trained_on) is not None:

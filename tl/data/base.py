@@ -15,12 +15,13 @@ from torch import Tensor
 
 from tl.data.cache import default_cache
 from tl.data.errors import DataError
+from tl.data.following import FollowingSource
 from tl.data.images.decoding import Size
 from tl.data.images.image_set import Reading, StreamedDataset, check_images, reasons
 from tl.data.images.listing import list_files, log_left_out
 from tl.data.images.on_pixels import PixelTargets, model_tasks
 from tl.data.images.resident import ImageDataset
-from tl.data.label_tasks import LabelTasks, are_classes
+from tl.data.label_tasks import are_classes
 from tl.data.options import check_options
 from tl.data.sampling import check_balanced_by
 from tl.data.shifts.shift import Shift
@@ -30,7 +31,7 @@ from tl.tasks import Classification
 
 
 @dataclass(kw_only=True, eq=False)
-class ImageDataModule(LabelTasks, ABC):
+class ImageDataModule(FollowingSource, ABC):
     """Labelled images of one source: seeded validation split, label fraction, fast loaders.
 
     The values of the options in force are in ``settings``.
@@ -51,6 +52,7 @@ class ImageDataModule(LabelTasks, ABC):
         self.statistics = self.trained_on = self._unread = self._pipeline = None
         self._adopted = {}
         self._inherited = set()
+        self._labelled = self._divided = None
         self.inherit()
 
     # What a kind of source defines
@@ -167,7 +169,7 @@ class ImageDataModule(LabelTasks, ABC):
             whole, settings = self._read("train"), self.settings
             val_size = 0.0 if own_val else settings.val_size
             parts = self._divide(whole, val_size, settings.label_fraction, settings.seed)
-            self.statistics = self._statistics(whole)
+            self.statistics = self._labelled_statistics() or self._statistics(whole)
             self._pipeline = self._new_pipeline(self.statistics)
             if own_val:
                 parts["val"] = self._read("val").only(self.target_classes())
@@ -185,10 +187,12 @@ class ImageDataModule(LabelTasks, ABC):
     ) -> dict[str, ImageDataset]:
         """Split the training images into ``train`` and ``val``, in proportion to their classes.
 
-        Images that do not have one class each, or whose labels are withheld, are split at random.
+        Images that do not have one class each, or whose labels are withheld, are split at random;
+        of withheld labels, those validate that a labelled source of the same images holds out.
         """
         if self.withholds:
-            train, val = random_split(len(whole), val_size, label_fraction, seed)
+            known = self._labelled.held_out_of(whole) if self._labelled and val_size > 0 else None
+            train, val = random_split(len(whole), val_size, label_fraction, seed, held_out=known)
             held = whole.subset(val).only(self.target_classes())
             if len(held):  # else the labels of all are not even looked at
                 self._check_targets(held, "train")
@@ -205,6 +209,7 @@ class ImageDataModule(LabelTasks, ABC):
             )
         else:
             train, val = random_split(len(whole), val_size, label_fraction, seed)
+        self._divided = (val, whole.subset(val))
         whole = whole.only(self.target_classes())
         return {"train": whole.subset(train), "val": whole.subset(val)}
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from tl.data.base import ImageDataModule
 from tl.data.errors import DataError, listed
 from tl.data.joint_loaders import JointLoaders
 from tl.data.options import check_options, refuse_misspelt
@@ -209,10 +210,31 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, JointLoaders):
         Raises:
             DataError: If a source cannot be loaded.
         """
-        for source in self.sources.values():
+        labelled = self._labelled()
+        for name in sorted(self.sources, key=lambda each: each in labelled):
+            source = self.sources[name]
             source.trainer = self.trainer
+            if isinstance(source, ImageDataModule):
+                other = self.sources.get(labelled.get(name, ""))
+                source.follow(other if isinstance(other, ImageDataModule) else None)
             source.setup(stage)
         check_tokenizers(self.sources)
+
+    def _labelled(self) -> dict[str, str]:
+        """Return by source that does not train its labels another, whose head it uses."""
+        tasks = {n: {task.name for task in source.tasks} for n, source in self.sources.items()}
+        source_of = {task: name for name, own in tasks.items() for task in own}
+        idle = {task for task, trains in (self.trains or {}).items() if not trains}
+        used = {
+            source_of[task]: source_of[other]
+            for task, other in (self.shares or {}).items()
+            if task in source_of and other in source_of
+        }
+        return {
+            name: other
+            for name, other in used.items()
+            if name != other and (name in self.withheld_sources or tasks[name] <= idle)
+        }
 
     @property
     def waits(self) -> bool:

@@ -90,6 +90,7 @@ def random_split(
     seed: int,
     what: str = "images",
     labels: Tensor | None = None,
+    held_out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Split samples in one seeded order, of which the first validate.
 
@@ -100,6 +101,7 @@ def random_split(
         seed: Seed of the order.
         what: What the samples are, for messages.
         labels: Class numbers ``(N,)`` whose proportions all parts of the order keep.
+        held_out: Positions that validate, in place of the first `val_size`.
 
     Returns:
         Training positions and validation positions, both ascending.
@@ -112,6 +114,9 @@ def random_split(
     if labels is not None:
         order = order[class_by_class(labels[order])]
     held = math.ceil(count * val_size)
+    if held_out is not None:
+        order = torch.cat([held_out, order[~torch.isin(order, held_out)]])
+        held = len(held_out)
     kept = int((count - held) * label_fraction + 1e-9)
     if not kept:
         share = f" and `label_fraction={label_fraction:g}`" if label_fraction < 1 else ""

@@ -14,7 +14,7 @@ from tl.data.errors import DataError
 from tl.data.images.augment import Augment
 from tl.data.images.on_pixels import model_tasks
 from tl.data.images.tensor_augmentation import TensorAugmentation
-from tl.data.loaders import EpochSampler, is_cut, make_loader
+from tl.data.loaders import EpochSampler, is_cut, make_loader, random_order
 from tl.data.options import arguments_of, refuse_misspelt
 from tl.data.sampling import Sampling, balancing_task, check_balanced_by, labels_to_balance
 from tl.data.shifts.shift import Shift
@@ -259,5 +259,7 @@ class TensorDataModule(TrainedTensors):
 
     def _in_order(self, split: str) -> DataLoader[Any]:
         data = self.splits[split]
-        sequence = data.mixed() if is_cut(self.trainer, split) else None
+        sequence = random_order(self.trainer, split, len(data))
+        if sequence is None and is_cut(self.trainer, split):
+            sequence = data.mixed()
         return make_loader(data, self._sampler_in_order(data, self.batch_size, sequence), 0)

@@ -257,7 +257,6 @@ def _observed(
     )
 
 
-@torch.no_grad()
 def _accumulates_by_epoch(trainer: Trainer) -> bool:
     """Tell whether the number of accumulated batches is set when an epoch starts."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -266,8 +265,11 @@ def _accumulates_by_epoch(trainer: Trainer) -> bool:
 
 def _seen_again(module: SharedBackboneModule, batch: AnyBatch) -> MicroBatch:
     """Evaluate the losses of a batch after the step, and leave running statistics unchanged."""
+    trainer = module.trainer
     kept = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    with module.trainer.precision_plugin.forward_context():
+    # two views are compared with those of other processes where gradients are computed
+    grad = torch.set_grad_enabled(trainer.world_size > 1)
+    with grad, trainer.precision_plugin.forward_context():
         losses, outputs = module.task_losses(batch, smooth=True)
     for buffer, before in kept:
         buffer.copy_(before)

@@ -15,7 +15,7 @@ from tl.private.torch import BatchNorm
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # Subclasses that only run their children, such as an activation, behind the plain layer.
-_WITH_CHILDREN = (("timm", "BatchNormAct2d"),)
+_WITH_CHILDREN = (("timm", "BatchNormAct2d"), ("timm", "SyncBatchNormAct"))
 
 
 class BatchNormThen2d(nn.BatchNorm2d):
@@ -122,7 +122,7 @@ def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Mod
         (parent, name, child)
         for parent in backbone.modules()
         for name, child in parent.named_children()
-        if isinstance(child, _PLAIN) and (type(child) in _PLAIN or _has_children_only(child))
+        if isinstance(child, _PLAIN) and (type(child) in _PLAIN or runs_its_children(child))
     ]
     replaced = {id(layer) for _, _, layer in layers}
     other = [m for m in backbone.modules() if isinstance(m, BatchNorm) and id(m) not in replaced]
@@ -149,9 +149,11 @@ def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Mod
     return backbone
 
 
-def _has_children_only(layer: nn.Module) -> bool:
+def runs_its_children(layer: nn.Module) -> bool:
+    """Tell whether a layer is batch norm that runs its children on what it gives."""
     kind = type(layer)
-    return (kind.__module__.partition(".")[0], kind.__name__) in _WITH_CHILDREN
+    known = (kind.__module__.partition(".")[0], kind.__name__) in _WITH_CHILDREN
+    return known or kind is BatchNormThen2d
 
 
 def without_sources(backbone: nn.Module) -> nn.Module:

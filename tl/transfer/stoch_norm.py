@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,8 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from tl.modules.batch_norm import runs_its_children
 from tl.private.torch import BatchNorm
 from tl.transfer.freezing import FullFineTuning
+
+_TORCHS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def stoch_norm(by_batch: Tensor, by_statistics: Tensor, probability: float) -> Tensor:
@@ -32,15 +36,15 @@ def stoch_norm(by_batch: Tensor, by_statistics: Tensor, probability: float) -> T
 class StochNorm(FullFineTuning):
     """Train everything, each channel of batch norm by the moving statistics at random.
 
-    See :func:`stoch_norm`. As in the authors' code, the moving statistics already hold the batch.
-    The choice is a function of (seed, epoch, step, rank); evaluation is plain batch norm.
+    See :func:`stoch_norm`. As in the authors' code, the moving statistics are those from before the
+    batch. The choice is a function of (seed, epoch, step, rank); evaluation is plain batch norm.
 
     Args:
         probability: That a channel is normalised by the moving statistics, 0 to 1; the paper's 0.5.
 
     Raises:
         ValueError: If it is out of range; at the run's start, if the network has no batch norm with
-            one set of running statistics.
+            one set of running statistics, or a kind of it that does more than torch's.
     """
 
     def __init__(self, probability: float = 0.5) -> None:
@@ -51,24 +55,39 @@ class StochNorm(FullFineTuning):
 
     def hooks(self, backbone: nn.Module) -> list[RemovableHandle]:
         """Mix the outputs of each batch norm in training."""
-        layers = [layer for layer in backbone.modules() if isinstance(layer, BatchNorm)]
+        layers: list[Any] = [m for m in backbone.modules() if isinstance(m, BatchNorm)]
         if not layers or any(hasattr(layer, "sources") for layer in layers):
             raise ValueError(
                 "StochNorm needs a backbone with batch norm, and one set of running statistics for "
                 "all sources; choose another strategy or `batch_norm`."
             )
-        return [layer.register_forward_hook(self._mix) for layer in layers]
+        for layer in layers:
+            if type(layer) not in _TORCHS and not runs_its_children(layer):
+                raise ValueError(
+                    "StochNorm mixes the outputs of torch's batch norm, and "
+                    f"{type(layer).__name__} may do more; choose another strategy or network."
+                )
+        tracking = [layer for layer in layers if layer.running_mean is not None]
+        return [handle for layer in tracking for handle in self._hooks_of(layer)]
 
-    def _mix(self, layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:  # noqa: ANN401 - a batch norm
-        if not layer.training or layer.running_mean is None:
-            return output
-        moving = functional.batch_norm(
-            inputs[0],
-            layer.running_mean.clone(),  # the next step updates the layer's in place
-            layer.running_var.clone(),
-            layer.weight,
-            layer.bias,
-            training=False,
-            eps=layer.eps,
-        )
-        return stoch_norm(output, moving, self.probability)
+    def _hooks_of(self, layer: nn.Module) -> Iterator[RemovableHandle]:
+        before: list[Tensor] = []  # mean and variance, which the layer is about to update in place
+
+        def keep(layer: Any, inputs: tuple[Tensor, ...]) -> None:  # noqa: ANN401 - a batch norm
+            del inputs
+            before[:] = [layer.running_mean.clone(), layer.running_var.clone()]
+
+        def mix(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:  # noqa: ANN401 - as above
+            if not layer.training:
+                return output
+            mean, variance = before
+            moving = functional.batch_norm(
+                inputs[0], mean, variance, layer.weight, layer.bias, training=False, eps=layer.eps
+            )
+            # an activation works on each value, so it may come before the choice
+            for child in layer.children():
+                moving = child(moving)
+            return stoch_norm(output, moving, self.probability)
+
+        yield layer.register_forward_pre_hook(keep)
+        yield layer.register_forward_hook(mix)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tl.data.shifts import blurs
 from tl.data.shifts.draws import ImageDraws
@@ -54,6 +57,21 @@ def test_motion_smears_along_a_line_of_its_own() -> None:
     assert columns.max() == 16  # one side only, as there
     assert float(weights.max()) == seen[0, 16, 16]
     assert rows.float().sub(16).abs().max() <= columns.float().sub(16).abs().max() + 1
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+def test_zoom_has_the_factors_of_the_script(severity: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounding gives ``numpy.arange(1, 1.06, 0.01)`` and ``(1, 1.11, 0.01)`` their ends."""
+    zoomed: list[Tensor] = []
+
+    def counting(part: Tensor, *given: Any, **more: Any) -> Tensor:
+        zoomed.append(part)
+        return real(part, *given, **more)
+
+    real = functional.interpolate
+    monkeypatch.setattr(functional, "interpolate", counting)
+    blurs.zoom_blur(torch.zeros(1, 32, 32, 3), severity)
+    assert len(zoomed) == len(np.arange(1, (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1], 0.01))
 
 
 def test_zoom_averages_enlarged_images_about_the_centre() -> None:

@@ -46,6 +46,18 @@ def test_a_step_changes_scales_and_shifts_alone_and_lowers_the_entropy() -> None
     assert entropies[-1] < entropies[0]
 
 
+def test_layers_that_an_answer_does_not_use_stay() -> None:
+    """Of the streams of several tasks, as MTAN has them, a batch of one uses its own."""
+    torch.manual_seed(0)
+    used, other = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    net = nn.ModuleDict({"used": used, "other": other})
+    tent = TentNetwork(net, 1e-3)
+    inputs = torch.randn(16, 3)
+    tent.answer(lambda network: network.get_submodule("used")(inputs), mean_entropy)
+    assert torch.equal(other.weight, torch.ones(3))
+    assert not torch.equal(used.weight, torch.ones(3))
+
+
 def test_the_first_step_is_adams() -> None:
     """Of size lr against the sign of the gradient, where that is not tiny."""
     torch.manual_seed(0)

@@ -107,7 +107,7 @@ def motion_blur(images: Tensor, severity: int, draws: ImageDraws) -> Tensor:
 
 def zoom_blur(images: Tensor, severity: int) -> Tensor:
     """Average an image with enlarged ones, as a lens that zooms while the shutter is open."""
-    factors = [1 + 0.01 * step for step in range((6, 11, 16, 21, 26)[severity - 1])]
+    factors = [1 + 0.01 * step for step in range((7, 12, 16, 21, 26)[severity - 1])]
     height, width = images.shape[1:3]
     maps = _channels_first(images)
     found = maps.clone()

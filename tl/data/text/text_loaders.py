@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tl.data.images.resident import mixed_seed
-from tl.data.loaders import EpochSampler, is_cut, make_loader
+from tl.data.loaders import EpochSampler, is_cut, make_loader, random_order
 from tl.data.run_loaders import RunLoaders
 from tl.data.text.masking import mask_tokens
 from tl.data.text.text_set import Masking, TextSet
@@ -97,7 +97,9 @@ class TextLoaders(RunLoaders):
 
     def _in_order(self, split: str, batch_size: int | None = None) -> DataLoader[Any]:
         data = self.splits[split]
-        sequence = data.mixed() if is_cut(self.trainer, split) else None
+        sequence = random_order(self.trainer, split, len(data))
+        if sequence is None and is_cut(self.trainer, split):
+            sequence = data.mixed()
         if sequence is None and split != "predict":
             sequence = data.lengths.argsort(stable=True)  # little padding
         sampler = self._sampler_in_order(data, batch_size or self.eval_batch_size, sequence)

@@ -63,7 +63,8 @@ class TentNetwork:
         """
         with torch.inference_mode(mode=False), torch.enable_grad():
             found = forward(self.network)
-            gradients = torch.autograd.grad(entropy(found), self.adapted)
+            # layers of another task's stream have no part in it
+            gradients = torch.autograd.grad(entropy(found), self.adapted, allow_unused=True)
             for parameter, gradient in zip(self.adapted, gradients, strict=True):
                 parameter.grad = gradient
             self._optimizer.step()

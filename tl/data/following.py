@@ -1,0 +1,56 @@
+"""Sources of images that are evaluated by the head of another."""
+
+from __future__ import annotations
+
+from abc import ABC
+
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from tl.data.images.resident import ImageDataset
+from tl.data.label_tasks import LabelTasks
+from tl.data.shifts.shifted import unshifted
+
+
+class FollowingSource(LabelTasks, ABC):
+    """The part of a source of images that follows a labelled one, whose head it uses."""
+
+    _labelled: FollowingSource | None
+
+    def follow(self, labelled: FollowingSource | None) -> None:
+        """Take normalisation and validation images of a source whose head this one only uses.
+
+        The head reads inputs as it was trained on them. Of the same images, under whatever shift,
+        those validate that the labelled source does not train on.
+
+        Args:
+            labelled: The source, which is loaded first; ``None`` for a source with its own head.
+        """
+        if labelled is not self._labelled:
+            self._labelled = labelled
+            if self.trained_on is None:
+                self._reload()
+
+    def held_out_of(self, images: ImageDataset) -> Tensor | None:
+        """Return which of some images validate here; ``None`` if they are others, or none do.
+
+        Args:
+            images: Images that were not divided; their shift and their targets do not count.
+        """
+        if self._divided is None:
+            return None
+        rows, own = self._divided
+        if not len(rows) or int(rows.max()) >= len(images):
+            return None
+        both = (own, images.subset(rows))
+        mine, theirs = (unshifted(part.only(())).digest() for part in both)
+        return rows if mine == theirs else None
+
+    def _labelled_statistics(self) -> tuple[Tensor, Tensor] | None:
+        found = None if self._labelled is None else self._labelled.statistics
+        if self._labelled is not None and found is not None:
+            rank_zero_info(
+                f"tl: {self.data_name} is normalised as {self._labelled.data_name}, whose head it "
+                "uses."
+            )
+        return found

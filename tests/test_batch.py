@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tl.batch import VIEWS, in_one_batch, join, on_each, said_shapes, shapes_of, size_of
+from tl.batch import (
+    VIEWS,
+    at_least_float32,
+    in_one_batch,
+    join,
+    on_each,
+    said_shapes,
+    shapes_of,
+    size_of,
+)
 
 IDS = {"ids": torch.zeros(4, 12), "mask": torch.ones(4, 12)}
 
@@ -41,3 +50,9 @@ def test_two_views_are_one_batch() -> None:
     assert isinstance(both, torch.Tensor)
     assert torch.equal(both, torch.cat([first, second]))
     assert in_one_batch(first) is first
+
+
+def test_half_precision_becomes_single_and_double_stays() -> None:
+    for given, wanted in (("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")):
+        found = at_least_float32(torch.ones(2, dtype=getattr(torch, given)))
+        assert found.dtype == getattr(torch, wanted)

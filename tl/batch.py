@@ -28,6 +28,11 @@ def size_of(inputs: Inputs) -> int:
     return next(iter(sizes.values()))
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Convert half precision to float32, which sums and logarithms need."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 def on_each(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
     """Apply a function to the tensor, or to each tensor of a dict."""
     if isinstance(inputs, Mapping):

@@ -9,7 +9,6 @@ from torch import nn
 from tests.transfer.penalties.steps import checkpoint, network
 from tl.checkpoints.files import CheckpointError
 from tl.transfer.source import (
-    at_least_float32,
     load_heads,
     order_heads,
     read_head,
@@ -79,12 +78,6 @@ def test_heads_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
     assert torch.equal(mine["a"].get_parameter("weight"), before)
     with pytest.raises(ValueError, match="has heads for a, b, but this run has the tasks other"):
         load_heads(nn.ModuleDict({"other": nn.Linear(4, 2)}), path)
-
-
-def test_half_precision_becomes_single_and_double_stays() -> None:
-    for given, wanted in (("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")):
-        found = at_least_float32(torch.ones(2, dtype=getattr(torch, given)))
-        assert found.dtype == getattr(torch, wanted)
 
 
 def _named(path: Path, names: list[str], task: str = "t") -> Path:

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tl.backbones.norms import runs_its_children
 from tl.private.torch import BatchNorm
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-# Subclasses that only run their children, such as an activation, behind the plain layer.
-_WITH_CHILDREN = (("timm", "BatchNormAct2d"), ("timm", "SyncBatchNormAct"))
 
 
 class BatchNormThen2d(nn.BatchNorm2d):
     """Batch norm that runs its children, such as an activation, on what it gives."""
+
+    only_runs_children = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalise ``(N, C, H, W)``, and run the children."""
@@ -147,13 +148,6 @@ def per_source_statistics(backbone: nn.Module, sources: Sequence[str]) -> nn.Mod
         new.adopt(layer)
         setattr(parent, name, new)
     return backbone
-
-
-def runs_its_children(layer: nn.Module) -> bool:
-    """Tell whether a layer is batch norm that runs its children on what it gives."""
-    kind = type(layer)
-    known = (kind.__module__.partition(".")[0], kind.__name__) in _WITH_CHILDREN
-    return known or kind is BatchNormThen2d
 
 
 def without_sources(backbone: nn.Module) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from tl.backbones.streams import beside_heads, shared_part
-from tl.batch import in_one_batch
+from tl.batch import at_least_float32, in_one_batch
 from tl.modules.batch import (
     AnyBatch,
     Outputs,
@@ -57,7 +57,7 @@ def batch_losses(
         target = task.settle(given, checked=module.target_check.done)
         truth = task.truth(target)
         smoothing = module.label_smoothing if smooth else 0.0
-        loss = task.training_loss(output.float(), target, smoothing)
+        loss = task.training_loss(at_least_float32(output), target, smoothing)
         if not isinstance(loss, Tensor) or loss.ndim:
             raise ValueError(
                 f"The loss of task {name!r} is {described(loss)}; expected a scalar tensor."

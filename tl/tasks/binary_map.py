@@ -79,7 +79,7 @@ class BinaryMap(PixelTask):
         known = target != MISSING
         terms = functional.binary_cross_entropy_with_logits(
             output,
-            target.clamp(min=0),
+            target.clamp(min=0).to(output.dtype),  # which the loss takes
             pos_weight=output.new_tensor(self.pos_weight),
             reduction="none",
         )

@@ -53,7 +53,7 @@ class _MultiLabel(Classification):
         With label smoothing a target ``y`` is ``(1 - s) y + s / 2``.
         """
         missing = target.isnan()
-        known = target.masked_fill(missing, 0.0)
+        known = target.masked_fill(missing, 0.0).to(output.dtype)  # which the loss takes
         if label_smoothing:
             known = known * (1 - label_smoothing) + label_smoothing / 2
         weight = None if self.pos_weight is None else output.new_tensor(self.pos_weight)

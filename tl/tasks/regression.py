@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 
-from tl.batch import Inputs
+from tl.batch import Inputs, at_least_float32
 from tl.counting import counted
 from tl.tasks.base import Direction, Task
 from tl.tasks.figures import scatter_figure
@@ -99,7 +99,7 @@ class Regression(Task):
         wanted += ", NaN if missing"
         shapes = [(self.outputs,), ()] if self.outputs == 1 else [(self.outputs,)]
         given = self.tensor_of(target, wanted, lambda shape: bool(shape) and shape[1:] in shapes)
-        found = given.float().reshape(-1, self.outputs)
+        found = at_least_float32(given).reshape(-1, self.outputs)
         if not checked and found.isinf().any():
             first = int(found.isinf().any(1).nonzero()[0])
             raise ValueError(
@@ -130,7 +130,7 @@ class Regression(Task):
 
     def tally(self, output: Tensor, target: Tensor) -> list[Tensor]:
         """Return the sum of the absolute errors."""
-        return [(output.float() - target).abs().nansum()]
+        return [(at_least_float32(output) - target).abs().nansum()]
 
     def scores(self) -> dict[str, Metric]:
         """Return mean absolute error, root mean squared error and R2."""
@@ -143,11 +143,11 @@ class Regression(Task):
             metric.update(output, target)
             return
         known = ~target.isnan()
-        metric.update(output.float()[known], target[known])
+        metric.update(at_least_float32(output)[known], target[known])
 
     def answer(self, output: Tensor) -> Tensor:
         """Return the numbers ``(N, outputs)``."""
-        return output.float()
+        return at_least_float32(output)
 
     def cells(self, answer: Tensor, names: Sequence[str] | None) -> list[dict[str, str]]:
         """Return the numbers, separated by semicolons."""

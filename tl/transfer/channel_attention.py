@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tl.batch import Inputs, join, on_each
+from tl.batch import Inputs, at_least_float32, join, on_each
 from tl.data.images.threads import progress
 from tl.transfer.layer_outputs import channels_of, zeroed_channel
-from tl.transfer.source import at_least_float32
 
 Labelled = tuple[Inputs, Tensor]
 _BATCH = 32  # those of the authors of DELTA, as what follows

@@ -9,9 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tl.batch import Inputs
+from tl.batch import Inputs, at_least_float32
 from tl.transfer.opened import Source
-from tl.transfer.source import Head, at_least_float32, read_head
+from tl.transfer.source import Head, read_head
 from tl.transfer.weights import load_weights
 
 

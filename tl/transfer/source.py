@@ -19,11 +19,6 @@ from tl.transfer.names import find_state
 from tl.transfer.opened import Source, opened
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Convert half precision to float32, which sums and logarithms need."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
 @dataclass(frozen=True)
 class Head:
     """A head in a checkpoint."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from tl.modules.batch_norm import runs_its_children
+from tl.backbones.norms import runs_its_children
 from tl.private.torch import BatchNorm
 from tl.transfer.freezing import FullFineTuning
 

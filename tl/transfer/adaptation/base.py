@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tl.backbones.streams import StreamsBackbone
+from tl.batch import at_least_float32
 from tl.tasks import Task
 from tl.tasks.two_views.gather import gathered_rows
 from tl.transfer.penalties.base import Penalty, Step, nothing
-from tl.transfer.source import at_least_float32
 
 
 class Adaptation(Penalty):

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from tl.batch import at_least_float32
 from tl.tasks import Classification, Task
 from tl.transfer.adaptation.base import Adaptation
 from tl.transfer.penalties.base import Step
-from tl.transfer.source import at_least_float32
 
 
 def class_confusion(logits: Tensor, temperature: float) -> Tensor:

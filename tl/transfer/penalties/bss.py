@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tl.batch import at_least_float32
 from tl.tasks.two_views.gather import gathered_rows
 from tl.transfer.penalties.base import Penalty, Step
-from tl.transfer.source import at_least_float32
 
 
 class BSS(Penalty):

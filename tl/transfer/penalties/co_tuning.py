@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tl.batch import Inputs
+from tl.batch import Inputs, at_least_float32
 from tl.checkpoints.files import listed
 from tl.transfer.network import SourceHead, SourceNetwork
 from tl.transfer.penalties.base import (
@@ -21,7 +21,6 @@ from tl.transfer.penalties.base import (
     only_task,
     require_checkpoint,
 )
-from tl.transfer.source import at_least_float32
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,14 +10,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from tl.backbones.streams import StreamsBackbone
-from tl.batch import join, size_of
+from tl.batch import at_least_float32, join, size_of
 from tl.counting import counted
 from tl.transfer.channel_attention import attention_of, gather, loss_increases, probe
 from tl.transfer.layer_outputs import channels_of, last_convolutions, outputs_of
 from tl.transfer.network import SourceNetwork
 from tl.transfer.penalties.base import Penalty, Start, Step, only_classification, require_source
 from tl.transfer.penalties.l2_sp import squared_distance
-from tl.transfer.source import at_least_float32
 
 
 def map_distance(maps: Tensor, reference: Tensor, attention: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tl.batch import at_least_float32
 from tl.checkpoints.files import listed
 from tl.counting import counted
 from tl.data.naming import composed_names
@@ -18,7 +19,7 @@ from tl.transfer.penalties.base import (
     only_classification,
     only_task,
 )
-from tl.transfer.source import at_least_float32, read_head
+from tl.transfer.source import read_head
 
 
 def soft_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -10,10 +10,9 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from tl.batch import Inputs, on_each, size_of
+from tl.batch import Inputs, at_least_float32, on_each, size_of
 from tl.transfer.network import SourceNetwork
 from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_checkpoint
-from tl.transfer.source import at_least_float32
 
 
 def fisher_diagonal(

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from tl.batch import at_least_float32
 from tl.transfer.penalties.base import Penalty, Start, StartWeights, Step, require_source
-from tl.transfer.source import at_least_float32
 
 
 def squared_distance(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:

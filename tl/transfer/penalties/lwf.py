@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tl.batch import at_least_float32
 from tl.transfer.network import SourceHead, SourceNetwork
 from tl.transfer.penalties.base import Penalty, Start, Step, require_checkpoint
 from tl.transfer.penalties.distillation import soft_divergence
-from tl.transfer.source import at_least_float32
 
 
 class LwF(Penalty):

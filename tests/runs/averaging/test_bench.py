@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from tests.runs.averaging.dense import Rooms
 from tests.runs.averaging.runs import average, configuration, read, weights
-from tests.small import multitask_module, tiny_data, trainer, two_sources
+from tests.small import Tiny, multitask_module, tiny_data, trainer, two_sources
 from tests.small import module as tiny_module
+from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule
+from tl.runs.averaging.bench import Bench
+from tl.tasks import NTXent
 
 BOTH = ("classes", "metres")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -183,3 +186,68 @@ def test_what_is_not_estimated_is_not_said_to_be(made: list[Path], tmp_path: Pat
     said = average(made[:2], out, greedy=True, average_statistics=True)
     assert "re-estimated" not in said
     assert read(out)["tl"]["provenance"]["statistics"] is None
+
+
+VIEWS = NTXent(hidden=6, size=4)
+
+
+def test_two_views_are_estimated_on_plain_images_again_and_again(tmp_path: Path) -> None:
+    task = {"class_path": "tl.tasks.NTXent", "init_args": {"hidden": 6, "size": 4}}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(configuration(learns=task)))
+    bench = Bench(None, [config], "cpu", estimate=True)
+    data = tiny_data(learns=VIEWS)
+    net: Any = tiny_module(data)
+    start = {n: v.clone() for n, v in net.state_dict().items() if n.startswith(("back", "head"))}
+    ready_to_estimate(net)
+    data.setup("fit")
+    with torch.no_grad():
+        for batch in data.train_dataloader():
+            net.heads["generated10"](net.backbone(data.transform(batch, None)[0]))
+    first = bench.with_statistics(start)
+    same_statistics(first, net)
+    loss = bench.measure(first)
+    again = bench.with_statistics(start)
+    assert all(torch.equal(again[name], value) for name, value in first.items())
+    assert bench.measure(again) == loss
+
+
+def test_two_views_beside_another_source_are_plain_images_too(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"train_size": 40, "test_size": 10, "val_size": 0.5}
+    task = {"class_path": "tl.tasks.NTXent", "init_args": {"hidden": 6, "size": 4}}
+    module = "tl.data.GeneratedDataModule"
+    sources = {
+        "views": {"class_path": module, "init_args": {**given, "learns": task}},
+        "ten": {"class_path": module, "init_args": given},
+    }
+    content = {
+        "model": {
+            "class_path": "tl.modules.MultiTaskModule",
+            "init_args": {"backbone": {"class_path": "tests.small.Tiny"}},
+        },
+        "data": {
+            "class_path": "tl.data.MultiTaskDataModule",
+            "init_args": {"sources": sources, "batch_size": 10},
+        },
+    }
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(content))
+    data = MultiTaskDataModule(
+        sources={
+            "views": GeneratedDataModule(**given, learns=VIEWS),
+            "ten": GeneratedDataModule(**given),
+        },
+        batch_size=10,
+    )
+    net: Any = MultiTaskModule(Tiny(), data.tasks)
+    start = {n: v.clone() for n, v in net.state_dict().items() if n.startswith(("back", "head"))}
+    bench = Bench(None, [config], "cpu", estimate=True)
+    bench.measure(start)  # from now on the data have a Trainer
+    found = bench.with_statistics(start)
+    ready_to_estimate(net)
+    with torch.no_grad():
+        for batch in plain_batches(data):
+            features = net.backbone(torch.cat([batch[source][0] for source in ("views", "ten")]))
+            net.heads["views"](features[: len(batch["views"][0])])
+    same_statistics(found, net)
+    assert bench.data.trainer is bench.trainer

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import nn
 
+from tl.data.joint_loaders import JointLoaders
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, by_source, source_of
 from tl.modules.batch_norm import spread_missing
@@ -97,7 +99,8 @@ class Bench:
         if self.estimates:
             device = self.trainer.strategy.root_device
             self.module.to(device).train()
-            estimate_statistics(self.averaged, self._batches(device), self._forward)
+            with _without_trainer(self.data):
+                estimate_statistics(self.averaged, self._batches(device), self._forward)
         everything = self.module.cpu().state_dict()
         buffers = {name for name, _ in self.averaged.named_buffers()}
         wanted = [name for name in everything if name in state or name in buffers]
@@ -143,3 +146,17 @@ class Bench:
 
 def _has_batch_norm(network: nn.Module) -> bool:
     return any(isinstance(layer, BatchNorm) for layer in network.modules())
+
+
+@contextmanager
+def _without_trainer(data: LightningDataModule) -> Iterator[None]:
+    """Detach data from the Trainer: with it, sources of two views make them in evaluation too."""
+    parts = [data, *(data.sources.values() if isinstance(data, JointLoaders) else ())]
+    trainers = [part.trainer for part in parts]
+    try:
+        for part in parts:
+            part.trainer = None
+        yield
+    finally:
+        for part, trainer in zip(parts, trainers, strict=True):
+            part.trainer = trainer

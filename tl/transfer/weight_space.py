@@ -134,7 +134,7 @@ def greedy_soup(
 
 
 def estimate_statistics(
-    backbone: nn.Module, batches: Iterable[T], forward: Callable[[T], Any]
+    network: nn.Module, batches: Iterable[T], forward: Callable[[T], Any]
 ) -> int:
     """Re-estimate batch norm's running statistics on batches of training images.
 
@@ -145,7 +145,7 @@ def estimate_statistics(
     in training mode: dropout stays off, as it will be when the statistics are used.
 
     Args:
-        backbone: The network; its batch norms are updated in place and keep their ``momentum``.
+        network: The network; its batch norms are updated in place and keep their ``momentum``.
         batches: The batches, in random order; batches of a single class would bias the estimate.
         forward: Passes a batch through the network. In batch norms with statistics per source,
             ``source`` selects the active ones.
@@ -156,11 +156,11 @@ def estimate_statistics(
     Raises:
         ValueError: If there is no batch.
     """
-    layers: list[Any] = [layer for layer in backbone.modules() if isinstance(layer, BatchNorm)]
+    layers: list[Any] = [layer for layer in network.modules() if isinstance(layer, BatchNorm)]
     if not layers:
         return 0
     momenta = [layer.momentum for layer in layers]
-    modes = {module: module.training for module in backbone.modules()}
+    modes = {module: module.training for module in network.modules()}
     seen: dict[tuple[int, str | None], int] = {}
 
     def weigh(layer: Any, inputs: tuple[Tensor, ...]) -> None:  # noqa: ANN401 - a batch norm
@@ -173,7 +173,7 @@ def estimate_statistics(
     hooks = [layer.register_forward_pre_hook(weigh) for layer in layers]
     read = 0
     try:
-        backbone.eval()
+        network.eval()
         for layer in layers:
             layer.train()
             if isinstance(count := getattr(layer, "num_batches_tracked", None), Tensor):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.runs.averaging.dense import Rooms
 from tests.runs.averaging.runs import average, make_run, read, weights
 from tests.small import multitask_module, trainer, two_sources
 from tl.runs.averaging import average_checkpoints
@@ -45,6 +46,7 @@ def rename_classes(path: Path, out: Path, names: list[str], task: str | None = N
     [old] = content["tl"]["class_names"]
     new = task or old
     content["tl"]["class_names"] = {new: names}
+    content["tl"]["tasks"][0]["name"] = new
     content["state_dict"] = {
         name.replace(f"heads.{old}.", f"heads.{new}."): value
         for name, value in content["state_dict"].items()
@@ -64,6 +66,56 @@ def test_heads_of_permuted_classes_are_averaged_by_name(
     first, last, mean = (read(path)["state_dict"] for path in (made[0], made[1], out))
     key = f"heads.{own}.weight"
     torch.testing.assert_close(mean[key], (first[key].flip(0) + last[key]) / 2)
+
+
+@pytest.mark.parametrize("task", [None, "other"])
+def test_decoders_of_permuted_classes_are_averaged_by_name(
+    rooms: Rooms, tmp_path: Path, task: str | None
+) -> None:
+    paths = [rooms.saved(f"order{seed}", "classes", seed=seed) for seed in (0, 1)]
+    [names] = read(paths[1])["tl"]["class_names"].values()
+    turned = rename_classes(paths[0], tmp_path / "turned.ckpt", names[::-1], task)
+    out = tmp_path / "out.ckpt"
+    average_checkpoints([turned, paths[1]], out, average_statistics=True)
+    first, last, mean = (read(path)["state_dict"] for path in (*paths, out))
+    for name, value in mean.items():
+        if name.startswith("heads.") and value.is_floating_point():
+            own = first[name].flip(0) if ".last." in name else first[name]
+            torch.testing.assert_close(value, (own + last[name]) / 2)
+
+
+def test_classes_belong_to_the_only_head_whatever_the_data_call_it(
+    made: list[Path], tmp_path: Path
+) -> None:
+    paths = [tmp_path / "first.ckpt", tmp_path / "last.ckpt"]
+    for path, trained, step in zip(paths, made, (-1, 1), strict=False):
+        content = read(trained)
+        [names] = content["tl"]["class_names"].values()
+        content["tl"]["class_names"] = {"photos": names[::step]}
+        torch.save(content, path)
+    out = tmp_path / "out.ckpt"
+    average_checkpoints(paths, out, average_statistics=True)
+    first, last, mean = (weights(path) for path in (made[0], made[1], out))
+    key = "heads.generated10.weight"
+    torch.testing.assert_close(mean[key], (first[key].flip(0) + last[key]) / 2)
+
+
+def test_permuted_classes_of_a_foreign_decoder_are_refused(rooms: Rooms, tmp_path: Path) -> None:
+    paths = [rooms.saved(f"foreign{seed}", "classes", seed=seed) for seed in (0, 1)]
+    content = read(paths[0])
+    content["tl"]["tasks"][0]["decoder"] = "mine.Decoder"
+    content["tl"]["class_names"]["classes"].reverse()
+    torch.save(content, tmp_path / "turned.ckpt")
+    given = [tmp_path / "turned.ckpt", paths[1]]
+    with pytest.raises(ValueError, match=r"turned.ckpt: the head of 'classes' has its classes in"):
+        average_checkpoints(given, tmp_path / "out.ckpt", average_statistics=True)
+    average_checkpoints(given, tmp_path / "out.ckpt", average_statistics=True, backbone_only=True)
+
+
+def test_other_dense_heads_are_named_by_task(rooms: Rooms, tmp_path: Path) -> None:
+    paths = [rooms.saved(f"named-{source}", source) for source in ("classes", "metres")]
+    with pytest.raises(ValueError, match=r"has the heads classes, .*metres.ckpt has metres; only"):
+        average_checkpoints(paths, tmp_path / "out.ckpt", average_statistics=True)
 
 
 def test_heads_of_other_classes_are_refused_with_both_lists(

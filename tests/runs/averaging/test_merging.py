@@ -10,11 +10,13 @@ import torch
 import yaml
 from torch import nn
 
+from tests.runs.averaging.dense import Rooms
 from tests.runs.averaging.runs import read, weights
 from tests.small import Tiny, trainer
 from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule, TransferModule
 from tl.cli import main
 from tl.runs.averaging import merge_checkpoints
+from tl.runs.averaging.bench import Bench
 from tl.runs.averaging.merging import COEFFICIENTS
 from tl.transfer.lineage import lineage
 from tl.transfer.task_vectors import task_arithmetic, ties
@@ -199,6 +201,8 @@ def test_what_does_not_fit_is_one_line(made: Made, tmp_path: Path) -> None:
         merge_checkpoints(made.source, [], out, **given)
     with pytest.raises(ValueError, match="`method` must be one of task-arithmetic, ties, got 'x'"):
         merge(made, out, method="x")
+    with pytest.raises(ValueError, match="`keep` must be above 0 and at most 1, got 20"):
+        merge(made, out, method="ties", keep=20)
     with pytest.raises(ValueError, match="second head for generated10"):
         merge_checkpoints(made.source, [made.ten, made.ten], out, **given)
     content = yaml.safe_load(made.config.read_text())
@@ -257,3 +261,105 @@ def test_each_method_has_the_range_of_its_authors() -> None:
     assert COEFFICIENTS["task-arithmetic"] == pytest.approx([0.1 * n for n in range(1, 11)])
     assert COEFFICIENTS["ties"][0] == 0.8
     assert COEFFICIENTS["ties"][-1] == 2.5
+
+
+@pytest.fixture
+def unsearched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Bench, "measure")  # names are checked before anything is measured
+
+
+class DenseMade(NamedTuple):
+    source: Path
+    classes: Path
+    metres: Path
+    config: Path
+
+
+@pytest.fixture(scope="module")
+def dense(rooms: Rooms) -> DenseMade:
+    source = rooms.saved("source", "classes")
+    start = {"init_from": str(source)}
+    return DenseMade(
+        source,
+        rooms.saved("from_source-classes", "classes", seed=1, **start),
+        rooms.saved("from_source-metres", "metres", seed=2, **start),
+        rooms.configuration("classes", "metres"),
+    )
+
+
+def merge_dense(dense: DenseMade, out: Path, **options: Any) -> str:
+    given = {"configurations": [dense.config], "accelerator": "cpu", "coefficients": [0.5]}
+    paths = [dense.classes, dense.metres]
+    return merge_checkpoints(dense.source, paths, out, **{**given, **options})
+
+
+def test_decoders_are_merged_with_statistics_of_their_own(
+    dense: DenseMade, rooms: Rooms, tmp_path: Path
+) -> None:
+    out = tmp_path / "merged.ckpt"
+    said = merge_dense(dense, out)
+    found = weights(out)
+    for task, path in (("classes", dense.classes), ("metres", dense.metres)):
+        assert any(line.split()[0] == task for line in said.splitlines())
+        own = {n: v for n, v in weights(path).items() if n.startswith(f"heads.{task}.")}
+        estimated = [name for name in own if name.endswith("running_mean")]
+        assert len(estimated) == 2
+        for name, value in own.items():
+            if name.endswith(("running_mean", "running_var")):
+                assert not torch.allclose(found[name], value), name
+            elif not name.endswith("num_batches_tracked"):
+                assert torch.equal(found[name], value), name
+    scores = read(out)["tl"]["provenance"]["scores"]
+    # alone, each decoder keeps the statistics of its own training
+    for task, path in (("classes", dense.classes), ("metres", dense.metres)):
+        net, data = rooms.module(task), rooms.data(task)
+        [metrics] = trainer(tmp_path).validate(net, data, ckpt_path=str(path), verbose=False)
+        score = metrics[f"val/{task}/{net.tasks[task].score}"]
+        assert scores["fine-tuned alone"][task] == pytest.approx(score, rel=1e-4)
+    both = ("classes", "metres")
+    net, data = rooms.module(*both), rooms.data(*both)
+    [metrics] = trainer(tmp_path).validate(net, data, ckpt_path=str(out), verbose=False)
+    for task in both:
+        score = metrics[f"val/{task}/{net.tasks[task].score}"]
+        assert scores["merged"][task] == pytest.approx(score, rel=1e-4)
+
+
+def test_classes_of_a_merged_decoder_are_in_the_order_of_the_run(
+    dense: DenseMade, tmp_path: Path
+) -> None:
+    content, turned = read(dense.classes), tmp_path / "turned.ckpt"
+    content["tl"]["class_names"]["classes"].reverse()
+    torch.save(content, turned)
+    merge_dense(dense._replace(classes=turned), tmp_path / "merged.ckpt")
+    found, before = weights(tmp_path / "merged.ckpt"), weights(dense.classes)
+    for name in ("last.weight", "last.bias"):
+        key = f"heads.classes.{name}"
+        assert torch.equal(found[key], before[key].flip(0))
+    key = "heads.classes.lateral.0.weight"
+    assert torch.equal(found[key], before[key])
+
+
+@pytest.mark.usefixtures("unsearched")
+def test_decoders_that_do_not_fit_are_named_before_the_search(
+    dense: DenseMade, tmp_path: Path
+) -> None:
+    out = tmp_path / "merged.ckpt"
+    for source, changed, said in (
+        (
+            "classes",
+            {"width": 5},
+            r"the head of 'classes' is not that of the run of --config: Only",
+        ),
+        ("metres", {"name": "depths"}, "has a head for metres, the run has heads for classes, dep"),
+    ):
+        content = yaml.safe_load(dense.config.read_text())
+        [task] = content["data"]["init_args"]["sources"][source]["init_args"]["tasks"]
+        task["init_args"] |= changed
+        config = tmp_path / f"{source}.yaml"
+        config.write_text(yaml.safe_dump(content))
+        with pytest.raises(ValueError, match=said):
+            merge_dense(dense, out, configurations=[config])
+    with pytest.raises(ValueError, match="has a second head for classes"):
+        merge_dense(dense._replace(metres=dense.classes), out)
+    with pytest.raises(ValueError, match="'metres', and no network does the joint checkpoint have"):
+        merge_dense(dense, out, joint=dense.classes)

@@ -36,9 +36,9 @@ def average_checkpoints(
 
     The result is a checkpoint of the last one's task: ``test`` and ``init_from`` accept it, and it
     records its ingredients. State outside backbone and heads, such as a balancer's, comes from the
-    last one. With batch norm, running statistics are re-estimated on one epoch of the run's
-    training images, not augmented, in its batches; so are those of every candidate of a greedy
-    soup. WiSE-FT with all weight on one ingredient keeps its statistics.
+    last one. With batch norm, running statistics of what is averaged are re-estimated on one epoch
+    of the run's training images, not augmented, in its batches; so are those of every candidate of
+    a greedy soup. WiSE-FT with all weight on one ingredient keeps its statistics.
 
     Heads are matched by class names, in the order of the last one.
 
@@ -81,7 +81,13 @@ def average_checkpoints(
     normalised = any(name.endswith("running_mean") for name in last.weights)
     if greedy or (normalised and not average_statistics):
         files = [Path(path) for path in configurations] or [configuration_of(last.path)]
-        bench = Bench(last.content, files, accelerator, estimate=not average_statistics)
+        bench = Bench(
+            last.content,
+            files,
+            accelerator,
+            estimate=not average_statistics,
+            backbone_only=backbone_only,
+        )
 
     soup: Soup | None = None
     weights = [1 / len(parts)] * len(parts) if alpha is None else [1 - alpha, alpha]

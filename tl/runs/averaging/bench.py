@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
+from torch import nn
 
+from tl.data.joint_loaders import JointLoaders
 from tl.modules.base import SharedBackboneModule
-from tl.modules.batch import AnyBatch, by_source
+from tl.modules.batch import AnyBatch, by_source, source_of
 from tl.modules.batch_norm import spread_missing
 from tl.modules.checkpointed import description_of
 from tl.private.torch import BatchNorm
@@ -30,6 +33,7 @@ class Bench:
         configurations: Its run's configuration.
         accelerator: As of Lightning's Trainer.
         estimate: Re-estimate running statistics.
+        backbone_only: Re-estimate those of the backbone alone, and keep those of the heads.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Bench:
         accelerator: str,
         *,
         estimate: bool,
+        backbone_only: bool = False,
     ) -> None:
         module, self.data = build(configurations)
         if not isinstance(module, SharedBackboneModule):
@@ -51,7 +56,14 @@ class Bench:
         self.metric = f"val/{name}"
         if content is not None:
             self.module.load_state_dict(content["state_dict"])
-        self.estimate = estimate
+        parts: dict[str, nn.Module] = {"backbone": module.backbone}
+        if not backbone_only:
+            parts["heads"] = module.heads
+        self.averaged = nn.ModuleDict(parts)
+        self.estimates = estimate and _has_batch_norm(self.averaged)
+        tasks = {} if backbone_only else module.trained_tasks
+        # by name, those whose heads have statistics
+        self.normalising = {n: t for n, t in tasks.items() if _has_batch_norm(module.head_of(n))}
         self.trainer = Trainer(
             accelerator=accelerator,
             devices=1,
@@ -77,20 +89,20 @@ class Bench:
         """Return the data's description of themselves, by source; empty if they have none."""
         return description_of(self.data) or {}
 
-    def described(self) -> dict[str, Any]:
-        """Describe what the statistics were estimated on."""
-        return {"estimated_on": fingerprints(self.description())}
+    def described(self) -> dict[str, Any] | None:
+        """Describe what the statistics were estimated on; ``None`` if none were."""
+        return {"estimated_on": fingerprints(self.description())} if self.estimates else None
 
     def with_statistics(self, state: State) -> State:
-        """Return an average with all running statistics of the run's backbone, re-estimated."""
+        """Return an average with all running statistics of the run's network, re-estimated."""
         self._load(state)
-        layers = self.module.backbone.modules()
-        if self.estimate and any(isinstance(layer, BatchNorm) for layer in layers):
+        if self.estimates:
             device = self.trainer.strategy.root_device
             self.module.to(device).train()
-            estimate_statistics(self.module.backbone, self._batches(device), self._features)
+            with _without_trainer(self.data):
+                estimate_statistics(self.averaged, self._batches(device), self._forward)
         everything = self.module.cpu().state_dict()
-        buffers = {f"backbone.{name}" for name, _ in self.module.backbone.named_buffers()}
+        buffers = {name for name, _ in self.averaged.named_buffers()}
         wanted = [name for name in everything if name in state or name in buffers]
         return {name: everything[name].clone() for name in wanted}
 
@@ -123,5 +135,28 @@ class Bench:
             moved = self.data.transfer_batch_to_device(batch, device, 0)
             yield self.data.on_after_batch_transfer(moved, 0)
 
-    def _features(self, batch: AnyBatch) -> None:
-        self.module.features({source: images for source, (images, _) in by_source(batch).items()})
+    def _forward(self, batch: AnyBatch) -> None:
+        """Pass a batch through the backbone, and to each head with statistics what it trains on."""
+        parts = by_source(batch)
+        features = self.module.features({source: images for source, (images, _) in parts.items()})
+        for name, task in self.normalising.items():
+            if (source := source_of(task, parts)) in features:
+                self.module.output(name, features[source])
+
+
+def _has_batch_norm(network: nn.Module) -> bool:
+    return any(isinstance(layer, BatchNorm) for layer in network.modules())
+
+
+@contextmanager
+def _without_trainer(data: LightningDataModule) -> Iterator[None]:
+    """Detach data from the Trainer: with it, sources of two views make them in evaluation too."""
+    parts = [data, *(data.sources.values() if isinstance(data, JointLoaders) else ())]
+    trainers = [part.trainer for part in parts]
+    try:
+        for part in parts:
+            part.trainer = None
+        yield
+    finally:
+        for part, trainer in zip(parts, trainers, strict=True):
+            part.trainer = trainer

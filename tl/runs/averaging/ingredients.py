@@ -12,6 +12,7 @@ from torch import Tensor
 from tl.checkpoints.files import CheckpointError, listed, local_file, read_hashed
 from tl.counting import counted
 from tl.data.trained_on import groups_by_task, regrouped, sources_of
+from tl.runs.averaging.heads import Head, heads_of, named, reordered
 from tl.transfer.names import is_adapter
 from tl.transfer.provenance import source_record
 from tl.transfer.source import rows_by_name
@@ -51,8 +52,8 @@ class Ingredient:
 
     @property
     def class_names(self) -> dict[str, Sequence[str]]:
-        """Class names by task."""
-        return dict(self.content["tl"].get("class_names") or {})
+        """Class names by task; the data may have another name for the only one."""
+        return _paired(dict(self.content["tl"].get("class_names") or {}), self.heads)
 
     @property
     def sources(self) -> dict[str, Mapping[str, Any]]:
@@ -68,13 +69,26 @@ class Ingredient:
         return {(s[0], s[1]) for s in sides if isinstance(s, list | tuple) and len(s) == 2}  # noqa: PLR2004
 
     @property
-    def heads(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the heads' weights by task."""
-        return {
-            name.removeprefix("heads.").removesuffix(".weight"): tuple(value.shape)
-            for name, value in self.weights.items()
-            if name.startswith("heads.") and name.endswith(".weight")
-        }
+    def heads(self) -> dict[str, Head]:
+        """Its heads by task."""
+        return heads_of(self.weights)
+
+    def head(self, task: str, rows: Sequence[int] | None = None) -> Head:
+        """Return a head, with its classes in another order if `rows` are given.
+
+        Args:
+            task: Its task.
+            rows: The present row of each class, as of :func:`tl.transfer.source.rows_by_name`.
+
+        Raises:
+            ValueError: If it is not known which layer has these rows.
+        """
+        if rows is None:
+            return self.heads[task]
+        records = self.content["tl"].get("tasks") or ()
+        decoders = {record["name"]: record.get("decoder") for record in records}
+        what = f"{self.path}: the head of {task!r}"
+        return reordered(self.heads[task], rows, decoders.get(task), what)
 
 
 def read_ingredient(path: str | Path, *, backbone_only: bool) -> Ingredient:
@@ -162,8 +176,9 @@ def _paired(here: dict[str, T], wanted: Mapping[str, Any]) -> dict[str, T]:
 
 
 def _check_shapes(part: Ingredient, last: Ingredient) -> None:
-    if part.heads != last.heads:
-        said = [", ".join(f"{n} {s}" for n, s in one.heads.items()) for one in (part, last)]
+    here, there = ({t: _shape(head) for t, head in one.heads.items()} for one in (part, last))
+    if here != there:
+        said = [", ".join(f"{t} {s}".strip() for t, s in one.items()) for one in (here, there)]
         raise ValueError(
             f"{part.path} has the heads {said[0]}, {last.path} has {said[1]}; only heads with the "
             f"same tasks and classes can be averaged. {_BACKBONES}, which keeps the last one's "
@@ -173,6 +188,11 @@ def _check_shapes(part: Ingredient, last: Ingredient) -> None:
         check_alike(part.weights, last.weights)
     except ValueError as error:
         raise ValueError(f"{part.path} and {last.path}: {error}") from None
+
+
+def _shape(head: Head) -> str:
+    """Return the shape of a linear head; empty for others, whose layers are compared by name."""
+    return str(tuple(head["weight"].shape)) if "weight" in head else ""
 
 
 def _check_inputs(part: Ingredient, last: Ingredient, *, backbone_only: bool) -> None:
@@ -212,29 +232,22 @@ def _by_class_names(part: Ingredient, last: Ingredient) -> State:
     """Return the weights with heads renamed and reordered to match the last checkpoint's."""
     wanted = last.class_names
     here = _paired(part.class_names, wanted)
-    new_names = dict(zip(part.class_names, here, strict=True))
-    found = dict(part.weights)
-    for old, task in new_names.items():
-        names = here[task]
-        keys = [f"heads.{task}.{kind}" for kind in ("weight", "bias")]
-        for key in keys if old != task else ():
-            before = key.replace(f".{task}.", f".{old}.")
-            if before in found:
-                found[key] = found.pop(before)
-        if not names or not wanted.get(task):
-            continue
-        try:
-            rows = rows_by_name(names, wanted[task], f"The head of {task!r}")
-        except ValueError:
-            raise ValueError(
-                f"{part.path} was trained on the classes {listed(list(names))} of {task!r}, the "
-                f"last checkpoint on {listed(list(wanted[task]))}; only heads with the same "
-                f"classes can be averaged. {_BACKBONES}."
-            ) from None
-        for key in keys:
-            if rows is not None and key in found:
-                found[key] = found[key][rows]
-    return found
+    heads = part.heads
+    for old, task in zip(part.class_names, here, strict=True):
+        rows, names = None, here[task]
+        if names and wanted.get(task):
+            try:
+                rows = rows_by_name(names, wanted[task], f"The head of {task!r}")
+            except ValueError:
+                raise ValueError(
+                    f"{part.path} was trained on the classes {listed(list(names))} of {task!r}, "
+                    f"the last checkpoint on {listed(list(wanted[task]))}; only heads with the "
+                    f"same classes can be averaged. {_BACKBONES}."
+                ) from None
+        if heads.pop(old, None) is not None:  # a task that shares another's head has none
+            heads[task] = part.head(old, rows)
+    backbone = {n: value for n, value in part.weights.items() if n.startswith("backbone.")}
+    return {**backbone, **named(heads)}
 
 
 def _check_groups(part: Ingredient, last: Ingredient) -> None:

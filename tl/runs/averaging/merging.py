@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,6 +12,7 @@ from tl.data.images.threads import progress
 from tl.report.intervals import finite
 from tl.runs.averaging.average import write_average
 from tl.runs.averaging.bench import Bench
+from tl.runs.averaging.heads import Head, heads_of, named
 from tl.runs.averaging.ingredients import Ingredient, State, fingerprints, read_ingredient
 from tl.runs.averaging.merge_report import summary
 from tl.transfer.source import rows_by_name
@@ -67,9 +68,10 @@ def merge_checkpoints(
     out = Path(out)
     if coefficients is None:
         coefficients = COEFFICIENTS.get(method, ())
-    _check_arguments(out, paths, method, coefficients, configurations)
+    _check_arguments(out, paths, method, keep, coefficients, configurations)
     start = read_ingredient(source, backbone_only=True)
     parts = [read_ingredient(path, backbone_only=False) for path in paths]
+    other = None if joint is None else read_ingredient(joint, backbone_only=False)
     bench = Bench(None, [Path(path) for path in configurations], accelerator, estimate=True)
     _check_network(start, bench)
     noted = _noted(start, bench)
@@ -77,7 +79,11 @@ def merge_checkpoints(
         _check_start(part, start)
         _check_data(part, bench)
     heads = _heads(parts, bench)
+    together = {} if other is None else _together(other, bench)
     backbones = [_backbone(part) for part in parts]
+    alone: dict[str, float] = {}
+    for part, backbone in zip(parts, backbones, strict=True):
+        alone |= _scores({**backbone, **heads}, part.heads, bench)
 
     def merged(coefficient: float) -> State:
         if method == "ties":
@@ -87,17 +93,6 @@ def merge_checkpoints(
         return bench.with_statistics({**found, **heads})
 
     tried, (coefficient, state, metrics) = _search(coefficients, merged, bench)
-    alone: dict[str, float] = {}
-    for part, backbone in zip(parts, backbones, strict=True):
-        found = bench.measure({**backbone, **heads})
-        alone |= {task: found[bench.name(task)] for task in part.heads}
-    together: Mapping[str, float] = {}
-    if joint is not None:
-        other = read_ingredient(joint, backbone_only=False)
-        _check_network(other, bench)
-        _check_data(other, bench)
-        found = bench.measure({**other.weights, **_heads([other], bench, every=True)})
-        together = {task: found[bench.name(task)] for task in alone}
     merged_scores = {task: metrics[bench.name(task)] for task in alone}
     scores = {"fine-tuned alone": alone, "merged": merged_scores, "trained jointly": together}
     said = f"TIES, keep {keep:g}" if method == "ties" else "task arithmetic"
@@ -115,6 +110,20 @@ def merge_checkpoints(
     record = _record(said, [start, *parts], coefficient, metrics[bench.metric], bench)
     _write(out, bench, state, {**record, **numbers})
     return "\n".join([summary(out, said, coefficient, tried, bench, scores, counts), *noted])
+
+
+def _together(joint: Ingredient, bench: Bench) -> dict[str, float]:
+    """Return the validation score of each head of the network that was trained jointly."""
+    _check_network(joint, bench)
+    _check_data(joint, bench)
+    state = {**joint.weights, **_heads([joint], bench, every=True)}
+    return _scores(state, joint.heads, bench)
+
+
+def _scores(state: State, tasks: Iterable[str], bench: Bench) -> dict[str, float]:
+    """Return the validation score that decides for each task."""
+    found = bench.measure(state)
+    return {task: found[bench.name(task)] for task in tasks}
 
 
 def _search(
@@ -141,11 +150,14 @@ def _check_arguments(
     out: Path,
     paths: Sequence[str | Path],
     method: str,
+    keep: float,
     coefficients: Sequence[float],
     configurations: Sequence[str | Path],
 ) -> None:
     if method not in get_args(Method):
         raise ValueError(f"`method` must be one of {', '.join(get_args(Method))}, got {method!r}.")
+    if not 0 < keep <= 1:
+        raise ValueError(f"`keep` must be above 0 and at most 1, got {keep}.")
     if not paths:
         raise ValueError("Merging needs a source and at least one network fine-tuned from it.")
     if out.exists():
@@ -225,31 +237,34 @@ def _backbone(part: Ingredient) -> State:
 
 def _heads(parts: Sequence[Ingredient], bench: Bench, *, every: bool = False) -> State:
     """Return the heads of all, in the order of the run's classes."""
-    wanted = {name for name in bench.module.state_dict() if name.startswith("heads.")}
+    wanted = heads_of(bench.module.state_dict())
     classes = getattr(bench.data, "class_names", {})
-    found: State = {}
+    found: dict[str, Head] = {}
     for part in parts:
-        own = {name: value for name, value in part.weights.items() if name.startswith("heads.")}
-        if strange := sorted({name.split(".")[1] for name in own.keys() - wanted}):
+        own = part.heads
+        if strange := sorted(own.keys() - wanted.keys()):
             raise ValueError(
-                f"{part.path} has a head for {', '.join(strange)}, the run has the tasks "
-                f"{', '.join(bench.module.tasks)}; give its sources the same names."
+                f"{part.path} has a head for {', '.join(strange)}, the run has heads for "
+                f"{', '.join(wanted)}; give its sources the same names."
             )
-        if twice := sorted({name.split(".")[1] for name in own.keys() & found.keys()}):
+        if twice := sorted(own.keys() & found.keys()):
             raise ValueError(f"{part.path} has a second head for {', '.join(twice)}.")
-        for task, names in part.class_names.items():
-            rows = rows_by_name(names, classes.get(task, names), f"The head of {task!r}")
-            for key in (f"heads.{task}.weight", f"heads.{task}.bias"):
-                if rows is not None and key in own:
-                    own[key] = own[key][rows]
-        found |= own
-    if missing := sorted({name.split(".")[1] for name in wanted - found.keys()}):
+        for task in own:
+            what = f"{part.path}: the head of {task!r}"
+            names, here = part.class_names.get(task), classes.get(task)
+            rows = rows_by_name(names, here, what) if names and here else None
+            found[task] = part.head(task, rows)
+            try:
+                check_alike(found[task], wanted[task])
+            except ValueError as error:
+                raise ValueError(f"{what} is not that of the run of --config: {error}") from None
+    if missing := sorted(wanted.keys() - found.keys()):
         what = "does the joint checkpoint have" if every else "was fine-tuned on"
         raise ValueError(
             f"The run has the task {missing[0]!r}, and no network {what} it; leave it out of the "
             "configuration, or give its checkpoint."
         )
-    return found
+    return named(found)
 
 
 def _record(

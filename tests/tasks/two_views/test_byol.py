@@ -44,6 +44,15 @@ def test_momentum_rises_from_its_start_to_one() -> None:
     assert task.momentum_at(1) == pytest.approx(1)
 
 
+def test_an_image_alone_is_evaluated_with_views_in_two_passes() -> None:
+    head = BYOL("a", hidden=4, size=2, passes="two").head(3)
+    views = torch.randn(2, 3)
+    with pytest.raises(ValueError, match="this batch has one"):
+        head(views)
+    head.eval()
+    assert head(views).shape == (2, 2)
+
+
 def test_predictor_has_no_twin() -> None:
     head = BYOL(hidden=7, size=5).head(4)
     part = BYOL().twin(head)

@@ -20,5 +20,5 @@ def test_batch_norm_averages_over_both_views_or_over_each() -> None:
     assert torch.equal(both, net(views))
     assert torch.equal(each, torch.cat([net(views[:5]), net(views[5:])]))
     assert not torch.allclose(both, each)
-    net.eval()
-    assert torch.equal(Projector(net, "one")(views), Projector(net, "two")(views))
+    evaluated = Projector(net, "one").eval(), Projector(net, "two").eval()
+    assert torch.equal(*(projector(views) for projector in evaluated))

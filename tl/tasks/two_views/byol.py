@@ -46,7 +46,8 @@ class PredictorHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Predict from features ``(2N, D)``, the first view of all images, then the second."""
-        return by_view(nn.Sequential(self.net, self.predictor), features, self.passes)
+        both = nn.Sequential(self.net, self.predictor)
+        return by_view(both, features, self.passes if self.training else "one")
 
 
 @dataclass(frozen=True)

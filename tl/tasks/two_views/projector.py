@@ -38,16 +38,16 @@ class Projector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Project features ``(2N, D)``, the first view of all images, then the second."""
-        return by_view(self.net, features, self.passes)
+        return by_view(self.net, features, self.passes if self.training else "one")
 
 
 def by_view(net: nn.Module, features: Tensor, passes: Passes) -> Tensor:
     """Apply a network to the features ``(2N, D)`` of two views, in one or two passes.
 
     Raises:
-        ValueError: If each view has one image in training: its batch norm has no spread.
+        ValueError: If each view has one image and a pass of its own: batch norm has no spread.
     """
-    if passes == "one" or not net.training:
+    if passes == "one":
         found: Tensor = net(features)
         return found
     if len(features) <= 2:  # noqa: PLR2004 - an image in two views

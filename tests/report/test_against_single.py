@@ -73,6 +73,18 @@ def test_the_command_prints_it(folders: dict[str, Any], capsys: pytest.CaptureFi
     assert "`--baseline` must be TASK=FOLDER, got 'a'" in capsys.readouterr().err
 
 
+def test_a_baseline_that_is_not_positive_is_one_line(
+    folders: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folders["alone"]["b"][0] / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {"test/acc": -0.1}}))
+    given = [f"--baseline={task}={run}" for task, runs in folders["alone"].items() for run in runs]
+    assert main(["delta_m", *map(str, folders["together"]), *given]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "Delta_m needs positive scores, and the baseline of 'b/acc' is -0.1; compare" in said
+    assert "\n" not in said
+
+
 def test_a_loss_at_every_seed_is_called_negative_transfer(folders: dict[str, Any]) -> None:
     alone = {"a": folders["alone"]["a"][1:], "b": folders["alone"]["b"][:1]}
     one = against_single(folders["together"][:1], alone).table()

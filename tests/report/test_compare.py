@@ -170,3 +170,66 @@ def test_the_seconds_are_marked_though_the_resumed_run_is_gone(tmp_path: Path) -
     found = compare(run)
     assert "| seconds | 10 since resumed |" in found.table()
     assert found.groups["a"][0].curve("val/acc") == [(1, 0.3), (2, 0.6)]
+
+
+def from_source(folder: Path, seed: int, init_from: str, data: str, sha256: str = "") -> Path:
+    """A run whose results record its source, trained on these data with the same seed."""
+    run = leave(folder / "version_0", seed, 0.5, init_from=init_from)
+    results = json.loads((run / "results.json").read_text())
+    described = {"name": data, "seed": seed}
+    results["provenance"] = {"sha256": sha256 or init_from, "data": described, "parent": None}
+    (run / "results.json").write_text(json.dumps(results))
+    return run
+
+
+def test_other_sources_are_shown_and_are_no_seeds(tmp_path: Path) -> None:
+    sources = [f"src/version_{n}/checkpoints/best.ckpt" for n in range(2)]
+    same_seed = [
+        leave(tmp_path / f"a{n}" / "version_0", 0, 0.5, init_from=s) for n, s in enumerate(sources)
+    ]
+    found = compare(*same_seed)
+    assert found.differing == {"model.init_from": sources}
+    assert "2 runs of 2 settings, which differ in model.init_from." in found.table()
+    assert f"| model.init_from | {sources[0]} | {sources[1]} |" in found.table()
+    other_seed = leave(tmp_path / "b" / "version_0", 1, 0.7, init_from=sources[1])
+    found = compare(same_seed[0], other_seed)  # nothing tells that the sources are alike
+    assert [len(group) for group in found.groups.values()] == [1, 1]
+    assert found.differing == {"model.init_from": sources}
+
+
+def test_sources_with_equal_records_are_seeds_and_others_are_not(tmp_path: Path) -> None:
+    sources = [f"src/version_{n}/best.ckpt" for n in range(3)]
+    first = from_source(tmp_path / "a", 0, sources[0], "cifar10")
+    alike = from_source(tmp_path / "b", 1, sources[1], "cifar10")
+    other = from_source(tmp_path / "c", 2, sources[2], "cifar100", "0a0a")
+    found = compare(first, alike, other)
+    assert [len(group) for group in found.groups.values()] == [2, 1]
+    assert found.differing == {"model.init_from": [sources[0], sources[2]]}
+    anew = from_source(tmp_path / "d", 2, sources[2], "cifar10", "1b1b")  # at the same path
+    shown = [f"{sources[2]} (0a0a)", f"{sources[2]} (1b1b)"]
+    assert compare(other, anew).differing == {"model.init_from": shown}
+
+
+def test_sources_of_one_seed_are_shown_though_their_records_are_equal(tmp_path: Path) -> None:
+    sources = [f"src/version_{n}/best.ckpt" for n in range(2)]
+    runs = [from_source(tmp_path / s, 0, s, "cifar10") for s in sources]
+    assert compare(*runs).differing == {"model.init_from": sources}
+
+
+def test_another_seed_of_the_data_alone_is_shown(tmp_path: Path) -> None:
+    runs = [leave(tmp_path / name / "version_0", 0, 0.5) for name in "ab"]
+    for number, run in enumerate(runs):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["data"] = {"init_args": {"seed": number}}
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+    found = compare(*runs)
+    assert found.differing == {"data.init_args.seed": [0, 1]}
+    assert "2 runs of 2 settings, which differ in data.init_args.seed" in found.table()
+
+
+def test_a_long_path_of_a_source_is_shown_by_its_end(tmp_path: Path) -> None:
+    sources = [f"{'x' * 60}/version_{n}/best.ckpt" for n in range(2)]
+    runs = [leave(tmp_path / s / "version_0", 0, 0.5, init_from=s) for s in sources]
+    text = compare(*runs).table()
+    assert "xxx/version_0/best.ckpt | ...x" in text
+    assert "xxx/version_1/best.ckpt |" in text

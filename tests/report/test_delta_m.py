@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from tl.report import delta_m, delta_m_interval
@@ -48,7 +50,11 @@ def test_each_seed_is_set_against_its_own_baseline() -> None:
     ("values", "baselines", "lower", "said"),
     [
         ({"a": 1.0}, {"b": 1.0}, (), "has the tasks a, the baselines b"),
-        ({"a": 1.0}, {"a": 0.0}, (), "baseline of 'a' is 0"),
+        ({"a": 1.0}, {"a": 0.0}, (), "baseline of 'a' is 0; compare another score, such as mae"),
+        # with R2 of -0.1 alone and 0.5 together, a gain would be -600 %
+        ({"a": 0.5}, {"a": -0.1}, (), "needs positive scores, and the baseline of 'a' is -0.1;"),
+        ({"a": 1.0}, {"a": math.nan}, (), "the baseline of 'a' is nan"),
+        ({"a": 1.0}, {"a": math.inf}, ("a",), "the baseline of 'a' is inf"),
         ({"a": 1.0}, {"a": 1.0}, ("b",), "names b, which is not a task"),
     ],
 )
@@ -57,6 +63,11 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         delta_m(values, baselines, lower)
+
+
+def test_of_several_scores_the_one_that_is_not_positive_is_named() -> None:
+    with pytest.raises(ValueError, match=r"the baseline of 'age/r2' is -0\.1; compare"):
+        delta_m({"age": {"r2": 0.5, "mae": 1.0}}, {"age": {"r2": -0.1, "mae": 2.0}}, {"age/mae"})
 
 
 def test_seeds_must_match() -> None:

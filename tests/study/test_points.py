@@ -55,6 +55,21 @@ def test_a_search_adds_the_same_trials_for_each_method(tmp_path: Path) -> None:
     assert all(sum(k.startswith("trial ") for k in p.needs) == 3 for p in reported)
 
 
+def test_every_row_has_trials_of_its_own_by_default(tmp_path: Path) -> None:
+    search = {key: value for key, value in SEARCH.items() if key != "per"}
+    points = points_of(read_study(write_study(tmp_path, content(search=search))))
+    trials = {name: point for name, point in points.items() if point.trial is not None}
+    rows = [(method, part) for method in ("scratch", "full") for part in (0.1, 0.5)]
+    assert [point.group for point in trials.values()] == [row for row in rows for _ in range(3)]
+    for point in points.values():
+        if point.stage == "target" and point.trial is None:
+            own = [trials[name] for key, name in point.needs.items() if key.startswith("trial ")]
+            assert len(own) == 3
+            for trial in own:
+                assert trial.values["method"] == point.values["method"]
+                assert trial.values["data.part"] == point.values["data.part"]
+
+
 def test_runs_that_are_the_same_are_refused(tmp_path: Path) -> None:
     given = content()
     given["stages"]["target"]["vary"]["method"] = {"scratch": {}, "other": {"model.init": None}}

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.studies import content, leave_results, noise, write_study
+from tests.study.test_sections import SEARCH
 from tl.study.findings import as_dict, report_of
 from tl.study.folders import RunFolders
 from tl.study.points import Point
@@ -63,3 +65,20 @@ def test_what_rows_differ_in_is_said(tmp_path: Path) -> None:
     ]
     assert found[0].startswith("The rows differ in batch_norm: ")
     assert "per_source in part 0.1, full" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("per", "said"),
+    [
+        ([], "part 0.1, scratch alone"),
+        (["method"], "part 0.1 alone for each method"),
+        (["method", "data.part"], ""),
+    ],
+)
+def test_options_tuned_on_one_row_are_said(tmp_path: Path, per: list[str], said: str) -> None:
+    given = content(search={**SEARCH, "per": per})
+    for stage in given["stages"].values():
+        stage["vary"]["seed_everything"] = list(range(5))
+    study, _ = leave_results(write_study(tmp_path, given), tmp_path / "out", noise)
+    expected = [f"Options are tuned on {said}, and used for all rows."] if said else []
+    assert report_of(study, tmp_path / "out").departures == expected

@@ -217,3 +217,25 @@ def test_a_direction_that_no_run_records_is_said(tmp_path: Path) -> None:
     for point in points.values():
         change(point, out, scores={"a": {"rmse": "min"}})
     assert "No run records" not in markdown(report_of(study, out))
+
+
+def test_a_report_says_why_delta_m_cannot_be_computed(tmp_path: Path) -> None:
+    metrics = ["test/seg/miou", "test/depth/r2"]
+
+    def score(point: Point) -> dict[str, float]:
+        if point.stage == "alone":
+            return {"test/miou": 0.5, "test/r2": -0.1}
+        return {"test/seg/miou": 0.5, "test/depth/r2": 0.5}
+
+    path = write_study(tmp_path, mixed(metrics))
+    study, _ = leave_results(path, tmp_path / "out", score)
+    report = report_of(study, tmp_path / "out")
+    text = markdown(report)
+    assert "Delta_m cannot be computed for 4 runs, such as together/method=sum-seed=0-" in text
+    why = "Delta_m needs positive scores, and the baseline of 'depth/r2' is -0.1; compare another "
+    assert f": {why}score, such as mae or rmse in place of r2." in text
+    assert "- Delta_m: cannot be computed." in text
+    assert "- test/depth/r2: " in text
+    found = as_dict(report)["no_delta_m"]
+    assert len(found) == 4
+    assert all(line.startswith(why) for line in found.values())

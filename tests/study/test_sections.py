@@ -89,6 +89,38 @@ def test_a_search_goes_the_way_of_its_score(tmp_path: Path, metric: str, *, lowe
     assert search.lower_is_better is not lower
 
 
+def test_a_search_tunes_every_row_by_default(tmp_path: Path) -> None:
+    given = {key: value for key, value in SEARCH.items() if key != "per"}
+    search = read_study(write_study(tmp_path, content(search=given))).search
+    assert search is not None
+    assert search.per == ("method", "data.part")
+    search = read_study(write_study(tmp_path, content(search={**given, "per": []}))).search
+    assert search is not None
+    assert search.per == ()
+    search = read_study(write_study(tmp_path, content(search={**given, "stage": "source"}))).search
+    assert search is not None
+    assert search.per == ()  # its stage varies the seed alone
+
+
+@pytest.mark.parametrize("metric", ["val/target/oracle", "val/a/oracle_acc", "val/oracle_knn_acc"])
+@pytest.mark.parametrize("stated", [{}, {"lower_is_better": False}])
+def test_a_search_does_not_choose_by_withheld_labels(
+    tmp_path: Path, metric: str, stated: dict[str, bool]
+) -> None:
+    line = refused(tmp_path, content(search={**SEARCH, "metric": metric, **stated}))
+    assert f"`search` cannot monitor `{metric}`: it is computed from labels that training" in line
+
+
+def test_the_direction_of_an_unknown_score_is_asked_for(tmp_path: Path) -> None:
+    unknown = {**SEARCH, "metric": "val/own/err"}
+    line = refused(tmp_path, content(search=unknown))
+    assert "which way val/own/err is better; set `search.lower_is_better` to true or false." in line
+    given = content(search={**unknown, "lower_is_better": True})
+    search = read_study(write_study(tmp_path, given)).search
+    assert search is not None
+    assert search.lower_is_better
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [

@@ -45,3 +45,14 @@ def test_runs_are_averaged_by_the_hash_of_their_source(tmp_path: Path) -> None:
         assert all(found.mean(k) == pytest.approx(sum(v) / len(v)) for k, v in wanted.items())
     with pytest.raises(ValueError, match="do not differ in 'colour'; --where takes"):
         results_by_source(file, str(tmp_path / "out"), {"colour": "red"})
+
+
+def test_values_are_compared_as_yaml_and_unknown_ones_are_refused(tmp_path: Path) -> None:
+    file, out = write_study(tmp_path), str(tmp_path / "out")
+    leave_results(file, tmp_path / "out", noise)
+    found = results_by_source(file, out, {"data.part": "0.10", "method": "full"})
+    assert (found.done, found.total) == (2, 2)
+    with pytest.raises(ValueError, match=r"^`--where data.part=0.2`: the runs have 0.1, 0.5\.$"):
+        results_by_source(file, out, {"data.part": "0.2"})
+    with pytest.raises(ValueError, match="`--where method=fll`: the runs have scratch, full"):
+        results_by_source(file, out, {"method": "fll"})

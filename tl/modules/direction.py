@@ -29,6 +29,24 @@ def direction_of(metric: str) -> Direction | None:
     return score_directions().get(score) or _OF_CALLBACKS.get(score)
 
 
+def refuse_oracle(metric: str, who: str) -> None:
+    """Refuse to choose by a score that is computed from labels that training withholds.
+
+    Args:
+        metric: Its name.
+        who: What chooses by it, for the message.
+
+    Raises:
+        ValueError: If it is an oracle's.
+    """
+    last = metric.rpartition("/")[2]
+    if last == "oracle" or last.startswith("oracle_"):
+        raise ValueError(
+            f"{who} cannot monitor `{metric}`: it is computed from labels that training withholds "
+            "(`labels: none`); choose by a labelled source, as `val/loss` does."
+        )
+
+
 def check_direction(metric: str, mode: str | None, who: str) -> Direction:
     """Return the direction in which a metric is monitored.
 
@@ -38,15 +56,10 @@ def check_direction(metric: str, mode: str | None, who: str) -> Direction:
         who: What monitors it, for messages.
 
     Raises:
-        ValueError: If the metric is known to improve the other way, or if it is unknown and no
-            direction was set.
+        ValueError: If the metric is known to improve the other way, if it is unknown and no
+            direction was set, or if it is an oracle's.
     """
-    last = metric.rpartition("/")[2]
-    if last == "oracle" or last.startswith("oracle_"):
-        raise ValueError(
-            f"{who} cannot monitor `{metric}`: it is computed from labels that training withholds "
-            "(`labels: none`); choose by a labelled source, as `val/loss` does."
-        )
+    refuse_oracle(metric, who)
     known = direction_of(metric)
     if mode is None and known is None:
         raise ValueError(

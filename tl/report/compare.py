@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,23 +14,13 @@ from tl.counting import counted
 from tl.report.finished_run import COSTS, FinishedRun, read_run
 from tl.report.intervals import Interval, mean_interval
 from tl.report.results import shortened
+from tl.report.source_settings import DATA_SEED, SEED, is_aside, is_source, source_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SEED = "seed_everything"
-# follow from the seed, or say where a run lies
-_ASIDE = (
-    _SEED,
-    "data.init_args.seed",
-    "name",
-    "log_dir",
-    "ckpt_path",
-    "resume",
-    "shifts",
-    "severities",
-)
 _NONE = "-"  # in place of a number
+_LONGEST = 60  # letters of a path
 _COST_LABELS = {"seconds": "seconds", "images_per_second": "samples per second"}
 
 
@@ -40,10 +31,12 @@ class Comparison:
     Args:
         groups: Runs that differ in their seed only, by name.
         differing: Settings in which the groups differ, by dotted name, a value for each group.
+        settings: Number of different settings; two runs of one seed are two groups of the same.
     """
 
     groups: Mapping[str, Sequence[FinishedRun]]
     differing: Mapping[str, Sequence[Any]]
+    settings: int = 1
 
     @property
     def metrics(self) -> list[str]:
@@ -69,10 +62,11 @@ class Comparison:
     def _lines(self) -> Iterator[str]:
         yield f"| | {' | '.join(self.groups)} |"
         yield f"| --- |{' --- |' * len(self.groups)}"
-        seeds = [_listed([run.settings.get(_SEED) for run in g]) for g in self.groups.values()]
+        seeds = [_listed([run.settings.get(SEED) for run in g]) for g in self.groups.values()]
         yield f"| seeds | {' | '.join(seeds)} |"
         for key, values in self.differing.items():
-            yield f"| {key} | {' | '.join(map(shortened, values))} |"
+            words = [_tail(v) if is_source(key) else shortened(v) for v in values]
+            yield f"| {key} | {' | '.join(words)} |"
         for metric in self.metrics:
             said = [_said(self.score(g, metric), len(runs)) for g, runs in self.groups.items()]
             yield f"| {metric} | {' | '.join(said)} |"
@@ -99,9 +93,8 @@ class Comparison:
             return f"{counted(count, 'run')} of the same settings.{spread}"
         if not keys:
             return f"{counted(count, 'run')} whose settings cannot be distinguished.{spread}"
-        rows = [[repr(_without_seed(k, v)) for v in each] for k, each in self.differing.items()]
-        settings = len(set(zip(*rows, strict=True)))
-        return f"{counted(count, 'run')} of {settings} settings, which differ in {keys}.{spread}"
+        runs = f"{counted(count, 'run')} of {self.settings} settings"
+        return f"{runs}, which differ in {keys}.{spread}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in plain types."""
@@ -185,52 +178,75 @@ def compare(*runs: str | Path) -> Comparison:
     if not runs:
         raise ValueError("Name one run folder or more.")
     found = [read_run(Path(run)) for run in runs]
-    alike: dict[str, list[FinishedRun]] = {}
+    alike: dict[str, list[list[FinishedRun]]] = {}  # of one setting, a seed once in each list
+    seen: set[Path] = set()
     for run in found:
-        if any(
-            run.folder.resolve() == other.folder.resolve() for x in alike.values() for other in x
-        ):
+        if run.folder.resolve() in seen:
             continue  # named twice
-        kept = {
-            key: _without_seed(key, value)
-            for key, value in run.settings.items()
-            if not _is_aside(key)
-        }
+        seen.add(run.folder.resolve())
         # one without a configuration is like no other; nor are two of one seed two replicates
         known = any(not key.startswith("test: ") for key in run.settings)
         own = [] if known else [str(run.folder.resolve())]
-        key = json.dumps([kept, own], sort_keys=True, default=str)
-        seed, again = run.settings.get(_SEED), 0
-        while any(_is_again(seed, other) for other in alike.get(f"{key}{again}", ())):
-            again += 1
-        alike.setdefault(f"{key}{again}", []).append(run)
+        same = alike.setdefault(json.dumps([_kept(run), own], sort_keys=True, default=str), [])
+        for group in same:
+            if not any(_is_again(run, other) for other in group):
+                group.append(run)
+                break
+        else:
+            same.append([run])
     groups: dict[str, list[FinishedRun]] = {}
-    for group in alike.values():
+    lists = itertools.chain.from_iterable(alike.values())
+    for group in sorted(lists, key=lambda group: found.index(group[0])):
         groups[_name(group, groups)] = group
-    firsts = [group[0].settings for group in groups.values()]
-    keys = [key for key in dict.fromkeys(k for s in firsts for k in s) if not _is_aside(key)]
+    firsts = [group[0] for group in groups.values()]
+    kept = [_kept(run) | {key: run.settings.get(key) for key in _apart(alike)} for run in firsts]
     differing = {
-        key: [settings.get(key, "not set") for settings in firsts]
-        for key in keys
+        key: _values(key, firsts)
+        for key in dict.fromkeys(key for each in kept for key in each)
         # what only the class of one run has, and is null there, distinguishes nothing
-        if len({repr(_without_seed(key, s.get(key))) for s in firsts}) > 1
+        if len({repr(each.get(key)) for each in kept}) > 1
     }
-    return Comparison(groups, differing)
+    rows = {repr([each.get(key) for key in differing]) for each in kept}
+    return Comparison(groups, differing, len(rows))
 
 
-def _is_again(seed: object, other: FinishedRun) -> bool:
-    return seed is not None and seed == other.settings.get(_SEED)
+def _is_again(run: FinishedRun, other: FinishedRun) -> bool:
+    seed = run.settings.get(SEED)
+    return seed is not None and seed == other.settings.get(SEED)
 
 
-def _is_aside(key: str) -> bool:
-    return key in _ASIDE or key.endswith(".dirpath")
+def _kept(run: FinishedRun) -> dict[str, object]:
+    """Return what makes runs the same setting: all but their seeds and where they lie."""
+    return {
+        key: source_settings(value, run.provenance)
+        if is_source(key) and isinstance(value, str)
+        else value
+        for key, value in run.settings.items()
+        if not is_aside(key)
+    }
 
 
-def _without_seed(key: str, value: object) -> object:
-    """Leave out what of a source's path differs by its seed: a study names it there."""
-    if key.endswith("init_from") and isinstance(value, str):
-        return re.sub(r"seed=\d+|-[0-9a-f]{10}(?=/)|version_\d+", "", value)
-    return value
+def _apart(alike: Mapping[str, Sequence[Sequence[FinishedRun]]]) -> set[str]:
+    """Return what distinguishes runs of one setting and one seed: their sources, or data seeds."""
+    return {
+        key
+        for same in alike.values()
+        for group, others in itertools.combinations(same, 2)
+        for run, other in itertools.product(group, others)
+        if _is_again(run, other)
+        for key in run.settings
+        if key == DATA_SEED or is_source(key)
+        if run.settings[key] != other.settings.get(key)
+    }
+
+
+def _values(key: str, firsts: Sequence[FinishedRun]) -> list[Any]:
+    """Return a setting of each group; different sources at one path are told by their hash."""
+    values = [run.settings.get(key, "not set") for run in firsts]
+    if len({repr(value) for value in values}) > 1:
+        return values
+    hashes = [str((run.provenance or {}).get("sha256", "not recorded")) for run in firsts]
+    return [f"{value} ({sha256[:12]})" for value, sha256 in zip(values, hashes, strict=True)]
 
 
 def _name(group: Sequence[FinishedRun], taken: Mapping[str, object]) -> str:
@@ -242,6 +258,12 @@ def _name(group: Sequence[FinishedRun], taken: Mapping[str, object]) -> str:
         if candidate not in taken:
             return candidate
     return str(folder)
+
+
+def _tail(source: object) -> str:
+    """Write a source by the end of its path, which names the run."""
+    text = str(source)
+    return text if len(text) <= _LONGEST else f"...{text[3 - _LONGEST :]}"
 
 
 def _listed(seeds: Sequence[object]) -> str:

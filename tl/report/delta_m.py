@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from tl.report.intervals import Interval, mean_interval
@@ -31,7 +32,8 @@ def delta_m(
         A fraction: 0.02 is 2 % better than the baselines on average.
 
     Raises:
-        ValueError: If the tasks or scores differ or a baseline is 0.
+        ValueError: If the tasks or scores differ, or a baseline is not positive: relative to a
+            negative score, as R2 can be, a gain would count as a loss.
     """
     if set(values) != set(baselines):
         raise ValueError(
@@ -54,9 +56,11 @@ def delta_m(
         each = []
         for score, value in scores.items():
             base = alone[task][score]
-            if base == 0:
+            if not (base > 0 and math.isfinite(base)):
+                name = f"{task}/{score}" if score else task
                 raise ValueError(
-                    f"The baseline of {task!r} is 0; a relative change needs a nonzero one."
+                    f"Delta_m needs positive scores, and the baseline of {name!r} is {base:.4g}; "
+                    "compare another score, such as mae or rmse in place of r2."
                 )
             sign = -1 if {task, f"{task}/{score}"} & set(lower_is_better) else 1
             each.append(sign * (value - base) / base)

@@ -34,6 +34,7 @@ class FinishedRun:
         monitor: Metric that chose its best checkpoint.
         task: Its only task, which its metrics do not name; ``None`` of several.
         before: Folder of the run that it resumed; costs are without it.
+        provenance: Its record of the source that it started from.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class FinishedRun:
     monitor: str | None = None
     task: str | None = None
     before: Path | None = None
+    provenance: Mapping[str, Any] | None = None
 
     def value(self, metric: str) -> float | None:
         """Return a metric; of the only task also by a name with the task in it."""
@@ -131,6 +133,7 @@ def read_run(folder: Path) -> FinishedRun:
     best, tasks = results.get("best") or {}, results.get("scores") or {}
     # of the best checkpoint, which is the one that is tested, and not of the last epoch
     chosen = {k: v for k, v in (best.get("metrics") or {}).items() if k.startswith("val/")}
+    origin = results.get("provenance")
     tested = {f"test: {name}": said for name, said in conditions_of_test(results).items()}
     return FinishedRun(
         where,
@@ -144,6 +147,7 @@ def read_run(folder: Path) -> FinishedRun:
         best.get("monitor"),
         next(iter(tasks)) if len(tasks) == 1 else None,
         _resumed(where, results),
+        origin if isinstance(origin, Mapping) else None,
     )
 
 

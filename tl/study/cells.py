@@ -49,6 +49,7 @@ class Run:
         metrics: Metrics by name, with ``Delta_m`` where there are baselines.
         scores: By task, which way its scores are better: ``min`` or ``max``.
         undefined: Metrics that it logs and that are not finite.
+        no_delta_m: Why its ``Delta_m`` cannot be computed; empty where it can.
         budget: What it was given.
         sources: Number of its sources, each of which has an equal share of the samples.
         conditions: What the rules for comparisons ask of it besides its budget.
@@ -63,6 +64,7 @@ class Run:
     samples_per_second: float | None = None
     scores: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     undefined: tuple[str, ...] = ()
+    no_delta_m: str = ""
     sources: int = 1
     conditions: Conditions = field(default_factory=Conditions)
 
@@ -181,8 +183,8 @@ def _read(point: Point, points: Mapping[str, Point], folders: RunFolders) -> Run
         results.get("images_per_second"),
         results.get("scores") or {},
         tuple(name for name in logged if name not in metrics),
-        sources,
-        conditions_of(results, configuration),
+        sources=sources,
+        conditions=conditions_of(results, configuration),
     )
 
 
@@ -246,7 +248,8 @@ def direction_of(metric: str, runs: Mapping[str, Run], stage: str) -> str | None
 def _with_delta_m(study: Study, runs: dict[str, Run]) -> dict[str, Run]:
     """Add Delta_m against networks of one task each, of the same seed.
 
-    Of a task with several metrics all count, except its loss. A run whose baseline is 0 has none.
+    Of a task with several metrics all count, except its loss. A run whose baseline is not positive
+    has none, and says why.
     """
     report = directed(study, runs).report
     if report.delta_m is None:
@@ -265,7 +268,12 @@ def _with_delta_m(study: Study, runs: dict[str, Run]) -> dict[str, Run]:
         if not is_reported(study, run.point) or set(base) != set(asked):
             continue
         reached = {task: all_of(scores, run.metrics) for task, scores in asked.items()}
-        if all(reached.values()) and all(all(scores.values()) for scores in base.values()):
+        if not all(reached.values()):
+            continue
+        try:
             change = delta_m(reached, base, lower)
+        except ValueError as error:
+            found[name] = replace(run, no_delta_m=str(error))
+        else:
             found[name] = replace(run, metrics={**run.metrics, DELTA: change})
     return found

@@ -155,6 +155,7 @@ def as_dict(report: StudyReport) -> dict[str, Any]:
         "waiting_for_failed": dict(report.progress.blocked),
         "damaged": dict(report.damaged),
         "undefined": undefined_of(report),
+        "no_delta_m": no_delta_m_of(report),
         "missing": [
             name
             for name, state in report.progress.states.items()
@@ -171,6 +172,11 @@ def undefined_of(report: StudyReport) -> dict[str, list[str]]:
         if run.point.trial is None
         and (gone := [m for m in report.study.report.metrics if m in run.undefined])
     }
+
+
+def no_delta_m_of(report: StudyReport) -> dict[str, str]:
+    """Return why Delta_m cannot be computed, by run."""
+    return {name: run.no_delta_m for name, run in report.runs.items() if run.no_delta_m}
 
 
 def _gain(gain: Gain) -> dict[str, Any]:

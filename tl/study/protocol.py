@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from tl.study.cells import Cell
 from tl.study.conditions import SHARED
+from tl.study.points import SEED
 from tl.study.schema import Study
-from tl.study.wording import name_of
+from tl.study.wording import name_of, short
 
 FEWEST_SEEDS = 5
 
@@ -18,6 +19,7 @@ def departures(study: Study, cells: Sequence[Cell]) -> list[str]:
     lines = []
     if (seeds := len(stage.vary[study.report.pairs])) < FEWEST_SEEDS:
         lines.append(f"{seeds} seeds a row; a claim should have {FEWEST_SEEDS} or more.")
+    lines += _tuned_alone(study)
     for option in SHARED:
         found: dict[str, list[str]] = {}
         for cell in cells:
@@ -49,3 +51,19 @@ def departures(study: Study, cells: Sequence[Cell]) -> list[str]:
                 f"{train:,}."
             )
     return lines
+
+
+def _tuned_alone(study: Study) -> list[str]:
+    """Say what a search tunes on in place of every row; empty where it tunes each of them."""
+    search = study.search
+    if search is None:
+        return []
+    vary, own = study.stages[search.stage].vary, (*search.per, study.report.pairs, SEED)
+    first = {
+        axis: vary[axis][0]
+        for axis in dict.fromkeys([*study.report.rows, *vary])
+        if axis in vary and axis not in own and len(vary[axis]) > 1
+    }
+    each = f" for each {' and '.join(map(short, search.per))}" if search.per else ""
+    said = f"Options are tuned on {name_of(first)} alone{each}, and used for all rows."
+    return [said] if first else []

@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from tl.checkpoints.whole_files import write_whole
+from tl.counting import counted
 from tl.report.intervals import Interval, mean_interval
 from tl.study.analysis import Gain, Single, budget_difference, reference_of
-from tl.study.cells import Cell, direction_of, metrics_of
-from tl.study.findings import StudyReport, as_dict, runs_csv, status_line, undefined_of
+from tl.study.cells import DELTA, Cell, direction_of, metrics_of
+from tl.study.findings import (
+    StudyReport,
+    as_dict,
+    no_delta_m_of,
+    runs_csv,
+    status_line,
+    undefined_of,
+)
 from tl.study.folders import write_object
 from tl.study.statistics import LEVEL
 from tl.study.wording import amount, escaped, is_share, name_of, number, scaled, short, unit
@@ -66,8 +74,8 @@ def _table(report: StudyReport) -> Iterator[str]:
             if against:
                 words.append(_gain(gains.get((metric, _key(cell.row))), metric))
         counts = [len(cell.values(metric)) for metric in metrics]
-        counted = " to ".join(map(str, sorted({min(counts), max(counts)})))
-        yield f"| {' | '.join(words)} | {counted} of {cell.wanted} |"
+        seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+        yield f"| {' | '.join(words)} | {seeds} of {cell.wanted} |"
     yield ""
     yield (
         "Means with 95 % intervals by Student's t. Gains are paired by seed; `*` holds at 5 % "
@@ -78,6 +86,10 @@ def _table(report: StudyReport) -> Iterator[str]:
             f"No run records which way {' and '.join(unknown)} is better: higher, unless "
             "`report.lower_is_better` names it."
         )
+    if without := no_delta_m_of(report):
+        name, why = next(iter(without.items()))
+        runs = counted(len(without), "run")
+        yield f"{DELTA} cannot be computed for {runs}, such as {report.points[name].title}: {why}"
 
 
 def _without_direction(report: StudyReport) -> list[str]:
@@ -238,7 +250,8 @@ def _answer(report: StudyReport) -> Iterator[str]:
                 f"{' to '.join(map(str, {counts[0]: 0, counts[-1]: 0}))} seeds."
             )
         if not gains:
-            yield f"- {metric}: nothing to compare yet."
+            impossible = metric == DELTA and no_delta_m_of(report)
+            yield f"- {metric}: {'cannot be computed' if impossible else 'nothing to compare yet'}."
         yield from _transfer(report, metric, report.single.get(metric))
 
 

@@ -71,12 +71,13 @@ class Search:
         stage: Stage whose runs are tuned.
         over: Range, or list of plain values, by option.
         trials: Number of trials per method.
-        per: Axes, each combination of whose values is tuned by itself.
+        per: Axes, each combination of whose values is tuned by itself; by default all that vary
+            but the seed.
         metric: Metric on ``val/``.
         seed: Seed of the trials' runs and of the sampler; not one of the study's.
         sampler: ``tpe`` or ``random``.
         pruning: Stop a trial that is below the median of the earlier ones at the same step.
-        lower_is_better: Direction; ``None`` follows the name, ``val/.../loss`` being lower.
+        lower_is_better: Whether a lower value of the metric is better.
     """
 
     stage: str

@@ -155,11 +155,13 @@ def search_of(  # noqa: C901, PLR0912 - one check after the other
             f"`search.metric` must begin with val/, got {metric!r}: a search on test would tune on "
             "what is reported."
         )
-    per = part.get("per", [])
+    seeds = (report.pairs, "seed_everything")
+    rows = [axis for axis, values in vary.items() if axis not in seeds and len(values) > 1]
+    per = part.get("per", rows)
     per = texts_of([per] if isinstance(per, str) else per, "`search.per`", empty=True)
     check_once(per, "`search.per`")
     for axis in per:
-        if axis in (report.pairs, "seed_everything"):
+        if axis in seeds:
             raise ValueError(
                 f"`search.per` is {axis!r}; the seeds of a row must share their options."
             )
@@ -170,20 +172,30 @@ def search_of(  # noqa: C901, PLR0912 - one check after the other
         raise ValueError(f"`search.sampler` must be one of {listed(SAMPLERS)}, got {sampler!r}.")
     if not isinstance(pruning, bool):
         raise ValueError(f"`search.pruning` must be true or false, got {pruning!r}.")  # noqa: TRY004
-    lower = part.get("lower_is_better", _is_error(metric))
-    if not isinstance(lower, bool):
-        raise ValueError(f"`search.lower_is_better` must be true or false, got {lower!r}.")  # noqa: TRY004
+    lower = _is_error(metric, part.get("lower_is_better"))
     return Search(name, over, trials, per, metric, seed, sampler, pruning, lower)
 
 
-def _is_error(metric: str) -> bool:
-    """Tell whether a metric is better when lower, by the name of its score."""
+def _is_error(metric: str, stated: object) -> bool:
+    """Tell whether a search's metric is better when lower: as stated, or by its score's name."""
+    if stated is not None and not isinstance(stated, bool):
+        raise ValueError(f"`search.lower_is_better` must be true or false, got {stated!r}.")
     score = metric.rpartition("/")[2]
     if score in ("acc", "loss"):
-        return score == "loss"
-    from tl.tasks import score_directions  # noqa: PLC0415 - needs torch, which most studies do not
+        return score == "loss" if stated is None else stated
+    from tl.modules.direction import (  # noqa: PLC0415 - needs torch, which most studies do not
+        direction_of,
+        refuse_oracle,
+    )
 
-    return score_directions().get(score) == "min"
+    refuse_oracle(metric, "`search`")
+    known = direction_of(metric)
+    if stated is None and known is None:
+        raise ValueError(
+            f"`search` cannot know which way {metric} is better; set `search.lower_is_better` to "
+            "true or false."
+        )
+    return known == "min" if stated is None else stated
 
 
 def _range(given: object, where: str) -> Range | tuple[Any, ...]:

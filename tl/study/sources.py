@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tl.reading import yaml_or_text
 from tl.study.cells import is_reported
+from tl.study.checks import key_of, listed
 from tl.study.findings import report_of
 from tl.study.folders import RunFolders
 from tl.study.study_file import read_study
@@ -46,10 +48,11 @@ def results_by_source(
     Args:
         file: The study file.
         out: The study's folder; by default that of ``tl study``.
-        where: Value by axis of the runs that count.
+        where: Value by axis of the runs that count, as YAML.
 
     Raises:
-        ValueError: If an axis is unknown, or runs from one source differ in more than the seed.
+        ValueError: If no run has such an axis or value, or runs from one source differ in more than
+            the seed.
     """
     study = read_study(file)
     folder = Path(out or f"lightning_logs/studies/{study.name}")
@@ -60,6 +63,9 @@ def results_by_source(
         raise ValueError(
             f"The runs of {file} do not differ in {unknown[0]!r}; --where takes {', '.join(axes)}."
         )
+    for axis, text in (where or {}).items():
+        if not any(_is(value, text) for value in axes[axis]):
+            raise ValueError(f"`--where {axis}={text}`: the runs have {listed(axes[axis])}.")
     metric = study.report.metrics[0]
     values: dict[str, list[float]] = {}
     settings: dict[str, dict[str, set[str]]] = {}
@@ -67,7 +73,7 @@ def results_by_source(
         name: point
         for name, point in report.points.items()
         if is_reported(study, point)
-        if all(str(point.values.get(axis)) == value for axis, value in (where or {}).items())
+        if all(_is(point.values[axis], text) for axis, text in (where or {}).items())
     }
     done = {n for n, run in report.runs.items() if n in wanted and metric in run.metrics}
     for name in sorted(done):
@@ -95,3 +101,8 @@ def results_by_source(
         done=len(done),
         total=len(wanted),
     )
+
+
+def _is(value: object, text: str) -> bool:
+    """Tell whether an axis's value is what a text says, as YAML or letter by letter."""
+    return text == str(value) or key_of(yaml_or_text(text)) == key_of(value)

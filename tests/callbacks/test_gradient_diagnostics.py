@@ -24,6 +24,7 @@ from tl.callbacks.gradient_diagnostics import (
     matrix,
     summarised,
 )
+from tl.callbacks.task_measurement import fill_rows
 from tl.tasks import Depth, Segmentation
 
 TASKS = (Classification("a", 4, source="x"), Classification("b", 3, source="y"))
@@ -99,6 +100,33 @@ def test_compared_by_hand() -> None:
     zero = compared(["a", "b"], torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
     assert math.isnan(zero["balance/cosine/a-b"])
     assert math.isnan(zero["balance/norm_ratio"])
+
+
+def test_a_gradient_that_overflows_has_no_cosine() -> None:
+    rows = torch.tensor([[torch.inf, 1.0], [1.0, 1.0], [1e20, 0.0], [0.0, 1e20]])
+    found = compared(["a", "b", "c", "d"], rows @ rows.T)  # the squares of c and d overflow too
+    assert [name for name, value in found.items() if not math.isnan(value)] == ["balance/b/norm"]
+
+
+def test_a_gradient_that_overflows_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowing(*given: Any) -> dict[str, Tensor]:
+        losses = fill_rows(*given)
+        given[3].matrix[1, 0] = torch.inf  # a weight of the stem
+        return losses
+
+    monkeypatch.setattr("tl.callbacks.gradient_diagnostics.fill_rows", overflowing)
+    callback = GradientDiagnostics(every_n_steps=1)
+    logger = TensorBoardLogger(str(tmp_path), "run")
+    fit(module(), callback, count=1, logger=logger, log_every_n_steps=1)
+    events = EventAccumulator(logger.log_dir)
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {"balance/a/norm", "balance/cosine/a-b/top"} <= scalars
+    assert not {"balance/b/norm", "balance/norm_ratio", "balance/cosine/a-b"} & scalars
+    assert math.isnan(callback.conflict_rate())
+    assert callback.cosines["backbone"].count.sum(0).tolist() == [[1, 0], [0, 0]]
 
 
 @pytest.mark.parametrize("balancer", [None, UPGrad()])

@@ -80,6 +80,19 @@ def fit_on(ours: MultiTaskModule, batches: Any, *callbacks: Any) -> Any:
     return run
 
 
+def test_a_task_that_a_batch_lacks_counts_neither_as_row_nor_as_column() -> None:
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole = {"x": (images, torch.arange(6) % 4), "y": (images, torch.arange(6) % 3)}
+    lacking = {"x": (images, torch.full((6,), -1)), "y": whole["y"]}
+    exact, first = TaskAffinity(every_n_steps=1), GradientDiagnostics(every_n_steps=1)
+    fit(module(), exact, first, batches=[whole, lacking])
+    assert exact.exact is not None
+    assert exact.linear is not None
+    for means in (exact.exact, exact.linear, first.affinities["backbone"]):
+        assert means.seen == 2
+        assert means.count.sum(0).tolist() == [[1, 1], [1, 2]]
+
+
 def test_a_resumed_run_goes_on() -> None:
     callback, resumed = TaskAffinity(every_n_steps=1), TaskAffinity(every_n_steps=1)
     assert resumed.state_dict()["exact"] is None

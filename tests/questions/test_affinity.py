@@ -15,8 +15,24 @@ def test_first_order_and_cosines_by_hand() -> None:
     assert found[0, 1] == pytest.approx(0.1 * 24 / 4)
     assert found[1, 0] == pytest.approx(0.1 * 24 / 2)
     assert found[:, 2].isnan().all()
+    assert found[2].isnan().all()
     assert cosines(gram)[0, 1] == pytest.approx(0.96)
     assert math.isnan(cosines(gram)[0, 2])
+
+
+def test_a_task_that_a_batch_lacks_counts_neither_as_row_nor_as_column() -> None:
+    means = PairMeans(["a", "b"])
+    means.add(first_order(torch.tensor([[1.0, 0.5], [0.5, 1.0]]), torch.ones(2), 0.1))
+    absent = torch.tensor([math.nan, 1.0])
+    means.add(first_order(torch.tensor([[0.0, 0.0], [0.0, 1.0]]), absent, 0.1))
+    torch.testing.assert_close(means.mean(), torch.tensor([[0.1, 0.05], [0.05, 0.1]]).double())
+    assert means.count.sum(0).tolist() == [[1, 1], [1, 2]]
+
+
+def test_cosines_of_what_overflows_are_not_known() -> None:
+    rows = torch.tensor([[1e20, 0.0], [1.0, 1.0], [torch.inf, 0.0]])
+    found = cosines(rows @ rows.T)  # in float32 the square of the first overflows
+    assert found.isnan().tolist() == [[True] * 3, [True, False, True], [True] * 3]
 
 
 def test_means_errors_and_halves() -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from tl.questions.candidates import Candidate
 from tl.questions.class_splits import ClassSplit
+from tl.questions.episodes import METHODS
 from tl.questions.features import Network
 from tl.questions.fewshot import (
     FewShot,
@@ -59,6 +60,23 @@ def test_it_is_a_table_that_ends_in_a_sentence(tmp_path: Path) -> None:
     assert json.loads(paths[1].read_text()) == as_dict(found)
     assert len(figure_of(found).axes) == 4
     assert paths[2].stat().st_size > 1000
+
+
+def test_each_source_is_compared_by_its_best_method() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    accuracy = {"a": (0.5, 0.6, 0.8, 0.5), "b": (0.5, 0.6, 0.7, 0.7999), "c": (0.5, 0.6, 0.5, 0.7)}
+    found = {
+        (source, 5, method): value + 0.05 * torch.randn(2000, generator=drawn).double()
+        for source, values in accuracy.items()
+        for method, value in zip(METHODS, values, strict=True)
+    }
+    said = sentence(FewShot("own", "test", 5, 15, 2000, (5,), found))
+    [first, second] = ("a with ridge", "b with logistic")
+    if said.startswith(second):
+        first, second = second, first
+    assert said.startswith(f"{first} reaches 80.")
+    assert f"; {second} cannot be distinguished from it on the same episodes" in said
+    assert "c with" not in said
 
 
 def test_a_class_that_was_seen_is_refused() -> None:

@@ -40,7 +40,7 @@ def test_a_table_ends_in_what_the_groups_are_worth() -> None:
     assert found.names == [["a", "b", "c", "d"], ["e", "f", "g", "h"]]
     text = table(found)
     assert "8 tasks, 20 measurements, split-half reliability 0." in text
-    assert "by branch and bound" in text
+    assert "by dynamic programming" in text
     assert "gradients of layer2" in table(replace(found, stage="layer2"))
     assert as_dict(found)["stage"] == "backbone"
     assert "Rank correlation with the exact look-ahead of TaskAffinity: 0.90." in text
@@ -100,6 +100,20 @@ def test_files_and_a_study_that_the_study_verb_reads(tmp_path: Path) -> None:
     given = overlay["model"]["init_args"]["backbone"]
     assert given["class_path"] == "tl.backbones.TaskGroups"
     assert given["init_args"] == {"backbone": backbone, "groups": found.names}
+
+
+def test_a_seed_draws_other_partitions_for_the_study(tmp_path: Path) -> None:
+    found = groups(0.05)
+    configuration = tmp_path / "config.yaml"
+    configuration.write_text("model: {init_args: {}}\ndata: {}\n")
+    backbone = {"class_path": "tl.backbones.ResNet20", "init_args": {}}
+    drawn = []
+    for seed in (0, 1):
+        _, folder = write_study(found, configuration, backbone, "test/acc", tmp_path, seed)
+        overlay = yaml.safe_load((folder / "random_0.yaml").read_text())
+        drawn.append(overlay["model"]["init_args"]["backbone"]["init_args"]["groups"])
+        assert drawn[-1] == partitions(found, seed)["random_0"]
+    assert drawn[0] != drawn[1]
 
 
 def test_the_study_does_not_measure_again(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from itertools import combinations
 
 import pytest
 import torch
@@ -32,7 +34,7 @@ def affinities(tasks: int, seed: int, shift: float = 0.0) -> torch.Tensor:
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
 @pytest.mark.parametrize("shift", [-3.0, 0.0, 3.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_branch_and_bound_is_brute_force_for_six_tasks(count: int, shift: float, seed: int) -> None:
+def test_the_best_of_six_tasks_is_that_of_brute_force(count: int, shift: float, seed: int) -> None:
     given = affinities(6, seed, shift)
     found = best_grouping(given, count)
     best = max(value_of(given, each) for each in partitions(6, count))
@@ -40,6 +42,29 @@ def test_branch_and_bound_is_brute_force_for_six_tasks(count: int, shift: float,
     assert found.value == pytest.approx(best)
     assert sorted(task for group in found.groups for task in group) == list(range(6))
     assert len(found.groups) == count
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_best_of_seven_tasks_is_that_of_brute_force(count: int) -> None:
+    for given in (affinities(7, 0), affinities(7, 1, -3.0), torch.rand(7, 7) - 5):
+        best = max(value_of(given, each) for each in partitions(7, count))
+        assert best_grouping(given, count).value == pytest.approx(best)
+
+
+def test_nearly_equal_affinities_of_twelve_tasks_take_no_longer() -> None:
+    given = torch.rand(12, 12, generator=torch.Generator().manual_seed(0)).double() - 5
+    started = time.process_time()
+    found = best_grouping(given, 4)
+    assert time.process_time() - started < 10
+    assert found.exact
+    assert sorted(len(group) for group in found.groups) == [1, 1, 1, 9]  # alone, a task has 0
+    alone = [task for group in found.groups if len(group) == 1 for task in group]
+    others = [
+        [[a], [b], [c], [t for t in range(12) if t not in (a, b, c)]]
+        for a, b, c in combinations(range(12), 3)
+    ]
+    best = max(others, key=lambda each: value_of(given, each))
+    assert sorted(task for [task] in best[:3]) == sorted(alone)
 
 
 @pytest.mark.parametrize("scale", [1e-14, 1e-9, 1e9])

@@ -36,3 +36,8 @@ def test_ranges_of_what_is_far_apart_and_of_what_is_not() -> None:
     scores = [score_of(each) for each in right]
     found = rank_ranges(scores, resampled_rows(torch.arange(300), 200, seed=0))  # type: ignore[arg-type]
     assert found == [(1, 1), (2, 3), (2, 3), (4, 4)]
+
+
+def test_scores_that_float32_cannot_tell_apart_have_ranks_of_their_own() -> None:
+    scores = [lambda _: 0.5, lambda _: 0.5 + 1e-9]
+    assert rank_ranges(scores, [torch.arange(1)] * 3) == [(2, 2), (1, 1)]

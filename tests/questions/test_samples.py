@@ -5,7 +5,7 @@ import torch
 
 from tests.small import tiny_data
 from tests.text import read
-from tl import Regression, TensorDataModule
+from tl import Classification, Regression, TensorDataModule
 from tl.data.errors import DataError
 from tl.questions.samples import ImageSamples, TensorSamples, TextSamples, samples_of
 
@@ -29,6 +29,27 @@ def test_a_part_keeps_the_classes_in_proportion() -> None:
     data.setup("fit")
     [labels] = samples_of(data, most=20).targets.values()
     assert torch.bincount(labels).tolist() == [2] * 10
+
+
+def test_samples_with_a_label_of_the_task_are_drawn_its_classes_in_proportion() -> None:
+    fine, coarse = torch.full((1000,), -1), torch.arange(1000) % 4
+    fine[::50] = torch.arange(20) % 10
+    level = torch.full((1000,), torch.nan)
+    level[500:540] = torch.arange(40.0)
+    tasks = [
+        Classification("coarse", 4, target="coarse"),
+        Classification("fine", 10, target="fine"),
+        Regression("level", target="level"),
+    ]
+    targets = {"coarse": coarse, "fine": fine, "level": level}
+    data = TensorDataModule(torch.randn(1000, 2), targets, tasks=tasks, val_size=0)
+    data.setup("fit")
+    found = samples_of(data, most=10, task="fine").targets["fine"]
+    assert sorted(found.tolist()) == list(range(10))
+    assert torch.bincount(samples_of(data, most=20).targets["coarse"]).tolist() == [5] * 4
+    found = samples_of(data, most=30, task="level").targets["level"]
+    assert len(found) == 30
+    assert found.isfinite().all()
 
 
 def test_texts_and_tensors_are_read_as_they_are() -> None:

@@ -40,9 +40,32 @@ def test_numbers_are_standardised_and_a_constant_is_left_out() -> None:
 
 def test_several_labels_are_numbers() -> None:
     task = Classification("tags", 2, multi_label=True)
-    found = target_of(samples(torch.tensor([[1, 0], [0, 1], [-1, 1], [1, 1]]), task), task)
+    found = target_of(samples(torch.tensor([[1, 0], [0, 1], [1, 1]]), task), task)
     assert found.labels is None
-    assert found.rows.tolist() == [0, 1, 3]
+    [(rows, part)] = found.by_known()
+    assert rows.tolist() == [0, 1, 2]
+    assert torch.equal(part.values, found.values)
+
+
+def test_a_sample_counts_for_the_labels_that_it_has() -> None:
+    task = Classification("tags", 3, multi_label=True)
+    given = torch.tensor([[1, 0, 1], [0, 1, 0], [-1, 1, -1], [1, -1, 1], [-1, -1, -1]])
+    found = target_of(samples(given, task), task)
+    assert found.rows.tolist() == [0, 1, 2, 3]
+    assert found.values.isnan().tolist() == (given[:4] < 0).tolist()
+    torch.testing.assert_close(found.values.nanmean(0), torch.zeros(3).double())
+    parts = {tuple(rows.tolist()): part for rows, part in found.by_known()}
+    assert parts.keys() == {(0, 1, 3), (0, 1, 2)}
+    assert parts[0, 1, 3].values.shape == (3, 2)
+    assert parts[0, 1, 2].rows.tolist() == [0, 1, 2]
+
+
+def test_no_sample_needs_all_labels() -> None:
+    task = Regression("level", 2)
+    given = torch.tensor([[1.0, torch.nan], [2.0, torch.nan], [torch.nan, 5.0], [torch.nan, 5.0]])
+    found = target_of(samples(given, task), task)  # the second number does not vary
+    assert found.rows.tolist() == [0, 1]
+    assert found.values.tolist() == [[-1], [1]]
 
 
 def test_maps_are_read_where_features_are() -> None:

@@ -23,7 +23,7 @@ from tl.modules.batch import AnyBatch
 from tl.modules.multitask import MultiTaskModule
 from tl.modules.optimisation import scaler_of
 from tl.modules.picture_log import log_figure, takers
-from tl.questions.affinity import PairMeans, cosines, first_order
+from tl.questions.affinity import PairMeans, cosines, first_order, norms_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +96,7 @@ class GradientDiagnostics(TaskMeasurement):
     def measure(
         self, trainer: Trainer, module: MultiTaskModule, batch: AnyBatch
     ) -> dict[str, float]:
-        """Return cosines, norms and their ratios by metric name; NaN where a gradient is zero."""
+        """Return cosines, norms and their ratios by metric name, see :func:`compared`."""
         stages = trained_stages(module)
         if not stages:
             return {}
@@ -225,15 +225,14 @@ def compared(tasks: list[str], gram: Tensor) -> dict[str, float]:
         gram: Inner products of their gradients ``(T, T)``.
 
     Returns:
-        Cosines, norms and their ratio by metric name; NaN where a gradient is zero.
+        Cosines, norms and their ratio by metric name; NaN where a gradient is zero or overflowed.
     """
     inner = gram.double().cpu()
-    norms = inner.diagonal().clamp(min=0).sqrt()
+    norms = norms_of(inner)
     values = {f"balance/{task}/norm": float(norm) for task, norm in zip(tasks, norms, strict=True)}
+    every = cosines(inner)
     for (i, a), (j, b) in combinations(enumerate(tasks), 2):
-        product = float(norms[i] * norms[j])
-        cosine = float(inner[i, j]) / product if product > 0 else math.nan
-        values[f"balance/cosine/{a}-{b}"] = max(-1.0, min(1.0, cosine)) if product > 0 else cosine
+        values[f"{_COSINE}{a}-{b}"] = float(every[i, j])
     smallest = float(norms.min())
     values["balance/norm_ratio"] = float(norms.max()) / smallest if smallest > 0 else math.nan
     return values

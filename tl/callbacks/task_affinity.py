@@ -20,7 +20,7 @@ from tl.callbacks.task_measurement import (
 )
 from tl.modules.batch import AnyBatch
 from tl.modules.multitask import MultiTaskModule
-from tl.questions.affinity import PairMeans, rank_correlation
+from tl.questions.affinity import PairMeans, rank_correlation, with_both_known
 from tl.questions.features import evaluating
 
 
@@ -99,7 +99,8 @@ class TaskAffinity(TaskMeasurement):
             ]
         matrix = rows.matrix.double()
         linear = (matrix * rates.double()) @ matrix.T / before[None, :]
-        return 1 - torch.stack(ahead) / before[None, :], linear
+        exact = 1 - torch.stack(ahead) / before[None, :]
+        return with_both_known(exact, before), with_both_known(linear, before)
 
     @torch.no_grad()
     def _after(

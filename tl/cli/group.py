@@ -28,7 +28,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stage", default=_ALL, help="Stage whose affinities count: all of the backbone."
     )
-    parser.add_argument("--seed", type=int, default=0, help="Of random partitions: 0.")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="Seed of the random partitions, in the table and in the study, and of the searches "
+        "among more than 12 tasks: 0.",
+    )
     parser.add_argument("--out", default="lightning_logs/group", help="Folder for the results.")
     parser.add_argument("--json", action="store_true", help="Print JSON.")
 
@@ -64,7 +70,7 @@ def run(given: argparse.Namespace) -> None:
     backbone = _backbone(content)
     hindrance = _hindrance(content, configuration, backbone)
     if hindrance is None and backbone is not None:
-        paths += write_study(found, configuration, backbone, _metric(content), out)
+        paths += write_study(found, configuration, backbone, _metric(content), out, given.seed)
     print(f"tl: wrote {', '.join(map(str, paths))}", file=sys.stderr)  # noqa: T201
     if hindrance is not None:
         old = out / "group_study.yaml"

@@ -40,7 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--samples",
         type=int,
         default=5000,
-        help="Training samples of the target to use at most, the classes in proportion: 5000.",
+        help="Labelled training samples of the target to use at most, the classes in proportion: "
+        "5000.",
     )
     parser.add_argument("--resamples", type=int, default=200, help="For the range of a rank: 200.")
     parser.add_argument(
@@ -82,7 +83,7 @@ def run(given: argparse.Namespace) -> None:
     if (given.where or given.study_out) and not given.measured:
         raise ValueError("`--where` and `--study-out` are of a study; name it by `--measured`.")
     data = target_data(given.config)
-    at = by_size(data, lambda: samples_of(data, "train", given.samples))
+    at = by_size(data, lambda: samples_of(data, "train", given.samples, given.task))
     about = getattr(data, "data_name", None)
     device = {"gpu": "cuda"}.get(given.accelerator, given.accelerator)
     candidates = [open_candidate(each, device=device, source=about) for each in given.sources]

@@ -18,22 +18,41 @@ def first_order(gram: Tensor, losses: Tensor, rate: float) -> Tensor:
 
     Args:
         gram: Inner products of the tasks' gradients ``(T, T)``.
-        losses: Losses ``(T,)``; NaN in the column of a task whose loss is 0.
+        losses: Losses ``(T,)``, NaN of a task that the batch does not have.
         rate: Learning rate ``eta``.
 
     Returns:
-        ``(T, T)`` float64: row i, column j.
+        ``(T, T)`` float64: row i, column j; NaN in both of a task whose loss is NaN or 0.
     """
     losses = losses.double()
-    return rate * gram.double() / losses.masked_fill(losses == 0, torch.nan)[None, :]
+    return with_both_known(rate * gram.double() / losses[None, :], losses)
+
+
+def with_both_known(affinity: Tensor, losses: Tensor) -> Tensor:
+    """Put NaN into the rows and columns of tasks that have no loss.
+
+    A task that the batch does not have has a zero gradient: without this, its row would count as
+    an affinity of 0, although its column is not counted.
+
+    Args:
+        affinity: ``(T, T)``.
+        losses: Losses ``(T,)``; NaN or 0 of a task that does not count.
+    """
+    unknown = losses.isnan() | (losses == 0)
+    return affinity.masked_fill(unknown[:, None] | unknown[None, :], torch.nan)
+
+
+def norms_of(gram: Tensor) -> Tensor:
+    """Return the norms ``(T,)`` float64 from inner products ``(T, T)``; NaN if not finite."""
+    norms = gram.double().diagonal().clamp(min=0).sqrt()
+    return norms.masked_fill(~norms.isfinite(), torch.nan)
 
 
 def cosines(gram: Tensor) -> Tensor:
-    """Return cosines ``(T, T)`` from inner products; NaN where a gradient is zero."""
-    inner = gram.double()
-    norms = inner.diagonal().clamp(min=0).sqrt()
+    """Return cosines ``(T, T)`` from inner products; NaN where a gradient is zero or overflowed."""
+    norms = norms_of(gram)
     product = norms[:, None] * norms[None, :]
-    return (inner / product.masked_fill(product == 0, torch.nan)).clamp(-1, 1)
+    return (gram.double() / product.masked_fill(product == 0, torch.nan)).clamp(-1, 1)
 
 
 class PairMeans:

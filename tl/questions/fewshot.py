@@ -72,6 +72,10 @@ class FewShot:
         first = self.found[self.sources[0], shots, method]
         return _estimate(self.found[source, shots, method] - first)
 
+    def best_method(self, source: str, shots: int) -> str:
+        """Return the method by which a source is most accurate."""
+        return max(METHODS, key=lambda method: self.estimate(source, shots, method).mean)
+
 
 def check_unseen(candidate: Candidate, split: ClassSplit, part: Part) -> None:
     """Refuse a source that was trained on a class that it would be judged by.
@@ -178,23 +182,19 @@ def table(result: FewShot) -> str:
 
 
 def sentence(result: FewShot) -> str:
-    """Return what the result says, in a sentence."""
+    """Return what the result says, in a sentence: each source counts with its best method."""
     k = result.shots[-1]
-    best = max(
-        ((s, m) for s in result.sources for m in METHODS),
-        key=lambda each: result.estimate(each[0], k, each[1]).mean,
-    )
-    found = result.estimate(best[0], k, best[1])
+    methods = {source: result.best_method(source, k) for source in result.sources}
+    best = max(methods, key=lambda source: result.estimate(source, k, methods[source]).mean)
+    found = result.estimate(best, k, methods[best])
     value = f"{found.percent()} %" if found.count > 1 else f"{100 * found.mean:.1f} % (one episode)"
     samples = counted(k, "labelled sample")
-    said = f"{best[0]} with {best[1]} reaches {value} with {samples} of each class"
-    others = [s for s in result.sources if s != best[0]]
-    top = result.found[best[0], k, best[1]]
-    close = [
-        source
-        for source in others
-        if not (gap := _estimate(top - result.found[source, k, best[1]])).mean > gap.half_width
-    ]
+    said = f"{best} with {methods[best]} reaches {value} with {samples} of each class"
+    close = []
+    for source, method in methods.items():
+        gap = _estimate(result.found[best, k, methods[best]] - result.found[source, k, method])
+        if source != best and not gap.mean > gap.half_width:
+            close.append(f"{source} with {method}")
     if close:
         said += f"; {listed(close)} cannot be distinguished from it on the same episodes"
     return f"{said}; intervals are over episodes, which share images."

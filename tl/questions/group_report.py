@@ -68,7 +68,7 @@ def table(found: Groups) -> str:
     rows = [["group", "tasks"]]
     rows += [[str(n), ", ".join(names)] for n, names in enumerate(found.names, 1)]
     how = (
-        "the best of all partitions, by branch and bound"
+        "the best of all partitions, by dynamic programming"
         if best.exact
         else "the best of 60 searches from random starts: there may be a better one"
     )
@@ -213,7 +213,12 @@ def write(found: Groups, out: Path) -> list[Path]:
 
 
 def write_study(
-    found: Groups, configuration: Path, backbone: Mapping[str, Any], metric: str, out: Path
+    found: Groups,
+    configuration: Path,
+    backbone: Mapping[str, Any],
+    metric: str,
+    out: Path,
+    seed: int = 0,
 ) -> tuple[Path, Path]:
     """Write a study that trains the chosen partition, all, alone and five random ones.
 
@@ -226,13 +231,14 @@ def write_study(
         backbone: Its backbone, as ``class_path`` and ``init_args``.
         metric: The metric that is compared, such as ``test/acc``.
         out: Folder.
+        seed: Of the random partitions.
 
     Returns:
         The study file, and the folder of its partitions.
     """
     overlays, folder = {}, out / "partitions"
     callbacks = _not_measuring(configuration)
-    for name, groups in partitions(found).items():
+    for name, groups in partitions(found, seed).items():
         path = folder / f"{name}.yaml"
         options = {"backbone": dict(backbone), "groups": groups}
         grouped = {"class_path": "tl.backbones.TaskGroups", "init_args": options}

@@ -14,13 +14,11 @@ from torch import Tensor
 from tl.data.images.decoding import Size
 from tl.data.images.threads import progress
 from tl.questions.candidates import Candidate, check_different, check_modality
-from tl.questions.features import Extracted, features_of, seen_of
-from tl.questions.logme import logme
+from tl.questions.columns import columns_of
+from tl.questions.features import features_of, seen_of
 from tl.questions.measured import Agreement, Measured, agreement
-from tl.questions.neighbours import directions, neighbour_means
 from tl.questions.resampling import RESAMPLES, Score, rank_ranges, ranks, resampled_rows
 from tl.questions.samples import Samples
-from tl.questions.scores import h_score, leep, ridge_left_out
 from tl.questions.target import Target, chosen_task, places_of, target_of
 
 Order = Literal["knn", "probe", "logme", "h_score", "leep"]
@@ -143,7 +141,7 @@ def rank(
         if not bool(found.features.isfinite().all()):
             raise ValueError(f"{candidate.name} has features that are not finite; leave it out.")
         target = target_of(samples, chosen, found.places)
-        columns.append(_scores(found, target, neighbours))
+        columns.append(columns_of(found, target, neighbours))
     if target is None or not any(order in each for each in columns):
         raise ValueError(
             f"{order} is not defined for this target and these sources; choose --order from "
@@ -242,46 +240,3 @@ def agreements_of(
             results = [sign * (each.measured or 0.0) for each in both]
             found.append(agreement(name, [each.scores[name] for each in both], results))
     return tuple(found)
-
-
-# The columns, each as a function of rows: all of them, or those of a resample
-
-
-def _scores(found: Extracted, target: Target, neighbours: int) -> dict[str, Score]:
-    features = target.of(found.features).double()
-    own = target.rows
-    unit = directions(features)
-    votes = neighbour_means(unit, unit, target.values, k=neighbours, groups=(own, own))
-    columns: dict[str, Score] = {
-        "knn": _answered(votes, target),
-        "probe": _answered(ridge_left_out(features, target.values, target.groups), target),
-        "logme": lambda rows: logme(_at(features, rows), _at(target.values, rows)),
-    }
-    labels = target.labels
-    if labels is None:
-        return columns
-    columns["h_score"] = lambda rows: h_score(_at(features, rows), _at(labels, rows))
-    if found.outputs:
-        logits = [target.of(each) for each in found.outputs.values()]
-        # of several heads, the one that tells most
-        columns["leep"] = lambda rows: max(leep(_at(e, rows), _at(labels, rows)) for e in logits)
-    return columns
-
-
-def _at(values: Tensor, rows: Tensor | None) -> Tensor:
-    return values if rows is None else values[rows]
-
-
-def _answered(answers: Tensor, target: Target) -> Score:
-    """Return the share of classes that are answered correctly, or of the variance of numbers."""
-    if target.labels is not None:
-        right = (answers.argmax(1) == target.labels).double()
-        return lambda rows: float(_at(right, rows).mean())
-    error = (answers - target.values).square()
-
-    def explained(rows: Tensor | None) -> float:
-        values = _at(target.values, rows)
-        spread = (values - values.mean(0)).square().sum(0).clamp(min=1e-300)
-        return float((1 - _at(error, rows).sum(0) / spread).mean())
-
-    return explained

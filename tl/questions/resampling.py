@@ -51,8 +51,9 @@ def rank_ranges(scores: Sequence[Score], resamples: Iterable[Tensor]) -> list[tu
         scores: Score of each source on some rows.
         resamples: Positions of rows.
     """
-    table = torch.tensor([[score(rows) for score in scores] for rows in resamples])
-    found = ranks(table.double()).double()
+    # float32 would round scores that differ to a tie
+    drawn = [[score(rows) for score in scores] for rows in resamples]
+    found = ranks(torch.tensor(drawn, dtype=torch.float64)).double()
     low, high = (
         found.quantile(q, dim=0, interpolation=way)
         for q, way in ((0.025, "lower"), (0.975, "higher"))

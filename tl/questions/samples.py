@@ -22,6 +22,7 @@ from tl.data.text.text_set import TextSet
 from tl.tasks import Task
 
 T = TypeVar("T")
+_CHUNK = 512  # samples
 
 
 class Samples(ABC):
@@ -146,13 +147,19 @@ class TensorSamples(Samples):
         return digest.hexdigest()
 
 
-def samples_of(data: Any, split: str = "train", most: int | None = None) -> Samples:  # noqa: ANN401 - any data module
+def samples_of(
+    data: Any,  # noqa: ANN401 - any data module
+    split: str = "train",
+    most: int | None = None,
+    task: str | None = None,
+) -> Samples:
     """Return the samples of a split of a data module that was set up.
 
     Args:
         data: A data module of one source.
         split: ``train``, ``val`` or ``test``; training samples come without augmentation.
         most: Take this many, the classes in proportion; ``None`` takes all.
+        task: Take those with a label of this task; by default of the first.
 
     Raises:
         DataError: If the data module is not one of ours, or the split is missing or empty.
@@ -164,17 +171,20 @@ def samples_of(data: Any, split: str = "train", most: int | None = None) -> Samp
             "of tl.data with one source, such as CifarDataModule."
         )
     tasks = tuple(data.tasks)
+    chosen = [each for each in tasks if task in (None, each.name)]
     if isinstance(part, ImageDataset):
-        return ImageSamples(part.subset(_subset(part.targets, len(part), most)), tasks)
+        kept = _subset(part.targets, chosen, len(part), most)
+        return ImageSamples(part.subset(kept), tasks)
     if isinstance(part, TextSet):
         if part.types:
             raise DataError("Pairs of texts are not compared; give single texts (no `pair`).")
-        kept = part.subset(_subset(part.targets, len(part), most))
-        texts = [kept.name(row) for row in range(len(kept))]
-        return TextSamples(texts, kept.targets, tasks)
+        some = part.subset(_subset(part.targets, chosen, len(part), most))
+        texts = [some.name(row) for row in range(len(some))]
+        return TextSamples(texts, some.targets, tasks)
     if isinstance(part, TensorSet) and part.targets is not None:
         given = part.targets if isinstance(part.targets, Mapping) else {"": part.targets}
-        rows = part.rows[_subset({n: t[part.rows] for n, t in given.items()}, len(part), most)]
+        within = {name: each[part.rows] for name, each in given.items()}
+        rows = part.rows[_subset(within, chosen, len(part), most)]
         inputs = on_each(lambda each: each[rows], part.inputs)
         return TensorSamples(inputs, {name: each[rows] for name, each in given.items()}, tasks)
     raise DataError(f"The split {split!r} of {type(data).__name__} has no targets to compare with.")
@@ -206,11 +216,33 @@ def by_size(data: Any, make: Callable[[], T]) -> Callable[[Size | None], T]:  # 
     return at
 
 
-def _subset(targets: Mapping[str, Tensor], count: int, most: int | None) -> Tensor:
-    """Return positions ``(M,)``, ascending, with the classes in proportion."""
+def _subset(
+    targets: Mapping[str, Tensor], tasks: Sequence[Task], count: int, most: int | None
+) -> Tensor:
+    """Return positions of labelled samples ``(M,)``, ascending, with the classes in proportion.
+
+    The first task that has targets counts. If no sample is labelled, any are taken.
+    """
     if most is None or most >= count:
         return torch.arange(count)
-    return mixed_order(targets.values(), count)[:most].sort().values
+    found, classes = [], False
+    for rows in torch.split(torch.arange(count), _CHUNK):  # maps of all samples may fill the memory
+        part = {name: each[rows] for name, each in targets.items()}
+        given = next(iter(settled_targets(part, tasks).values()), None)
+        if given is None:
+            return torch.arange(most)  # without a task there is nothing to draw by
+        classes = given.ndim == 1
+        missing = unknown(given).reshape(len(given), -1).all(1)
+        found.append(given if classes else -missing.long())
+    labels = torch.cat(found)
+    kept = (labels >= 0).nonzero().flatten() if bool((labels >= 0).any()) else torch.arange(count)
+    order = mixed_order([labels[kept]] if classes else [], len(kept))
+    return kept[order[:most]].sort().values
+
+
+def unknown(targets: Tensor) -> Tensor:
+    """Return which values of settled targets are unknown."""
+    return targets.isnan() if targets.is_floating_point() else targets < 0
 
 
 def settled_targets(targets: Mapping[str, Tensor], tasks: Sequence[Task]) -> dict[str, Tensor]:

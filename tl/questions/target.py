@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tl.questions.samples import Samples
+from tl.questions.samples import Samples, unknown
 from tl.tasks import Prototypes, Task
 
 #: Positions on each image that a dense task is compared at.
@@ -26,7 +26,8 @@ class Target:
         rows: Sample of each row ``(M,)``, ascending: a sample has several on dense tasks.
         places: Position of each row on its sample ``(M,)``; 0 for tasks on vectors.
         labels: Class of each row ``(M,)``, numbered as they occur; ``None`` for numbers.
-        values: One-hot classes or standardised numbers ``(M, T)`` float64.
+        values: One-hot classes or standardised numbers ``(M, T)`` float64; NaN if unknown, in some
+            of a row's columns.
     """
 
     task: str
@@ -39,6 +40,19 @@ class Target:
     def groups(self) -> Tensor | None:
         """Sample of each row where samples have several, else ``None``."""
         return self.rows if len(torch.unique(self.rows)) < len(self.rows) else None
+
+    def by_known(self) -> Iterator[tuple[Tensor, Target]]:
+        """Yield the columns that are known in the same rows, as a target of these rows.
+
+        Yields:
+            Positions of the rows ``(K,)``, ascending, and the target.
+        """
+        patterns, which = torch.unique(~self.values.isnan(), dim=1, return_inverse=True)
+        for number, known in enumerate(patterns.T):
+            rows = known.nonzero().flatten()
+            values = self.values[rows][:, which == number]
+            labels = None if self.labels is None else self.labels[rows]
+            yield rows, Target(self.task, self.rows[rows], self.places[rows], labels, values)
 
     def of(self, features: Tensor) -> Tensor:
         """Return the features of each row ``(M, D)`` from ``(N, D)`` or ``(N, P, D)``."""
@@ -78,7 +92,7 @@ def target_of(samples: Samples, task: Task, places: Tensor | None = None) -> Tar
         places: Positions ``(N, P, 2)`` of the features, for dense tasks.
 
     Raises:
-        ValueError: If nothing is labelled, no class has two samples, or nothing varies.
+        ValueError: If no sample has a label, no class has two samples, or nothing varies.
     """
     given = samples.targets[task.name]
     if places is not None:
@@ -95,15 +109,16 @@ def target_of(samples: Samples, task: Task, places: Tensor | None = None) -> Tar
     if one_class:
         kept = given >= 0
     else:
-        missing = given < 0 if not given.is_floating_point() else given.isnan()
-        given = given.double().masked_fill(missing, torch.nan).reshape(len(given), -1)
-        kept = ~given.isnan().any(1)
+        given = given.double().masked_fill(unknown(given), torch.nan).reshape(len(given), -1)
+        kept = ~given.isnan().all(1)
     rows, spots, given = rows[kept], spots[kept], given[kept]
     if not len(given):
         raise ValueError(f"No sample of the target has a label of task {task.name!r}.")
     if one_class:
         return Target(task.name, rows, spots, *_classes(given, rows, task.name))
-    return Target(task.name, rows, spots, None, _numbers(given, task.name))
+    values = _numbers(given, task.name)
+    kept = ~values.isnan().all(1)  # a row may have only numbers that do not vary
+    return Target(task.name, rows[kept], spots[kept], None, values[kept])
 
 
 def _classes(labels: Tensor, rows: Tensor, task: str) -> tuple[Tensor, Tensor]:
@@ -128,11 +143,13 @@ def _classes(labels: Tensor, rows: Tensor, task: str) -> tuple[Tensor, Tensor]:
 
 
 def _numbers(values: Tensor, task: str) -> Tensor:
-    spread = values.std(0, correction=0)
-    if not bool((spread > 0).any()):
+    missing = values.isnan()
+    highest = values.masked_fill(missing, -torch.inf).max(0).values
+    varies = highest > values.masked_fill(missing, torch.inf).min(0).values
+    if not bool(varies.any()):
         raise ValueError(f"The numbers of task {task!r} are all the same; nothing to predict.")
-    values, spread = values[:, spread > 0], spread[spread > 0]
-    return (values - values.mean(0)) / spread
+    values = values[:, varies] - values[:, varies].nanmean(0)
+    return values / values.square().nanmean(0).sqrt()
 
 
 def _at(maps: Tensor, places: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ from unittest import mock
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.tuner import Tuner
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -88,6 +90,47 @@ def test_each_loader_has_metrics_of_its_own(tmp_path: Path, verb: str, split: st
     getattr(runner, verb)(network, loaders[:1])  # and the only one has the plain name
     assert runner.callback_metrics[f"{split}/acc"] == 1
     assert network.samples[split] == {"a": 8}
+
+
+class Interrupts(Callback):
+    """Stops an evaluation after its second batch, once."""
+
+    on = True
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **named: Any
+    ) -> None:
+        if self.on and args[2] == 1:
+            self.on = False
+            raise RuntimeError("interrupted")
+
+    on_test_batch_end = on_validation_batch_end
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "fit"])
+def test_an_interrupted_evaluation_leaves_no_samples_to_the_next(verb: str, tmp_path: Path) -> None:
+    network = TransferModule(Tiny(), Classification("a", 3))
+    (first, second), split = two_loaders(network), "test" if verb == "test" else "val"
+    wrong = [DataLoader(second.dataset, 2), second]
+    runner = trainer(tmp_path, callbacks=[Interrupts()], num_sanity_val_steps=2)
+    given: list[Any] = [wrong] if verb != "fit" else [first, wrong]
+    with pytest.raises(RuntimeError, match="interrupted"):
+        getattr(runner, verb)(network, *given)
+    runner = trainer(tmp_path, max_epochs=1)
+    getattr(runner, verb)(network, *given[:-1], first)
+    assert network.samples[split] == {"a": 8}
+    if verb != "fit":
+        assert runner.callback_metrics[f"{split}/acc"] == 1
+
+
+def test_the_search_for_a_batch_size_leaves_no_samples(tmp_path: Path) -> None:
+    data = tiny_data()
+    network, runner = module(data), trainer(tmp_path)
+    Tuner(runner).scale_batch_size(
+        network, datamodule=data, method="validate", max_trials=2, steps_per_trial=1
+    )
+    runner.validate(network, data, verbose=False)
+    assert network.samples["val"] == {"generated10": 10}
 
 
 def test_a_plain_name_cannot_be_followed_where_loaders_are_told_apart(tmp_path: Path) -> None:

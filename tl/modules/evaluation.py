@@ -40,6 +40,15 @@ class Evaluation(nn.Module):
                 self._losses[f"{split}/{name}"] = MeanMetric(nan_strategy=math.nan)
                 self._scores[f"{split}/{name}"] = nn.ModuleDict(task.scores())
 
+    def reset(self, split: Split) -> None:
+        """Forget all batches of a split."""
+        for task in self._tasks:
+            self._seen.pop((split, task), None)
+            loss, scores = self._metrics(split, task)
+            with torch.inference_mode(mode=False):  # otherwise a later `fit` could not update them
+                for metric in (loss, *scores.values()):
+                    metric.reset()
+
     def _metrics(self, split: Split, task: str) -> tuple[MeanMetric, dict[str, Metric]]:
         loss, scores = (part[f"{split}/{task}"] for part in (self._losses, self._scores))
         return cast("MeanMetric", loss), dict(cast("Any", scores).items())
@@ -63,7 +72,9 @@ class Evaluation(nn.Module):
             self._tasks[task].observe(score, output, target)
 
     def samples(self, split: Split, reduce: Callable[..., Tensor]) -> dict[str, int]:
-        """Return the number of labelled samples of all processes by task, and reset it.
+        """Return the number of labelled samples of all processes by task.
+
+        Call it before :meth:`results`, which resets it.
 
         Args:
             split: The split.
@@ -71,7 +82,7 @@ class Evaluation(nn.Module):
         """
         device = next(iter(cast("MeanMetric", loss).device for loss in self._losses.values()))
         nothing = torch.zeros((), dtype=torch.int64)
-        seen = [self._seen.pop((split, task), nothing).to(device) for task in self._tasks]
+        seen = [self._seen.get((split, task), nothing).to(device) for task in self._tasks]
         counts = reduce(torch.stack(seen), reduce_op="sum").tolist()
         return {task: int(n) for task, n in zip(self._tasks, counts, strict=True) if n}
 
@@ -94,9 +105,7 @@ class Evaluation(nn.Module):
                 # NaN is also the mean over no labels, which is not logged
                 if not value.isnan() or float(reduce(loss.weight.clone(), reduce_op="sum")):
                     found[task] = {"loss": value, **values}
-            with torch.inference_mode(mode=False):  # otherwise a later `fit` could not update them
-                for metric in (loss, *scores.values()):
-                    metric.reset()
+        self.reset(split)
         return found
 
 
@@ -115,6 +124,12 @@ class Evaluations(nn.ModuleList):
         self._shared = shared_scores(self._trained.values())
         self._loaders = 1  # seen in the current evaluation
         self.samples: dict[str, dict[str, int]] = {}
+
+    def begin(self, split: Split) -> None:
+        """Start an evaluation, without the batches of one that was interrupted."""
+        self._loaders = 1
+        for evaluation in self:
+            cast("Evaluation", evaluation).reset(split)
 
     def add(self, split: Split, loader: int, losses: dict[str, Tensor], outputs: Outputs) -> None:
         """Add a batch of a loader: losses, and outputs with targets, by task."""

@@ -206,6 +206,7 @@ class TrainerHooks(SharedBackboneModule):
     def on_validation_start(self) -> None:
         """Check weights and data, and restore statistics if a fused optimizer skipped a step."""
         self.source.need()
+        self.evaluations.begin("val")
         self.guard.read(self)
         if self.trainer.state.fn == "validate":
             check_answers(self.tasks, self.datamodule)
@@ -214,8 +215,12 @@ class TrainerHooks(SharedBackboneModule):
         """Check that there are weights to compute with, and that the data fit the heads."""
         self.source.need()
         check_answers(self.tasks, self.datamodule)
+        self.evaluations.begin("test")
 
-    on_predict_start = on_test_start
+    def on_predict_start(self) -> None:
+        """Check that there are weights to compute with, and that the data fit the heads."""
+        self.source.need()
+        check_answers(self.tasks, self.datamodule)
 
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss and scores over the validation set of each loader."""

@@ -101,6 +101,7 @@ class TrainerHooks(SharedBackboneModule):
     def setup(self, stage: str) -> None:
         """Bring source, data, penalties and strategy together, before the optimizer and DDP."""
         if stage == "fit":
+            self._built_lr = self.lr  # also where a subclass builds the optimizer
             self.source.restore(self)
             # they never change: DDP need not broadcast them at each step
             buffers = self.penalties.named_buffers(prefix="penalties")

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -15,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.small import Tiny, module, tiny_data, trainer
-from tl import Classification, TransferModule
+from tl import Classification, Regression, TransferModule
 from tl.callbacks import Dashboard
-from tl.modules.evaluation import Evaluation
+from tl.modules.evaluation import Evaluation, Evaluations
 from tl.tasks.class_targets import MISSING
 
 
@@ -67,6 +68,26 @@ def test_a_task_without_any_label_has_no_result_and_a_diverged_one_has(
     found = evaluation.results("val", alone)
     assert set(found) == {"a"}
     assert found["a"]["loss"].isnan()
+
+
+@pytest.fixture
+def halves() -> Iterator[None]:
+    """What new tensors are within a step in bf16."""
+    torch.set_default_dtype(torch.bfloat16)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_sums_grow_with_weights_in_bf16(request: pytest.FixtureRequest) -> None:
+    found = Evaluations({"a": Regression("a")}).to(torch.bfloat16)
+    request.getfixturevalue("halves")
+    outputs = {"a": (torch.zeros(1, 1), torch.full((1, 1), 3.0))}
+    for loader in (0, 1):  # the second has an evaluation of its own
+        for _ in range(600):
+            found.add("val", loader, {"a": torch.tensor(3.0)}, outputs)
+        results = cast("Evaluation", found[loader]).results("val", alone)["a"]
+        assert (results["loss"].item(), results["mae"].item()) == (3, 3)
+    assert found.to(torch.float64)[0].results("val", alone) == {}  # type: ignore[operator]
 
 
 def two_loaders(network: TransferModule) -> list[DataLoader[Any]]:

@@ -18,6 +18,7 @@ from tl.modules.evaluation import Split
 from tl.modules.features import parameters_without_gradient
 from tl.modules.losses import parameters_beside
 from tl.modules.optimisation import build_optimisation
+from tl.modules.overrides import check_overrides
 from tl.modules.penalties import start_of
 from tl.modules.run_checks import check_answers, check_fit
 from tl.modules.seeding import run_seed, seed_step
@@ -100,6 +101,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def setup(self, stage: str) -> None:
         """Bring source, data, penalties and strategy together, before the optimizer and DDP."""
+        check_overrides(self)
         if stage == "fit":
             self._built_lr = self.lr  # also where a subclass builds the optimizer
             self.source.restore(self)
@@ -140,6 +142,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def on_fit_start(self) -> None:
         """Log what was loaded from the source, at the start of the first training."""
+        check_overrides(self)  # of `setup` too
         self.source.need()
         self.source.log(self)
 

@@ -16,6 +16,7 @@ from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, Outputs, source_of, to_predict
 from tl.modules.evaluation import Split
 from tl.modules.features import parameters_without_gradient
+from tl.modules.hyperparameters import plain_hyperparameters
 from tl.modules.losses import parameters_beside
 from tl.modules.optimisation import build_optimisation
 from tl.modules.overrides import check_overrides
@@ -240,6 +241,8 @@ class TrainerHooks(SharedBackboneModule):
         """Record under ``tl``, in plain types, what the weights are; refuse non-finite ones."""
         self.guard.check_weights(self, checkpoint.get("state_dict", {}))
         drop_functions(checkpoint)
+        if (hparams := checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)) is not None:
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = plain_hyperparameters(hparams)
         checkpoint["tl"] = self.run_record.write(
             self,
             window=self.training_log.state(self),

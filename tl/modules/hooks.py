@@ -21,7 +21,7 @@ from tl.modules.losses import parameters_beside
 from tl.modules.optimisation import build_optimisation
 from tl.modules.overrides import check_overrides
 from tl.modules.penalties import start_of
-from tl.modules.run_checks import check_answers, check_fit
+from tl.modules.run_checks import check_answers, check_fit, check_loaders
 from tl.modules.seeding import run_seed, seed_step
 from tl.modules.source_start import weights_follow
 from tl.modules.twins import follow_twins, start_twins
@@ -151,6 +151,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def on_train_start(self) -> None:
         """Let penalties store the start, freeze what does not train yet, log what trains when."""
+        check_loaders(self)
         if self.lr != self._built_lr:
             self.trainer.strategy.setup_optimizers(self.trainer)
         if not self.source.begun:
@@ -211,6 +212,7 @@ class TrainerHooks(SharedBackboneModule):
     def on_validation_start(self) -> None:
         """Check weights and data, and restore statistics if a fused optimizer skipped a step."""
         self.source.need()
+        check_loaders(self)
         self.evaluations.begin("val")
         self.guard.read(self)
         if self.trainer.state.fn == "validate":
@@ -219,12 +221,14 @@ class TrainerHooks(SharedBackboneModule):
     def on_test_start(self) -> None:
         """Check that there are weights to compute with, and that the data fit the heads."""
         self.source.need()
+        check_loaders(self)
         check_answers(self.tasks, self.datamodule)
         self.evaluations.begin("test")
 
     def on_predict_start(self) -> None:
         """Check that there are weights to compute with, and that the data fit the heads."""
         self.source.need()
+        check_loaders(self)
         check_answers(self.tasks, self.datamodule)
 
     def on_validation_epoch_end(self) -> None:

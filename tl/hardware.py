@@ -6,10 +6,12 @@ import ctypes
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 
 from tl.private.torch import cpu_multiplies_bf16
 
@@ -27,6 +29,24 @@ def on_gpu(accelerator: str) -> bool:
 def cpu_has_bf16() -> bool:
     """Return whether the CPU has bf16 matrix instructions: AVX-512 BF16 or AMX."""
     return cpu_multiplies_bf16()
+
+
+def at_least_float32(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a conversion of a module's tensors that moves half precision only to the device.
+
+    For sums over many steps: with the eight bits of bfloat16, 256 plus 1 is 256.
+
+    Args:
+        convert: What ``nn.Module`` applies to its parameters and buffers.
+    """
+
+    def kept(tensor: Tensor) -> Tensor:
+        found = convert(tensor)
+        if found.dtype in (torch.bfloat16, torch.float16):
+            return tensor.to(found.device)
+        return found
+
+    return kept
 
 
 def choose_precision(asked: str | int | None, accelerator: str) -> str | int:

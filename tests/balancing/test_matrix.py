@@ -58,3 +58,21 @@ def test_a_frozen_stage_stays_and_the_rest_trains(name: str, lab: Any) -> None:
     lab.fit(module, lab.stream(micro_batches), accumulate_grad_batches=micro_batches)
     assert torch.equal(module.backbone.stages()["stem"][0].weight, stem)
     assert not torch.equal(module.backbone.stages()["top"][0].weight, top)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_method_stays_in_float32_with_weights_in_bf16(name: str, lab: Any) -> None:
+    module, micro_batches = lab.module(lab.method(name)), lab.micro_batches(name)
+    trainer = lab.fit(
+        module,
+        lab.stream(2 * micro_batches),
+        precision="bf16-true",
+        accumulate_grad_batches=micro_batches,
+        gradient_clip_val=1.0,
+    )
+    assert trainer.global_step == 2
+    assert next(module.backbone.parameters()).dtype == torch.bfloat16
+    own = {**dict(module.balancer.named_parameters()), **dict(module.balancer.named_buffers())}
+    wide = (torch.float32, torch.float64)
+    assert [k for k, t in own.items() if t.is_floating_point() and t.dtype not in wide] == []

@@ -136,3 +136,24 @@ def test_forgetting_the_state_would_show(name: str, lab: Any, tmp_path: Path) ->
     lab.fit(forgetful, batches, ckpt=str(tmp_path / "forgot.ckpt"), max_epochs=4, **settings)
     changed = differences(everything(straight), {**everything(straight), **forgetful.state_dict()})
     assert [key for key in changed if not key.startswith("balancer")]
+
+
+class Stop(Callback):
+    """Stops after the first micro-batch."""
+
+    def on_train_batch_end(self, trainer: Trainer, *given: Any) -> None:
+        trainer.should_stop = True
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["mean", "upgrad", "gradnorm", "dtp"])
+def test_a_step_that_was_never_finished_leaves_nothing_to_the_next_run(name: str, lab: Any) -> None:
+    batches, settings = lab.stream(3), {"accumulate_grad_batches": 2, "max_steps": 1}
+    fresh, begun = (lab.module(method_of(name, lab)) for _ in range(2))
+    stopped = lab.fit(
+        begun, batches[2:] + batches[:2], callbacks=[Stop()], min_epochs=0, **settings
+    )
+    assert stopped.global_step == 0
+    for one in (fresh, begun):
+        lab.fit(one, batches[:2], **settings)
+    assert differences(everything(fresh), everything(begun)) == []

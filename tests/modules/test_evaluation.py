@@ -1,21 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.tuner import Tuner
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.small import Tiny, module, tiny_data, trainer
-from tl import Classification, TransferModule
+from tl import Classification, Regression, TransferModule
 from tl.callbacks import Dashboard
-from tl.modules.evaluation import Evaluation
+from tl.modules.evaluation import Evaluation, Evaluations
 from tl.tasks.class_targets import MISSING
 
 
@@ -67,6 +70,26 @@ def test_a_task_without_any_label_has_no_result_and_a_diverged_one_has(
     assert found["a"]["loss"].isnan()
 
 
+@pytest.fixture
+def halves() -> Iterator[None]:
+    """What new tensors are within a step in bf16."""
+    torch.set_default_dtype(torch.bfloat16)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_sums_grow_with_weights_in_bf16(request: pytest.FixtureRequest) -> None:
+    found = Evaluations({"a": Regression("a")}).to(torch.bfloat16)
+    request.getfixturevalue("halves")
+    outputs = {"a": (torch.zeros(1, 1), torch.full((1, 1), 3.0))}
+    for loader in (0, 1):  # the second has an evaluation of its own
+        for _ in range(600):
+            found.add("val", loader, {"a": torch.tensor(3.0)}, outputs)
+        results = cast("Evaluation", found[loader]).results("val", alone)["a"]
+        assert (results["loss"].item(), results["mae"].item()) == (3, 3)
+    assert found.to(torch.float64)[0].results("val", alone) == {}  # type: ignore[operator]
+
+
 def two_loaders(network: TransferModule) -> list[DataLoader[Any]]:
     images = torch.randn(8, 3, 8, 8)
     with torch.no_grad():
@@ -88,6 +111,47 @@ def test_each_loader_has_metrics_of_its_own(tmp_path: Path, verb: str, split: st
     getattr(runner, verb)(network, loaders[:1])  # and the only one has the plain name
     assert runner.callback_metrics[f"{split}/acc"] == 1
     assert network.samples[split] == {"a": 8}
+
+
+class Interrupts(Callback):
+    """Stops an evaluation after its second batch, once."""
+
+    on = True
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **named: Any
+    ) -> None:
+        if self.on and args[2] == 1:
+            self.on = False
+            raise RuntimeError("interrupted")
+
+    on_test_batch_end = on_validation_batch_end
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "fit"])
+def test_an_interrupted_evaluation_leaves_no_samples_to_the_next(verb: str, tmp_path: Path) -> None:
+    network = TransferModule(Tiny(), Classification("a", 3))
+    (first, second), split = two_loaders(network), "test" if verb == "test" else "val"
+    wrong = [DataLoader(second.dataset, 2), second]
+    runner = trainer(tmp_path, callbacks=[Interrupts()], num_sanity_val_steps=2)
+    given: list[Any] = [wrong] if verb != "fit" else [first, wrong]
+    with pytest.raises(RuntimeError, match="interrupted"):
+        getattr(runner, verb)(network, *given)
+    runner = trainer(tmp_path, max_epochs=1)
+    getattr(runner, verb)(network, *given[:-1], first)
+    assert network.samples[split] == {"a": 8}
+    if verb != "fit":
+        assert runner.callback_metrics[f"{split}/acc"] == 1
+
+
+def test_the_search_for_a_batch_size_leaves_no_samples(tmp_path: Path) -> None:
+    data = tiny_data()
+    network, runner = module(data), trainer(tmp_path)
+    Tuner(runner).scale_batch_size(
+        network, datamodule=data, method="validate", max_trials=2, steps_per_trial=1
+    )
+    runner.validate(network, data, verbose=False)
+    assert network.samples["val"] == {"generated10": 10}
 
 
 def test_a_plain_name_cannot_be_followed_where_loaders_are_told_apart(tmp_path: Path) -> None:

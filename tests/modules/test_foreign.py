@@ -39,6 +39,48 @@ def test_a_batch_size_by_position_does_not_keep_from_predicting(
     assert torch.cat([part["a"][1] for part in parts]).tolist() == list(range(10))
 
 
+class Halves(TransferModule):
+    """Gives a batch its form before the transfer."""
+
+    calls = 0
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        self.calls += 1
+        return batch["images"], batch["labels"]
+
+
+class Own(LightningDataModule):
+    """A data module with a hook of its own."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(TensorDataset(torch.randn(8, 3, 8, 8), torch.arange(8) % 3), 4)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch
+
+
+def test_a_subclass_may_convert_batches_before_their_transfer(tmp_path: Path) -> None:
+    rows = [{"images": torch.randn(3, 8, 8), "labels": i % 4} for i in range(8)]
+    loader: DataLoader[Any] = DataLoader(rows, batch_size=4)  # type: ignore[arg-type]
+    module = Halves(Tiny(), Classification("a", 4))
+    trainer(tmp_path, max_epochs=1).fit(module, loader)
+    assert module.calls == 2
+    assert module.target_check.done
+    with pytest.raises(ValueError, match="'a' has a head of 3 classes"):  # and it is checked
+        trainer(tmp_path, max_epochs=1).fit(Halves(Tiny(), Classification("a", 3)), loader)
+
+
+@pytest.mark.parametrize("kind", [TransferModule, Halves])
+def test_two_hooks_for_one_batch_are_told_where_there_are_two(
+    kind: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    trainer(tmp_path, max_epochs=1).fit(kind(Tiny(), Classification("a", 3)), Own())
+    told = [
+        w for w in recwarn if "You have overridden `on_before_batch_transfer`" in str(w.message)
+    ]
+    assert bool(told) is (kind is Halves)
+
+
 @pytest.mark.parametrize("gap", [0, 6])
 def test_floats_are_classes_where_the_first_batch_has_a_gap(gap: int, tmp_path: Path) -> None:
     labels = torch.arange(8).float() % 3

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
@@ -39,6 +40,57 @@ def test_the_optimizer_s_kernel_is_that_of_the_device_after_a_resume(tmp_path: P
     second = trainer(tmp_path, max_epochs=2)
     second.fit(module(data), data, ckpt_path=str(path))
     assert not any(group["fused"] for group in second.optimizers[0].param_groups)
+
+
+class OwnOptimizer(TransferModule):
+    """A module as the tutorials write it: its rate is an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__(Tiny(), Classification("generated10", 10))
+        self.lr = 0.01
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr or 0.0)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.1)]
+
+
+class Starts(Callback):
+    """Notes what a run starts with; sets the learning rate before it, as a search does."""
+
+    def __init__(self, lr: float | None = None) -> None:
+        self.lr = lr
+        self.found: list[tuple[int, float, int]] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.lr is not None:
+            pl_module.lr = self.lr  # type: ignore[assignment]
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        optimizer, [config] = trainer.optimizers[0], trainer.lr_scheduler_configs
+        rate: float = optimizer.param_groups[0]["lr"]
+        self.found.append((len(optimizer.state), rate, config.scheduler.last_epoch))  # type: ignore[union-attr]
+
+
+def test_an_optimizer_that_a_subclass_builds_resumes(tmp_path: Path) -> None:
+    data = tiny_data()
+    first = trainer(tmp_path, max_epochs=1)
+    first.fit(OwnOptimizer(), data)
+    first.save_checkpoint(tmp_path / "run.ckpt")
+    starts = Starts()
+    trainer(tmp_path, max_epochs=2, callbacks=[starts]).fit(
+        OwnOptimizer(), data, ckpt_path=tmp_path / "run.ckpt"
+    )
+    assert starts.found[0] == (6, pytest.approx(0.001), 1)  # weights of conv, norm and head
+
+
+@pytest.mark.parametrize("kind", [OwnOptimizer, None])
+def test_a_learning_rate_that_is_found_at_the_start_is_used(kind: Any, tmp_path: Path) -> None:
+    data, starts = tiny_data(), Starts(0.5)
+    ours = module(data) if kind is None else kind()
+    trainer(tmp_path, max_epochs=1, limit_train_batches=1, callbacks=[starts]).fit(ours, data)
+    assert starts.found[0][1] == 0.5
 
 
 def test_a_run_that_has_diverged_stops(tmp_path: Path) -> None:

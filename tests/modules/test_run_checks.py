@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lightning.pytorch.callbacks import BackboneFinetuning, BatchSizeFinder, EarlyStopping
 
-from tests.small import tiny_data
+from tests.small import module, multitask_module, one_source, tiny_data, trainer
 from tl import Classification
 from tl.modules.run_checks import (
     check_answers,
@@ -59,3 +61,17 @@ def test_a_source_that_a_penalty_adapts_to_must_be_read() -> None:
         check(L2SP(), DANN(), read="a")
     with pytest.raises(ValueError, match=r"cannot evaluate the source 'c', whose statistics"):
         check(CORAL(), read="ab", by_source=True)
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("several", [False, True])
+def test_loaders_of_ours_come_with_their_data_module(
+    verb: str, several: bool, tmp_path: Path
+) -> None:
+    data: Any = one_source() if several else tiny_data()
+    ours: Any = (multitask_module if several else module)(data)
+    data.setup(verb)
+    split = {"fit": "train", "validate": "val"}.get(verb, verb)
+    loader = getattr(data, f"{split}_dataloader")()
+    with pytest.raises(ValueError, match=r"pass the data module itself: trainer\.fit\(model, data"):
+        getattr(trainer(tmp_path), verb)(ours, loader)

@@ -16,6 +16,7 @@ from torchjd.scalarization import Scalarizer
 
 from tl.balancing.passes import Backward, MicroBatch
 from tl.balancing.state import load_state, move, snapshot, state_of
+from tl.hardware import at_least_float32
 from tl.private.torch import empty_buffers
 
 Rescale = Literal["none", "mean", "sum"]
@@ -56,9 +57,10 @@ class ReadsAccuracy(Protocol):
 class Balancer(nn.Module, ABC):
     """Connect a method to the training module: losses in, gradients out.
 
-    A method works in float32, outside autocast, without loss scale, on values averaged over the
-    processes, so that every process computes the same. Its random numbers come from a generator
-    seeded by seed and step. Its state is saved with the module's weights.
+    A method works in float32, also with weights in half precision, outside autocast, without loss
+    scale, on values averaged over the processes, so that every process computes the same. Its
+    random numbers come from a generator seeded by seed and step. Its state is saved with the
+    module's weights.
 
     A task that is absent from a batch (no images, or no labels) is represented by its last known
     loss and receives no gradient.
@@ -235,7 +237,7 @@ class Balancer(nn.Module, ABC):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Balancer:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
         move(self.method, fn)
         self._last_losses = self._last_losses.to(fn(self._last_losses).device)
         return self

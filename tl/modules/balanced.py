@@ -111,21 +111,27 @@ class BalancedStep:
 
     # The step
 
+    def start(self) -> None:
+        """Drop what a step has accumulated that was never finished, as in an interrupted run."""
+        self._pending = None
+        self._batches = []
+        self._before = {}
+        self._balancer.drop_step()
+
     def begin(self, module: SharedBackboneModule, batch_idx: int) -> None:
         """Copy the balancer's state if the coming step may be skipped."""
         if batch_idx % module.trainer.accumulate_grad_batches == 0:
             self._check_batches(module.trainer, module.trainer.num_training_batches)
-            self._batches = []
+            self.start()
             if self._guard.action == "skip":
                 self._before = copy.deepcopy(self._balancer.state_dict())
 
     def forget(self) -> None:
         """Restore the balancer to its state before a step that is not taken."""
-        self._pending = None
-        self._batches = []
-        self._balancer.drop_step()
-        if self._before:
-            self._balancer.load_state_dict(self._before)
+        before = self._before
+        self.start()
+        if before:
+            self._balancer.load_state_dict(before)
 
     def combine(
         self,

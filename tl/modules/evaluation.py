@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
+from tl.hardware import at_least_float32
 from tl.modules.batch import Outputs
 from tl.modules.score_log import bar_names, log_reduced, shared_scores
 from tl.tasks import Task, trained_tasks
@@ -40,6 +42,20 @@ class Evaluation(nn.Module):
                 self._losses[f"{split}/{name}"] = MeanMetric(nan_strategy=math.nan)
                 self._scores[f"{split}/{name}"] = nn.ModuleDict(task.scores())
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Evaluation:
+        # also with weights in bf16: sums would soon stop growing
+        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def reset(self, split: Split) -> None:
+        """Forget all batches of a split."""
+        for task in self._tasks:
+            self._seen.pop((split, task), None)
+            loss, scores = self._metrics(split, task)
+            with torch.inference_mode(mode=False):  # otherwise a later `fit` could not update them
+                for metric in (loss, *scores.values()):
+                    metric.reset()
+
     def _metrics(self, split: Split, task: str) -> tuple[MeanMetric, dict[str, Metric]]:
         loss, scores = (part[f"{split}/{task}"] for part in (self._losses, self._scores))
         return cast("MeanMetric", loss), dict(cast("Any", scores).items())
@@ -63,7 +79,9 @@ class Evaluation(nn.Module):
             self._tasks[task].observe(score, output, target)
 
     def samples(self, split: Split, reduce: Callable[..., Tensor]) -> dict[str, int]:
-        """Return the number of labelled samples of all processes by task, and reset it.
+        """Return the number of labelled samples of all processes by task.
+
+        Call it before :meth:`results`, which resets it.
 
         Args:
             split: The split.
@@ -71,7 +89,7 @@ class Evaluation(nn.Module):
         """
         device = next(iter(cast("MeanMetric", loss).device for loss in self._losses.values()))
         nothing = torch.zeros((), dtype=torch.int64)
-        seen = [self._seen.pop((split, task), nothing).to(device) for task in self._tasks]
+        seen = [self._seen.get((split, task), nothing).to(device) for task in self._tasks]
         counts = reduce(torch.stack(seen), reduce_op="sum").tolist()
         return {task: int(n) for task, n in zip(self._tasks, counts, strict=True) if n}
 
@@ -94,9 +112,7 @@ class Evaluation(nn.Module):
                 # NaN is also the mean over no labels, which is not logged
                 if not value.isnan() or float(reduce(loss.weight.clone(), reduce_op="sum")):
                     found[task] = {"loss": value, **values}
-            with torch.inference_mode(mode=False):  # otherwise a later `fit` could not update them
-                for metric in (loss, *scores.values()):
-                    metric.reset()
+        self.reset(split)
         return found
 
 
@@ -110,23 +126,31 @@ class Evaluations(nn.ModuleList):
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         super().__init__([Evaluation(tasks)])
-        self._tasks = dict(tasks)
         self._trained = trained_tasks(tasks)  # the means over tasks are of these
         self._shared = shared_scores(self._trained.values())
         self._loaders = 1  # seen in the current evaluation
         self.samples: dict[str, dict[str, int]] = {}
 
+    def begin(self, split: Split) -> None:
+        """Start an evaluation, without the batches of one that was interrupted."""
+        self._loaders = 1
+        for evaluation in self:
+            cast("Evaluation", evaluation).reset(split)
+
     def add(self, split: Split, loader: int, losses: dict[str, Tensor], outputs: Outputs) -> None:
         """Add a batch of a loader: losses, and outputs with targets, by task."""
-        evaluation = self._of(loader, next(iter(losses.values())).device)
+        evaluation = self._of(loader)
         self._loaders = max(self._loaders, loader + 1)
         for name, (output, target) in outputs.items():
             evaluation.add(split, name, losses[name], output, target)
 
-    def _of(self, loader: int, device: torch.device) -> Evaluation:
+    def _of(self, loader: int) -> Evaluation:
         for _ in range(len(self), loader + 1):
             with torch.inference_mode(mode=False):  # a later `fit` updates them too
-                self.append(Evaluation(self._tasks).to(device))
+                # a copy: new ones would have the type of the weights
+                self.append(copy.deepcopy(self[0]))
+            for split in get_args(Split):
+                cast("Evaluation", self[-1]).reset(split)
         return cast("Evaluation", self[loader])
 
     def count(self, module: SharedBackboneModule) -> int:
@@ -148,7 +172,7 @@ class Evaluations(nn.ModuleList):
         found: dict[str, Tensor] = {}
         for loader in range(count):
             suffix = loader_suffix(loader, count)
-            evaluation, reduce = self._of(loader, module.device), trainer.strategy.reduce
+            evaluation, reduce = self._of(loader), trainer.strategy.reduce
             samples = evaluation.samples(split, reduce)
             self.samples[split] |= {f"{task}{suffix}": n for task, n in samples.items()}
             results = evaluation.results(split, reduce)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import BatchSampler, DataLoader
 
 from tl.data import ImageDataModule, MultiTaskDataModule, TensorDataModule
 from tl.modules.batch import AnyBatch, checked, is_sorted
 from tl.tasks import Task
 
+_TRANSFER = "on_before_batch_transfer"
 _KEPT = (
     *("dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
     *("multiprocessing_context", "generator", "prefetch_factor", "persistent_workers"),
@@ -43,18 +44,22 @@ class TargetCheck:
         self.done = ours
         published = data.tasks if isinstance(data, TensorDataModule) else ()  # it checks those
         self._known = {name for name, task in self._tasks.items() if task in published}
-        vars(module).pop("on_before_batch_transfer", None)
+        vars(module).pop(_TRANSFER, None)
         if stage == "predict" and not ours and isinstance(data, LightningDataModule):
             name_arguments(data)
         if ours or stage == "predict":
             return
+        if isinstance(data, LightningDataModule) and is_overridden(_TRANSFER, data):
+            return  # its own hook takes precedence; its targets are checked later
         # on the instance: a hook of the class would cost every step of our own data a few calls
         module.on_before_batch_transfer = partial(self._checked, module)  # type: ignore[method-assign]
-        # a data module's own hook takes precedence; its targets are then checked later
-        warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer`")
 
     def _checked(self, module: LightningModule, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
-        """Check targets while that does not synchronise with an accelerator."""
+        """Check targets while that does not synchronise with an accelerator.
+
+        A hook of the module's class comes first: it may give the batch its form.
+        """
+        batch = type(module).on_before_batch_transfer(module, batch, dataloader_idx)
         # a batch of another form may be converted after the transfer
         self.done = is_sorted(batch)
         tasks = self._trained if module.training else self._tasks

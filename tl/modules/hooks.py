@@ -16,10 +16,12 @@ from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, Outputs, source_of, to_predict
 from tl.modules.evaluation import Split
 from tl.modules.features import parameters_without_gradient
+from tl.modules.hyperparameters import plain_hyperparameters
 from tl.modules.losses import parameters_beside
 from tl.modules.optimisation import build_optimisation
+from tl.modules.overrides import check_overrides
 from tl.modules.penalties import start_of
-from tl.modules.run_checks import check_answers, check_fit
+from tl.modules.run_checks import check_answers, check_fit, check_loaders
 from tl.modules.seeding import run_seed, seed_step
 from tl.modules.source_start import weights_follow
 from tl.modules.twins import follow_twins, start_twins
@@ -100,7 +102,9 @@ class TrainerHooks(SharedBackboneModule):
 
     def setup(self, stage: str) -> None:
         """Bring source, data, penalties and strategy together, before the optimizer and DDP."""
+        check_overrides(self)
         if stage == "fit":
+            self._built_lr = self.lr  # also where a subclass builds the optimizer
             self.source.restore(self)
             # they never change: DDP need not broadcast them at each step
             buffers = self.penalties.named_buffers(prefix="penalties")
@@ -139,6 +143,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def on_fit_start(self) -> None:
         """Log what was loaded from the source, at the start of the first training."""
+        check_overrides(self)  # of `setup` too
         self.source.need()
         self.source.log(self)
 
@@ -146,6 +151,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def on_train_start(self) -> None:
         """Let penalties store the start, freeze what does not train yet, log what trains when."""
+        check_loaders(self)
         if self.lr != self._built_lr:
             self.trainer.strategy.setup_optimizers(self.trainer)
         if not self.source.begun:
@@ -206,6 +212,8 @@ class TrainerHooks(SharedBackboneModule):
     def on_validation_start(self) -> None:
         """Check weights and data, and restore statistics if a fused optimizer skipped a step."""
         self.source.need()
+        check_loaders(self)
+        self.evaluations.begin("val")
         self.guard.read(self)
         if self.trainer.state.fn == "validate":
             check_answers(self.tasks, self.datamodule)
@@ -213,9 +221,15 @@ class TrainerHooks(SharedBackboneModule):
     def on_test_start(self) -> None:
         """Check that there are weights to compute with, and that the data fit the heads."""
         self.source.need()
+        check_loaders(self)
         check_answers(self.tasks, self.datamodule)
+        self.evaluations.begin("test")
 
-    on_predict_start = on_test_start
+    def on_predict_start(self) -> None:
+        """Check that there are weights to compute with, and that the data fit the heads."""
+        self.source.need()
+        check_loaders(self)
+        check_answers(self.tasks, self.datamodule)
 
     def on_validation_epoch_end(self) -> None:
         """Log each task's loss and scores over the validation set of each loader."""
@@ -231,6 +245,8 @@ class TrainerHooks(SharedBackboneModule):
         """Record under ``tl``, in plain types, what the weights are; refuse non-finite ones."""
         self.guard.check_weights(self, checkpoint.get("state_dict", {}))
         drop_functions(checkpoint)
+        if (hparams := checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY)) is not None:
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = plain_hyperparameters(hparams)
         checkpoint["tl"] = self.run_record.write(
             self,
             window=self.training_log.state(self),

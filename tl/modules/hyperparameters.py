@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+from collections.abc import Mapping
 from types import FrameType
+from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 
 from tl.data.options import arguments_of
 from tl.private.lightning import INSTANTIATOR, settle_hyperparameters
-from tl.tasks import as_task
+from tl.tasks import Task, as_task
 
 OBJECTS = ["backbone", "optimizer", "scheduler", "balancer", "strategy", "penalties"]
+
+
+def plain_hyperparameters(hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint stores of hyperparameters that a subclass may have added to.
+
+    Tasks become records. Values without a plain form are left out, as `backbone` is: they are
+    passed to ``load_from_checkpoint`` again.
+
+    Args:
+        hparams: The hyperparameters.
+    """
+    found = {}
+    for key, value in hparams.items():
+        plain = value
+        if key == "task" and isinstance(value, Task):
+            plain = value.record()
+        elif key == "tasks" and isinstance(value, list | tuple):
+            plain = [task.record() if isinstance(task, Task) else task for task in value]
+        if _loads(plain):
+            found[key] = plain
+    return found
+
+
+def _loads(value: object) -> bool:
+    """Return whether a value loads again without executing code."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return True
+    if isinstance(value, torch.nn.Module):
+        return False  # whatever its size
+    stored = io.BytesIO()
+    try:
+        torch.save(value, stored)
+        stored.seek(0)
+        torch.load(stored, weights_only=True)
+    except (pickle.PickleError, AttributeError, TypeError, RuntimeError):
+        return False
+    return True
 
 
 def keep_hyperparameters(module: LightningModule, frame: FrameType | None) -> None:

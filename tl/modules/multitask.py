@@ -175,6 +175,12 @@ class MultiTaskModule(TrainerHooks):
 
     # The balancer's part
 
+    def on_train_start(self) -> None:
+        """Also start the balancer without the gradients of a step that was never finished."""
+        super().on_train_start()
+        if self.balanced is not None:
+            self.balanced.start()
+
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """Prepare the step, and copy the balancer's state if the step may be skipped."""
         super().on_train_batch_start(batch, batch_idx)

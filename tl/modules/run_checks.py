@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import BaseFinetuning, BatchSizeFinder
@@ -27,6 +27,43 @@ def check_fit(module: SharedBackboneModule) -> None:
     check_unlabelled(module.penalties, module.tasks, data, by_source=by_source)
     check_monitors(callbacks)
     refuse_batch_size_search(callbacks, data)
+
+
+def check_loaders(module: SharedBackboneModule) -> None:
+    """Refuse loaders of `tl.data` without the data module that prepares their batches.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    trainer = module.trainer
+    if module.datamodule is not None:
+        return
+    given: object = trainer.predict_dataloaders
+    if trainer.training:
+        given = trainer.train_dataloader
+    elif trainer.validating or trainer.sanity_checking:
+        given = trainer.val_dataloaders
+    elif trainer.testing:
+        given = trainer.test_dataloaders
+    for loader in _each(given):
+        data = getattr(loader, "dataset", None)
+        if any(type(one).__module__.startswith("tl.data.") for one in (loader, data)):
+            raise ValueError(
+                f"Found a loader of {type(loader if data is None else data).__name__} without its "
+                "data module, which normalises and augments its batches on the device; pass the "
+                "data module itself: trainer.fit(model, data)."
+            )
+
+
+def _each(loaders: object) -> Iterator[object]:
+    """Yield the loaders of a collection."""
+    if isinstance(loaders, Mapping):
+        loaders = [*loaders.values()]
+    if isinstance(loaders, list | tuple):
+        for one in loaders:
+            yield from _each(one)
+    else:
+        yield loaders
 
 
 def check_answers(tasks: Mapping[str, Task], data: object) -> None:

@@ -1,0 +1,88 @@
+"""Hooks that a subclass replaces where it should extend them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tl.modules.base import SharedBackboneModule
+
+# besides those that begin with `on_`
+_HOOKS = ("setup", "optimizer_step", "backward")
+
+
+def check_overrides(module: SharedBackboneModule) -> None:
+    """Refuse a subclass's hook that leaves out what the module does there.
+
+    Steps, `forward`, losses and, without a strategy, `configure_optimizers` may be replaced.
+
+    Args:
+        module: The module.
+
+    Raises:
+        ValueError: If there is such a hook.
+    """
+    kind = type(module)
+    hooks = {name: None for each in kind.__mro__ if _is_ours(each) for name in vars(each)}
+    for name in hooks:
+        if not (name.startswith("on_") or name in _HOOKS):
+            continue
+        if name == "backward" and getattr(module, "balancer", None) is None:
+            continue
+        if (found := _replaced(kind, name)) is not None:
+            by, own = found
+            raise ValueError(
+                f"{by.__name__}.{name} replaces the module's own{_purpose(own)}; call "
+                f"super().{name}({_arguments(own)}) in it."
+            )
+    found = _replaced(kind, "configure_optimizers")
+    if found is not None and module.strategy is not None:
+        raise ValueError(
+            f"{found[0].__name__}.configure_optimizers replaces the module's own, and "
+            f"{type(module.strategy).__name__} needs the module's own parameter groups; pass "
+            "`optimizer=` and `scheduler=` to the constructor instead, or leave out `strategy`."
+        )
+
+
+def _replaced(kind: type, name: str) -> tuple[type, Any] | None:
+    """Return the class whose method keeps from calling ours, and ours; ``None`` without one."""
+    by: type | None = None
+    # `loss.backward()` is the tensor's
+    calls = {"super"} if name == "backward" else {"super", name}
+    for each in kind.__mro__:
+        own = vars(each).get(name)
+        if own is None:
+            continue
+        if _is_ours(each):
+            return None if by is None else (by, own)
+        code = getattr(inspect.unwrap(own), "__code__", None) if callable(own) else None
+        if by is None and isinstance(code, CodeType) and calls.isdisjoint(_names(code)):
+            by = each
+    return None
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.startswith("tl.")
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Yield the names that code and the functions within it use."""
+    yield from (*code.co_names, *code.co_freevars)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _purpose(method: Any) -> str:  # noqa: ANN401 - any function
+    """Return in brackets what a method is for, unless Python was started without docstrings."""
+    said = (inspect.getdoc(method) or "").partition("\n")[0].rstrip(".").replace("``", "`")
+    return f' ("{said}")' if said else ""
+
+
+def _arguments(method: Any) -> str:  # noqa: ANN401 - any function
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    _, *rest = inspect.signature(method).parameters.values()
+    return ", ".join(f"{stars.get(each.kind, '')}{each.name}" for each in rest)

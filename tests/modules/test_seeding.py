@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.small import Tiny, module, multitask_module, tiny_data, trainer, two_sources
 from tl.data.images.resident import mixed_seed
-from tl.modules.seeding import seed_step
+from tl.modules.seeding import run_seed, seed_step
 
 
 class Draws(Tiny):
@@ -134,3 +134,36 @@ def test_the_seed_is_that_of_seed_everything(
         ends.append(list(ours.parameters())[-1].detach())
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
+
+
+def test_without_seed_everything_runs_follow_torchs_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the seeds of a study by ``torch.manual_seed`` would differ in the first weights only."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+
+    def weights(seed: int, **more: Any) -> Tensor:
+        data = tiny_data()
+        torch.manual_seed(7)
+        ours = module(data, Draws)
+        torch.manual_seed(seed)
+        trainer(tmp_path, max_epochs=1, **more).fit(ours, data)
+        assert ours.run_seed == seed
+        return torch.cat([parameter.detach().flatten() for parameter in ours.parameters()])
+
+    first = weights(1)
+    assert torch.equal(weights(1), first)
+    assert not torch.equal(weights(2), first)
+
+
+def test_a_resumed_run_has_its_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    torch.manual_seed(5)
+    assert_resumes(tmp_path, lambda: module(tiny_data(), Draws), tiny_data, tiny_data, max_epochs=2)
+
+
+def test_seed_everything_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+    assert run_seed(trainer(tmp_path), 4) == 3
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+    assert run_seed(trainer(tmp_path), 4) == 4

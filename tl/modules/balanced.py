@@ -26,7 +26,6 @@ from tl.data.images.resident import mixed_seed
 from tl.modules.batch import AnyBatch, Outputs, by_source, source_of
 from tl.modules.finite import FiniteGuard
 from tl.modules.optimisation import scaler_of
-from tl.modules.seeding import run_seed
 from tl.private.lightning import should_accumulate
 
 if TYPE_CHECKING:
@@ -257,7 +256,7 @@ def _observed(
         labelled=labelled,
         right=right,
         step=module.global_step,
-        seed=mixed_seed("balance", run_seed(), module.global_step),
+        seed=mixed_seed("balance", module.run_seed or 0, module.global_step),
         total=total,
         scaled=scaler_of(trainer) is not None,
     )

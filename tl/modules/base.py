@@ -105,6 +105,7 @@ class SharedBackboneModule(LightningModule):
     """
 
     strategy: Strategy | None = None
+    run_seed: int | None = None  # of the run that trains, or of the last one
     _stepped = False  # whether the current optimizer step was taken
     _built = False  # set at the end of the constructor: later assignments are checked
 

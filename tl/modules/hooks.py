@@ -34,7 +34,6 @@ class TrainerHooks(SharedBackboneModule):
     """Pass each call of the Trainer on to the collaborators that it concerns, in a fixed order."""
 
     _built_lr: float | None = None  # learning rate that the optimizer was built with
-    _seed = 0  # of the run
 
     # Steps
 
@@ -160,7 +159,7 @@ class TrainerHooks(SharedBackboneModule):
             self.penalties.start(start_of(self))
         first = self.source.begin()
         self.guard.start(self.backbone, self.twins)
-        self._seed = run_seed()
+        self.run_seed = run_seed(self.trainer, self.run_seed)
         self.penalties.show(self.trainer)
         self.fine_tuning.begin(self, new_heads=first and not self.init_heads)
         if self.captured is not None:
@@ -173,7 +172,7 @@ class TrainerHooks(SharedBackboneModule):
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """Seed the step, store what a skipped step must restore, and set training modes."""
-        seed_step(self._seed, self.current_epoch, batch_idx, self.global_rank, self.device)
+        seed_step(self.run_seed or 0, self.current_epoch, batch_idx, self.global_rank, self.device)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.guard.begin()
         self.fine_tuning.begin_step()
@@ -253,6 +252,7 @@ class TrainerHooks(SharedBackboneModule):
             begun=self.source.begun,
             provenance=self.source.provenance,
             skipped_steps=self.guard.skipped,
+            seed=self.run_seed,
             **self.fine_tuning.record(self),
         )
 
@@ -268,6 +268,8 @@ class TrainerHooks(SharedBackboneModule):
             return
         self.run_record.resume(self, checkpoint)
         self.source.resume(record)
+        if self._trainer is not None:
+            self.run_seed = record.get("seed", 0)
         self.guard.skipped = int(record.get("skipped_steps", 0))
         self.training_log.load(self, record["window"])
         self.fine_tuning.resume(self, record)

@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import torch
+from lightning.pytorch import Trainer
 
 from tl.data.images.resident import mixed_seed
 
@@ -37,6 +38,17 @@ def seed_step(seed: int, epoch: int, step: int, rank: int, device: torch.device)
     np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - for code that uses it
 
 
-def run_seed() -> int:
-    """Return the run's `seed_everything`; 0 without one."""
-    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+def run_seed(trainer: Trainer, known: int | None) -> int:
+    """Return the seed of a run, the same in all processes.
+
+    Args:
+        trainer: The Trainer.
+        known: Seed of the run that this one goes on with, if any.
+
+    Returns:
+        `seed_everything`; without one, the known seed, or what torch was seeded with.
+    """
+    if (given := os.environ.get("PL_GLOBAL_SEED")) is not None:
+        return int(given)
+    found: int = trainer.strategy.broadcast(torch.initial_seed()) if known is None else known
+    return found

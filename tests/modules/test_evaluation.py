@@ -7,10 +7,10 @@ from unittest import mock
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -133,25 +133,43 @@ def test_an_interrupted_evaluation_leaves_no_samples_to_the_next(verb: str, tmp_
     network = TransferModule(Tiny(), Classification("a", 3))
     (first, second), split = two_loaders(network), "test" if verb == "test" else "val"
     wrong = [DataLoader(second.dataset, 2), second]
-    runner = trainer(tmp_path, callbacks=[Interrupts()], num_sanity_val_steps=2)
+    runner = trainer(tmp_path, callbacks=[Interrupts()], num_sanity_val_steps=0)
     given: list[Any] = [wrong] if verb != "fit" else [first, wrong]
     with pytest.raises(RuntimeError, match="interrupted"):
         getattr(runner, verb)(network, *given)
-    runner = trainer(tmp_path, max_epochs=1)
+    runner = trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0)
     getattr(runner, verb)(network, *given[:-1], first)
     assert network.samples[split] == {"a": 8}
     if verb != "fit":
         assert runner.callback_metrics[f"{split}/acc"] == 1
 
 
+class Sized(LightningDataModule):
+    batch_size = 2
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(
+            TensorDataset(torch.randn(16, 3, 8, 8), torch.arange(16) % 3), self.batch_size
+        )
+
+
+class Full(TransferModule):
+    """Has no memory for a second batch of more than four."""
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        found = super().validation_step(batch, batch_idx, dataloader_idx)
+        if len(batch[0]) > 4 and batch_idx == 1:
+            raise RuntimeError("CUDA out of memory.")
+        return found
+
+
 def test_the_search_for_a_batch_size_leaves_no_samples(tmp_path: Path) -> None:
-    data = tiny_data()
-    network, runner = module(data), trainer(tmp_path)
-    Tuner(runner).scale_batch_size(
-        network, datamodule=data, method="validate", max_trials=2, steps_per_trial=1
-    )
+    data, network, runner = Sized(), Full(Tiny(), Classification("a", 3)), trainer(tmp_path)
+    tuner = Tuner(runner)
+    tuner.scale_batch_size(network, datamodule=data, method="validate", max_trials=3)
+    assert data.batch_size == 4
     runner.validate(network, data, verbose=False)
-    assert network.samples["val"] == {"generated10": 10}
+    assert network.samples["val"] == {"a": 16}
 
 
 def test_a_plain_name_cannot_be_followed_where_loaders_are_told_apart(tmp_path: Path) -> None:

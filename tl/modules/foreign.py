@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from tl.modules.batch import AnyBatch, checked, is_sorted
 from tl.tasks import Task
 
 _TRANSFER = "on_before_batch_transfer"
+_ONLY_OURS = f"You have overridden `{_TRANSFER}` in `LightningModule` but have passed in"
 _KEPT = (
     *("dataset", "num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
     *("multiprocessing_context", "generator", "prefetch_factor", "persistent_workers"),
@@ -53,6 +55,8 @@ class TargetCheck:
             return  # its own hook takes precedence; its targets are checked later
         # on the instance: a hook of the class would cost every step of our own data a few calls
         module.on_before_batch_transfer = partial(self._checked, module)  # type: ignore[method-assign]
+        # nobody has overridden it; Lightning's warning about two hooks has another message
+        warnings.filterwarnings("ignore", message=_ONLY_OURS)
 
     def _checked(self, module: LightningModule, batch: AnyBatch, dataloader_idx: int) -> AnyBatch:
         """Check targets while that does not synchronise with an accelerator.

@@ -83,6 +83,6 @@ def _purpose(method: Any) -> str:  # noqa: ANN401 - any function
 
 
 def _arguments(method: Any) -> str:  # noqa: ANN401 - any function
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     _, *rest = inspect.signature(method).parameters.values()
-    return ", ".join(f"{stars.get(each.kind, '')}{each.name}" for each in rest)
+    bare = [each.replace(annotation=each.empty, default=each.empty) for each in rest]
+    return ", ".join(map(str, bare))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tl import hardware
-from tl.hardware import at_least_float32, choose_precision, matmul_peak, peak_memory_bytes
+from tl.hardware import choose_precision, matmul_peak, never_half, peak_memory_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -141,6 +141,6 @@ def test_memory_of_the_process_that_started_this_one_does_not_count() -> None:
     ],
 )
 def test_a_conversion_keeps_float32_at_least(asked: torch.dtype, found: torch.dtype) -> None:
-    convert = at_least_float32(lambda tensor: tensor.to("meta", asked))
+    convert = never_half(lambda tensor: tensor.to("meta", asked))
     assert convert(torch.zeros(1)).dtype == found
     assert convert(torch.zeros(1)).device.type == "meta"

@@ -31,7 +31,7 @@ def cpu_has_bf16() -> bool:
     return cpu_multiplies_bf16()
 
 
-def at_least_float32(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def never_half(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Return a conversion of a module's tensors that moves half precision only to the device.
 
     For sums over many steps: with the eight bits of bfloat16, 256 plus 1 is 256.

@@ -16,7 +16,7 @@ from torchjd.scalarization import Scalarizer
 
 from tl.balancing.passes import Backward, MicroBatch
 from tl.balancing.state import load_state, move, snapshot, state_of
-from tl.hardware import at_least_float32
+from tl.hardware import never_half
 from tl.private.torch import empty_buffers
 
 Rescale = Literal["none", "mean", "sum"]
@@ -237,7 +237,7 @@ class Balancer(nn.Module, ABC):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Balancer:
-        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
+        super()._apply(never_half(fn), recurse)  # type: ignore[no-untyped-call]
         move(self.method, fn)
         self._last_losses = self._last_losses.to(fn(self._last_losses).device)
         return self

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
-from tl.hardware import at_least_float32
+from tl.hardware import never_half
 from tl.modules.batch import Outputs
 from tl.modules.score_log import bar_names, log_reduced, shared_scores
 from tl.tasks import Task, trained_tasks
@@ -44,7 +44,7 @@ class Evaluation(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Evaluation:
         # also with weights in bf16: sums would soon stop growing
-        super()._apply(at_least_float32(fn), recurse)  # type: ignore[no-untyped-call]
+        super()._apply(never_half(fn), recurse)  # type: ignore[no-untyped-call]
         return self
 
     def reset(self, split: Split) -> None:

@@ -118,7 +118,8 @@ class _Writer:
             raise self._unknown(value) from None
         if isinstance(found, str):  # the name of something that is there once
             return [f"{getattr(value, '__module__', '')}.{found}"]
-        make, arguments, state, items, pairs, *_ = (*found, None, None, None, None)
+        padded: list[Any] = [*found, None, None, None]  # it may end after any of the last three
+        make, arguments, state, items, pairs = padded[:5]
         parts = [self.write(make), *self._all(arguments)]
         if isinstance(state, dict) and all(isinstance(name, str) for name in state):
             parts += self._named(type(value).__name__, state)

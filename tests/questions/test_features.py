@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,28 @@ def test_features_are_computed_once_in_evaluation_mode(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-9])
     features_of(network, samples, cache=tmp_path)
     assert Counting.calls > calls  # a damaged file
+
+
+class Locked(Tiny):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+def test_features_of_what_has_no_hash_are_not_cached_and_a_warning_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tiny_data()
+    data.setup("fit")
+    network = Network(Locked(), read, "as is")
+    for scale in (1.0, 2.0):
+        torch.nn.init.constant_(network.backbone.norm.bias, scale)  # type: ignore[arg-type, union-attr]
+        found = features_of(network, samples_of(data, most=10), cache=tmp_path)
+        again = features_of(network, samples_of(data, most=10), cache=tmp_path)
+        assert torch.equal(found.features, again.features)
+    assert [*tmp_path.iterdir()] == []
+    [said] = caplog.messages
+    assert "not cached: Locked.lock is or holds a lock" in said
 
 
 def test_modes_come_back_part_by_part() -> None:

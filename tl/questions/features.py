@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from tl.batch import Inputs, on_each
 from tl.checkpoints.whole_files import write_whole
 from tl.data.cache import default_cache
 from tl.questions.samples import Samples
-from tl.questions.weights_hash import weights_hash
+from tl.questions.weights_hash import NoHashError, weights_hash
 
 _log = logging.getLogger(__name__)
 _OUTPUTS = "outputs/"
@@ -85,8 +86,9 @@ def features_of(
 ) -> Extracted:
     """Return a network's features and outputs on samples, from the cache if they are there.
 
-    The cache is keyed by the hash of all weights, the network's structure, the way it reads and the
-    fingerprint of the samples, so that a changed weight or image is computed again.
+    The cache is keyed by the hash of all weights, the network's structure and code, the way it
+    reads and the fingerprint of the samples, so that a changed weight or image is computed again.
+    Features of a network without such a hash are not cached, which a warning says once.
 
     Args:
         network: The network; its modes and weights are left as they are.
@@ -101,7 +103,11 @@ def features_of(
         ValueError: If positions are asked for and the backbone has no maps.
     """
     folder = default_cache() / "features" if cache is None else cache
-    stored = folder / f"{_key(network, samples, places, within)}.safetensors"
+    try:
+        stored = folder / f"{_key(network, samples, places, within)}.safetensors"
+    except NoHashError as error:
+        _warn_once(f"Features are computed anew in each call and not cached: {error}.")
+        return _compute(network, samples, places, within, batch_size)
     found = _read(stored)
     if found is None:
         found = _compute(network, samples, places, within, batch_size)
@@ -216,6 +222,11 @@ def _key(network: Network, samples: Samples, places: int, within: tuple[float, f
         f"{places} {within}" if places else "",
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    _log.warning(text)
 
 
 def _read(stored: Path) -> Extracted | None:

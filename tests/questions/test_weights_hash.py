@@ -88,7 +88,7 @@ def test_attributes_of_any_kind_count(one: Any, other: Any) -> None:
 def test_a_part_that_knows_the_whole_is_written_once() -> None:
     part = Scaled(1.0)
     whole = nn.Sequential(part)
-    vars(part)["scale"] = [whole]
+    part.scale = [whole]
     assert weights_hash(whole) == weights_hash(whole)
 
 

@@ -118,8 +118,8 @@ class _Writer:
             raise self._unknown(value) from None
         if isinstance(found, str):  # the name of something that is there once
             return [f"{getattr(value, '__module__', '')}.{found}"]
-        padded: list[Any] = [*found, None, None, None]  # it may end after any of the last three
-        make, arguments, state, items, pairs = padded[:5]
+        make, arguments, *others = found
+        state, items, pairs = [*others, None, None, None][:3]
         parts = [self.write(make), *self._all(arguments)]
         if isinstance(state, dict) and all(isinstance(name, str) for name in state):
             parts += self._named(type(value).__name__, state)

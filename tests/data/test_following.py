@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.images import class_folders
+from tests.small import Tiny, multitask_module, trainer
 from tests.transfer.adaptation.domains import domains
-from tl import GeneratedDataModule, MultiTaskDataModule
+from tl import FolderDataModule, GeneratedDataModule, MultiTaskDataModule, MultiTaskModule
 from tl.data.shifts import Shift
+from tl.transfer.adaptation import CORAL
 
 
 def loaded(data: MultiTaskDataModule, stage: str = "fit") -> dict[str, Any]:
@@ -92,3 +96,56 @@ def test_the_relation_can_change(caplog: pytest.LogCaptureFixture) -> None:
     made.shares = None
     found = loaded(made)
     assert not torch.equal(found["odd"].statistics[0], found["clean"].statistics[0])
+
+
+def test_a_checkpoint_keeps_the_normalisation_that_it_trained_with() -> None:
+    """Also where the images are the same and another source is followed, or none."""
+    trained = domains()
+    loaded(trained)
+    record = trained.describe()
+    record["odd"] = {**record["odd"], "mean": [100.0, 110.0, 120.0]}
+    again = domains()
+    loaded(again)
+    assert again.adopt(record)
+    found = loaded(again, "test")
+    assert found["odd"].statistics[0].tolist() == [100.0, 110.0, 120.0]
+    assert found["clean"].trained_on is None  # nothing of it differs
+
+
+def test_a_resumed_run_keeps_its_normalisation(tmp_path: Path) -> None:
+    data = domains()
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(multitask_module(data, penalties=CORAL()), data)
+    run.save_checkpoint(tmp_path / "run.ckpt")
+    stored = torch.load(tmp_path / "run.ckpt", weights_only=True)
+    own = stored["MultiTaskDataModule"]["odd"]["record"]
+    own["mean"] = [100.0, 110.0, 120.0]
+    torch.save(stored, tmp_path / "run.ckpt")
+    (tmp_path / "run.ckpt.sha256").unlink(missing_ok=True)
+    again = domains()
+    trainer(tmp_path, max_epochs=2).fit(
+        multitask_module(again, penalties=CORAL()), again, ckpt_path=tmp_path / "run.ckpt"
+    )
+    assert again.sources["odd"].describe()["mean"] == [100.0, 110.0, 120.0]
+
+
+def test_sources_whose_training_images_are_gone_predict(tmp_path: Path) -> None:
+    """Their classes are read from the checkpoint, not from the folders."""
+
+    def made(**options: Any) -> MultiTaskDataModule:
+        sources = {n: FolderDataModule(root=str(tmp_path / n), **options) for n in "ab"}
+        return MultiTaskDataModule(sources=sources, batch_size=4)
+
+    for name in "ab":
+        class_folders(tmp_path / name, seed=ord(name))
+    data = made()
+    ours = multitask_module(data)
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(ours, data)
+    run.save_checkpoint(tmp_path / "run.ckpt")
+    for name in "ab":
+        (tmp_path / name).rename(tmp_path / f"{name}_gone")
+    elsewhere = made(predict_folder=str(tmp_path / "a_gone" / "red"))
+    again = MultiTaskModule(Tiny(), [*ours.tasks.values()])
+    found = trainer(tmp_path).predict(again, elsewhere, ckpt_path=tmp_path / "run.ckpt")
+    assert found

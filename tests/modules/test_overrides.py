@@ -28,6 +28,13 @@ def nothing(*given: Any) -> None:
     del given
 
 
+def _plainly_decorated(method: Any) -> Any:
+    def wrapper(self: Any, *given: Any) -> Any:
+        return method(self, *given)
+
+    return wrapper
+
+
 class Silent(TransferModule):
     def on_train_epoch_start(self) -> None:
         self.epochs = self.current_epoch
@@ -52,6 +59,16 @@ class Loud(TransferModule):
             super(Loud, self).on_train_batch_start(*given)
 
         later()
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self._finish(optimizer)
+
+    def _finish(self, optimizer: Any) -> None:
+        super().on_before_optimizer_step(optimizer)
+
+    @_plainly_decorated
+    def on_train_start(self) -> None:
+        super().on_train_start()
 
     def teardown(self, stage: str) -> None:
         """The module has none."""
@@ -125,6 +142,26 @@ def test_a_backward_pass_may_be_replaced_without_a_balancer() -> None:
     check_overrides(OwnBackward(Tiny(), TASKS))
     with pytest.raises(ValueError, match=r"super\(\)\.backward\(loss, \*args, \*\*kwargs\) in it"):
         check_overrides(OwnBackward(Tiny(), TASKS, balancer=UPGrad()))
+
+
+def test_a_hook_that_is_patched_may_call_the_former_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Patched(TransferModule):
+        pass
+
+    former = TransferModule.on_train_start
+    monkeypatch.setattr(Patched, "on_train_start", _plainly_decorated(former))
+    check_overrides(of(Patched))
+    monkeypatch.setattr(Patched, "on_train_start", _plainly_decorated(nothing))
+    with pytest.raises(ValueError, match="on_train_start replaces the module's own"):
+        check_overrides(of(Patched))
+
+
+def test_a_backward_pass_may_call_the_modules_by_its_class() -> None:
+    class Own(MultiTaskModule):
+        def backward(self, loss: torch.Tensor, *given: Any, **named: Any) -> None:
+            MultiTaskModule.backward(self, loss, *given, **named)
+
+    check_overrides(Own(Tiny(), TASKS, balancer=UPGrad()))
 
 
 def test_a_strategy_needs_the_groups_of_the_module(tmp_path: Path) -> None:

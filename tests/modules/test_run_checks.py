@@ -8,7 +8,8 @@ import pytest
 from lightning.pytorch.callbacks import BackboneFinetuning, BatchSizeFinder, EarlyStopping
 
 from tests.small import module, multitask_module, one_source, tiny_data, trainer
-from tl import Classification
+from tests.text import build
+from tl import Classification, SyntheticTextDataModule
 from tl.modules.run_checks import (
     check_answers,
     check_monitors,
@@ -73,5 +74,14 @@ def test_loaders_of_ours_come_with_their_data_module(
     data.setup(verb)
     split = {"fit": "train", "validate": "val"}.get(verb, verb)
     loader = getattr(data, f"{split}_dataloader")()
-    with pytest.raises(ValueError, match=r"pass the data module itself: trainer\.fit\(model, data"):
+    with pytest.raises(ValueError, match=rf"the data module itself: trainer\.{verb}\(model, data"):
         getattr(trainer(tmp_path), verb)(ours, loader)
+
+
+def test_batches_of_texts_need_no_data_module(tmp_path: Path) -> None:
+    data = SyntheticTextDataModule(40, 20, targets="topic", vocab_size=100)
+    data.setup("fit")
+    data.setup("test")
+    ours = build(data)
+    alone = trainer(tmp_path).test(ours, data.test_dataloader(), verbose=False)
+    assert alone == trainer(tmp_path).test(ours, data, verbose=False)

@@ -73,7 +73,8 @@ class TestTimeAdaptation(Callback):
         if "features" in vars(pl_module):
             raise ValueError("Give one of AdaBN and Tent, not several: both replace the network.")
         sources = data_by_source(pl_module.datamodule).values()
-        if foreign := [type(each).__name__ for each in sources if not isinstance(each, RunLoaders)]:
+        others = (each for each in sources if not isinstance(each, RunLoaders))
+        if foreign := ["the loader" if each is None else type(each).__name__ for each in others]:
             rank_zero_info(
                 f"tl: {name}: test samples come in the order of {foreign[0]}, not in a random one; "
                 "batches of few classes would mislead it."

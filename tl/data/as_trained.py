@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -99,7 +100,8 @@ class TrainedSource(DomainOptions, ImageLoaders, ABC):
                 f"{self.data_name}; using those of the training images found here."
             )
             return changed
-        if "train" in self.splits and self.fingerprint == known.fingerprint:
+        same = "train" in self.splits and self.fingerprint == known.fingerprint
+        if same and self._normalises_as(known):
             for target, names in self.target_classes().items():
                 same_names(known.classes.get(target, ()), names, "classes", self.data_name)
             return False  # the very data that were trained on
@@ -115,6 +117,11 @@ class TrainedSource(DomainOptions, ImageLoaders, ABC):
         self.trained_on, self._adopted = known, dict(part)
         self._reload()
         return True
+
+    def _normalises_as(self, known: TrainedOn) -> bool:
+        """Tell whether the statistics are a checkpoint's; followed sources may have changed."""
+        pairs = zip(self.statistics or (), (known.mean, known.std), strict=False)
+        return all(torch.allclose(here, there, rtol=1e-4) for here, there in pairs)
 
     def _forget(self) -> None:
         self.trained_on = None
@@ -257,6 +264,12 @@ class TrainedSource(DomainOptions, ImageLoaders, ABC):
         for target, names in (record.get("class_names") or {}).items():
             same_names(names, self.target_classes().get(target, ()), "classes", self.data_name)
         same_data(self.data_name, then, now, "data, label fraction, validation size and seed")
+        known = read_record(record)
+        if known is not None and not self._normalises_as(known):
+            on_pixels = self._ready().on_pixels
+            self.statistics = (known.mean, known.std)
+            self._pipeline = self._new_pipeline(self.statistics)
+            self._pipeline.on_pixels = on_pixels
         self._ready().name = str(state_dict.get("seeded_by", self.data_name))
 
 

@@ -223,12 +223,17 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, JointLoaders):
 
     def _labelled(self) -> dict[str, str]:
         """Return by source that does not train its labels another, whose head it uses."""
-        tasks = {n: {task.name for task in source.tasks} for n, source in self.sources.items()}
+        if not self.shares:
+            return {}
+        try:
+            tasks = {n: {task.name for task in source.tasks} for n, source in self.sources.items()}
+        except DataError:  # of classes that a checkpoint may know; `setup` of the source decides
+            return {}
         source_of = {task: name for name, own in tasks.items() for task in own}
         idle = {task for task, trains in (self.trains or {}).items() if not trains}
         used = {
             source_of[task]: source_of[other]
-            for task, other in (self.shares or {}).items()
+            for task, other in self.shares.items()
             if task in source_of and other in source_of
         }
         return {

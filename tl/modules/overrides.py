@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from types import CodeType
+from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # besides those that begin with `on_`
 _HOOKS = ("setup", "optimizer_step", "backward")
+_LIBRARIES = ("lightning.", "torch.")
 
 
 def check_overrides(module: SharedBackboneModule) -> None:
@@ -50,18 +51,54 @@ def check_overrides(module: SharedBackboneModule) -> None:
 def _replaced(kind: type, name: str) -> tuple[type, Any] | None:
     """Return the class whose method keeps from calling ours, and ours; ``None`` without one."""
     by: type | None = None
-    # `loss.backward()` is the tensor's
-    calls = {"super"} if name == "backward" else {"super", name}
     for each in kind.__mro__:
         own = vars(each).get(name)
         if own is None:
             continue
         if _is_ours(each):
             return None if by is None else (by, own)
-        code = getattr(inspect.unwrap(own), "__code__", None) if callable(own) else None
-        if by is None and isinstance(code, CodeType) and calls.isdisjoint(_names(code)):
+        if by is None and inspect.isfunction(own) and not _extends(own, kind, name):
             by = each
     return None
+
+
+def _extends(method: FunctionType, kind: type, name: str) -> bool:
+    """Tell whether a method may call ours, also through what it closes over or its helpers."""
+    ours = {each.__name__ for each in kind.__mro__ if _is_ours(each)}
+    # `loss.backward()` is the tensor's
+    calls = {"super", *ours} if name == "backward" else {"super", name, *ours}
+    seen: set[FunctionType] = set()
+    left: list[Any] = [method]
+    while left:
+        function = left.pop()
+        if not inspect.isfunction(function) or function in seen:
+            continue
+        seen.add(function)
+        function = inspect.unwrap(function)
+        if function.__module__.startswith("tl."):
+            if function.__name__ == name:
+                return True
+            continue
+        names = {*_names(function.__code__)}
+        if not calls.isdisjoint(names):
+            return True
+        left += [cell.cell_contents for cell in function.__closure__ or () if _is_bound(cell)]
+        left += [function.__globals__[each] for each in names if each in function.__globals__]
+        # helpers: methods of the user's classes
+        left += [
+            vars(each)[helper]
+            for each in kind.__mro__
+            if not _is_ours(each) and not each.__module__.startswith(_LIBRARIES)
+            for helper in names & vars(each).keys()
+        ]
+    return False
+
+
+def _is_bound(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # a name that is not bound yet
+        return False
 
 
 def _is_ours(kind: type) -> bool:

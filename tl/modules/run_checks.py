@@ -32,6 +32,8 @@ def check_fit(module: SharedBackboneModule) -> None:
 def check_loaders(module: SharedBackboneModule) -> None:
     """Refuse loaders of `tl.data` without the data module that prepares their batches.
 
+    Batches of texts need no preparation.
+
     Raises:
         ValueError: If there is one.
     """
@@ -47,11 +49,13 @@ def check_loaders(module: SharedBackboneModule) -> None:
         given = trainer.test_dataloaders
     for loader in _each(given):
         data = getattr(loader, "dataset", None)
-        if any(type(one).__module__.startswith("tl.data.") for one in (loader, data)):
+        home = type(loader if data is None else data).__module__
+        if home.startswith("tl.data.") and not home.startswith("tl.data.text."):
+            verb = trainer.state.fn.value if trainer.state.fn is not None else "fit"
             raise ValueError(
                 f"Found a loader of {type(loader if data is None else data).__name__} without its "
                 "data module, which normalises and augments its batches on the device; pass the "
-                "data module itself: trainer.fit(model, data)."
+                f"data module itself: trainer.{verb}(model, data)."
             )
 
 

@@ -91,7 +91,7 @@ def test_the_relation_can_change(caplog: pytest.LogCaptureFixture) -> None:
     made = same_images()
     with caplog.at_level("INFO"):
         loaded(made)
-    assert "tl: odd is normalised as clean, whose head it uses." in caplog.text
+    assert "tl: odd is normalised like clean, whose head it uses." in caplog.text
     made.sources["odd"].labels = "all"
     made.shares = None
     found = loaded(made)

@@ -11,7 +11,7 @@ _ONLY_RUN_CHILDREN = (("timm", "BatchNormAct2d"), ("timm", "SyncBatchNormAct"))
 def runs_its_children(layer: nn.Module) -> bool:
     """Tell whether a layer is batch norm that runs its children on what it gives.
 
-    A layer of one's own says so by an attribute ``only_runs_children``.
+    Your own layers declare it by an attribute ``only_runs_children``.
     """
     kind = type(layer)
     known = (kind.__module__.partition(".")[0], kind.__name__) in _ONLY_RUN_CHILDREN

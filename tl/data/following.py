@@ -20,7 +20,7 @@ class FollowingSource(LabelTasks, ABC):
     def follow(self, labelled: FollowingSource | None) -> None:
         """Take normalisation and validation images of a source whose head this one only uses.
 
-        The head reads inputs as it was trained on them. Of the same images, under whatever shift,
+        The head was trained on inputs of that scale. Of the same images, under whatever shift,
         those validate that the labelled source does not train on.
 
         Args:
@@ -50,7 +50,7 @@ class FollowingSource(LabelTasks, ABC):
         found = None if self._labelled is None else self._labelled.statistics
         if self._labelled is not None and found is not None:
             rank_zero_info(
-                f"tl: {self.data_name} is normalised as {self._labelled.data_name}, whose head it "
-                "uses."
+                f"tl: {self.data_name} is normalised like {self._labelled.data_name}, whose head "
+                "it uses."
             )
         return found

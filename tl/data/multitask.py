@@ -42,7 +42,7 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, JointLoaders):
             others in a new order each time; one pass over the ``shortest``; or a number of steps.
         shares: By task, another task whose head it uses, as ``{photos: drawings}`` to evaluate in a
             second domain. Both must have the same classes. Images whose labels do not train are
-            normalised as the source of that head.
+            normalised like the source of that head.
         trains: By task, whether its labels train; ``{photos: false}`` only evaluates it. A source
             of which no task trains is not read in training, unless it has ``labels: none``: its
             inputs are then part of every step, and its tasks do not train.

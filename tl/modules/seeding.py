@@ -43,7 +43,7 @@ def run_seed(trainer: Trainer, known: int | None) -> int:
 
     Args:
         trainer: The Trainer.
-        known: Seed of the run that this one goes on with, if any.
+        known: Seed of the run that this one continues, if any.
 
     Returns:
         `seed_everything`; without one, the known seed, or what torch was seeded with.

@@ -21,7 +21,7 @@ class UnknownCodeError(ValueError):
 def code_of(names: Iterable[str]) -> dict[str, str]:
     """Return what modules hold: the version of a library, the source of any other module.
 
-    Modules that a module of one's own imports at its top count too: a helper there may compute the
+    Modules of yours that such a module imports at its top count too: a helper there may compute the
     features.
 
     Args:
@@ -54,7 +54,7 @@ def code_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def _version(library: str, module: ModuleType | None) -> str | None:
-    """Return the version of what a library's module belongs to; ``None`` for one's own."""
+    """Return the version of what a library's module belongs to; ``None`` for your own."""
     if library in sys.stdlib_module_names:
         return platform.python_version()
     if not _INSTALLED & {*Path(getattr(module, "__file__", None) or "").parts}:

@@ -69,13 +69,13 @@ class OracleSelection(Callback):
                 pl_module.log_dict(values, sync_dist=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say both."""
+        """Say both; epochs count from 1, as in the table of a run."""
         for name, _, task in _withheld(pl_module):
             if name in self._honest and name in self._oracle:
                 (honest, chosen), (oracle, best) = self._honest[name], self._oracle[name]
                 rank_zero_info(
                     f"tl: {name}: {task.score} {honest:.4f} at the epoch chosen by labelled "
-                    f"sources ({chosen}), {oracle:.4f} at its own best ({best}), which only the "
+                    f"sources ({chosen + 1}), {oracle:.4f} at its own best ({best + 1}), which only the "
                     "withheld labels tell."
                 )
 

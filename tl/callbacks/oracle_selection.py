@@ -75,8 +75,8 @@ class OracleSelection(Callback):
                 (honest, chosen), (oracle, best) = self._honest[name], self._oracle[name]
                 rank_zero_info(
                     f"tl: {name}: {task.score} {honest:.4f} at the epoch chosen by labelled "
-                    f"sources ({chosen + 1}), {oracle:.4f} at its own best ({best + 1}), which only "
-                    "the withheld labels tell."
+                    f"sources ({chosen + 1}), {oracle:.4f} at its own best ({best + 1}), which "
+                    "only the withheld labels tell."
                 )
 
     def state_dict(self) -> dict[str, Any]:

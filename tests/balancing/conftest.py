@@ -126,6 +126,7 @@ class Lab:
         ckpt: str | None = None,
         **settings: Any,
     ) -> Trainer:
+        torch.manual_seed(0)  # training itself leaves another seed behind
         trainer = self.trainer(**settings)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

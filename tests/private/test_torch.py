@@ -49,6 +49,15 @@ def test_functions_of_a_step_are_torchs_own() -> None:
     assert private.foreach_norm is torch._foreach_norm  # no call more
 
 
+def test_what_a_module_computes_is_not_among_its_hooks_and_modes() -> None:
+    from tl.private.torch import MODULE_STATE  # noqa: PLC0415
+
+    net = nn.Sequential(nn.BatchNorm1d(2))
+    net.register_forward_hook(lambda *_: None)
+    assert {"training", "_forward_hooks"} <= MODULE_STATE
+    assert vars(net).keys() - MODULE_STATE == {"_parameters", "_buffers", "_modules"}
+
+
 def test_hooks_of_modules_are_seen_while_they_are_there() -> None:
     from tl.private.torch import hook_tables  # noqa: PLC0415
 

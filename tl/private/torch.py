@@ -27,6 +27,8 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 COMPILED = "_orig_mod"
 #: Attribute of a tensor that holds the hooks on its gradient; ``None`` before the first.
 GRADIENT_HOOKS = "_backward_hooks"
+#: Attributes of any module that do not say what it computes: its hooks, and its mode.
+MODULE_STATE = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
 #: How functions begin that rebuild tensors from a pickle.
 REBUILDS = "torch._utils._rebuild_"
 

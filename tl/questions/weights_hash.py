@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from tl import __version__
+from tl.private.torch import MODULE_STATE
 from tl.questions.own_code import UnknownCodeError, code_of
 
 _PLAIN = (type(None), bool, int, float, complex, str)
-_CONTENT = ("_parameters", "_buffers", "_modules")
-_STATE = frozenset(vars(nn.Module())).difference(_CONTENT)  # hooks and modes
 
 
 class NoHashError(ValueError):
@@ -82,7 +81,7 @@ class _Writer:
     def _parts(self, value: Any) -> list[str]:  # noqa: ANN401, PLR0911 - one return per kind
         """Return what a value consists of."""
         if isinstance(value, nn.Module):
-            state = {k: v for k, v in vars(value).items() if k not in _STATE}
+            state = {k: v for k, v in vars(value).items() if k not in MODULE_STATE}
             return self._named(type(value).__name__, state)
         if isinstance(value, Tensor):
             return [self._tensor(value)]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import Tensor
 
 from tests.small import module, tiny_data, trainer
@@ -51,6 +52,29 @@ def test_the_sums_are_those_of_the_batches_since_the_last_log(tmp_path: Path) ->
     assert log.not_finite(built) == [name]
     log.drop([name])
     assert not log.state(built)[name].any()
+
+
+class Stops(Callback):
+    """Ends a run within its epoch."""
+
+    def on_train_batch_end(self, *args: Any, **_: Any) -> None:
+        raise RuntimeError("enough")
+
+
+def test_a_run_that_ended_within_an_epoch_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    data = tiny_data()
+    built, alone = module(data), module(data)
+    with pytest.raises(RuntimeError, match="enough"):
+        trainer(tmp_path, max_epochs=1, callbacks=[Stops()]).fit(built, data)
+    state = {name: value.clone() for name, value in built.state_dict().items()}
+    alone.load_state_dict(state)
+    found = []
+    for each in (built, alone):
+        run = trainer(tmp_path, max_epochs=1, limit_train_batches=2)
+        run.fit(each, data)
+        found.append({k: v for k, v in run.callback_metrics.items() if k.startswith("train/")})
+    assert found[0]["train/loss"] > 0
+    assert found[0] == found[1]
 
 
 def test_means_are_over_samples_not_batches() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from inspect import Parameter
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 
 from tl.data.options import arguments_of
 from tl.private.lightning import INSTANTIATOR, settle_hyperparameters
@@ -37,6 +39,26 @@ def plain_hyperparameters(hparams: Mapping[str, Any]) -> dict[str, Any]:
         if _loads(plain):
             found[key] = plain
     return found
+
+
+def tell_left_out(kind: type[LightningModule], keys: Iterable[str]) -> None:
+    """Warn of arguments that ``load_from_checkpoint`` would silently set to their defaults.
+
+    Args:
+        kind: The module's class.
+        keys: Hyperparameters without a plain form.
+    """
+    arguments = arguments_of(kind)
+    if optional := [
+        key
+        for key in keys
+        if key in arguments and key not in OBJECTS and arguments[key].default is not Parameter.empty
+    ]:
+        names = ", ".join(f"`{key}`" for key in optional)
+        rank_zero_warn(
+            f"Checkpoints leave out {names} of {kind.__name__}, whose value has no plain form: "
+            "pass it to `load_from_checkpoint` again, which takes the default otherwise."
+        )
 
 
 def _loads(value: object) -> bool:

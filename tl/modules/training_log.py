@@ -68,6 +68,10 @@ class TrainingLog:
             before = self._sums.get(name)
             self._sums[name] = sums if before is None else before.to(sums.device) + sums
 
+    def clear(self) -> None:
+        """Discard all sums."""
+        self._sums = {}
+
     def drop(self, tasks: Iterable[str]) -> None:
         """Discard the sums of some tasks."""
         for task in tasks:
@@ -92,7 +96,7 @@ class TrainingLog:
             Only tasks with a labelled sample in at least one process.
         """
         total = self._total(module)
-        self._sums = {}
+        self.clear()
         there = (total[:, -1] > 0).tolist()
         self._labelled |= {name for name, any_ in zip(self._tasks, there, strict=True) if any_}
         return {

@@ -1,9 +1,10 @@
-"""Scores of labels of which some are never known."""
+"""Scores of labels of which some are never known, or never there."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torchmetrics import Metric
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
 
 from tl.tasks.class_targets import MISSING
@@ -41,6 +42,22 @@ def test_a_label_that_is_never_known_is_left_out(ours: type, theirs: type, left:
     wanted = theirs(4, average="none", ignore_index=MISSING)
     wanted.update(*batch())  # each label by itself
     torch.testing.assert_close(found.compute(), wanted.compute()[left].mean())
+
+
+def scored(score: Metric, chances: list[list[float]], target: list[list[int]]) -> float:
+    score.update(torch.tensor(chances), torch.tensor(target))
+    return float(score.compute())
+
+
+def test_a_label_without_a_positive_has_no_average_precision() -> None:
+    chances, target = [[0.9, 0.2, 0.4], [0.1, 0.7, 0.3]], [[1, 0, 0], [0, 1, 0]]
+    assert scored(MeanAveragePrecision(3), chances, target) == 1.0
+    assert scored(MeanF1(3), chances, target) == 1.0
+
+
+def test_a_label_that_is_given_wrongly_counts_in_f1() -> None:
+    chances, target = [[0.9, 0.2, 0.6], [0.1, 0.7, 0.3]], [[1, 0, 0], [0, 1, 0]]
+    assert scored(MeanF1(3), chances, target) == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), KINDS)

@@ -17,6 +17,7 @@ from tl.tasks.multi_label import _MultiLabel
 
 NAN = float("nan")
 LABELS = Classification("a", 3, multi_label=True)
+LABELS_OF_2 = Classification("a", 2, multi_label=True)
 
 
 def logits(rows: int = 6, classes: int = 3) -> torch.Tensor:
@@ -38,6 +39,17 @@ def test_labels_that_are_not_known_are_left_out_of_loss_and_scores() -> None:
     same: dict[str, Any] = {"num_labels": 3, "average": "macro", "ignore_index": -1}
     torch.testing.assert_close(found["map"], multilabel_average_precision(logits(), given, **same))
     torch.testing.assert_close(found["f1"], multilabel_f1_score(logits(), given, **same))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 6])
+def test_scores_do_not_depend_on_the_batches(size: int) -> None:
+    """Logits of a small batch may all lie between 0 and 1, as probabilities do."""
+    output = torch.tensor([[0.9, -3.0], [0.1, 0.2], [0.8, 0.7], [-1.0, 0.3], [0.5, 0.6], [2.0, 0]])
+    target = torch.tensor([[1, 0], [0, 1], [1, 1], [0, 0], [0, 1], [1, 0]])
+    for score, wanted in zip(LABELS_OF_2.scores().values(), (23 / 24, 45 / 56), strict=True):
+        for part in zip(output.split(size), target.split(size), strict=True):
+            LABELS_OF_2.observe(score, *part)
+        assert float(score.compute()) == pytest.approx(wanted)
 
 
 def test_positive_labels_may_weigh_more() -> None:

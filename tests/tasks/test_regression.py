@@ -83,6 +83,18 @@ def test_r2_needs_two_targets_that_differ(rows: int) -> None:
     assert score.compute().isnan()
 
 
+def test_equal_targets_have_no_r2_whatever_their_sums_round_to() -> None:
+    for value in (3.7, 0.1, 1e6 / 3):
+        for rows in range(2, 20):
+            score = R2(2)
+            target = torch.full((rows, 2), value)
+            target[0, 1] += 1
+            output = torch.where(torch.arange(rows).unsqueeze(1) == 0, target, target + 1)
+            score.update(output, target)
+            # the second output alone has an R2: its residual is rows - 1, its spread 1 - 1 / rows
+            assert float(score.compute()) == pytest.approx(1 - rows, rel=1e-3), (value, rows)
+
+
 @pytest.mark.parametrize(
     ("outputs", "given", "said"),
     [

@@ -14,6 +14,7 @@ from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1
 from torchmetrics.functional.classification import multilabel_average_precision
 from torchmetrics.utilities import dim_zero_cat
 
+from tl.batch import at_least_float32
 from tl.counting import counted
 from tl.tasks.class_pictures import LabelPictures
 from tl.tasks.class_targets import MISSING, settled_labels
@@ -86,6 +87,13 @@ class _MultiLabel(Classification):
         """Return mean average precision and F1."""
         return {"map": MeanAveragePrecision(self.num_classes), "f1": MeanF1(self.num_classes)}
 
+    def observe(self, metric: Metric, output: Tensor, target: Tensor) -> None:
+        """Update a metric with probabilities ``(N, num_classes)``.
+
+        torchmetrics takes logits for probabilities in a batch whose values all lie in [0, 1].
+        """
+        metric.update(at_least_float32(output).sigmoid(), target)
+
     def answer(self, output: Tensor) -> Tensor:
         """Return the probability of each label ``(N, num_classes)``."""
         return output.float().sigmoid()
@@ -106,9 +114,9 @@ class _MultiLabel(Classification):
 
 
 class MeanAveragePrecision(MultilabelAveragePrecision):
-    """Average precision, averaged over the labels that are known for some sample.
+    """Average precision, averaged over the labels with a positive sample; of others it has none.
 
-    torchmetrics fails on a label without any known target.
+    torchmetrics counts those as 0.
 
     Args:
         num_labels: Number of labels.
@@ -118,36 +126,33 @@ class MeanAveragePrecision(MultilabelAveragePrecision):
         super().__init__(num_labels, average="macro", ignore_index=MISSING)
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as its base does
-        """Return the mean, a scalar in [0, 1]; NaN if no label is known."""
+        """Return the mean, a scalar in [0, 1]; NaN without a positive sample."""
         chances, target = dim_zero_cat(self.preds), dim_zero_cat(self.target)
-        known = (target >= 0).any(0)
-        if bool(known.all()):
-            return super().compute()
-        if not bool(known.any()):
+        there = (target == 1).any(0)
+        if not bool(there.any()):
             return torch.full((), torch.nan, device=target.device)
         return multilabel_average_precision(
-            chances[:, known],
-            target[:, known],
-            int(known.sum()),
+            chances[:, there],
+            target[:, there],
+            int(there.sum()),
             ignore_index=MISSING,
             validate_args=False,  # which refuses a single label
         )
 
 
 class MeanF1(MultilabelF1Score):
-    """F1 score at a probability of 0.5, averaged over the labels that are known for some sample.
+    """F1 score at a probability of 0.5, averaged over the labels that samples have or are given.
+
+    torchmetrics counts the others as 0.
 
     Args:
         num_labels: Number of labels.
     """
 
     def __init__(self, num_labels: int) -> None:
-        super().__init__(num_labels, average="macro", ignore_index=MISSING)
+        super().__init__(num_labels, average="none", ignore_index=MISSING)
 
     def compute(self) -> Tensor:
-        """Return the mean, a scalar in [0, 1]; NaN if no label is known."""
-        tp, fp, tn, fn = map(dim_zero_cat, (self.tp, self.fp, self.tn, self.fn))
-        known = tp + fp + tn + fn > 0
-        if bool(known.all()):
-            return super().compute()
-        return (2 * tp / (2 * tp + fp + fn).clamp(min=1))[known].mean()
+        """Return the mean, a scalar in [0, 1]; NaN without such a label."""
+        tp, fp, fn = map(dim_zero_cat, (self.tp, self.fp, self.fn))
+        return super().compute()[tp + fp + fn > 0].mean()

@@ -171,17 +171,26 @@ class R2(Metric):
     full_state_update = False
     higher_is_better = True
     sums: Tensor
+    least: Tensor
+    most: Tensor
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
         # in double precision: the variance is a difference of large sums
         zeros = torch.zeros(4, outputs, dtype=torch.float64)
         self.add_state("sums", zeros, dist_reduce_fx="sum")
+        # which tell equal targets apart from rounding
+        most = torch.full((outputs,), torch.inf, dtype=torch.float64)
+        self.add_state("least", most, dist_reduce_fx="min")
+        self.add_state("most", -most, dist_reduce_fx="max")
 
     def update(self, output: Tensor, target: Tensor) -> None:
         """Add a batch of outputs and targets ``(N, outputs)``."""
         known = ~target.isnan()
         true = target.double().masked_fill(~known, 0.0)
+        if len(target):
+            self.least = self.least.minimum(true.masked_fill(~known, torch.inf).amin(0))
+            self.most = self.most.maximum(true.masked_fill(~known, -torch.inf).amax(0))
         error = (output.double() - true).masked_fill(~known, 0.0)
         parts = (known.double(), true, true**2, error**2)
         self.sums = self.sums + torch.stack([part.sum(0) for part in parts])
@@ -191,7 +200,8 @@ class R2(Metric):
         count, total, squares, residual = self.sums
         spread = squares - total**2 / count
         found: Tensor = 1 - residual / spread
-        return found[(count > 1) & (spread > 0)].mean().float()
+        differ = (self.most > self.least) & (spread > 0)
+        return found[(count > 1) & differ].mean().float()
 
 
 class NumberPictures(Pictures):

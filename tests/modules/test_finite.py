@@ -11,9 +11,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 from torchjd.aggregation import UPGrad
 
 from tests.small import Staged, Tiny, module, multitask_module, tiny_data, trainer, two_sources
+from tl import Regression, TransferModule
 from tl.balancing.base import NonFiniteError
 from tl.modules.finite import FiniteGuard
 from tl.transfer import LPFT
@@ -49,6 +51,11 @@ class Spoil(Callback):
         if batch_idx in self.steps:
             images, _ = batch[self.source] if self.source else batch
             images[0] = torch.nan
+        self.remember(trainer, pl_module, batch, batch_idx)
+
+    def remember(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if batch_idx == self.steps[0]:
             self.before = everything(trainer, pl_module)
 
@@ -170,6 +177,70 @@ def test_validation_does_not_meet_what_a_step_left_out_on_the_device_has_spoilt(
     assert run.callback_metrics["val/loss"].isfinite()
 
 
+def with_normed_head(data: Any, **settings: Any) -> TransferModule:
+    """A module whose head has running statistics, as decoders and projectors do."""
+    ours = module(data, optimizer=sgd, **settings)
+    ours.heads["generated10"] = nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 10))
+    return ours
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_skipped_step_moves_no_statistics_of_heads(tmp_path: Path) -> None:
+    data = tiny_data()
+    ours, spoil = with_normed_head(data, on_nonfinite="skip"), Spoil()
+    run = fit(tmp_path, ours, data, spoil)
+    assert same(spoil.before, spoil.after)
+    assert run.callback_metrics["val/loss"].isfinite()
+    ours.heads.get_buffer("generated10.0.running_var")[1] = torch.nan
+    said = r"heads\.generated10\.0\.running_var is not finite at step 5: it is not saved"
+    with pytest.raises(ValueError, match=said):
+        run.save_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("loss", ["mse", "l1"])
+@pytest.mark.parametrize("action", ["stop", "skip"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_loss_that_overflows_counts_though_its_gradient_is_finite(
+    loss: str, action: Any, tmp_path: Path
+) -> None:
+    images, targets = torch.randn(8, 3, 8, 8), torch.zeros(8)
+    targets[4:6] = 3e19 if loss == "mse" else 3e38
+    batches = DataLoader(TensorDataset(images, targets), 2)
+    ours = TransferModule(Tiny(), Regression("y", loss=loss), optimizer=sgd, on_nonfinite=action)
+    run, steps = trainer(tmp_path, max_epochs=1, limit_val_batches=0), Spoil()
+    steps.steps = (BAD,)
+    steps.on_train_batch_start = steps.remember  # type: ignore[method-assign]
+    run.callbacks.append(steps)
+    if action == "stop":
+        with pytest.raises(NonFiniteError, match=r"The loss of task 'y' is not finite at step 2,"):
+            run.fit(ours, batches)
+        steps.after = everything(run, ours)
+    else:
+        run.fit(ours, batches)
+        assert ours.guard.skipped == 1
+    assert same(steps.before, steps.after)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_statistics_go_back_to_the_last_look_where_the_device_leaves_a_step_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its activations were finite: only the gradient was not."""
+    monkeypatch.setattr(FiniteGuard, "waits_for", staticmethod(lambda _: True))
+    seen: list[dict[str, Any]] = []
+
+    class Starts(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+            seen.append(everything(trainer, pl_module))
+
+    data = tiny_data()
+    ours = module(data, optimizer=fused, on_nonfinite="skip")
+    fit(tmp_path, ours, data, ExplodingGradient(BAD), Starts(), log_every_n_steps=1)
+    assert ours.guard.skipped == 1
+    assert same(seen[BAD], seen[BAD + 1])
+    assert not same(seen[BAD + 1], seen[BAD + 2])
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_stage_that_thaws_into_a_bad_step_gets_no_momentum_of_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -202,6 +273,20 @@ def test_too_many_in_a_row_stop_the_run(tmp_path: Path) -> None:
         pytest.raises(NonFiniteError, match="and 2 steps before it were skipped at step 3"),
     ):
         fit(tmp_path, ours, data, Spoil((1, 2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_those_before_a_resume_count_in_a_row(tmp_path: Path) -> None:
+    data = tiny_data()
+    ours = module(data, on_nonfinite="skip", max_skips=2)
+    run = fit(tmp_path, ours, data, Spoil((3, 4)))
+    run.save_checkpoint(tmp_path / "a.ckpt")
+    again = module(data, on_nonfinite="skip", max_skips=2)
+    said = "and 2 steps before it were skipped at step 5"
+    longer = trainer(tmp_path, max_epochs=2, callbacks=[Spoil((0,))])
+    with pytest.raises(NonFiniteError, match=said):
+        longer.fit(again, data, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    fit(tmp_path, ours, data, Spoil((0,)))  # another run counts anew
 
 
 class ExplodingGradient(Callback):

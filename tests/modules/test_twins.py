@@ -12,6 +12,7 @@ from torchjd.aggregation import UPGrad
 
 from tests.small import Tiny, tiny_data, trainer
 from tl import GeneratedDataModule, MultiTaskDataModule, MultiTaskModule, TransferModule
+from tl.modules.finite import FiniteGuard
 from tl.modules.twins import Twin, twin_of
 from tl.tasks import BYOL, Classification, NTXent
 
@@ -65,6 +66,35 @@ def test_twin_follows_by_the_papers_average(tmp_path: Path) -> None:
         expected = tau * expected + (1 - tau) * there
         assert torch.allclose(found, expected, atol=1e-6)
     assert not torch.allclose(expected, weights.seen[-1][0])
+
+
+class Explodes(Callback):
+    """Spoils a gradient, and nothing that is computed before it."""
+
+    def on_after_backward(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.global_step == 2:
+            pl_module.backbone.conv.weight.grad[0] = torch.inf
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_twin_does_not_follow_in_a_step_that_is_skipped(
+    on_device: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FiniteGuard, "waits_for", staticmethod(lambda _: on_device))
+    sgd = torch.optim.SGD
+    module = TransferModule(
+        Tiny(),
+        data_of().task,
+        optimizer=lambda p: sgd(p, lr=0.05, momentum=0.9, fused=True),
+        on_nonfinite="skip",
+    )
+    weights = Weights()
+    trainer(tmp_path, max_epochs=1, callbacks=[Explodes(), weights]).fit(module, data_of())
+    assert module.guard.skipped == 1
+    _, second, third, fourth = weights.seen
+    assert all(map(torch.equal, second, third))
+    assert not any(map(torch.equal, third, fourth))
 
 
 def test_a_run_that_stops_in_mid_epoch_continues_with_its_twin(tmp_path: Path) -> None:

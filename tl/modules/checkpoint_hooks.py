@@ -30,6 +30,7 @@ class CheckpointHooks(SharedBackboneModule):
             begun=self.source.begun,
             provenance=self.source.provenance,
             skipped_steps=self.guard.skipped,
+            skipped_in_a_row=self.guard.in_a_row,
             seed=self.run_seed,
             **self.fine_tuning.record(self),
         )
@@ -48,7 +49,7 @@ class CheckpointHooks(SharedBackboneModule):
         self.source.resume(record)
         if self._trainer is not None:
             self.run_seed = record.get("seed", 0)
-        self.guard.skipped = int(record.get("skipped_steps", 0))
+        self.guard.resume(record.get("skipped_steps", 0), record.get("skipped_in_a_row", 0))
         self.training_log.load(self, record["window"])
         self.fine_tuning.resume(self, record)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from tl.balancing.base import NonFiniteError
@@ -33,7 +33,8 @@ class FiniteGuard:
     overflowing gradients are left to the scaler as long as the losses are finite.
 
     On a CPU, the check costs only the norms. On a GPU, optimizers with ``fused=True`` skip the step
-    on the device, and the result is read every ``log_every_n_steps``; others wait for it each step.
+    on the device, and the result is read every ``log_every_n_steps``; running statistics are then
+    restored to what they were when it was last read. Other optimizers wait for it each step.
 
     Args:
         action: ``stop`` the run, or ``skip`` the step and count it.
@@ -41,6 +42,7 @@ class FiniteGuard:
 
     Attributes:
         skipped: Steps skipped so far.
+        in_a_row: Consecutive steps skipped last.
         broken: What a balancer found to be non-finite in this step, if anything.
 
     Raises:
@@ -55,34 +57,38 @@ class FiniteGuard:
         self.action = action
         self.max_skips = max_skips
         self.skipped = 0
+        self.in_a_row = 0
         self.broken: str | None = None
-        self._in_a_row = 0
+        self._resumes = False
         self._losses: list[Mapping[str, Tensor]] = []
         self._kept: list[tuple[list[Tensor], list[Tensor]]] = []
-        self._sound: dict[str, Tensor] = {}
+        self._sound: set[str] = set()  # buffers that were finite at the start
         self._unread: list[Tensor] = []
+        self._latest: Tensor | None = None
         self._defers = False
 
     # From step to step
 
-    def start(self, backbone: nn.Module, *others: nn.Module) -> None:
-        """Find the running statistics, which a forward pass updates.
+    def resume(self, skipped: int, in_a_row: int) -> None:
+        """Continue counting where an earlier run ended."""
+        self.skipped, self.in_a_row, self._resumes = int(skipped), int(in_a_row), True
 
-        Args:
-            backbone: The backbone.
-            *others: Networks beside it, such as its momentum twins.
-        """
-        self._losses, self._unread, self._defers = [], [], False
-        self.broken, self._in_a_row = None, 0
+    def start(self, module: SharedBackboneModule) -> None:
+        """Find the running statistics, which a forward pass updates."""
+        self._losses, self._unread, self._defers, self.broken = [], [], False, None
+        self.in_a_row = self.in_a_row if self._resumes else 0
+        self._resumes = False
+        parts = {"backbone": module.backbone, "heads": module.heads, "twins": module.twins}
+        found = {
+            name: b for prefix, part in parts.items() for name, b in part.named_buffers(prefix)
+        }
         buffers: dict[torch.dtype, list[Tensor]] = {}
-        for buffer in (b for part in (backbone, *others) for b in part.buffers()):
+        for buffer in found.values():
             buffers.setdefault(buffer.dtype, []).append(buffer)
         self._kept = [([b.clone() for b in same], same) for same in buffers.values()]
         # some networks have infinite masks on purpose
         self._sound = {
-            name: b
-            for name, b in backbone.named_buffers()
-            if b.is_floating_point() and bool(b.isfinite().all())
+            name for name, b in found.items() if b.is_floating_point() and bool(b.isfinite().all())
         }
 
     def begin(self) -> None:
@@ -100,7 +106,7 @@ class FiniteGuard:
         Raises:
             NonFiniteError: If it must not be taken, and is not to be skipped.
         """
-        losses, self._losses = self._losses, []
+        losses, self._losses, self._latest = self._losses, [], None
         broken, self.broken = self.broken, None
         if broken is None:
             grads = [
@@ -114,7 +120,7 @@ class FiniteGuard:
             if self._on_device(module, optimizer, grads):
                 return
             if _finite(grads):
-                self._in_a_row = 0
+                self.in_a_row = 0
                 return
         tasks = _bad_tasks(module, losses)
         scaler = scaler_of(module.trainer)
@@ -122,8 +128,7 @@ class FiniteGuard:
         if broken is None and not tasks and overflow:
             return
         what = _loss_of(tasks) if tasks else broken or _blame(module, optimizer)
-        for copies, buffers in self._kept:
-            foreach_copy_(buffers, copies)
+        self._restore()
         optimizer.zero_grad(set_to_none=True)
         module.forget_step(tasks)
         self._count(what, module.global_step)
@@ -151,9 +156,15 @@ class FiniteGuard:
             bad = torch.maximum(bad, self._unread[-1])  # nor any step after it
         optimizer.found_inf = bad  # type: ignore[attr-defined]  # torch's own, as GradScaler does
         self._unread.append(bad)
+        self._latest = bad
         if len(self._unread) >= _MOST_UNREAD:
             self.read(module, behind=1)
         return True
+
+    @property
+    def leaves_out(self) -> Tensor | None:
+        """1 if the device leaves out the latest step, 0 if not; ``None`` if it is known here."""
+        return self._latest
 
     @staticmethod
     def waits_for(device: torch.device) -> bool:
@@ -175,13 +186,10 @@ class FiniteGuard:
         flags = torch.stack(self._unread).tolist()
         self._unread = []
         if not any(flags):
-            self._in_a_row = 0
+            self.in_a_row = 0
             self._keep()
             return
-        for copies, buffers in self._kept:
-            for before, buffer in zip(copies, buffers, strict=True):
-                buffer.copy_(torch.where(buffer.isfinite(), buffer, before))
-        self._keep()
+        self._restore()
         tasks = module.training_log.not_finite(module)
         module.forget_step(tasks)
         what = _loss_of(tasks) if tasks else "A gradient is not finite"
@@ -189,20 +197,24 @@ class FiniteGuard:
             if bad:
                 self._count(what, step)
             else:
-                self._in_a_row = 0
+                self.in_a_row = 0
 
     def _keep(self) -> None:
         for copies, buffers in self._kept:
             foreach_copy_(copies, buffers)
 
+    def _restore(self) -> None:
+        for copies, buffers in self._kept:
+            foreach_copy_(buffers, copies)
+
     def _count(self, what: str, step: int) -> None:
         if self.action == "stop":
             raise NonFiniteError(what, step)
         self.skipped += 1
-        self._in_a_row += 1
-        if self._in_a_row > self.max_skips:
+        self.in_a_row += 1
+        if self.in_a_row > self.max_skips:
             raise NonFiniteError(
-                f"{what}, and {self._in_a_row - 1} steps before it were skipped", step
+                f"{what}, and {self.in_a_row - 1} steps before it were skipped", step
             )
         rank_zero_warn(f"{what} at step {step}: skipped, {self.skipped} of this run so far.")
 
@@ -217,7 +229,7 @@ class FiniteGuard:
         self.read(module)
         parts = [*module.backbone.named_parameters(prefix="backbone")]
         parts += module.heads.named_parameters(prefix="heads")
-        names = [name for name, _ in parts] + [f"backbone.{name}" for name in self._sound]
+        names = [*(name for name, _ in parts), *sorted(self._sound)]
         held = {
             name: state[name]
             for name in names

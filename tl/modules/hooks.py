@@ -47,6 +47,8 @@ class TrainerHooks(CheckpointHooks):
         else:
             self.training_log.take(sums)
         loss = self.training_loss(batch, losses, outputs, penalty)
+        # a loss that overflows may have finite gradients; otherwise the factor is exactly 1
+        loss = loss * (1 + 0 * loss.detach())
         several = self.run is not None and self.run.world_size > 1
         if several and (unused := parameters_beside(self, losses, self._left_out)):
             # DDP waits for a gradient of every parameter, and other processes may have the task
@@ -154,7 +156,7 @@ class TrainerHooks(CheckpointHooks):
         if self.penalties and not self.source.begun:
             self.penalties.start(start_of(self))
         first = self.source.begin()
-        self.guard.start(self.backbone, self.twins)
+        self.guard.start(self)
         self.run_seed = run_seed(self.trainer, self.run_seed)
         self.penalties.show(self.trainer)
         self.fine_tuning.begin(self, new_heads=first and not self.init_heads)

@@ -54,7 +54,7 @@ class Twin(nn.Module):
             return features.read_by(self._task, self.head).float()
 
     @torch.no_grad()
-    def follow(self, backbone: nn.Module, head: nn.Module, momentum: float) -> None:
+    def follow(self, backbone: nn.Module, head: nn.Module, momentum: float | Tensor) -> None:
         """Move each weight towards the network's: ``momentum`` of its own, the rest of that.
 
         Args:
@@ -101,8 +101,12 @@ def follow_twins(module: SharedBackboneModule) -> None:
     trainer = module.trainer
     length = float(trainer.estimated_stepping_batches)
     progress = min(trainer.global_step / length, 1.0) if math.isfinite(length) else 0.0
+    left_out = module.guard.leaves_out
     for twin, task, head in _each(module):
-        twin.follow(module.backbone, head, task.momentum_at(progress))
+        momentum: float | Tensor = task.momentum_at(progress)
+        if left_out is not None:  # which only the device knows
+            momentum = momentum + (1 - momentum) * left_out
+        twin.follow(module.backbone, head, momentum)
 
 
 def _each(module: SharedBackboneModule) -> list[tuple[Twin, TwoViews, nn.Module]]:

@@ -1,16 +1,19 @@
-"""What a Trainer calls of a module: its steps, and hooks around them."""
+"""What a Trainer calls of a module: steps, hooks and checkpoints."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
+from tl.checkpoints.files import local_file, read_checkpoint
+from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import AnyBatch, Outputs, source_of, to_predict
-from tl.modules.checkpoint_hooks import CheckpointHooks
 from tl.modules.evaluation import Split
 from tl.modules.features import parameters_without_gradient
 from tl.modules.losses import parameters_beside
@@ -18,14 +21,16 @@ from tl.modules.optimisation import build_optimisation
 from tl.modules.overrides import check_overrides
 from tl.modules.penalties import start_of
 from tl.modules.run_checks import check_answers, check_fit, check_loaders
+from tl.modules.saving import complete, restore
 from tl.modules.seeding import run_seed, seed_step
+from tl.modules.source_start import weights_follow
 from tl.modules.twins import follow_twins, start_twins
 from tl.optim.param_groups import named_groups
 from tl.private.torch import keep_out_of_ddp
 from tl.transfer.penalties.base import Step
 
 
-class TrainerHooks(CheckpointHooks):
+class TrainerHooks(SharedBackboneModule):
     """Pass each call of the Trainer on to the collaborators that it concerns, in a fixed order."""
 
     _built_lr: float | None = None  # learning rate that the optimizer was built with
@@ -235,3 +240,58 @@ class TrainerHooks(CheckpointHooks):
     def on_test_epoch_end(self) -> None:
         """Log each task's loss and scores over the test set of each loader."""
         self.evaluations.log(self, "test")
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record under ``tl``, in plain types, what the weights are; refuse non-finite ones."""
+        complete(checkpoint, self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the provenance and, if the run resumes, its progress.
+
+        Raises:
+            ValueError: If the checkpoint has other tasks.
+        """
+        restore(self, checkpoint)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as torch's own
+        """Load weights, which replace the source's."""
+        found = super().load_state_dict(state_dict, *args, **kwargs)
+        self.source.replaced()
+        return found
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's is a descriptor of its own
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,  # noqa: ANN401 - Lightning's signature
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,  # noqa: ANN401 - arguments of the constructor, as there
+    ) -> Self:
+        """Build a module from a checkpoint that is verified first; no code from it is executed.
+
+        Lightning's own executes code from a URL, and from any file if
+        ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD`` is set.
+
+        Args:
+            checkpoint_path: The checkpoint, or its URL.
+            map_location: As in Lightning.
+            hparams_file: As in Lightning.
+            strict: As in Lightning.
+            weights_only: Ignored: always true.
+            **kwargs: As in Lightning.
+
+        Raises:
+            CheckpointError: If it is missing, damaged or unsafe.
+        """
+        del weights_only
+        path = local_file(checkpoint_path)
+        read_checkpoint(path)
+        with weights_follow():
+            loaded: Self = super().load_from_checkpoint(
+                path, map_location, hparams_file, strict, weights_only=True, **kwargs
+            )
+        return loaded

@@ -269,7 +269,8 @@ class ImageDataModule(FollowingSource, ABC):
 
     @property
     def _reading(self) -> Reading:
-        return Reading(self.image_size, cache=default_cache(), verify=self.settings.verify)
+        known = self.trained_on.pixel_range if self.trained_on is not None else None
+        return Reading(self.image_size, known, default_cache(), self.settings.verify)
 
     # What was loaded
 

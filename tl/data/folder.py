@@ -226,7 +226,8 @@ class FolderDataModule(FolderAsTrained):
 
     @property
     def _reading(self) -> Reading:
-        return replace(super()._reading, pixel_range=self.pixel_range)
+        reading = super()._reading  # as a checkpoint says, if it says so
+        return replace(reading, pixel_range=reading.pixel_range or self.pixel_range)
 
     def _without(
         self, skipped: Mapping[int, str], data: ImageDataset, files: ImageFiles, split: Split
@@ -252,11 +253,11 @@ class FolderDataModule(FolderAsTrained):
 
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data, with layout and number of skipped images."""
-        layout = self._layout()
+        layout, pixel_range = self._layout(), self._reading.pixel_range
         return super().describe() | {
             "val_folder": layout.val.name if layout.val else None,
             "test_size": self.test_size if layout.whole else None,
-            "pixel_range": list(self.pixel_range) if self.pixel_range else None,
+            "pixel_range": list(pixel_range) if pixel_range else None,
             "skipped_images": dict(self._skipped),
         }
 

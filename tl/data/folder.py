@@ -212,6 +212,7 @@ class FolderDataModule(FolderAsTrained):
             self._left_out.add(files.folder)
             log_left_out(files.others, files.folder)
             log_left_out(files.loose, files.folder, "outside the class folders")
+            self._log_absent(files, split)
         what = f"{self.data_name} {split} images"
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
         data: ImageDataset
@@ -251,6 +252,14 @@ class FolderDataModule(FolderAsTrained):
                 f"unreadable: {reasons(skipped, paths)}."
             )
 
+    def _log_absent(self, files: ImageFiles, split: str) -> None:
+        """Name the classes that a split cannot evaluate; every column of a table has its own."""
+        if not files.targets and (absent := files.absent()):
+            rank_zero_info(
+                f"tl: {self.data_name}: {len(absent)} of {len(files.classes)} classes have no "
+                f"{split} images in {files.folder}: {listed(absent)}; scores are of the others."
+            )
+
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data, with layout and number of skipped images."""
         layout, pixel_range = self._layout(), self._reading.pixel_range
@@ -266,7 +275,7 @@ class FolderDataModule(FolderAsTrained):
         classes, folder = self._fine(), layout.folder(split)
         if self.trained_on is not None and not set(there := find_classes(folder)) <= set(classes):
             same_names(classes, there, "classes", str(folder))
-        partial = split == "val" or (split == "test" and self.trained_on is not None)
+        partial = split != "train" and (not layout.whole or self.trained_on is not None)
         files = find_images(folder, classes, partial=partial)
         if not layout.whole:
             return files

@@ -52,7 +52,7 @@ class ImageDataModule(FollowingSource, ABC):
         self.statistics = self.trained_on = self._unread = self._pipeline = None
         self._adopted = {}
         self._inherited = set()
-        self._labelled = self._divided = None
+        self._labelled = self._divided = self._test_keys = None
         self.inherit()
 
     # What a kind of source defines

@@ -221,8 +221,9 @@ class FolderDataModule(FolderAsTrained):
             labels, names = self._labels(files), files.names()
             data = StreamedDataset(files.paths, labels, self._reading, names, hashes)
         else:
-            images = load_images(files.paths, self._reading, what, skipped)
-            data = ResidentDataset(images, self._labels(files), files.names())
+            keys: list[bytes] = []
+            images = load_images(files.paths, self._reading, what, skipped, keys)
+            data = ResidentDataset(images, self._labels(files), files.names(), keys)
         return self._without(skipped, data, files, split) if skipped else data
 
     @property

@@ -166,7 +166,7 @@ def test_a_class_that_only_training_has_is_named(
         data = loaded(folder)
     said = f"1 of 3 classes have no {split} images in {folder / split}: bee; scores are of the"
     assert caplog.text.count(said) == 1
-    assert data.splits[split].targets["fine"].unique().tolist() == [0, 2]
+    assert {*data.splits[split].targets["fine"].tolist()} == {0, 2}
     shutil.rmtree(folder / "train" / "ant")
     with pytest.raises(DataError, match="training split lacks: ant"):
         loaded(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Mapping
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -47,9 +48,9 @@ class FollowingSource(LabelTasks, ABC):
         mine, theirs = (unshifted(part.only(())).digest() for part in both)
         return rows if mine == theirs else None
 
-    def keys_by_split(self) -> dict[str, list[bytes]]:
+    def keys_by_split(self) -> Mapping[str, list[bytes]]:
         """Return what tells the images of each split from others, as far as splits were read."""
-        found = {
+        found: dict[str, list[bytes]] = {
             split: unshifted(self.splits[split]).image_keys()
             for split in ("train", "val", "test")
             if split in self.splits

@@ -151,7 +151,24 @@ def test_missing_and_empty_folders(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no class folders"):
         _ = FolderDataModule(root=str(tmp_path / "empty")).tasks
     (folder / "train/dog").mkdir()
-    with pytest.raises(DataError, match=r"1 of 4 classes have no images .*: dog"):
+    with pytest.raises(DataError, match=r"1 of 4 classes have no images .*: dog") as error:
+        loaded(folder)
+    assert len(str(error.value)) < 200 + len(str(folder))  # not all extensions
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_class_that_only_training_has_is_named(
+    folder: Path, caplog: pytest.LogCaptureFixture, split: str
+) -> None:
+    shutil.copytree(folder / "test", folder / "val")
+    shutil.rmtree(folder / split / "bee")
+    with caplog.at_level(logging.INFO):
+        data = loaded(folder)
+    said = f"1 of 3 classes have no {split} images in {folder / split}: bee; scores are of the"
+    assert caplog.text.count(said) == 1
+    assert {*data.splits[split].targets["fine"].tolist()} == {0, 2}
+    shutil.rmtree(folder / "train" / "ant")
+    with pytest.raises(DataError, match="training split lacks: ant"):
         loaded(folder)
 
 

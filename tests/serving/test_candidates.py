@@ -15,7 +15,7 @@ from tests.small import Tiny, module, multitask_module, tiny_data, two_sources
 from tests.text import build, read
 from tl import MultiTaskModule
 from tl.questions.features import evaluating
-from tl.serving.candidates import _accuracy, open_candidate
+from tl.serving.candidates import _accuracy, _read_as, open_candidate
 from tl.tasks import Classification, Prototypes, Segmentation
 
 
@@ -172,3 +172,9 @@ def test_accuracy_is_the_mean_of_classifications_as_a_number() -> None:
     mixed: Any = SimpleNamespace(tasks={"a": tasks["a"], "map": tasks["map"]})
     assert _accuracy(episodes, {"val/acc": 0.8}) is None
     assert _accuracy(mixed, {"val/acc": 0.8, "val/a/acc": 0.5}) == 0.5
+
+
+def test_features_of_images_read_with_another_range_are_others() -> None:
+    plain: dict[str, Any] = {"image_size": 8, "mean": [0.0] * 3, "std": [1.0] * 3}
+    assert _read_as(plain) == _read_as({**plain, "pixel_range": None})
+    assert _read_as(plain) != _read_as({**plain, "pixel_range": [0.0, 4095.0]})

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
+from tl.data.images.decoding import decode
 from tl.serving.card import ModelCard
 from tl.serving.run_scores import RunScores
 
@@ -63,3 +67,27 @@ def test_the_licence_is_a_field_of_the_header() -> None:
     assert "Note: model.pt2 is missing: why" in text
     assert "c9, ... (12 in `config.json`)" in text
     assert "torch.export" not in text
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_the_code_without_tl_reads_more_than_8_bits_as_in_training(
+    deep: bool, tmp_path: Path
+) -> None:
+    part = {"name": "pixels", "shape": [2, 2, 3], "dtype": "uint8"}
+    data = {"kind": "real", "pixel_range": [1000.0, 3000.0] if deep else None}
+    config = {**CONFIG, "kind": "images", "inputs": [part], "data": {"a": data}}
+    text = card(RunScores({}), files=("model.safetensors", "model.pt2"), config=config)
+    assert ("1000 becomes black and 3000 white" in text) == deep
+    code = text[text.index("import json") :].partition("program =")[0]
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.full((2, 2), 1400, np.uint16)).save(path)
+    found: dict[str, Any] = {}
+    lines = code.replace("photo.png", str(path))
+    if not deep:
+        with pytest.raises(SystemExit, match="more than 8 bits"):
+            exec(lines, found)  # noqa: S102 - the card's code
+        return
+    exec(lines, found)  # noqa: S102 - the card's code
+    expected = decode(path, 2, (1000, 3000))
+    assert found["pixels"][0].tolist() == expected.tolist()
+    assert expected.max() == 51

@@ -9,13 +9,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import tl
 from tests.images import class_folders, trained
 from tests.small import Tiny, module
 from tests.text import build, read
-from tl.data import FolderDataModule
+from tl.data import CsvDataModule, FolderDataModule
 from tl.serving.exporting import export
 from tl.serving.readers import reader_of
 
@@ -209,3 +211,42 @@ def test_a_table_needs_known_columns(tmp_path: Path) -> None:
         model.evaluate(tmp_path / "labels.csv")
     table = tl.from_csv(tmp_path / "labels.csv", test_size=0.5)
     assert model.evaluate(table).samples in (3, 6)
+
+
+def deep_images(folder: Path, seed: int = 0) -> tuple[Path, Path]:
+    """Write images of 16 bits with a table, and the same ones of 8 bits; return both folders."""
+    plain, deep = class_folders(folder / "plain", count=5, seed=seed), folder / "deep"
+    rows = ["image,label"]
+    for path in sorted(plain.rglob("*.png")):
+        grey, copied = Image.open(path).convert("L"), deep / path.relative_to(plain)
+        grey.save(path)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(grey, np.uint16) * 10).save(copied)
+        rows.append(f"{path.relative_to(plain)},{path.parent.name}")
+    for root in (plain, deep):
+        (root / "labels.csv").write_text("\n".join(rows))
+    return plain, deep
+
+
+@pytest.mark.parametrize("what", ["", "labels.csv"])
+@pytest.mark.parametrize("exported", [False, True])
+def test_values_of_more_than_8_bits_mean_what_they_meant_in_training(
+    what: str, exported: bool, tmp_path: Path
+) -> None:
+    """The same images of 8 bits have the same answers."""
+    plain, deep = deep_images(tmp_path / "own")
+    options: dict[str, Any] = {"size": 8, "batch_size": 6, "pixel_range": (0, 2550)}
+    kind: Any = CsvDataModule if what else FolderDataModule
+    data = kind(root=str(deep), **options)
+    path = trained(tmp_path, module(data), data, 1)
+    if exported:
+        path = export(path, tmp_path / "out", backbone=Tiny()).folder
+    model = tl.load(path, backbone=Tiny())
+    probabilities = [model.predict(root / "red" / "0.png").probability for root in (plain, deep)]
+    assert probabilities[0] == probabilities[1]
+    assert model.evaluate(deep / what).samples == 3  # held out in training
+    moved = Path(shutil.copytree(deep, tmp_path / "moved"))
+    assert model.evaluate(moved / what).samples == 3
+    found = [model.evaluate(root / what) for root in deep_images(tmp_path / "other", seed=1)]
+    assert found[0].metrics == found[1].metrics
+    assert found[0].samples == 15

@@ -52,7 +52,7 @@ class ImageDataModule(FollowingSource, ABC):
         self.statistics = self.trained_on = self._unread = self._pipeline = None
         self._adopted = {}
         self._inherited = set()
-        self._labelled = self._divided = None
+        self._labelled = self._divided = self._test_keys = None
         self.inherit()
 
     # What a kind of source defines
@@ -269,7 +269,8 @@ class ImageDataModule(FollowingSource, ABC):
 
     @property
     def _reading(self) -> Reading:
-        return Reading(self.image_size, cache=default_cache(), verify=self.settings.verify)
+        known = self.trained_on.pixel_range if self.trained_on is not None else None
+        return Reading(self.image_size, known, default_cache(), self.settings.verify)
 
     # What was loaded
 

@@ -61,7 +61,8 @@ class FilesDataModule(ImageDataModule, ABC):
         """
         super().setup(stage)
         if stage == "fit" and "test" in self.official_splits() and "test" not in self.splits:
-            self.load("test")  # into the cache, or only read if it is too large
+            # into the cache, or only read if it is too large
+            self._test_keys = self.load("test").image_keys()
 
     def _statistics(self, whole: ImageDataset) -> tuple[Tensor, Tensor]:
         resident = isinstance(unshifted(whole), ResidentDataset)

@@ -212,6 +212,7 @@ class FolderDataModule(FolderAsTrained):
             self._left_out.add(files.folder)
             log_left_out(files.others, files.folder)
             log_left_out(files.loose, files.folder, "outside the class folders")
+            self._log_absent(files, split)
         what = f"{self.data_name} {split} images"
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
         data: ImageDataset
@@ -220,13 +221,15 @@ class FolderDataModule(FolderAsTrained):
             labels, names = self._labels(files), files.names()
             data = StreamedDataset(files.paths, labels, self._reading, names, hashes)
         else:
-            images = load_images(files.paths, self._reading, what, skipped)
-            data = ResidentDataset(images, self._labels(files), files.names())
+            keys: list[bytes] = []
+            images = load_images(files.paths, self._reading, what, skipped, keys)
+            data = ResidentDataset(images, self._labels(files), files.names(), keys)
         return self._without(skipped, data, files, split) if skipped else data
 
     @property
     def _reading(self) -> Reading:
-        return replace(super()._reading, pixel_range=self.pixel_range)
+        reading = super()._reading  # as a checkpoint says, if it says so
+        return replace(reading, pixel_range=reading.pixel_range or self.pixel_range)
 
     def _without(
         self, skipped: Mapping[int, str], data: ImageDataset, files: ImageFiles, split: Split
@@ -250,13 +253,21 @@ class FolderDataModule(FolderAsTrained):
                 f"unreadable: {reasons(skipped, paths)}."
             )
 
+    def _log_absent(self, files: ImageFiles, split: str) -> None:
+        """Name the classes that a split cannot evaluate; every column of a table has its own."""
+        if not files.targets and (absent := files.absent()):
+            rank_zero_info(
+                f"tl: {self.data_name}: {len(absent)} of {len(files.classes)} classes have no "
+                f"{split} images in {files.folder}: {listed(absent)}; scores are of the others."
+            )
+
     def describe(self) -> dict[str, Any]:
         """Return a description of the loaded data, with layout and number of skipped images."""
-        layout = self._layout()
+        layout, pixel_range = self._layout(), self._reading.pixel_range
         return super().describe() | {
             "val_folder": layout.val.name if layout.val else None,
             "test_size": self.test_size if layout.whole else None,
-            "pixel_range": list(self.pixel_range) if self.pixel_range else None,
+            "pixel_range": list(pixel_range) if pixel_range else None,
             "skipped_images": dict(self._skipped),
         }
 
@@ -265,7 +276,7 @@ class FolderDataModule(FolderAsTrained):
         classes, folder = self._fine(), layout.folder(split)
         if self.trained_on is not None and not set(there := find_classes(folder)) <= set(classes):
             same_names(classes, there, "classes", str(folder))
-        partial = split == "val" or (split == "test" and self.trained_on is not None)
+        partial = split != "train" and (not layout.whole or self.trained_on is not None)
         files = find_images(folder, classes, partial=partial)
         if not layout.whole:
             return files

@@ -1,4 +1,4 @@
-"""Evaluation of class folders as a checkpoint was trained: size, groups and test images."""
+"""Evaluation of class folders as a checkpoint was trained: pixels, groups and test images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from tl.counting import counted
 from tl.data.errors import DataError, listed
 from tl.data.files import FilesDataModule
-from tl.data.images.decoding import Size
+from tl.data.images.decoding import PixelRange, Size
 from tl.data.images.layout import Layout
 from tl.data.trained_on import TrainedOn, regrouped
 
@@ -23,6 +23,7 @@ class FolderAsTrained(FilesDataModule, ABC):
     size: int
     groups: str | None
     test_size: float
+    pixel_range: PixelRange | None
 
     @abstractmethod
     def _layout(self) -> Layout:
@@ -69,6 +70,16 @@ class FolderAsTrained(FilesDataModule, ABC):
         object.__setattr__(self, "size", size)  # not a changed option
         self.image_size = size
 
+    def _tell_range(self, there: PixelRange | None) -> None:
+        """Tell which values become black and white if they are other than the options say."""
+        here = self.pixel_range
+        if there == here:
+            return
+        used = [*(there or here or ())]
+        instead = f", not {[*here]}" if here else ""
+        why = f"as in training{instead}" if there else "as set here; the checkpoint records none"
+        rank_zero_info(f"tl: {self.data_name}: reading images with `pixel_range` {used} {why}.")
+
     def adopt(self, record: Mapping[str, Any], sources: int | None = None) -> bool:
         """Evaluate as a checkpoint was trained; its source's name becomes the task's name.
 
@@ -82,6 +93,8 @@ class FolderAsTrained(FilesDataModule, ABC):
         known = self.trained_on
         if known is None:
             return changed
+        if changed:
+            self._tell_range(known.pixel_range)
         if sources is None:
             self.data_name = known.name
         if known.groups and self.groups is not None and Path(self.groups).expanduser().exists():

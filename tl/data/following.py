@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Mapping
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -16,6 +17,7 @@ class FollowingSource(LabelTasks, ABC):
     """The part of a source of images that follows a labelled one, whose head it uses."""
 
     _labelled: FollowingSource | None
+    _test_keys: list[bytes] | None  # of test images that were only checked
 
     def follow(self, labelled: FollowingSource | None) -> None:
         """Take normalisation and validation images of a source whose head this one only uses.
@@ -45,6 +47,15 @@ class FollowingSource(LabelTasks, ABC):
         both = (own, images.subset(rows))
         mine, theirs = (unshifted(part.only(())).digest() for part in both)
         return rows if mine == theirs else None
+
+    def keys_by_split(self) -> Mapping[str, list[bytes]]:
+        """Return what tells the images of each split from others, as far as splits were read."""
+        found: dict[str, list[bytes]] = {
+            split: unshifted(self.splits[split]).image_keys()
+            for split in ("train", "val", "test")
+            if split in self.splits
+        }
+        return {"test": self._test_keys, **found} if self._test_keys else found
 
     def _labelled_statistics(self) -> tuple[Tensor, Tensor] | None:
         found = None if self._labelled is None else self._labelled.statistics

@@ -10,6 +10,7 @@ from tl.data.base import ImageDataModule
 from tl.data.errors import DataError, listed
 from tl.data.joint_loaders import JointLoaders
 from tl.data.options import check_options, refuse_misspelt
+from tl.data.overlaps import warn_of_overlaps
 from tl.data.settings import SharedOptions, StandInOptions
 from tl.data.sources import (
     Source,
@@ -220,6 +221,11 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, JointLoaders):
                 source.follow(other if isinstance(other, ImageDataModule) else None)
             source.setup(stage)
         check_tokenizers(self.sources)
+        if stage == "fit":
+            images = {n: s for n, s in self.sources.items() if isinstance(s, ImageDataModule)}
+            if len(images) > 1:
+                keys = {name: source.keys_by_split() for name, source in images.items()}
+                warn_of_overlaps(keys, self.trained_sources)
 
     def _labelled(self) -> dict[str, str]:
         """Return by source that does not train its labels another, whose head it uses."""

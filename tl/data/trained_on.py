@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tl.data.errors import DataError, listed
-from tl.data.images.decoding import Size
+from tl.data.images.decoding import PixelRange, Size
 from tl.data.naming import composed, composed_names
 
 
@@ -32,6 +32,7 @@ class TrainedOn:
     val_folder: str | None  # its name
     test_size: float | None = None  # of each class in a folder without splits
     labels: str = "all"  # or none, if training saw none
+    pixel_range: PixelRange | None = None  # see `tl.data.images.decoding.decode`
 
     @property
     def unshifted(self) -> str:
@@ -78,6 +79,7 @@ def read_record(record: Mapping[str, Any]) -> TrainedOn | None:
         val_folder=record.get("val_folder"),
         test_size=record.get("test_size"),
         labels=str(record.get("labels", "all")),
+        pixel_range=_range(record.get("pixel_range")),
     )
 
 
@@ -86,6 +88,13 @@ def _size(given: int | Sequence[int]) -> Size:
         return int(given)
     height, width = given
     return int(height), int(width)
+
+
+def _range(given: Sequence[float] | None) -> PixelRange | None:
+    if given is None:
+        return None
+    low, high = given
+    return float(low), float(high)
 
 
 def sources_of(record: object) -> dict[str, Mapping[str, Any]]:

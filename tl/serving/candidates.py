@@ -130,6 +130,8 @@ def _read_as(described: Mapping[str, Any]) -> str:
     """Return a hash of what a source's description says of reading."""
     kept = ("image_size", "mean", "std", "tokenizer", "max_length", "shapes", "statistics")
     parts = {key: described.get(key) for key in kept}
+    if described.get("pixel_range"):  # without one, the cached features of earlier versions hold
+        parts["pixel_range"] = described["pixel_range"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

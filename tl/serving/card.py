@@ -134,6 +134,12 @@ class ModelCard:
             for key in ("label_fraction", "val_size", "seed", "image_size"):
                 if part.get(key) is not None:
                     yield f"    - {key}: {part[key]}"
+            if deep := part.get("pixel_range"):
+                low, high = deep
+                yield (
+                    f"    - pixel_range: {list(deep)}; in images of more than 8 bits per channel "
+                    f"{low:g} becomes black and {high:g} white"
+                )
 
     def _use(self) -> Iterator[str]:
         samples = {"images": '"photo.png"', "texts": '"a text"'}
@@ -181,7 +187,9 @@ class ModelCard:
         if self.config["kind"] == "images":
             height, width, _ = self.config["inputs"][0]["shape"]
             read = [
-                'image = ImageOps.exif_transpose(Image.open("photo.png")).convert("RGB")',
+                'image = ImageOps.exif_transpose(Image.open("photo.png"))',
+                *self._deep(),
+                'image = image.convert("RGB")',
                 f"image = ImageOps.fit(image, ({width}, {height}), Image.Resampling.BICUBIC)",
                 "pixels = torch.tensor(np.asarray(image))[None]  # (N, H, W, 3) uint8",
             ]
@@ -205,6 +213,21 @@ class ModelCard:
         if self.config["named_inputs"]:
             inputs = f"{{{', '.join(f'{name!r}: {code}' for name, code in zeros.items())}}}"
         return "\n".join(["import json", "", "import torch", "", f"inputs = {inputs}", *run, *show])
+
+    def _deep(self) -> list[str]:
+        """Return code for an image of more than 8 bits per channel, which Pillow would clip."""
+        ranges = [
+            part["pixel_range"] for part in self.config["data"].values() if part.get("pixel_range")
+        ]
+        if not ranges:
+            do = ['    raise SystemExit("more than 8 bits per channel: let tl.load read it")']
+        else:
+            low, high = ranges[0]
+            do = [
+                f"    values = (np.asarray(image, float) - {low}) * (255 / {high - low})",
+                "    image = Image.fromarray((values.clip(0, 255) + 0.5).astype(np.uint8))",
+            ]
+        return ['if image.mode[0] in "IF":', *do]
 
     def _licence(self) -> str:
         if self.licence is None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tl.data.images.decoding import Size, decode, pixels_of
+from tl.data.images.decoding import PixelRange, Size, decode, pixels_of
 from tl.data.images.listing import list_images
 
 
@@ -26,22 +26,27 @@ def files_in(given: object) -> list[Any] | None:
     return [*found]
 
 
-def decoded(sample: str | Path, size: Size) -> Any:  # noqa: ANN401 - pixels
+def decoded(sample: str | Path, size: Size, pixel_range: PixelRange | None = None) -> Any:  # noqa: ANN401 - pixels
     """Read an image file, or an array of one as ``.npy``."""
     path = Path(sample).expanduser()
     if not path.is_file():
         raise ValueError(f"no such file: {sample}")
     if path.suffix.lower() != ".npy":
-        return decode(path, size)
+        return decode(path, size, pixel_range)
     try:
         array = np.load(path, allow_pickle=False)
     except EOFError:
         raise ValueError("the file is empty") from None
-    return pixels_of(as_picture(array), size)
+    return pixels_of(as_picture(array, pixel_range), size, pixel_range)
 
 
-def as_picture(array: np.ndarray[Any, Any]) -> Image.Image:
+def as_picture(array: np.ndarray[Any, Any], pixel_range: PixelRange | None = None) -> Image.Image:
     """Return an array as an image.
+
+    Args:
+        array: Bytes, or floats from 0 to 1.
+        pixel_range: What integers of one channel and more than 8 bits become black and white at;
+            `None` refuses them.
 
     Raises:
         ValueError: If its shape or values are not those of an image.
@@ -50,6 +55,14 @@ def as_picture(array: np.ndarray[Any, Any]) -> Image.Image:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):  # noqa: PLR2004
         raise ValueError(f"an array of shape {array.shape} is not an image; expected (H, W, 3)")
+    if pixel_range is not None and array.ndim == 2 and array.dtype != np.uint8:  # noqa: PLR2004
+        if array.dtype.kind not in "iu":
+            raise ValueError(
+                f"an array of {array.dtype} is ambiguous: in training, {pixel_range[0]:g} became "
+                f"black and {pixel_range[1]:g} white (`pixel_range`); give such whole numbers, a "
+                "file, or uint8"
+            )
+        return Image.fromarray(array.astype(np.float32))
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):

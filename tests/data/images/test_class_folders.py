@@ -28,3 +28,6 @@ def test_labels_follow_the_classes_given(tmp_path: Path) -> None:
     assert found.labels.tolist() == [0, 1]
     with pytest.raises(DataError, match=r"1 of 3 classes have no images .*: z"):
         find_images(tmp_path, ("x", "y", "z"))
+    partial = find_images(tmp_path, ("x", "y", "z"), partial=True)
+    assert partial.absent() == ["z"]
+    assert partial.labels.tolist() == [0, 1]

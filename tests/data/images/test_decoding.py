@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from tl.data.images.decoding import decode, open_image, raster_formats, sides
+from tl.data.images.decoding import decode, open_image, pixels_of, raster_formats, sides
 
 SIZE = 16
 
@@ -188,3 +188,12 @@ def test_height_and_width_may_differ(tmp_path: Path) -> None:
     pixels = decode(tmp_path / "a.png", (4, 8))
     assert pixels.shape == (4, 8, 3)
     assert pixels[:, [0, -1], 0].tolist() == [[0, 200]] * 4
+
+
+def test_an_image_in_memory_is_read_as_its_file(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", 819, 3276, np.uint16)
+    with Image.open(path) as image:
+        found = pixels_of(image, SIZE, (0, 4095))
+        assert np.array_equal(found, decode(path, SIZE, (0, 4095)))
+        with pytest.raises(ValueError, match="more than 8 bits per channel"):
+            pixels_of(image, SIZE)

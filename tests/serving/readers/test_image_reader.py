@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from tl.data.trained_on import TrainedOn, read_record
 from tl.serving.readers import ImageReader
 
 
-def known(size: int = 8, mean: float = 0.5) -> TrainedOn:
-    record = {"mean": [mean] * 3, "std": [0.25] * 3, "image_size": size}
+def known(size: int = 8, mean: float = 0.5, **options: Any) -> TrainedOn:
+    record = {"mean": [mean] * 3, "std": [0.25] * 3, "image_size": size, **options}
     more = {"name": "a", "kind": "real", "fingerprint": "f", "val_size": 0.1, "seed": 0}
     found = read_record({**record, **more, "label_fraction": 1.0, "class_names": {"a": ["x"]}})
     assert found is not None
@@ -54,3 +55,22 @@ def test_readers_of_one_size_and_normalisation_read_alike() -> None:
     assert ImageReader(known()).way == ImageReader(known()).way
     assert ImageReader(known()).way != ImageReader(known(16)).way
     assert ImageReader(known()).way != ImageReader(known(mean=0.4)).way
+
+
+def test_values_of_more_than_8_bits_are_read_as_in_training(tmp_path: Path) -> None:
+    reader = ImageReader(known(pixel_range=[1000, 3000]))
+    values = np.full((8, 8), 1400, np.uint16)
+    values[:, 4:] = 2600
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.save(tmp_path / "a.npy", values)
+    tensor = torch.from_numpy(values.astype(np.int32))[None]
+    files = [tmp_path / "a.png", Image.open(tmp_path / "a.png"), tmp_path / "a.npy"]
+    for given in [*files, values, tensor]:
+        assert np.unique(reader.read(given)).tolist() == [51, 204]
+    grey = np.full((8, 8), 99, np.uint8)
+    assert np.unique(reader.read(grey)).tolist() == [99]  # 8 bits stay as they are
+    with pytest.raises(ValueError, match=r"float64 is ambiguous: .* 1000 became black and 3000"):
+        reader.read(values / 3000)
+    with pytest.raises(ValueError, match="uint16 is not an image"):
+        ImageReader(known()).read(values)
+    assert reader.way != ImageReader(known()).way

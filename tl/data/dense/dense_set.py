@@ -169,6 +169,7 @@ def load_samples(
         found[_IMAGE],
         {**targets, STRATUM: torch.zeros(count, dtype=torch.int64)},
         reader.files.names(),
+        reader.files.keys(),
     )
 
 
@@ -221,7 +222,7 @@ class StreamedMaps(ImageDataset):
 
     def __init__(self, reader: DenseReader, hashes: Sequence[bytes]) -> None:
         strata = {STRATUM: torch.zeros(len(reader), dtype=torch.int64)}
-        super().__init__(len(reader), strata, reader.files.names())
+        super().__init__(len(reader), strata, reader.files.names(), reader.files.keys())
         self.reader = reader
         self.hashes = hashes
         self.maps: tuple[str, ...] = tuple(reader.readers)

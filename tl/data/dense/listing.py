@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,10 @@ class DenseFiles:
     def names(self) -> list[str]:
         """Paths of the images, relative to the split's folder."""
         return [path.relative_to(self.folder).as_posix() for path in self.images]
+
+    def keys(self) -> list[bytes]:
+        """Paths of the images, without links."""
+        return [os.fsencode(path.resolve()) for path in self.images]
 
 
 def find_splits(folder: Path, *, published: bool) -> dict[str, Path]:

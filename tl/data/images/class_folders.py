@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tl.data.errors import DataError, listed
-from tl.data.images.listing import list_files, usual_extensions
+from tl.data.images.listing import list_files
 from tl.data.naming import composed
 
 
@@ -36,6 +36,11 @@ class ImageFiles:
         paths = tuple(self.paths[row] for row in rows.tolist())
         targets = {name: values[rows] for name, values in self.targets.items()}
         return replace(self, paths=paths, labels=self.labels[rows], targets=targets)
+
+    def absent(self) -> list[str]:
+        """Return the classes without images here."""
+        there = {*self.labels.tolist()}
+        return [name for label, name in enumerate(self.classes) if label not in there]
 
     def names(self) -> list[str]:
         """Paths relative to the split's folder."""
@@ -118,8 +123,7 @@ def find_images(
     if empty and not (partial and paths):
         raise DataError(
             f"{len(empty)} of {len(classes)} classes have no images in {folder}: {listed(empty)}. "
-            f"Expected files ending in {', '.join(sorted(usual_extensions()))}, or others that "
-            "Pillow reads."
+            "Expected image files, such as .png, .jpg or .tif; or remove the class."
         )
     loose = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name[0] != "."]
     return ImageFiles(

@@ -106,18 +106,21 @@ def decode(path: Path, size: Size, pixel_range: PixelRange | None = None) -> Pix
         return _sized(rgb, size)
 
 
-def pixels_of(image: Image.Image, size: Size) -> Pixels:
+def pixels_of(image: Image.Image, size: Size, pixel_range: PixelRange | None = None) -> Pixels:
     """Return an image in memory as :func:`decode` reads one from a file.
 
     Args:
-        image: The image, of 8 bits per channel.
+        image: The image; of 8 bits per channel without a `pixel_range`.
         size: Height and width in pixels.
+        pixel_range: As for :func:`decode`.
 
     Raises:
-        ValueError: If it has more than 8 bits per channel.
+        ValueError: If the values of the pixels have no stated meaning.
     """
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
+        if pixel_range is not None:
+            return _sized(_deep_grey(upright, image, pixel_range), size)
         raise ValueError(
             f"an image of mode {image.mode} has more than 8 bits per channel; save it as a file, "
             "of which the meaning of its values is known"

@@ -51,7 +51,11 @@ class Reading:
 
 
 def load_images(
-    paths: Sequence[Path], reading: Reading, what: str, skipped: dict[int, str] | None = None
+    paths: Sequence[Path],
+    reading: Reading,
+    what: str,
+    skipped: dict[int, str] | None = None,
+    contents: list[bytes] | None = None,
 ) -> Tensor:
     """Decode files into one ``(N, H, W, 3)`` uint8 tensor, or read them from the cache.
 
@@ -64,6 +68,7 @@ def load_images(
         what: Description for the progress bar.
         skipped: Receives the reason of each file that cannot be read, by its row, whose pixels are
             then 0. Without it such a file is an error.
+        contents: Receives a hash of each file's content; empty for one that cannot be read.
 
     Raises:
         DataError: If files cannot be read, naming the first 20 of them.
@@ -74,6 +79,7 @@ def load_images(
     keys = _collect(hashes.of, paths, checking, bad)
     hashes.save()
     _refuse(bad, paths, skipped)
+    (contents if contents is not None else []).extend(key or b"" for key in keys)
     digest = hashlib.sha256(reading.key.encode())
     for key in keys:
         digest.update(key or b"unreadable")
@@ -159,7 +165,7 @@ class StreamedDataset(ImageDataset):
         names: Sequence[str],
         hashes: Sequence[bytes] = (),
     ) -> None:
-        super().__init__(len(paths), targets, names)
+        super().__init__(len(paths), targets, names, hashes)
         self.hashes, self.paths, self.reading = hashes, paths, reading
 
     def pixels(self, rows: Tensor) -> Tensor:

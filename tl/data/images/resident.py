@@ -34,13 +34,20 @@ class ImageDataset(Dataset[Batch], ABC):
         size: Number of images ``N``.
         targets: Labels by name, each ``(N,)`` int64.
         names: Where each image comes from (a path), or ``None``: its index names it.
+        keys: What tells each image from those of other data sets: a hash of its file's content, or
+            its path. Images without keys are told apart by their pixels.
     """
 
     def __init__(
-        self, size: int, targets: Mapping[str, Tensor], names: Sequence[str] | None = None
+        self,
+        size: int,
+        targets: Mapping[str, Tensor],
+        names: Sequence[str] | None = None,
+        keys: Sequence[bytes] = (),
     ) -> None:
         self.all_targets = dict(targets)
         self.all_names = names
+        self.all_keys = keys
         self.index = torch.arange(size)
 
     @abstractmethod
@@ -83,6 +90,16 @@ class ImageDataset(Dataset[Batch], ABC):
         """Path of an image, or its index if it has none."""
         row = int(self.index[position])
         return self.all_names[row] if self.all_names else str(row)
+
+    def image_keys(self) -> list[bytes]:
+        """Return what tells each image of this data set from those of others."""
+        if self.all_keys:
+            return [self.all_keys[row] for row in self.index.tolist()]
+        return [
+            hashlib.blake2b(image, digest_size=16).digest()
+            for part in self._in_parts(self.index)
+            for image in self.pixels(part).contiguous().numpy()
+        ]
 
     def statistics(self, most: int | None = None) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation per channel, in pixel values: two ``(3,)`` float32.
@@ -134,12 +151,17 @@ class ResidentDataset(ImageDataset):
         images: ``(N, H, W, 3)`` uint8.
         targets: Labels by name, each ``(N,)`` int64.
         names: Where each image comes from (a path), or ``None``: its index names it.
+        keys: As for `ImageDataset`.
     """
 
     def __init__(
-        self, images: Tensor, targets: Mapping[str, Tensor], names: Sequence[str] | None = None
+        self,
+        images: Tensor,
+        targets: Mapping[str, Tensor],
+        names: Sequence[str] | None = None,
+        keys: Sequence[bytes] = (),
     ) -> None:
-        super().__init__(len(images), targets, names)
+        super().__init__(len(images), targets, names, keys)
         self.images = images
 
     def pixels(self, rows: Tensor) -> Tensor:

@@ -36,8 +36,10 @@ class ImageReader(Reader):
 
     @property
     def way(self) -> str:
-        """Size and normalisation."""
-        return f"{self.size} {self._known.mean.tolist()} {self._known.std.tolist()}"
+        """Size, range of values and normalisation."""
+        known = self._known
+        deep = "" if known.pixel_range is None else f" {known.pixel_range}"
+        return f"{self.size} {known.mean.tolist()} {known.std.tolist()}{deep}"
 
     def spread(self, given: object) -> tuple[list[Any], bool]:  # noqa: D102
         if (found := files_in(given)) is not None:
@@ -51,7 +53,7 @@ class ImageReader(Reader):
     def read(self, sample: object) -> Any:  # noqa: ANN401
         """Read one image as ``(size, size, 3)`` uint8, resized as in training."""
         if isinstance(sample, str | Path):
-            return decoded(sample, self.size)
+            return decoded(sample, self.size, self._known.pixel_range)
         if isinstance(sample, Tensor):
             if sample.ndim != 3 or sample.shape[0] not in (1, 3):  # noqa: PLR2004 - an image
                 raise ValueError(
@@ -59,12 +61,12 @@ class ImageReader(Reader):
                 )
             sample = sample.detach().cpu().permute(1, 2, 0).numpy()
         if isinstance(sample, np.ndarray):
-            sample = as_picture(sample)
+            sample = as_picture(sample, self._known.pixel_range)
         if not isinstance(sample, Image.Image):
             raise ValueError(  # noqa: TRY004 - as every other input that is wrong
                 f"{type(sample).__name__} is not an image; expected {self.takes}"
             )
-        return pixels_of(sample, self.size)
+        return pixels_of(sample, self.size, self._known.pixel_range)
 
     def join(self, samples: Sequence[Any]) -> Inputs:
         """Return normalised images ``(N, 3, H, W)``."""

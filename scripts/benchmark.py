@@ -60,6 +60,8 @@ losses, to the bit:
     | B | 5.0 | 14.2 | 2,354 |
     | C | 5.1 | 11.0 | 1,924 |
 
+    (There the first steps of A and C were noted after their second.)
+
     | between epochs of 20 steps | s | of an epoch |
     | --- | --- | --- |
     | validation | 0.450 | 6.1% |
@@ -105,7 +107,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
 from torchvision.models import resnet18
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -113,7 +114,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from scripts.speed.beside import as_markdown, beside
 from scripts.speed.growth import growth, plot
 from scripts.speed.loops import Article, Bare, data_path
-from scripts.speed.runs import Rounds, Usually, framework
+from scripts.speed.runs import Clock, Rounds, Usually, framework
 from scripts.speed.whole import as_markdown as gpu_tables
 from scripts.speed.whole import captured, whole
 from tl.backbones import ResNet18, ResNet20
@@ -125,6 +126,8 @@ DEVICE = torch.device("cuda" if GPU else "cpu")
 ORDER = ("A", "A again", "B", "two passes", "C", "D", "D, same network")
 IMAGES = {"D": 2 * Article.BATCH, "D, same network": 2 * Article.BATCH}
 LOG_EVERY = 50
+# for quartiles over rounds, and for one end of an epoch after the first, which is left out
+LEAST = {"rounds": 2, "epochs": 3}
 # what over what, at most or at least, on a CPU and on a GPU
 BARS = {
     "B over A": ("B", "A", "most", (1.02, 1.03)),
@@ -231,19 +234,22 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--root", help="folder of the real data sets")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=9, help="2 or more")
     parser.add_argument("--steps", type=int, default=200 if GPU else 10, help="timed, per round")
     parser.add_argument("--article-steps", type=int, default=200 if GPU else 10)
     parser.add_argument("--batch", type=int, default=256 if GPU else 64, help="per source")
     parser.add_argument("--workers", type=int, default=2, help="of C, per source")
     parser.add_argument("--out", type=Path, default=Path("benchmark"), help="folder for figures")
-    parser.add_argument("--epochs", type=int, default=11, help="whose ends are timed")
+    parser.add_argument("--epochs", type=int, default=11, help="whose ends are timed, 3 or more")
     parser.add_argument("--growth", type=int, default=3, help="rounds of that; 0 leaves it out")
     parser.add_argument("--gpu", action="store_true", default=GPU, help="the rows for a GPU too")
     parser.add_argument("--smoke", action="store_true", help="two rounds of one step")
     parser.add_argument("--child", choices=("A", "B", "C"), help=argparse.SUPPRESS)
     parser.add_argument("--since", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    for name, least in LEAST.items():
+        if (given := getattr(options, name)) < least:
+            raise SystemExit(f"--{name} must be at least {least}, got {given}.")
     if options.smoke:
         options.rounds, options.steps, options.article_steps, options.batch = 2, 1, 1, 4
         options.workers = options.growth = 0
@@ -283,32 +289,22 @@ def run_arguments(options: argparse.Namespace, folder: Path, epochs: int) -> lis
     ]
 
 
-class First(Callback):
-    """Notes when the first step was done."""
-
-    at = 0.0
-
-    def on_train_batch_end(self, *given: Any) -> None:  # noqa: ANN401 - Lightning's hook
-        """Note the time of day."""
-        del given
-        self.at = self.at or time.time()
-
-
 def child(options: argparse.Namespace) -> None:
     """Be one variant in a process of its own: seconds to its first step, peak memory."""
-    first, imported = First(), time.time()
+    imported = time.time()
     with tempfile.TemporaryDirectory() as folder:
-        if options.child == "B":
-            framework(first, run_arguments(options, Path(folder), 1))
-        else:
-            first.at = alone(options, Path(folder))
+        first = alone(options, Path(folder))
     # the framework prints too; the parent reads the last line
-    found = {"imports": imported - options.since, "first_step": first.at - options.since}
+    found = {"imports": imported - options.since, "first_step": first - options.since}
     print(json.dumps(found | {"peak": peak_memory_bytes()}))
 
 
 def alone(options: argparse.Namespace, folder: Path) -> float:
-    """Run A or C; returns when its first step was done."""
+    """Run a round of A, B or C; returns the time of day at the end of its first step."""
+    if options.child == "B":
+        clock = Clock()
+        framework(clock, run_arguments(options, folder, 1))
+        return clock.first_at
     from tl import CifarDataModule, MultiTaskDataModule, MultiTaskModule  # noqa: PLC0415
 
     real = {"root": options.root} if options.root else {"images": "generated"}
@@ -322,12 +318,8 @@ def alone(options: argparse.Namespace, folder: Path) -> float:
         variant: Any = Usually(module, data, options.steps, folder, options.workers)
     else:
         variant = Bare(module, data, options.steps, 1)
-    steps, variant.steps = variant.steps, 1
     variant.run()
-    first = time.time()
-    variant.steps = steps
-    variant.run()
-    return first
+    return float(variant.first_at)
 
 
 def in_children(options: argparse.Namespace) -> dict[str, dict[str, float]]:

@@ -1,12 +1,17 @@
-"""The benchmark's rows for a GPU, in their smallest form on a CPU."""
+"""The benchmark's rows for a GPU in their smallest form on a CPU, its options and its clocks."""
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scripts.speed import whole
+from scripts import benchmark
+from scripts.speed import loops, runs, whole
+from tl import MultiTaskModule
 
 DATA = ["--data.init_args.images=generated", "--data.init_args.generated_size=200"]
 SMALL = [*DATA, "--data.init_args.batch_size=50", "--trainer.devices=1"]
@@ -38,3 +43,38 @@ def test_the_whole_run_ends_with_test_scores() -> None:
     assert "| eager | 16 |" in lines
     assert "| eager, captured | no step was captured |" in lines
     assert any(line.startswith("| test/cifar10/acc | 0.") for line in lines)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("variant", ["A", "B", "C"])
+def test_the_first_step_is_noted_before_the_second_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    kind, name = {
+        "A": (loops.Bare, "_step"),
+        "B": (MultiTaskModule, "training_step"),
+        "C": (runs.Usual, "training_step"),
+    }[variant]
+    began: list[float] = []
+    honest = getattr(kind, name)
+
+    def noted(*given: Any, **named: Any) -> Any:
+        began.append(time.time())
+        return honest(*given, **named)
+
+    monkeypatch.setattr(kind, name, noted)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--smoke", f"--child={variant}"])
+    first = benchmark.alone(benchmark.arguments(), tmp_path)
+    assert len(began) == 2  # one that is timed, and one before it
+    assert began[0] < first <= began[1]
+
+
+@pytest.mark.parametrize(("option", "least"), [("rounds", 2), ("epochs", 3)])
+def test_too_few_to_judge_by_are_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, option: str, least: int
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", f"--{option}={least - 1}"])
+    with pytest.raises(SystemExit, match=f"^--{option} must be at least {least}, got {least - 1}"):
+        benchmark.arguments()
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", f"--{option}={least}"])
+    assert getattr(benchmark.arguments(), option) == least

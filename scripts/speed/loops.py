@@ -34,7 +34,12 @@ class Bare:
         steps: Steps of a round that are timed, after one that is not.
         rounds: Rounds, which the schedule spans.
         joint: One pass of the backbone over all images, or one per source.
+
+    Attributes:
+        first_at: Time of day at the end of the first step of all; 0 before.
     """
+
+    first_at = 0.0
 
     def __init__(
         self,
@@ -74,6 +79,7 @@ class Bare:
             self.losses.append(self._step(number))
             if number == 0:
                 start = now(self.device)
+                self.first_at = self.first_at or time.time()
         self.round += 1
         return (now(self.device) - start) / self.steps
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,12 @@ class Usually:
         steps: Steps of a round that are timed, after one that is not.
         folder: For TensorBoard.
         workers: Loader processes per source.
+
+    Attributes:
+        first_at: Time of day at the end of the first step of all; 0 before.
     """
+
+    first_at = 0.0
 
     def __init__(
         self,
@@ -182,13 +188,18 @@ class Usually:
             enable_checkpointing=False,
             enable_model_summary=False,
         ).fit(self.module, CombinedLoader(self.loaders, "max_size_cycle"))
+        self.first_at = self.first_at or clock.first_at
         return (clock.last - clock.first) / self.steps
 
 
 class Clock(Callback):
-    """Notes the ends of the first and the last step."""
+    """Notes the ends of the first and the last step.
 
-    first = last = 0.0
+    Attributes:
+        first_at: Time of day at the end of the first; 0 before.
+    """
+
+    first = last = first_at = 0.0
 
     def on_train_batch_end(
         self,
@@ -202,3 +213,4 @@ class Clock(Callback):
         self.last = now(pl_module.device)
         if batch_idx == 0:
             self.first = self.last
+            self.first_at = self.first_at or time.time()

@@ -217,9 +217,9 @@ class FolderDataModule(FolderAsTrained):
         skipped: dict[int, str] | None = {} if self.on_bad_image == "skip" else None
         data: ImageDataset
         if self._too_large(self._bytes_of(files)):
-            hashes = check_images(files.paths, self._reading, what, skipped)
+            contents = check_images(files.paths, self._reading, what, skipped)
             labels, names = self._labels(files), files.names()
-            data = StreamedDataset(files.paths, labels, self._reading, names, hashes)
+            data = StreamedDataset(files.paths, labels, self._reading, names, contents)
         else:
             keys: list[bytes] = []
             images = load_images(files.paths, self._reading, what, skipped, keys)

@@ -23,7 +23,8 @@ class SharedOptions:
     Args:
         root: Folder of the data sets, default ``data``.
         batch_size: Training images per step, process and source, default 128.
-        eval_batch_size: Images per evaluation step, process and source, default 250.
+        eval_batch_size: Images per evaluation step, process and source, default 250. The losses of
+            two views (`learns`) depend on it.
         val_size: Fraction of each class of the training split used for validation, default 0.1. 0
             turns validation off. The test split is never used for validation.
         label_fraction: Fraction of each class's training images to use, default 1.0. Fractions are

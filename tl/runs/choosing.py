@@ -15,7 +15,7 @@ from tl.checkpoints.files import glance_at, read_checkpoint
 from tl.checkpoints.whole_files import remove_leftovers
 from tl.counting import counted
 from tl.runs.folders import between_batches, completed_epochs, is_first_process
-from tl.runs.same_run import configuration_in, differences, meaning, said
+from tl.runs.same_run import configuration_in, meaning, said
 
 # Set by the process that chose, for its child processes.
 _CHOSEN = "TL_RESUMED_FROM"
@@ -141,7 +141,7 @@ def _newest_of_the_same_run(
     """
     other: tuple[Path, str] | None = None
     for candidate in candidates:
-        change = meaning(differences(candidate.configuration, configuration))
+        change = meaning(candidate.configuration, configuration)
         if change and other is not None:
             continue
         try:  # a damaged file may look like one with other settings

@@ -69,9 +69,28 @@ def _is_new(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bo
     return not known and after[key] is None
 
 
-def meaning(changes: Sequence[Difference]) -> list[Difference]:
-    """Return the differences that make it a different run."""
-    return [change for change in changes if _matters(change[0])]
+def meaning(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Difference]:
+    """Return the differences between two configurations that make it a different run."""
+    now = flat(here)
+    return [
+        change
+        for change in differences(there, here)
+        if _matters(change[0]) or _changes_scores(change[0], now)
+    ]
+
+
+def _changes_scores(key: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether scores depend on the size of evaluated batches: on two views they do.
+
+    NT-Xent, VICReg and Barlow Twins compare the images of a batch with each other.
+    """
+    owner, _, name = key.rpartition(".")
+    if name != "eval_batch_size" or not key.startswith("data."):
+        return False
+    return any(
+        value is not None and other.startswith(f"{owner}.") and "learns" in other.split(".")
+        for other, value in settings.items()
+    )
 
 
 def _matters(key: str) -> bool:
@@ -123,7 +142,7 @@ def say_other_settings(path: Path, content: Mapping[str, Any], here: Mapping[str
     there = configuration_in(content, path)
     if there is None:
         return
-    if changes := meaning(differences(there, here)):
+    if changes := meaning(there, here):
         rank_zero_info(
             f"tl: settings differ from those of {path}: {said(changes)}. Optimizer and schedule "
             "states, including learning rates, come from the checkpoint."

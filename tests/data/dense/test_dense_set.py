@@ -8,21 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.data.dense.written import MILLIMETRES, TASKS, write_files
+from tests.data.dense.written import TASKS, reader, write_files
 from tl.data import DataError
-from tl.data.dense.dense_set import DenseReader, load_samples, over, stream_samples
-from tl.data.dense.listing import find_files
-from tl.data.dense.reading import MapReader, read_sample
+from tl.data.dense.dense_set import load_samples, over, stream_samples
+from tl.data.dense.reading import read_sample
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_files(tmp_path / "rooms", {"train": 6}) / "train"
-
-
-def reader(folder: Path) -> DenseReader:
-    readers = {t.name: MapReader(t.name, t, None, MILLIMETRES.get(t.name)) for t in TASKS}
-    return DenseReader(find_files(folder, "image", list(readers), ""), readers, (12, 16), False)
 
 
 def same(one: object, other: object) -> None:
@@ -57,7 +51,7 @@ def test_the_cache_is_read_without_decoding(
         decoded.append(image)
         return read_sample(image, *given, **named)
 
-    monkeypatch.setattr("tl.data.dense.dense_set.read_sample", counted)
+    monkeypatch.setattr("tl.data.dense.sample_reader.read_sample", counted)
     load_samples(reader(folder), tmp_path / "cache", "")
     assert len(decoded) == 1  # for the shapes
     np.save(folder / "normals" / "003.npy", np.load(folder / "normals" / "002.npy"))
@@ -113,6 +107,35 @@ def test_the_first_error_is_shown_with_the_count() -> None:
         over(fail, 4, "")
 
 
-def test_the_bytes_of_all_samples(folder: Path) -> None:
-    pixels = 12 * 16
-    assert reader(folder).bytes_needed() == 6 * pixels * (3 + 1 + 4 + 12 + 1)
+@pytest.mark.parametrize("changed", ["image/003.png", "normals/003.npy"])
+def test_files_that_change_between_hashing_and_reading_are_refused_and_not_cached(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    cache, path = tmp_path / "cache", folder / changed
+    before, other = path.read_bytes(), path.with_stem("002").read_bytes()
+    right = load_samples(reader(folder), None, "").digest()
+    started: list[Path] = []
+
+    def swapped(image: Path, *given: Any, **named: Any) -> Any:
+        started.append(image)
+        if len(started) > 1:  # the first is read for the shapes
+            path.write_bytes(other)
+        return read_sample(image, *given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tl.data.dense.sample_reader.read_sample", swapped)
+        with pytest.raises(DataError, match=rf"{changed} changed after this run had hashed it"):
+            load_samples(reader(folder), cache, "")
+    path.write_bytes(before)
+    assert load_samples(reader(folder), cache, "").digest() == right
+
+
+def test_streamed_files_that_change_during_the_run_are_refused(folder: Path) -> None:
+    streamed = stream_samples(reader(folder), "")
+    np.save(folder / "normals" / "003.npy", np.load(folder / "normals" / "002.npy"))
+    streamed.pixels(torch.tensor([3]))  # of which the maps are not read
+    with pytest.raises(DataError, match=r"normals/003\.npy changed after this run"):
+        streamed[torch.tensor([3])]
+    (folder / "image" / "004.png").write_bytes((folder / "image" / "005.png").read_bytes())
+    with pytest.raises(DataError, match=r"image/004\.png changed after this run"):
+        streamed.pixels(torch.tensor([4]))

@@ -9,6 +9,9 @@ import numpy as np
 from PIL import Image
 
 from tl.data.dense.folder import DenseFolderDataModule
+from tl.data.dense.listing import find_files
+from tl.data.dense.reading import MapReader
+from tl.data.dense.sample_reader import DenseReader
 from tl.data.synthetic.scenes import draw_scenes
 from tl.tasks import BinaryMap, Depth, Normals, Segmentation, Task
 
@@ -19,6 +22,12 @@ TASKS: tuple[Task, ...] = (
     BinaryMap("floor"),
 )
 MILLIMETRES = {"depth": 0.001}
+
+
+def reader(folder: Path) -> DenseReader:
+    """Read the files of a split, of 12x16 pixels."""
+    readers = {t.name: MapReader(t.name, t, None, MILLIMETRES.get(t.name)) for t in TASKS}
+    return DenseReader(find_files(folder, "image", list(readers), ""), readers, (12, 16), False)
 
 
 def write_files(

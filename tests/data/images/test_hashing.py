@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tl.data.images import hashing
-from tl.data.images.hashing import TICK, Entry, FileHashes, Manifest, Stat, Verify, stat_of
+from tl.data.images import contents, hashing
+from tl.data.images.contents import Stat, stat_of
+from tl.data.images.hashing import MOST_DECODERS, TICK, Entry, FileHashes, Manifest, Verify
 
 
 @pytest.fixture
@@ -118,12 +119,77 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
 def test_a_file_is_checked_once_for_each_decoder(tmp_path: Path) -> None:
     paths, cache = files(tmp_path), tmp_path / "cache"
     checked: list[str] = []
-    for decoder in ("a", "a", "b", "b"):
+    for decoder in ("a", "a", "b", "b", "a", "b"):  # as sources of two sizes in turn
         hashes = FileHashes(paths[:1], cache, "changed", decoder)
         assert hashes.of(0, lambda: checked.append(decoder)) == hashed_now(paths)[0]  # noqa: B023
         hashes.save()
         read(paths, cache)  # which does not forget that
     assert checked == ["a", "b"]
+
+
+@pytest.mark.usefixtures("later")
+def test_the_latest_decoders_of_a_file_are_kept(tmp_path: Path) -> None:
+    paths, cache = files(tmp_path)[:1], tmp_path / "cache"
+    for number in range(MOST_DECODERS + 2):
+        hashes = FileHashes(paths, cache, "changed", f"{number}")
+        hashes.of(0, lambda: None)
+        hashes.save()
+    kept = Manifest.of([str(paths[0])], cache).entries["0.bin"].decoded
+    assert kept == tuple(str(number) for number in range(2, MOST_DECODERS + 2))
+
+
+@pytest.mark.usefixtures("later")
+def test_decoders_of_another_content_are_forgotten(tmp_path: Path) -> None:
+    paths, cache = files(tmp_path)[:1], tmp_path / "cache"
+    for content, decoder in ((b"one", "a"), (b"other", "b")):
+        paths[0].write_bytes(content)
+        hashes = FileHashes(paths, cache, "changed", decoder)
+        hashes.of(0, lambda: None)
+        hashes.save()
+    assert Manifest.of([str(paths[0])], cache).entries["0.bin"].decoded == ("b",)
+
+
+@pytest.mark.usefixtures("later")
+def test_a_manifest_with_one_decoder_a_file_is_read(tmp_path: Path) -> None:
+    """As earlier releases wrote it."""
+    paths, cache = files(tmp_path)[:1], tmp_path / "cache"
+    hashes = FileHashes(paths, cache, "changed", "a")
+    hashes.of(0, lambda: None)
+    hashes.save()
+    (stored,) = cache.iterdir()
+    assert b'"decoded":["a"]' in stored.read_bytes()
+    FileHashes(paths, cache, "changed", "a").of(0, lambda: pytest.fail("decoded again"))
+
+
+@pytest.mark.parametrize("verify", ["changed", "full"])
+@pytest.mark.usefixtures("later")
+def test_contents_that_change_after_hashing_are_noticed(
+    tmp_path: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, cache = files(tmp_path), tmp_path / "cache"
+    read(paths, cache)
+    hashes = FileHashes(paths, cache, verify)
+    for number in range(3):
+        hashes.of(number)
+    names = contents_read(monkeypatch)
+    assert not any(hashes.contents.changed(number, path) for number, path in enumerate(paths))
+    assert len(names) == (3 if verify == "full" else 0)  # what a file looks like is not trusted
+    paths[1].write_bytes(b"5.bin")
+    assert [hashes.contents.changed(n, path) for n, path in enumerate(paths)] == [0, 1, 0]
+
+
+def test_a_fresh_file_that_changes_within_a_tick_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = files(tmp_path)[:1]
+    looks = stat_of(path)  # also of what is written right after
+    for module in (hashing, contents):
+        monkeypatch.setattr(module, "stat_of", lambda _: looks)
+    hashes = FileHashes([path], tmp_path / "cache", "changed")
+    hashes.of(0)
+    assert not hashes.contents.changed(0, path)
+    path.write_bytes(b"1.bin")
+    assert hashes.contents.changed(0, path)
 
 
 @pytest.mark.usefixtures("later")
@@ -142,7 +208,7 @@ STAT = Stat(size=3, modified=5 * TICK, changed=6 * TICK, inode=7)
 
 
 def entry(hashed: int, sha256: str = "ab") -> Entry:
-    return Entry(STAT, hashed, sha256, "decoder")
+    return Entry(STAT, hashed, sha256, ("decoder", "of another size"))
 
 
 def kept(folder: Path) -> Manifest:

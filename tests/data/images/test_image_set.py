@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tl.data.cache import Pixels
 from tl.data.errors import DataError
 from tl.data.images import image_set as module
 from tl.data.images.decoding import decode
-from tl.data.images.image_set import (
-    Reading,
-    StreamedDataset,
-    check_images,
-    load_images,
-)
+from tl.data.images.hashing import Verify
+from tl.data.images.image_set import Reading, StreamedDataset, check_images, load_images
 from tl.data.images.listing import list_images
 from tl.data.loaders import as_batch
 
@@ -103,6 +101,72 @@ def test_a_damaged_cache_decodes_again_with_a_warning(
         load_images(paths, Reading(8, cache=cache), "images"), first
     )  # it was written anew
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("verify", ["changed", "full"])
+def test_files_that_change_between_hashing_and_decoding_are_refused_and_not_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: Verify
+) -> None:
+    for version, shade in (("one", RED), ("two", BLUE)):
+        (tmp_path / version).mkdir()
+        for number in range(3):
+            Image.new("RGB", (8, 8), shade).save(tmp_path / version / f"{number}.png")
+    link, reading = tmp_path / "data", Reading(8, cache=tmp_path / "cache", verify=verify)
+    paths = [link / f"{number}.png" for number in range(3)]
+
+    def point(version: str) -> None:
+        link.unlink(missing_ok=True)
+        link.symlink_to(version)
+
+    def switched(path: Path, *given: Any) -> Pixels:
+        point("two")
+        return decode(path, *given)
+
+    point("one")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "decode", switched)
+        given: tuple[dict[int, str] | None, ...] = (None, {})
+        for skipped in given:  # what changed is not merely unreadable
+            with pytest.raises(DataError, match=r"3 of 3 image files changed after .*/0\.png, "):
+                load_images(paths, reading, "images", skipped)
+            point("one")
+    for version, shade in (("one", RED), ("two", BLUE), ("one", RED)):
+        point(version)
+        images = load_images(paths, reading, "images")
+        assert torch.equal(images, torch.tensor(shade, dtype=torch.uint8).expand(3, 8, 8, 3))
+
+
+def test_an_error_that_has_passed_leaves_no_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, reading = files(tmp_path, 5), Reading(8, cache=tmp_path / "cache")
+    paths[4].write_bytes(b"no image")
+    failing = {paths[1], paths[3]}
+    decoded: list[Path] = []
+
+    def flaky(path: Path, *given: Any) -> Pixels:
+        decoded.append(path)
+        if path in failing:
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return decode(path, *given)
+
+    def loaded() -> tuple[Tensor, set[int], int]:
+        decoded.clear()
+        skipped: dict[int, str] = {}
+        return load_images(paths, reading, "images", skipped), set(skipped), len(decoded)
+
+    monkeypatch.setattr(module, "decode", flaky)
+    assert loaded()[1:] == ({1, 3, 4}, 5)
+    assert loaded()[1:] == ({1, 3, 4}, 3)  # the gaps again, and no other file
+    failing.remove(paths[3])
+    images, gaps, count = loaded()
+    assert (gaps, count) == ({1, 4}, 3 + 5)
+    assert torch.equal(images[3], torch.tensor(decode(paths[3], 8)))
+    failing.clear()
+    assert loaded()[1] == {4}
+    images, gaps, count = loaded()
+    assert (gaps, count) == ({4}, 1)
+    assert torch.equal(images[1], torch.tensor(decode(paths[1], 8)))
 
 
 def test_unreadable_files_are_named_up_to_twenty_then_counted(tmp_path: Path) -> None:
@@ -234,8 +298,8 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(
 def test_streamed_pixels_equal_those_in_memory(tmp_path: Path) -> None:
     paths = files(tmp_path, 5)
     targets, names = {"fine": torch.arange(5)}, [p.name for p in paths]
-    hashes = check_images(paths, Reading(8), "images")
-    streamed = StreamedDataset(paths, targets, Reading(8), names, hashes=hashes)
+    contents = check_images(paths, Reading(8), "images")
+    streamed = StreamedDataset(paths, targets, Reading(8), names, contents)
     rows = torch.tensor([4, 0, 2])
     assert torch.equal(streamed.pixels(rows), load_images(paths, Reading(8), "images")[rows])
     assert streamed.subset(rows).digest() != streamed.subset(rows.flip(0)).digest()
@@ -251,7 +315,7 @@ def test_a_streamed_file_that_is_replaced_by_one_of_its_size_is_noticed(tmp_path
             targets,
             Reading(8),
             ["0", "1", "2"],
-            hashes=check_images(paths, Reading(8), "images"),
+            check_images(paths, Reading(8), "images"),
         ).digest()
 
     before = digest()
@@ -273,6 +337,18 @@ def test_a_streamed_file_that_vanishes_is_named(tmp_path: Path) -> None:
     loader = DataLoader(streamed, batch_size=4, num_workers=1, collate_fn=as_batch)
     with pytest.raises(DataError, match=r"02.png can no longer be read \(No such file"):
         list(loader)  # also out of a worker's process
+
+
+def test_a_streamed_file_that_changes_during_the_run_is_refused(tmp_path: Path) -> None:
+    paths = files(tmp_path, 3)
+    contents = check_images(paths, Reading(8), "images")
+    streamed = StreamedDataset(paths, {}, Reading(8), ["0", "1", "2"], contents)
+    digest = streamed.digest()
+    Image.new("RGB", (8, 8)).save(paths[1])
+    streamed.pixels(torch.tensor([0, 2]))
+    with pytest.raises(DataError, match=r"01\.png changed after this run had hashed it"):
+        streamed.pixels(torch.tensor([0, 1]))
+    assert streamed.digest() == digest  # of what the run has read
 
 
 def test_whatever_a_decoder_trips_on_is_named(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -12,60 +11,17 @@ import torch
 from torch import Tensor
 
 from tl.data.cache import read_cache, write_cache
-from tl.data.dense.listing import DenseFiles
-from tl.data.dense.reading import MapReader, read_image, read_sample
+from tl.data.dense.reading import read_image
+from tl.data.dense.sample_reader import IMAGE, DenseReader
 from tl.data.errors import DataError
-from tl.data.images.decoding import decoder_key
+from tl.data.images.contents import Contents
 from tl.data.images.hashing import FileHashes, Verify
 from tl.data.images.resident import Batch, ImageDataset, ResidentDataset, single
 from tl.data.images.threads import in_threads
 
-#: Part of the key of cached maps: raise it whenever they are read in another way than before.
-READER_VERSION = 1
 #: Target by which samples are split: maps have no class, so all samples are of one.
 STRATUM = "all/"  # no folder has such a name
-_IMAGE = "image/"
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class DenseReader:
-    """Reads the samples of a split by their number."""
-
-    files: DenseFiles
-    readers: Mapping[str, MapReader]  # of the maps in each folder
-    size: tuple[int, int]  # height and width of all images
-    resize: bool  # whether images of other sizes are resized and cropped to it
-
-    def __len__(self) -> int:
-        """How many samples."""
-        return len(self.files.images)
-
-    def read(self, row: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return an image ``(H, W, 3)`` uint8, and its maps by folder."""
-        maps = {name: paths[row] for name, paths in self.files.maps.items()}
-        return read_sample(
-            self.files.images[row], maps, self.readers, self.size, resize=self.resize
-        )
-
-    def key(self) -> str:
-        """Name everything besides the files' contents that pixels and maps depend on."""
-        readers = [
-            (name, each.task.record(), each.void, each.scale, each.resized)
-            for name, each in self.readers.items()
-        ]
-        return f"{READER_VERSION} {decoder_key(self.size, None)} {self.resize} {readers}"
-
-    def layout(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        """Return shape and type of the image and of each map of the first sample."""
-        pixels, targets = self.read(0)
-        return {k: (tuple(t.shape), t.dtype) for k, t in {_IMAGE: pixels, **targets}.items()}
-
-    def bytes_needed(self) -> int:
-        """Bytes of all samples in memory."""
-        found = self.layout().values()
-        each = sum(torch.empty(shape, dtype=kind, device="meta").nbytes for shape, kind in found)
-        return len(self) * each
 
 
 class SampleHashes:
@@ -79,10 +35,9 @@ class SampleHashes:
 
     def __init__(self, reader: DenseReader, cache: Path | None, verify: Verify) -> None:
         self.reader = reader
-        columns = [reader.files.images, *reader.files.maps.values()]
         key = hashlib.sha256(reader.key().encode()).hexdigest()[:16]
-        self._columns = len(columns)
-        paths = [path for sample in zip(*columns, strict=True) for path in sample]
+        self._columns = 1 + len(reader.files.maps)
+        paths = [path for row in range(len(reader)) for path in reader.paths(row)]
         self._files = FileHashes(paths, cache, verify, key)
 
     def of(self, row: int, *, read: bool = False) -> bytes:
@@ -111,6 +66,11 @@ class SampleHashes:
                 raise DataError(f"Cannot read {self._files.paths[number]}: {error}.") from None
         return digest.digest()
 
+    @property
+    def contents(self) -> Contents:
+        """What the files held that were hashed."""
+        return self._files.contents
+
     def save(self) -> None:
         """Keep the hashes for the next run."""
         self._files.save()
@@ -130,7 +90,7 @@ def load_samples(
         verify: See `FileHashes`.
 
     Raises:
-        DataError: If a file cannot be read or is wrong; names the first.
+        DataError: If a file cannot be read, is wrong or changes meanwhile; names the first.
     """
     count, layout = len(reader), reader.layout()
     digest = hashlib.sha256(reader.key().encode())
@@ -148,8 +108,8 @@ def load_samples(
         parts = {part: torch.empty((count, *s), dtype=kind) for part, (s, kind) in layout.items()}
 
         def fill(row: int) -> None:
-            pixels, targets = reader.read(row)
-            for part, value in {_IMAGE: pixels, **targets}.items():
+            pixels, targets = reader.read_unchanged(row, hashes.contents)
+            for part, value in {IMAGE: pixels, **targets}.items():
                 if value.shape != parts[part].shape[1:]:
                     path = reader.files.maps[part][row]
                     raise DataError(
@@ -164,9 +124,9 @@ def load_samples(
                 write_cache(path, parts[part].view(torch.uint8).numpy())
         # the files' pages in the place of memory of our own
         found = _mapped(stored, layout, count) or parts
-    targets = {part: values for part, values in found.items() if part != _IMAGE}
+    targets = {part: values for part, values in found.items() if part != IMAGE}
     return ResidentDataset(
-        found[_IMAGE],
+        found[IMAGE],
         {**targets, STRATUM: torch.zeros(count, dtype=torch.int64)},
         reader.files.names(),
         reader.files.keys(),
@@ -209,7 +169,7 @@ def stream_samples(
     hashes = SampleHashes(reader, cache, verify)
     found = over(lambda row: hashes.of(row, read=True), len(reader), f"Checking {what}")
     hashes.save()
-    return StreamedMaps(reader, found)
+    return StreamedMaps(reader, found, hashes.contents)
 
 
 class StreamedMaps(ImageDataset):
@@ -218,13 +178,14 @@ class StreamedMaps(ImageDataset):
     Args:
         reader: Reads them.
         hashes: A hash of the files of each sample.
+        contents: What the files held then.
     """
 
-    def __init__(self, reader: DenseReader, hashes: Sequence[bytes]) -> None:
+    def __init__(self, reader: DenseReader, hashes: Sequence[bytes], contents: Contents) -> None:
         strata = {STRATUM: torch.zeros(len(reader), dtype=torch.int64)}
         super().__init__(len(reader), strata, reader.files.names(), reader.files.keys())
         self.reader = reader
-        self.hashes = hashes
+        self.hashes, self.contents = hashes, contents
         self.maps: tuple[str, ...] = tuple(reader.readers)
 
     def only(self, targets: Iterable[str]) -> Self:
@@ -241,15 +202,25 @@ class StreamedMaps(ImageDataset):
         return same
 
     def pixels(self, rows: Tensor) -> Tensor:
-        """Read images by row: ``(B, H, W, 3)`` uint8."""
-        paths = [self.reader.files.images[row] for row in rows.tolist()]
-        return torch.stack([torch.tensor(read_image(path, self.reader.size)) for path in paths])
+        """Read images by row: ``(B, H, W, 3)`` uint8.
+
+        Raises:
+            DataError: If one has changed.
+        """
+        return torch.stack([self._pixels(row) for row in rows.tolist()])
+
+    def _pixels(self, row: int) -> Tensor:
+        first, *maps = self.reader.paths(row)
+        found = torch.tensor(read_image(first, self.reader.size))
+        self.contents.refuse_changed(row * (1 + len(maps)), first)
+        return found
 
     def __getitem__(self, positions: int | Tensor) -> Batch:
         """Read one sample by position, or one batch by positions ``(B,)``."""
         if isinstance(positions, int) or not self.maps:
             return super().__getitem__(positions)
-        samples = [self.reader.read(row) for row in self.index[positions].tolist()]
+        rows = self.index[positions].tolist()
+        samples = [self.reader.read_unchanged(row, self.contents) for row in rows]
         images = torch.stack([pixels for pixels, _ in samples]).permute(0, 3, 1, 2)
         return images, single(
             {name: torch.stack([maps[name] for _, maps in samples]) for name in self.maps}

@@ -13,13 +13,13 @@ from torch import Tensor
 from tl.data.cache import default_cache
 from tl.data.dense.dense_set import (
     STRATUM,
-    DenseReader,
     load_samples,
     stream_samples,
 )
 from tl.data.dense.listing import DenseFiles, find_files, find_splits
 from tl.data.dense.published import PUBLISHED, LayoutName, expected_files
 from tl.data.dense.reading import MapReader, image_size
+from tl.data.dense.sample_reader import DenseReader
 from tl.data.errors import DataError, listed
 from tl.data.files import FilesDataModule
 from tl.data.images.augment import Augment

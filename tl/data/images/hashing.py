@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from lightning.pytorch.utilities import rank_zero_info
 
 from tl.data.cache import write_whole
+from tl.data.images.contents import Contents, Stat, stat_of
 from tl.reading import check_regular
 
 Verify = Literal["changed", "full"]
@@ -20,16 +21,8 @@ Verify = Literal["changed", "full"]
 VERSION = 2
 #: Nanoseconds; the coarsest timestamps of a file system in use are those of FAT.
 TICK = 2 * 10**9
-_STAT = ("size", "modified", "changed", "inode")
-
-
-class Stat(NamedTuple):
-    """What the file system tells of a file without reading it; times in nanoseconds."""
-
-    size: int
-    modified: int
-    changed: int
-    inode: int  # of another file that has come to this path, in a folder that was renamed
+#: Decoders that are kept of a file, the latest: folders are read at several sizes.
+MOST_DECODERS = 8
 
 
 class Entry(NamedTuple):
@@ -39,13 +32,13 @@ class Entry(NamedTuple):
         stat: Size and times of the file then.
         hashed: When it was read, in nanoseconds.
         sha256: Hash of its content, hexadecimal.
-        decoded: Key of the decoder that has read the whole image; empty if none has.
+        decoded: Keys of the decoders that have read the whole image, the latest last.
     """
 
     stat: Stat
     hashed: int
     sha256: str
-    decoded: str = ""
+    decoded: tuple[str, ...] = ()
 
     def holds(self, now: Stat) -> bool:
         """Return whether the file is still the one that was hashed.
@@ -162,26 +155,19 @@ class Manifest:
         )
 
 
-def stat_of(path: str) -> Stat:
-    """Return size, times and inode of a file.
-
-    Raises:
-        OSError: If there is none.
-    """
-    found = os.stat(path)  # noqa: PTH116 - 100,000 of them
-    return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
 def _columns(entries: dict[str, Entry]) -> dict[str, list[Any]]:
-    names = ("path", *_STAT, "hashed", "sha256", "decoded")
-    rows = [(name, *e.stat, e.hashed, e.sha256, e.decoded) for name, e in entries.items()]
+    names = ("path", *Stat._fields, "hashed", "sha256", "decoded")
+    rows = [
+        (name, *e.stat, e.hashed, e.sha256, "\n".join(e.decoded)) for name, e in entries.items()
+    ]
     columns: Iterable[Iterable[Any]] = zip(*rows, strict=True) if rows else [[]] * len(names)
     return {key: list(column) for key, column in zip(names, columns, strict=True)}
 
 
 def _rows(columns: dict[str, list[Any]]) -> dict[str, Entry]:
-    stats = map(Stat, *(columns[name] for name in _STAT))
-    entries = map(Entry, stats, columns["hashed"], columns["sha256"], columns["decoded"])
+    stats = map(Stat, *(columns[name] for name in Stat._fields))
+    decoded = (tuple(keys.split("\n")) if keys else () for keys in columns["decoded"])
+    entries = map(Entry, stats, columns["hashed"], columns["sha256"], decoded)
     return dict(zip(columns["path"], entries, strict=True))
 
 
@@ -196,6 +182,9 @@ class FileHashes:
         cache: Folder of the manifest; ``None`` reads every file.
         verify: ``changed`` reads the files that do not look the same; ``full`` reads all.
         decoder: Key of the decoder by which the files are to be readable; empty asks for none.
+
+    Attributes:
+        contents: What the files held that were hashed.
     """
 
     def __init__(
@@ -204,6 +193,7 @@ class FileHashes:
         self.paths = paths
         self._names = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - 100,000 of them
         self.trusts = verify == "changed"
+        self.contents = Contents(len(paths))
         self.decoder = decoder
         self.manifest = Manifest.of(self._names, cache) if paths else Manifest("", None)
 
@@ -222,8 +212,8 @@ class FileHashes:
         path = self._names[number]
         start, stat = time.time_ns(), stat_of(path)
         entry = self.manifest.known(path, stat) if self.trusts else None
-        if entry is not None and (check is None or entry.decoded == self.decoder):
-            return bytes.fromhex(entry.sha256)
+        if entry is not None and (check is None or self.decoder in entry.decoded):
+            return self._noted(number, entry)
         if check is not None:
             check()
         if entry is None:
@@ -232,14 +222,23 @@ class FileHashes:
             entry = Entry(stat, start, hashlib.sha256(content).hexdigest())
         # else it has just changed or is changing, and the next run reads it again
         if entry.holds(stat) and stat_of(path) == stat:
-            kept = self.decoder if check is not None else self._decoder_of(path, entry)
-            self.manifest.add(path, Entry(entry.stat, entry.hashed, entry.sha256, kept))
-        return bytes.fromhex(entry.sha256)
+            decoded = self._decoders_of(path, entry)
+            if check is not None:
+                others = [key for key in decoded if key != self.decoder]
+                decoded = (*others, self.decoder)[-MOST_DECODERS:]
+            self.manifest.add(path, entry._replace(decoded=decoded))
+        return self._noted(number, entry)
 
-    def _decoder_of(self, path: str, entry: Entry) -> str:
+    def _noted(self, number: int, entry: Entry) -> bytes:
+        sha256 = bytes.fromhex(entry.sha256)
+        known = self.trusts and entry.holds(entry.stat)
+        self.contents.note(number, sha256, entry.stat if known else None)
+        return sha256
+
+    def _decoders_of(self, path: str, entry: Entry) -> tuple[str, ...]:
         """Return what has decoded the same content before."""
         before = self.manifest.entry(path)
-        return before.decoded if before is not None and before.sha256 == entry.sha256 else ""
+        return before.decoded if before is not None and before.sha256 == entry.sha256 else ()
 
     def save(self) -> None:
         """Keep the hashes for the next run."""

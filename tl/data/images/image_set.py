@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tl.data.cache import Pixels, read_cache, write_cache
 from tl.data.errors import DataError, listed, one_line
+from tl.data.images.contents import START_AGAIN, Contents
 from tl.data.images.decoding import PixelRange, Size, decode, decoder_key, sides
 from tl.data.images.hashing import FileHashes, Verify
 from tl.data.images.resident import ImageDataset
@@ -71,7 +72,7 @@ def load_images(
         contents: Receives a hash of each file's content; empty for one that cannot be read.
 
     Raises:
-        DataError: If files cannot be read, naming the first 20 of them.
+        DataError: If files cannot be read, or change meanwhile, naming the first 20 of them.
     """
     bad: dict[int, str] = {}
     cache, checking = reading.cache, f"Checking {what}"
@@ -86,33 +87,22 @@ def load_images(
     name = digest.hexdigest()[:32]
     height, width = sides(reading.size)
     stored = cache / f"{name}-{len(paths)}x{height}.npy" if cache else None
-    # with gaps: no name under which those who want all images would find them
-    gaps = [cache / f"{name}-{part}.npy" for part in ("part", "gaps")] if cache else None
+    gaps = cache / f"{name}-gaps.npy" if cache else None
     shape = (len(paths), height, width, 3)
     if stored and not bad and (images := read_cache(stored, shape)) is not None:
         return images
-    if gaps and skipped is not None:
-        images, missing = read_cache(gaps[0], shape), read_cache(gaps[1], (len(paths),))
-        if images is not None and missing is not None:
-            rows = missing.nonzero().flatten().tolist()
-            again = [paths[row] for row in rows]
-            found: dict[int, str] = {}
-            _collect(lambda row: reading.decode(again[row]), again, checking, found)
-            skipped |= {row: found.get(n, "cannot be read") for n, row in enumerate(rows)}
+    if gaps and skipped is not None and (missing := read_cache(gaps, shape[:1])) is not None:
+        images = read_cache(_without(missing, gaps), shape)
+        if images is not None and _fail_again(missing, paths, reading, checking, bad):
+            skipped |= bad
             return images
-    pixels = np.zeros(shape, np.uint8)  # filled in place: a list of all would take as much again
-
-    def fill(row: int) -> None:
-        if row not in bad:
-            pixels[row] = reading.decode(paths[row])
-
-    _collect(fill, paths, f"Decoding {what}", bad)
+    pixels = _decoded(paths, reading, f"Decoding {what}", bad, hashes.contents)
     _refuse(bad, paths, skipped)
     if bad and gaps:
         missing = torch.zeros(len(paths), dtype=torch.uint8)
         missing[list(bad)] = 1
-        write_cache(gaps[0], pixels)
-        write_cache(gaps[1], missing.numpy())
+        write_cache(_without(missing, gaps), pixels)
+        write_cache(gaps, missing.numpy())
     elif stored:
         write_cache(stored, pixels)
         if (images := read_cache(stored, shape)) is not None:
@@ -120,16 +110,69 @@ def load_images(
     return torch.from_numpy(pixels)
 
 
+def _without(missing: Tensor, gaps: Path) -> Path:
+    """Return where the images lie, of which those in `missing` are absent.
+
+    Those who want all images do not find it, nor does a run that misses others.
+    """
+    absent = hashlib.sha256(missing.numpy().data).hexdigest()[:16]
+    return gaps.with_name(f"{gaps.stem}-{absent}.npy")
+
+
+def _fail_again(
+    missing: Tensor, paths: Sequence[Path], reading: Reading, what: str, bad: dict[int, str]
+) -> bool:
+    """Return whether the files that an earlier run could not read cannot be read now either.
+
+    Their reasons are added to `bad` if so: an error that has passed, as of a network, is no gap.
+    """
+    rows = [row for row in missing.nonzero().flatten().tolist() if row not in bad]
+    again = [paths[row] for row in rows]
+    found: dict[int, str] = {}
+    _collect(lambda number: reading.decode(again[number]), again, what, found)
+    if len(found) < len(again):
+        return False
+    bad |= {rows[number]: reason for number, reason in found.items()}
+    return True
+
+
+def _decoded(
+    paths: Sequence[Path], reading: Reading, what: str, bad: dict[int, str], contents: Contents
+) -> Pixels:
+    """Decode the files that are not bad: ``(N, H, W, 3)``; `bad` receives more of them.
+
+    Raises:
+        DataError: If files have changed; the cache would hold their pixels under other hashes.
+    """
+    # filled in place: a list of all would take as much again
+    pixels = np.zeros((len(paths), *sides(reading.size), 3), np.uint8)
+    changed: list[int] = []
+
+    def fill(row: int) -> None:
+        if row not in bad:
+            pixels[row] = reading.decode(paths[row])
+            if contents.changed(row, paths[row]):
+                changed.append(row)
+
+    _collect(fill, paths, what, bad)
+    if changed:
+        raise DataError(
+            f"{len(changed)} of {len(paths)} image files changed after this run had hashed them: "
+            f"{listed([str(paths[row]) for row in sorted(changed)])}. {START_AGAIN}"
+        )
+    return pixels
+
+
 def check_images(
     paths: Sequence[Path], reading: Reading, what: str, skipped: dict[int, str] | None = None
-) -> list[bytes]:
+) -> Contents:
     """Decode every file once and discard the pixels, to find bad files before training.
 
     A file that an earlier run has decoded in the same way, and that is unchanged, is not decoded
     again. Arguments are those of :func:`load_images`.
 
     Returns:
-        A hash of each file's content; empty for one that cannot be read.
+        What each file holds; an empty hash for one that cannot be read.
 
     Raises:
         DataError: If files cannot be read, naming the first 20 of them.
@@ -140,10 +183,10 @@ def check_images(
         return hashes.of(row, lambda: reading.decode(paths[row]))
 
     bad: dict[int, str] = {}
-    found = _collect(check, paths, f"Checking {what}", bad)
+    _collect(check, paths, f"Checking {what}", bad)
     hashes.save()
     _refuse(bad, paths, skipped)
-    return [each or b"" for each in found]
+    return hashes.contents
 
 
 class StreamedDataset(ImageDataset):
@@ -154,7 +197,8 @@ class StreamedDataset(ImageDataset):
         targets: Labels by name, each ``(N,)`` int64.
         reading: How they are read.
         names: Name of each file for reports.
-        hashes: What :func:`check_images` gave; without it such data cannot be told from others.
+        contents: What :func:`check_images` gave; without it such data cannot be told from others,
+            nor files that change from those that stay.
     """
 
     def __init__(
@@ -163,33 +207,40 @@ class StreamedDataset(ImageDataset):
         targets: Mapping[str, Tensor],
         reading: Reading,
         names: Sequence[str],
-        hashes: Sequence[bytes] = (),
+        contents: Contents | None = None,
     ) -> None:
-        super().__init__(len(paths), targets, names, hashes)
-        self.hashes, self.paths, self.reading = hashes, paths, reading
+        super().__init__(
+            len(paths), targets, names, contents.hashes if contents is not None else None
+        )
+        self.contents, self.paths, self.reading = contents, paths, reading
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Decode images by row: ``(B, H, W, 3)`` uint8.
 
         Raises:
-            DataError: If a file cannot be read any more.
+            DataError: If a file cannot be read any more, or has changed.
         """
-        return torch.from_numpy(np.stack([self._decoded(self.paths[r]) for r in rows.tolist()]))
+        return torch.from_numpy(np.stack([self._decoded(row) for row in rows.tolist()]))
 
-    def _decoded(self, path: Path) -> Pixels:
+    def _decoded(self, row: int) -> Pixels:
+        path = self.paths[row]
         try:
-            return self.reading.decode(path)
+            pixels = self.reading.decode(path)
         except Exception as error:
             raise DataError(
                 f"{path} can no longer be read ({_reason(error, path)}). "
                 "Streamed images must stay in place until the run ends."
             ) from error
+        if self.contents is not None:
+            self.contents.refuse_changed(row, path)
+        return pixels
 
     def digest(self) -> str:
         """SHA-256 over the files' contents and labels, in order."""
         digest = hashlib.sha256(f"{self.reading.pixel_range or ''}".encode())
+        hashes = self.contents.hashes if self.contents is not None else ()
         for row in self.index.tolist():
-            digest.update(self.hashes[row])
+            digest.update(hashes[row])
         for name, labels in sorted(self.targets.items()):
             digest.update(name.encode())
             digest.update(labels.numpy().data)

@@ -210,7 +210,7 @@ class StreamedDataset(ImageDataset):
         contents: Contents | None = None,
     ) -> None:
         super().__init__(
-            len(paths), targets, names, contents.hashes if contents is not None else None
+            len(paths), targets, names, contents.hashes if contents is not None else ()
         )
         self.contents, self.paths, self.reading = contents, paths, reading
 

@@ -20,6 +20,7 @@ CONFIG: dict[str, Any] = {
         "a": {"answers": "12 classes", "shape": None, "class_names": [f"c{i}" for i in range(12)]}
     },
     "data": {},
+    "source": None,
 }
 
 
@@ -63,3 +64,14 @@ def test_the_licence_is_a_field_of_the_header() -> None:
     assert "Note: model.pt2 is missing: why" in text
     assert "c9, ... (12 in `config.json`)" in text
     assert "torch.export" not in text
+
+
+def test_the_card_names_the_source_that_was_chosen() -> None:
+    data = {"photos": {"kind": "real"}, "scans": {"kind": "real"}}
+    config = {**CONFIG, "kind": "texts", "inputs": [], "data": data, "source": "scans"}
+    text = card(RunScores({}), config=config)
+    assert 'model.predict("a text", source="scans")' in text
+    assert "only the tasks of the source scans answer" in text
+    text = card(RunScores({}), config={**config, "source": None})
+    assert 'source="photos"' in text
+    assert "only the tasks of the source" not in text

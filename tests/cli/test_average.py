@@ -45,7 +45,9 @@ def test_a_run_folder_stands_for_its_best_checkpoint(
     given = ("--average-statistics", f"--out={out}")
     assert main(["average", str(folders[0]), str(folders[1].parent), *given]) == 0
     assert capsys.readouterr().out.count(str(Path("checkpoints") / "best.ckpt")) == 2
-    assert "is a folder without runs" in failure(capsys, "average", *[str(tmp_path)] * 2, *given)
+    (tmp_path / "empty").mkdir()
+    empty = str(tmp_path / "empty")
+    assert "is a folder without runs" in failure(capsys, "average", empty, empty, *given)
 
 
 def test_options_that_would_be_ignored_are_refused(

@@ -121,7 +121,7 @@ def _fit(named: Sequence[str], options: list[str]) -> list[str]:
     source = next(reversed(values["--from"]), None)
     if len(named) > 1:
         raise ValueError(f"fit takes one folder or table, got also {named[1]!r}.")
-    command = ["fit"]
+    command, chosen = ["fit"], _strategies(values["--strategy"])
     if named:
         from tl.cli.recipe import recipe  # noqa: PLC0415 - as above
 
@@ -136,7 +136,6 @@ def _fit(named: Sequence[str], options: list[str]) -> list[str]:
         from tl.cli.recipe import source_checkpoint  # noqa: PLC0415 - as above
 
         options = [*options, f"--model.init_args.init_from={source_checkpoint(source)}"]
-    chosen = _strategies(values["--strategy"])
     options = [*chosen, *options] if named else [*options, *chosen]
     return [*command, *options]
 

@@ -15,7 +15,7 @@ from tl.serving.raw_inputs import RawInput, RawInputs, raw_inputs
 
 def streams() -> MTAN:
     """A backbone with a stream per task."""
-    return MTAN(ResNetCifar(8))
+    return MTAN(ResNetCifar(14))
 
 
 def test_each_task_reads_its_source_with_its_own_statistics() -> None:

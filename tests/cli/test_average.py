@@ -32,6 +32,24 @@ def test_checkpoints_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "no training state" in failure(capsys, *more, f"--log_dir={tmp_path}")
 
 
+def test_a_run_folder_stands_for_its_best_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders, data = [], tiny_data()
+    run = trainer(tmp_path, max_epochs=1, limit_train_batches=1)
+    run.fit(module(data), data)
+    for number in range(2):
+        folders.append(tmp_path / f"run{number}" / "version_0")
+        run.save_checkpoint(folders[-1] / "checkpoints" / "best.ckpt")
+    out = tmp_path / "c.ckpt"
+    given = ("--average-statistics", f"--out={out}")
+    assert main(["average", str(folders[0]), str(folders[1].parent), *given]) == 0
+    assert capsys.readouterr().out.count(str(Path("checkpoints") / "best.ckpt")) == 2
+    (tmp_path / "empty").mkdir()
+    empty = str(tmp_path / "empty")
+    assert "is a folder without runs" in failure(capsys, "average", empty, empty, *given)
+
+
 def test_options_that_would_be_ignored_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,7 +70,7 @@ def test_a_run_lends_its_backbone_and_recipe(
     command = ["fit", str(place / "photos"), f"--from={run(place)}", "--strategy", "lp_ft"]
     more = ("--name=second", "--trainer.max_epochs=2", f"--log_dir={place / 'logs'}", *QUIET)
     assert main([*command, *more]) == 0
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "tl: ResNet20, AdamW (lr 0.001), WarmupCosine, 32x32 pixels, 1 epoch, as in" in said
     first, second = (
         yaml.safe_load((run(place, name) / "config.yaml").read_text())
@@ -86,6 +86,20 @@ def test_a_run_lends_its_backbone_and_recipe(
     assert (data["batch_size"], data["size"]) == (8, 32)
     results = json.loads((run(place, "second") / "results.json").read_text())
     assert results["provenance"]["path"] == "best.ckpt"
+
+
+def test_a_printed_configuration_is_one(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fit", str(place / "photos"), "--trainer.max_epochs=7", "--print_config"]
+    assert main(command) == 0
+    printed, said = capsys.readouterr()
+    assert "tl: ResNet20 from scratch on 32x32 pixels" in said
+    assert yaml.safe_load(printed)["trainer"]["max_epochs"] == 7
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(printed)
+    assert main(["fit", f"--config={mine}", "--print_config"]) == 0
+    assert capsys.readouterr().out == printed
 
 
 def test_a_source_beside_a_configuration(place: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ from tests.small import Tiny, module
 from tests.text import CONFIG, build, read
 from tl.backbones import TextBackbone
 from tl.cli.predict_files import run_predict_files
-from tl.data import FolderDataModule, MultiTaskDataModule, TextDataModule
+from tl.data import CsvDataModule, FolderDataModule, MultiTaskDataModule, TextDataModule
+from tl.modules import MultiTaskModule
 from tl.serving import load as loading
 
 
@@ -90,3 +92,23 @@ def test_each_source_reads_its_own_columns_of_a_file(
         assert found[name] == pytest.approx(expected, abs=1e-6)
     said = f"tl: not read: {new}, text 2: NoneType is not a text; expected"
     assert said in capsys.readouterr().out
+
+
+def test_numbers_and_labels_are_readable_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_folders(tmp_path / "photos", count=4)
+    images = sorted((tmp_path / "photos").rglob("*.png"))
+    table, out = tmp_path / "table.csv", tmp_path / "out.csv"
+    rows = [f"{path},{i},{'a;b' if i % 2 else 'a'}" for i, path in enumerate(images)]
+    table.write_text("image,age,tags\n" + "\n".join(rows) + "\n")
+    targets: Any = {"age": "number", "tags": "labels"}
+    data = CsvDataModule(table=str(table), targets=targets, size=8, batch_size=6)
+    network = MultiTaskModule(Tiny(), data.tasks)
+    model = tl.load(trained(tmp_path, network, data, 1), backbone=Tiny())
+    monkeypatch.setattr(loading, "load", lambda _: model)
+    run_predict_files(["run", str(images[0]), f"--out={out}"])
+    age, tags, _ = capsys.readouterr().out.splitlines()
+    answers = model.predict(images[0])
+    assert age == f"{images[0]}  table_age  {answers['table_age'].cells['value']}"
+    assert tags == f"{images[0]}  table_tags  {answers['table_tags'].words}"

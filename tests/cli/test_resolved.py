@@ -33,6 +33,29 @@ def test_it_is_what_a_run_records_without_building_it(
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        [
+            "--data=tl.data.TensorDataModule",
+            "--data.inputs=x.npy",
+            "--data.targets=y.npy",
+            "--data.tasks=[{class_path: tl.tasks.Regression, init_args: {name: r}}]",
+        ],
+        ["--data=tl.data.SyntheticScenesDataModule"],
+        ["--data=tl.data.SyntheticTextDataModule"],
+        ["--data=tl.data.GeneratedDataModule"],
+        ["--data=tl.data.CifarFewShotDataModule"],
+    ],
+)
+def test_split_and_order_follow_seed_everything(options: list[str]) -> None:
+    model = ["--model=tl.modules.MultiTaskModule", "--model.backbone=tl.backbones.ResNet20"]
+    given = ["fit", *options, *model, "--seed_everything=5"]
+    assert flat(ResolvedConfiguration(given).found)["data.init_args.seed"] == 5
+    given += ["--data.seed=3"]
+    assert flat(ResolvedConfiguration(given).found)["data.init_args.seed"] == 3
+
+
 def test_variables_of_the_environment_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JSONARGPARSE_DEFAULT_ENV", "true")
     monkeypatch.setenv("PL_FIT__TRAINER__MIN_EPOCHS", "2")

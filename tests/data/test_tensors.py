@@ -161,6 +161,10 @@ def test_files_hold_the_same(tmp_path: Path) -> None:
     assert mixed.describe()["shapes"]["val"] == {"image": [3, 6, 6]}
 
 
+def test_without_a_command_line_the_seed_is_0() -> None:
+    assert read(pictures(), labels()).seed == read(pictures(), labels(), seed=None).seed == 0
+
+
 def test_the_split_follows_the_seed_and_shares_no_sample() -> None:
     def split(seed: int) -> list[list[int]]:
         data = read(pictures(), labels(), val_size=0.25, seed=seed)

@@ -10,13 +10,28 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from torch import Tensor
 
 from tests.small import Staged, Tiny, module, tiny_data, trainer
-from tl import Regression, Task, TransferModule
+from tl import MultiTaskModule, Regression, Task, TransferModule
 from tl.modules import WarmupCosine
 from tl.modules.settled import ARGUMENTS
+from tl.tasks import Classification
 from tl.transfer import LPFT, LinearProbe, SurgicalFineTuning
 from tl.transfer.penalties import L2SP
 
 sgd = partial(torch.optim.SGD, lr=0.1)
+
+
+@pytest.mark.parametrize("name", ["training", "type", "items", "eval"])
+def test_a_task_with_a_name_of_torch_is_told_what_to_rename(name: str) -> None:
+    said = (
+        rf"A task cannot be called '{name}', a reserved name of torch; rename it, or the folder or"
+    )
+    with pytest.raises(ValueError, match=said):
+        TransferModule(Tiny(), Classification(name, 2))
+    with pytest.raises(ValueError, match=r"rename its source\.$"):
+        MultiTaskModule(
+            Tiny(),
+            [Classification(name, 2, source=name), Classification("other", 2, source="other")],
+        )
 
 
 @pytest.mark.parametrize("name", ["init_from", "init_heads", "reinit", "tasks", "batch_norm"])

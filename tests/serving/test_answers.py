@@ -1,10 +1,22 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
+from torch import Tensor
 
 from tl.serving.answers import Answer, Prediction
-from tl.tasks import Classification
+from tl.tasks import (
+    BinaryMap,
+    Classification,
+    Depth,
+    MaskedTokens,
+    Normals,
+    Regression,
+    Segmentation,
+    Task,
+)
 
 
 def test_the_best_classes_come_first() -> None:
@@ -29,3 +41,36 @@ def test_a_prediction_is_a_mapping_and_the_only_answer() -> None:
     with pytest.raises(KeyError, match="cannot be read"):
         _ = bad["a"]
     assert repr(bad) == "Prediction(error='a.png: cannot be read.')"
+
+
+class Unnamed(Regression):
+    """A task that fills no column."""
+
+    columns: ClassVar[tuple[str, ...]] = ()
+
+    def cells(self, answer: Tensor, names: object) -> list[dict[str, str]]:
+        return [{} for _ in answer]
+
+
+LABELS = Classification("m", 3, multi_label=True)
+MAP = torch.full((1, 2, 2), 0.75)
+
+
+@pytest.mark.parametrize(
+    ("task", "value", "said"),
+    [
+        (Classification("a", 3), [0.25, 0.5, 0.25], "y 0.500000"),
+        (LABELS, [0.75, 0.25, 0.875], "z 0.875000; x 0.750000"),
+        (LABELS, [0.25, 0.375, 0.5], "no label above 0.5; the most probable is z 0.500000"),
+        (Regression("r"), [0.545808], "0.545808"),
+        (Regression("r", 2), [0.5, -3.0], "0.5; -3"),
+        (Segmentation("s", 3), [[0, 0], [0, 2]], "classes x 0.7500; z 0.2500"),
+        (Depth("d"), MAP, "mean depth 0.75"),
+        (Normals("n"), MAP.expand(3, 2, 2), "mean normal 0.7500; 0.7500; 0.7500"),
+        (BinaryMap("b"), MAP, "share 1.0000"),
+        (MaskedTokens("t", 9), [4, 7], "tokens 4 7"),
+        (Unnamed("u", 2), [1.0, 2.0], "numbers of the shape (2,)"),
+    ],
+)
+def test_every_kind_of_task_is_said_in_words(task: Task, value: object, said: str) -> None:
+    assert Answer(task, torch.as_tensor(value), ["x", "y", "z"]).words == said

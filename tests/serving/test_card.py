@@ -24,6 +24,7 @@ CONFIG: dict[str, Any] = {
         "a": {"answers": "12 classes", "shape": None, "class_names": [f"c{i}" for i in range(12)]}
     },
     "data": {},
+    "source": None,
 }
 
 
@@ -91,3 +92,14 @@ def test_the_code_without_tl_reads_more_than_8_bits_as_in_training(
     expected = decode(path, 2, (1000, 3000))
     assert found["pixels"][0].tolist() == expected.tolist()
     assert expected.max() == 51
+
+
+def test_the_card_names_the_source_that_was_chosen() -> None:
+    data = {"photos": {"kind": "real"}, "scans": {"kind": "real"}}
+    config = {**CONFIG, "kind": "texts", "inputs": [], "data": data, "source": "scans"}
+    text = card(RunScores({}), config=config)
+    assert 'model.predict("a text", source="scans")' in text
+    assert "only the tasks of the source scans answer" in text
+    text = card(RunScores({}), config={**config, "source": None})
+    assert 'source="photos"' in text
+    assert "only the tasks of the source" not in text

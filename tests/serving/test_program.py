@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from tests.small import multitask_module, two_sources
+from tl.backbones import MTAN
+from tl.backbones.resnet_cifar import ResNetCifar
 from tl.modules.batch_norm import source_statistics
 from tl.serving.program import Program, UnequalError, check_equal, exported, reason
-from tl.serving.raw_inputs import RawInputs, raw_inputs
+from tl.serving.raw_inputs import RawInput, RawInputs, raw_inputs
+
+
+def streams() -> MTAN:
+    """A backbone with a stream per task."""
+    return MTAN(ResNetCifar(14))
 
 
 def test_each_task_reads_its_source_with_its_own_statistics() -> None:
@@ -33,6 +42,29 @@ def test_each_task_reads_its_source_with_its_own_statistics() -> None:
             torch.testing.assert_close(answers[name], network.heads[name](features).softmax(1))
             torch.testing.assert_close(copies[name], answers[name][:1])
     assert [*answers] == [*network.tasks]
+
+
+@pytest.mark.parametrize("statistics", ["joint", "per_source_statistics"])
+def test_of_one_source_it_answers_that_ones_tasks_as_the_module_does(statistics: Any) -> None:
+    data = two_sources()
+    network = multitask_module(data, streams, batch_norm=statistics).eval()  # type: ignore[arg-type]
+    raw = RawInputs(
+        "images",
+        (RawInput("pixels", "uint8", (32, 32, 3)),),
+        {"pixels": (torch.full((3,), 120.0), torch.full((3,), 60.0))},
+    )
+    for number, buffer in enumerate(network.backbone.buffers()):
+        buffer.fill_(1.0 + number % 3)
+    names = [name for name, task in network.tasks.items() if task.source == "hundred"]
+    program = Program(network, {"hundred": raw}, names)
+    pixels: Any = raw.example(2)
+    with torch.no_grad():
+        answers = program(pixels)
+        wanted = network(raw.normaliser()(pixels), "hundred")
+    assert [*answers] == [*wanted] == ["hundred_fine", "hundred_coarse"]
+    for name, logits in wanted.items():
+        torch.testing.assert_close(answers[name], logits.softmax(1))
+    assert [part.source for part in program.passes] == ["hundred"]  # no streams of others
 
 
 def test_answers_that_differ_are_refused_by_name() -> None:

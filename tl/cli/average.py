@@ -10,8 +10,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoints",
         nargs="+",
-        help="Two or more checkpoints; the last one's task and head are kept. With --method the "
-        "source first: the others were fine-tuned from it, and all heads are kept.",
+        help="Two or more checkpoints, or run folders (their best ones); the last one's task and "
+        "head are kept. With --method the source first: the others were fine-tuned from it, and "
+        "all heads are kept.",
     )
     parser.add_argument("--out", required=True, help="File for the new checkpoint.")
     how = parser.add_mutually_exclusive_group()
@@ -45,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--joint",
-        help="With --method: checkpoint of that run trained jointly, for the comparison.",
+        help="With --method: checkpoint or folder of that run trained jointly, to compare with.",
     )
     parser.add_argument(
         "--backbone-only",
@@ -83,22 +84,24 @@ def run(given: argparse.Namespace) -> None:
 def _report(given: argparse.Namespace) -> str:
     """Write the average, and return what it is made of."""
     from tl.runs.averaging import average_checkpoints, merge_checkpoints  # noqa: PLC0415 - as above
+    from tl.serving.places import checkpoint_in, located  # noqa: PLC0415 - as above
 
+    checkpoints = [checkpoint_in(located(place)) for place in given.checkpoints]
     if given.method is not None:
-        source, *others = given.checkpoints
+        source, *others = checkpoints
         options = {name: getattr(given, name) for name in ("coefficients", "keep")}
         return merge_checkpoints(
             source,
             others,
             given.out,
             method=given.method,
-            joint=given.joint,
+            joint=None if given.joint is None else checkpoint_in(located(given.joint)),
             configurations=given.config,
             accelerator=given.accelerator,
             **{name: value for name, value in options.items() if value is not None},
         )
     return average_checkpoints(
-        given.checkpoints,
+        checkpoints,
         given.out,
         alpha=given.alpha,
         greedy=given.greedy,

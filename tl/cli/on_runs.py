@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def _fit(named: Sequence[str], options: list[str]) -> list[str]:
     source = next(reversed(values["--from"]), None)
     if len(named) > 1:
         raise ValueError(f"fit takes one folder or table, got also {named[1]!r}.")
-    command = ["fit"]
+    command, chosen = ["fit"], _strategies(values["--strategy"])
     if named:
         from tl.cli.recipe import recipe  # noqa: PLC0415 - as above
 
@@ -128,13 +129,13 @@ def _fit(named: Sequence[str], options: list[str]) -> list[str]:
             raise ValueError(f"{named[0]} is a configuration; write --config {named[0]}.")
         configuration, line = recipe(named[0], source)
         if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes, the first
-            print(f"tl: {line}")  # noqa: T201
+            # stdout may be a configuration, by --print_config
+            print(f"tl: {line}", file=sys.stderr)  # noqa: T201
         command.append(f"--config={json.dumps(configuration)}")
     elif source is not None:
         from tl.cli.recipe import source_checkpoint  # noqa: PLC0415 - as above
 
         options = [*options, f"--model.init_args.init_from={source_checkpoint(source)}"]
-    chosen = _strategies(values["--strategy"])
     options = [*chosen, *options] if named else [*options, *chosen]
     return [*command, *options]
 

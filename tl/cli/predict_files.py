@@ -66,8 +66,7 @@ def predict_files(arguments: argparse.Namespace) -> None:
             cells = answer.cells
             rows.add([[called, name, *(cells.get(column, "") for column in columns)]])
             if shown_lines < _SHOWN:
-                said = " ".join(cells[key] for key in ("class_name", "probability") if key in cells)
-                print(f"{called}  {name}  {said or cells}")  # noqa: T201
+                print(f"{called}  {name}  {answer.words}")  # noqa: T201
                 shown_lines += 1
     rows.close()
     print(f"tl: {rows.count} predictions in {shown(out)}")  # noqa: T201

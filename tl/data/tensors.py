@@ -42,8 +42,8 @@ class TensorDataModule(TrainedTensors):
         val_size: Fraction of the samples that validates, 0 or more and below 1.
         test_inputs: Inputs for ``test`` and ``predict``.
         test_targets: Their targets; not needed to predict.
-        seed: Seed of split and order. If it or `val_size` changes, as for folds, the next `setup`
-            splits again.
+        seed: Seed of split and order, default 0; on the command line, that of `seed_everything`. If
+            it or `val_size` changes, as for folds, the next `setup` splits again.
         sampling: ``shuffled``: each epoch holds every training sample once. ``balanced``: every
             class occurs equally often, against class imbalance; the length of the epoch stays.
         balanced_by: Task or target whose classes are balanced, if there are several.
@@ -69,7 +69,7 @@ class TensorDataModule(TrainedTensors):
         val_size: float = 0.1,
         test_inputs: Any = None,  # noqa: ANN401 - see above
         test_targets: Any = None,  # noqa: ANN401 - see above
-        seed: int = 0,
+        seed: int | None = None,
         sampling: Sampling = "shuffled",
         balanced_by: str | None = None,
         augment: Augment | None = None,
@@ -86,7 +86,7 @@ class TensorDataModule(TrainedTensors):
         self.tasks = tuple(as_task(task) for task in tasks)
         if not self.tasks:
             raise ValueError("`tasks` is empty; give at least one task.")
-        self.seed = seed
+        self.seed = 0 if seed is None else seed
         self.balanced_by = balanced_by
         self.splits = {}
         self._split_by = self._own = self._statistics = self._layout = None

@@ -96,9 +96,12 @@ def check_tasks(given: Sequence[Task | dict[str, Any]], label_smoothing: float) 
     """
     tasks = by_name(given)
     check_label_smoothing(label_smoothing, tasks.values())
-    if taken := [name for name in tasks if hasattr(nn.ModuleDict, name)]:
+    heads = nn.ModuleDict()  # `training` is an attribute of each, not of the class
+    if taken := [name for name in tasks if hasattr(heads, name)]:
+        whole = tasks[taken[0]].source is None
+        advice = "it, or the folder or table that it is named after" if whole else "its source"
         raise ValueError(
-            f"A task cannot be called {taken[0]!r}, a reserved name of torch; rename its source."
+            f"A task cannot be called {taken[0]!r}, a reserved name of torch; rename {advice}."
         )
     for task in tasks.values():
         _check_fields(task)

@@ -32,6 +32,19 @@ class Answer:
         """The answer in words, by the columns of ``predictions.csv``."""
         return self.task.cells(self.value[None], self.names)[0]
 
+    @property
+    def words(self) -> str:
+        """The answer as a line on a terminal."""
+        if getattr(self.task, "multi_label", False):
+            best = [f"{name} {chance:.6f}" for name, chance in self.top(len(self.value))]
+            found = best[: int((self.value > 0.5).sum())]  # noqa: PLR2004 - as in `cells`
+            return "; ".join(found) or f"no label above 0.5; the most probable is {best[0]}"
+        cells = self.cells
+        if "class_name" in cells:
+            return " ".join(cells[key] for key in ("class_name", "probability") if key in cells)
+        said = [v if k == "value" else f"{k.replace('_', ' ')} {v}" for k, v in cells.items()]
+        return ", ".join(said) or f"numbers of the shape {tuple(self.value.shape)}"
+
     def top(self, count: int) -> list[tuple[str, float]]:
         """Return the most probable classes with their probabilities, the best one first.
 

@@ -153,6 +153,11 @@ class ModelCard:
         yield "```python\n" + "\n".join(["import tl", "", *code]) + "\n```"
         for problem in self.problems:
             yield f"Note: {problem}"
+        if self.config["source"] is not None and len(self.config["data"]) > 1:
+            yield (
+                f"Without `tl`, only the tasks of the source {self.config['source']} answer: those "
+                "whose answers have a shape in the table."
+            )
         if "model.pt2" in self.files:
             yield (
                 "Without `tl`, with torch only. `torch.export.load` can run code from the file: "
@@ -168,7 +173,7 @@ class ModelCard:
 
     def _source(self) -> str:
         sources = list(self.config["data"])
-        return f', source="{sources[0]}"' if len(sources) > 1 else ""
+        return f', source="{self.config["source"] or sources[0]}"' if len(sources) > 1 else ""
 
     def _without_tl(self) -> str:
         """Return code that reads an input and prints the answers."""

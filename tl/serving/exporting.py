@@ -105,8 +105,8 @@ def export(
             problems.append(f"{name} was not written: {error}")
     files[WEIGHTS] = to_safetensors(_without_roots(content))
     if graphs.raw is not None and graphs.raw.kind == "texts":
-        files[TOKENIZER] = tokenizer_file(next(iter(parts.values())))
-    config = _config(model, content, digest, graphs)
+        files[TOKENIZER] = tokenizer_file(parts[source or next(iter(parts))])
+    config = _config(model, content, digest, graphs, source)
     files[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
     run = run_folder_of(model.path)
     card = ModelCard(
@@ -127,7 +127,7 @@ def export(
 
 
 def _config(
-    model: Model, content: Mapping[str, Any], digest: str, graphs: Graphs
+    model: Model, content: Mapping[str, Any], digest: str, graphs: Graphs, source: str | None
 ) -> dict[str, Any]:
     """Return what ``config.json`` holds."""
     record, raw = content["tl"], graphs.raw
@@ -151,6 +151,7 @@ def _config(
         "kind": None if raw is None else raw.kind,
         "inputs": None if raw is None else raw.record(),
         "named_inputs": raw is not None and not raw.single,
+        "source": source,
         "tasks": {
             name: {
                 "record": task.record(),

@@ -38,7 +38,7 @@ class Graphs:
         difference: Largest difference from the live model so far.
 
     Raises:
-        ValueError: If there is no such source, or sources have different inputs.
+        ValueError: If there is no such source, no task reads it, or sources have different inputs.
     """
 
     def __init__(
@@ -51,6 +51,13 @@ class Graphs:
         if source is not None and source not in parts:
             known = ", ".join(parts) or "not described"
             raise ValueError(f"The model has no source {source!r}; its sources are {known}.")
+        self._tasks = {
+            name: task.source
+            for name, task in model.module.tasks.items()
+            if source is None or task.source in (None, source) or len(parts) == 1
+        }
+        if not self._tasks:
+            raise ValueError(f"No task of the model reads the source {source!r}; choose another.")
         self._model, self.difference = model, 0.0
         self.raw: RawInputs | None = None
         self._unknown = ""
@@ -63,20 +70,16 @@ class Graphs:
             self._unknown = str(error)
             return
         if len({raw.layout for raw in self._sources.values()}) > 1:
+            said = ", ".join(f"{name} reads {raw.said}" for name, raw in self._sources.items())
             raise ValueError(
-                f"The sources {', '.join(map(str, self._sources))} have different inputs, which "
-                "one graph cannot read; choose one by `--source`."
+                f"The sources have different inputs, which one graph cannot read: {said}; choose "
+                "one by `--source`."
             )
         self.raw = next(iter(self._sources.values()))
         if self.raw.kind == "texts" and self._reads_types():
             types = RawInput("token_type_ids", "int64", (None,))
             self.raw = replace(self.raw, parts=(*self.raw.parts, types))
-        self._tasks = {
-            name: task.source
-            for name, task in model.module.tasks.items()
-            if source is None or task.source in (None, source) or len(parts) == 1
-        }
-        self._program = Program(model.module, self._sources)
+        self._program = Program(model.module, self._sources, self._tasks)
         self._made: torch.export.ExportedProgram | None = None
 
     def pt2(self) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
@@ -61,16 +61,20 @@ class Program(nn.Module):
     Args:
         module: The trained module.
         sources: The raw inputs by source; ``None`` where the data have one.
+        answers: Names of the tasks that it answers; by default all.
     """
 
     def __init__(
-        self, module: SharedBackboneModule, sources: Mapping[str | None, RawInputs]
+        self,
+        module: SharedBackboneModule,
+        sources: Mapping[str | None, RawInputs],
+        answers: Collection[str] | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.heads = module.backbone, module.heads
         self.tasks = dict(module.tasks)
         self.reader = module.reader
-        self.passes, alike = _passes(module, sources)
+        self.passes, alike = _passes(module, sources, module.tasks if answers is None else answers)
         self.normalisers = nn.ModuleList(sources[source].normaliser() for source in alike)
         self.eval()
 
@@ -88,7 +92,9 @@ class Program(nn.Module):
 
 
 def _passes(
-    module: SharedBackboneModule, sources: Mapping[str | None, RawInputs]
+    module: SharedBackboneModule,
+    sources: Mapping[str | None, RawInputs],
+    answers: Collection[str],
 ) -> tuple[list[_Pass], list[str | None]]:
     """Group the tasks by how their sources are read; return also a source of each group."""
     apart = getattr(module, "batch_norm", "joint") == "per_source_statistics"
@@ -96,13 +102,15 @@ def _passes(
     for source, raw in sources.items():
         said = tuple((n, *(tuple(v.tolist()) for v in both)) for n, both in raw.statistics.items())
         groups.setdefault((said, source if apart else None), []).append(source)
-    several = len(groups) > 1  # then streams of the others' tasks are left out
+    # then streams of the others' tasks are left out
+    several = len(groups) > 1 or len(answers) < len(module.tasks)
     found, alike = [], []
     for group in groups.values():
         tasks = tuple(
             name
             for name, task in module.tasks.items()
-            if task.source in group or task.source is None or len(sources) == 1
+            if name in answers
+            and (task.source in group or task.source is None or len(sources) == 1)
         )
         if tasks:
             own = apart or (several and len(group) == 1)

@@ -53,7 +53,14 @@ class RawInputs:
     @property
     def layout(self) -> tuple[Any, ...]:
         """What two sources have in common that one tensor can serve."""
-        return self.kind, self.parts, self.single
+        return self.kind, self.parts, self.single, self.longest
+
+    @property
+    def said(self) -> str:
+        """What it reads, in words."""
+        if self.longest is not None:
+            return f"texts of up to {self.longest} tokens"
+        return ", ".join(f"{part.name} {part.shape}" for part in self.parts)
 
     def record(self) -> list[dict[str, Any]]:
         """Return the tensors in plain types."""

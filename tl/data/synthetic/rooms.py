@@ -37,7 +37,8 @@ class SyntheticScenesDataModule(TensorDataModule):
         look: ``day`` or ``night``: two domains, each with rooms of its own.
         batch_size: Scenes per process and step.
         val_size: Share of the training scenes that validates.
-        seed: Seed of the split and of the order.
+        seed: Seed of the split and of the order, default 0; on the command line, that of
+            `seed_everything`.
         draw_seed: Seed of the scenes, apart from `seed`, so that runs with several seeds see the
             same ones.
         augment: Random crop, flip and cutout of training scenes; all targets move with them. Off
@@ -64,7 +65,7 @@ class SyntheticScenesDataModule(TensorDataModule):
         look: Look = "day",
         batch_size: int = 32,
         val_size: float = 0.1,
-        seed: int = 0,
+        seed: int | None = None,
         draw_seed: int = 0,
         augment: Augment | None = None,
         shift: Shift | None = None,

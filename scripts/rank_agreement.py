@@ -9,7 +9,9 @@ source that the column ranks first instead of the one with the best result. As t
 noisy results is partly luck, compare that with a source at random. Targets share their sources, and
 a source that is good for one is good for others; therefore, the interval is that of permutations
 which rename the sources alike in all targets. Sources that are not measured in all files are left
-out, and named. ``--smoke`` takes random numbers. Results: docs/benchmarks.md.
+out, and named; a source is known by its weights, with ``--by-name`` by its name, for sources that
+were trained anew for some of the files. ``--smoke`` takes random numbers. Results:
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +55,12 @@ def main() -> None:
     parser.add_argument(
         "--leave-out", nargs="+", default=[], help="Sources whose names contain one of these."
     )
+    parser.add_argument("--by-name", action="store_true", help="Know sources by their names.")
     parser.add_argument("--smoke", action="store_true", help="Random numbers in place of files.")
     given = parser.parse_args()
     if not given.ranks and not given.smoke:
         parser.error("name the rank.json files of `tl rank --measured`")
-    targets = _noise() if given.smoke else read(given.ranks, given.leave_out)
+    targets = _noise() if given.smoke else read(given.ranks, given.leave_out, by_name=given.by_name)
     count = len(targets[0].results)
     print(f"{len(targets)} targets, {count} sources\n")
     print("| column | mean tau | 95 % under no relation | above chance | lost |")
@@ -67,12 +71,17 @@ def main() -> None:
     print(f"| a source at random | | | | {chance:.3f} |")
 
 
-def read(paths: Sequence[Path], leave_out: Sequence[str] = ()) -> list[Target]:
+def read(
+    paths: Sequence[Path], leave_out: Sequence[str] = (), *, by_name: bool = False
+) -> list[Target]:
     """Read rankings without some sources; those missing from a file are left out too, all named."""
+
+    def key_of(source: dict[str, Any]) -> str:
+        return str(source["name"] if by_name else source["sha256"] or source["name"])
+
     every = [json.loads(path.read_text()) for path in paths]
     known = [
-        {e["sha256"] or e["name"]: e for e in content["sources"] if e["measured"] is not None}
-        for content in every
+        {key_of(e): e for e in content["sources"] if e["measured"] is not None} for content in every
     ]
     common = [
         key
@@ -82,12 +91,7 @@ def read(paths: Sequence[Path], leave_out: Sequence[str] = ()) -> list[Target]:
     ]
     if len(common) < 2:
         raise SystemExit(f"The files share {len(common)} measured sources; 2 or more are needed.")
-    out = {
-        e["name"]
-        for content in every
-        for e in content["sources"]
-        if (e["sha256"] or e["name"]) not in common
-    }
+    out = {e["name"] for content in every for e in content["sources"] if key_of(e) not in common}
     if out:
         print(f"left out: {', '.join(sorted(out))}\n")
     found = []

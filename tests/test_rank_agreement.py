@@ -34,6 +34,19 @@ def test_sources_that_are_not_in_all_files_are_named_and_left_out(
         read([one, two], ["w", "x"])
 
 
+def test_sources_that_were_trained_anew_are_known_by_name(tmp_path: Path) -> None:
+    one = written(tmp_path / "a.json", {"x": 0.1, "y": 0.2})
+    content = json.loads(written(tmp_path / "b.json", {"y": 0.4, "x": 0.3}).read_text())
+    for source in content["sources"]:
+        source["sha256"] += " of other weights"
+    two = tmp_path / "c.json"
+    two.write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match="share 0 measured sources"):
+        read([one, two])
+    _, second = read([one, two], by_name=True)
+    assert second.results.tolist() == [0.3, 0.4]
+
+
 def test_what_is_lost_is_the_distance_to_the_best_result() -> None:
     best, tied = np.array([0.0, 2.0, 1.0]), np.array([2.0, 2.0, 0.0])
     results = np.array([0.5, 0.6, 0.9])

@@ -90,7 +90,7 @@ def test_they_learn_together_under_balancers(net: str, balancer: str, tmp_path: 
     start, found = losses()["marks"], list[float]()
     trainer(tmp_path, limit_val_batches=0, max_epochs=6, callbacks=[Epochs()]).fit(run, data())
     assert moved(run, before) == set(before)
-    assert min(found) < start  # where four images a batch end hinges on rounding
+    assert min(found) < 0.8 * start  # where four images a batch end hinges on rounding
 
 
 def test_what_only_vectors_need_stays_where_all_heads_read_maps(tmp_path: Path) -> None:

@@ -19,7 +19,14 @@ class Scaled(TransferModule):
     """A subclass with values that no checkpoint can hold as plain types."""
 
     def __init__(
-        self, backbone: nn.Module, task: Any, place: Any, made: Any = None, gamma: float = 1.0
+        self,
+        backbone: nn.Module,
+        task: Any,
+        place: Any,
+        made: Any = None,
+        gamma: float = 1.0,
+        kind: Any = nn.ReLU,
+        home: Any = Path("home"),
     ) -> None:
         super().__init__(backbone, task)
         self.save_hyperparameters(ignore=["backbone"])
@@ -40,8 +47,8 @@ def saved(built: TransferModule, folder: Path) -> list[str]:
 def test_an_argument_that_would_fall_back_to_its_default_is_told(tmp_path: Path) -> None:
     [said] = saved(Scaled(Tiny(), Classification("a", 3), Path(), made=Path()), tmp_path)
     assert said == (
-        "Checkpoints leave out `made` of Scaled, whose value has no plain form: pass it to "
-        "`load_from_checkpoint` again, which takes the default otherwise."
+        "Checkpoints leave out `made` of Scaled: without a plain form, such values must be passed "
+        "to `load_from_checkpoint` again, which takes the default otherwise."
     )
     with pytest.raises(TypeError, match="place"):  # without a default the constructor asks for it
         Scaled.load_from_checkpoint(tmp_path / "it.ckpt", backbone=Tiny())

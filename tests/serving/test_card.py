@@ -76,7 +76,8 @@ def test_the_code_without_tl_reads_more_than_8_bits_as_in_training(
 ) -> None:
     part = {"name": "pixels", "shape": [2, 2, 3], "dtype": "uint8"}
     data = {"kind": "real", "pixel_range": [1000.0, 3000.0] if deep else None}
-    config = {**CONFIG, "kind": "images", "inputs": [part], "data": {"a": data}}
+    others = {"first": {"kind": "real", "pixel_range": [0.0, 9.0]}, "a": data}
+    config = {**CONFIG, "kind": "images", "inputs": [part], "data": others, "source": "a"}
     text = card(RunScores({}), files=("model.safetensors", "model.pt2"), config=config)
     assert ("1000 becomes black and 3000 white" in text) == deep
     code = text[text.index("import json") :].partition("program =")[0]

@@ -35,6 +35,9 @@ def test_a_description_says_what_a_source_takes() -> None:
     example = raw.example(2)
     assert isinstance(example, torch.Tensor)
     assert (example.shape, example.dtype) == ((2, 32, 32, 3), torch.uint8)
+    deep = raw_inputs({**data.describe(), "pixel_range": [0.0, 4000.0]})
+    assert deep.layout != raw.layout  # one tensor of bytes cannot serve both
+    assert "of the range [0.0, 4000.0]" in deep.said
     texts = read()
     texts.setup("fit")
     assert raw_inputs(texts.describe()).longest == texts.max_length

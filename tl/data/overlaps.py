@@ -26,10 +26,10 @@ def warn_of_overlaps(sources: Mapping[str, Keys], trained: Container[str]) -> No
         found = [f"{said} of {a} train {b}" for a, b in pairs if (said := _seen(sources, a, b))]
         if found:
             rank_zero_warn(
-                f"{one} and {other} show the same images and split them differently: "
-                f"{'; '.join(found)}, so scores on them are too good. Make them one source with "
-                "several `targets`, or give both the same splits: a `split` column, or folders "
-                "train/, val/ and test/."
+                f"{'; '.join(found)}. {one} and {other} share a backbone, so scores on these "
+                "images are too good. Make sources of the same images one source with several "
+                "`targets`, or give both the same splits (a `split` column, or folders train/, "
+                "val/ and test/); otherwise remove the copies."
             )
 
 

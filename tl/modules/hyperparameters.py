@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from inspect import Parameter
 from types import FrameType
 from typing import Any
@@ -41,24 +41,37 @@ def plain_hyperparameters(hparams: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def tell_left_out(kind: type[LightningModule], keys: Iterable[str]) -> None:
+def tell_left_out(kind: type[LightningModule], values: Mapping[str, Any]) -> None:
     """Warn of arguments that ``load_from_checkpoint`` would silently set to their defaults.
 
     Args:
         kind: The module's class.
-        keys: Hyperparameters without a plain form.
+        values: Hyperparameters without a plain form.
     """
     arguments = arguments_of(kind)
-    if optional := [
-        key
-        for key in keys
-        if key in arguments and key not in OBJECTS and arguments[key].default is not Parameter.empty
-    ]:
-        names = ", ".join(f"`{key}`" for key in optional)
+    optional = [
+        f"`{key}`"
+        for key, value in values.items()
+        if key in arguments
+        and key not in OBJECTS
+        and not _is_default(value, arguments[key].default)
+    ]
+    if optional:
         rank_zero_warn(
-            f"Checkpoints leave out {names} of {kind.__name__}, whose value has no plain form: "
-            "pass it to `load_from_checkpoint` again, which takes the default otherwise."
+            f"Checkpoints leave out {', '.join(optional)} of {kind.__name__}: without a plain "
+            "form, such values must be passed to `load_from_checkpoint` again, which takes the "
+            "default otherwise."
         )
+
+
+def _is_default(value: object, default: object) -> bool:
+    """Return whether leaving a value out changes nothing; without a default it is missed aloud."""
+    if default is Parameter.empty or value is default:
+        return True
+    try:
+        return bool(value == default)
+    except Exception:  # noqa: BLE001 - other people's comparison, which may raise anything
+        return False
 
 
 def _loads(value: object) -> bool:

@@ -25,7 +25,7 @@ def complete(checkpoint: dict[str, Any], module: SharedBackboneModule) -> None:
     drop_functions(checkpoint)
     if (hparams := checkpoint.get(module.CHECKPOINT_HYPER_PARAMS_KEY)) is not None:
         plain = plain_hyperparameters(hparams)
-        tell_left_out(type(module), [key for key in hparams if key not in plain])
+        tell_left_out(type(module), {k: v for k, v in hparams.items() if k not in plain})
         checkpoint[module.CHECKPOINT_HYPER_PARAMS_KEY] = plain
     checkpoint["tl"] = module.run_record.write(
         module,

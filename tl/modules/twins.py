@@ -54,17 +54,17 @@ class Twin(nn.Module):
             return features.read_by(self._task, self.head).float()
 
     @torch.no_grad()
-    def follow(self, backbone: nn.Module, head: nn.Module, momentum: float | Tensor) -> None:
-        """Move each weight towards the network's: ``momentum`` of its own, the rest of that.
+    def follow(self, backbone: nn.Module, head: nn.Module, share: float | Tensor) -> None:
+        """Move each weight towards the network's.
 
         Args:
             backbone: The backbone.
             head: The part of the task's head.
-            momentum: From 0 to 1; 1 changes nothing.
+            share: How much of the network's, 1 minus the momentum; 0 changes nothing.
         """
         followed = [p for part in (backbone, head) for p in part.parameters()]
         for own, other in zip(self.parameters(), followed, strict=True):
-            own.lerp_(other, 1 - momentum)
+            own.lerp_(other, share)
 
     def copy(self, backbone: nn.Module, head: nn.Module) -> None:
         """Take over all weights and running statistics."""
@@ -103,10 +103,10 @@ def follow_twins(module: SharedBackboneModule) -> None:
     progress = min(trainer.global_step / length, 1.0) if math.isfinite(length) else 0.0
     left_out = module.guard.leaves_out
     for twin, task, head in _each(module):
-        momentum: float | Tensor = task.momentum_at(progress)
+        share: float | Tensor = 1 - task.momentum_at(progress)
         if left_out is not None:  # which only the device knows
-            momentum = momentum + (1 - momentum) * left_out
-        twin.follow(module.backbone, head, momentum)
+            share = share * (1 - left_out)
+        twin.follow(module.backbone, head, share)
 
 
 def _each(module: SharedBackboneModule) -> list[tuple[Twin, TwoViews, nn.Module]]:

@@ -82,7 +82,8 @@ def meaning(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[Differenc
 def _changes_scores(key: str, settings: Mapping[str, Any]) -> bool:
     """Return whether scores depend on the size of evaluated batches: on two views they do.
 
-    NT-Xent, VICReg and Barlow Twins compare the images of a batch with each other.
+    NT-Xent, VICReg and Barlow Twins compare the images of a batch with each other, and the views of
+    an image depend on its place in a batch.
     """
     owner, _, name = key.rpartition(".")
     if name != "eval_batch_size" or not key.startswith("data."):

@@ -221,13 +221,14 @@ class ModelCard:
 
     def _deep(self) -> list[str]:
         """Return code for an image of more than 8 bits per channel, which Pillow would clip."""
-        ranges = [
-            part["pixel_range"] for part in self.config["data"].values() if part.get("pixel_range")
-        ]
-        if not ranges:
+        data, chosen = self.config["data"], self.config["source"]
+        # without a choice all sources are read alike
+        part = data[chosen] if chosen in data else next(iter(data.values()), {})
+        deep = part.get("pixel_range")
+        if not deep:
             do = ['    raise SystemExit("more than 8 bits per channel: let tl.load read it")']
         else:
-            low, high = ranges[0]
+            low, high = deep
             do = [
                 f"    values = (np.asarray(image, float) - {low}) * (255 / {high - low})",
                 "    image = Image.fromarray((values.clip(0, 255) + 0.5).astype(np.uint8))",

@@ -114,7 +114,7 @@ class Graphs:
         metadata = {
             "class_names": json.dumps(dict(class_names), ensure_ascii=False),
             "inputs": json.dumps(raw.record()),
-            "tasks": json.dumps([task.record() for task in self._model.module.tasks.values()]),
+            "tasks": json.dumps([self._model.module.tasks[name].record() for name in self._tasks]),
         }
         model = onnx_model(made, [part.name for part in raw.parts], [*self._tasks], metadata)
         for size in _COMPARED:

@@ -42,6 +42,7 @@ class RawInputs:
         statistics: Mean and standard deviation per channel, by name.
         single: Whether the network takes the only tensor itself, not a dict of it.
         longest: Largest free length; ``None`` without one.
+        pixel_range: What becomes black and white of images of more than 8 bits per channel.
     """
 
     kind: str
@@ -49,18 +50,20 @@ class RawInputs:
     statistics: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     single: bool = True
     longest: int | None = None
+    pixel_range: tuple[float, float] | None = None
 
     @property
     def layout(self) -> tuple[Any, ...]:
         """What two sources have in common that one tensor can serve."""
-        return self.kind, self.parts, self.single, self.longest
+        return self.kind, self.parts, self.single, self.longest, self.pixel_range
 
     @property
     def said(self) -> str:
         """What it reads, in words."""
         if self.longest is not None:
             return f"texts of up to {self.longest} tokens"
-        return ", ".join(f"{part.name} {part.shape}" for part in self.parts)
+        deep = "" if self.pixel_range is None else f" of the range {list(self.pixel_range)}"
+        return ", ".join(f"{part.name} {part.shape}" for part in self.parts) + deep
 
     def record(self) -> list[dict[str, Any]]:
         """Return the tensors in plain types."""
@@ -158,7 +161,8 @@ def raw_inputs(record: Mapping[str, Any], shape: Sequence[int] | None = None) ->
         return RawInputs("texts", both, single=False, longest=texts.max_length)
     if (images := read_record(record)) is not None:
         part = RawInput("pixels", "uint8", (*sides(images.image_size), 3))
-        return RawInputs("images", (part,), {"pixels": (images.mean, images.std)})
+        scale = {"pixels": (images.mean, images.std)}
+        return RawInputs("images", (part,), scale, pixel_range=images.pixel_range)
     shapes = (record.get("shapes") or {}).get("train") or ({"": shape} if shape else {})
     if not shapes:
         raise ValueError(

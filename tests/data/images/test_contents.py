@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.ticks import wait_for_a_tick
 from tl.data import DataError
 from tl.data.images.contents import Contents, stat_of
 
 
 def noted(path: Path) -> Contents:
     """The second of two files."""
+    wait_for_a_tick(path)
     found = Contents(2)
     found.note(1, hashlib.sha256(path.read_bytes()).digest(), stat_of(path))
     return found

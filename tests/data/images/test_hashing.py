@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ticks import wait_for_a_tick
 from tl.data.images import contents, hashing
 from tl.data.images.contents import Stat, stat_of
 from tl.data.images.hashing import MOST_DECODERS, TICK, Entry, FileHashes, Manifest, Verify
@@ -77,6 +78,7 @@ def test_a_change_is_noticed_though_size_and_modification_time_are_restored(
     paths, cache = files(tmp_path), tmp_path / "cache"
     read(paths, cache)
     before = paths[1].stat()
+    wait_for_a_tick(paths[1])
     paths[1].write_bytes(b"2.bin")  # as long as before
     os.utime(paths[1], ns=(before.st_atime_ns, before.st_mtime_ns))
     assert read(paths, cache) == hashed_now(paths)
@@ -174,6 +176,7 @@ def test_contents_that_change_after_hashing_are_noticed(
     names = contents_read(monkeypatch)
     assert not any(hashes.contents.changed(number, path) for number, path in enumerate(paths))
     assert len(names) == (3 if verify == "full" else 0)  # what a file looks like is not trusted
+    wait_for_a_tick(paths[1])
     paths[1].write_bytes(b"5.bin")
     assert [hashes.contents.changed(n, path) for n, path in enumerate(paths)] == [0, 1, 0]
 

@@ -28,8 +28,9 @@ class DenseFiles:
         return [path.relative_to(self.folder).as_posix() for path in self.images]
 
     def keys(self) -> list[bytes]:
-        """Paths of the images, without links."""
-        return [os.fsencode(path.resolve()) for path in self.images]
+        """Paths of the images, in folders without links."""
+        folders = {folder: folder.resolve() for folder in {path.parent for path in self.images}}
+        return [os.fsencode(folders[path.parent] / path.name) for path in self.images]
 
 
 def find_splits(folder: Path, *, published: bool) -> dict[str, Path]:

@@ -21,6 +21,7 @@ Verify = Literal["changed", "full"]
 VERSION = 2
 #: Nanoseconds; the coarsest timestamps of a file system in use are those of FAT.
 TICK = 2 * 10**9
+_STAT = ("size", "modified", "changed", "inode")
 #: Decoders that are kept of a file, the latest: folders are read at several sizes.
 MOST_DECODERS = 8
 
@@ -156,7 +157,7 @@ class Manifest:
 
 
 def _columns(entries: dict[str, Entry]) -> dict[str, list[Any]]:
-    names = ("path", *Stat._fields, "hashed", "sha256", "decoded")
+    names = ("path", *_STAT, "hashed", "sha256", "decoded")
     rows = [
         (name, *e.stat, e.hashed, e.sha256, "\n".join(e.decoded)) for name, e in entries.items()
     ]
@@ -165,7 +166,7 @@ def _columns(entries: dict[str, Entry]) -> dict[str, list[Any]]:
 
 
 def _rows(columns: dict[str, list[Any]]) -> dict[str, Entry]:
-    stats = map(Stat, *(columns[name] for name in Stat._fields))
+    stats = map(Stat, *(columns[name] for name in _STAT))
     decoded = (tuple(keys.split("\n")) if keys else () for keys in columns["decoded"])
     entries = map(Entry, stats, columns["hashed"], columns["sha256"], decoded)
     return dict(zip(columns["path"], entries, strict=True))
@@ -226,7 +227,7 @@ class FileHashes:
             if check is not None:
                 others = [key for key in decoded if key != self.decoder]
                 decoded = (*others, self.decoder)[-MOST_DECODERS:]
-            self.manifest.add(path, entry._replace(decoded=decoded))
+            self.manifest.add(path, Entry(entry.stat, entry.hashed, entry.sha256, decoded))
         return self._noted(number, entry)
 
     def _noted(self, number: int, entry: Entry) -> bytes:

@@ -19,6 +19,7 @@ from tl.data import (
     GeneratedDataModule,
     MultiTaskDataModule,
 )
+from tl.data.images.resident import ImageDataset
 from tl.data.overlaps import Keys, warn_of_overlaps
 
 
@@ -119,6 +120,13 @@ def test_sources_that_hold_out_the_same_images_are_fine() -> None:
     assert not said(same_images())
     assert not said(views())
     assert said(views(seed=7))
+
+
+def test_pixels_of_sets_with_other_names_are_not_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take half a second at each start on CIFAR-10 and CIFAR-100."""
+    monkeypatch.setattr(ImageDataset, "image_keys", lambda _: pytest.fail("hashed"))
+    sources = {"a": GeneratedDataModule(classes=10), "b": GeneratedDataModule(classes=100)}
+    assert not said(MultiTaskDataModule(sources=sources, batch_size=20))
 
 
 @pytest.mark.parametrize("memory", [4.0, 0.0])

@@ -61,6 +61,11 @@ class ImageDataModule(FollowingSource, ABC):
     def _default_name(self) -> str:
         """Return the name of the data set, which its task takes."""
 
+    @property
+    def set_name(self) -> str:
+        """Name of the data set, whatever its source is called."""
+        return self._default_name()
+
     @abstractmethod
     def load(self, split: Split) -> ImageDataset:
         """Read one official split with the targets of `target_classes` and `strata`.

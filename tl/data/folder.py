@@ -228,7 +228,7 @@ class FolderDataModule(FolderAsTrained):
 
     @property
     def _reading(self) -> Reading:
-        reading = super()._reading  # as a checkpoint says, if it says so
+        reading = super()._reading  # has the range of a checkpoint that names one
         return replace(reading, pixel_range=reading.pixel_range or self.pixel_range)
 
     def _without(

@@ -224,7 +224,11 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, JointLoaders):
         if stage == "fit":
             images = {n: s for n, s in self.sources.items() if isinstance(s, ImageDataModule)}
             if len(images) > 1:
-                keys = {name: source.keys_by_split() for name, source in images.items()}
+                sets = [source.set_name for source in images.values()]
+                keys = {
+                    name: source.keys_by_split(of_pixels=sets.count(source.set_name) > 1)
+                    for name, source in images.items()
+                }
                 warn_of_overlaps(keys, self.trained_sources)
 
     def _labelled(self) -> dict[str, str]:

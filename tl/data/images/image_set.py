@@ -124,7 +124,8 @@ def _fail_again(
 ) -> bool:
     """Return whether the files that an earlier run could not read cannot be read now either.
 
-    Their reasons are added to `bad` if so: an error that has passed, as of a network, is no gap.
+    Their reasons are added to `bad` if so. An error that has passed, such as a lost connection,
+    leaves no gap.
     """
     rows = [row for row in missing.nonzero().flatten().tolist() if row not in bad]
     again = [paths[row] for row in rows]

@@ -76,8 +76,11 @@ def test_an_option_that_no_run_has_and_then_a_study_of_real_runs(
     line = failure(capsys, *more, "--set=model.init_args.lrr=1")
     assert "stage 'source'" in line
     assert "lrr" in line
-    main([*more])
+    main([*more, "--json"])
+    printed = capsys.readouterr()
     report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert json.loads(printed.out) == report
+    assert "3/3 target/" in printed.err
     assert report["status"] == "3 of 3 runs are done."
     [cell] = report["cells"]
     assert cell["seeds"] == [0, 1]

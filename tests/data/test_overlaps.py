@@ -1,4 +1,4 @@
-"""Images that one source evaluates and another one trains on are counted in one warning."""
+"""One warning counts the images or texts that one source evaluates and another trains on."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tl.data import (
     FolderDataModule,
     GeneratedDataModule,
     MultiTaskDataModule,
+    TextDataModule,
 )
 from tl.data.images.resident import ImageDataset
 from tl.data.overlaps import Keys, warn_of_overlaps
@@ -40,17 +41,19 @@ def test_held_out_images_that_train_another_source_are_counted() -> None:
     sources = {"a": keys(b"123", val=b"45", test=b"67"), "b": keys(b"1246", val=b"35", test=b"7")}
     both = "1 of 2 validation and 1 of 2 test images of a train b; 1 of 2 validation images of b"
     with pytest.warns(UserWarning, match=f"^{both} train a\\. a and b share") as found:
-        warn_of_overlaps(sources, {"a", "b"})
+        warn_of_overlaps(sources, {"a", "b"}, "images")
     assert len(found) == 1
     with pytest.warns(UserWarning, match=r"^1 of 2 validation images of b train a\. a and b"):
-        warn_of_overlaps(sources, {"a"})
+        warn_of_overlaps(sources, {"a"}, "images")
 
 
 def test_copies_within_a_source_are_not_those_of_another() -> None:
     """Both hold one copy out and train on the other: their splits agree."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_overlaps({"a": keys(b"11", val=b"1"), "b": keys(b"12", val=b"1")}, {"a", "b"})
+        warn_of_overlaps(
+            {"a": keys(b"11", val=b"1"), "b": keys(b"12", val=b"1")}, {"a", "b"}, "images"
+        )
 
 
 def rated(folder: Path) -> Path:
@@ -143,3 +146,29 @@ def test_maps_of_the_same_images_are_told_by_the_paths_of_the_images(
 
     assert not said(two_sources(0))
     assert len(said(two_sources(1))) == 1
+
+
+def test_two_targets_of_one_table_of_texts_as_two_sources_are_told(tmp_path: Path) -> None:
+    parts = ("train", "val", "test")
+    rows = [f"text {n},{n % 2},{n % 5},{parts[n % 3]}" for n in range(60)]
+    table = tmp_path / "texts.csv"
+    table.write_text("\n".join(["text,mood,topic,part", *rows]))
+
+    def sources(**options: Any) -> MultiTaskDataModule:
+        made = {
+            target: TextDataModule(str(table), targets=target, vocab_size=60, **options)
+            for target in ("mood", "topic")
+        }
+        return MultiTaskDataModule(sources=made, batch_size=4, val_size=0.25)
+
+    data = sources()
+    [warning] = said(data)
+    held_out = {
+        name: {*source.texts_by_split()["val"]}
+        for name, source in data.sources.items()
+        if isinstance(source, TextDataModule)
+    }
+    count = len(held_out["mood"]) - len(held_out["mood"] & held_out["topic"])
+    assert warning.startswith(f"{count} of 15 validation texts of mood train topic; ")
+    assert "files for `train`, `val` and `test`" in warning
+    assert not said(sources(split="part"))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tl.batch import Inputs, on_each
 from tl.callbacks.surroundings import data_by_source
-from tl.data.images.threads import progress
+from tl.data.progress import progress
 from tl.data.run_loaders import RunLoaders
 from tl.modules.base import SharedBackboneModule
 from tl.modules.batch import by_source

@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> None:
             raise ValueError(f"`--{name}` must be {least} or more, got {getattr(given, name)}.")
     from tl.checkpoints.whole_files import made_folder  # noqa: PLC0415 - imports torch
     from tl.data.cifar.few_shot import CifarFewShotDataModule  # noqa: PLC0415 - as above
-    from tl.data.images.threads import progress  # noqa: PLC0415 - as above
+    from tl.data.progress import progress  # noqa: PLC0415 - as above
     from tl.questions.about import about_data  # noqa: PLC0415 - as above
     from tl.questions.candidates import (  # noqa: PLC0415 - as above
         check_different,

@@ -39,7 +39,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="Continue although the file asks for other runs; runs it still asks for are kept.",
     )
     run.add_argument("--retry-failed", action="store_true", help="Try failed runs again.")
-    parser.add_argument("--json", action="store_true", help="Print JSON (status and report).")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="Print JSON (the live table of `run` goes to standard error).",
+    )
 
 
 def run(given: argparse.Namespace) -> None:
@@ -68,6 +72,7 @@ def _run(given: argparse.Namespace, out: Path) -> None:
         given.workers,
         accept_changes=given.accept_changes,
         retry_failed=given.retry_failed,
+        say=sys.stderr if given.json else sys.stdout,
     )
     _report(given, task.study(), out)
     if ended.failures:

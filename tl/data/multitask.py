@@ -10,7 +10,7 @@ from tl.data.base import ImageDataModule
 from tl.data.errors import DataError, listed
 from tl.data.joint_loaders import JointLoaders
 from tl.data.options import check_options, refuse_misspelt
-from tl.data.overlaps import warn_of_overlaps
+from tl.data.overlaps import warn_of_shared_samples
 from tl.data.settings import SharedOptions, StandInOptions
 from tl.data.sources import (
     Source,
@@ -222,14 +222,7 @@ class MultiTaskDataModule(StandInOptions, SharedOptions, JointLoaders):
             source.setup(stage)
         check_tokenizers(self.sources)
         if stage == "fit":
-            images = {n: s for n, s in self.sources.items() if isinstance(s, ImageDataModule)}
-            if len(images) > 1:
-                sets = [source.set_name for source in images.values()]
-                keys = {
-                    name: source.keys_by_split(of_pixels=sets.count(source.set_name) > 1)
-                    for name, source in images.items()
-                }
-                warn_of_overlaps(keys, self.trained_sources)
+            warn_of_shared_samples(self.sources, self.trained_sources)
 
     def _labelled(self) -> dict[str, str]:
         """Return by source that does not train its labels another, whose head it uses."""

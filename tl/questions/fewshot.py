@@ -16,7 +16,7 @@ from tl.checkpoints.whole_files import write_json, write_whole
 from tl.counting import counted
 from tl.data.cifar.classes import CIFAR100, CIFAR100_COARSE
 from tl.data.errors import listed
-from tl.data.images.threads import progress
+from tl.data.progress import progress
 from tl.questions.about import said_data, synthetic
 from tl.questions.candidates import Candidate
 from tl.questions.class_splits import ClassSplit, Part

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tl.data.images.decoding import Size
-from tl.data.images.threads import progress
+from tl.data.progress import progress
 from tl.questions.candidates import Candidate, check_different, check_modality
 from tl.questions.columns import columns_of
 from tl.questions.features import features_of, seen_of

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 
 from tl.data import DataError, ImageDataModule, MultiTaskDataModule, TensorDataModule
-from tl.data.images.threads import progress
+from tl.data.progress import progress
 from tl.data.shifts.shift import FAMILIES, SEVERITIES, SHIFTS, Shift, check_name, check_severity
 from tl.modules.base import SharedBackboneModule
 from tl.report.shifts import ShiftScores

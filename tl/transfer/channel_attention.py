@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tl.batch import Inputs, at_least_float32, join, on_each
-from tl.data.images.threads import progress
+from tl.data.progress import progress
 from tl.transfer.layer_outputs import channels_of, zeroed_channel
 
 Labelled = tuple[Inputs, Tensor]

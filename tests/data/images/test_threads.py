@@ -3,9 +3,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from lightning.pytorch.utilities import rank_zero_only
 
-from tl.data.images.threads import in_threads, progress
+from tl.data.images.threads import in_threads
 
 
 def test_every_number_is_done_once_and_in_order() -> None:
@@ -28,20 +27,3 @@ def test_an_error_ends_it() -> None:
 
     with pytest.raises(ValueError, match="number 0"):
         in_threads(fail, 5, "numbers")
-
-
-def test_progress_is_shown_by_one_process_also_for_names_that_look_like_markup(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert list(progress(range(300), 300, "Checking [/b] folder")) == list(range(300))
-    assert "[/b] folder" in capsys.readouterr().err
-    monkeypatch.delenv("FORCE_COLOR")
-    assert list(progress(range(300), 300, "Checking")) == list(range(300))
-    assert capsys.readouterr().err == ""  # piped
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert list(progress(range(20), 20, "Checking")) == list(range(20))
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
-    assert list(progress(range(300), 300, "Checking")) == list(range(300))
-    assert capsys.readouterr().err == ""

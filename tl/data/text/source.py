@@ -221,13 +221,18 @@ class TextSource(TextAsTrained):
         except DataError:  # other columns or classes
             return False
 
-    def _warn_of_copies(self) -> None:
-        evaluated: dict[str, Sequence[str]] = {"validation": self.splits["val"].shown()}
+    def texts_by_split(self) -> dict[str, Sequence[str]]:
+        """Return the texts of each split once `setup` has loaded them for training."""
+        found: dict[str, Sequence[str]] = {s: self.splits[s].shown() for s in ("train", "val")}
         with suppress(DataError):  # said where the test texts are needed
             if (test := self._table("test", needed=False)) is not None:
-                evaluated["test"] = shown_texts(*self._texts(test))
-        for split, texts in evaluated.items():
-            warn_of_copies(self.data_name, self.splits["train"].shown(), split, texts)
+                found["test"] = shown_texts(*self._texts(test))
+        return found
+
+    def _warn_of_copies(self) -> None:
+        texts = self.texts_by_split()
+        for split, words in (("val", "validation"), ("test", "test")):
+            warn_of_copies(self.data_name, texts["train"], words, texts.get(split, ()))
 
     def _table(self, split: Split, *, needed: bool = True) -> Table:
         if split not in self._tables:

@@ -12,11 +12,10 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from lightning.pytorch.utilities import rank_zero_only
-from rich.progress import track
 from torch import Tensor
 
 from tl.data.cache import default_cache, write_whole
+from tl.data.progress import progress
 from tl.data.text.tokenizer import TextTokenizer, train_wordpiece
 
 _log = logging.getLogger(__name__)
@@ -116,8 +115,7 @@ def tokenise(
     flat: list[int] = []
     lengths, firsts, cut = [], [], 0
     starts = range(0, len(texts), _AT_ONCE)
-    silent = len(starts) == 1 or getattr(rank_zero_only, "rank", 0) != 0
-    for first in track(starts, "Tokenising", disable=silent, transient=True):
+    for first in progress(starts, len(starts), "Tokenising", least=2):
         part: Sequence[str | tuple[str, str]] = texts[first : first + _AT_ONCE]
         if pairs is not None:
             part = list(zip(texts[first : first + _AT_ONCE], pairs[first:], strict=False))

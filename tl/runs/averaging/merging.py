@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tl.checkpoints.files import read_checkpoint
-from tl.data.images.threads import progress
+from tl.data.progress import progress
 from tl.report.intervals import finite
 from tl.runs.averaging.average import write_average
 from tl.runs.averaging.bench import Bench

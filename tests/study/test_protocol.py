@@ -11,7 +11,7 @@ from tests.studies import content, leave_results, noise, write_study
 from tests.study.test_sections import SEARCH
 from tl.study.findings import as_dict, report_of
 from tl.study.folders import RunFolders
-from tl.study.points import Point
+from tl.study.points import Point, points_of
 from tl.study.report import markdown
 
 
@@ -64,7 +64,20 @@ def test_what_rows_differ_in_is_said(tmp_path: Path) -> None:
         "part 0.1, full: a validates on 1,000 samples and trains on 500.",
     ]
     assert found[0].startswith("The rows differ in batch_norm: ")
-    assert "per_source in part 0.1, full" in found[0]
+    assert "per_source in (part 0.1, full)" in found[0]
+
+
+def test_rows_that_one_axis_tells_apart_are_named_by_it(tmp_path: Path) -> None:
+    study, _ = left(tmp_path)
+    for point in points_of(study).values():
+        if "method" in point.values:
+            kind = "joint" if point.values["method"] == "full" else "per_source"
+            configure(tmp_path, point, {"model": {"init_args": {"batch_norm": kind}}})
+    [said] = report_of(study, tmp_path / "out").departures
+    assert said in (
+        "The rows differ in batch_norm: per_source in scratch; joint in full.",
+        "The rows differ in batch_norm: joint in full; per_source in scratch.",
+    )
 
 
 @pytest.mark.parametrize(

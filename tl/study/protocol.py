@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tl.study.cells import Cell
 from tl.study.conditions import SHARED
@@ -21,17 +22,15 @@ def departures(study: Study, cells: Sequence[Cell]) -> list[str]:
         lines.append(f"{seeds} seeds a row; a claim should have {FEWEST_SEEDS} or more.")
     lines += _tuned_alone(study)
     for option in SHARED:
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[Mapping[str, Any]]] = {}
         for cell in cells:
             for run in cell.runs.values():
                 if option in run.conditions.settings:
                     value = str(run.conditions.settings[option])
-                    found.setdefault(value, []).append(name_of(cell.row))
+                    found.setdefault(value, []).append(cell.row)
         if len(found) > 1 and option not in stage.vary:
-            rows = [
-                f"{value} in {', '.join(dict.fromkeys(names))}" for value, names in found.items()
-            ]
-            lines.append(f"The rows differ in {option.rpartition('.')[2]}: {'; '.join(rows)}.")
+            rows = "; ".join(f"{value} in {said}" for value, said in _names(found).items())
+            lines.append(f"The rows differ in {option.rpartition('.')[2]}: {rows}.")
     for cell in cells:
         cut = sum(run.conditions.cut_off for run in cell.runs.values())
         if cut:
@@ -51,6 +50,18 @@ def departures(study: Study, cells: Sequence[Cell]) -> list[str]:
                 f"{train:,}."
             )
     return lines
+
+
+def _names(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    """Name the rows of each value: by the axis that tells them apart, or whole if none does."""
+    for axis in next(iter(found.values()))[0]:
+        by = {v: dict.fromkeys(name_of({axis: r[axis]}) for r in rows) for v, rows in found.items()}
+        if sum(map(len, by.values())) == len({name for names in by.values() for name in names}):
+            return {value: ", ".join(names) for value, names in by.items()}
+    return {
+        value: " and ".join(dict.fromkeys(f"({name_of(row)})" for row in rows))
+        for value, rows in found.items()
+    }
 
 
 def _tuned_alone(study: Study) -> list[str]:

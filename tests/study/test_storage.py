@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,14 @@ def _is_user(name: str) -> bool:
     return True
 
 
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """A folder for a server, outside of pytest's, which another pytest of root closes to others."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made) / "data"
+
+
 def _folder_of(user: str, folder: Path) -> list[str]:
     """Make a folder for a server; where the test is root, which servers refuse, give it to `user`.
 
@@ -120,10 +129,6 @@ def _folder_of(user: str, folder: Path) -> list[str]:
         return []
     if shutil.which("runuser") is None or not _is_user(user):
         pytest.skip(f"needs runuser and the user {user} to start a server, which refuses root")
-    for above in (folder, *folder.parents):
-        if above == Path("/tmp"):  # noqa: S108 - where pytest's folders are
-            break
-        above.chmod(0o755)
     shutil.chown(folder, user)
     return ["runuser", "-u", user, "--"]
 
@@ -136,13 +141,13 @@ def _free_port() -> int:
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[str]:
+def postgresql(own_folder: Path) -> Iterator[str]:
     """A server of the test's own, as a URL."""
     pytest.importorskip("psycopg", reason="needs psycopg[binary]")
     server = _server()
     if server is None:
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    data = tmp_path / "pg"
+    data = own_folder
     as_user = _folder_of("postgres", data)
     port = _free_port()
     made = subprocess.run(
@@ -167,14 +172,14 @@ def postgresql(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def mysql(tmp_path: Path) -> Iterator[str]:
+def mysql(own_folder: Path) -> Iterator[str]:
     """A server of the test's own, as a URL: MariaDB, which Debian has for MySQL."""
     pymysql = pytest.importorskip("pymysql", reason="needs pymysql")
     install = shutil.which("mariadb-install-db")
     server = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
     if install is None or server is None:
         pytest.skip("needs MariaDB: apt-get install mariadb-server")
-    data = tmp_path / "mariadb"
+    data = own_folder
     as_user = _folder_of("mysql", data)
     port = _free_port()
     where = ["--no-defaults", f"--datadir={data}"]
